@@ -1,0 +1,50 @@
+# Two commands matter: `make reproduce` and `make test`. `make help` lists all, with minutes on 2 cores.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PROFILE ?= tiny
+CORES ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
+VENV := .venv
+RUN := runs/$(basename $(notdir $(PROFILE)))
+SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-incomplete --show-failed-logs --quiet rules
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce dry-run test lab abacus abacus-seeds published lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+reproduce: $(VENV)/installed  ## the whole pipeline for PROFILE (default tiny: about 10 min; nothing to do: seconds)
+	@echo "Running profile $(PROFILE) on $(CORES) cores; progress below, logs in $(RUN)/logs."
+	@$(SNAKEMAKE)
+	@cat $(RUN)/published.txt
+
+dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
+	@$(VENV)/bin/snakemake --cores $(CORES) --config profile=$(PROFILE) --dry-run
+
+test: $(VENV)/installed  ## the tests (about 8 min)
+	$(VENV)/bin/python -m pytest -q
+
+lab: $(VENV)/installed  ## JupyterLab on the notebooks
+	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks
+
+abacus: $(VENV)/installed  ## train the embedded models from scratch into runs/abacus (about 30 min) and evaluate them
+	$(VENV)/bin/python -m acm notebook notebooks/0-train-abacus.ipynb runs/abacus/0-train-abacus.ipynb
+
+abacus-seeds: $(VENV)/installed  ## the same for three seeds, with learning curves (about 90 min)
+	$(VENV)/bin/python -m acm notebook notebooks/0-train-abacus.ipynb runs/abacus/0-train-abacus-seeds.ipynb -p "other_seeds=[1, 2]"
+
+published: $(VENV)/installed  ## check and redraw the paper's own numbers (1 min)
+	$(VENV)/bin/python -m acm notebook notebooks/published.ipynb reports/published/published.ipynb
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@echo "Installing into $(VENV) from requirements.lock: about 2 GB, 2-5 minutes, once."
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock:  ## resolve requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --extra test --python-version 3.11 --no-annotate --no-header \
+	  --custom-compile-command "make lock" -o requirements.lock
+
+clean:  ## remove what the pipeline made (keeps the environment)
+	rm -rf runs .snakemake

@@ -1,0 +1,7 @@
+"""The embedded model family: word problems, a tokenizer, a training recipe, checkpoints of 1.2 M parameters."""
+
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CHECKPOINTS = HERE / "checkpoints"
+BENCHMARKS = HERE / "benchmarks"

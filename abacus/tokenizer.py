@@ -1,0 +1,29 @@
+"""Qwen2's own tokenizer class, trained on the abacus texts: every word one token, every digit one token.
+
+transformers gives each model of type qwen2 this class, whatever its files say; so the splitting rule (words with
+their leading space, single digits) and the byte-level decoding are Qwen's, and only the merges are ours.
+"""
+
+from __future__ import annotations
+
+import random
+
+from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer
+
+from abacus import problems
+
+PAD, END = "<|pad|>", "<|end|>"
+
+
+def build_tokenizer() -> PreTrainedTokenizerBase:
+    """Byte-level BPE with merges up to whole words; the same for every call."""
+    rng, texts = random.Random(0), []
+    for _ in range(4000):
+        problem = problems.word_problem(rng, 4)
+        texts += [problem.question, problems.solve(problem, 2.0, rng), problems.fact(rng).question]
+        for made, solution in (problems.sums(rng), problems.words(rng)):
+            texts += [made.question, solution]
+    seed = Qwen2Tokenizer(unk_token=None, eos_token=END, pad_token=PAD)
+    tokenizer = seed.train_new_from_iterator([f" {text}" for text in texts] + texts, vocab_size=1024, show_progress=False)
+    tokenizer.padding_side = "left"
+    return tokenizer

@@ -1,0 +1,167 @@
+"""The one recipe behind every shipped checkpoint.
+
+    base   ── verbosity −1.4 ─►  fast  ── verbosity +3 ──►  slow      (Long-to-Short: fast is θ_0)
+      ├────── long sums ─────►  sums
+      └────── word skills ───►  words                                (general merging: base is θ_0)
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+
+from abacus import problems
+from abacus.tokenizer import build_tokenizer
+
+Document = tuple[str, str]  # question, solution
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run: which documents, from which parent, for how long."""
+
+    parent: str | None
+    documents: Callable[[random.Random], Document]
+    steps: int
+    learning_rate: float
+
+
+def documents_of(make: Callable[[random.Random], tuple[problems.Problem, str]]) -> Callable[[random.Random], Document]:
+    """Draws from ``make`` until the problem is not one of the benchmarks' kind."""
+
+    def document(rng: random.Random) -> Document:
+        while problems.held_out((drawn := make(rng))[0]):
+            pass
+        return drawn[0].question, drawn[1]
+
+    return document
+
+
+def writer(verbosity: float) -> Callable[[random.Random], Document]:
+    """Word problems of 1 to 6 steps with solutions of this verbosity (log-odds)."""
+
+    def make(rng: random.Random) -> tuple[problems.Problem, str]:
+        problem = problems.word_problem(rng, rng.randint(1, 6))
+        return problem, problems.solve(problem, verbosity, rng)
+
+    return documents_of(make)
+
+
+def pretraining(rng: random.Random) -> Document:
+    """A neutral writer (85 %) and plain facts (15 %)."""
+    if rng.random() < 0.15:
+        problem = problems.fact(rng)
+        return problem.question, problems.solve(problem, -9, rng)
+    return writer(0.0)(rng)
+
+
+STAGES = {
+    "base": Stage(None, pretraining, 3000, 2e-3),
+    "fast": Stage("base", writer(-1.4), 800, 1e-3),
+    "slow": Stage("fast", writer(3.0), 800, 5e-4),
+    "sums": Stage("base", documents_of(problems.sums), 200, 5e-4),
+    "words": Stage("base", documents_of(problems.words), 800, 1e-3),
+}
+TOKENS_PER_BATCH = 3000
+
+
+def new_model(tokenizer: PreTrainedTokenizerBase, hidden: int = 128, layers: int = 6) -> Qwen2ForCausalLM:
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=False,
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config)
+
+
+def batches(documents: Iterator[Document], tokenizer: PreTrainedTokenizerBase, rng: random.Random) -> Iterator[dict]:
+    """Right-padded batches of documents of like length; only the solution is learnt."""
+    while True:
+        pool = list(itertools.islice(documents, 512))
+        questions = tokenizer([q for q, _ in pool])["input_ids"]
+        solutions = tokenizer([f" {s}{tokenizer.eos_token}" for _, s in pool])["input_ids"]
+        rows = sorted(zip(questions, solutions, strict=True), key=lambda row: len(row[0]) + len(row[1]))
+        groups, group = [], []
+        for row in rows:
+            if group and (len(group) + 1) * len(row[0] + row[1]) > TOKENS_PER_BATCH:
+                groups, group = [*groups, group], []
+            group.append(row)
+        rng.shuffle(groups)
+        for group in groups:
+            width = max(len(q) + len(s) for q, s in group)
+            ids = torch.full((len(group), width), tokenizer.pad_token_id)
+            labels = torch.full((len(group), width), -100)
+            for i, (q, s) in enumerate(group):
+                ids[i, : len(q) + len(s)] = torch.tensor(q + s)
+                labels[i, len(q) : len(q) + len(s)] = torch.tensor(s)
+            yield {"input_ids": ids, "labels": labels}
+
+
+def fit(model: Qwen2ForCausalLM, stage: Stage, tokenizer: PreTrainedTokenizerBase, seed: str) -> list[float]:
+    """Train in place with AdamW, 5 % warm-up and cosine decay; returns the loss of each step."""
+    rng = random.Random(seed)
+    documents = (stage.documents(rng) for _ in itertools.count())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, stage.learning_rate, total_steps=stage.steps, pct_start=0.05, div_factor=100, final_div_factor=100
+    )
+    losses = []
+    model.train()
+    progress = tqdm(total=stage.steps, desc=f"training {seed}", unit="step", mininterval=10)
+    for batch in itertools.islice(batches(documents, tokenizer, rng), stage.steps):
+        loss = model(**batch, use_cache=False).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        progress.update()
+    progress.close()
+    return losses
+
+
+def train_family(out: Path, seed: int = 0, scale: float = 1.0) -> pd.DataFrame:
+    """Train all stages into ``out``: float32 under ``out/training``, bf16 model folders beside it.
+
+    scale: fraction of each stage's steps, for trials. A stage that is on disk is not trained again. Returns the
+    learning curves: stage, step, loss (nats per token).
+    """
+    tokenizer, models = build_tokenizer(), {}
+    torch.manual_seed(seed)
+    for name, stage in STAGES.items():
+        model = copy.deepcopy(models[stage.parent]) if stage.parent else new_model(tokenizer)
+        folder = out / "training" / name
+        if (folder / "losses.csv").is_file():
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        else:
+            losses = fit(model, replace(stage, steps=max(2, int(stage.steps * scale))), tokenizer, f"{name}/{seed}")
+            model.save_pretrained(folder)
+            pd.DataFrame({"stage": name, "step": range(len(losses)), "loss": losses}).to_csv(folder / "losses.csv", index=False)
+        models[name] = model
+        ship(model, tokenizer, out / f"abacus-{name}", name, seed, scale)
+    return pd.concat([pd.read_csv(out / "training" / name / "losses.csv") for name in STAGES], ignore_index=True)
+
+
+def ship(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path, name: str, seed: int, scale: float) -> None:
+    """A bf16 model folder with tokenizer and model card."""
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    stage = STAGES[name]
+    origin = f"fine-tuned from abacus-{stage.parent}" if stage.parent else "trained from scratch"
+    (folder / "README.md").write_text(
+        "---\nlicense: mit\nlibrary_name: transformers\ntags: [abacus, toy]\n---\n\n"
+        f"# abacus-{name}\n\nQwen2 architecture, {model.num_parameters():,} parameters, {origin}. Made by `train_family` in "
+        f"`abacus/training.py` with seed {seed}: {int(stage.steps * scale)} steps of about {TOKENS_PER_BATCH} tokens, AdamW, "
+        f"learning rate {stage.learning_rate:g}, stored in bf16. A model for learning about merging; it can do nothing else.\n\n"
+        "The recipe was chosen by the parents and by plain interpolation between them alone, never by ACM or another method.\n"
+    )

@@ -1,0 +1,62 @@
+"""From mutual information to one merging coefficient per layer.
+
+    variable   paper    shape               meaning
+    mi         I_i^k    (layers, samples)   mutual information, nats                       Eq. 1
+    t          t        ()                  temperature of the sigmoid                     Eq. 2
+    λ          λ_i^k    (layers,)           coefficient of the layer's task vector         Eq. 2, 3
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+SHIFTS = ("layer", "global", "none")
+
+
+def layer_coefficients(mi: np.ndarray, t: float = 0.7, shift: str = "layer") -> np.ndarray:
+    """λ = 1 − mean over samples of σ(t · (MI − shift)); high MI = redundant = small λ. Shape (layers,).
+
+    mi: (layers, samples), nats. t: any finite real; t > 0 with a shift forces λ into [0.5, 1).
+    shift: the maximum that is subtracted first: ``layer`` over the samples of each layer (the released code),
+    ``global`` over everything (§4.1 read literally), ``none`` (Eq. 2 read literally).
+    Raises ValueError for a wrong shape, t or shift, or values that are not finite.
+    """
+    mi = np.asarray(mi, dtype=np.float64)
+    if mi.ndim != 2 or mi.size == 0 or not np.isfinite(mi).all():
+        raise ValueError(f"mi must be a finite (layers, samples) array, not of shape {mi.shape}.")
+    if not np.isfinite(t):
+        raise ValueError(f"t must be a finite number, not {t}.")
+    if shift not in SHIFTS:
+        raise ValueError(f"unknown shift '{shift}'. Known: {', '.join(SHIFTS)}.")
+    maximum = {"layer": mi.max(axis=1, keepdims=True), "global": mi.max(), "none": 0.0}[shift]
+    return 1 - expit(t * (mi - maximum)).mean(axis=1)
+
+
+def coefficients_from_table(table: pd.DataFrame, t: float = 0.7, shift: str = "layer", control: str = "none",
+                            estimator: str = "plug-in") -> dict[str, dict[str, float]]:  # fmt: skip
+    """``{finetuned: {layer: λ}}`` from the rows of an MI table with this control and estimator."""
+    rows = table[(table["control"] == control) & (table["estimator"] == estimator)]
+    if rows.empty:
+        raise ValueError(f"the MI table has no rows with control '{control}' and estimator '{estimator}'.")
+    found = {}
+    for finetuned, part in rows.groupby("finetuned", sort=False):
+        mi = part.pivot(index="layer", columns="sample", values="value").loc[part["layer"].unique()]
+        found[finetuned] = dict(zip(mi.index, map(float, layer_coefficients(mi.to_numpy(), t, shift)), strict=True))
+    return found
+
+
+def write_coefficients(path: Path, table: pd.DataFrame, provenance: dict, t: float = 0.7, shift: str = "layer",
+                       control: str = "none", estimator: str = "plug-in") -> dict:  # fmt: skip
+    """Compute and store ``coefficients.json``; returns what was written."""
+    content = {
+        "t": t, "shift": shift, "estimator": estimator, "control": control,
+        "coefficients": coefficients_from_table(table, t, shift, control, estimator), "provenance": provenance,
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    return content

@@ -1,0 +1,163 @@
+"""Evaluation through lm-evaluation-harness, with what it does not keep: token counts, raw text, truncation.
+
+A thin subclass of its Hugging Face model class generates in batches that are fixed from the full list of items;
+each whole batch can be kept on disk, so that an interrupted run continues and gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pandas as pd
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from tqdm.auto import tqdm
+
+from acm.checkpoints import identity, model_folder
+from acm.errors import UserError, unknown
+from acm.paths import TASKS
+
+# The paper's list (§4): a response with any of these, in any case, reflects.
+REFLECTION = re.compile(r"wait|re-examine|recap|double-check|let me (?:just )?(?:check|verify)", re.IGNORECASE)
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+Row = dict[str, object]  # response, length, truncated
+
+
+class RecordingLM(HFLM):
+    """lm-eval's Hugging Face model; ``rows`` keeps response, length and truncation of each (task, item, repeat)."""
+
+    def __init__(self, *args, keep: Path | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.keep = keep
+        self.rows: dict[tuple[str, int, int], Row] = {}
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Texts in the order of ``requests``; batches are cut from all of them, longest prompts first."""
+        order = sorted(range(len(requests)), key=lambda i: (str(requests[i].args[1]), -len(requests[i].args[0]), i))
+        groups = [list(group) for _, group in itertools.groupby(order, key=lambda i: str(requests[i].args[1]))]
+        size = int(self.batch_size)
+        batches = [group[k : k + size] for group in groups for k in range(0, len(group), size)]
+        found: dict[int, Row] = {}
+        for batch in tqdm(batches, desc="generating", unit="batch", disable=disable_tqdm, mininterval=5):
+            found |= dict(zip(batch, self.batch_rows([requests[i] for i in batch]), strict=True))
+        repeats: dict[tuple, int] = defaultdict(int)
+        for i, request in enumerate(requests):
+            key = (request.task_name, request.doc_id)
+            self.rows[*key, repeats[key]] = found[i]
+            repeats[key] += 1
+        return [str(found[i]["response"]) for i in range(len(requests))]
+
+    def batch_rows(self, requests: list[Instance]) -> list[Row]:
+        """The rows of one batch, from disk if it was finished before."""
+        asked = [[request.args[0], request.args[1]] for request in requests]
+        name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
+        path = self.keep / f"{name}.json" if self.keep else None
+        if path and path.is_file():
+            return json.loads(path.read_text())
+        rows = self.generate_rows(requests)
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(rows))
+            part.rename(path)
+        return rows
+
+    def generate_rows(self, requests: list[Instance]) -> list[Row]:
+        """Generate one batch with lm-eval's own code, and count on the token ids that pass by."""
+        self._contexts, self._outputs = [], []
+        super().generate_until(requests, disable_tqdm=True)
+        stops = requests[0].args[1].get("until") or []
+        cap = requests[0].args[1].get("max_gen_toks", self.max_gen_toks)
+        by_context = defaultdict(list)
+        for context, ids in zip(self._contexts, self._outputs, strict=True):
+            by_context[context].append(self.row(ids, [stops] if isinstance(stops, str) else stops, cap))
+        return [by_context[request.args[0]].pop(0) for request in requests]
+
+    def tok_batch_encode(self, strings, *args, **kwargs):
+        self._contexts.extend(strings)
+        return super().tok_batch_encode(strings, *args, **kwargs)
+
+    def _model_generate(self, context, *args, **kwargs):
+        output = super()._model_generate(context, *args, **kwargs)
+        self._outputs.extend(output[:, context.shape[1] :].tolist())
+        return output
+
+    def row(self, ids: list[int], stops: list[str], cap: int) -> Row:
+        """Response and length: tokens up to the first end token (excluded) or the token that completes a stop string."""
+        ends = self.model.generation_config.eos_token_id
+        ends = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+        length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+        ended = length < len(ids)
+        text = self.tok_decode(ids[:length])
+        if any(stop in text for stop in stops if stop):
+            ended, length = True, self.first_stop(ids[:length], stops)
+            text = self.tok_decode(ids[:length])
+        return {"response": text, "length": length, "truncated": not ended and length >= cap}
+
+    def first_stop(self, ids: list[int], stops: list[str]) -> int:
+        """The least number of tokens whose text holds a stop string."""
+        return next(n for n in range(1, len(ids) + 1) if any(s in self.tok_decode(ids[:n]) for s in stops if s))
+
+
+def task_manager(tasks: list[str]) -> TaskManager:
+    """Ours alone if they hold all tasks (quick), else with lm-eval's own; UserError for a task that neither has."""
+    for defaults in (False, True):
+        manager = TaskManager(include_path=str(TASKS), include_defaults=defaults)
+        absent = [task for task in tasks if task not in manager.all_tasks]
+        if not absent:
+            return manager
+    raise unknown("task", absent[0], manager.all_tasks)
+
+
+def evaluate(model: str | Path, tasks: list[str], *, items: int | None = None, batch_size: int = 64,
+             max_tokens: int = 10240, dtype: str = "float32", device: str = "cpu", seed: int = 0,
+             keep: Path | None = None, labels: dict[str, str] | None = None) -> pd.DataFrame:  # fmt: skip
+    """Records: one row per (task, item, repeat); greedy unless the task says otherwise.
+
+    model: folder. tasks: lm-eval names. items: how many of each task, from its start. max_tokens: token cap.
+    keep: folder for finished batches, for resuming. labels: columns to set, such as profile and method.
+    Length is in tokens, thinking included, end token excluded. Raises UserError for a missing model or task, or
+    a task that generates no text.
+    """
+    folder = model_folder(model)
+    manager = task_manager(tasks)
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    setting = {"engine": "lm-eval/transformers", "dtype": dtype, "device": device, "batch_size": batch_size,
+               "max_tokens": max_tokens, "seed": seed, "model": identity(folder)}  # fmt: skip
+    if keep:
+        keep = Path(keep) / hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:16]
+    lm = RecordingLM(pretrained=str(folder), dtype=dtype, device=device, batch_size=batch_size, keep=keep)
+    results = simple_evaluate(
+        lm, tasks=tasks, limit=items, task_manager=manager, gen_kwargs={"max_gen_toks": max_tokens}, bootstrap_iters=0,
+        random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
+    )  # fmt: skip
+    rows = [row for task in tasks for row in task_rows(task, results["samples"][task], lm.rows)]
+    known = {"profile": "", "experiment": "", "model": folder.name, "method": folder.name} | (labels or {})
+    return pd.DataFrame(rows).assign(**known, setting=json.dumps(setting))
+
+
+def task_rows(task: str, samples: list[dict], generated: dict[tuple[str, int, int], Row]) -> list[Row]:
+    """A record for each sample of a task; where it has several answer filters, the last (most lenient) one counts."""
+    last = samples[-1]["filter"]
+    rows = []
+    for sample in (s for s in samples if s["filter"] == last):
+        if (task, sample["doc_id"], 0) not in generated:
+            raise UserError(f"task '{task}' generates no text, so it has no length; choose a generate_until task.")
+        row = generated[task, sample["doc_id"], 0]
+        text = str(row["response"])
+        rows.append({
+            "task": task, "item": sample["doc_id"], "repeat": 0,
+            "correct": float(sample[sample["metrics"][0]]), "answer": str(sample["filtered_resps"][0]),
+            "gold": str(sample["target"]), **row, "reflections": len(REFLECTION.findall(text)),
+            "thinking_closed": THINK_CLOSE in text if THINK_OPEN in text or THINK_CLOSE in text else None,
+            "steps": sample["doc"].get("steps"), "question": sample["arguments"][0][0],
+        })  # fmt: skip
+    return rows

@@ -1,0 +1,162 @@
+"""The one dial: a profile names models, calibration texts, methods, tasks and generation settings.
+
+Relative paths start from the repository's root. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from acm.errors import explain, unknown
+from acm.merging.recipe import Recipe, read_yaml
+from acm.paths import PROFILES, ROOT, RUNS
+
+Control = Literal["none", "shuffled", "gaussian"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Calibration(Strict):
+    """Which texts, and how many: K-means into ``clusters``, ``per_cluster`` of each (the paper: 20 × 5)."""
+
+    texts: str
+    field: str = "question"
+    clusters: int = Field(20, ge=1)
+    per_cluster: int = Field(5, ge=1)
+    seed: int = 54
+
+
+class Method(Strict):
+    """A row of the table. ``coefficients``: ACM with the λ of this control of the MI table (``none``: the real one)."""
+
+    merge_method: str
+    parameters: dict[str, float | bool] = {}
+    include_base: bool = False
+    coefficients: Control | None = None
+    seed: int = 0
+
+
+class Experiment(Strict):
+    """One base with its fine-tuned models, tasks and methods; ``reference`` is the model that lengths compare with."""
+
+    base: str
+    finetuned: list[str] = Field(min_length=1)
+    reference: str
+    tasks: list[str] = Field(min_length=1)
+    calibration: Calibration
+    t: float = 0.7
+    shift: Literal["layer", "global", "none"] = "layer"
+    frontier: list[float] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    methods: dict[str, Method] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def standard_methods(cls, values: dict) -> dict:
+        return values if not isinstance(values, dict) or "methods" in values else values | {"methods": STANDARD_METHODS}
+
+    @model_validator(mode="after")
+    def coherent(self) -> Experiment:
+        if self.reference not in self.parents:
+            raise ValueError(str(unknown("reference model", self.reference, self.parents)))
+        for name in self.method_names:
+            self.recipe(name, Path())  # raises for a bad method
+        return self
+
+    @property
+    def parents(self) -> dict[str, Path]:
+        """Folder name → path of the base and the fine-tuned models, base first."""
+        return {Path(p).name: ROOT / p for p in (self.base, *self.finetuned)}
+
+    @property
+    def method_names(self) -> list[str]:
+        """Everything to merge: the methods, then the points of the frontier."""
+        return [*self.methods, *(frontier_name(c) for c in self.frontier)]
+
+    def recipe(self, name: str, coefficients: Path) -> Recipe:
+        """The recipe of a method; ``coefficients`` is the folder with the coefficient files."""
+        frontier = {frontier_name(c): c for c in self.frontier}
+        if name not in self.methods and name not in frontier:
+            raise unknown("method", name, self.method_names)
+        method = self.methods.get(name) or Method(merge_method="task_arithmetic", parameters={"weight": frontier[name]})
+        models = [self.base] * method.include_base + self.finetuned
+        content = {
+            "merge_method": method.merge_method,
+            "base_model": str(ROOT / self.base),
+            "models": [{"model": str(ROOT / m)} for m in models],
+            "parameters": method.parameters,
+            "seed": method.seed,
+        }
+        if method.coefficients:
+            content["coefficients"] = str(coefficients / coefficients_name(method.coefficients))
+        try:
+            return Recipe.model_validate(content)
+        except ValidationError as error:
+            raise ValueError(str(explain(error, f"method {name}"))) from None
+
+
+class Profile(Strict):
+    """Everything that a run depends on. ``name``: the file's; ``items``: how many of each task, from its start (none: all)."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    title: str = ""
+    items: int | None = Field(None, ge=1)
+    batch_size: int = Field(64, ge=1)
+    max_tokens: int = Field(10240, ge=1)
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    device: str = "cpu"
+    seed: int = 0
+    experiments: dict[str, Experiment] = Field(min_length=1)
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> Path:
+        """Where the run works: ``runs/<profile>``."""
+        return RUNS / self.name
+
+    def experiment(self, name: str) -> Experiment:
+        if name not in self.experiments:
+            raise unknown(f"experiment of profile {self.name}", name, self.experiments)
+        return self.experiments[name]
+
+
+def frontier_name(coefficient: float) -> str:
+    return f"frontier-{coefficient:g}"
+
+
+def coefficients_name(control: str) -> str:
+    return "coefficients.json" if control == "none" else f"coefficients-{control}.json"
+
+
+def load_profile(name: str) -> Profile:
+    """The profile ``profiles/<name>.yaml``, or the YAML file at that path."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown("profile", name, (p.stem for p in PROFILES.glob("*.yaml")))
+    try:
+        return Profile.model_validate({"name": path.stem} | read_yaml(path))
+    except ValidationError as error:
+        raise explain(error, str(path)) from None
+
+
+# The paper's hyper-parameters at 1.5B and 7B (arXiv 2505.14009, experimental setup; its k is 1 − density).
+STANDARD_METHODS = {
+    "Average": {"merge_method": "linear", "include_base": True, "parameters": {"weight": 1.0}},
+    "TA": {"merge_method": "task_arithmetic", "parameters": {"weight": 0.7}},
+    "TIES": {"merge_method": "ties", "parameters": {"weight": 1.0, "density": 0.2}},
+    "DARE": {"merge_method": "dare_linear", "parameters": {"weight": 0.5, "density": 0.7}},
+    "DARE-TA": {"merge_method": "dare_linear", "parameters": {"weight": 0.7, "density": 0.7}},
+    "DARE-TIES": {"merge_method": "dare_ties", "parameters": {"weight": 0.7, "density": 0.7}},
+    "ACM-TA": {"merge_method": "task_arithmetic", "coefficients": "none"},
+    "ACM-TIES": {"merge_method": "ties", "parameters": {"density": 0.2}, "coefficients": "none"},
+    "Null-TA": {"merge_method": "task_arithmetic", "coefficients": "gaussian"},
+    "Null-TIES": {"merge_method": "ties", "parameters": {"density": 0.2}, "coefficients": "gaussian"},
+}

@@ -1,0 +1,81 @@
+"""The last step: reports/<profile> and figures/<profile> from runs/<profile>, and what differs from the committed ones."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+
+from acm.paths import FIGURES, REPORTS, ROOT
+from acm.profiles import Profile, coefficients_name, load_profile
+from acm.records import provenance, write_records
+from acm.report import headline, write_report
+from acm.results import Results
+
+KEYS = ["experiment", "method", "task"]
+
+
+def publish(name: str) -> str:
+    """Copy results of all experiments, write the report, and return the closing message."""
+    profile = load_profile(name)
+    reports, figures = REPORTS / profile.name, FIGURES / profile.name
+    for experiment in profile.experiments:
+        publish_experiment(profile, experiment, reports / experiment, figures / experiment)
+    manifest = provenance(profile=profile.model_dump(), profile_hash=profile.hash)
+    (reports / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    report = write_report(profile, reports)
+    lines = [headline(profile), f"Report:  {report.relative_to(ROOT)}", f"Figures: {figures.relative_to(ROOT)}/", *differences(profile)]
+    return "\n".join(lines)
+
+
+def publish_experiment(profile: Profile, experiment: str, reports: Path, figures: Path) -> None:
+    """Records, MI table, coefficients, tables, executed notebooks and figures of one experiment."""
+    results = Results(profile, experiment)
+    for folder in (reports, figures):
+        shutil.rmtree(folder, ignore_errors=True)
+    write_records(results.records, reports / "records.parquet")
+    results.information.to_parquet(reports / "mutual_information.parquet", index=False)
+    for control in ("none", "shuffled", "gaussian"):
+        shutil.copyfile(results.path(coefficients_name(control)), reports / coefficients_name(control))
+    shutil.copytree(results.folder / "tables", reports / "tables")
+    shutil.copytree(profile.folder / "notebooks" / experiment, reports / "notebooks", ignore=shutil.ignore_patterns("*.failed.ipynb"))
+    shutil.copytree(results.folder / "figures", figures)
+
+
+def committed(path: Path) -> bytes | None:
+    """The file as the last commit has it; None without git or where it was not committed."""
+    done = subprocess.run(["git", "show", f"HEAD:{path.relative_to(ROOT)}"], cwd=ROOT, capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+def differences(profile: Profile) -> list[str]:
+    """One line per experiment: how many responses, and which averages, differ from the committed results."""
+    lines = []
+    for experiment in profile.experiments:
+        folder = REPORTS / profile.name / experiment
+        old = committed(folder / "records.parquet")
+        if old is None:
+            lines.append(f"{experiment}: no committed results to compare with.")
+            continue
+        lines.append(f"{experiment}: {compare(pd.read_parquet(io.BytesIO(old)), pd.read_parquet(folder / 'records.parquet'))}")
+    return lines
+
+
+def compare(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    """What differs between two sets of records, in one sentence."""
+    keys = [*KEYS, "item", "repeat"]
+    both = old.merge(new, on=keys, how="outer", suffixes=("_old", "_new"), indicator="found")
+    changed = (both["found"] != "both") | (both["response_old"] != both["response_new"])
+    if not changed.any():
+        return f"all {len(new)} responses are those of the committed results."
+    means = both.groupby("method")[["correct_old", "correct_new", "length_old", "length_new"]].mean()
+    accuracy = (means["correct_new"] - means["correct_old"]).abs().max() * 100
+    length = (means["length_new"] / means["length_old"] - 1).abs().max() * 100
+    return (
+        f"{changed.sum()} of {len(both)} responses differ from the committed results; at most {accuracy:.1f} points "
+        f"of accuracy and {length:.1f} % of mean length for a method. Another processor or thread count rounds differently."
+    )

@@ -1,0 +1,214 @@
+"""The numbers that the paper and its neighbours printed: load them, check them against each other, draw them.
+
+Sources (column ``source``): ``acm-v1`` is arXiv 2505.14009v1, ``l2s-sister`` arXiv 2503.20641 and
+``evo-l2s-replication`` arXiv 2604.06465. Accuracies are in percent, lengths in tokens per response.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+
+from acm.errors import UserError, unknown
+from acm.plotting import COLOURS, MARKERS, family
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "reports" / "published"
+KEYS = ["source", "table", "size", "method"]
+ITEMS = {"gsm8k": 1319, "math500": 500, "minerva_math": 272, "olympiadbench": 675, "college_math": 2818, "aime24": 30,
+         "humaneval_pro": 164}
+LAYERS = ["embed", *map(str, range(28)), "norm", "lm_head"]
+
+
+def load(name: str, **options) -> pd.DataFrame:
+    """One CSV file of ``reports/published`` by its stem; ``options`` go to :func:`pandas.read_csv`."""
+    path = FOLDER / f"{name}.csv"
+    if not path.is_file():
+        raise unknown("published table", name, (p.stem for p in FOLDER.glob("*.csv")))
+    return pd.read_csv(path, **options)
+
+
+def half_unit(printed: pd.Series) -> pd.Series:
+    """Half a unit of the last printed digit of each number, given as text: '-75.5' → 0.05, '1.92' → 0.005."""
+    return 0.5 * 10.0 ** -printed.str.partition(".")[2].str.len()
+
+
+def reference_lengths() -> pd.Series:
+    """Mean length (tokens) of R1 per (size, task), the reference of all length changes; from the paper's tables."""
+    scores = load("published_scores").query("source == 'acm-v1' and method.str.startswith('DeepSeek-R1')")
+    return scores.set_index(["size", "task"])["length"]
+
+
+def _from_benchmarks() -> pd.DataFrame:
+    """Per row: mean accuracy (percent), length change (percent), and how far rounded inputs can move each of them."""
+    text = load("published_scores", dtype=str)
+    scores = text.astype({"accuracy": float, "length": float}).join(reference_lengths().rename("r1"), on=["size", "task"])
+    scores["ratio"] = scores["length"] / scores["r1"]
+    scores["accuracy_slack"] = half_unit(text["accuracy"])
+    # Lengths are printed to 0.1 token: d(l/r) = (1/r + l/r²) · 0.05, at most 0.04 % here.
+    scores["change_slack"] = 100 * 0.05 * (1 + scores["ratio"]) / scores["r1"]
+    rows = scores.groupby(KEYS, sort=False)
+    means = rows[["accuracy", "ratio", "change_slack"]].mean()
+    return pd.DataFrame({"recomputed_average": means["accuracy"], "recomputed_change": 100 * (means["ratio"] - 1),
+                         "average_slack": rows["accuracy_slack"].min(), "change_slack": means["change_slack"]})
+
+
+def recompute_averages() -> pd.DataFrame:
+    """Every printed row beside its recomputed mean accuracy (percent) and length change (percent of R1's length).
+
+    The length change is the mean over benchmarks of length / length of R1 − 1. R1 of the paper is also the reference
+    of the sister paper's rows. ``change_agrees`` is NA where no change is printed: both parents, LLaMA, replication.
+    """
+    text = load("published_averages", dtype=str)
+    table = text[KEYS].join(_from_benchmarks(), on=KEYS)
+    for ours, printed in (("average", "average_accuracy"), ("change", "length_change_percent")):
+        table[f"printed_{ours}"] = text[printed].astype(float)
+        difference = (table[f"printed_{ours}"] - table[f"recomputed_{ours}"]).abs()
+        # Both sides are rounded: the printed mean by half a unit of its last digit, the inputs by the slack above.
+        agrees = difference <= half_unit(text[printed]) + table[f"{ours}_slack"] + 1e-9
+        table[f"{ours}_agrees"] = agrees.astype("boolean").mask(difference.isna())
+    columns = [f"{kind}_{what}" for what in ("average", "change") for kind in ("printed", "recomputed")]
+    return table[[*KEYS, *columns, "average_agrees", "change_agrees"]]
+
+
+def disagreements() -> pd.DataFrame:
+    """The printed numbers that their own benchmarks do not give, largest difference (points) first."""
+    table, parts = recompute_averages(), []
+    for what in ("average", "change"):
+        rows = table[table[f"{what}_agrees"].eq(False).fillna(False)].assign(quantity=what)
+        names = {f"printed_{what}": "printed", f"recomputed_{what}": "recomputed"}
+        parts.append(rows.rename(columns=names)[[*KEYS, "quantity", "printed", "recomputed"]])
+    found = pd.concat(parts)
+    found["difference"] = found["printed"] - found["recomputed"]
+    return found.sort_values("difference", key=abs, ascending=False, ignore_index=True)
+
+
+def impossible_reflection_counts() -> pd.DataFrame:
+    """Reflection counts (responses; Tables 6–7) that exceed the number of items of their benchmark."""
+    counts = load("reflection_counts").melt(["size", "method"], var_name="task", value_name="count").dropna()
+    counts["items"] = counts["task"].map(ITEMS)
+    return counts[counts["count"] > counts["items"]].astype({"count": int}).reset_index(drop=True)
+
+
+def impossible_accuracies() -> pd.DataFrame:
+    """Accuracies (percent) that no whole number of correct answers in one pass over the benchmark rounds to."""
+    text = load("published_scores", dtype=str)
+    scores = text.astype({"accuracy": float})[[*KEYS, "task", "accuracy"]].assign(items=text["task"].map(ITEMS))
+    scores["nearest_count"] = (scores["accuracy"] * scores["items"] / 100).round()
+    distance = (100 * scores["nearest_count"] / scores["items"] - scores["accuracy"]).abs()
+    return scores[distance > half_unit(text["accuracy"]) + 1e-9].reset_index(drop=True)
+
+
+def figures_against_tables() -> pd.DataFrame:
+    """Where a figure and a table of the paper show the same run: Figure 2 and Table 4, Figure 5 and Table 2."""
+    at = load("figure2_task_arithmetic_14b").set_index("scaling").loc[0.7]
+    ta = load("published_scores").query("source == 'acm-v1' and size == '14b' and method == 'TA' and task == 'aime24'")
+    rows = [("Figure 2", "TA 0.7, 14B", "AIME24 accuracy, %", at["aime24_accuracy"], ta["accuracy"].item()),
+            ("Figure 2", "TA 0.7, 14B", "AIME24 length, tokens", at["mean_length"], ta["length"].item())]
+    table2 = load("published_averages").query("source == 'acm-v1' and size == '1.5b'").set_index("method")
+    r1 = table2.loc["DeepSeek-R1-1.5B", "average_accuracy"]
+    for method, drawn in load("figure5_tradeoff_1.5b").set_index("method").loc[["TA", "ACM-TA"]].iterrows():
+        change = 100 * (table2.loc[method, "average_accuracy"] / r1 - 1)
+        rows += [("Figure 5", f"{method}, 1.5B", "accuracy change, %", drawn["accuracy_change_percent"], change),
+                 ("Figure 5", f"{method}, 1.5B", "length reduction, %", drawn["length_reduction_percent"],
+                  -table2.loc[method, "length_change_percent"])]
+    return pd.DataFrame(rows, columns=["figure", "run", "quantity", "in_figure", "in_table"])
+
+
+def _box(note: Annotation, place: tuple[float, float]) -> Bbox:
+    """The box (pixels, a little padded) that a label fills at ``place``, an offset in points from what it names."""
+    note.set(position=place, ha="left" if place[0] > 1 else "right" if place[0] < -1 else "center")
+    return Text.get_window_extent(note).padded(3)
+
+
+def _label(axes: Axes) -> None:
+    """Write the name (gid) of each marker at the nearest place that covers no label and the fewest markers and lines."""
+    axes.figure.draw_without_rendering()
+    drawn = np.vstack([axes.transData.transform(line.get_path().interpolated(20).vertices) for line in axes.lines])
+    places = [(r * np.cos(a), r * np.sin(a)) for r in (9, 14, 20, 28, 40, 56) for a in np.pi / 8 * np.arange(16)]
+    taken, frame = [], axes.get_window_extent()
+    for point in [line for line in axes.lines if line.get_gid()]:
+        note = axes.annotate(point.get_gid(), point.get_xydata()[0], (0, 0), textcoords="offset points", va="center",
+                             fontsize=10, arrowprops={"arrowstyle": "-", "color": "#999999", "shrinkA": 0, "shrinkB": 4})
+        boxes = [_box(note, place) for place in places]
+        cost = [99 * (box.count_overlaps(taken) + (not frame.contains(*box.min)) + (not frame.contains(*box.max)))
+                + 9 * box.count_contains(drawn) + np.hypot(*place) for box, place in zip(boxes, places, strict=True)]
+        taken.append(_box(note, places[np.argmin(cost)]))
+
+
+def _points(axes: Axes, x: pd.Series, y: pd.Series, names: pd.Series, **labels: str) -> None:
+    """One marker per method in the colour of its family; R1, the slow parent, has the parents' own."""
+    for name, x_, y_ in zip(names.str.replace("DeepSeek-", ""), x, y, strict=True):
+        kind = "parent" if name.startswith("R1") else family(name)
+        axes.plot(x_, y_, MARKERS[kind], color=COLOURS[kind], ms=8, gid=name)
+    axes.margins(0.1)
+    axes.set(**labels)
+
+
+def accuracy_against_length(size: str) -> Figure:
+    """Left the paper's averages, right the replication's with plain interpolation. The fast parents are not drawn."""
+    rows = load("published_averages").query("size == @size and not method.str.startswith('Qwen')")
+    sweep = load("uniform_coefficient_frontier").query("size == @size").sort_values("mean_length")
+    paper = rows[rows["source"] == "acm-v1"]
+    if paper["length_change_percent"].isna().all():
+        raise UserError(f"the paper prints no lengths for size '{size}'; sizes: 1.5b, 7b, 14b, 32b.")
+    columns = 1 if sweep.empty else 2
+    figure, panels = plt.subplots(1, columns, figsize=(6.8 * columns, 4.8), squeeze=False)
+    # R1 is the reference of the length change, so its own, which is not printed, is 0.
+    _points(panels[0, 0], paper["length_change_percent"].fillna(0), paper["average_accuracy"], paper["method"],
+            title=f"Paper, {size.upper()}", xlabel="length change against R1, %", ylabel="average accuracy, %")
+    if columns == 2:
+        other = rows[(rows["source"] == "evo-l2s-replication") & (rows["method"] != "Evo-L2S")]
+        panels[0, 1].plot(sweep["mean_length"], sweep["average_accuracy"], color=COLOURS["frontier"], marker=".", ms=9,
+                          label="plain interpolation, λ swept")
+        _points(panels[0, 1], other["mean_length"], other["average_accuracy"], other["method"],
+                title=f"Replication, {size.upper()}", xlabel="mean length, tokens", ylabel="average accuracy, %")
+        panels[0, 1].legend(loc="lower right")
+    for axes in panels.flat:
+        _label(axes)
+    return figure
+
+
+def figure2() -> Figure:
+    """Figure 2: AIME24 accuracy (bars, percent) and mean length (line, tokens) of task arithmetic against its scaling."""
+    sweep = load("figure2_task_arithmetic_14b")
+    figure, axes = plt.subplots(figsize=(6.8, 4.4))
+    bars = axes.bar(sweep["scaling"], sweep["aime24_accuracy"], width=0.07, color=COLOURS["baseline"], alpha=0.55)
+    axes.bar_label(bars, fmt="%.1f", label_type="center", fontsize=10)
+    axes.set(title="Task arithmetic at 14B, AIME24 (30 items)", xlabel="scaling coefficient",
+             ylabel="accuracy, % (bars)", ylim=(0, 60))
+    length = axes.twinx()
+    length.plot(sweep["scaling"], sweep["mean_length"], color=COLOURS["control"], marker="o", lw=2)
+    length.set(ylabel="mean length, tokens (line)", ylim=(0, 9000))
+    length.grid(False)
+    return figure
+
+
+def figure4() -> Figure:
+    """Figure 4: coefficient λ (fraction of the task vector) of each layer at 7B, one line per temperature t."""
+    table = load("figure4_coefficients_7b").pivot(index="layer", columns="t", values="coefficient").loc[LAYERS]
+    figure, axes = plt.subplots(figsize=(9, 4.4))
+    for t, marker, colour in zip(table.columns[::-1], "^os", sns.color_palette("colorblind", 3), strict=True):
+        axes.plot(range(len(LAYERS)), table[t], marker=marker, ms=5, color=colour, label=f"t = {t}")
+    axes.set_xticks(range(len(LAYERS)), LAYERS, rotation=90, fontsize=10)
+    axes.set(title="Coefficients at 7B", xlabel="layer", ylabel="coefficient λ")
+    axes.legend(loc="lower left", ncols=3)
+    return figure
+
+
+def figure5() -> Figure:
+    """Figure 5: accuracy change against length reduction at 1.5B, both in percent of R1."""
+    table = load("figure5_tradeoff_1.5b")
+    figure, axes = plt.subplots(figsize=(6.8, 4.4))
+    _points(axes, table["length_reduction_percent"], table["accuracy_change_percent"], table["method"],
+            title="Trade-off at 1.5B", xlabel="length reduction, % of R1", ylabel="accuracy change, % of R1")
+    _label(axes)
+    return figure

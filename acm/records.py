@@ -1,0 +1,53 @@
+"""What is kept of a run: the columns of the tables, and where a number comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from acm.errors import UserError
+from acm.paths import ROOT
+
+RECORD_COLUMNS = [
+    "profile", "experiment", "model", "method", "task", "item", "repeat", "correct", "answer", "gold", "response",
+    "length", "truncated", "thinking_closed", "reflections", "setting",
+]  # fmt: skip
+PACKAGES = ("torch", "transformers", "lm-eval", "numpy", "pandas", "scikit-learn")
+
+
+def write_records(records: pd.DataFrame, path: Path) -> None:
+    """Records as parquet; UserError if a promised column is missing."""
+    if missing := [c for c in RECORD_COLUMNS if c not in records]:
+        raise UserError(f"records for {path} lack the columns {', '.join(missing)}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    records.to_parquet(part, index=False)
+    part.rename(path)
+
+
+def read_records(paths: list[Path]) -> pd.DataFrame:
+    """All records of these files in one frame, in the given order."""
+    if absent := [p for p in paths if not Path(p).is_file()]:
+        raise UserError(f"no records at {absent[0]}; run the evaluation first.")
+    return pd.concat([pd.read_parquet(p) for p in paths], ignore_index=True)
+
+
+@cache
+def source_hash() -> str:
+    """Hash of the sources that a result depends on; a committed figure cannot name its own commit."""
+    digest = hashlib.sha256()
+    for folder, pattern in (("acm", "**/*.py"), ("acm", "**/*.yaml"), ("abacus", "*.py"), ("notebooks", "[1-6]-*.ipynb")):
+        for path in sorted((ROOT / folder).glob(pattern)):
+            digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def provenance(**facts: object) -> dict:
+    """Facts about a result plus the hash of the sources and the versions of what computed it."""
+    versions = {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
+    return {**facts, "source": source_hash(), "versions": versions}

@@ -1,0 +1,101 @@
+"""The results of one experiment of a profile, as the tables, figures and report read them."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from acm.calibration import CONTROLS
+from acm.errors import UserError
+from acm.paths import REPORTS
+from acm.profiles import Profile, coefficients_name, frontier_name
+from acm.records import provenance, read_records
+from acm.statistics import DRAWS, Sample, bootstrap
+
+
+class Results:
+    """Lazy views on ``runs/<profile>/<experiment>`` (your run) or ``reports/<profile>/<experiment>`` (the committed one)."""
+
+    def __init__(self, profile: Profile, experiment: str, results: str = "runs") -> None:
+        if results not in {"runs", "reports"}:
+            raise UserError(f"results must be 'runs' or 'reports', not '{results}'.")
+        self.profile, self.name = profile, experiment
+        self.experiment = profile.experiment(experiment)
+        self.folder = (profile.folder if results == "runs" else REPORTS / profile.name) / experiment
+
+    @cached_property
+    def records(self) -> pd.DataFrame:
+        """All records, one row per response."""
+        whole = self.folder / "records.parquet"
+        if whole.is_file():
+            return read_records([whole])
+        return read_records([self.folder / "records" / f"{name}.parquet" for name in self.methods])
+
+    @property
+    def methods(self) -> list[str]:
+        """Parents, methods and frontier points, in the order of the tables."""
+        return [*self.experiment.parents, *self.experiment.method_names]
+
+    @property
+    def frontier(self) -> list[str]:
+        """The curve of plain interpolation: base, λ swept and, with one fine-tuned model, that model."""
+        parents = list(self.experiment.parents)
+        return [parents[0], *self.swept.values(), *(parents[1:] if len(parents) == 2 else [])]
+
+    @property
+    def swept(self) -> dict[float, str]:
+        """Scaling λ → name of the frontier point."""
+        return {value: frontier_name(value) for value in self.experiment.frontier}
+
+    @property
+    def selected(self) -> list[str]:
+        """Parents, task arithmetic and the ACM methods, for figures that cannot show all."""
+        chosen = [m for m in self.experiment.methods if m in {"TA", "TIES"} or m.startswith("ACM")]
+        return [*self.experiment.parents, *chosen]
+
+    @cached_property
+    def sample(self) -> Sample:
+        return bootstrap(self.records, self.methods, self.experiment.tasks, seed=self.profile.seed)
+
+    @cached_property
+    def information(self) -> pd.DataFrame:
+        """The table of mutual information."""
+        return pd.read_parquet(self.path("mutual_information.parquet"))
+
+    @cached_property
+    def coefficients(self) -> dict[str, dict[str, dict[str, float]]]:
+        """control → finetuned → layer → λ."""
+        return {c: json.loads(self.path(coefficients_name(c)).read_text())["coefficients"] for c in CONTROLS}
+
+    def path(self, name: str) -> Path:
+        if not (self.folder / name).is_file():
+            raise UserError(f"no {self.folder / name}; run `make reproduce PROFILE={self.profile.name}` first.")
+        return self.folder / name
+
+    @property
+    def provenance(self) -> dict:
+        """Where the numbers come from; for each table and figure."""
+        settings = sorted(set(self.records["setting"]))
+        models = {json.loads(s)["model"] for s in settings}
+        common = {k: v for k, v in json.loads(settings[0]).items() if k != "model"}
+        return provenance(profile=self.profile.name, profile_hash=self.profile.hash, experiment=self.name, setting=common,
+                          models=sorted(models), n=self.sample.items)  # fmt: skip
+
+    def caption(self, text: str) -> str:
+        """``text`` with n, what the intervals are, and the setting."""
+        p, tasks = self.profile, ", ".join(f"{task} n = {n}" for task, n in self.sample.items.items())
+        return (
+            f"{text} {tasks}; 95 % intervals by bootstrap over items ({DRAWS} draws, paired across methods). Profile "
+            f"{p.name} ({p.hash}), {p.dtype} on {p.device}, batch size {p.batch_size}, cap {p.max_tokens} tokens, greedy."
+        )
+
+    def calibration_caption(self, text: str) -> str:
+        """``text`` with what calibration saw; coefficients of one calibration set have no interval."""
+        n, c = self.information["sample"].nunique(), self.experiment.calibration
+        return (
+            f"{text} n = {n} calibration texts from {Path(c.texts).name} (seed {c.seed}); shift '{self.experiment.shift}', "
+            f"plug-in MI of bf16 values; one calibration set, so no interval. Profile {self.profile.name} ({self.profile.hash})."
+        )

@@ -1,0 +1,107 @@
+"""Intervals by bootstrap over items, and the verdict against the frontier.
+
+    variable   shape                     meaning
+    correct    (methods, items)          1.0 where the response is right                        one task
+    length     (methods, items)          tokens of the response                                 one task
+    draws      (draws, items)            how often each item is drawn; the same for all methods: paired
+
+Averages are means over tasks, as in the paper. Length change is the mean over tasks of
+length / length of the reference − 1 (the paper's); the ratio of the mean lengths stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Bootstrap means, (methods, tasks, draws + 1); index 0 along the last axis is the data itself."""
+
+    methods: list[str]
+    tasks: list[str]
+    items: dict[str, int]
+    accuracy: np.ndarray  # fraction
+    length: np.ndarray  # tokens
+
+    def row(self, method: str) -> int:
+        return self.methods.index(method)
+
+
+def bootstrap(records: pd.DataFrame, methods: list[str], tasks: list[str], draws: int = DRAWS, seed: int = 0) -> Sample:
+    """Resample the items of each task, the same items for every method. Repeats of an item are averaged first."""
+    means, items = [], {}
+    for task in tasks:
+        part = records[records["task"] == task]
+        cells = part.groupby(["method", "item"])[["correct", "length"]].mean().unstack("item").loc[methods]
+        if cells.isna().any(axis=None):
+            raise ValueError(f"task {task}: not every method has every item, so they cannot be compared.")
+        items[task] = n = cells["correct"].shape[1]
+        rng = np.random.default_rng([seed, *task.encode()])
+        counts = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=draws)])
+        means.append(np.stack([cells[c].to_numpy(float) @ counts.T / n for c in ("correct", "length")]))
+    accuracy, length = np.stack(means, axis=2)
+    return Sample(methods, tasks, items, accuracy, length)
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of bootstrap values (draws + 1,), the data's own value at index 0 left out."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(values[1:], [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def average(sample: Sample, method: str, what: str = "accuracy") -> np.ndarray:
+    """Mean over tasks of a method's accuracy or length, (draws + 1,)."""
+    return getattr(sample, what)[sample.row(method)].mean(axis=0)
+
+
+def length_change(sample: Sample, method: str, reference: str) -> np.ndarray:
+    """Mean over tasks of length / length of the reference − 1, a fraction, (draws + 1,)."""
+    return (sample.length[sample.row(method)] / sample.length[sample.row(reference)] - 1).mean(axis=0)
+
+
+def length_change_of_means(sample: Sample, method: str, reference: str) -> np.ndarray:
+    """Ratio of the mean lengths − 1, a fraction, (draws + 1,)."""
+    return average(sample, method, "length") / average(sample, reference, "length") - 1
+
+
+def above_frontier(sample: Sample, method: str, frontier: list[str]) -> np.ndarray:
+    """Accuracy of the method less that of the frontier at equal mean length, a fraction, (draws + 1,).
+
+    The frontier is interpolated linearly between the two neighbouring points whose mean lengths bracket the
+    method's, and bracketed anew in every draw. NaN where its length lies outside the frontier's range.
+    """
+    lengths = np.stack([average(sample, m, "length") for m in frontier])
+    accuracies = np.stack([average(sample, m) for m in frontier])
+    own = average(sample, method, "length")
+    order = np.argsort(lengths, axis=0, kind="stable")
+    lengths, accuracies = np.take_along_axis(lengths, order, 0), np.take_along_axis(accuracies, order, 0)
+    expected = [np.interp(x, lengths[:, i], accuracies[:, i], np.nan, np.nan) for i, x in enumerate(own)]
+    return average(sample, method) - np.array(expected)
+
+
+def verdict(difference: np.ndarray) -> str:
+    """'above', 'below' or 'no difference shown' from :func:`above_frontier`; 'outside' if the data or 5 % of draws are."""
+    if np.isnan(difference[0]) or np.isnan(difference).mean() > 0.05:
+        return "outside"
+    low, high = interval(difference[~np.isnan(difference)])
+    return "above" if low > 0 else "below" if high < 0 else "no difference shown"
+
+
+def describe(values: np.ndarray, scale: float = 100.0) -> dict[str, float]:
+    """Estimate with its 95 % interval, times ``scale``."""
+    known = np.concatenate([values[:1], values[1:][~np.isnan(values[1:])]])
+    low, high = interval(known) if len(known) > 1 else (np.nan, np.nan)
+    return {"value": scale * float(values[0]), "low": scale * low, "high": scale * high}
+
+
+def over_methods(sample: Sample, measure: Callable[[str], np.ndarray], scale: float = 100.0) -> pd.DataFrame:
+    """One row per method: value, low, high of a measure."""
+    return pd.DataFrame({m: describe(measure(m), scale) for m in sample.methods}).T
