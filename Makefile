@@ -13,7 +13,8 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 reproduce: $(VENV)/installed  ## the whole pipeline for PROFILE (default tiny: about 10 min; nothing to do: seconds)
-	@echo "Running profile $(PROFILE) on $(CORES) cores; progress below, logs in $(RUN)/logs."
+	@$(VENV)/bin/python -m acm check --profile $(PROFILE)
+	@echo "Running on $(CORES) cores; progress below, logs in $(RUN)/logs."
 	@$(SNAKEMAKE)
 	@cat $(RUN)/published.txt
 

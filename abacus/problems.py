@@ -152,8 +152,8 @@ def write_line(steps: list[Step], problem: Problem, decide: Callable, rng: rando
 
 
 def slipped(step: Step, rng: random.Random) -> int:
-    """A plausible wrong result of the step, whose check stays within 0 to 99."""
-    results = [step.after + slip for slip in (-10, -2, -1, 1, 2, 10)]
+    """A plausible wrong result of the step, whose check stays within 0 to 99 and is exact."""
+    results = [step.after + slip for slip in (-10, -2, -1, 1, 2, 10) if not (step.op == "*" and slip % 2)]
     undone = INVERSE[step.op]
     return rng.choice([r for r in results if 0 <= r <= LARGEST and 0 <= apply(undone, r, step.number) <= LARGEST])
 

@@ -9,9 +9,18 @@ from typing import Annotated
 import typer
 import yaml
 
-from acm.errors import UserError
+from acm.errors import UserError, check_distinct
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command()
+def check(profile: str = "tiny") -> None:
+    """Check a profile's models, texts and tasks before any work."""
+    from acm.preflight import check as run
+    from acm.profiles import load_profile
+
+    typer.echo(run(load_profile(profile)))
 
 
 @app.command()
@@ -35,9 +44,11 @@ def calibrate(
     """Mutual information of BASE and each FINETUNED model, and the layer coefficients that follow from it."""
     from acm.calibration import calibrate as run
     from acm.calibration import read_texts, select_texts
-    from acm.coefficients import write_coefficients
+    from acm.coefficients import check_mapping, write_coefficients
     from acm.records import provenance
 
+    check_mapping(t, shift)
+    check_distinct((path.name for path in finetuned), "fine-tuned models by their folder name")
     table = run(base, {path.name: path for path in finetuned}, select_texts(read_texts(texts, field)))
     out.mkdir(parents=True, exist_ok=True)
     table.to_parquet(out / "mutual_information.parquet", index=False)
@@ -78,7 +89,15 @@ def notebook(
     given = dict(item.split("=", 1) for item in parameter or [] if "=" in item)
     if bad := [item for item in parameter or [] if "=" not in item]:
         raise UserError(f"parameter '{bad[0]}' must be name=value.")
-    run_notebook(source, out, {name: yaml.safe_load(value) for name, value in given.items()})
+    run_notebook(source, out, {name: literal(name, value) for name, value in given.items()})
+
+
+def literal(name: str, value: str) -> object:
+    """A parameter's value, read as YAML."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"parameter {name}: '{value}' is not readable as YAML.") from None
 
 
 @app.command()

@@ -12,9 +12,7 @@ template, through the base model's tokenizer, as in the paper's code. At most on
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,30 +24,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from acm.checkpoints import check_same_shape, check_weights, model_folder
 from acm.errors import UserError
 from acm.information import mutual_information
+from acm.preflight import check_texts, read_texts
+
+__all__ = ["CONTROLS", "calibrate", "read_texts", "select_texts"]
 
 CONTROLS = ("none", "shuffled", "gaussian")
-
-
-def read_texts(path: Path, field: str = "question") -> list[str]:
-    """Calibration texts: a JSONL file's ``field``, or the lines of a text file. Empty input is an error."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"calibration file {path} does not exist; set `calibration.texts` in the profile.")
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if path.suffix == ".jsonl":
-        rows = [json.loads(line) for line in lines]
-        if missing := [i for i, row in enumerate(rows, 1) if field not in row]:
-            raise UserError(f"{path}, line {missing[0]}: no field '{field}'; it has {', '.join(rows[missing[0] - 1])}.")
-        lines = [row[field] for row in rows]
-    return check_texts(lines, str(path))
-
-
-def check_texts(texts: list[str], source: str) -> list[str]:
-    if not texts:
-        raise UserError(f"{source} holds no calibration text; give at least one.")
-    if empty := [i for i, text in enumerate(texts, 1) if not str(text).strip()]:
-        raise UserError(f"{source}: calibration text {empty[0]} is empty; remove it or fill it.")
-    return texts
 
 
 def select_texts(texts: list[str], clusters: int = 20, per_cluster: int = 5, seed: int = 54) -> list[str]:
@@ -121,28 +100,28 @@ def calibrate(base: str | Path, finetuned: dict[str, str | Path], texts: list[st
     check_texts(texts, "the calibration set")
     if unknown_controls := set(controls) - set(CONTROLS):
         raise UserError(f"unknown control '{min(unknown_controls)}'. Known: {', '.join(CONTROLS)}.")
-    folders = {name: model_folder(path) for name, path in {"base": base, **finetuned}.items()}
-    for name in finetuned:
-        check_same_shape(folders["base"], folders[name])
+    base, folders = model_folder(base), {name: model_folder(path) for name, path in finetuned.items()}
     for folder in folders.values():
+        check_same_shape(base, folder, vocabulary=False)
+    for folder in (base, *folders.values()):
         check_weights(folder)
-    models = {name: load_model(folder, dtype) for name, folder in folders.items()}
-    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    base_model, models = load_model(base, dtype), {name: load_model(folder, dtype) for name, folder in folders.items()}
+    tokenizer = AutoTokenizer.from_pretrained(base)
     rows = []
     for sample, text in enumerate(tqdm(texts, desc="calibration", unit="text", mininterval=5)):
         ids = tokenizer(text, return_tensors="pt")["input_ids"]
-        for name, layer, control, value in sample_information(models, ids, controls, estimator, f"{seed}/{sample}"):
+        for name, layer, control, value in sample_information(base_model, models, ids, controls, estimator, f"{seed}/{sample}"):
             rows.append((name, layer, sample, ids.shape[1], estimator, control, value))
     columns = ["finetuned", "layer", "sample", "tokens", "estimator", "control", "value"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def sample_information(models: dict[str, PreTrainedModel], ids: torch.Tensor, controls: tuple[str, ...], estimator: str,
-                       key: str) -> Iterator[tuple[str, str, str, float]]:  # fmt: skip
+def sample_information(base: PreTrainedModel, models: dict[str, PreTrainedModel], ids: torch.Tensor, controls: tuple[str, ...],
+                       estimator: str, key: str) -> list[tuple[str, str, str, float]]:  # fmt: skip
     """MI of one text, (finetuned, layer, control, nats), computed while the fine-tuned models run."""
     held, found = {}, []
-    each_activation(models["base"], ids, held.__setitem__)
-    for name in [n for n in models if n != "base"]:
+    each_activation(base, ids, held.__setitem__)
+    for name, model in models.items():
 
         def see(layer: str, activations: torch.Tensor, name: str = name) -> None:
             x, y = held[layer], activations
@@ -151,9 +130,8 @@ def sample_information(models: dict[str, PreTrainedModel], ids: torch.Tensor, co
                 pair = controlled(control, x[:, :width], y[:, :width], f"{key}/{name}/{layer}/{control}")
                 found.append((name, layer, control, mutual_information(*pair, estimator)))
 
-        each_activation(models[name], ids, see)
-    assert all(math.isfinite(value) for *_, value in found)
-    yield from found
+        each_activation(model, ids, see)
+    return found
 
 
 def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:

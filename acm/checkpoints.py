@@ -40,8 +40,11 @@ def weight_files(folder: Path) -> dict[str, Path]:
     if not (folder / INDEX).is_file():
         with opened(folder / SINGLE) as shard:
             return dict.fromkeys(shard.keys(), folder / SINGLE)
-    weight_map = json.loads((folder / INDEX).read_text())["weight_map"]
-    for name in set(weight_map.values()):
+    try:
+        weight_map = dict(json.loads((folder / INDEX).read_text())["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / INDEX} is not a readable index ({error!r}); fetch it again.") from None
+    for name in set(map(str, weight_map.values())):
         if Path(name).name != name or not (folder / name).is_file():
             raise UserError(f"{folder / INDEX} names the shard '{name}', which is not a file in its folder.")
     return {tensor: folder / name for tensor, name in weight_map.items()}
@@ -65,9 +68,14 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def check_same_shape(base: Path, finetuned: Path) -> None:
-    """UserError that lists every tensor which one model lacks, or has in another shape."""
+def check_same_shape(base: Path, finetuned: Path, vocabulary: bool = True) -> None:
+    """UserError that lists tensors (up to 20) which one model lacks, or has in another shape.
+
+    vocabulary: whether embedding and head must agree too; calibration compares their common rows.
+    """
     ours, theirs = shapes(base), shapes(finetuned)
+    if not vocabulary:
+        ours, theirs = ({n: s for n, s in found.items() if layer_of(n) not in {"embed", "lm_head"}} for found in (ours, theirs))
     problems = [f"{n}: missing in {finetuned}" for n in ours.keys() - theirs.keys()]
     problems += [f"{n}: missing in {base}" for n in theirs.keys() - ours.keys()]
     problems += [f"{n}: {ours[n]} against {theirs[n]}" for n in ours.keys() & theirs.keys() if ours[n] != theirs[n]]

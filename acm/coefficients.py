@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from acm.errors import UserError, unknown
+
 SHIFTS = ("layer", "global", "none")
 
 
@@ -29,12 +31,17 @@ def layer_coefficients(mi: np.ndarray, t: float = 0.7, shift: str = "layer") -> 
     mi = np.asarray(mi, dtype=np.float64)
     if mi.ndim != 2 or mi.size == 0 or not np.isfinite(mi).all():
         raise ValueError(f"mi must be a finite (layers, samples) array, not of shape {mi.shape}.")
-    if not np.isfinite(t):
-        raise ValueError(f"t must be a finite number, not {t}.")
-    if shift not in SHIFTS:
-        raise ValueError(f"unknown shift '{shift}'. Known: {', '.join(SHIFTS)}.")
+    check_mapping(t, shift)
     maximum = {"layer": mi.max(axis=1, keepdims=True), "global": mi.max(), "none": 0.0}[shift]
     return 1 - expit(t * (mi - maximum)).mean(axis=1)
+
+
+def check_mapping(t: float, shift: str) -> None:
+    """UserError (a ValueError) for a t or shift that :func:`layer_coefficients` cannot take."""
+    if not np.isfinite(t):
+        raise UserError(f"t must be a finite number, not {t}.")
+    if shift not in SHIFTS:
+        raise unknown("shift", shift, SHIFTS)
 
 
 def coefficients_from_table(table: pd.DataFrame, t: float = 0.7, shift: str = "layer", control: str = "none",

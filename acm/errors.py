@@ -20,6 +20,13 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {what} '{name}'.{hint} Known: {', '.join(known) or 'none'}.")
 
 
+def check_distinct(names: Iterable[str], what: str) -> None:
+    """UserError if a name comes twice."""
+    names = list(names)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"'{twice[0]}' names two {what}; names tell them apart, so rename one.")
+
+
 def explain(error: pydantic.ValidationError, source: str) -> UserError:
     """A pydantic error as one line per finding, each with the place of the key."""
     lines = []

@@ -26,11 +26,11 @@ def mutual_information(x: np.ndarray | torch.Tensor, y: np.ndarray | torch.Tenso
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"unknown estimator '{estimator}'. Known: {', '.join(ESTIMATORS)}.")
-    x, y = torch.as_tensor(x).detach().flatten(), torch.as_tensor(y).detach().flatten()
+    x, y = torch.as_tensor(x).detach(), torch.as_tensor(y).detach()
     if x.shape != y.shape or x.numel() == 0:
-        raise ValueError(f"x and y must have one shape and at least one entry, not {len(x)} and {len(y)} entries.")
+        raise ValueError(f"x and y must have one shape and at least one entry, not {tuple(x.shape)} and {tuple(y.shape)}.")
     n = x.numel()
-    (a, count_x), (b, count_y) = labels(x), labels(y)
+    (a, count_x), (b, count_y) = labels(x.flatten()), labels(y.flatten())
     pairs = np.sort(a.astype(np.int64) * len(count_y) + b)
     edges = np.flatnonzero(np.diff(pairs, prepend=-1))
     count_xy = np.diff(edges, append=n)

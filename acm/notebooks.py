@@ -37,7 +37,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], root:
     the failing cell.
     """
     check_parameters(notebook, parameters)
-    failed = output.with_suffix(".failed.ipynb")
+    failed = output.with_name(f"{output.stem}.failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(

@@ -6,12 +6,13 @@ Relative paths start from the repository's root. Unknown keys are refused.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from acm.errors import explain, unknown
+from acm.errors import check_distinct, explain, unknown
 from acm.merging.recipe import Recipe, read_yaml
 from acm.paths import PROFILES, ROOT, RUNS
 
@@ -62,6 +63,10 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def coherent(self) -> Experiment:
+        folders = [Path(p).name for p in (self.base, *self.finetuned)]
+        check_distinct([*folders, *self.method_names], "of the models' folders, methods and frontier points")
+        if bad := [n for n in self.methods if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", n)]:
+            raise ValueError(f"method name '{bad[0]}' must be of letters, digits, '.', '_', '+' and '-': it names files")
         if self.reference not in self.parents:
             raise ValueError(str(unknown("reference model", self.reference, self.parents)))
         for name in self.method_names:
@@ -87,7 +92,7 @@ class Experiment(Strict):
         models = [self.base] * method.include_base + self.finetuned
         content = {
             "merge_method": method.merge_method,
-            "base_model": str(ROOT / self.base),
+            "base_model": None if method.merge_method == "linear" else str(ROOT / self.base),
             "models": [{"model": str(ROOT / m)} for m in models],
             "parameters": method.parameters,
             "seed": method.seed,

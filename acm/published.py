@@ -6,8 +6,6 @@ Sources (column ``source``): ``acm-v1`` is arXiv 2505.14009v1, ``l2s-sister`` ar
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -18,10 +16,10 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from acm.errors import UserError, unknown
+from acm.paths import REPORTS, ROOT  # noqa: F401  ROOT is for the notebook
 from acm.plotting import COLOURS, MARKERS, family
 
-ROOT = Path(__file__).parent.parent
-FOLDER = ROOT / "reports" / "published"
+FOLDER = REPORTS / "published"
 KEYS = ["source", "table", "size", "method"]
 ITEMS = {"gsm8k": 1319, "math500": 500, "minerva_math": 272, "olympiadbench": 675, "college_math": 2818, "aime24": 30,
          "humaneval_pro": 164}
@@ -41,16 +39,11 @@ def half_unit(printed: pd.Series) -> pd.Series:
     return 0.5 * 10.0 ** -printed.str.partition(".")[2].str.len()
 
 
-def reference_lengths() -> pd.Series:
-    """Mean length (tokens) of R1 per (size, task), the reference of all length changes; from the paper's tables."""
-    scores = load("published_scores").query("source == 'acm-v1' and method.str.startswith('DeepSeek-R1')")
-    return scores.set_index(["size", "task"])["length"]
-
-
 def _from_benchmarks() -> pd.DataFrame:
     """Per row: mean accuracy (percent), length change (percent), and how far rounded inputs can move each of them."""
-    text = load("published_scores", dtype=str)
-    scores = text.astype({"accuracy": float, "length": float}).join(reference_lengths().rename("r1"), on=["size", "task"])
+    text, scores = load("published_scores", dtype=str), load("published_scores")
+    r1 = scores[(scores["source"] == "acm-v1") & scores["method"].str.startswith("DeepSeek-R1")]
+    scores = scores.join(r1.set_index(["size", "task"])["length"].rename("r1"), on=["size", "task"])
     scores["ratio"] = scores["length"] / scores["r1"]
     scores["accuracy_slack"] = half_unit(text["accuracy"])
     # Lengths are printed to 0.1 token: d(l/r) = (1/r + l/r²) · 0.05, at most 0.04 % here.
@@ -100,11 +93,11 @@ def impossible_reflection_counts() -> pd.DataFrame:
 
 def impossible_accuracies() -> pd.DataFrame:
     """Accuracies (percent) that no whole number of correct answers in one pass over the benchmark rounds to."""
-    text = load("published_scores", dtype=str)
-    scores = text.astype({"accuracy": float})[[*KEYS, "task", "accuracy"]].assign(items=text["task"].map(ITEMS))
-    scores["nearest_count"] = (scores["accuracy"] * scores["items"] / 100).round()
-    distance = (100 * scores["nearest_count"] / scores["items"] - scores["accuracy"]).abs()
-    return scores[distance > half_unit(text["accuracy"]) + 1e-9].reset_index(drop=True)
+    printed, scores = load("published_scores", dtype=str)["accuracy"], load("published_scores")
+    scores["items"] = scores["task"].map(ITEMS)
+    scores["nearest"] = 100 * (scores["accuracy"] * scores["items"] / 100).round() / scores["items"]
+    wrong = (scores["nearest"] - scores["accuracy"]).abs() > half_unit(printed) + 1e-9
+    return scores.loc[wrong, [*KEYS, "task", "items", "accuracy", "nearest"]].reset_index(drop=True)
 
 
 def figures_against_tables() -> pd.DataFrame:
@@ -124,24 +117,28 @@ def figures_against_tables() -> pd.DataFrame:
 
 
 def _box(note: Annotation, place: tuple[float, float]) -> Bbox:
-    """The box (pixels, a little padded) that a label fills at ``place``, an offset in points from what it names."""
+    """The box (pixels, padded) that a label fills at ``place``, an offset in points from the marker that it names."""
     note.set(position=place, ha="left" if place[0] > 1 else "right" if place[0] < -1 else "center")
-    return Text.get_window_extent(note).padded(3)
+    note.update_positions(note.figure.canvas.get_renderer())
+    return Text.get_window_extent(note).padded(4)
 
 
 def _label(axes: Axes) -> None:
-    """Write the name (gid) of each marker at the nearest place that covers no label and the fewest markers and lines."""
+    """Write the name (gid) of each marker at the nearest place that covers no label and fewest markers and lines."""
     axes.figure.draw_without_rendering()
     drawn = np.vstack([axes.transData.transform(line.get_path().interpolated(20).vertices) for line in axes.lines])
-    places = [(r * np.cos(a), r * np.sin(a)) for r in (9, 14, 20, 28, 40, 56) for a in np.pi / 8 * np.arange(16)]
+    drawn = np.vstack([drawn + step for step in ((0, 0), (6, 0), (-6, 0), (0, 6), (0, -6))])  # pixels: they are wide
+    places = [(r * np.cos(a), r * np.sin(a)) for r in (11, 16, 24, 34, 46, 60) for a in np.pi / 8 * np.arange(16)]
     taken, frame = [], axes.get_window_extent()
     for point in [line for line in axes.lines if line.get_gid()]:
         note = axes.annotate(point.get_gid(), point.get_xydata()[0], (0, 0), textcoords="offset points", va="center",
-                             fontsize=10, arrowprops={"arrowstyle": "-", "color": "#999999", "shrinkA": 0, "shrinkB": 4})
+                             fontsize=10, arrowprops={"arrowstyle": "-", "color": "0.6", "shrinkA": 0, "shrinkB": 4})
+        note.set_in_layout(False)
         boxes = [_box(note, place) for place in places]
         cost = [99 * (box.count_overlaps(taken) + (not frame.contains(*box.min)) + (not frame.contains(*box.max)))
                 + 9 * box.count_contains(drawn) + np.hypot(*place) for box, place in zip(boxes, places, strict=True)]
-        taken.append(_box(note, places[np.argmin(cost)]))
+        taken.append(_box(note, best := places[np.argmin(cost)]))
+        note.arrow_patch.set_visible(np.hypot(*best) > 20)
 
 
 def _points(axes: Axes, x: pd.Series, y: pd.Series, names: pd.Series, **labels: str) -> None:
@@ -167,22 +164,22 @@ def accuracy_against_length(size: str) -> Figure:
             title=f"Paper, {size.upper()}", xlabel="length change against R1, %", ylabel="average accuracy, %")
     if columns == 2:
         other = rows[(rows["source"] == "evo-l2s-replication") & (rows["method"] != "Evo-L2S")]
-        panels[0, 1].plot(sweep["mean_length"], sweep["average_accuracy"], color=COLOURS["frontier"], marker=".", ms=9,
-                          label="plain interpolation, λ swept")
+        panels[0, 1].plot(sweep["mean_length"], sweep["average_accuracy"], color=COLOURS["frontier"], marker=".", ms=9)
         _points(panels[0, 1], other["mean_length"], other["average_accuracy"], other["method"],
-                title=f"Replication, {size.upper()}", xlabel="mean length, tokens", ylabel="average accuracy, %")
-        panels[0, 1].legend(loc="lower right")
+                title=f"Replication, {size.upper()}; grey: plain interpolation",
+                xlabel="mean length, tokens", ylabel="average accuracy, %")
     for axes in panels.flat:
         _label(axes)
     return figure
 
 
 def figure2() -> Figure:
-    """Figure 2: AIME24 accuracy (bars, percent) and mean length (line, tokens) of task arithmetic against its scaling."""
+    """Figure 2: AIME24 accuracy (bars, percent) and length (line, tokens) of task arithmetic against its scaling."""
     sweep = load("figure2_task_arithmetic_14b")
     figure, axes = plt.subplots(figsize=(6.8, 4.4))
     bars = axes.bar(sweep["scaling"], sweep["aime24_accuracy"], width=0.07, color=COLOURS["baseline"], alpha=0.55)
     axes.bar_label(bars, fmt="%.1f", label_type="center", fontsize=10)
+    axes.grid(axis="x", visible=False)
     axes.set(title="Task arithmetic at 14B, AIME24 (30 items)", xlabel="scaling coefficient",
              ylabel="accuracy, % (bars)", ylim=(0, 60))
     length = axes.twinx()
@@ -200,7 +197,7 @@ def figure4() -> Figure:
         axes.plot(range(len(LAYERS)), table[t], marker=marker, ms=5, color=colour, label=f"t = {t}")
     axes.set_xticks(range(len(LAYERS)), LAYERS, rotation=90, fontsize=10)
     axes.set(title="Coefficients at 7B", xlabel="layer", ylabel="coefficient λ")
-    axes.legend(loc="lower left", ncols=3)
+    axes.legend(loc="lower center", ncols=3)
     return figure
 
 

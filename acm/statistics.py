@@ -39,6 +39,8 @@ def bootstrap(records: pd.DataFrame, methods: list[str], tasks: list[str], draws
     means, items = [], {}
     for task in tasks:
         part = records[records["task"] == task]
+        if absent := set(methods) - set(part["method"]):
+            raise ValueError(f"task {task}: no records of method {min(absent)}.")
         cells = part.groupby(["method", "item"])[["correct", "length"]].mean().unstack("item").loc[methods]
         if cells.isna().any(axis=None):
             raise ValueError(f"task {task}: not every method has every item, so they cannot be compared.")

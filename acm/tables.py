@@ -15,9 +15,9 @@ def long_table(records: pd.DataFrame, sample: Sample, reference: str) -> pd.Data
     """One row per (method, task) and one per (method, "average"), the source of the main and general tables.
 
     accuracy in percent, length in tokens, length_change in percent of the reference's, each with _low and _high
-    (95 %, bootstrap over items); length_change_of_means: ratio of mean lengths; truncated in percent; n items.
+    (95 %, bootstrap over items); length_change_of_means: ratio of mean lengths; truncated in percent of the responses; n items.
     """
-    truncated = records.groupby(["method", "task"])["truncated"].mean() * 100
+    cut = statistics.bootstrap(records.assign(correct=records["truncated"].astype(float)), sample.methods, sample.tasks).accuracy
     rows = []
     base = sample.length[sample.row(reference)]
     for i, method in enumerate(sample.methods):
@@ -27,7 +27,7 @@ def long_table(records: pd.DataFrame, sample: Sample, reference: str) -> pd.Data
                 **named("accuracy", describe(sample.accuracy[i, k])),
                 **named("length", describe(sample.length[i, k], 1)),
                 **named("length_change", describe(sample.length[i, k] / base[k] - 1)),
-                "truncated": truncated[method, task],
+                **named("truncated", describe(cut[i, k])),
             })  # fmt: skip
         rows.append({
             "method": method, "task": "average", "n": sum(sample.items.values()),
@@ -35,7 +35,7 @@ def long_table(records: pd.DataFrame, sample: Sample, reference: str) -> pd.Data
             **named("length", describe(statistics.average(sample, method, "length"), 1)),
             **named("length_change", describe(statistics.length_change(sample, method, reference))),
             **named("length_change_of_means", describe(statistics.length_change_of_means(sample, method, reference))),
-            "truncated": truncated[method].mean(),
+            **named("truncated", describe(cut[i].mean(axis=0))),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -63,7 +63,7 @@ def wide_table(table: pd.DataFrame) -> pd.DataFrame:
             "average": cell(mean, "accuracy"),
             "length change %": cell(mean, "length_change"),
             "of mean lengths %": cell(mean, "length_change_of_means"),
-            "truncated %": f"{mean['truncated']:.1f}",
+            "truncated %": cell(mean, "truncated"),
         }
     return pd.DataFrame(shown).T.rename_axis("method")
 
@@ -110,10 +110,10 @@ def wide_verdicts(table: pd.DataFrame) -> pd.DataFrame:
 def write_table(data: pd.DataFrame, shown: pd.DataFrame, stem: Path, caption: str) -> None:
     """``stem.csv`` (all numbers), ``stem.md`` and ``stem.tex`` (as shown, with the caption)."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    data.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.4f")
-    stem.with_suffix(".md").write_text(f"{shown.to_markdown()}\n\n{caption}\n")
+    data.to_csv(f"{stem}.csv", index=False, float_format="%.4f")
+    Path(f"{stem}.md").write_text(f"{shown.to_markdown()}\n\n{caption}\n")
     escaped = shown.rename(columns=escape, index=escape).map(escape).rename_axis(index=None)
-    stem.with_suffix(".tex").write_text(escaped.style.to_latex(caption=escape(caption), hrules=True))
+    Path(f"{stem}.tex").write_text(escaped.style.to_latex(caption=escape(caption), hrules=True))
 
 
 def escape(text: object) -> str:

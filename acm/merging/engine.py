@@ -35,9 +35,13 @@ def merge(recipe: str | Path | dict | Recipe, out: str | Path) -> Path:
     finetuned = {Path(e.model).name: model_folder(folder / e.model) for e in recipe.finetuned}
     for model in finetuned.values():
         check_same_shape(base, model)
-    coefficients = read_coefficients(folder / recipe.coefficients, list(finetuned)) if recipe.coefficients else None
+    coefficients = None
+    if recipe.coefficients:
+        layers = {layer_of(tensor) for tensor in weight_files(base)}
+        coefficients = read_coefficients(folder / recipe.coefficients, list(finetuned), layers)
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
+    made = [parent for parent in out.parents if not parent.exists()]
     part.mkdir(parents=True)
     try:
         write_weights(part, recipe, base, finetuned, coefficients)
@@ -45,6 +49,8 @@ def merge(recipe: str | Path | dict | Recipe, out: str | Path) -> Path:
         part.rename(out)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
+        for parent in made:
+            parent.rmdir()
         raise
     return out
 
@@ -65,6 +71,7 @@ def write_weights(part: Path, recipe: Recipe, base: Path, finetuned: dict[str, P
             size += merged[name].nbytes
             progress.update()
         save_file(merged, part / shard.name, metadata={"format": "pt"})
+        (part / shard.name).chmod(0o644)
     progress.close()
     if len(set(weight_map.values())) > 1:
         index = {"metadata": {"total_size": size}, "weight_map": weight_map}
@@ -124,14 +131,14 @@ def write_companions(part: Path, recipe: Recipe, base: Path, finetuned: dict[str
     (part / "recipe.yml").write_text(yaml.safe_dump(content, sort_keys=False))
     if coefficients:
         (part / "coefficients.json").write_text(json.dumps({"coefficients": coefficients}, indent=1) + "\n")
-    inputs = {path.name: identity(path) for path in (base, *finetuned.values())}
+    inputs = [(path.name, identity(path)) for path in dict.fromkeys((base, *finetuned.values()))]
     (part / "README.md").write_text(model_card(recipe, inputs))
 
 
-def model_card(recipe: Recipe, inputs: dict[str, str]) -> str:
+def model_card(recipe: Recipe, inputs: list[tuple[str, str]]) -> str:
     """A card with Hugging Face metadata, the recipe and the identity of every input."""
-    header = yaml.safe_dump({"base_model": list(inputs), "library_name": "transformers", "tags": ["merge", "acm"]})
-    listed = "\n".join(f"- `{name}`, identity `{hashed}`" for name, hashed in inputs.items())
+    header = yaml.safe_dump({"base_model": [name for name, _ in inputs], "library_name": "transformers", "tags": ["merge", "acm"]})
+    listed = "\n".join(f"- `{name}`, identity `{hashed}`" for name, hashed in inputs)
     body = yaml.safe_dump(recipe.model_dump(exclude_none=True, exclude_defaults=True), sort_keys=False)
     acm_line = " with ACM coefficients (arXiv:2505.14009)" if recipe.coefficients else ""
     return (

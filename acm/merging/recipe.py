@@ -14,13 +14,14 @@ Relative paths resolve against the recipe's folder. Unknown keys are refused by 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from acm.errors import UserError, explain, unknown
+from acm.errors import UserError, check_distinct, explain, unknown
 from acm.merging.methods import METHODS, MergeMethod
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -64,10 +65,12 @@ class Recipe(BaseModel):
             raise ValueError(f"{self.merge_method} needs `base_model`")
         if not self.finetuned:
             raise ValueError("`models` names no model besides the base")
-        if len({Path(e.model).name for e in self.finetuned}) < len(self.finetuned):
-            raise ValueError("two models have one folder name; names tell their coefficients and masks apart")
+        check_distinct((Path(e.model).name for e in self.finetuned), "models by their folder name")
         if self.merge_method == "interpolation" and len(self.finetuned) != 1:
             raise ValueError("interpolation takes exactly one model besides the base")
+        if self.merge_method == "linear" and self.parameter("normalize") and not self.coefficients:
+            if abs(sum(self.parameter("weight", e) for e in self.finetuned)) < 1e-8:
+                raise ValueError("the weights sum to 0, and `normalize` divides by their sum")
         if self.coefficients and not self.method.takes_coefficients:
             raise ValueError(f"{self.merge_method} has no task vectors; use task_arithmetic with `normalize: true`")
         if not self.coefficients:
@@ -81,9 +84,17 @@ class Recipe(BaseModel):
 
     @property
     def finetuned(self) -> list[ModelEntry]:
-        """The models to merge, by name, so that their order in the file changes no byte; linear counts the base in."""
-        entries = [e for e in self.models if self.merge_method == "linear" or e.model != self.base_model]
+        """The models to merge, by name, so that their order in the file changes no byte.
+
+        linear counts the base in, as mergekit does: with its own entry, else with the recipe's weight.
+        """
+        entries = [e for e in self.models if not self.is_base(e)]
+        if self.merge_method == "linear" and self.base_model:
+            entries += [e for e in self.models if self.is_base(e)] or [ModelEntry(model=self.base_model)]
         return sorted(entries, key=lambda e: Path(e.model).name)
+
+    def is_base(self, entry: ModelEntry) -> bool:
+        return self.base_model is not None and Path(entry.model) == Path(self.base_model)
 
     def parameter(self, key: str, entry: ModelEntry | None = None) -> Any:
         """The value that holds for a model: its own, else the recipe's, else the method's default."""
@@ -103,6 +114,8 @@ def check_parameters(values: dict[str, Any], method: MergeMethod, place: str) ->
             raise ValueError(f"{place}: {key} must be {'true or false' if wanted is bool else 'a number'}, not {value!r}")
         if key == "density" and not 0 < value <= 1:
             raise ValueError(f"{place}: density is the fraction kept, in (0, 1], not {value}")
+        if not math.isfinite(value):
+            raise ValueError(f"{place}: {key} must be a finite number, not {value}")
 
 
 def load_recipe(recipe: str | Path | dict | Recipe) -> tuple[Recipe, Path]:
@@ -130,13 +143,17 @@ def read_yaml(path: Path) -> dict:
     return content
 
 
-def read_coefficients(path: Path, names: list[str]) -> dict[str, dict[str, float]]:
-    """``{finetuned: {layer: λ}}`` for these models from a coefficients file."""
+def read_coefficients(path: Path, names: list[str], layers: set[str]) -> dict[str, dict[str, float]]:
+    """``{finetuned: {layer: λ}}`` for these models; UserError for a model, layer or finite number that is missing."""
     try:
-        found = json.loads(path.read_text())["coefficients"]
-    except (OSError, ValueError, KeyError) as error:
+        found = dict(json.loads(path.read_text())["coefficients"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a readable coefficients file: {error!r}") from None
     for name in names:
         if name not in found:
             raise unknown(f"model in {path}", name, found)
+        for layer in sorted(layers):
+            value = found[name].get(layer) if isinstance(found[name], dict) else None
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise UserError(f"{path}: λ of layer {layer} for {name} must be a finite number, not {value!r}.")
     return {name: found[name] for name in names}

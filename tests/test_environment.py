@@ -1,0 +1,76 @@
+"""The lists of versions agree, the notebooks are stored as they should be, and the README tells the truth."""
+
+import re
+from importlib.metadata import version
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+import tomllib
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from acm.paths import FIGURES, REPORTS, ROOT
+from acm.profiles import load_profile
+from acm.report import BEGIN, END, headline
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def lock() -> dict[str, str]:
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")]
+    return {canonicalize_name(r.name): next(iter(r.specifier)).version for r in map(Requirement, lines)}
+
+
+def test_the_lock_satisfies_pyproject():
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    for requirement in map(Requirement, wanted):
+        assert lock()[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+def test_conda_installs_the_lock_on_the_same_python():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python = next(d for d in environment["dependencies"] if str(d).startswith("python="))
+    assert PROJECT["requires-python"] == f"=={python.removeprefix('python=')}.*"
+    assert "-r requirements.lock" in environment["dependencies"][-1]["pip"]
+
+
+def test_what_is_installed_is_what_is_locked():
+    for name in ("torch", "transformers", "lm-eval", "papermill", "snakemake", "pandas", "seaborn", "jupyterlab", "ipywidgets"):
+        assert version(name).split("+")[0] == lock()[name]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_stored_without_outputs_and_explain_their_parameters(path):
+    cells = nbformat.read(path, 4).cells
+    code = [c for c in cells if c.cell_type == "code"]
+    assert not any(c.outputs or c.execution_count for c in code)
+    assert "assert " in code[-1].source, "a notebook ends with an assertion on its numbers"
+    for name, parameter in papermill.inspect_notebook(str(path)).items():
+        assert parameter["help"], f"{name} has no trailing comment"
+
+
+@pytest.mark.parametrize("experiment", ["long-to-short", "general"])
+def test_committed_tables_come_from_the_committed_records(experiment):
+    folder = REPORTS / "tiny" / experiment
+    table = pd.read_csv(folder / "tables/main.csv").query("task != 'average'").set_index(["method", "task"])
+    means = pd.read_parquet(folder / "records.parquet").groupby(["method", "task"])["correct"].mean() * 100
+    pd.testing.assert_series_equal(table["accuracy"].sort_index(), means.sort_index(), atol=1e-3, check_names=False)
+
+
+def test_the_readme_shows_the_committed_results():
+    shown = (ROOT / "README.md").read_text().split(BEGIN)[1].split(END)[0].strip()
+    assert shown == headline(load_profile("tiny"), markdown=True).strip()
+
+
+def test_links_of_the_readme_lead_somewhere():
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_results_are_small():
+    size = sum(p.stat().st_size for folder in (REPORTS / "tiny", FIGURES / "tiny") for p in folder.rglob("*") if p.is_file())
+    assert size <= 10e6

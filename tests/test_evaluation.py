@@ -1,0 +1,107 @@
+"""Evaluation: lengths from token ids, truncation, resuming with whole batches, grading."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from abacus import BENCHMARKS, CHECKPOINTS
+from acm import evaluate
+from acm.errors import UserError
+from acm.evaluation import REFLECTION, RecordingLM
+from acm.records import RECORD_COLUMNS
+
+FAST = CHECKPOINTS / "abacus-fast"
+TASKS = ["abacus_easy", "abacus_hard"]
+SETTING = {"items": 6, "batch_size": 4, "max_tokens": 60}
+
+
+@pytest.fixture(scope="module")
+def records():
+    return evaluate(FAST, TASKS, **SETTING)
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return RecordingLM(pretrained=str(FAST), dtype="float32", device="cpu", batch_size=4)
+
+
+def test_records_have_the_promised_columns(records):
+    assert set(RECORD_COLUMNS) - {"profile", "experiment"} <= set(records)
+    assert list(records["task"].value_counts()[TASKS]) == [6, 6]
+    assert json.loads(records["setting"][0])["batch_size"] == 4
+
+
+def test_response_and_length_are_those_of_plain_generation(records):
+    tokenizer, model = AutoTokenizer.from_pretrained(FAST), AutoModelForCausalLM.from_pretrained(FAST, dtype=torch.float32)
+    for _, row in records.iterrows():
+        ids = tokenizer(row["question"], return_tensors="pt")["input_ids"]
+        out = model.generate(ids, max_new_tokens=60, do_sample=False)[0, ids.shape[1] :].tolist()
+        ended = tokenizer.eos_token_id in out
+        kept = out[: out.index(tokenizer.eos_token_id)] if ended else out
+        assert (row["length"], row["response"], row["truncated"]) == (len(kept), tokenizer.decode(kept), not ended)
+
+
+def test_correct_means_the_last_answer_equals_the_gold(records):
+    golds = [json.loads(line)["gold"] for line in (BENCHMARKS / "abacus_easy.jsonl").read_text().splitlines()[:6]]
+    easy = records[records["task"] == "abacus_easy"]
+    said = [r.rsplit("the answer is ", 1)[-1].rstrip(".") for r in easy["response"]]
+    assert list(easy["gold"]) == golds
+    assert list(easy["correct"] == 1) == [a == g for a, g in zip(said, golds, strict=True)]
+
+
+def test_a_cap_truncates_and_is_recorded():
+    records = evaluate(FAST, ["abacus_hard"], items=3, batch_size=3, max_tokens=5)
+    assert records["truncated"].all() and (records["length"] == 5).all() and not records["correct"].any()
+
+
+def test_length_stops_at_the_end_token_or_the_completed_stop_string(lm):
+    tokenizer = lm.tokenizer
+    text = tokenizer(" 17+4=21. we are done.")["input_ids"]
+    end = tokenizer.eos_token_id
+    assert lm.row([*text, end, end], [], 50) == {"response": " 17+4=21. we are done.", "length": len(text), "truncated": False}
+    stopped = lm.row(text, ["1. we"], 50)
+    assert stopped["response"] == " 17+4=21. we" and not stopped["truncated"]
+    assert stopped["length"] == len(tokenizer(" 17+4=21. we")["input_ids"])
+    assert lm.row(text, [], len(text))["truncated"]
+
+
+def test_a_resumed_run_keeps_whole_batches_and_gives_the_same_records(records, tmp_path, monkeypatch):
+    calls = []
+    generate = RecordingLM.generate_rows
+
+    def dies_in_the_second_batch(self, requests):
+        calls.append(len(requests))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return generate(self, requests)
+
+    monkeypatch.setattr(RecordingLM, "generate_rows", dies_in_the_second_batch)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(FAST, TASKS, keep=tmp_path, **SETTING)
+    resumed = evaluate(FAST, TASKS, keep=tmp_path, **SETTING)
+    assert calls == [4, 4, 4, 4]  # one kept, one lost, and the two that were left
+    assert resumed.equals(records)
+
+
+def test_batches_of_another_setting_are_not_reused(tmp_path):
+    evaluate(FAST, ["abacus_easy"], items=2, batch_size=2, max_tokens=4, keep=tmp_path)
+    longer = evaluate(FAST, ["abacus_easy"], items=2, batch_size=2, max_tokens=9, keep=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2 and longer["length"].max() > 4
+
+
+@pytest.mark.parametrize(("text", "count"), [("Wait, wait.", 2), ("let me just check", 1), ("Let me verify: recap", 2), ("check: yes", 0)])
+def test_reflection_keywords_are_the_papers(text, count):
+    assert len(REFLECTION.findall(text)) == count
+
+
+def test_an_unknown_task_is_named_before_any_model_is_loaded(monkeypatch):
+    monkeypatch.setattr(RecordingLM, "__init__", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(UserError, match=r"unknown task 'abacus_eazy'\. Did you mean 'abacus_easy'"):
+        evaluate(FAST, ["abacus_eazy"])
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        evaluate(tmp_path / "nothing", TASKS)

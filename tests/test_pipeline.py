@@ -1,0 +1,92 @@
+"""The whole pipeline at reduced size, through the real runner, in a copy of the repository."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from acm.paths import ROOT
+
+PICO = Path(__file__).parent / "data" / "pico.yaml"
+PARTS = ("acm", "abacus", "notebooks", "Snakefile", "README.md")
+SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "profile=pico", "--quiet", "rules", "--show-failed-logs"]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clone")
+    ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+    for part in PARTS:
+        (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, folder / part, **({"ignore": ignore} if (ROOT / part).is_dir() else {}))
+    (folder / "profiles").mkdir()
+    shutil.copy(PICO, folder / "profiles")
+    return folder
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([*SNAKEMAKE, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def finished(copy):
+    """The run breaks once, in a notebook, is mended, and is run again."""
+    notebook = copy / "notebooks" / "5-tables.ipynb"
+    whole = notebook.read_text()
+    notebook.write_text(whole.replace("sample = found.sample", "sample = found.simple"))
+    broken = run(copy)
+    left = {p.name for p in copy.glob("runs/pico/notebooks/*/*.failed.ipynb")}
+    notebook.write_text(whole)
+    return broken, left, run(copy)
+
+
+@pytest.mark.pipeline
+def test_a_failed_notebook_names_its_cell_and_leaves_its_copy(finished):
+    broken, left, _ = finished
+    assert broken.returncode != 0
+    assert "5-tables.ipynb, cell" in broken.stderr + broken.stdout and "AttributeError" in broken.stderr + broken.stdout
+    assert "5-tables.failed.ipynb" in left
+
+
+@pytest.mark.pipeline
+def test_the_run_completes_and_publishes(finished, copy):
+    assert finished[2].returncode == 0, finished[2].stderr[-3000:]
+    message = (copy / "runs/pico/published.txt").read_text()
+    assert "reports/pico/report.md" in message and "ACM-TA" in message
+    records = pd.read_parquet(copy / "reports/pico/long-to-short/records.parquet")
+    assert records.groupby("method").size().to_dict() == dict.fromkeys(["ACM-TA", "Null-TA", "abacus-fast", "abacus-slow", "frontier-0.5"], 24)
+    for experiment in ("long-to-short", "general"):
+        assert {"trade_off.svg", "trade_off.png", "trade_off.json", "strips.svg"} <= {p.name for p in (copy / "figures/pico" / experiment).iterdir()}
+        assert {"main.csv", "main.md", "main.tex"} <= {p.name for p in (copy / "reports/pico" / experiment / "tables").iterdir()}
+
+
+@pytest.mark.pipeline
+def test_every_number_of_the_main_table_comes_from_the_records(finished, copy):
+    table = pd.read_csv(copy / "reports/pico/long-to-short/tables/main.csv").set_index(["method", "task"])
+    records = pd.read_parquet(copy / "reports/pico/long-to-short/records.parquet")
+    means = records.groupby(["method", "task"])[["correct", "length"]].mean()
+    for key, row in means.iterrows():
+        assert table.loc[key, "accuracy"] == pytest.approx(100 * row["correct"], abs=1e-3)
+        assert table.loc[key, "length"] == pytest.approx(row["length"], abs=1e-3)
+
+
+@pytest.mark.pipeline
+def test_figures_name_their_provenance(finished, copy):
+    facts = json.loads((copy / "figures/pico/long-to-short/trade_off.json").read_text())
+    assert "n = 12" in facts["caption"] and "95 %" in facts["caption"]
+    assert {"profile_hash", "source", "versions", "models", "setting", "n"} <= set(facts["provenance"])
+
+
+@pytest.mark.pipeline
+def test_merged_checkpoints_are_gone_and_no_part_is_left(finished, copy):
+    assert not list(copy.glob("runs/pico/*/models/*/*.safetensors"))
+    assert not [p for p in copy.rglob("*.part*")] and not list(copy.glob("runs/pico/notebooks/**/*.failed.ipynb"))
+
+
+@pytest.mark.pipeline
+def test_a_second_run_has_nothing_to_do(finished, copy):
+    again = run(copy)
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr

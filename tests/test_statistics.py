@@ -1,0 +1,196 @@
+"""Bootstrap, frontier and verdicts against pandas, closed forms and lines drawn by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from acm import statistics
+from acm.statistics import Sample, above_frontier, average, bootstrap, describe, interval, length_change, length_change_of_means, verdict
+
+TASKS = ["easy", "hard"]
+
+
+def records(correct, length, tasks=("easy",), repeats=1):
+    """A frame from {method: array (items,)}, the same arrays in every task."""
+    rows = [(m, task, i, r, float(c), float(n)) for m in correct for task in tasks
+            for i, (c, n) in enumerate(zip(correct[m], length[m], strict=True)) for r in range(repeats)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["method", "task", "item", "repeat", "correct", "length"])
+
+
+def random_records(seed=0, methods=("a", "b", "c"), items=60):
+    rng = np.random.default_rng(seed)
+    rows = [(m, task, i, r, float(rng.random() < 0.6), float(rng.integers(5, 300)))
+            for m in methods for task, n in zip(TASKS, (items, items // 2), strict=True) for i in range(n) for r in range(2)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["method", "task", "item", "repeat", "correct", "length"])
+
+
+def by_hand(accuracy, length, tasks=1):
+    """A Sample of constants: (methods,) each, for all tasks and three draws."""
+    shape = (len(accuracy), tasks, 4)
+    fill = [np.broadcast_to(np.array(list(v.values()), float)[:, None, None], shape) for v in (accuracy, length)]
+    return Sample(list(accuracy), [f"t{i}" for i in range(tasks)], {}, *fill)
+
+
+def test_index_zero_is_the_plain_mean():
+    frame = random_records()
+    sample = bootstrap(frame, ["c", "a", "b"], TASKS, draws=50)
+    means = frame.groupby(["method", "task"])[["correct", "length"]].mean()
+    for i, method in enumerate(["c", "a", "b"]):
+        for k, task in enumerate(TASKS):
+            assert sample.accuracy[i, k, 0] == pytest.approx(means.loc[(method, task), "correct"], abs=1e-12)
+            assert sample.length[i, k, 0] == pytest.approx(means.loc[(method, task), "length"], abs=1e-9)
+    assert sample.accuracy.shape == sample.length.shape == (3, 2, 51) and sample.items == {"easy": 60, "hard": 30}
+
+
+def test_average_is_the_mean_over_tasks_whatever_their_size():
+    frame = random_records()
+    found = average(bootstrap(frame, ["a"], TASKS, draws=5), "a")
+    assert found[0] == pytest.approx(frame[frame.method == "a"].groupby("task")["correct"].mean().mean(), abs=1e-12)
+
+
+def test_an_identical_copy_never_differs():
+    frame = random_records()
+    frame = pd.concat([frame, frame[frame.method == "a"].assign(method="copy")])
+    sample = bootstrap(frame, ["a", "b", "copy"], TASKS, draws=300)
+    for what in ("accuracy", "length"):
+        assert (average(sample, "copy", what) - average(sample, "a", what) == 0).all()
+        assert (average(sample, "b", what) - average(sample, "a", what)).std() > 0
+    assert (length_change(sample, "copy", "a") == 0).all()
+
+
+def test_repeats_are_not_further_items():
+    once, thrice = ({"a": np.arange(40) % 3 == 0}, {"a": np.arange(40.0)}), 3
+    one, other = (bootstrap(records(*once, repeats=r), ["a"], ["easy"], draws=100) for r in (1, thrice))
+    np.testing.assert_allclose(one.accuracy, other.accuracy, atol=1e-12)
+    assert other.items == {"easy": 40}
+
+
+def test_bootstrap_is_seeded_and_blind_to_the_order_of_rows_and_methods():
+    frame = random_records()
+    one = bootstrap(frame, ["a", "b"], TASKS, draws=40)
+    other = bootstrap(frame.sample(frac=1, random_state=1), ["b", "a"], TASKS, draws=40)
+    np.testing.assert_allclose(one.accuracy, other.accuracy[::-1], atol=1e-12)
+    assert not np.allclose(one.accuracy, bootstrap(frame, ["a", "b"], TASKS, draws=40, seed=1).accuracy)
+
+
+def test_draws_of_one_task_do_not_depend_on_the_others():
+    frame = random_records()
+    one, both = bootstrap(frame, ["a"], ["hard"], draws=40), bootstrap(frame, ["a"], TASKS, draws=40)
+    np.testing.assert_array_equal(one.accuracy[:, 0], both.accuracy[:, 1])
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.85])
+def test_interval_is_close_to_wilson(p):
+    n = 250
+    correct = {"a": np.arange(n) < p * n}
+    low, high = interval(bootstrap(records(correct, correct), ["a"], ["easy"]).accuracy[0, 0])
+    share, z = correct["a"].mean(), 1.959964
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    assert (low, high) == pytest.approx((centre - half, centre + half), abs=0.012)
+
+
+def test_interval_covers_the_truth_95_percent_of_the_time():
+    rng, n, p = np.random.default_rng(0), 250, 0.7
+    correct = {f"run {i}": rng.random(n) < p for i in range(400)}
+    sample = bootstrap(records(correct, correct), list(correct), ["easy"], draws=800)
+    ends = np.array([interval(sample.accuracy[i, 0]) for i in range(400)])
+    assert ((ends[:, 0] <= p) & (p <= ends[:, 1])).mean() == pytest.approx(0.95, abs=0.03)
+
+
+def test_interval_leaves_the_data_itself_out():
+    assert interval(np.array([1e9, *range(101)]), level=0.9) == pytest.approx((5.0, 95.0))
+
+
+def test_length_change_is_the_papers_mean_of_ratios():
+    sample = Sample(["m", "ref"], TASKS, {}, np.zeros((2, 2, 3)), np.array([[[10.0] * 3, [300.0] * 3], [[100.0] * 3, [400.0] * 3]]))
+    assert length_change(sample, "m", "ref") == pytest.approx([((10 / 100 - 1) + (300 / 400 - 1)) / 2] * 3)
+    assert length_change_of_means(sample, "m", "ref") == pytest.approx([310 / 500 - 1] * 3)
+    assert abs(length_change(sample, "m", "ref") - length_change_of_means(sample, "m", "ref")).min() > 0.1
+
+
+def frontier_records(shift=0.0):
+    """base and slow at random, and a method that is half way between them in every item, plus ``shift``."""
+    rng = np.random.default_rng(0)
+    correct = {"base": rng.random(120) < 0.4, "slow": rng.random(120) < 0.9}
+    length = {"base": rng.uniform(10, 20, 120), "slow": rng.uniform(80, 200, 120)}
+    correct["m"] = (correct["base"] + 1.0 * correct["slow"]) / 2 + shift
+    length["m"] = (length["base"] + length["slow"]) / 2
+    return records(correct, length, TASKS)
+
+
+@pytest.mark.parametrize("shift, word", [(0.0, "no difference shown"), (0.02, "above"), (-0.02, "below")])
+def test_distance_from_the_line_between_two_points(shift, word):
+    sample = bootstrap(frontier_records(shift), ["base", "slow", "m"], TASKS, draws=200)
+    found = above_frontier(sample, "m", ["slow", "base"])
+    np.testing.assert_allclose(found, shift, atol=1e-12)
+    if shift:
+        assert verdict(found) == word
+
+
+def test_a_point_of_the_frontier_lies_on_it():
+    frame = random_records()
+    frame = pd.concat([frame, frame[frame.method == "b"].assign(method="copy")])
+    sample = bootstrap(frame, ["a", "b", "c", "copy"], TASKS, draws=200)
+    found = above_frontier(sample, "copy", ["a", "b", "c"])
+    assert (found == 0).all() and verdict(found) == "no difference shown"
+
+
+@pytest.mark.parametrize("length, expected", [(10, 0.1), (15, 0.3), (20, 0.5), (50, 0.7), (80, 0.9)])
+def test_frontier_is_linear_between_neighbours_in_length(length, expected):
+    sample = by_hand({"z": 0.5, "x": 0.1, "y": 0.9, "m": 0.6}, {"z": 20, "x": 10, "y": 80, "m": length}, tasks=2)
+    assert above_frontier(sample, "m", ["z", "x", "y"]) == pytest.approx([0.6 - expected] * 4)
+
+
+@pytest.mark.parametrize("length", [9.9, 80.1])
+def test_no_verdict_outside_the_range_of_the_frontier(length):
+    sample = by_hand({"x": 0.1, "y": 0.9, "m": 0.6}, {"x": 10, "y": 80, "m": length})
+    found = above_frontier(sample, "m", ["x", "y"])
+    assert np.isnan(found).all() and verdict(found) == "outside"
+
+
+def test_frontier_is_bracketed_anew_in_each_draw():
+    sample = by_hand({"x": 0.1, "y": 0.9, "m": 0.6}, {"x": 10, "y": 20, "m": 15})
+    length = sample.length.copy()
+    length[2, 0] = [15, 12.5, 20, 21]
+    found = above_frontier(Sample(sample.methods, sample.tasks, {}, sample.accuracy, length), "m", ["x", "y"])
+    assert found == pytest.approx([0.1, 0.3, -0.3, np.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize("values, word", [
+    (np.linspace(0.01, 0.05, 101), "above"),
+    (np.linspace(-0.05, -0.01, 101), "below"),
+    (np.linspace(-0.01, 0.05, 101), "no difference shown"),
+    (np.zeros(101), "no difference shown"),
+    (np.r_[np.nan, np.full(100, 0.1)], "outside"),
+    (np.r_[np.full(90, 0.1), np.full(11, np.nan)], "outside"),
+    (np.r_[np.full(98, 0.1), np.full(3, np.nan)], "above"),
+])  # fmt: skip
+def test_verdict(values, word):
+    assert verdict(values) == word
+
+
+def test_describe_scales_and_passes_over_nan():
+    found = describe(np.array([0.5, *np.linspace(0, 1, 101), np.nan]), 10)
+    assert found == pytest.approx({"value": 5.0, "low": 0.25, "high": 9.75})
+
+
+def test_over_methods_has_a_row_per_method():
+    sample = bootstrap(random_records(), ["b", "a"], TASKS, draws=50)
+    found = statistics.over_methods(sample, lambda m: average(sample, m))
+    assert list(found.index) == ["b", "a"] and list(found.columns) == ["value", "low", "high"]
+    assert found.loc["a", "value"] == pytest.approx(100 * average(sample, "a")[0])
+    assert (found["low"] <= found["value"]).all() and (found["value"] <= found["high"]).all()
+
+
+def test_a_missing_item_is_refused():
+    frame = random_records()
+    lacking = frame[~((frame.method == "b") & (frame.task == "hard") & (frame["item"] == 3))]
+    with pytest.raises(ValueError, match="task hard: not every method has every item"):
+        bootstrap(lacking, ["a", "b"], TASKS)
+
+
+@pytest.mark.parametrize("methods, tasks", [(["a", "absent"], TASKS), (["a"], ["easy", "absent"])])
+def test_a_method_or_task_without_records_is_refused_by_name(methods, tasks):
+    with pytest.raises((ValueError, KeyError), match="absent"):
+        bootstrap(random_records(), methods, tasks)
