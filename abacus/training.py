@@ -1,8 +1,8 @@
 """The one recipe behind every shipped checkpoint.
 
-    base   ── verbosity −1.4 ─►  fast  ── verbosity +3 ──►  slow      (Long-to-Short: fast is θ_0)
-      ├────── long sums ─────►  sums
-      └────── word skills ───►  words                                (general merging: base is θ_0)
+base   ── verbosity −1.4 ─►  fast  ── verbosity +3 ──►  slow      (Long-to-Short: fast is θ_0)
+  ├────── long sums ─────►  sums
+  └────── word skills ───►  words                                (general merging: base is θ_0)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
 from abacus import problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +37,7 @@ def calibrate(
     base: Path,
     finetuned: list[Path],
     texts: Annotated[Path, typer.Option(help="JSONL or text file of calibration texts")],
-    out: Annotated[Path, typer.Option(help="folder for the MI table and coefficients.json")] = Path("."),
+    out: Annotated[Path, typer.Option(help="folder for the MI table and coefficients.json")] = Path(),
     field: Annotated[str, typer.Option(help="field of the JSONL file")] = "question",
     t: Annotated[float, typer.Option(help="temperature of Eq. 2")] = 0.7,
     shift: Annotated[str, typer.Option(help="layer, global or none")] = "layer",
@@ -86,6 +87,7 @@ def notebook(
     """Run a notebook through papermill, from the repository's root; refuses unknown or mistyped parameters."""
     from acm.notebooks import run_notebook
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, progress bars included
     given = dict(item.split("=", 1) for item in parameter or [] if "=" in item)
     if bad := [item for item in parameter or [] if "=" not in item]:
         raise UserError(f"parameter '{bad[0]}' must be name=value.")

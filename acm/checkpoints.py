@@ -64,7 +64,7 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     files = weight_files(folder)
     for path in sorted(set(files.values())):
         with opened(path) as shard:
-            found |= {name: tuple(shard.get_slice(name).get_shape()) for name in shard.keys()}
+            found |= {name: tuple(shard.get_slice(name).get_shape()) for name in shard.keys()}  # noqa: SIM118
     return found
 
 

@@ -1,9 +1,9 @@
 """From mutual information to one merging coefficient per layer.
 
-    variable   paper    shape               meaning
-    mi         I_i^k    (layers, samples)   mutual information, nats                       Eq. 1
-    t          t        ()                  temperature of the sigmoid                     Eq. 2
-    λ          λ_i^k    (layers,)           coefficient of the layer's task vector         Eq. 2, 3
+variable   paper    shape               meaning
+mi         I_i^k    (layers, samples)   mutual information, nats                       Eq. 1
+t          t        ()                  temperature of the sigmoid                     Eq. 2
+λ          λ_i^k    (layers,)           coefficient of the layer's task vector         Eq. 2, 3
 """
 
 from __future__ import annotations

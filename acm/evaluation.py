@@ -19,7 +19,7 @@ from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from acm.checkpoints import identity, model_folder
 from acm.errors import UserError, unknown

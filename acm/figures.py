@@ -31,7 +31,12 @@ def trade_off(sample: Sample, methods: list[str], parents: list[str], frontier: 
         axes.errorbar(p.x, p.y, xerr=[[p.x - p.x_low], [p.x_high - p.x]], yerr=[[p.y - p.y_low], [p.y_high - p.y]],
                       fmt=MARKERS[kind], color=COLOURS[kind], ms=7, elinewidth=0.9, alpha=0.9, zorder=3)  # fmt: skip
     place_labels(axes, points.loc[[*parents, *methods]])
-    for kind, label in (("parent", "parents"), ("baseline", "baselines"), ("acm", "ACM"), ("control", "null control (λ from Gaussian noise)")):
+    for kind, label in (
+        ("parent", "parents"),
+        ("baseline", "baselines"),
+        ("acm", "ACM"),
+        ("control", "null control (λ from Gaussian noise)"),
+    ):
         axes.plot([], [], MARKERS[kind], color=COLOURS[kind], label=label)
     axes.legend(loc="lower left", fontsize=9)
     axes.set(xlabel=f"length reduction against {reference}, % (mean over tasks)", ylabel="accuracy, % (mean over tasks)")
@@ -58,7 +63,12 @@ def place_labels(axes: plt.Axes, points: pd.DataFrame) -> None:
                                      ha="left" if dx > 1 else "right" if dx < -1 else "center",
                                      arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "#777777"} if radius > 9 else None)  # fmt: skip
                 box = plt.Text.get_window_extent(text).expanded(1.03, 1.1)
-                inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1) and axes.bbox.containsy(box.y0) and axes.bbox.containsy(box.y1)
+                inside = (
+                    axes.bbox.containsx(box.x0)
+                    and axes.bbox.containsx(box.x1)
+                    and axes.bbox.containsy(box.y0)
+                    and axes.bbox.containsy(box.y1)
+                )
                 if inside and not any(box.overlaps(b) for b in boxes) and not any(box.contains(*xy) for xy in taken):
                     boxes.append(box)
                     break
@@ -125,7 +135,9 @@ def by_steps(records: pd.DataFrame, methods: list[str]) -> Figure:
         reflecting=lambda r: (r["reflections"] > 0) * 100.0, right=lambda r: r["correct"] * 100.0
     )
     figure, panels = plt.subplots(1, 3, figsize=(12, 4))
-    for axes, (column, label) in zip(panels, (("length", "length, tokens"), ("right", "accuracy, %"), ("reflecting", "reflecting responses, %")), strict=True):
+    for axes, (column, label) in zip(
+        panels, (("length", "length, tokens"), ("right", "accuracy, %"), ("reflecting", "reflecting responses, %")), strict=True
+    ):
         sns.pointplot(data, x="steps", y=column, hue="method", hue_order=methods, dodge=0.3, errorbar=("ci", 95), seed=0,
                       n_boot=500, palette="colorblind", markers=["s", "s", "o", "X", "D", "^", "v"][: len(methods)], err_kws={"lw": 1},
                       markersize=5, linewidth=1.3, ax=axes, legend=axes is panels[0])  # fmt: skip

@@ -54,7 +54,7 @@ def field_of(line: str, field: str, place: str) -> str:
     except json.JSONDecodeError as error:
         raise UserError(f"{place} is not JSON: {error}.") from None
     if not isinstance(row, dict):
-        raise UserError(f"{place} is not a JSON object such as {{\"{field}\": \"…\"}}.")
+        raise UserError(f'{place} is not a JSON object such as {{"{field}": "…"}}.')
     if not isinstance(row.get(field), str):
         raise UserError(f"{place}: no text in field '{field}'; it has {', '.join(row)}.")
     return row[field]

@@ -10,12 +10,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
+from matplotlib.text import Text
 
-from acm.errors import UserError, unknown
+from acm.errors import unknown
 from acm.paths import REPORTS, ROOT  # noqa: F401  ROOT is for the notebook
 from acm.plotting import COLOURS, MARKERS, family
 
@@ -44,21 +41,19 @@ def _from_benchmarks() -> pd.DataFrame:
     text, scores = load("published_scores", dtype=str), load("published_scores")
     r1 = scores[(scores["source"] == "acm-v1") & scores["method"].str.startswith("DeepSeek-R1")]
     scores = scores.join(r1.set_index(["size", "task"])["length"].rename("r1"), on=["size", "task"])
-    scores["ratio"] = scores["length"] / scores["r1"]
+    scores["change"] = 100 * (scores["length"] / scores["r1"] - 1)
     scores["accuracy_slack"] = half_unit(text["accuracy"])
-    # Lengths are printed to 0.1 token: d(l/r) = (1/r + l/r²) · 0.05, at most 0.04 % here.
-    scores["change_slack"] = 100 * 0.05 * (1 + scores["ratio"]) / scores["r1"]
-    rows = scores.groupby(KEYS, sort=False)
-    means = rows[["accuracy", "ratio", "change_slack"]].mean()
-    return pd.DataFrame({"recomputed_average": means["accuracy"], "recomputed_change": 100 * (means["ratio"] - 1),
-                         "average_slack": rows["accuracy_slack"].min(), "change_slack": means["change_slack"]})
+    # Lengths l and r of R1 are printed to 0.1 token: l/r can be off by (1 + l/r) / r · 0.05.
+    scores["change_slack"] = 0.05 * (200 + scores["change"]) / scores["r1"]
+    return scores.groupby(KEYS, sort=False).agg(
+        recomputed_average=("accuracy", "mean"), average_slack=("accuracy_slack", "min"),
+        recomputed_change=("change", "mean"), change_slack=("change_slack", "mean"))
 
 
 def recompute_averages() -> pd.DataFrame:
     """Every printed row beside its recomputed mean accuracy (percent) and length change (percent of R1's length).
 
-    The length change is the mean over benchmarks of length / length of R1 − 1. R1 of the paper is also the reference
-    of the sister paper's rows. ``change_agrees`` is NA where no change is printed: both parents, LLaMA, replication.
+    The change is the mean over benchmarks of length / length of the paper's R1 − 1; NA agreement: none is printed.
     """
     text = load("published_averages", dtype=str)
     table = text[KEYS].join(_from_benchmarks(), on=KEYS)
@@ -68,18 +63,16 @@ def recompute_averages() -> pd.DataFrame:
         # Both sides are rounded: the printed mean by half a unit of its last digit, the inputs by the slack above.
         agrees = difference <= half_unit(text[printed]) + table[f"{ours}_slack"] + 1e-9
         table[f"{ours}_agrees"] = agrees.astype("boolean").mask(difference.isna())
-    columns = [f"{kind}_{what}" for what in ("average", "change") for kind in ("printed", "recomputed")]
-    return table[[*KEYS, *columns, "average_agrees", "change_agrees"]]
+    return table[[*KEYS, "printed_average", "recomputed_average", "printed_change", "recomputed_change",
+                  "average_agrees", "change_agrees"]]
 
 
 def disagreements() -> pd.DataFrame:
     """The printed numbers that their own benchmarks do not give, largest difference (points) first."""
-    table, parts = recompute_averages(), []
-    for what in ("average", "change"):
-        rows = table[table[f"{what}_agrees"].eq(False).fillna(False)].assign(quantity=what)
-        names = {f"printed_{what}": "printed", f"recomputed_{what}": "recomputed"}
-        parts.append(rows.rename(columns=names)[[*KEYS, "quantity", "printed", "recomputed"]])
-    found = pd.concat(parts)
+    table = recompute_averages()
+    found = pd.concat([
+        table.loc[~table[f"{what}_agrees"].fillna(True), [*KEYS, f"printed_{what}", f"recomputed_{what}"]]
+        .set_axis([*KEYS, "printed", "recomputed"], axis=1).assign(quantity=what) for what in ("average", "change")])
     found["difference"] = found["printed"] - found["recomputed"]
     return found.sort_values("difference", key=abs, ascending=False, ignore_index=True)
 
@@ -87,8 +80,8 @@ def disagreements() -> pd.DataFrame:
 def impossible_reflection_counts() -> pd.DataFrame:
     """Reflection counts (responses; Tables 6–7) that exceed the number of items of their benchmark."""
     counts = load("reflection_counts").melt(["size", "method"], var_name="task", value_name="count").dropna()
-    counts["items"] = counts["task"].map(ITEMS)
-    return counts[counts["count"] > counts["items"]].astype({"count": int}).reset_index(drop=True)
+    counts = counts.assign(items=counts["task"].map(ITEMS)).astype({"count": int})
+    return counts.query("count > items").reset_index(drop=True)
 
 
 def impossible_accuracies() -> pd.DataFrame:
@@ -102,69 +95,65 @@ def impossible_accuracies() -> pd.DataFrame:
 
 def figures_against_tables() -> pd.DataFrame:
     """Where a figure and a table of the paper show the same run: Figure 2 and Table 4, Figure 5 and Table 2."""
-    at = load("figure2_task_arithmetic_14b").set_index("scaling").loc[0.7]
-    ta = load("published_scores").query("source == 'acm-v1' and size == '14b' and method == 'TA' and task == 'aime24'")
-    rows = [("Figure 2", "TA 0.7, 14B", "AIME24 accuracy, %", at["aime24_accuracy"], ta["accuracy"].item()),
-            ("Figure 2", "TA 0.7, 14B", "AIME24 length, tokens", at["mean_length"], ta["length"].item())]
-    table2 = load("published_averages").query("source == 'acm-v1' and size == '1.5b'").set_index("method")
-    r1 = table2.loc["DeepSeek-R1-1.5B", "average_accuracy"]
-    for method, drawn in load("figure5_tradeoff_1.5b").set_index("method").loc[["TA", "ACM-TA"]].iterrows():
-        change = 100 * (table2.loc[method, "average_accuracy"] / r1 - 1)
-        rows += [("Figure 5", f"{method}, 1.5B", "accuracy change, %", drawn["accuracy_change_percent"], change),
-                 ("Figure 5", f"{method}, 1.5B", "length reduction, %", drawn["length_reduction_percent"],
-                  -table2.loc[method, "length_change_percent"])]
+    sweep = load("figure2_task_arithmetic_14b").set_index("scaling").loc[0.7]
+    scores = load("published_scores").set_index([*KEYS, "task"])
+    ta = scores.loc[("acm-v1", "table4", "14b", "TA", "aime24")]
+    rows = [("Figure 2", "TA 0.7, 14B", "AIME24 accuracy, %", sweep["aime24_accuracy"], ta["accuracy"]),
+            ("Figure 2", "TA 0.7, 14B", "AIME24 length, tokens", sweep["mean_length"], ta["length"])]
+    drawn = load("figure5_tradeoff_1.5b").set_index("method")
+    table = recompute_averages().query("table == 'table2' and source == 'acm-v1'").set_index("method")
+    change = 100 * (table["recomputed_average"] / table.loc["DeepSeek-R1-1.5B", "recomputed_average"] - 1)
+    for name in ("TA", "ACM-TA"):
+        accuracy, shorter = drawn.loc[name]
+        rows += [("Figure 5", f"{name}, 1.5B", "accuracy change, %", accuracy, change[name]),
+                 ("Figure 5", f"{name}, 1.5B", "length reduction, %", shorter, -table.loc[name, "recomputed_change"])]
     return pd.DataFrame(rows, columns=["figure", "run", "quantity", "in_figure", "in_table"])
 
 
-def _box(note: Annotation, place: tuple[float, float]) -> Bbox:
-    """The box (pixels, padded) that a label fills at ``place``, an offset in points from the marker that it names."""
-    note.set(position=place, ha="left" if place[0] > 1 else "right" if place[0] < -1 else "center")
-    note.update_positions(note.figure.canvas.get_renderer())
-    return Text.get_window_extent(note).padded(4)
-
-
-def _label(axes: Axes) -> None:
+def _label(axes: plt.Axes) -> None:
     """Write the name (gid) of each marker at the nearest place that covers no label and fewest markers and lines."""
     axes.figure.draw_without_rendering()
-    drawn = np.vstack([axes.transData.transform(line.get_path().interpolated(20).vertices) for line in axes.lines])
-    drawn = np.vstack([drawn + step for step in ((0, 0), (6, 0), (-6, 0), (0, 6), (0, -6))])  # pixels: they are wide
-    places = [(r * np.cos(a), r * np.sin(a)) for r in (11, 16, 24, 34, 46, 60) for a in np.pi / 8 * np.arange(16)]
-    taken, frame = [], axes.get_window_extent()
+    drawn = np.vstack([axes.transData.transform(line.get_path().interpolated(6).vertices) for line in axes.lines])
+    drawn = np.vstack([drawn, *(drawn + step for step in ((6, 0), (-6, 0), (0, 6), (0, -6)))])  # their width, pixels
+    around = np.array([(r * np.cos(a), r * np.sin(a)) for r in (11, 16, 24, 34, 46) for a in np.pi / 8 * np.arange(16)])
+    taken, frame, pixels = [], axes.get_window_extent(), axes.figure.dpi / 72
     for point in [line for line in axes.lines if line.get_gid()]:
-        note = axes.annotate(point.get_gid(), point.get_xydata()[0], (0, 0), textcoords="offset points", va="center",
-                             fontsize=10, arrowprops={"arrowstyle": "-", "color": "0.6", "shrinkA": 0, "shrinkB": 4})
-        note.set_in_layout(False)
-        boxes = [_box(note, place) for place in places]
+        note = axes.annotate(point.get_gid(), point.get_xydata()[0], (0, 0), textcoords="offset points", ha="center",
+                             va="center", fontsize=10, in_layout=False, arrowprops={"arrowstyle": "-", "color": "0.6"})
+        note.update_positions(axes.figure.canvas.get_renderer())
+        box = Text.get_window_extent(note).padded(4)
+        places = around + np.sign(around.round()) * (box.width / 2 / pixels, 0)
+        boxes = [box.translated(*(pixels * place)) for place in places]
         cost = [99 * (box.count_overlaps(taken) + (not frame.contains(*box.min)) + (not frame.contains(*box.max)))
-                + 9 * box.count_contains(drawn) + np.hypot(*place) for box, place in zip(boxes, places, strict=True)]
-        taken.append(_box(note, best := places[np.argmin(cost)]))
-        note.arrow_patch.set_visible(np.hypot(*best) > 20)
+                + 9 * box.count_contains(drawn) for box in boxes] + np.hypot(*around.T)
+        taken.append(boxes[np.argmin(cost)])
+        note.set_position(places[np.argmin(cost)])
+        note.arrow_patch.set_visible(min(cost) > 20)
 
 
-def _points(axes: Axes, x: pd.Series, y: pd.Series, names: pd.Series, **labels: str) -> None:
+def _points(axes: plt.Axes, x: pd.Series, y: pd.Series, names: pd.Series, **labels: str) -> None:
     """One marker per method in the colour of its family; R1, the slow parent, has the parents' own."""
     for name, x_, y_ in zip(names.str.replace("DeepSeek-", ""), x, y, strict=True):
         kind = "parent" if name.startswith("R1") else family(name)
         axes.plot(x_, y_, MARKERS[kind], color=COLOURS[kind], ms=8, gid=name)
-    axes.margins(0.1)
-    axes.set(**labels)
+    axes.set(xmargin=0.14, ymargin=0.14, **labels)
 
 
-def accuracy_against_length(size: str) -> Figure:
+def accuracy_against_length(size: str) -> plt.Figure:
     """Left the paper's averages, right the replication's with plain interpolation. The fast parents are not drawn."""
     rows = load("published_averages").query("size == @size and not method.str.startswith('Qwen')")
     sweep = load("uniform_coefficient_frontier").query("size == @size").sort_values("mean_length")
     paper = rows[rows["source"] == "acm-v1"]
     if paper["length_change_percent"].isna().all():
-        raise UserError(f"the paper prints no lengths for size '{size}'; sizes: 1.5b, 7b, 14b, 32b.")
+        raise unknown("size with printed lengths", size, ["1.5b", "7b", "14b", "32b"])
     columns = 1 if sweep.empty else 2
     figure, panels = plt.subplots(1, columns, figsize=(6.8 * columns, 4.8), squeeze=False)
-    # R1 is the reference of the length change, so its own, which is not printed, is 0.
-    _points(panels[0, 0], paper["length_change_percent"].fillna(0), paper["average_accuracy"], paper["method"],
+    change = paper["length_change_percent"].fillna(0)  # R1's own is not printed: it is the reference
+    _points(panels[0, 0], change, paper["average_accuracy"], paper["method"],
             title=f"Paper, {size.upper()}", xlabel="length change against R1, %", ylabel="average accuracy, %")
     if columns == 2:
         other = rows[(rows["source"] == "evo-l2s-replication") & (rows["method"] != "Evo-L2S")]
-        panels[0, 1].plot(sweep["mean_length"], sweep["average_accuracy"], color=COLOURS["frontier"], marker=".", ms=9)
+        panels[0, 1].plot(sweep["mean_length"], sweep["average_accuracy"], ".-", color=COLOURS["frontier"], ms=9)
         _points(panels[0, 1], other["mean_length"], other["average_accuracy"], other["method"],
                 title=f"Replication, {size.upper()}; grey: plain interpolation",
                 xlabel="mean length, tokens", ylabel="average accuracy, %")
@@ -173,23 +162,23 @@ def accuracy_against_length(size: str) -> Figure:
     return figure
 
 
-def figure2() -> Figure:
+def figure2() -> plt.Figure:
     """Figure 2: AIME24 accuracy (bars, percent) and length (line, tokens) of task arithmetic against its scaling."""
     sweep = load("figure2_task_arithmetic_14b")
     figure, axes = plt.subplots(figsize=(6.8, 4.4))
-    bars = axes.bar(sweep["scaling"], sweep["aime24_accuracy"], width=0.07, color=COLOURS["baseline"], alpha=0.55)
-    axes.bar_label(bars, fmt="%.1f", label_type="center", fontsize=10)
+    bars = axes.bar("scaling", "aime24_accuracy", width=0.07, color=COLOURS["baseline"], data=sweep)
+    axes.bar_label(bars, fmt="%.1f", label_type="center", fontsize=10, color="white")
     axes.grid(axis="x", visible=False)
-    axes.set(title="Task arithmetic at 14B, AIME24 (30 items)", xlabel="scaling coefficient",
-             ylabel="accuracy, % (bars)", ylim=(0, 60))
+    axes.set(title="Task arithmetic at 14B, AIME24 (30 items)", ylim=(0, 60))
+    axes.set(xlabel="scaling coefficient", ylabel="accuracy, % (bars)")
     length = axes.twinx()
-    length.plot(sweep["scaling"], sweep["mean_length"], color=COLOURS["control"], marker="o", lw=2)
+    length.plot(sweep["scaling"], sweep["mean_length"], color=COLOURS["parent"], marker="o")
     length.set(ylabel="mean length, tokens (line)", ylim=(0, 9000))
     length.grid(False)
     return figure
 
 
-def figure4() -> Figure:
+def figure4() -> plt.Figure:
     """Figure 4: coefficient λ (fraction of the task vector) of each layer at 7B, one line per temperature t."""
     table = load("figure4_coefficients_7b").pivot(index="layer", columns="t", values="coefficient").loc[LAYERS]
     figure, axes = plt.subplots(figsize=(9, 4.4))
@@ -201,7 +190,7 @@ def figure4() -> Figure:
     return figure
 
 
-def figure5() -> Figure:
+def figure5() -> plt.Figure:
     """Figure 5: accuracy change against length reduction at 1.5B, both in percent of R1."""
     table = load("figure5_tradeoff_1.5b")
     figure, axes = plt.subplots(figsize=(6.8, 4.4))

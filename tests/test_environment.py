@@ -1,13 +1,13 @@
 """The lists of versions agree, the notebooks are stored as they should be, and the README tells the truth."""
 
 import re
+import tomllib
 from importlib.metadata import version
 
 import nbformat
 import pandas as pd
 import papermill
 import pytest
-import tomllib
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name

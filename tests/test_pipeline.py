@@ -21,7 +21,9 @@ def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone")
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
     for part in PARTS:
-        (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, folder / part, **({"ignore": ignore} if (ROOT / part).is_dir() else {}))
+        (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(
+            ROOT / part, folder / part, **({"ignore": ignore} if (ROOT / part).is_dir() else {})
+        )
     (folder / "profiles").mkdir()
     shutil.copy(PICO, folder / "profiles")
     return folder
@@ -57,9 +59,13 @@ def test_the_run_completes_and_publishes(finished, copy):
     message = (copy / "runs/pico/published.txt").read_text()
     assert "reports/pico/report.md" in message and "ACM-TA" in message
     records = pd.read_parquet(copy / "reports/pico/long-to-short/records.parquet")
-    assert records.groupby("method").size().to_dict() == dict.fromkeys(["ACM-TA", "Null-TA", "abacus-fast", "abacus-slow", "frontier-0.5"], 24)
+    assert records.groupby("method").size().to_dict() == dict.fromkeys(
+        ["ACM-TA", "Null-TA", "abacus-fast", "abacus-slow", "frontier-0.5"], 24
+    )
     for experiment in ("long-to-short", "general"):
-        assert {"trade_off.svg", "trade_off.png", "trade_off.json", "strips.svg"} <= {p.name for p in (copy / "figures/pico" / experiment).iterdir()}
+        assert {"trade_off.svg", "trade_off.png", "trade_off.json", "strips.svg"} <= {
+            p.name for p in (copy / "figures/pico" / experiment).iterdir()
+        }
         assert {"main.csv", "main.md", "main.tex"} <= {p.name for p in (copy / "reports/pico" / experiment / "tables").iterdir()}
 
 
@@ -83,7 +89,7 @@ def test_figures_name_their_provenance(finished, copy):
 @pytest.mark.pipeline
 def test_merged_checkpoints_are_gone_and_no_part_is_left(finished, copy):
     assert not list(copy.glob("runs/pico/*/models/*/*.safetensors"))
-    assert not [p for p in copy.rglob("*.part*")] and not list(copy.glob("runs/pico/notebooks/**/*.failed.ipynb"))
+    assert not list(copy.rglob("*.part*")) and not list(copy.glob("runs/pico/notebooks/**/*.failed.ipynb"))
 
 
 @pytest.mark.pipeline

@@ -12,11 +12,11 @@ import torch
 import yaml
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 import acm
-from acm.checkpoints import (INDEX, TOKENIZER_FILES, check_finite, check_same_shape, identity, layer_of, model_folder,
-                             opened, weight_files)  # fmt: skip
+from acm import checkpoints
+from acm.checkpoints import check_finite, check_same_shape, identity, layer_of, model_folder, opened, weight_files
 from acm.errors import UserError
 from acm.merging.recipe import Recipe, load_recipe, read_coefficients
 
@@ -75,7 +75,7 @@ def write_weights(part: Path, recipe: Recipe, base: Path, finetuned: dict[str, P
     progress.close()
     if len(set(weight_map.values())) > 1:
         index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-        (part / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+        (part / checkpoints.INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
 def read(path: Path, name: str) -> Tensor:
@@ -124,7 +124,7 @@ def write_companions(part: Path, recipe: Recipe, base: Path, finetuned: dict[str
     config.pop("torch_dtype", None)
     config |= {"dtype": dtype} if dtype else {}
     (part / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    for name in ("generation_config.json", *TOKENIZER_FILES):
+    for name in ("generation_config.json", *checkpoints.TOKENIZER_FILES):
         if (base / name).is_file():
             shutil.copyfile(base / name, part / name)
     content = recipe.model_dump(exclude_none=True, exclude_defaults=True)

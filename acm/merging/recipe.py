@@ -68,14 +68,11 @@ class Recipe(BaseModel):
         check_distinct((Path(e.model).name for e in self.finetuned), "models by their folder name")
         if self.merge_method == "interpolation" and len(self.finetuned) != 1:
             raise ValueError("interpolation takes exactly one model besides the base")
-        if self.merge_method == "linear" and self.parameter("normalize") and not self.coefficients:
-            if abs(sum(self.parameter("weight", e) for e in self.finetuned)) < 1e-8:
-                raise ValueError("the weights sum to 0, and `normalize` divides by their sum")
         if self.coefficients and not self.method.takes_coefficients:
             raise ValueError(f"{self.merge_method} has no task vectors; use task_arithmetic with `normalize: true`")
-        if not self.coefficients:
-            for entry in self.finetuned:
-                self.parameter("weight", entry)
+        weights = [] if self.coefficients else [self.parameter("weight", entry) for entry in self.finetuned]
+        if self.merge_method == "linear" and self.parameter("normalize") and abs(sum(weights)) < 1e-8:
+            raise ValueError("the weights sum to 0, and `normalize` divides by their sum")
         return self
 
     @property
