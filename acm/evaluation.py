@@ -18,6 +18,7 @@ import pandas as pd
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import postprocess_generated_text
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
@@ -53,7 +54,8 @@ class RecordingLM(HFLM):
             key = (request.task_name, request.doc_id)
             self.rows[*key, repeats[key]] = found[i]
             repeats[key] += 1
-        return [str(found[i]["response"]) for i in range(len(requests))]
+        # lm-eval grades the text before a stop string; the record keeps the stop string too
+        return [postprocess_generated_text(str(found[i]["response"]), stop_strings(request), None) for i, request in enumerate(requests)]
 
     def batch_rows(self, requests: list[Instance]) -> list[Row]:
         """The rows of one batch, from disk if it was finished before."""
@@ -74,11 +76,10 @@ class RecordingLM(HFLM):
         """Generate one batch with lm-eval's own code, and count on the token ids that pass by."""
         self._contexts, self._outputs = [], []
         super().generate_until(requests, disable_tqdm=True)
-        stops = requests[0].args[1].get("until") or []
         cap = requests[0].args[1].get("max_gen_toks", self.max_gen_toks)
         by_context = defaultdict(list)
         for context, ids in zip(self._contexts, self._outputs, strict=True):
-            by_context[context].append(self.row(ids, [stops] if isinstance(stops, str) else stops, cap))
+            by_context[context].append(self.row(ids, stop_strings(requests[0]), cap))
         return [by_context[request.args[0]].pop(0) for request in requests]
 
     def tok_batch_encode(self, strings, *args, **kwargs):
@@ -97,14 +98,20 @@ class RecordingLM(HFLM):
         length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
         ended = length < len(ids)
         text = self.tok_decode(ids[:length])
-        if any(stop in text for stop in stops if stop):
+        if any(stop in text for stop in stops):
             ended, length = True, self.first_stop(ids[:length], stops)
             text = self.tok_decode(ids[:length])
         return {"response": text, "length": length, "truncated": not ended and length >= cap}
 
     def first_stop(self, ids: list[int], stops: list[str]) -> int:
         """The least number of tokens whose text holds a stop string."""
-        return next(n for n in range(1, len(ids) + 1) if any(s in self.tok_decode(ids[:n]) for s in stops if s))
+        return next(n for n in range(1, len(ids) + 1) if any(stop in self.tok_decode(ids[:n]) for stop in stops))
+
+
+def stop_strings(request: Instance) -> list[str]:
+    """The stop strings of a request."""
+    until = request.args[1].get("until") or []
+    return [stop for stop in ([until] if isinstance(until, str) else until) if stop]
 
 
 def task_manager(tasks: list[str]) -> TaskManager:

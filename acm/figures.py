@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from acm import statistics
 from acm.coefficients import coefficients_from_table
 from acm.plotting import COLOURS, MARKERS, family
 from acm.statistics import Sample, describe
 
+HALO = [withStroke(linewidth=2.5, foreground="white")]
 CONTROL_NAMES = {"none": "real pair", "shuffled": "null: tokens shuffled", "gaussian": "null: independent Gaussians"}
 
 
 def trade_off(sample: Sample, methods: list[str], parents: list[str], frontier: list[str], reference: str) -> Figure:
-    """Average accuracy against length reduction, with the frontier curve and 95 % intervals on both axes."""
-    figure, axes = plt.subplots(figsize=(9, 6))
+    """Average accuracy against length reduction with 95 % intervals on both axes; right, the methods' part enlarged."""
+    figure, panels = plt.subplots(1, 2, figsize=(13, 5.8))
     points = pd.DataFrame({m: point(sample, m, reference) for m in sample.methods}).T
+    for axes in panels:
+        draw_points(axes, points, [*parents, *methods], parents, frontier)
+        axes.set(xlabel=f"length reduction against {reference}, % (mean over tasks)", ylabel="accuracy, % (mean over tasks)")
+    labels = {"parent": "parents", "baseline": "baselines", "acm": "ACM", "control": "null control: λ from Gaussian noise"}
+    shown = {family(m) for m in methods} | {"parent"}
+    handles = [panels[0].plot([], [], MARKERS[kind], color=COLOURS[kind], label=text)[0] for kind, text in labels.items() if kind in shown]
+    curve = panels[0].plot([], [], ".-", color=COLOURS["frontier"], label="frontier: plain interpolation, λ swept")
+    figure.legend(handles=curve + handles, loc="outside lower center", ncol=5, fontsize=10)
+    panels[0].set_title("all")
+    panels[1].set_title("the merged models, enlarged")
+    spread = points.loc[methods]
+    for side, setter in (("x", panels[1].set_xlim), ("y", panels[1].set_ylim)):
+        low, high = spread[f"{side}_low"].min(), spread[f"{side}_high"].max()
+        setter(low - 0.12 * (high - low) - 0.5, high + 0.12 * (high - low) + 0.5)
+    place_labels(panels[0], points.loc[parents])
+    place_labels(panels[1], spread)
+    return figure
+
+
+def draw_points(axes: plt.Axes, points: pd.DataFrame, names: list[str], parents: list[str], frontier: list[str]) -> None:
+    """The frontier's curve with its band, and a marker with error bars for each name."""
     curve = points.loc[frontier]
-    axes.plot(curve["x"], curve["y"], color=COLOURS["frontier"], lw=1.5, zorder=1, label="frontier: plain interpolation, λ swept")
     axes.fill_between(curve["x"], curve["y_low"], curve["y_high"], color=COLOURS["frontier"], alpha=0.18, lw=0, zorder=0)
-    swept = [m for m in frontier if m not in parents]
-    axes.scatter(points.loc[swept, "x"], points.loc[swept, "y"], s=12, color=COLOURS["frontier"], zorder=2)
-    for name in [*parents, *methods]:
+    axes.plot(curve["x"], curve["y"], ".-", color=COLOURS["frontier"], lw=1.5, zorder=1)
+    for name in names:
         kind = "parent" if name in parents else family(name)
         p = points.loc[name]
         axes.errorbar(p.x, p.y, xerr=[[p.x - p.x_low], [p.x_high - p.x]], yerr=[[p.y - p.y_low], [p.y_high - p.y]],
                       fmt=MARKERS[kind], color=COLOURS[kind], ms=7, elinewidth=0.9, alpha=0.9, zorder=3)  # fmt: skip
-    place_labels(axes, points.loc[[*parents, *methods]])
-    for kind, label in (
-        ("parent", "parents"),
-        ("baseline", "baselines"),
-        ("acm", "ACM"),
-        ("control", "null control (λ from Gaussian noise)"),
-    ):
-        axes.plot([], [], MARKERS[kind], color=COLOURS[kind], label=label)
-    axes.legend(loc="lower left", fontsize=9)
-    axes.set(xlabel=f"length reduction against {reference}, % (mean over tasks)", ylabel="accuracy, % (mean over tasks)")
-    return figure
 
 
 def point(sample: Sample, method: str, reference: str) -> dict[str, float]:
@@ -50,58 +62,56 @@ def point(sample: Sample, method: str, reference: str) -> dict[str, float]:
 
 
 def place_labels(axes: plt.Axes, points: pd.DataFrame) -> None:
-    """Write each point's name beside it, at the nearest of a ring of places that hits no other label or point."""
-    figure = axes.figure
-    figure.canvas.draw()
+    """Write each point's name at the nearest of a ring of places where it hits no other label and no point."""
+    renderer = axes.figure.canvas.get_renderer()
+    axes.figure.draw_without_rendering()
     taken = [axes.transData.transform(xy) for xy in points[["x", "y"]].to_numpy(float)]
-    boxes: list = []
+    boxes = []
     for name, p in points.iterrows():
-        for radius in (9, 22, 36, 52, 70, 90):
-            for angle in np.deg2rad([0, 180, 60, 120, 240, 300, 90, 270]):
-                dx, dy = radius * np.cos(angle), radius * np.sin(angle)
-                text = axes.annotate(name, (p.x, p.y), (dx, dy), textcoords="offset points", fontsize=9, va="center",
-                                     ha="left" if dx > 1 else "right" if dx < -1 else "center",
-                                     arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "#777777"} if radius > 9 else None)  # fmt: skip
-                box = plt.Text.get_window_extent(text).expanded(1.03, 1.1)
-                inside = (
-                    axes.bbox.containsx(box.x0)
-                    and axes.bbox.containsx(box.x1)
-                    and axes.bbox.containsy(box.y0)
-                    and axes.bbox.containsy(box.y1)
-                )
-                if inside and not any(box.overlaps(b) for b in boxes) and not any(box.contains(*xy) for xy in taken):
-                    boxes.append(box)
-                    break
-                text.remove()
-            else:
-                continue
-            break
+        for radius, angle in itertools.product((13, 24, 38, 54, 72, 92), np.deg2rad([35, 325, 145, 215, 60, 300, 120, 240])):
+            dx, dy = radius * np.cos(angle), radius * np.sin(angle)
+            side = "left" if dx > 1 else "right" if dx < -1 else "center"
+            style = {"textcoords": "offset points", "fontsize": 9, "va": "center", "ha": side, "path_effects": HALO}
+            text = axes.annotate(name, (p.x, p.y), (dx, dy), **style)
+            box = text.get_window_extent(renderer).expanded(1.02, 1.1)
+            text.remove()
+            within = axes.bbox.x0 < box.x0 < box.x1 < axes.bbox.x1 and axes.bbox.y0 < box.y0 < box.y1 < axes.bbox.y1
+            if within and not any(box.overlaps(b) for b in boxes) and not any(box.contains(*xy) for xy in taken):
+                boxes.append(box)
+                leader = {"arrowstyle": "-", "lw": 0.5, "color": "#777777"} if radius > 13 else None
+                axes.annotate(name, (p.x, p.y), (dx, dy), arrowprops=leader, **style)
+                break
 
 
 def coefficients_by_layer(table: pd.DataFrame, shift: str = "layer", temperatures: tuple[float, ...] = (0.5, 0.7, 0.9)) -> Figure:
-    """λ of each layer for several t, the real pair beside the null controls."""
-    rows = [
-        {"layer": layer, "λ": value, "t": t, "activations": CONTROL_NAMES[control], "finetuned": finetuned}
-        for t in temperatures
-        for control in CONTROL_NAMES
-        for finetuned, layers in coefficients_from_table(table, t, shift, control).items()
-        for layer, value in layers.items()
-    ]
-    grid = sns.relplot(
-        pd.DataFrame(rows), x="layer", y="λ", hue="activations", style="activations", col="t", kind="line", markers=True,
-        dashes=False, height=3.6, aspect=1.05, palette=[COLOURS["acm"], COLOURS["control"], COLOURS["frontier"]], errorbar=None,
-    )  # fmt: skip
-    grid.set_titles("t = {col_name}").set_axis_labels("layer", "coefficient λ")
-    grid.tick_params(axis="x", rotation=60)
-    sns.move_legend(grid, "lower center", ncol=3, title=None, bbox_to_anchor=(0.5, -0.08))
-    return grid.figure
+    """λ of each layer for several t, the real pair beside the null controls; a row for each fine-tuned model."""
+    models = list(table["finetuned"].unique())
+    figure, grid = plt.subplots(
+        len(models), len(temperatures), figsize=(3.7 * len(temperatures), 0.9 + 2.7 * len(models)), sharex=True, sharey="row", squeeze=False
+    )
+    colours = (COLOURS["acm"], COLOURS["control"], COLOURS["frontier"])
+    for k, t in enumerate(temperatures):
+        for (control, name), colour, marker in zip(CONTROL_NAMES.items(), colours, "D^o", strict=True):
+            for model, layers in coefficients_from_table(table, t, shift, control).items():
+                axes = grid[models.index(model), k]
+                axes.plot(list(layers), list(layers.values()), marker=marker, ms=5, color=colour, label=name)
+                axes.set_title(f"{model}, t = {t:g}", fontsize=11)
+                axes.tick_params(axis="x", rotation=60)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("coefficient λ")
+    for axes in grid[-1]:
+        axes.set_xlabel("layer")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=3)
+    return figure
 
 
 def coefficient_strips(coefficients: dict[str, dict[str, float]]) -> Figure:
     """λ of each layer as one heat strip for each fine-tuned model."""
     frame = pd.DataFrame(coefficients).T
     figure, axes = plt.subplots(figsize=(9, 1.1 + 0.75 * len(frame)))
-    sns.heatmap(frame, annot=True, fmt=".3f", cmap="cividis", linewidths=1.5, annot_kws={"size": 9}, cbar_kws={"label": "λ"}, ax=axes)
+    sns.heatmap(
+        frame, annot=True, fmt=".3f", cmap="cividis", linewidths=1.5, annot_kws={"size": 9}, cbar_kws={"label": "coefficient λ"}, ax=axes
+    )
     axes.set(xlabel="layer", ylabel="")
     axes.tick_params(axis="y", rotation=0)
     return figure
@@ -141,7 +151,7 @@ def by_steps(records: pd.DataFrame, methods: list[str]) -> Figure:
         sns.pointplot(data, x="steps", y=column, hue="method", hue_order=methods, dodge=0.3, errorbar=("ci", 95), seed=0,
                       n_boot=500, palette="colorblind", markers=["s", "s", "o", "X", "D", "^", "v"][: len(methods)], err_kws={"lw": 1},
                       markersize=5, linewidth=1.3, ax=axes, legend=axes is panels[0])  # fmt: skip
-        axes.set(xlabel="steps in the problem", ylabel=label, ylim=(0, None))
+        axes.set(xlabel="steps in the problem", ylabel=label, ylim=(-0.04 * axes.get_ylim()[1], None))
     handles, labels = panels[0].get_legend_handles_labels()
     panels[0].get_legend().remove()
     figure.legend(handles, labels, loc="outside upper center", ncol=len(methods))

@@ -96,8 +96,7 @@ def impossible_accuracies() -> pd.DataFrame:
 def figures_against_tables() -> pd.DataFrame:
     """Where a figure and a table of the paper show the same run: Figure 2 and Table 4, Figure 5 and Table 2."""
     sweep = load("figure2_task_arithmetic_14b").set_index("scaling").loc[0.7]
-    scores = load("published_scores").set_index([*KEYS, "task"])
-    ta = scores.loc[("acm-v1", "table4", "14b", "TA", "aime24")]
+    ta = load("published_scores").set_index([*KEYS, "task"]).loc[("acm-v1", "table4", "14b", "TA", "aime24")]
     rows = [("Figure 2", "TA 0.7, 14B", "AIME24 accuracy, %", sweep["aime24_accuracy"], ta["accuracy"]),
             ("Figure 2", "TA 0.7, 14B", "AIME24 length, tokens", sweep["mean_length"], ta["length"])]
     drawn = load("figure5_tradeoff_1.5b").set_index("method")

@@ -1,6 +1,8 @@
 """Calibration: activations against a plain forward pass, the table against scikit-learn, choice of texts, errors."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,3 +262,10 @@ def test_unknown_control_is_refused(f32):
 def test_unknown_estimator_is_refused(f32):
     with pytest.raises(ValueError, match="unknown estimator 'kde'"):
         acm.calibrate(f32[0], {"left": f32[1]}, TEXTS, estimator="kde")
+
+
+@pytest.mark.skipif("ACM_DATA" not in os.environ, reason="ACM_DATA names no folder with the real calibration questions (s1K)")
+def test_the_papers_calibration_set_is_drawn_from_s1k():
+    texts = read_texts(Path(os.environ["ACM_DATA"]) / "calibration" / "s1k_questions.jsonl")
+    chosen = select_texts(texts)
+    assert len(texts) == 1000 and len(set(chosen)) == 100 and set(chosen) <= set(texts)
