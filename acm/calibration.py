@@ -35,7 +35,7 @@ def select_texts(texts: list[str], clusters: int = 20, per_cluster: int = 5, see
     """A spread of texts: K-means on TF-IDF features, ``per_cluster`` drawn from each of ``clusters``.
 
     The paper clusters s1K into 20 and takes 5 of each, with an encoder that it does not name; TF-IDF needs no
-    download. A cluster with fewer members gives all it has. Seeded; the order is that of the input.
+    download. What a cluster with fewer members lacks is drawn from the rest. Seeded; the order is that of the input.
     """
     from sklearn.cluster import KMeans
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -45,8 +45,9 @@ def select_texts(texts: list[str], clusters: int = 20, per_cluster: int = 5, see
     features = TfidfVectorizer(token_pattern=r"(?u)\S+").fit_transform(texts)
     label = KMeans(clusters, random_state=seed, n_init=10).fit_predict(features)
     rng = np.random.default_rng(seed)
-    chosen = [rng.permutation(np.flatnonzero(label == c))[:per_cluster] for c in range(clusters)]
-    return [texts[i] for i in sorted(np.concatenate(chosen))]
+    chosen = np.concatenate([rng.permutation(np.flatnonzero(label == c))[:per_cluster] for c in range(clusters)])
+    rest = rng.permutation(np.setdiff1d(np.arange(len(texts)), chosen))[: clusters * per_cluster - len(chosen)]
+    return [texts[i] for i in sorted([*chosen, *rest])]
 
 
 def named_layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from acm import statistics
 from acm.coefficients import coefficients_from_table
-from acm.plotting import COLOURS, MARKERS, family
+from acm.plotting import COLOURS, MARKERS, family, label_points
 from acm.statistics import Sample, describe
 
-HALO = [withStroke(linewidth=2.5, foreground="white")]
 CONTROL_NAMES = {"none": "real pair", "shuffled": "null: tokens shuffled", "gaussian": "null: independent Gaussians"}
 
 
@@ -24,8 +20,8 @@ def trade_off(sample: Sample, methods: list[str], parents: list[str], frontier: 
     """Average accuracy against length reduction with 95 % intervals on both axes; right, the methods' part enlarged."""
     figure, panels = plt.subplots(1, 2, figsize=(13, 5.8))
     points = pd.DataFrame({m: point(sample, m, reference) for m in sample.methods}).T
-    for axes in panels:
-        draw_points(axes, points, [*parents, *methods], parents, frontier)
+    for axes, labelled in zip(panels, (parents, methods), strict=True):
+        draw_points(axes, points, [*parents, *methods], parents, frontier, labelled)
         axes.set(xlabel=f"length reduction against {reference}, % (mean over tasks)", ylabel="accuracy, % (mean over tasks)")
     labels = {"parent": "parents", "baseline": "baselines", "acm": "ACM", "control": "null control: λ from Gaussian noise"}
     shown = {family(m) for m in methods} | {"parent"}
@@ -38,49 +34,29 @@ def trade_off(sample: Sample, methods: list[str], parents: list[str], frontier: 
     for side, setter in (("x", panels[1].set_xlim), ("y", panels[1].set_ylim)):
         low, high = spread[f"{side}_low"].min(), spread[f"{side}_high"].max()
         setter(low - 0.12 * (high - low) - 0.5, high + 0.12 * (high - low) + 0.5)
-    place_labels(panels[0], points.loc[parents])
-    place_labels(panels[1], spread)
+    for axes in panels:
+        label_points(axes)
     return figure
 
 
-def draw_points(axes: plt.Axes, points: pd.DataFrame, names: list[str], parents: list[str], frontier: list[str]) -> None:
-    """The frontier's curve with its band, and a marker with error bars for each name."""
+def draw_points(axes: plt.Axes, points: pd.DataFrame, names: list[str], parents: list[str], frontier: list[str],
+                labelled: list[str]) -> None:  # fmt: skip
+    """The frontier's curve with its band, and a marker with error bars for each name; ``labelled`` ones get a gid."""
     curve = points.loc[frontier]
     axes.fill_between(curve["x"], curve["y_low"], curve["y_high"], color=COLOURS["frontier"], alpha=0.18, lw=0, zorder=0)
     axes.plot(curve["x"], curve["y"], ".-", color=COLOURS["frontier"], lw=1.5, zorder=1)
     for name in names:
         kind = "parent" if name in parents else family(name)
         p = points.loc[name]
-        axes.errorbar(p.x, p.y, xerr=[[p.x - p.x_low], [p.x_high - p.x]], yerr=[[p.y - p.y_low], [p.y_high - p.y]],
+        bars = axes.errorbar(p.x, p.y, xerr=[[p.x - p.x_low], [p.x_high - p.x]], yerr=[[p.y - p.y_low], [p.y_high - p.y]],
                       fmt=MARKERS[kind], color=COLOURS[kind], ms=7, elinewidth=0.9, alpha=0.9, zorder=3)  # fmt: skip
+        bars.lines[0].set_gid(name if name in labelled else None)
 
 
 def point(sample: Sample, method: str, reference: str) -> dict[str, float]:
     x = describe(-statistics.length_change(sample, method, reference))
     y = describe(statistics.average(sample, method))
     return {f"{axis}{end}": d[key] for axis, d in (("x", x), ("y", y)) for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
-
-
-def place_labels(axes: plt.Axes, points: pd.DataFrame) -> None:
-    """Write each point's name at the nearest of a ring of places where it hits no other label and no point."""
-    renderer = axes.figure.canvas.get_renderer()
-    axes.figure.draw_without_rendering()
-    taken = [axes.transData.transform(xy) for xy in points[["x", "y"]].to_numpy(float)]
-    boxes = []
-    for name, p in points.iterrows():
-        for radius, angle in itertools.product((13, 24, 38, 54, 72, 92), np.deg2rad([35, 325, 145, 215, 60, 300, 120, 240])):
-            dx, dy = radius * np.cos(angle), radius * np.sin(angle)
-            side = "left" if dx > 1 else "right" if dx < -1 else "center"
-            style = {"textcoords": "offset points", "fontsize": 9, "va": "center", "ha": side, "path_effects": HALO}
-            text = axes.annotate(name, (p.x, p.y), (dx, dy), **style)
-            box = text.get_window_extent(renderer).expanded(1.02, 1.1)
-            text.remove()
-            within = axes.bbox.x0 < box.x0 < box.x1 < axes.bbox.x1 and axes.bbox.y0 < box.y0 < box.y1 < axes.bbox.y1
-            if within and not any(box.overlaps(b) for b in boxes) and not any(box.contains(*xy) for xy in taken):
-                boxes.append(box)
-                leader = {"arrowstyle": "-", "lw": 0.5, "color": "#777777"} if radius > 13 else None
-                axes.annotate(name, (p.x, p.y), (dx, dy), arrowprops=leader, **style)
-                break
 
 
 def coefficients_by_layer(table: pd.DataFrame, shift: str = "layer", temperatures: tuple[float, ...] = (0.5, 0.7, 0.9)) -> Figure:

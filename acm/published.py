@@ -6,20 +6,17 @@ Sources (column ``source``): ``acm-v1`` is arXiv 2505.14009v1, ``l2s-sister`` ar
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.text import Text
 
 from acm.errors import unknown
 from acm.paths import REPORTS, ROOT  # noqa: F401  ROOT is for the notebook
-from acm.plotting import COLOURS, MARKERS, family
+from acm.plotting import COLOURS, MARKERS, family, label_points
 
 FOLDER = REPORTS / "published"
 KEYS = ["source", "table", "size", "method"]
-ITEMS = {"gsm8k": 1319, "math500": 500, "minerva_math": 272, "olympiadbench": 675, "college_math": 2818, "aime24": 30,
-         "humaneval_pro": 164}
+ITEMS = {"gsm8k": 1319, "math500": 500, "minerva_math": 272, "olympiadbench": 675, "college_math": 2818, "aime24": 30, "humaneval_pro": 164}
 LAYERS = ["embed", *map(str, range(28)), "norm", "lm_head"]
 
 
@@ -46,8 +43,11 @@ def _from_benchmarks() -> pd.DataFrame:
     # Lengths l and r of R1 are printed to 0.1 token: l/r can be off by (1 + l/r) / r · 0.05.
     scores["change_slack"] = 0.05 * (200 + scores["change"]) / scores["r1"]
     return scores.groupby(KEYS, sort=False).agg(
-        recomputed_average=("accuracy", "mean"), average_slack=("accuracy_slack", "min"),
-        recomputed_change=("change", "mean"), change_slack=("change_slack", "mean"))
+        recomputed_average=("accuracy", "mean"),
+        average_slack=("accuracy_slack", "min"),
+        recomputed_change=("change", "mean"),
+        change_slack=("change_slack", "mean"),
+    )
 
 
 def recompute_averages() -> pd.DataFrame:
@@ -63,16 +63,20 @@ def recompute_averages() -> pd.DataFrame:
         # Both sides are rounded: the printed mean by half a unit of its last digit, the inputs by the slack above.
         agrees = difference <= half_unit(text[printed]) + table[f"{ours}_slack"] + 1e-9
         table[f"{ours}_agrees"] = agrees.astype("boolean").mask(difference.isna())
-    return table[[*KEYS, "printed_average", "recomputed_average", "printed_change", "recomputed_change",
-                  "average_agrees", "change_agrees"]]
+    return table[[*KEYS, "printed_average", "recomputed_average", "printed_change", "recomputed_change", "average_agrees", "change_agrees"]]
 
 
 def disagreements() -> pd.DataFrame:
     """The printed numbers that their own benchmarks do not give, largest difference (points) first."""
     table = recompute_averages()
-    found = pd.concat([
-        table.loc[~table[f"{what}_agrees"].fillna(True), [*KEYS, f"printed_{what}", f"recomputed_{what}"]]
-        .set_axis([*KEYS, "printed", "recomputed"], axis=1).assign(quantity=what) for what in ("average", "change")])
+    found = pd.concat(
+        [
+            table.loc[~table[f"{what}_agrees"].fillna(True), [*KEYS, f"printed_{what}", f"recomputed_{what}"]]
+            .set_axis([*KEYS, "printed", "recomputed"], axis=1)
+            .assign(quantity=what)
+            for what in ("average", "change")
+        ]
+    )
     found["difference"] = found["printed"] - found["recomputed"]
     return found.sort_values("difference", key=abs, ascending=False, ignore_index=True)
 
@@ -97,37 +101,20 @@ def figures_against_tables() -> pd.DataFrame:
     """Where a figure and a table of the paper show the same run: Figure 2 and Table 4, Figure 5 and Table 2."""
     sweep = load("figure2_task_arithmetic_14b").set_index("scaling").loc[0.7]
     ta = load("published_scores").set_index([*KEYS, "task"]).loc[("acm-v1", "table4", "14b", "TA", "aime24")]
-    rows = [("Figure 2", "TA 0.7, 14B", "AIME24 accuracy, %", sweep["aime24_accuracy"], ta["accuracy"]),
-            ("Figure 2", "TA 0.7, 14B", "AIME24 length, tokens", sweep["mean_length"], ta["length"])]
+    rows = [
+        ("Figure 2", "TA 0.7, 14B", "AIME24 accuracy, %", sweep["aime24_accuracy"], ta["accuracy"]),
+        ("Figure 2", "TA 0.7, 14B", "AIME24 length, tokens", sweep["mean_length"], ta["length"]),
+    ]
     drawn = load("figure5_tradeoff_1.5b").set_index("method")
     table = recompute_averages().query("table == 'table2' and source == 'acm-v1'").set_index("method")
     change = 100 * (table["recomputed_average"] / table.loc["DeepSeek-R1-1.5B", "recomputed_average"] - 1)
     for name in ("TA", "ACM-TA"):
         accuracy, shorter = drawn.loc[name]
-        rows += [("Figure 5", f"{name}, 1.5B", "accuracy change, %", accuracy, change[name]),
-                 ("Figure 5", f"{name}, 1.5B", "length reduction, %", shorter, -table.loc[name, "recomputed_change"])]
+        rows += [
+            ("Figure 5", f"{name}, 1.5B", "accuracy change, %", accuracy, change[name]),
+            ("Figure 5", f"{name}, 1.5B", "length reduction, %", shorter, -table.loc[name, "recomputed_change"]),
+        ]
     return pd.DataFrame(rows, columns=["figure", "run", "quantity", "in_figure", "in_table"])
-
-
-def _label(axes: plt.Axes) -> None:
-    """Write the name (gid) of each marker at the nearest place that covers no label and fewest markers and lines."""
-    axes.figure.draw_without_rendering()
-    drawn = np.vstack([axes.transData.transform(line.get_path().interpolated(6).vertices) for line in axes.lines])
-    drawn = np.vstack([drawn, *(drawn + step for step in ((6, 0), (-6, 0), (0, 6), (0, -6)))])  # their width, pixels
-    around = np.array([(r * np.cos(a), r * np.sin(a)) for r in (11, 16, 24, 34, 46) for a in np.pi / 8 * np.arange(16)])
-    taken, frame, pixels = [], axes.get_window_extent(), axes.figure.dpi / 72
-    for point in [line for line in axes.lines if line.get_gid()]:
-        note = axes.annotate(point.get_gid(), point.get_xydata()[0], (0, 0), textcoords="offset points", ha="center",
-                             va="center", fontsize=10, in_layout=False, arrowprops={"arrowstyle": "-", "color": "0.6"})
-        note.update_positions(axes.figure.canvas.get_renderer())
-        box = Text.get_window_extent(note).padded(4)
-        places = around + np.sign(around.round()) * (box.width / 2 / pixels, 0)
-        boxes = [box.translated(*(pixels * place)) for place in places]
-        cost = [99 * (box.count_overlaps(taken) + (not frame.contains(*box.min)) + (not frame.contains(*box.max)))
-                + 9 * box.count_contains(drawn) for box in boxes] + np.hypot(*around.T)
-        taken.append(boxes[np.argmin(cost)])
-        note.set_position(places[np.argmin(cost)])
-        note.arrow_patch.set_visible(min(cost) > 20)
 
 
 def _points(axes: plt.Axes, x: pd.Series, y: pd.Series, names: pd.Series, **labels: str) -> None:
@@ -148,16 +135,29 @@ def accuracy_against_length(size: str) -> plt.Figure:
     columns = 1 if sweep.empty else 2
     figure, panels = plt.subplots(1, columns, figsize=(6.8 * columns, 4.8), squeeze=False)
     change = paper["length_change_percent"].fillna(0)  # R1's own is not printed: it is the reference
-    _points(panels[0, 0], change, paper["average_accuracy"], paper["method"],
-            title=f"Paper, {size.upper()}", xlabel="length change against R1, %", ylabel="average accuracy, %")
+    _points(
+        panels[0, 0],
+        change,
+        paper["average_accuracy"],
+        paper["method"],
+        title=f"Paper, {size.upper()}",
+        xlabel="length change against R1, %",
+        ylabel="average accuracy, %",
+    )
     if columns == 2:
         other = rows[(rows["source"] == "evo-l2s-replication") & (rows["method"] != "Evo-L2S")]
         panels[0, 1].plot(sweep["mean_length"], sweep["average_accuracy"], ".-", color=COLOURS["frontier"], ms=9)
-        _points(panels[0, 1], other["mean_length"], other["average_accuracy"], other["method"],
-                title=f"Replication, {size.upper()}; grey: plain interpolation",
-                xlabel="mean length, tokens", ylabel="average accuracy, %")
+        _points(
+            panels[0, 1],
+            other["mean_length"],
+            other["average_accuracy"],
+            other["method"],
+            title=f"Replication, {size.upper()}; grey: plain interpolation",
+            xlabel="mean length, tokens",
+            ylabel="average accuracy, %",
+        )
     for axes in panels.flat:
-        _label(axes)
+        label_points(axes)
     return figure
 
 
@@ -193,7 +193,14 @@ def figure5() -> plt.Figure:
     """Figure 5: accuracy change against length reduction at 1.5B, both in percent of R1."""
     table = load("figure5_tradeoff_1.5b")
     figure, axes = plt.subplots(figsize=(6.8, 4.4))
-    _points(axes, table["length_reduction_percent"], table["accuracy_change_percent"], table["method"],
-            title="Trade-off at 1.5B", xlabel="length reduction, % of R1", ylabel="accuracy change, % of R1")
-    _label(axes)
+    _points(
+        axes,
+        table["length_reduction_percent"],
+        table["accuracy_change_percent"],
+        table["method"],
+        title="Trade-off at 1.5B",
+        xlabel="length reduction, % of R1",
+        ylabel="accuracy change, % of R1",
+    )
+    label_points(axes)
     return figure
