@@ -19,18 +19,21 @@ NOTEBOOK = f"{sys.executable} -m acm notebook"
 THREADS = "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; "
 
 
-def manifest():
-    """Hashes of the models and of the profile, rewritten only if they changed; rules depend on it, not on weights."""
-    path = Path(RUN) / "manifest.json"
-    models = {str(p): identity(p) for e in EXPERIMENTS.values() for p in e.parents.values() if p.is_dir()}
-    text = json.dumps({"profile": PROFILE.model_dump(), "models": models}, indent=1)
+def manifest(experiment):
+    """Settings and model hashes of an experiment, rewritten only if they changed: what its rules depend on."""
+    path = Path(RUN) / experiment / "manifest.json"
+    setting = EXPERIMENTS[experiment]
+    models = {str(p): identity(p) for p in setting.parents.values() if p.is_dir()}
+    general = PROFILE.model_dump(exclude={"experiments", "title"})
+    text = json.dumps({"profile": general, "experiment": setting.model_dump(), "models": models}, indent=1)
     if not path.is_file() or path.read_text() != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return str(path)
 
 
-MANIFEST = manifest()
+for name in EXPERIMENTS:
+    manifest(name)
+MANIFEST = RUN + "/{experiment}/manifest.json"
 CORE = ["acm/profiles.py", "acm/records.py", "acm/checkpoints.py"]
 MERGING = ["acm/merging/methods.py", "acm/merging/recipe.py", "acm/merging/engine.py"]
 

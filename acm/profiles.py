@@ -84,7 +84,7 @@ class Experiment(Strict):
         return [*self.methods, *(frontier_name(c) for c in self.frontier)]
 
     def recipe(self, name: str, coefficients: Path) -> Recipe:
-        """The recipe of a method; ``coefficients`` is the folder with the coefficient files."""
+        """The recipe of a method, its paths as in the profile; ``coefficients`` is the folder with the coefficient files."""
         frontier = {frontier_name(c): c for c in self.frontier}
         if name not in self.methods and name not in frontier:
             raise unknown("method", name, self.method_names)
@@ -92,8 +92,8 @@ class Experiment(Strict):
         models = [self.base] * method.include_base + self.finetuned
         content = {
             "merge_method": method.merge_method,
-            "base_model": None if method.merge_method == "linear" else str(ROOT / self.base),
-            "models": [{"model": str(ROOT / m)} for m in models],
+            "base_model": None if method.merge_method == "linear" else self.base,
+            "models": [{"model": m} for m in models],
             "parameters": method.parameters,
             "seed": method.seed,
         }

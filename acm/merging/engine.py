@@ -21,13 +21,15 @@ from acm.errors import UserError
 from acm.merging.recipe import Recipe, load_recipe, read_coefficients
 
 
-def merge(recipe: str | Path | dict | Recipe, out: str | Path) -> Path:
+def merge(recipe: str | Path | dict | Recipe, out: str | Path, folder: Path | None = None) -> Path:
     """Merge as the recipe says into the model folder ``out``, which appears complete or not at all.
 
-    recipe: path, dict or Recipe. Returns ``out``. Raises UserError for a bad recipe, a missing, unlike or broken
+    recipe: path, dict or Recipe. folder: where its relative paths start (default: the recipe file's folder, else the
+    working directory). Returns ``out``. Raises UserError for a bad recipe, a missing, unlike or broken
     model, or an ``out`` that exists.
     """
-    recipe, folder = load_recipe(recipe)
+    recipe, home = load_recipe(recipe)
+    folder = folder or home
     out = Path(out)
     if out.exists():
         raise UserError(f"output folder {out} exists; remove it or name another.")

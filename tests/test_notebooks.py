@@ -1,0 +1,27 @@
+"""The notebooks outside the pipeline run from the top with reduced parameters."""
+
+import nbformat
+import pandas as pd
+import pytest
+
+from acm.notebooks import run_notebook
+from acm.paths import ROOT
+
+
+@pytest.mark.pipeline
+def test_training_runs_at_reduced_scale_and_ships_the_family(tmp_path):
+    parameters = {"output": str(tmp_path / "family"), "scale": 0.001, "items": 1}
+    done = run_notebook(ROOT / "notebooks" / "0-train-abacus.ipynb", tmp_path / "0.ipynb", parameters)
+    folder = tmp_path / "family" / "seed-0"
+    assert {f"abacus-{n}" for n in ("base", "fast", "slow", "sums", "words")} <= {p.name for p in folder.iterdir()}
+    assert pd.read_csv(folder / "training" / "base" / "losses.csv")["loss"].between(0, 8).all()
+    assert "right at" in nbformat.read(done, 4).cells[-1].outputs[0].text
+
+
+@pytest.mark.pipeline
+def test_the_papers_numbers_are_checked_and_drawn(tmp_path):
+    parameters = {"output": str(tmp_path / "figures"), "tables": str(tmp_path)}
+    run_notebook(ROOT / "notebooks" / "published.ipynb", tmp_path / "published.ipynb", parameters)
+    drawn = {p.stem for p in (tmp_path / "figures").glob("*.svg")}
+    assert {"figure2", "figure4", "figure5", "accuracy_against_length_7b"} <= drawn
+    assert (tmp_path / "checks.csv").read_text() == (ROOT / "reports" / "published" / "checks.csv").read_text()
