@@ -3,23 +3,26 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROFILE ?= tiny
 CORES ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 VENV := .venv
-RUN := runs/$(basename $(notdir $(PROFILE)))
-SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-incomplete --show-failed-logs --quiet rules
+RUN := runs/$(patsubst %.yml,%,$(patsubst %.yaml,%,$(notdir $(PROFILE))))
+SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --rerun-incomplete --show-failed-logs --quiet rules
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce dry-run test lab abacus abacus-seeds published lock clean
+.PHONY: help reproduce dry-run unlock test lab abacus abacus-seeds abacus-ship published lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 reproduce: $(VENV)/installed  ## the whole pipeline for PROFILE (default tiny: about 10 min; nothing to do: seconds)
-	@$(VENV)/bin/python -m acm check --profile $(PROFILE)
+	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
 	@echo "Running on $(CORES) cores; progress below, logs in $(RUN)/logs."
-	@$(SNAKEMAKE)
+	@$(SNAKEMAKE) || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
 	@cat $(RUN)/published.txt
 
 dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
 	@$(VENV)/bin/snakemake --cores $(CORES) --config profile=$(PROFILE) --dry-run
+
+unlock: $(VENV)/installed  ## after a killed run: release its lock
+	@$(VENV)/bin/snakemake --unlock --config profile="$(PROFILE)"
 
 test: $(VENV)/installed  ## the tests (about 8 min)
 	$(VENV)/bin/python -m pytest -q
@@ -32,6 +35,9 @@ abacus: $(VENV)/installed  ## train the embedded models from scratch into runs/a
 
 abacus-seeds: $(VENV)/installed  ## the same for three seeds, with learning curves (about 90 min)
 	$(VENV)/bin/python -m acm notebook notebooks/0-train-abacus.ipynb runs/abacus/0-train-abacus-seeds.ipynb -p "other_seeds=[1, 2]"
+
+abacus-ship:  ## replace the shipped checkpoints by those that `make abacus` trained
+	for model in base fast slow sums words; do cp -r runs/abacus/seed-0/abacus-$$model abacus/checkpoints/; done
 
 published: $(VENV)/installed  ## check and redraw the paper's own numbers (1 min)
 	$(VENV)/bin/python -m acm notebook notebooks/published.ipynb reports/published/published.ipynb
@@ -47,5 +53,5 @@ lock:  ## resolve requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra test --python-version 3.11 --no-annotate --no-header \
 	  --custom-compile-command "make lock" -o requirements.lock
 
-clean:  ## remove what the pipeline made (keeps the environment)
-	rm -rf runs .snakemake
+clean:  ## remove the run of PROFILE (keeps the environment and what was trained)
+	rm -rf "$(RUN)" .snakemake

@@ -2,6 +2,7 @@
 # Each rule runs one notebook through papermill; `make reproduce PROFILE=…` calls this file.
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,10 +14,18 @@ PROFILE = load_profile(PROFILE_NAME)
 EXPERIMENTS = PROFILE.experiments
 RUN = f"runs/{PROFILE.name}"
 COEFFICIENTS = ["coefficients.json", coefficients_name("shuffled"), coefficients_name("gaussian")]
-NOTEBOOK = f"{sys.executable} -m acm notebook"
+PYTHON = sys.executable
 
 # numerical libraries keep to the threads of their job, so that parallel jobs do not fight for the cores
 THREADS = "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; "
+NOTEBOOK = (
+    THREADS + "{PYTHON:q} -m acm notebook {input[0]:q} {output.notebook:q} -p profile={PROFILE_NAME:q}"
+    " -p experiment={wildcards.experiment:q}"
+)
+METHOD = NOTEBOOK + " -p method={wildcards.method:q}"
+LOG = " > {log:q} 2>&1"
+# jobs that run a model: one at a time on an accelerator, else one for each core
+MODEL_THREADS = 1 if PROFILE.device == "cpu" else workflow.cores
 
 
 def manifest(experiment):
@@ -35,6 +44,9 @@ for name in EXPERIMENTS:
     manifest(name)
 MANIFEST = RUN + "/{experiment}/manifest.json"
 CORE = ["acm/profiles.py", "acm/records.py", "acm/checkpoints.py"]
+CALIBRATION = ["acm/calibration.py", "acm/information.py", "acm/preflight.py"]
+EVALUATION = ["acm/evaluation.py", *sorted(map(str, Path("acm/tasks").glob("*.*"))), *sorted(map(str, Path("abacus/benchmarks").glob("abacus_*")))]
+RESULTS = ["acm/results.py", "acm/statistics.py"]
 MERGING = ["acm/merging/methods.py", "acm/merging/recipe.py", "acm/merging/engine.py"]
 
 
@@ -49,7 +61,7 @@ def model_of(wildcards):
 
 
 wildcard_constraints:
-    experiment="|".join(EXPERIMENTS),
+    experiment="|".join(map(re.escape, EXPERIMENTS)),
     method="[^/]+",
 
 
@@ -60,14 +72,16 @@ rule all:
 
 rule calibrate:
     input:
-        "notebooks/1-calibrate.ipynb", MANIFEST, CORE, "acm/calibration.py", "acm/information.py",
+        "notebooks/1-calibrate.ipynb", MANIFEST, CORE, CALIBRATION,
+        lambda wildcards: EXPERIMENTS[wildcards.experiment].calibration.texts,
     output:
         table=RUN + "/{experiment}/mutual_information.parquet",
         notebook=RUN + "/notebooks/{experiment}/1-calibrate.ipynb",
     log:
         RUN + "/logs/{experiment}/1-calibrate.log",
+    threads: MODEL_THREADS
     shell:
-        THREADS + NOTEBOOK + " {input[0]} {output.notebook} -p profile={PROFILE_NAME} -p experiment={wildcards.experiment} > {log} 2>&1"
+        NOTEBOOK + LOG
 
 
 rule coefficients:
@@ -79,7 +93,7 @@ rule coefficients:
     log:
         RUN + "/logs/{experiment}/2-coefficients.log",
     shell:
-        THREADS + NOTEBOOK + " {input[0]} {output.notebook} -p profile={PROFILE_NAME} -p experiment={wildcards.experiment} > {log} 2>&1"
+        NOTEBOOK + LOG
 
 
 rule merge:
@@ -91,26 +105,25 @@ rule merge:
     log:
         RUN + "/logs/{experiment}/3-merge/{method}.log",
     shell:
-        THREADS + NOTEBOOK + " {input[0]} {output.notebook} -p profile={PROFILE_NAME} -p experiment={wildcards.experiment}"
-        " -p method={wildcards.method} > {log} 2>&1"
+        METHOD + LOG
 
 
 rule evaluate:
     input:
-        "notebooks/4-evaluate.ipynb", MANIFEST, CORE, "acm/evaluation.py", "acm/tasks", model_of,
+        "notebooks/4-evaluate.ipynb", MANIFEST, CORE, EVALUATION, model_of,
     output:
         records=RUN + "/{experiment}/records/{method}.parquet",
         notebook=RUN + "/notebooks/{experiment}/4-evaluate/{method}.ipynb",
     log:
         RUN + "/logs/{experiment}/4-evaluate/{method}.log",
+    threads: MODEL_THREADS
     shell:
-        THREADS + NOTEBOOK + " {input[0]} {output.notebook} -p profile={PROFILE_NAME} -p experiment={wildcards.experiment}"
-        " -p method={wildcards.method} > {log} 2>&1"
+        METHOD + LOG
 
 
 rule tables:
     input:
-        "notebooks/5-tables.ipynb", MANIFEST, CORE, "acm/tables.py", "acm/statistics.py",
+        "notebooks/5-tables.ipynb", MANIFEST, CORE, RESULTS, "acm/tables.py",
         lambda wildcards: all_records(wildcards.experiment),
     output:
         tables=directory(RUN + "/{experiment}/tables"),
@@ -118,12 +131,12 @@ rule tables:
     log:
         RUN + "/logs/{experiment}/5-tables.log",
     shell:
-        THREADS + NOTEBOOK + " {input[0]} {output.notebook} -p profile={PROFILE_NAME} -p experiment={wildcards.experiment} > {log} 2>&1"
+        NOTEBOOK + LOG
 
 
 rule figures:
     input:
-        "notebooks/6-figures.ipynb", MANIFEST, CORE, "acm/figures.py", "acm/plotting.py", "acm/statistics.py",
+        "notebooks/6-figures.ipynb", MANIFEST, CORE, RESULTS, "acm/figures.py", "acm/plotting.py", "acm/coefficients.py",
         rules.coefficients.output[0], rules.calibrate.output.table,
         lambda wildcards: all_records(wildcards.experiment),
     output:
@@ -132,14 +145,14 @@ rule figures:
     log:
         RUN + "/logs/{experiment}/6-figures.log",
     shell:
-        THREADS + NOTEBOOK + " {input[0]} {output.notebook} -p profile={PROFILE_NAME} -p experiment={wildcards.experiment} > {log} 2>&1"
+        NOTEBOOK + LOG
 
 
 rule publish:
     input:
-        "acm/publish.py", "acm/report.py", "acm/report.md.jinja",
+        "acm/publish.py", "acm/report.py", "acm/report.md.jinja", RESULTS, "acm/tables.py",
         expand(RUN + "/{experiment}/{kind}", experiment=EXPERIMENTS, kind=["tables", "figures"]),
     output:
         f"{RUN}/published.txt",
     shell:
-        THREADS + "{sys.executable} -m acm publish --profile {PROFILE_NAME} > {output}"
+        THREADS + "{PYTHON:q} -m acm publish --profile {PROFILE_NAME:q} > {output:q}"

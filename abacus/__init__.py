@@ -1,4 +1,4 @@
-"""The embedded model family: word problems, a tokenizer, a training recipe, checkpoints of 1.2 M parameters."""
+"""The embedded model family: word problems, a tokenizer, a training recipe, checkpoints of 1.3 M parameters."""
 
 from pathlib import Path
 

@@ -133,7 +133,7 @@ def fit(model: Qwen2ForCausalLM, stage: Stage, tokenizer: PreTrainedTokenizerBas
 def train_family(out: Path, seed: int = 0, scale: float = 1.0) -> pd.DataFrame:
     """Train all stages into ``out``: float32 under ``out/training``, bf16 model folders beside it.
 
-    scale: fraction of each stage's steps, for trials. A stage that is on disk is not trained again. Returns the
+    scale: fraction of each stage's steps, for trials. A stage that is on disk, with as many steps, is not trained again. Returns the
     learning curves: stage, step, loss (nats per token).
     """
     tokenizer, models = build_tokenizer(), {}
@@ -141,18 +141,19 @@ def train_family(out: Path, seed: int = 0, scale: float = 1.0) -> pd.DataFrame:
     for name, stage in STAGES.items():
         model = copy.deepcopy(models[stage.parent]) if stage.parent else new_model(tokenizer)
         folder = out / "training" / name
-        if (folder / "losses.csv").is_file():
+        steps = max(2, int(stage.steps * scale))
+        if (folder / "losses.csv").is_file() and len(pd.read_csv(folder / "losses.csv")) == steps:
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         else:
-            losses = fit(model, replace(stage, steps=max(2, int(stage.steps * scale))), tokenizer, f"{name}/{seed}")
+            losses = fit(model, replace(stage, steps=steps), tokenizer, f"{name}/{seed}")
             model.save_pretrained(folder)
             pd.DataFrame({"stage": name, "step": range(len(losses)), "loss": losses}).to_csv(folder / "losses.csv", index=False)
         models[name] = model
-        ship(model, tokenizer, out / f"abacus-{name}", name, seed, scale)
+        ship(model, tokenizer, out / f"abacus-{name}", name, seed, steps)
     return pd.concat([pd.read_csv(out / "training" / name / "losses.csv") for name in STAGES], ignore_index=True)
 
 
-def ship(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path, name: str, seed: int, scale: float) -> None:
+def ship(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path, name: str, seed: int, steps: int) -> None:
     """A bf16 model folder with tokenizer and model card."""
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -161,7 +162,7 @@ def ship(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Pa
     (folder / "README.md").write_text(
         "---\nlicense: mit\nlibrary_name: transformers\ntags: [abacus, toy]\n---\n\n"
         f"# abacus-{name}\n\nQwen2 architecture, {model.num_parameters():,} parameters, {origin}. Made by `train_family` in "
-        f"`abacus/training.py` with seed {seed}: {int(stage.steps * scale)} steps of about {TOKENS_PER_BATCH} tokens, AdamW, "
+        f"`abacus/training.py` with seed {seed}: {steps} steps of about {TOKENS_PER_BATCH} tokens, AdamW, "
         f"learning rate {stage.learning_rate:g}, stored in bf16. A model for learning about merging; it can do nothing else.\n\n"
         "The recipe was chosen by the parents and by plain interpolation between them alone, never by ACM or another method.\n"
     )

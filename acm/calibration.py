@@ -66,11 +66,11 @@ def named_layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
 def each_activation(model: PreTrainedModel, ids: torch.Tensor, see: Callable[[str, torch.Tensor], None]) -> None:
     """Run ``ids`` (1, tokens) through the model; ``see(layer, activations)`` gets (tokens, d), rounded to bf16."""
     hooks = [
-        module.register_forward_hook(lambda _m, _i, out, name=name: see(name, out[0].to(torch.bfloat16)))
+        module.register_forward_hook(lambda _m, _i, out, name=name: see(name, out[0].to(torch.bfloat16).cpu()))
         for name, module in named_layers(model).items()
     ]
     try:
-        model(input_ids=ids, use_cache=False)
+        model(input_ids=ids.to(model.device), use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
@@ -91,10 +91,11 @@ def controlled(control: str, base: torch.Tensor, other: torch.Tensor, key: str) 
 
 
 def calibrate(base: str | Path, finetuned: dict[str, str | Path], texts: list[str], controls: tuple[str, ...] = CONTROLS,
-              estimator: str = "plug-in", seed: int = 0, dtype: torch.dtype = torch.float32) -> pd.DataFrame:  # fmt: skip
+              estimator: str = "plug-in", seed: int = 0, dtype: str = "float32", device: str = "cpu") -> pd.DataFrame:  # fmt: skip
     """The table of mutual information, in nats: one row per (finetuned, layer, sample, estimator, control).
 
-    base, finetuned: model folders of one architecture and shape. texts: calibration texts, in full.
+    base, finetuned: model folders of one architecture and shape. texts: calibration texts, in full. dtype: of the models
+    (the paper's run in bf16); activations are rounded to bf16 whatever it is.
     Source: Eq. 1 of arXiv 2505.14009 and its released code. Raises UserError for missing or unlike models,
     weights that are not finite, empty texts and unknown controls.
     """
@@ -106,8 +107,9 @@ def calibrate(base: str | Path, finetuned: dict[str, str | Path], texts: list[st
         check_same_shape(base, folder, vocabulary=False)
     for folder in (base, *folders.values()):
         check_weights(folder)
-    base_model, models = load_model(base, dtype), {name: load_model(folder, dtype) for name, folder in folders.items()}
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    base_model = load_model(base, dtype, device)
+    models = {name: load_model(folder, dtype, device) for name, folder in folders.items()}
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     rows = []
     for sample, text in enumerate(tqdm(texts, desc="calibration", unit="text", mininterval=5)):
         ids = tokenizer(text, return_tensors="pt")["input_ids"]
@@ -135,7 +137,7 @@ def sample_information(base: PreTrainedModel, models: dict[str, PreTrainedModel]
     return found
 
 
-def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def load_model(folder: Path, dtype: str, device: str = "cpu") -> PreTrainedModel:
     """A causal language model from safetensors alone, without remote code, for inference."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-    return model.eval()
+    return model.eval().to(device)

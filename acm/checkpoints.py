@@ -79,6 +79,11 @@ def check_same_shape(base: Path, finetuned: Path, vocabulary: bool = True) -> No
     problems = [f"{n}: missing in {finetuned}" for n in ours.keys() - theirs.keys()]
     problems += [f"{n}: missing in {base}" for n in theirs.keys() - ours.keys()]
     problems += [f"{n}: {ours[n]} against {theirs[n]}" for n in ours.keys() & theirs.keys() if ours[n] != theirs[n]]
+    if problems and all(p.startswith("lm_head.weight: missing") for p in problems):
+        raise UserError(
+            f"one of {base} and {finetuned} ties its lm_head to the embedding (config: tie_word_embeddings), the other has its own; "
+            "such a pair cannot be merged yet. Give both an lm_head.weight, a copy of the embedding for the tied one."
+        )
     if problems:
         shown = "\n  ".join(sorted(problems)[:20])
         raise UserError(
@@ -101,7 +106,10 @@ def check_finite(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
 
 
 def layer_of(tensor_name: str) -> str:
-    """Layer that a tensor belongs to: ``embed``, ``0`` … ``L−1``, ``norm`` or ``lm_head``."""
+    """Layer that a tensor belongs to: ``embed``, ``0`` … ``L−1``, ``norm`` or ``lm_head``.
+
+    As in the paper's code, the λ measured at ``mlp.down_proj`` holds for every tensor of its block.
+    """
     if found := re.search(r"\.layers\.(\d+)\.", tensor_name):
         return found[1]
     for part, layer in (("embed_tokens", "embed"), ("lm_head", "lm_head"), ("norm", "norm")):
@@ -111,7 +119,10 @@ def layer_of(tensor_name: str) -> str:
 
 
 def identity(folder: Path) -> str:
-    """Short hash of a model folder: file names, sizes and contents (of large files the first and last MiB)."""
+    """Short hash of a model folder: file names, sizes and contents; of files over 64 MiB the first and last MiB alone,
+
+    enough to notice another model, not to tell apart two merges of one base.
+    """
     digest = hashlib.sha256()
     for path in sorted(p for p in Path(folder).iterdir() if p.suffix in {".json", ".safetensors", ".model", ".txt"}):
         size = path.stat().st_size

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import logging
+import os
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -25,8 +26,9 @@ from tqdm import tqdm
 from acm.checkpoints import identity, model_folder
 from acm.errors import UserError, unknown
 from acm.paths import TASKS
+from acm.records import source_hash, versions
 
-# The paper's list (§4): a response with any of these, in any case, reflects.
+# The paper's list (its Tables 6 and 7): a response with any of these, in any case, reflects.
 REFLECTION = re.compile(r"wait|re-examine|recap|double-check|let me (?:just )?(?:check|verify)", re.IGNORECASE)
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 Row = dict[str, object]  # response, length, truncated
@@ -67,9 +69,9 @@ class RecordingLM(HFLM):
         rows = self.generate_rows(requests)
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
+            part = path.with_suffix(f".{os.getpid()}.part")
             part.write_text(json.dumps(rows))
-            part.rename(path)
+            part.replace(path)
         return rows
 
     def generate_rows(self, requests: list[Instance]) -> list[Row]:
@@ -97,15 +99,17 @@ class RecordingLM(HFLM):
         ends = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
         length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
         ended = length < len(ids)
-        text = self.tok_decode(ids[:length])
-        if any(stop in text for stop in stops):
+        if any(stop in self.full_text(ids[:length]) for stop in stops):
             ended, length = True, self.first_stop(ids[:length], stops)
-            text = self.tok_decode(ids[:length])
-        return {"response": text, "length": length, "truncated": not ended and length >= cap}
+        return {"response": self.tok_decode(ids[:length]), "length": length, "truncated": not ended and length >= cap}
 
     def first_stop(self, ids: list[int], stops: list[str]) -> int:
         """The least number of tokens whose text holds a stop string."""
-        return next(n for n in range(1, len(ids) + 1) if any(stop in self.tok_decode(ids[:n]) for stop in stops))
+        return next(n for n in range(1, len(ids) + 1) if any(stop in self.full_text(ids[:n]) for stop in stops))
+
+    def full_text(self, ids: list[int]) -> str:
+        """Text with special tokens, which a stop string may name."""
+        return self.tok_decode(ids, skip_special_tokens=False)
 
 
 def stop_strings(request: Instance) -> list[str]:
@@ -118,35 +122,39 @@ def task_manager(tasks: list[str]) -> TaskManager:
     """Ours alone if they hold all tasks (quick), else with lm-eval's own; UserError for a task that neither has."""
     for defaults in (False, True):
         manager = TaskManager(include_path=str(TASKS), include_defaults=defaults)
-        absent = [task for task in tasks if task not in manager.all_tasks]
+        absent = [task for task in tasks if task not in manager.all_subtasks]
         if not absent:
             return manager
-    raise unknown("task", absent[0], manager.all_tasks)
+    if absent[0] in manager.all_tasks:
+        raise UserError(f"'{absent[0]}' is a group of tasks; list its tasks one by one (`lm-eval ls tasks` shows them).")
+    raise unknown("task", absent[0], manager.all_subtasks)
 
 
 def evaluate(model: str | Path, tasks: list[str], *, items: int | None = None, batch_size: int = 64,
              max_tokens: int = 10240, dtype: str = "float32", device: str = "cpu", seed: int = 0,
              keep: Path | None = None, labels: dict[str, str] | None = None) -> pd.DataFrame:  # fmt: skip
-    """Records: one row per (task, item, repeat); greedy unless the task says otherwise.
+    """Records: one row per (task, item); one response each, greedy unless the task says otherwise.
 
     model: folder. tasks: lm-eval names. items: how many of each task, from its start. max_tokens: token cap.
     keep: folder for finished batches, for resuming. labels: columns to set, such as profile and method.
     Length is in tokens, thinking included, end token excluded. Raises UserError for a missing model or task, or
-    a task that generates no text.
+    a task that generates no text or asks for repeats.
     """
     folder = model_folder(model)
     manager = task_manager(tasks)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     setting = {"engine": "lm-eval/transformers", "dtype": dtype, "device": device, "batch_size": batch_size,
                "max_tokens": max_tokens, "seed": seed, "model": identity(folder)}  # fmt: skip
-    if keep:
-        keep = Path(keep) / hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:16]
+    if keep:  # the labels too: two large merges of one base may have one identity
+        keep = Path(keep) / hashlib.sha256(json.dumps([setting, labels]).encode()).hexdigest()[:16]
     lm = RecordingLM(pretrained=str(folder), dtype=dtype, device=device, batch_size=batch_size, keep=keep)
     results = simple_evaluate(
         lm, tasks=tasks, limit=items, task_manager=manager, gen_kwargs={"max_gen_toks": max_tokens}, bootstrap_iters=0,
         random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
     )  # fmt: skip
     rows = [row for task in tasks for row in task_rows(task, results["samples"][task], lm.rows)]
+    data = {task: hashlib.sha256("".join(s["doc_hash"] for s in results["samples"][task]).encode()).hexdigest()[:16] for task in tasks}
+    setting |= {"tasks": data, "source": source_hash(), "versions": versions()}
     known = {"profile": "", "experiment": "", "model": folder.name, "method": folder.name} | (labels or {})
     return pd.DataFrame(rows).assign(**known, setting=json.dumps(setting))
 
@@ -158,6 +166,8 @@ def task_rows(task: str, samples: list[dict], generated: dict[tuple[str, int, in
     for sample in (s for s in samples if s["filter"] == last):
         if (task, sample["doc_id"], 0) not in generated:
             raise UserError(f"task '{task}' generates no text, so it has no length; choose a generate_until task.")
+        if (task, sample["doc_id"], 1) in generated:
+            raise UserError(f"task '{task}' asks for repeats, which are not recorded yet; set `repeats: 1` in its YAML.")
         row = generated[task, sample["doc_id"], 0]
         text = str(row["response"])
         rows.append({

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -26,7 +28,8 @@ def trade_off(sample: Sample, methods: list[str], parents: list[str], frontier: 
     labels = {"parent": "parents", "baseline": "baselines", "acm": "ACM", "control": "null control: λ from Gaussian noise"}
     shown = {family(m) for m in methods} | {"parent"}
     handles = [panels[0].plot([], [], MARKERS[kind], color=COLOURS[kind], label=text)[0] for kind, text in labels.items() if kind in shown]
-    curve = panels[0].plot([], [], ".-", color=COLOURS["frontier"], label="frontier: plain interpolation, λ swept")
+    swept = "frontier: plain interpolation, λ swept" if len(parents) == 2 else "one λ for all task vectors, swept"
+    curve = panels[0].plot([], [], ".-", color=COLOURS["frontier"], label=swept)
     figure.legend(handles=curve + handles, loc="outside lower center", ncol=5, fontsize=10)
     panels[0].set_title("all")
     panels[1].set_title("the merged models, enlarged")
@@ -59,7 +62,7 @@ def point(sample: Sample, method: str, reference: str) -> dict[str, float]:
     return {f"{axis}{end}": d[key] for axis, d in (("x", x), ("y", y)) for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
 
 
-def coefficients_by_layer(table: pd.DataFrame, shift: str = "layer", temperatures: tuple[float, ...] = (0.5, 0.7, 0.9)) -> Figure:
+def coefficients_by_layer(table: pd.DataFrame, shift: str = "layer", temperatures: Sequence[float] = (0.5, 0.7, 0.9)) -> Figure:
     """λ of each layer for several t, the real pair beside the null controls; a row for each fine-tuned model."""
     models = list(table["finetuned"].unique())
     figure, grid = plt.subplots(
@@ -125,7 +128,7 @@ def by_steps(records: pd.DataFrame, methods: list[str]) -> Figure:
         panels, (("length", "length, tokens"), ("right", "accuracy, %"), ("reflecting", "reflecting responses, %")), strict=True
     ):
         sns.pointplot(data, x="steps", y=column, hue="method", hue_order=methods, dodge=0.3, errorbar=("ci", 95), seed=0,
-                      n_boot=500, palette="colorblind", markers=["s", "s", "o", "X", "D", "^", "v"][: len(methods)], err_kws={"lw": 1},
+                      n_boot=500, palette="colorblind", markers=[*"ssoXD^vPh<>"][: len(methods)], err_kws={"lw": 1},
                       markersize=5, linewidth=1.3, ax=axes, legend=axes is panels[0])  # fmt: skip
         axes.set(xlabel="steps in the problem", ylabel=label, ylim=(-0.04 * axes.get_ylim()[1], None))
     handles, labels = panels[0].get_legend_handles_labels()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from acm.errors import UserError, unknown
@@ -43,6 +44,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], root:
         papermill.execute_notebook(
             str(notebook), str(failed), parameters=parameters, kernel_name="python3", cwd=root, progress_bar=False, log_output=True
         )
+    except DeadKernelError:
+        raise UserError(f"{notebook}: its kernel died, most often for want of memory. The copy so far is {failed}.") from None
     except PapermillExecutionError as error:
         raise UserError(
             f"{notebook}, cell {error.cell_index + 1} failed with {error.ename}: {error.evalue}\n"

@@ -56,7 +56,7 @@ def field_of(line: str, field: str, place: str) -> str:
     if not isinstance(row, dict):
         raise UserError(f'{place} is not a JSON object such as {{"{field}": "…"}}.')
     if not isinstance(row.get(field), str):
-        raise UserError(f"{place}: no text in field '{field}'; it has {', '.join(row)}.")
+        raise UserError(f"{place}: no field '{field}' that is text; it has {', '.join(row)}.")
     return row[field]
 
 

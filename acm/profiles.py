@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from acm.errors import check_distinct, explain, unknown
+from acm.errors import UserError, check_distinct, explain, unknown
 from acm.merging.recipe import Recipe, read_yaml
 from acm.paths import PROFILES, ROOT, RUNS
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of profiles, experiments and methods, which name files
 Control = Literal["none", "shuffled", "gaussian"]
 
 
@@ -64,9 +65,11 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def coherent(self) -> Experiment:
         folders = [Path(p).name for p in (self.base, *self.finetuned)]
+        if not self.methods or not self.frontier:
+            raise ValueError("`methods` and `frontier` must each have at least one entry")
         check_distinct([*folders, *self.method_names], "of the models' folders, methods and frontier points")
-        if bad := [n for n in self.methods if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", n)]:
-            raise ValueError(f"method name '{bad[0]}' must be of letters, digits, '.', '_', '+' and '-': it names files")
+        if bad := [n for n in self.methods if not re.fullmatch(NAME, n)]:
+            raise ValueError(f"method name '{bad[0]}' must be of letters, digits, '.', '_' and '-': it names files")
         if self.reference not in self.parents:
             raise ValueError(str(unknown("reference model", self.reference, self.parents)))
         for name in self.method_names:
@@ -89,11 +92,10 @@ class Experiment(Strict):
         if name not in self.methods and name not in frontier:
             raise unknown("method", name, self.method_names)
         method = self.methods.get(name) or Method(merge_method="task_arithmetic", parameters={"weight": frontier[name]})
-        models = [self.base] * method.include_base + self.finetuned
         content = {
             "merge_method": method.merge_method,
-            "base_model": None if method.merge_method == "linear" else self.base,
-            "models": [{"model": m} for m in models],
+            "base_model": None if method.merge_method == "linear" and not method.include_base else self.base,
+            "models": [{"model": m} for m in self.finetuned],
             "parameters": method.parameters,
             "seed": method.seed,
         }
@@ -108,7 +110,7 @@ class Experiment(Strict):
 class Profile(Strict):
     """Everything that a run depends on. ``name``: the file's; ``items``: how many of each task, from its start (none: all)."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=NAME)
     title: str = ""
     items: int | None = Field(None, ge=1)
     batch_size: int = Field(64, ge=1)
@@ -116,7 +118,13 @@ class Profile(Strict):
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     device: str = "cpu"
     seed: int = 0
-    experiments: dict[str, Experiment] = Field(min_length=1)
+    experiments: dict[Annotated[str, Field(pattern=NAME)], Experiment] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def free_names(self) -> Profile:
+        if taken := {"logs", "notebooks", "tables", "figures"} & set(self.experiments):
+            raise ValueError(f"no experiment can be called '{min(taken)}': a folder of the run has that name")
+        return self
 
     @property
     def hash(self) -> str:
@@ -147,12 +155,16 @@ def load_profile(name: str) -> Profile:
     if not path.is_file():
         raise unknown("profile", name, (p.stem for p in PROFILES.glob("*.yaml")))
     try:
-        return Profile.model_validate({"name": path.stem} | read_yaml(path))
+        content = read_yaml(path)
+        if content.get("name", path.stem) != path.stem:
+            raise UserError(f"{path}: the profile's name is its file's; remove `name` or rename the file.")
+        return Profile.model_validate(content | {"name": path.stem})
     except ValidationError as error:
         raise explain(error, str(path)) from None
 
 
-# The paper's hyper-parameters at 1.5B and 7B (arXiv 2505.14009, experimental setup; its k is 1 − density).
+# The paper's hyper-parameters at 1.5B and 7B (arXiv 2505.14009, experimental setup; its k is 1 − density), for one fine-tuned
+# model: DARE's 0.5 is the mean of two models. In ACM, λ replaces the weight; where TIES has an α, whether the paper kept it is unstated.
 STANDARD_METHODS = {
     "Average": {"merge_method": "linear", "include_base": True, "parameters": {"weight": 1.0}},
     "TA": {"merge_method": "task_arithmetic", "parameters": {"weight": 0.7}},

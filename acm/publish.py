@@ -35,10 +35,11 @@ def publish(name: str) -> str:
 def publish_experiment(profile: Profile, experiment: str, reports: Path, figures: Path) -> None:
     """Records, MI table, coefficients, tables, executed notebooks and figures of one experiment."""
     results = Results(profile, experiment)
+    records, information = results.records, results.information  # read before anything is replaced
     for folder in (reports, figures):
         shutil.rmtree(folder, ignore_errors=True)
-    write_records(results.records, reports / "records.parquet")
-    results.information.to_parquet(reports / "mutual_information.parquet", index=False)
+    write_records(records, reports / "records.parquet")
+    information.to_parquet(reports / "mutual_information.parquet", index=False)
     for control in ("none", "shuffled", "gaussian"):
         shutil.copyfile(results.path(coefficients_name(control)), reports / coefficients_name(control))
     shutil.copytree(results.folder / "tables", reports / "tables")
@@ -48,7 +49,10 @@ def publish_experiment(profile: Profile, experiment: str, reports: Path, figures
 
 def committed(path: Path) -> bytes | None:
     """The file as the last commit has it; None without git or where it was not committed."""
-    done = subprocess.run(["git", "show", f"HEAD:{path.relative_to(ROOT)}"], cwd=ROOT, capture_output=True, check=False)
+    try:
+        done = subprocess.run(["git", "show", f"HEAD:{path.relative_to(ROOT)}"], cwd=ROOT, capture_output=True, check=False)
+    except OSError:
+        return None
     return done.stdout if done.returncode == 0 else None
 
 
@@ -65,6 +69,12 @@ def differences(profile: Profile) -> list[str]:
     return lines
 
 
+def source_of(setting: str) -> str:
+    """What a record was computed with, apart from the machine."""
+    facts = json.loads(setting)
+    return json.dumps([facts.get("source"), facts.get("versions")])
+
+
 def compare(old: pd.DataFrame, new: pd.DataFrame) -> str:
     """What differs between two sets of records, in one sentence."""
     keys = [*KEYS, "item", "repeat"]
@@ -75,7 +85,9 @@ def compare(old: pd.DataFrame, new: pd.DataFrame) -> str:
     means = both.groupby("method")[["correct_old", "correct_new", "length_old", "length_new"]].mean()
     accuracy = (means["correct_new"] - means["correct_old"]).abs().max() * 100
     length = (means["length_new"] / means["length_old"] - 1).abs().max() * 100
+    same = old["setting"].map(source_of).unique().tolist() == new["setting"].map(source_of).unique().tolist()
+    cause = "The sources are the same: another processor rounds differently." if same else "The sources or versions changed too."
     return (
         f"{changed.sum()} of {len(both)} responses differ from the committed results; at most {accuracy:.1f} points "
-        f"of accuracy and {length:.1f} % of mean length for a method. Another processor or thread count rounds differently."
+        f"of accuracy and {length:.1f} % of mean length for a method. {cause}"
     )

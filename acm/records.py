@@ -47,7 +47,11 @@ def source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a number depends on."""
+    return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
+
+
 def provenance(**facts: object) -> dict:
     """Facts about a result plus the hash of the sources and the versions of what computed it."""
-    versions = {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
-    return {**facts, "source": source_hash(), "versions": versions}
+    return {**facts, "source": source_hash(), "versions": versions()}

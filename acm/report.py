@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from acm import statistics, tables
+from acm import published, statistics, tables
 from acm.paths import ROOT
 from acm.profiles import Profile
 from acm.results import Results
@@ -24,7 +24,8 @@ def write_report(profile: Profile, reports: Path) -> Path:
     environment.filters |= {"span": span, "points": points}
     experiments = {name: findings(Results(profile, name, "reports")) for name in profile.experiments}
     path = reports / "report.md"
-    path.write_text(environment.from_string(TEMPLATE.read_text()).render(profile=profile, experiments=experiments))
+    claims = published.load("published_averages").query("source == 'acm-v1' and size == '7b'").set_index("method")
+    path.write_text(environment.from_string(TEMPLATE.read_text()).render(profile=profile, experiments=experiments, claims=claims))
     if profile.name == "tiny":
         update_readme(ROOT / "README.md", headline(profile, markdown=True))
     return path
@@ -44,9 +45,9 @@ def findings(results: Results) -> dict:
     """Everything that the report says of one experiment."""
     sample, experiment = results.sample, results.experiment
     main = tables.long_table(results.records, sample, experiment.reference)
-    verdicts = tables.verdict_table(sample, list(experiment.methods), results.frontier)
+    verdicts = tables.verdict_table(sample, list(experiment.methods) if results.pair else [], results.frontier)
     found = {
-        "results": results, "main": tables.wide_table(main).to_markdown(), "verdicts": tables.wide_verdicts(verdicts).to_markdown(),
+        "results": results, "main": tables.wide_table(main).to_markdown(), "verdicts": tables.wide_verdicts(verdicts).to_markdown() if results.pair else "",
         "caption": results.caption("Accuracy in percent and mean length in tokens."), "calibration": calibration_findings(results),
         "averages": {m: describe(statistics.average(sample, m)) for m in sample.methods},
         "lengths": {m: describe(statistics.average(sample, m, "length"), 1) for m in sample.methods},
@@ -87,15 +88,16 @@ def headline(profile: Profile, markdown: bool = False) -> str:
     results = Results(profile, name, "reports")
     sample, reference = results.sample, results.experiment.reference
     rows = {}
-    for method in results.selected:
+    nulls = [m for m in results.experiment.methods if m.startswith("Null")]
+    for method in [*results.selected, *nulls]:
         difference = statistics.above_frontier(sample, method, results.frontier)
-        on_frontier = method in results.experiment.parents
+        on_frontier = method in results.experiment.parents or not results.pair
         rows[method] = {
             "accuracy %": span(describe(statistics.average(sample, method))),
             "length, tokens": span(describe(statistics.average(sample, method, "length"), 1), 0),
             "length change %": span(describe(statistics.length_change(sample, method, reference))),
             "points above the frontier": "–" if on_frontier else span(describe(difference)),
-            "verdict": "parent" if on_frontier else statistics.verdict(difference),
+            "verdict": "–" if on_frontier else statistics.verdict(difference),
         }
     frame = pd.DataFrame(rows).T.rename_axis("method")
     text = frame.to_markdown(tablefmt="pipe" if markdown else "simple")

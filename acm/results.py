@@ -43,7 +43,7 @@ class Results:
     def frontier(self) -> list[str]:
         """The curve of plain interpolation: base, λ swept and, with one fine-tuned model, that model."""
         parents = list(self.experiment.parents)
-        return [parents[0], *self.swept.values(), *(parents[1:] if len(parents) == 2 else [])]
+        return [parents[0], *self.swept.values(), *(parents[1:] if self.pair else [])]
 
     @property
     def swept(self) -> dict[float, str]:
@@ -55,6 +55,16 @@ class Results:
         """Parents, task arithmetic and the ACM methods, for figures that cannot show all."""
         chosen = [m for m in self.experiment.methods if m in {"TA", "TIES"} or m.startswith("ACM")]
         return [*self.experiment.parents, *chosen]
+
+    @property
+    def pair(self) -> bool:
+        """Whether one model is merged into the base: then λ swept is plain interpolation between two parents."""
+        return len(self.experiment.finetuned) == 1
+
+    @property
+    def temperatures(self) -> list[float]:
+        """The paper's t of Figure 4, and this experiment's own."""
+        return sorted({0.5, 0.7, 0.9, self.experiment.t})
 
     @cached_property
     def sample(self) -> Sample:
@@ -81,8 +91,8 @@ class Results:
         settings = sorted(set(self.records["setting"]))
         models = {json.loads(s)["model"] for s in settings}
         common = {k: v for k, v in json.loads(settings[0]).items() if k != "model"}
-        return provenance(profile=self.profile.name, profile_hash=self.profile.hash, experiment=self.name, setting=common,
-                          models=sorted(models), n=self.sample.items)  # fmt: skip
+        return {"profile": self.profile.name, "profile_hash": self.profile.hash, "experiment": self.name, "n": self.sample.items,
+                "models": sorted(models), "evaluated_with": common, "drawn_with": provenance()}  # fmt: skip
 
     def caption(self, text: str) -> str:
         """``text`` with n, what the intervals are, and the setting."""

@@ -96,7 +96,7 @@ def verdict_table(sample: Sample, methods: list[str], frontier: list[str]) -> pd
         length = describe(statistics.average(sample, method, "length"), 1)
         rows.append({"method": method, **named("length", length), **named("difference", describe(difference)),
                      "verdict": statistics.verdict(difference), "n": sum(sample.items.values())})  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=None if rows else ["method", "verdict"])
 
 
 def wide_verdicts(table: pd.DataFrame) -> pd.DataFrame:
@@ -118,6 +118,5 @@ def write_table(data: pd.DataFrame, shown: pd.DataFrame, stem: Path, caption: st
 
 def escape(text: object) -> str:
     """Text as LaTeX shows it literally."""
-    for sign in ("%", "_", "&", "#"):
-        text = str(text).replace(sign, f"\\{sign}")
-    return str(text)
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, f"\\{c}" if c in "%_&#${}" else c) for c in str(text))

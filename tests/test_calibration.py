@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import mutual_info_score
+from transformers import AutoTokenizer
 
 import acm
 from acm.calibration import controlled, each_activation, load_model, read_texts, select_texts
@@ -28,7 +29,7 @@ def mutual_info(x, y):
 
 @pytest.fixture(scope="module")
 def model(f32):
-    return load_model(f32[0], torch.float32)
+    return load_model(f32[0], "float32")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_tokens_are_those_of_the_base_tokenizer(table, tokenizer):
 
 @torch.inference_mode()
 def test_real_pair_equals_scikit_learn_on_collected_activations(table, f32, tokenizer):
-    base, left = (load_model(folder, torch.float32) for folder in f32[:2])
+    base, left = (load_model(folder, "float32") for folder in f32[:2])
     for sample, text in enumerate(TEXTS):
         ids = tokenizer(text, return_tensors="pt")["input_ids"]
         both = [m(ids, output_hidden_states=True) for m in (base, left)]
@@ -213,7 +214,7 @@ def test_missing_file_is_refused(tmp_path):
 @pytest.mark.parametrize("above, line", [("", 2), ("\n\n", 4)])
 def test_missing_field_is_refused_with_line_and_known_fields(tmp_path, above, line):
     (tmp_path / "a.jsonl").write_text('{"question": "a", "gold": "1"}\n' + above + '{"prompt": "b", "gold": "2"}\n')
-    with pytest.raises(UserError, match=rf"a\.jsonl, line {line}: no field 'question'; it has prompt, gold"):
+    with pytest.raises(UserError, match=rf"a\.jsonl, line {line}: no field 'question' that is text; it has prompt, gold"):
         read_texts(tmp_path / "a.jsonl")
 
 
@@ -240,7 +241,7 @@ def test_model_of_another_shape_is_refused_with_its_tensors(f32, make_model, tmp
     wide = make_model(tmp_path / "wide", hidden=32)
     with pytest.raises(UserError) as error:
         acm.calibrate(f32[0], {"wide": wide}, TEXTS)
-    assert "lm_head.weight: (428, 16) against (428, 32)" in str(error.value) and "fine-tuned from" in str(error.value)
+    assert "model.norm.weight: (16,) against (32,)" in str(error.value) and "fine-tuned from" in str(error.value)
 
 
 @pytest.mark.parametrize("broken", ["base", "finetuned"])
@@ -269,3 +270,11 @@ def test_the_papers_calibration_set_is_drawn_from_s1k():
     texts = read_texts(Path(os.environ["ACM_DATA"]) / "calibration" / "s1k_questions.jsonl")
     chosen = select_texts(texts)
     assert len(texts) == 1000 and len(set(chosen)) == 100 and set(chosen) <= set(texts)
+
+
+def test_vocabularies_of_unlike_size_are_compared_on_their_common_rows(f32, make_model, tmp_path):
+    longer = make_model(tmp_path / "longer", 1, f32[0], edit=lambda model: model.resize_token_embeddings(440))
+    table = acm.calibrate(f32[0], {"longer": longer}, TEXTS[:1], controls=("none",))
+    ids = AutoTokenizer.from_pretrained(f32[0])(TEXTS[0], return_tensors="pt")["input_ids"]
+    logits = [load_model(folder, "float32")(ids).logits[0, :, :428].detach().to(torch.bfloat16) for folder in (f32[0], longer)]
+    assert table.set_index("layer").loc["lm_head", "value"] == pytest.approx(mutual_info(*logits), abs=1e-9)

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import shutil
 import warnings
 
 import pytest
 import torch
 import transformers
 import yaml
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import acm
@@ -308,3 +310,34 @@ def test_leftover_of_a_killed_run_is_replaced(f32, merged, tmp_path):
         (tmp_path / name).write_text("junk")
     merged(recipe("task_arithmetic", *f32[:2], parameters={"weight": 0.5}))
     assert not (tmp_path / "merged-0/junk.txt").exists() and [p.name for p in tmp_path.iterdir()] == ["merged-0"]
+
+
+def test_average_takes_config_and_tokenizer_of_the_first_model_listed(f32, tmp_path):
+    base, left, _ = f32
+    config = json.loads((base / "config.json").read_text()) | {"rope_parameters": {"rope_type": "default", "rope_theta": 123.0}}
+    marked = tmp_path / "zebra"
+    shutil.copytree(base, marked)
+    (marked / "config.json").write_text(json.dumps(config))
+    models = [{"model": str(m), "parameters": {"weight": 1.0}} for m in (marked, left)]
+    out = acm.merge({"merge_method": "linear", "models": models}, tmp_path / "out")
+    assert json.loads((out / "config.json").read_text())["rope_parameters"]["rope_theta"] == 123.0
+
+
+def test_the_dtype_of_an_older_config_survives(bf16, tmp_path):
+    older = tmp_path / "older"
+    shutil.copytree(bf16[0], older)
+    config = json.loads((older / "config.json").read_text())
+    config["torch_dtype"] = config.pop("dtype")
+    (older / "config.json").write_text(json.dumps(config))
+    out = acm.merge(recipe("task_arithmetic", older, bf16[1], parameters={"weight": 0.5}), tmp_path / "out")
+    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_tied_and_an_untied_head_are_refused_by_name(f32, tmp_path):
+    tied = tmp_path / "tied"
+    shutil.copytree(f32[0], tied)
+    whole = load_file(tied / "model.safetensors")
+    whole.pop("lm_head.weight")
+    save_file(whole, tied / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="ties its lm_head"):
+        acm.merge(recipe("task_arithmetic", tied, f32[1], parameters={"weight": 0.5}), tmp_path / "out")

@@ -67,6 +67,12 @@ def test_length_stops_at_the_end_token_or_the_completed_stop_string(lm):
     assert lm.row(text, [], len(text))["truncated"]
 
 
+def test_a_stop_string_that_is_a_special_token_ends_the_count(lm):
+    ids = lm.tokenizer(" 17+4=21. we<|pad|> are")["input_ids"]
+    row = lm.row(ids, ["<|pad|>"], 50)
+    assert row["length"] == ids.index(lm.tokenizer.pad_token_id) + 1 and row["response"] == " 17+4=21. we"
+
+
 def test_a_resumed_run_keeps_whole_batches_and_gives_the_same_records(records, tmp_path, monkeypatch):
     calls = []
     generate = RecordingLM.generate_rows

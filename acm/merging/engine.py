@@ -1,7 +1,11 @@
-"""Runs a recipe over checkpoints, one tensor at a time: float32 arithmetic, storage in the output dtype."""
+"""Runs a recipe over checkpoints, shard by shard: float32 arithmetic, storage in the output dtype.
+
+The paper's code merges in bf16; float32 differs from it by rounding alone.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -33,7 +37,7 @@ def merge(recipe: str | Path | dict | Recipe, out: str | Path, folder: Path | No
     out = Path(out)
     if out.exists():
         raise UserError(f"output folder {out} exists; remove it or name another.")
-    base = model_folder(folder / (recipe.base_model or recipe.finetuned[0].model))
+    base = model_folder(folder / (recipe.base_model or recipe.models[0].model))
     finetuned = {Path(e.model).name: model_folder(folder / e.model) for e in recipe.finetuned}
     for model in finetuned.values():
         check_same_shape(base, model)
@@ -52,7 +56,8 @@ def merge(recipe: str | Path | dict | Recipe, out: str | Path, folder: Path | No
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         for parent in made:
-            parent.rmdir()
+            with contextlib.suppress(OSError):  # another merge may have begun in it
+                parent.rmdir()
         raise
     return out
 
@@ -122,9 +127,8 @@ def write_companions(part: Path, recipe: Recipe, base: Path, finetuned: dict[str
                      coefficients: dict[str, dict[str, float]] | None) -> None:  # fmt: skip
     """Config, generation config and tokenizer of the base (as the paper's code), the recipe and the model card."""
     config = json.loads((base / "config.json").read_text())
-    dtype = recipe.out_dtype or recipe.dtype
-    config.pop("torch_dtype", None)
-    config |= {"dtype": dtype} if dtype else {}
+    old = config.pop("torch_dtype", None)  # the name of older versions of transformers
+    config["dtype"] = recipe.out_dtype or recipe.dtype or config.get("dtype") or old or "float32"
     (part / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     for name in ("generation_config.json", *checkpoints.TOKENIZER_FILES):
         if (base / name).is_file():

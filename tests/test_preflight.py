@@ -1,0 +1,52 @@
+"""Preflight: a user's own pair is checked before any work."""
+
+import json
+
+import pytest
+import yaml
+
+from acm.errors import UserError
+from acm.preflight import check
+from acm.profiles import load_profile
+
+
+@pytest.fixture
+def own_pair(f32, tmp_path):
+    """A profile for two pico folders, as the README shows it; returns a function of changes to it."""
+    (tmp_path / "texts.jsonl").write_text('{"question": "what is 1+1?"}\n')
+
+    def write(max_tokens=300, **changes):
+        experiment = {
+            "base": str(f32[0]), "finetuned": [str(f32[1])], "reference": f32[1].name, "tasks": ["abacus_easy"],
+            "calibration": {"texts": str(tmp_path / "texts.jsonl")},
+        } | changes  # fmt: skip
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump({"max_tokens": max_tokens, "experiments": {"long-to-short": experiment}}))
+        return load_profile(str(path))
+
+    return write
+
+
+def test_ten_lines_give_the_standard_methods_and_the_frontier(own_pair):
+    profile = own_pair()
+    names = profile.experiment("long-to-short").method_names
+    assert {"Average", "TA", "TIES", "DARE", "DARE-TA", "DARE-TIES", "ACM-TA", "ACM-TIES", "frontier-0.1", "frontier-0.9"} <= set(names)
+    assert check(profile).startswith(f"profile mine: {len(names) + 2} models")
+
+
+def test_a_cap_without_room_for_a_prompt_is_refused(own_pair, f32):
+    positions = json.loads((f32[0] / "config.json").read_text())["max_position_embeddings"]
+    with pytest.raises(UserError, match=f"{positions} positions. Lower max_tokens"):
+        check(own_pair(max_tokens=positions))
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"tasks": ["abacus_easyy"]}, "unknown task 'abacus_easyy'. Did you mean 'abacus_easy'"),
+    ({"tasks": ["mmlu"]}, "'mmlu' is a group of tasks"),
+    ({"calibration": {"texts": "absent.jsonl"}}, "absent.jsonl does not exist"),
+    ({"base": "/absent/base"}, "/absent/base does not exist"),
+])  # fmt: skip
+def test_what_would_stop_the_run_is_named(own_pair, change, words):
+    with pytest.raises(UserError) as error:
+        check(own_pair(**change))
+    assert words in str(error.value)
