@@ -13,11 +13,11 @@ from acm.profiles import Profile
 
 def check(profile: Profile) -> str:
     """UserError for the first thing that would stop the run; else one line on what will run."""
-    for experiment in profile.experiments.values():
+    for name, experiment in profile.experiments.items():
         base, *finetuned = (model_folder(path) for path in experiment.parents.values())
         for model in finetuned:
             check_same_shape(base, model)
-        check_cap(base, profile)
+        check_cap(base, profile.cap(name), profile.name)
         read_texts(ROOT / experiment.calibration.texts, experiment.calibration.field)
         if not all((TASKS / f"{task}.yaml").is_file() for task in experiment.tasks):
             from acm.evaluation import task_manager  # seconds to import, so only for tasks that are not ours
@@ -27,12 +27,12 @@ def check(profile: Profile) -> str:
     return f"profile {profile.name}: {models} models to evaluate, {profile.items or 'all'} items per task."
 
 
-def check_cap(base: Path, profile: Profile) -> None:
+def check_cap(base: Path, cap: int, profile: str) -> None:
     """The token cap must leave room for a prompt within the model's positions; merges keep the base's config."""
     positions = json.loads((base / "config.json").read_text()).get("max_position_embeddings")
-    if positions and profile.max_tokens >= positions:
+    if positions and cap >= positions:
         raise UserError(
-            f"max_tokens {profile.max_tokens} of profile {profile.name} leaves no room for a prompt: {base} has "
+            f"max_tokens {cap} of profile {profile} leaves no room for a prompt: {base} has "
             f"{positions} positions. Lower max_tokens."
         )
 

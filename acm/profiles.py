@@ -45,13 +45,17 @@ class Method(Strict):
 
 
 class Experiment(Strict):
-    """One base with its fine-tuned models, tasks and methods; ``reference`` is the model that lengths compare with."""
+    """One base with its fine-tuned models, tasks and methods; ``reference`` is the model that lengths compare with.
+
+    max_tokens: token cap of a response; None: the profile's.
+    """
 
     base: str
     finetuned: list[str] = Field(min_length=1)
     reference: str
     tasks: list[str] = Field(min_length=1)
     calibration: Calibration
+    max_tokens: int | None = Field(None, ge=1)
     t: float = 0.7
     shift: Literal["layer", "global", "none"] = "layer"
     frontier: list[float] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -134,6 +138,10 @@ class Profile(Strict):
     def folder(self) -> Path:
         """Where the run works: ``runs/<profile>``."""
         return RUNS / self.name
+
+    def cap(self, experiment: str) -> int:
+        """Token cap of an experiment's responses."""
+        return self.experiment(experiment).max_tokens or self.max_tokens
 
     def experiment(self, name: str) -> Experiment:
         if name not in self.experiments:

@@ -67,15 +67,19 @@ def findings(results: Results) -> dict:
 
 
 def calibration_findings(results: Results) -> list[dict]:
-    """Per fine-tuned model: how MI goes with text length, and how far the real λ lie from the nulls'."""
+    """Per fine-tuned model: what the nulls keep of MI, how it goes with text length, how far the real λ lie from theirs.
+
+    share: percent of the real pair's MI in the blocks; correlation: with the log of the number of tokens, mean over layers.
+    """
     table, found = results.information, []
     for finetuned, part in table.groupby("finetuned", sort=False):
         wide = part.pivot_table(index=["layer", "sample", "tokens"], columns="control", values="value").reset_index()
+        blocks = wide[wide["layer"].str.isdigit()]
         per_layer = wide.groupby("layer")[["none", "gaussian", "shuffled", "tokens"]]
         correlation = {c: per_layer.apply(lambda g, c=c: np.corrcoef(np.log(g["tokens"]), g[c])[0, 1]).mean() for c in ("none", "gaussian")}
         lam = {c: pd.Series(results.coefficients[c][finetuned]) for c in ("none", "shuffled", "gaussian")}
         found.append({
-            "finetuned": finetuned, "correlation": correlation, "share": (wide["gaussian"] / wide["none"]).mean() * 100,
+            "finetuned": finetuned, "correlation": correlation, "share": {c: (blocks[c] / blocks["none"]).mean() * 100 for c in ("shuffled", "gaussian")},
             "low": lam["none"].min(), "high": lam["none"].max(), "mean": lam["none"].mean(),
             "apart": {c: (lam["none"] - lam[c]).abs().mean() for c in ("shuffled", "gaussian")},
         })  # fmt: skip

@@ -99,7 +99,7 @@ class Results:
         p, tasks = self.profile, ", ".join(f"{task} n = {n}" for task, n in self.sample.items.items())
         return (
             f"{text} {tasks}; 95 % intervals by bootstrap over items ({DRAWS} draws, paired across methods). Profile "
-            f"{p.name} ({p.hash}), {p.dtype} on {p.device}, batch size {p.batch_size}, cap {p.max_tokens} tokens, greedy."
+            f"{p.name} ({p.hash}), {p.dtype} on {p.device}, batch size {p.batch_size}, cap {p.cap(self.name)} tokens, greedy."
         )
 
     def calibration_caption(self, text: str) -> str:

@@ -71,8 +71,7 @@ def ties(base: Tensor, finetuned: list[Tensor], coefficients: list[float], divis
          normalize: bool, density: list[float], election: str, **_) -> Tensor:  # fmt: skip
     """Trim each δ_i to its largest entries, elect a sign per entry, mean over the agreeing models, times α."""
     deltas = [trim(d, k) for d, k in zip(task_vectors(base, finetuned), density, strict=True)]
-    agreeing = elect(deltas, coefficients if election == "weighted" else [1.0] * len(deltas))
-    return combine(base, deltas, coefficients, divisors, scaling, normalize, agreeing)
+    return consensus(base, deltas, coefficients, divisors, scaling, normalize, election)
 
 
 @merge_method("dare_linear", "DARE", "arXiv:2311.03099", weight=None, density=1.0, normalize=False, **{"lambda": 1.0})
@@ -88,12 +87,21 @@ def dare_ties(base: Tensor, finetuned: list[Tensor], coefficients: list[float], 
               normalize: bool, density: list[float], generators: list[torch.Generator], election: str, **_) -> Tensor:  # fmt: skip
     """Drop and rescale as DARE, then TIES' sign election and mean."""
     deltas = [drop(d, k, g) for d, k, g in zip(task_vectors(base, finetuned), density, generators, strict=True)]
-    agreeing = elect(deltas, coefficients if election == "weighted" else [1.0] * len(deltas))
-    return combine(base, deltas, coefficients, divisors, scaling, normalize, agreeing)
+    return consensus(base, deltas, coefficients, divisors, scaling, normalize, election)
 
 
 def task_vectors(base: Tensor, finetuned: list[Tensor]) -> list[Tensor]:
     return [model.float() - base.float() for model in finetuned]
+
+
+def consensus(base: Tensor, deltas: list[Tensor], coefficients: list[float], divisors: list[float], scaling: float,
+              normalize: bool, election: str) -> Tensor:  # fmt: skip
+    """Elect a sign per entry, then :func:`combine` the entries that agree with it.
+
+    election: ``weighted`` sums λ_i δ_i, as mergekit does; ``unweighted`` sums δ_i, as the TIES paper does.
+    """
+    agreeing = elect(deltas, coefficients if election == "weighted" else [1.0] * len(deltas))
+    return combine(base, deltas, coefficients, divisors, scaling, normalize, agreeing)
 
 
 def combine(base: Tensor, deltas: list[Tensor], coefficients: list[float], divisors: list[float], scaling: float,
@@ -108,7 +116,10 @@ def combine(base: Tensor, deltas: list[Tensor], coefficients: list[float], divis
 
 
 def trim(delta: Tensor, density: float) -> Tensor:
-    """Keep the int(density · n) largest magnitudes, at least one; entries tied with the last are all kept."""
+    """Keep the int(density · n) largest magnitudes, at least one; entries tied with the last are all kept.
+
+    So does the TIES reference; mergekit keeps exactly that many, ties in sort order.
+    """
     kept = max(1, int(density * delta.numel()))
     if kept >= delta.numel():
         return delta
