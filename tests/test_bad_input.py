@@ -115,9 +115,9 @@ def test_model_of_another_shape(merge_refused, make_model, tmp_path):
 def test_model_without_a_tensor(merge_refused, f32, make_model, tmp_path):
     bare = make_model(tmp_path / "bare")
     kept = load_file(bare / "model.safetensors")
-    del kept["lm_head.weight"]
+    del kept["model.norm.weight"]
     save_file(kept, bare / "model.safetensors", metadata={"format": "pt"})
-    merge_refused("1 tensors differ", f"lm_head.weight: missing in {bare}", models=[{"model": str(bare)}])
+    merge_refused("1 tensors differ", f"model.norm.weight: missing in {bare}", models=[{"model": str(bare)}])
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
@@ -212,7 +212,7 @@ def test_unknown_profile_with_a_hint():
     (["experiments", "general", "methods", "TIES", "parameters", "density"], 1.5, ["TIES", "density", "(0, 1]"]),
     (["experiments", "general", "methods", "TA", "parameters"], {}, ["method TA", "needs `weight`"]),
     (["experiments", "general", "methods", "abacus-base"], TA, ["abacus-base"]),  # the name of a parent
-    (["experiments", "general", "methods", "frontier-0.5"], TA, ["frontier-0.5"]),
+    (["experiments", "general", "methods", "frontier-0.4"], TA, ["frontier-0.4"]),
     (["experiments", "general", "methods", "../TA"], TA, ["../TA"]),  # names become files
     (["experiments", "general", "finetuned"], ["abacus/checkpoints/abacus-sums", "other/abacus-base"], ["abacus-base"]),
 ])  # fmt: skip
@@ -224,6 +224,14 @@ def test_profile(tmp_path, place, value, words):
     target[place[-1]] = value
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
     refused(lambda: load_profile(str(tmp_path / "mine.yaml")), str(tmp_path / "mine.yaml"), *words)
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", "logs"])
+def test_an_experiment_that_cannot_name_a_folder(tmp_path, name):
+    content = yaml.safe_load((PROFILES / "tiny.yaml").read_text())
+    content["experiments"][name] = content["experiments"].pop("general")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    refused(lambda: load_profile(str(tmp_path / "mine.yaml")), "experiment")
 
 
 def test_unknown_experiment():

@@ -241,7 +241,7 @@ def test_model_of_another_shape_is_refused_with_its_tensors(f32, make_model, tmp
     wide = make_model(tmp_path / "wide", hidden=32)
     with pytest.raises(UserError) as error:
         acm.calibrate(f32[0], {"wide": wide}, TEXTS)
-    assert "model.norm.weight: (16,) against (32,)" in str(error.value) and "fine-tuned from" in str(error.value)
+    assert "o_proj.weight: (16, 16) against (32, 32)" in str(error.value) and "fine-tuned from" in str(error.value)
 
 
 @pytest.mark.parametrize("broken", ["base", "finetuned"])
