@@ -28,7 +28,8 @@ from acm.errors import UserError, unknown
 from acm.paths import TASKS
 from acm.records import source_hash, versions
 
-# The paper's list (its Tables 6 and 7): a response with any of these, in any case, reflects.
+# The paper's list (its Tables 6 and 7): a response with any of these, in any case, reflects. A task may add a word of its own
+# (`metadata: {reflection: …}` in its YAML).
 REFLECTION = re.compile(r"wait|re-examine|recap|double-check|let me (?:just )?(?:check|verify)", re.IGNORECASE)
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 Row = dict[str, object]  # response, length, truncated
@@ -152,14 +153,18 @@ def evaluate(model: str | Path, tasks: list[str], *, items: int | None = None, b
         lm, tasks=tasks, limit=items, task_manager=manager, gen_kwargs={"max_gen_toks": max_tokens}, bootstrap_iters=0,
         random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
     )  # fmt: skip
-    rows = [row for task in tasks for row in task_rows(task, results["samples"][task], lm.rows)]
+    rows = []
+    for task in tasks:
+        own = (results["configs"][task].get("metadata") or {}).get("reflection")
+        reflection = re.compile(f"{REFLECTION.pattern}|{own}", re.IGNORECASE) if own else REFLECTION
+        rows += task_rows(task, results["samples"][task], lm.rows, reflection)
     data = {task: hashlib.sha256("".join(s["doc_hash"] for s in results["samples"][task]).encode()).hexdigest()[:16] for task in tasks}
     setting |= {"tasks": data, "source": source_hash(), "versions": versions()}
     known = {"profile": "", "experiment": "", "model": folder.name, "method": folder.name} | (labels or {})
     return pd.DataFrame(rows).assign(**known, setting=json.dumps(setting))
 
 
-def task_rows(task: str, samples: list[dict], generated: dict[tuple[str, int, int], Row]) -> list[Row]:
+def task_rows(task: str, samples: list[dict], generated: dict[tuple[str, int, int], Row], reflection: re.Pattern) -> list[Row]:
     """A record for each sample of a task; where it has several answer filters, the last (most lenient) one counts."""
     last = samples[-1]["filter"]
     rows = []
@@ -173,7 +178,7 @@ def task_rows(task: str, samples: list[dict], generated: dict[tuple[str, int, in
         rows.append({
             "task": task, "item": sample["doc_id"], "repeat": 0,
             "correct": float(sample[sample["metrics"][0]]), "answer": str(sample["filtered_resps"][0]),
-            "gold": str(sample["target"]), **row, "reflections": len(REFLECTION.findall(text)),
+            "gold": str(sample["target"]), **row, "reflections": len(reflection.findall(text)),
             "thinking_closed": THINK_CLOSE in text if THINK_OPEN in text or THINK_CLOSE in text else None,
             "steps": sample["doc"].get("steps"), "question": sample["arguments"][0][0],
         })  # fmt: skip

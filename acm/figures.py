@@ -36,7 +36,7 @@ def trade_off(sample: Sample, methods: list[str], parents: list[str], frontier: 
     spread = points.loc[methods]
     for side, setter in (("x", panels[1].set_xlim), ("y", panels[1].set_ylim)):
         low, high = spread[f"{side}_low"].min(), spread[f"{side}_high"].max()
-        setter(low - 0.12 * (high - low) - 0.5, high + 0.12 * (high - low) + 0.5)
+        setter(low - 0.12 * (high - low) - 0.5, min(high + 0.12 * (high - low) + 0.5, 101))
     for axes in panels:
         label_points(axes)
     return figure

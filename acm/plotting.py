@@ -51,7 +51,9 @@ def label_points(axes: plt.Axes) -> None:
     drawn = np.vstack([drawn, *(drawn + step for step in ((6, 0), (-6, 0), (0, 6), (0, -6)))])  # their width, pixels
     around = np.array([(r * np.cos(a), r * np.sin(a)) for r in (11, 16, 24, 34, 46) for a in np.pi / 8 * np.arange(16)])
     taken, frame, pixels = [], axes.get_window_extent(), axes.figure.dpi / 72
-    for point in [line for line in axes.lines if line.get_gid()]:
+    points = [line for line in axes.lines if line.get_gid()]
+    markers = np.array([axes.transData.transform(line.get_xydata()[0]) for line in points])
+    for point, anchor in zip(points, markers, strict=True):
         note = axes.annotate(
             point.get_gid(),
             point.get_xydata()[0],
@@ -75,4 +77,5 @@ def label_points(axes: plt.Axes) -> None:
         ] + np.hypot(*around.T)
         taken.append(boxes[np.argmin(cost)])
         note.set_position(places[np.argmin(cost)])
-        note.arrow_patch.set_visible(min(cost) > 20)
+        crowded = np.sum(np.hypot(*(markers - anchor).T) < 30) > 1
+        note.arrow_patch.set_visible(bool(min(cost) > 20 or crowded))

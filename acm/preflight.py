@@ -32,8 +32,7 @@ def check_cap(base: Path, cap: int, profile: str) -> None:
     positions = json.loads((base / "config.json").read_text()).get("max_position_embeddings")
     if positions and cap >= positions:
         raise UserError(
-            f"max_tokens {cap} of profile {profile} leaves no room for a prompt: {base} has "
-            f"{positions} positions. Lower max_tokens."
+            f"max_tokens {cap} of profile {profile} leaves no room for a prompt: {base} has {positions} positions. Lower max_tokens."
         )
 
 

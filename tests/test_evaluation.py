@@ -43,6 +43,11 @@ def test_response_and_length_are_those_of_plain_generation(records):
         assert (row["length"], row["response"], row["truncated"]) == (len(kept), tokenizer.decode(kept), not ended)
 
 
+def test_reflections_count_the_papers_words_and_the_tasks_own(records):
+    for _, row in records.iterrows():
+        assert row["reflections"] == len(REFLECTION.findall(row["response"])) + row["response"].count("check:")
+
+
 def test_correct_means_the_last_answer_equals_the_gold(records):
     golds = [json.loads(line)["gold"] for line in (BENCHMARKS / "abacus_easy.jsonl").read_text().splitlines()[:6]]
     easy = records[records["task"] == "abacus_easy"]
