@@ -64,17 +64,12 @@ def pretraining(rng: random.Random) -> Document:
     return writer(0.0)(rng)
 
 
-def with_replay(skill: Callable[[random.Random], Document]) -> Callable[[random.Random], Document]:
-    """Half the skill, half pre-training documents, so that a skill is added to the base rather than put in its place."""
-    return lambda rng: skill(rng) if rng.random() < 0.5 else pretraining(rng)
-
-
 STAGES = {
     "base": Stage(None, pretraining, 3000, 2e-3),
     "fast": Stage("base", writer(-1.4), 800, 1e-3),
     "slow": Stage("fast", writer(3.0), 800, 5e-4),
-    "sums": Stage("base", with_replay(documents_of(problems.sums)), 400, 5e-4),
-    "words": Stage("base", with_replay(documents_of(problems.words)), 1000, 1e-3),
+    "sums": Stage("base", documents_of(problems.sums), 200, 5e-4),
+    "words": Stage("base", documents_of(problems.words), 800, 1e-3),
 }
 TOKENS_PER_BATCH = 3000
 
