@@ -12,7 +12,7 @@ SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)"
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-reproduce: $(VENV)/installed  ## the whole pipeline for PROFILE (default tiny: about 10 min; nothing to do: seconds)
+reproduce: $(VENV)/installed  ## the whole pipeline for PROFILE (default tiny: about 11 min; nothing to do: seconds)
 	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
 	@echo "Running on $(CORES) cores; progress below, logs in $(RUN)/logs."
 	@$(SNAKEMAKE) || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
