@@ -4,7 +4,7 @@ PROFILE ?= tiny
 CORES ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 VENV := .venv
 RUN := runs/$(patsubst %.yml,%,$(patsubst %.yaml,%,$(notdir $(PROFILE))))
-SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --rerun-incomplete --show-failed-logs --quiet rules
+SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --rerun-incomplete --quiet rules
 
 .DEFAULT_GOAL := help
 .PHONY: help reproduce dry-run unlock test lab abacus abacus-seeds abacus-ship published lock clean

@@ -23,7 +23,7 @@ NOTEBOOK = (
     " -p experiment={wildcards.experiment:q}"
 )
 METHOD = NOTEBOOK + " -p method={wildcards.method:q}"
-LOG = " > {log:q} 2>&1"
+LOG = " > {log:q} 2>&1 || {{ tail -n 8 {log:q} >&2; exit 1; }}"
 # jobs that run a model: one at a time on an accelerator, else one for each core
 MODEL_THREADS = 1 if PROFILE.device == "cpu" else workflow.cores
 
