@@ -24,7 +24,7 @@ dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
 unlock: $(VENV)/installed  ## after a killed run: release its lock
 	@$(VENV)/bin/snakemake --unlock --config profile="$(PROFILE)"
 
-test: $(VENV)/installed  ## the tests (about 8 min)
+test: $(VENV)/installed  ## the tests (about 4 min)
 	$(VENV)/bin/python -m pytest -q
 
 lab: $(VENV)/installed  ## JupyterLab on the notebooks
