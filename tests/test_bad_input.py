@@ -24,7 +24,7 @@ TA = {"merge_method": "task_arithmetic", "parameters": {"weight": 0.2}}
 LAYERS = ["embed", "0", "1", "norm", "lm_head"]
 
 
-def refused(action, *words):
+def assert_refused(action, *words):
     """The action raises UserError, and its message holds all the words."""
     with pytest.raises(UserError) as error:
         action()
@@ -32,14 +32,14 @@ def refused(action, *words):
 
 
 @pytest.fixture
-def merge_refused(f32, tmp_path):
+def assert_merge_refused(f32, tmp_path):
     """A recipe for the pico models, changed, is refused and leaves the output's folder as it was."""
 
     def check(*words, out="out", **changes):
         content = {"merge_method": "task_arithmetic", "base_model": str(f32[0]), "models": [{"model": str(f32[1])}],
                    "parameters": {"weight": 0.5}} | changes  # fmt: skip
         before = sorted(tmp_path.rglob("*"))
-        refused(lambda: acm.merge({k: v for k, v in content.items() if v is not None}, tmp_path / out), *words)
+        assert_refused(lambda: acm.merge({k: v for k, v in content.items() if v is not None}, tmp_path / out), *words)
         assert sorted(tmp_path.rglob("*")) == before
 
     return check
@@ -72,96 +72,96 @@ def merge_refused(f32, tmp_path):
     ({"models": [{"model": "x/left"}, {"model": "y/left"}]}, ["'left' names two", "folder name"]),
     ({"coefficients": "/absent/coefficients.json"}, ["/absent/coefficients.json"]),
 ])  # fmt: skip
-def test_recipe(merge_refused, change, words):
-    merge_refused(*words, **change)
+def test_recipe(assert_merge_refused, change, words):
+    assert_merge_refused(*words, **change)
 
 
 @pytest.mark.parametrize("method", ["ties", "dare_linear", "dare_ties"])
 @pytest.mark.parametrize("density", [0, -0.1, 1.5, float("nan")])
-def test_density_outside_its_range(merge_refused, f32, method, density):
+def test_density_outside_its_range(assert_merge_refused, f32, method, density):
     words = ["density is the fraction kept, in (0, 1]", str(density)]
-    merge_refused(*words, merge_method=method, parameters={"weight": 1.0, "density": density})
-    merge_refused(*words, merge_method=method, models=[{"model": str(f32[1]), "parameters": {"weight": 1.0, "density": density}}])
+    assert_merge_refused(*words, merge_method=method, parameters={"weight": 1.0, "density": density})
+    assert_merge_refused(*words, merge_method=method, models=[{"model": str(f32[1]), "parameters": {"weight": 1.0, "density": density}}])
 
 
-def test_interpolation_of_several_models(merge_refused, f32):
-    merge_refused("interpolation takes exactly one model", merge_method="interpolation", models=[{"model": str(m)} for m in f32[1:]])
+def test_interpolation_of_several_models(assert_merge_refused, f32):
+    assert_merge_refused("interpolation takes exactly one model", merge_method="interpolation", models=[{"model": str(m)} for m in f32[1:]])
 
 
-def test_base_alone(merge_refused, f32):
-    merge_refused("names no model besides the base", models=[{"model": str(f32[0])}])
+def test_base_alone(assert_merge_refused, f32):
+    assert_merge_refused("names no model besides the base", models=[{"model": str(f32[0])}])
 
 
-def test_linear_weights_that_sum_to_zero(merge_refused, f32):
+def test_linear_weights_that_sum_to_zero(assert_merge_refused, f32):
     models = [{"model": str(m), "parameters": {"weight": w}} for m, w in zip(f32[1:], (1.0, -1.5), strict=True)]
-    merge_refused("weight", merge_method="linear", models=models)
+    assert_merge_refused("weight", merge_method="linear", models=models)
 
 
-def test_coefficients_with_linear(merge_refused):
-    merge_refused("linear has no task vectors", "use task_arithmetic", merge_method="linear", coefficients="coefficients.json")
+def test_coefficients_with_linear(assert_merge_refused):
+    assert_merge_refused("linear has no task vectors", "use task_arithmetic", merge_method="linear", coefficients="coefficients.json")
 
 
-def test_output_exists(merge_refused, tmp_path):
+def test_output_exists(assert_merge_refused, tmp_path):
     (tmp_path / "out").mkdir()
-    merge_refused("output folder", "exists", "remove it or name another")
+    assert_merge_refused("output folder", "exists", "remove it or name another")
 
 
-def test_model_of_another_shape(merge_refused, make_model, tmp_path):
+def test_model_of_another_shape(assert_merge_refused, make_model, tmp_path):
     wide = make_model(tmp_path / "wide", hidden=32)
     words = ["lm_head.weight: (428, 16) against (428, 32)", "fine-tuned from"]
-    merge_refused(*words, models=[{"model": str(wide)}])
+    assert_merge_refused(*words, models=[{"model": str(wide)}])
 
 
-def test_model_without_a_tensor(merge_refused, f32, make_model, tmp_path):
+def test_model_without_a_tensor(assert_merge_refused, f32, make_model, tmp_path):
     bare = make_model(tmp_path / "bare")
     kept = load_file(bare / "model.safetensors")
     del kept["model.norm.weight"]
     save_file(kept, bare / "model.safetensors", metadata={"format": "pt"})
-    merge_refused("1 tensors differ", f"model.norm.weight: missing in {bare}", models=[{"model": str(bare)}])
+    assert_merge_refused("1 tensors differ", f"model.norm.weight: missing in {bare}", models=[{"model": str(bare)}])
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
 @pytest.mark.parametrize("where", ["base", "left"])
-def test_weights_that_are_not_finite(merge_refused, f32, make_model, tmp_path, where, value):
+def test_weights_that_are_not_finite(assert_merge_refused, f32, make_model, tmp_path, where, value):
     def poison(model):
         model.model.layers[1].mlp.down_proj.weight[2, 1:5] = float(value)
 
     bad = make_model(tmp_path / where, edit=poison)
     change = {"base_model": str(bad)} if where == "base" else {"models": [{"model": str(bad)}]}
-    merge_refused(str(bad), "model.layers.1.mlp.down_proj.weight holds 4 values", "again", **change)
+    assert_merge_refused(str(bad), "model.layers.1.mlp.down_proj.weight holds 4 values", "again", **change)
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
-def test_incomplete_model_folder(merge_refused, make_model, tmp_path, missing):
+def test_incomplete_model_folder(assert_merge_refused, make_model, tmp_path, missing):
     folder = make_model(tmp_path / "left")
     (folder / missing).unlink()
-    merge_refused(str(folder), missing.removeprefix("model."), models=[{"model": str(folder)}])
+    assert_merge_refused(str(folder), missing.removeprefix("model."), models=[{"model": str(folder)}])
 
 
-def test_truncated_safetensors(merge_refused, make_model, tmp_path):
+def test_truncated_safetensors(assert_merge_refused, make_model, tmp_path):
     folder = make_model(tmp_path / "left")
     whole = (folder / "model.safetensors").read_bytes()
     for kept in (len(whole) // 2, 100, 4, 0):
         (folder / "model.safetensors").write_bytes(whole[:kept])
-        merge_refused(f"{folder / 'model.safetensors'} is not a readable safetensors file", "again", models=[{"model": str(folder)}])
+        assert_merge_refused(f"{folder / 'model.safetensors'} is not a readable safetensors file", "again", models=[{"model": str(folder)}])
 
 
 @pytest.mark.parametrize("shard", ["../model.safetensors", "/tmp/model.safetensors", "absent.safetensors"])
-def test_index_that_leads_out_of_its_folder(merge_refused, f32, make_model, tmp_path, shard):
+def test_index_that_leads_out_of_its_folder(assert_merge_refused, f32, make_model, tmp_path, shard):
     folder = make_model(tmp_path / "left", shard="20KB")
     save_file(load_file(f32[1] / "model.safetensors"), tmp_path / "model.safetensors")
     path = folder / "model.safetensors.index.json"
     index = json.loads(path.read_text())
     index["weight_map"]["lm_head.weight"] = shard
     path.write_text(json.dumps(index))
-    merge_refused(str(path), f"'{shard}'", "not a file in its folder", models=[{"model": str(folder)}])
+    assert_merge_refused(str(path), f"'{shard}'", "not a file in its folder", models=[{"model": str(folder)}])
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
-def test_broken_index(merge_refused, make_model, tmp_path, content):
+def test_broken_index(assert_merge_refused, make_model, tmp_path, content):
     folder = make_model(tmp_path / "left", shard="20KB")
     (folder / "model.safetensors.index.json").write_text(content)
-    merge_refused(str(folder / "model.safetensors.index.json"), models=[{"model": str(folder)}])
+    assert_merge_refused(str(folder / "model.safetensors.index.json"), models=[{"model": str(folder)}])
 
 
 @pytest.mark.parametrize("content, words", [
@@ -173,26 +173,26 @@ def test_broken_index(merge_refused, make_model, tmp_path, content):
     (json.dumps({"coefficients": {"left": dict.fromkeys(LAYERS, "half")}}), ["left", "half"]),
     (json.dumps({"coefficients": {"left": dict.fromkeys(LAYERS, float("nan"))}}), ["left", "nan"]),
 ], ids=["json", "list", "empty", "model", "layer", "type", "nan"])  # fmt: skip
-def test_coefficients_file(merge_refused, tmp_path, content, words):
+def test_coefficients_file(assert_merge_refused, tmp_path, content, words):
     path = tmp_path / "coefficients.json"
     path.write_text(content)
-    merge_refused(str(path), *words, coefficients=str(path))
+    assert_merge_refused(str(path), *words, coefficients=str(path))
 
 
 @pytest.mark.parametrize("text", ["merge_method: [", "just text", "- a\n- b", ""])
 def test_recipe_file_that_is_no_mapping(tmp_path, text):
     (tmp_path / "recipe.yml").write_text(text)
-    refused(lambda: load_recipe(tmp_path / "recipe.yml"), str(tmp_path / "recipe.yml"))
+    assert_refused(lambda: load_recipe(tmp_path / "recipe.yml"), str(tmp_path / "recipe.yml"))
 
 
 def test_missing_recipe(tmp_path):
-    refused(lambda: acm.merge(tmp_path / "absent.yml", tmp_path / "out"), "absent.yml")
+    assert_refused(lambda: acm.merge(tmp_path / "absent.yml", tmp_path / "out"), "absent.yml")
     assert not list(tmp_path.iterdir())
 
 
 def test_unknown_profile_with_a_hint():
-    refused(lambda: load_profile("tinny"), "unknown profile 'tinny'", "Did you mean 'tiny'?", "Known: ")
-    refused(lambda: load_profile("zzzz"), "unknown profile 'zzzz'", "tiny")
+    assert_refused(lambda: load_profile("tinny"), "unknown profile 'tinny'", "Did you mean 'tiny'?", "Known: ")
+    assert_refused(lambda: load_profile("zzzz"), "unknown profile 'zzzz'", "tiny")
 
 
 @pytest.mark.parametrize("place, value, words", [
@@ -223,7 +223,7 @@ def test_profile(tmp_path, place, value, words):
         target = target[key]
     target[place[-1]] = value
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
-    refused(lambda: load_profile(str(tmp_path / "mine.yaml")), str(tmp_path / "mine.yaml"), *words)
+    assert_refused(lambda: load_profile(str(tmp_path / "mine.yaml")), str(tmp_path / "mine.yaml"), *words)
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "", "logs"])
@@ -231,11 +231,11 @@ def test_an_experiment_that_cannot_name_a_folder(tmp_path, name):
     content = yaml.safe_load((PROFILES / "tiny.yaml").read_text())
     content["experiments"][name] = content["experiments"].pop("general")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
-    refused(lambda: load_profile(str(tmp_path / "mine.yaml")), "experiment")
+    assert_refused(lambda: load_profile(str(tmp_path / "mine.yaml")), "experiment")
 
 
 def test_unknown_experiment():
-    refused(lambda: load_profile("tiny").experiment("long-to-shrot"), "'long-to-shrot'", "Did you mean 'long-to-short'?")
+    assert_refused(lambda: load_profile("tiny").experiment("long-to-shrot"), "'long-to-shrot'", "Did you mean 'long-to-short'?")
 
 
 @pytest.mark.parametrize("parameters, words", [
@@ -246,8 +246,8 @@ def test_unknown_experiment():
 ])  # fmt: skip
 def test_notebook_parameters(tmp_path, monkeypatch, parameters, words):
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
-    refused(lambda: check_parameters(NOTEBOOK, parameters), *words)
-    refused(lambda: run_notebook(NOTEBOOK, tmp_path / "new" / "out.ipynb", parameters), *words)
+    assert_refused(lambda: check_parameters(NOTEBOOK, parameters), *words)
+    assert_refused(lambda: run_notebook(NOTEBOOK, tmp_path / "new" / "out.ipynb", parameters), *words)
     assert not list(tmp_path.iterdir())
 
 
@@ -256,7 +256,7 @@ def test_good_notebook_parameters_pass():
 
 
 def test_missing_notebook(tmp_path):
-    refused(lambda: check_parameters(tmp_path / "absent.ipynb", {}), "absent.ipynb does not exist")
+    assert_refused(lambda: check_parameters(tmp_path / "absent.ipynb", {}), "absent.ipynb does not exist")
 
 
 def invoke(*arguments):
@@ -278,14 +278,14 @@ def calibration(f32, tmp_path):
     (["--field", "prompt", "--texts", "absent.jsonl"], ["absent.jsonl does not exist"]),
 ])  # fmt: skip
 def test_calibrate_command_refuses_before_writing(calibration, tmp_path, more, words):
-    refused(lambda: invoke(*calibration(*more)), *words)
+    assert_refused(lambda: invoke(*calibration(*more)), *words)
     assert not (tmp_path / "out").exists()
 
 
 def test_calibrate_command_refuses_two_models_of_one_name(calibration, make_model, f32, tmp_path):
     arguments = calibration()
     twin = make_model(tmp_path / "other" / "left", 5, parent=f32[0])
-    refused(lambda: invoke(*arguments[:3], twin, *arguments[3:]), "left", "name")
+    assert_refused(lambda: invoke(*arguments[:3], twin, *arguments[3:]), "left", "name")
     assert not (tmp_path / "out").exists()
 
 
@@ -296,7 +296,7 @@ def test_calibrate_command_writes_table_and_coefficients(calibration, tmp_path):
 
 
 def test_notebook_command_refuses_a_value_that_is_not_yaml(tmp_path):
-    refused(lambda: invoke("notebook", NOTEBOOK, tmp_path / "out.ipynb", "-p", "profile=["), "profile")
+    assert_refused(lambda: invoke("notebook", NOTEBOOK, tmp_path / "out.ipynb", "-p", "profile=["), "profile")
 
 
 def command(*arguments, cwd):

@@ -20,7 +20,7 @@ def run(method, deltas, coefficients, base=BASE, divisors=None, scaling=1.0, nor
     )  # fmt: skip
 
 
-def close(found, expected):
+def assert_close(found, expected):
     torch.testing.assert_close(found, torch.as_tensor(expected, dtype=torch.float32), rtol=1e-6, atol=1e-6)
 
 
@@ -35,7 +35,7 @@ def test_every_method_has_title_citation_and_function():
 @pytest.mark.parametrize("normalize, divisor", [(True, 2.5), (False, 1.0)])
 def test_linear(normalize, divisor):
     expected = (0.5 * (BASE + FIRST) + 2.0 * (BASE + SECOND)) / divisor
-    close(run("linear", [FIRST, SECOND], [0.5, 2.0], normalize=normalize), expected)
+    assert_close(run("linear", [FIRST, SECOND], [0.5, 2.0], normalize=normalize), expected)
 
 
 def test_linear_leaves_out_a_base_that_is_not_listed():
@@ -45,22 +45,22 @@ def test_linear_leaves_out_a_base_that_is_not_listed():
 
 
 def test_task_arithmetic():
-    close(run("task_arithmetic", [FIRST, SECOND], [0.5, 2.0], scaling=0.3), BASE + 0.3 * (0.5 * FIRST + 2.0 * SECOND))
+    assert_close(run("task_arithmetic", [FIRST, SECOND], [0.5, 2.0], scaling=0.3), BASE + 0.3 * (0.5 * FIRST + 2.0 * SECOND))
 
 
 @pytest.mark.parametrize("divisors, total", [([0.5, 2.0], 2.5), ([1.0, 1.0], 2.0)])
 def test_task_arithmetic_normalized_by_weights_or_by_the_number_of_models(divisors, total):
     found = run("task_arithmetic", [FIRST, SECOND], [0.5, 2.0], divisors=divisors, scaling=0.3, normalize=True)
-    close(found, BASE + 0.3 * (0.5 * FIRST + 2.0 * SECOND) / total)
+    assert_close(found, BASE + 0.3 * (0.5 * FIRST + 2.0 * SECOND) / total)
 
 
 def test_task_arithmetic_with_opposite_weights_does_not_divide_by_zero():
-    close(run("task_arithmetic", [FIRST, SECOND], [1.0, -1.0], normalize=True), BASE + FIRST - SECOND)
+    assert_close(run("task_arithmetic", [FIRST, SECOND], [1.0, -1.0], normalize=True), BASE + FIRST - SECOND)
 
 
 @pytest.mark.parametrize("coefficient", [0.0, 0.3, 1.0, 1.5])
 def test_interpolation(coefficient):
-    close(run("interpolation", [FIRST], [coefficient]), (1 - coefficient) * BASE + coefficient * (BASE + FIRST))
+    assert_close(run("interpolation", [FIRST], [coefficient]), (1 - coefficient) * BASE + coefficient * (BASE + FIRST))
 
 
 # Trimmed to half: FIRST → [3, 0, 2, 0], SECOND → [−2, −4, 0, 0].
@@ -74,17 +74,17 @@ def test_interpolation(coefficient):
 ])  # fmt: skip
 def test_ties_by_hand(election, divisors, normalize, expected):
     found = run("ties", [FIRST, SECOND], [0.5, 1.0], divisors=divisors, normalize=normalize, density=0.5, election=election, scaling=0.4)
-    close(found, BASE + 0.4 * torch.tensor(expected))
+    assert_close(found, BASE + 0.4 * torch.tensor(expected))
 
 
 def test_ties_averages_the_models_that_agree():
     # both are positive in entry 2; divisors of one make it the mean of λ_i δ_i, the 1/N of Eq. 3
     found = run("ties", [FIRST, SECOND], [0.6, 0.9], divisors=[1.0, 1.0], normalize=True, election="unweighted")
-    close(found[2], BASE[2] + (0.6 * 2.0 + 0.9 * 1.0) / 2)
+    assert_close(found[2], BASE[2] + (0.6 * 2.0 + 0.9 * 1.0) / 2)
 
 
 def test_ties_of_one_model_is_magnitude_trimming():
-    close(run("ties", [FIRST], [1.0], normalize=True, density=0.5, scaling=0.7), BASE + 0.7 * torch.tensor([3.0, 0.0, 2.0, 0.0]))
+    assert_close(run("ties", [FIRST], [1.0], normalize=True, density=0.5, scaling=0.7), BASE + 0.7 * torch.tensor([3.0, 0.0, 2.0, 0.0]))
 
 
 def test_election_gives_ties_to_plus_and_never_agrees_with_zero():
