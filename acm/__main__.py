@@ -10,26 +10,81 @@ from typing import Annotated
 import typer
 import yaml
 
-from acm.errors import UserError, check_distinct
+from acm.errors import UserError, check_distinct, unknown
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 
 @app.command()
-def check(profile: str = "tiny") -> None:
-    """Check a profile's models, texts and tasks before any work."""
-    from acm.preflight import check as run
-    from acm.profiles import load_profile
+def check(
+    recipe: Annotated[Path | None, typer.Argument(help="a merge recipe; without it, a profile is checked")] = None,
+    profile: str = "tiny",
+) -> None:
+    """Check a recipe, or a profile's models, texts and tasks, before any work: errors, warnings and notes with their remedies."""
+    if recipe is None:
+        from acm.preflight import check as run
+        from acm.profiles import load_profile
 
-    typer.echo(run(load_profile(profile)))
+        typer.echo(run(load_profile(profile)))
+        return
+    plan = planned(recipe, None)
+    typer.echo("\n".join(map(str, plan.findings)))
+    plan.check()
+    typer.echo(f"ready: {len(plan.jobs)} tensors by {plan.recipe.method.title}.")
+
+
+def planned(recipe: Path, out: Path | None):
+    from acm.merging.plan import make_plan
+    from acm.merging.recipe import load_recipe
+
+    return make_plan(*load_recipe(recipe), out)
 
 
 @app.command()
-def merge(recipe: Path, out: Path) -> None:
-    """Merge models as a recipe (mergekit's YAML, plus `coefficients`) says, into the folder OUT."""
+def merge(
+    recipe: Path,
+    out: Path,
+    dry_run: Annotated[bool, typer.Option(help="show what would be done, and do nothing")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="tensors at a time (default: one per core)", min=1)] = None,
+    kernels: Annotated[bool, typer.Option(help="fused loops; without them plain torch, slower, same bytes")] = True,
+    allow_nan: Annotated[bool, typer.Option(help="merge inputs that hold NaN or infinity instead of stopping")] = False,
+    hash_inputs: Annotated[bool, typer.Option("--hash", help="SHA-256 of every input into the model card")] = False,
+) -> None:
+    """Merge models as a recipe (mergekit's YAML, plus `coefficients`) says, into the folder OUT. Interrupted, run it again."""
+    if dry_run:
+        plan = planned(recipe, out).check()
+        rows = (f"{job.name}  {list(job.shape)}  {job.dtype}  {job.shard}" for job in plan.jobs)
+        typer.echo("\n".join([*map(str, plan.findings), *rows]))
+        return
     from acm.merging.engine import merge as run
 
-    typer.echo(f"merged model: {run(recipe, out)}")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    made = run(recipe, out, device=device, threads=threads, kernels=kernels, allow_nan=allow_nan, hash_inputs=hash_inputs)
+    typer.echo(f"merged model: {made}")
+
+
+@app.command()
+def export(
+    recipe: Path,
+    to: Annotated[str, typer.Option(help="format; mergekit is the one known")] = "mergekit",
+    out: Annotated[Path | None, typer.Option(help="file (default: standard output)")] = None,
+) -> None:
+    """Write a recipe, its ACM coefficients included, as a file that mergekit runs to the same result."""
+    from acm.merging.export import mergekit_recipe
+
+    if to != "mergekit":
+        raise unknown("format", to, ["mergekit"])
+    text = mergekit_recipe(planned(recipe, None).check(), recipe.parent)
+    out.write_text(text) if out else typer.echo(text, nl=False)
+
+
+@app.command()
+def methods() -> None:
+    """The merge methods: formula, parameters, paper, and whether mergekit gives the same."""
+    from acm.merging.registry import table
+
+    typer.echo(table())
 
 
 @app.command()

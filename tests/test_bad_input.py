@@ -85,7 +85,7 @@ def test_density_outside_its_range(assert_merge_refused, f32, method, density):
 
 
 def test_interpolation_of_several_models(assert_merge_refused, f32):
-    assert_merge_refused("interpolation takes exactly one model", merge_method="interpolation", models=[{"model": str(m)} for m in f32[1:]])
+    assert_merge_refused("interpolation takes exactly 1 model", merge_method="interpolation", models=[{"model": str(m)} for m in f32[1:]])
 
 
 def test_base_alone(assert_merge_refused, f32):
@@ -108,7 +108,7 @@ def test_output_exists(assert_merge_refused, tmp_path):
 
 def test_model_of_another_shape(assert_merge_refused, make_model, tmp_path):
     wide = make_model(tmp_path / "wide", hidden=32)
-    words = ["lm_head.weight: (428, 16) against (428, 32)", "fine-tuned from"]
+    words = ["hidden_size is 32 against 16", "model.layers.0.mlp.down_proj.weight: (16, 48) against (32, 96)", "not fine-tuned from"]
     assert_merge_refused(*words, models=[{"model": str(wide)}])
 
 
@@ -143,18 +143,22 @@ def test_truncated_safetensors(assert_merge_refused, make_model, tmp_path):
     whole = (folder / "model.safetensors").read_bytes()
     for kept in (len(whole) // 2, 100, 4, 0):
         (folder / "model.safetensors").write_bytes(whole[:kept])
-        assert_merge_refused(f"{folder / 'model.safetensors'} is not a readable safetensors file", "again", models=[{"model": str(folder)}])
+        assert_merge_refused(f"{folder / 'model.safetensors'} is not a sound safetensors file", "again", models=[{"model": str(folder)}])
 
 
-@pytest.mark.parametrize("shard", ["../model.safetensors", "/tmp/model.safetensors", "absent.safetensors"])
-def test_index_that_leads_out_of_its_folder(assert_merge_refused, f32, make_model, tmp_path, shard):
+@pytest.mark.parametrize("shard, words", [
+    ("../model.safetensors", ["names the shard '../model.safetensors'", "not a safetensors file in its folder"]),
+    ("/tmp/model.safetensors", ["names the shard '/tmp/model.safetensors'", "not a safetensors file in its folder"]),
+    ("absent.safetensors", ["absent.safetensors is not a sound safetensors file: it does not exist"]),
+])  # fmt: skip
+def test_index_that_leads_out_of_its_folder(assert_merge_refused, f32, make_model, tmp_path, shard, words):
     folder = make_model(tmp_path / "left", shard="20KB")
     save_file(load_file(f32[1] / "model.safetensors"), tmp_path / "model.safetensors")
     path = folder / "model.safetensors.index.json"
     index = json.loads(path.read_text())
     index["weight_map"]["lm_head.weight"] = shard
     path.write_text(json.dumps(index))
-    assert_merge_refused(str(path), f"'{shard}'", "not a file in its folder", models=[{"model": str(folder)}])
+    assert_merge_refused(str(folder), *words, models=[{"model": str(folder)}])
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
@@ -165,9 +169,9 @@ def test_broken_index(assert_merge_refused, make_model, tmp_path, content):
 
 
 @pytest.mark.parametrize("content, words", [
-    ("{", ["not a readable coefficients file"]),
-    ("[]", ["not a readable coefficients file"]),
-    ("{}", ["not a readable coefficients file"]),
+    ("{", ["is not readable JSON"]),
+    ("[]", ["must hold a JSON object"]),
+    ("{}", ["has no `coefficients`"]),
     ('{"coefficients": {"letf": {}}}', ["model in", "'left'", "Did you mean 'letf'?"]),
     (json.dumps({"coefficients": {"left": dict.fromkeys(LAYERS[:-1], 0.5)}}), ["left", "lm_head"]),
     (json.dumps({"coefficients": {"left": dict.fromkeys(LAYERS, "half")}}), ["left", "half"]),

@@ -1,5 +1,6 @@
 """The merge engine on pico checkpoints: bytes, layers, shards, seeds, loading, and nothing left behind."""
 
+import hashlib
 import json
 import logging
 import shutil
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import acm
-from acm.checkpoints import identity, layer_of
+from acm.checkpoints import layer_of
 from acm.errors import UserError
 from acm.merging import engine
 from acm.merging.recipe import Recipe
@@ -259,8 +260,8 @@ def test_model_card_tells_recipe_and_identity_of_every_input(f32, tmp_path):
     content = recipe("ties", *f32, parameters={"density": 0.3}, coefficients=path)
     out = acm.merge(content, tmp_path / "out")
     card = (out / "README.md").read_text()
-    assert all(folder.name in card and identity(folder) in card for folder in f32)
-    assert len({identity(folder) for folder in f32}) == 3
+    size = (f32[0] / "model.safetensors").stat().st_size
+    assert all(f"`{folder.name}`: {size} bytes, headers sha256 `" in card for folder in f32) and "contents sha256" not in card
     header = yaml.safe_load(card.split("---")[1])
     assert header["base_model"] == ["base", "left", "right"] and "merge" in header["tags"]
     shown = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
@@ -270,10 +271,23 @@ def test_model_card_tells_recipe_and_identity_of_every_input(f32, tmp_path):
     assert json.loads((out / "coefficients.json").read_text())["coefficients"]["left"] == LAYERS
 
 
-def test_model_card_tells_base_and_model_of_one_name_apart(make_model, f32, tmp_path):
+def test_model_card_tells_base_and_model_of_one_name_apart_by_their_contents(make_model, f32, tmp_path):
     twin = make_model(tmp_path / "base", 1, parent=f32[0])
-    card = (acm.merge(recipe("task_arithmetic", f32[0], twin, parameters={"weight": 0.5}), tmp_path / "out") / "README.md").read_text()
-    assert identity(f32[0]) in card and identity(twin) in card
+    content = recipe("task_arithmetic", f32[0], twin, parameters={"weight": 0.5})
+    card = (acm.merge(content, tmp_path / "out", hash_inputs=True) / "README.md").read_text()
+    digests = [hashlib.sha256(hashlib.sha256((m / "model.safetensors").read_bytes()).digest()).hexdigest() for m in (f32[0], twin)]
+    assert digests[0] != digests[1] and all(f"contents sha256 `{digest}`" in card for digest in digests)
+
+
+def test_model_card_names_the_hub_revision(make_model, f32, tmp_path):
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    blobs, snapshot = tmp_path / "models--some--model/blobs", tmp_path / "models--some--model/snapshots" / revision
+    shutil.copytree(f32[1], blobs)
+    snapshot.mkdir(parents=True)
+    for path in blobs.iterdir():  # as in the hub's cache
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+    out = acm.merge(recipe("task_arithmetic", f32[0], snapshot, parameters={"weight": 0.5}), tmp_path / "out")
+    assert f"hub revision `{revision}` of `some/model`" in (out / "README.md").read_text()
 
 
 def test_base_in_the_list_of_models_is_no_task_vector(f32, merged):
@@ -294,14 +308,19 @@ def test_failure_on_the_way_leaves_nothing_behind(f32, make_model, tmp_path, out
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_interruption_leaves_nothing_behind(f32, tmp_path, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
+def test_interruption_leaves_what_is_done_for_the_next_run(f32, merged, tensors, tmp_path, monkeypatch):
+    content = recipe("task_arithmetic", *f32[:2], parameters={"weight": 0.5})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(engine, "write_companions", interrupt)
+        acm.merge(content, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == [".out.part"]
+    out = acm.merge(content, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"] and not (out / "journal.jsonl").exists()
+    assert same(tensors(out), merged(content))
 
-    monkeypatch.setattr(engine, "write_companions", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        acm.merge(recipe("task_arithmetic", *f32[:2], parameters={"weight": 0.5}), tmp_path / "out")
-    assert not list(tmp_path.iterdir())
+
+def interrupt(*_):
+    raise KeyboardInterrupt
 
 
 def test_leftover_of_a_killed_run_is_replaced(f32, merged, tmp_path):
@@ -333,11 +352,11 @@ def test_the_dtype_of_an_older_config_survives(bf16, tmp_path):
     assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_a_tied_and_an_untied_head_are_refused_by_name(f32, tmp_path):
+def test_a_config_that_promises_a_head_which_is_not_there(f32, tmp_path):
     tied = tmp_path / "tied"
     shutil.copytree(f32[0], tied)
     whole = load_file(tied / "model.safetensors")
     whole.pop("lm_head.weight")
     save_file(whole, tied / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match="ties its lm_head"):
+    with pytest.raises(UserError, match="tied has no lm_head.weight, but its config says"):
         acm.merge(recipe("task_arithmetic", tied, f32[1], parameters={"weight": 0.5}), tmp_path / "out")

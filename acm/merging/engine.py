@@ -1,154 +1,198 @@
-"""Runs a recipe over checkpoints, shard by shard: float32 arithmetic, storage in the output dtype.
+"""Runs a plan: streams every tensor of all models through a method, chunk by chunk, into preallocated shards.
 
-The paper's code merges in bf16; float32 differs from it by rounding alone.
+Arithmetic is in float32 whatever is stored (the paper's code merges in bf16 and differs by rounding alone). Worker threads
+take one tensor each; what they hold is a few chunks, so memory does not grow with the model, except for the methods that need
+whole matrices. Chunk size, threads, shards and interruptions change no byte.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import shutil
-from itertools import groupby
+import ctypes
+import logging
+import math
+import os
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
-import yaml
-from safetensors.torch import save_file
+import xxhash
 from torch import Tensor
-from tqdm import tqdm
 
-import acm
-from acm import checkpoints
-from acm.checkpoints import check_finite, check_same_shape, identity, layer_of, model_folder, opened, weight_files
+from acm.checkpoints import STORED, TensorInfo
 from acm.errors import UserError
-from acm.merging.recipe import Recipe, load_recipe, read_coefficients
+from acm.merging import fused
+from acm.merging.card import write_companions
+from acm.merging.methods import FUNCTIONS, PREPARE, Settings, trim_bounds
+from acm.merging.plan import Job, Plan, make_plan
+from acm.merging.primitives import count_magnitudes, narrow, widen
+from acm.merging.recipe import Recipe, load_recipe
+from acm.merging.settings import copied_model, settings_of
+from acm.merging.stream import Stream
+from acm.merging.workspace import Workspace, disk_errors
+from acm.progress import Progress
+
+LOG = logging.getLogger(__name__)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+CHUNK = 1 << 16  # entries: a few float32 buffers of them fit a core's cache
+STRETCH = 1 << 20  # entries, of the fused kernels, which walk blocks within it
 
 
-def merge(recipe: str | Path | dict | Recipe, out: str | Path, folder: Path | None = None) -> Path:
+def merge(recipe: str | Path | dict | Recipe, out: str | Path, folder: Path | None = None, device: str = "auto",
+          threads: int | None = None, kernels: bool = True, allow_nan: bool = False, hash_inputs: bool = False) -> Path:  # fmt: skip
     """Merge as the recipe says into the model folder ``out``, which appears complete or not at all.
 
     recipe: path, dict or Recipe. folder: where its relative paths start (default: the recipe file's folder, else the
-    working directory). Returns ``out``. Raises UserError for a bad recipe, a missing, unlike or broken
-    model, or an ``out`` that exists.
+    working directory). device: auto, cpu or cuda. threads: tensors at a time (default: one per core). kernels: fused loops
+    where they apply; the bytes are the same without. allow_nan: merge inputs with NaN or infinity instead of stopping.
+    hash_inputs: SHA-256 of every input in the model card, which costs a pass over them.
+
+    Interrupted, it leaves ``.<out>.part`` beside ``out`` and continues from there when run again. Returns ``out``. Raises
+    UserError for a bad recipe, missing, unlike or broken models, an ``out`` that exists or is being written.
     """
     recipe, home = load_recipe(recipe)
-    folder = folder or home
     out = Path(out)
     if out.exists():
         raise UserError(f"output folder {out} exists; remove it or name another.")
-    base = model_folder(folder / (recipe.base_model or recipe.models[0].model))
-    finetuned = {Path(e.model).name: model_folder(folder / e.model) for e in recipe.finetuned}
-    for model in finetuned.values():
-        check_same_shape(base, model)
-    coefficients = None
-    if recipe.coefficients:
-        layers = {layer_of(tensor) for tensor in weight_files(base)}
-        coefficients = read_coefficients(folder / recipe.coefficients, list(finetuned), layers)
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    made = [parent for parent in out.parents if not parent.exists()]
-    part.mkdir(parents=True)
-    try:
-        write_weights(part, recipe, base, finetuned, coefficients)
-        write_companions(part, recipe, base, finetuned, coefficients)
-        part.rename(out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        for parent in made:
-            with contextlib.suppress(OSError):  # another merge may have begun in it
-                parent.rmdir()
-        raise
+    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    plan = make_plan(recipe, folder or home, out).check()
+    for finding in plan.findings:
+        LOG.log(logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding)
+    reuse_freed_memory()
+    with Workspace(plan, out) as work, disk_errors(out):
+        if work.finished:
+            LOG.info("continuing an interrupted merge: %d of %d tensors are there.", len(work.finished), len(plan.jobs))
+        Runner(plan, work, place, threads or len(os.sched_getaffinity(0)), kernels, allow_nan).run()
+        write_companions(work.part, plan, hash_inputs)
+        work.publish()
     return out
 
 
-def write_weights(part: Path, recipe: Recipe, base: Path, finetuned: dict[str, Path],
-                  coefficients: dict[str, dict[str, float]] | None) -> None:  # fmt: skip
-    """Merged shards, laid out as the base's, and their index if there are several."""
-    files = weight_files(base)
-    others = {name: weight_files(path) for name, path in finetuned.items()}
-    weight_map, size = {}, 0
-    progress = tqdm(total=len(files), desc=f"merging ({recipe.merge_method})", unit="tensor", mininterval=5)
-    for shard, names in groupby(sorted(files, key=lambda n: (str(files[n]), n)), key=files.get):
-        merged = {}
-        for name in names:
-            tensors = [read(path, name) for path in (shard, *(o[name] for o in others.values()))]
-            merged[name] = merge_tensor(name, tensors[0], dict(zip(others, tensors[1:], strict=True)), recipe, coefficients)
-            weight_map[name] = shard.name
-            size += merged[name].nbytes
-            progress.update()
-        save_file(merged, part / shard.name, metadata={"format": "pt"})
-        (part / shard.name).chmod(0o644)
-    progress.close()
-    if len(set(weight_map.values())) > 1:
-        index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-        (part / checkpoints.INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+def reuse_freed_memory() -> None:
+    """Tell glibc to keep the chunks' freed buffers: given back, each would be mapped and zeroed anew, half of all the time."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        library = ctypes.CDLL(None)
+        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            library.mallopt(option, 64 << 20)
 
 
-def read(path: Path, name: str) -> Tensor:
-    with opened(path) as shard:
-        return check_finite(shard.get_tensor(name), name, path)
+class Runner:
+    """Merges all tensors of a plan that the workspace does not hold yet."""
 
+    def __init__(self, plan: Plan, work: Workspace, device: torch.device, threads: int, kernels: bool, allow_nan: bool) -> None:
+        self.plan, self.work, self.device, self.threads, self.allow_nan = plan, work, device, threads, allow_nan
+        self.method = plan.recipe.method
+        self.fused = kernels and device.type == "cpu" and self.method.name in fused.METHODS
+        self.thresholds: np.ndarray | None = None
+        self.stopped = False
 
-def merge_tensor(name: str, base: Tensor, finetuned: dict[str, Tensor], recipe: Recipe,
-                 coefficients: dict[str, dict[str, float]] | None) -> Tensor:  # fmt: skip
-    """One merged tensor in the output dtype."""
-    entries = recipe.finetuned
-    if coefficients:
-        weights = [coefficients[model][layer_of(name)] for model in finetuned]
-    else:
-        weights = [recipe.parameter("weight", entry) for entry in entries]
-    keys = recipe.method.parameters
-    settings = {"normalize": recipe.parameter("normalize")} if "normalize" in keys else {}
-    settings |= {"density": [recipe.parameter("density", e) for e in entries]} if "density" in keys else {}
-    scaling = recipe.parameter("lambda") if "lambda" in keys else 1.0
-    dtype = getattr(torch, recipe.out_dtype or recipe.dtype or str(base.dtype).removeprefix("torch."))
-    if recipe.merge_method in {"linear", "task_arithmetic", "interpolation"}:
-        # float32 base + 1 · (f − base) is not f to the last bit: such a tensor is copied
-        if recipe.merge_method != "linear" and not any(weights):
-            return base.to(dtype)
-        if len(weights) == 1 and weights[0] == 1 == scaling:
-            return next(iter(finetuned.values())).to(dtype)
-    merged = recipe.method.merge(
-        base, list(finetuned.values()), weights, divisors=[1.0] * len(weights) if coefficients else weights,
-        scaling=scaling, election=recipe.election or ("unweighted" if coefficients else "weighted"),
-        generators=[seeded(recipe.seed, name, model) for model in finetuned], **settings,
-    )  # fmt: skip
-    return merged.to(dtype)
+    def run(self) -> None:
+        todo = [job for job in self.plan.jobs if job.name not in self.work.finished]
+        if todo and self.plan.recipe.scope == "global":
+            self.thresholds = self.global_thresholds()
+        self.progress = Progress(self.plan.bytes, self.plan.bytes - sum(job.bytes for job in todo), f"merging ({self.method.name})")
+        with self.progress:
+            self.each(self.merge_one, todo)
 
+    def each(self, work, jobs: list[Job]) -> list:
+        """Run over jobs in worker threads, largest first; the first error stops all."""
+        jobs = sorted(jobs, key=lambda job: (-job.bytes, job.name))
+        pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+        futures = [pool.submit(self.guarded, work, job) for job in jobs]
+        try:
+            waiting = set(futures)
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+        finally:
+            self.stopped = True
+            pool.shutdown(cancel_futures=True)
+            self.stopped = False
+        return [future.result() for future in futures]
 
-def seeded(seed: int, tensor: str, model: str) -> torch.Generator:
-    """A generator whose numbers depend on nothing but these three."""
-    digest = hashlib.sha256(f"{seed}/{tensor}/{model}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    def guarded(self, work, job: Job):
+        with torch.inference_mode():
+            return work(job)
 
+    def settings(self, job: Job) -> Settings:
+        plan = self.plan
+        found = settings_of(plan.recipe, plan.inputs, plan.base.name, job.name, job.shape, plan.blocks)
+        return replace(found, prepared=self.thresholds)
 
-def write_companions(part: Path, recipe: Recipe, base: Path, finetuned: dict[str, Path],
-                     coefficients: dict[str, dict[str, float]] | None) -> None:  # fmt: skip
-    """Config, generation config and tokenizer of the base (as the paper's code), the recipe and the model card."""
-    config = json.loads((base / "config.json").read_text())
-    old = config.pop("torch_dtype", None)  # the name of older versions of transformers
-    config["dtype"] = recipe.out_dtype or recipe.dtype or config.get("dtype") or old or "float32"
-    (part / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    for name in ("generation_config.json", *checkpoints.TOKENIZER_FILES):
-        if (base / name).is_file():
-            shutil.copyfile(base / name, part / name)
-    content = recipe.model_dump(exclude_none=True, exclude_defaults=True)
-    (part / "recipe.yml").write_text(yaml.safe_dump(content, sort_keys=False))
-    if coefficients:
-        (part / "coefficients.json").write_text(json.dumps({"coefficients": coefficients}, indent=1) + "\n")
-    inputs = [(path.name, identity(path)) for path in dict.fromkeys((base, *finetuned.values()))]
-    (part / "README.md").write_text(model_card(recipe, inputs))
+    def merge_one(self, job: Job) -> None:
+        settings = self.settings(job)
+        copied = copied_model(self.plan.recipe, settings)
+        if copied is not None:
+            job = replace(job, sources=[job.sources[copied]], rows=job.rows and [job.rows[copied]])
+        stream = self.stream(job)
+        if copied is None and self.method.name in PREPARE and settings.prepared is None and job.size:
+            settings = replace(settings, prepared=self.prepare(job, stream, settings))
+        digest, bad = xxhash.xxh3_64(), np.zeros(len(job.sources), np.int64)
+        for start, stored in stream.stored():
+            data = memoryview(self.merged(job, stored, replace(settings, start=start), copied is not None, bad)).cast("B")
+            digest.update(data)
+            self.work.write(job, start * STORED[job.dtype].itemsize, data)
+            self.progress.update(len(data))
+        for source, count in zip(job.sources, bad, strict=True):
+            if count and not self.allow_nan:
+                raise UserError(f"{source.file}: tensor {job.name} holds {count} values that are NaN or infinite; fetch or train it "
+                                "again, or merge with --allow-nan.")  # fmt: skip
+        self.work.finish(job, digest.hexdigest())
 
+    def prepare(self, job: Job, stream: Stream, settings: Settings) -> object:
+        """What the method needs to know of the whole tensor first."""
+        if self.fused and self.method.name in fused.TRIMMED:
+            return trim_bounds(settings, job.size, lambda buckets: self.count(stream, buckets))
+        return PREPARE[self.method.name](lambda: stream.chunks(self.device), settings)
 
-def model_card(recipe: Recipe, inputs: list[tuple[str, str]]) -> str:
-    """A card with Hugging Face metadata, the recipe and the identity of every input."""
-    header = yaml.safe_dump({"base_model": [name for name, _ in inputs], "library_name": "transformers", "tags": ["merge", "acm"]})
-    listed = "\n".join(f"- `{name}`, identity `{hashed}`" for name, hashed in inputs)
-    body = yaml.safe_dump(recipe.model_dump(exclude_none=True, exclude_defaults=True), sort_keys=False)
-    acm_line = " with ACM coefficients (arXiv:2505.14009)" if recipe.coefficients else ""
-    return (
-        f"---\n{header}---\n\n# {recipe.method.title}{acm_line}\n\nMerged by acm {acm.__version__}, method "
-        f"[{recipe.method.paper}](https://arxiv.org/abs/{recipe.method.paper.removeprefix('arXiv:')}).\n\n"
-        f"## Inputs\n\n{listed}\n\n## Recipe\n\n```yaml\n{body}```\n"
-    )
+    def count(self, stream: Stream, buckets: np.ndarray | None) -> np.ndarray:
+        """Histograms of the magnitudes of a tensor's task vectors."""
+        models = len(stream.job.sources) - 1
+        if self.fused:
+            return fused.count_magnitudes((stored for _, stored in stream.stored()), models, buckets)
+        return count_magnitudes(lambda: stream.chunks(self.device), models, buckets)
+
+    def merged(self, job: Job, stored: list[np.ndarray], settings: Settings, copied: bool, bad: np.ndarray) -> np.ndarray:
+        """A stretch of the result as it is stored; ``bad`` counts NaN and infinity of each source."""
+        if self.fused and job.dtype != "float16":
+            out = np.empty(stored[0].size, STORED[job.dtype])
+            fused.copy(*fused.uniform(stored), out, bad) if copied else fused.run(self.method.name, stored, settings, out, bad)
+            return out
+        tensors = [widen(raw).to(self.device) for raw in stored]
+        bad += [int((~torch.isfinite(tensor)).sum()) for tensor in tensors]
+        return narrow(tensors[0].cpu() if copied else self.apply(job, tensors, settings).reshape(-1).cpu(), job.dtype)
+
+    def apply(self, job: Job, tensors: list[Tensor], settings: Settings) -> Tensor:
+        """The method on one stretch of a tensor, float32: flat, or rows of a matrix."""
+        by_row = self.method.chunks != "flat" and len(job.shape) > 1
+        tensors = [tensor.view(-1, *job.shape[1:]) if by_row else tensor for tensor in tensors]
+        found = [self.statistic(info, job, settings.start, tensors[0].numel()) for info in job.statistics]
+        return FUNCTIONS[self.method.name](tensors[0], tensors[1:], replace(settings, statistics=found))
+
+    def statistic(self, info: TensorInfo | None, job: Job, start: int, size: int) -> Tensor | None:
+        """A statistic of the stretch: the same stretch where it has the tensor's shape, else all of it."""
+        if info is None:
+            return None
+        raw = info.read()
+        if info.shape == job.shape and self.method.name == "fisher":
+            return widen(raw[start : start + size]).to(self.device)
+        return widen(raw).view(info.shape).to(self.device)
+
+    def stream(self, job: Job) -> Stream:
+        row = max(1, math.prod(job.shape[1:]))
+        step = {"flat": STRETCH if self.fused else CHUNK, "rows": max(1, CHUNK // row) * row, "whole": max(1, job.size)}
+        return Stream(job, step[self.method.chunks], self.check)
+
+    def check(self) -> None:
+        if self.stopped:
+            raise InterruptedError("another tensor failed")
+
+    def global_thresholds(self) -> np.ndarray:
+        """Bounds of |δ| over all tensors together: the histograms of every tensor, added up."""
+        jobs = [job for job in self.plan.jobs if job.size]
+        return trim_bounds(self.settings(jobs[0]), sum(job.size for job in jobs),
+                           lambda buckets: sum(self.each(lambda job: self.count(self.stream(job), buckets), jobs)))  # fmt: skip
+

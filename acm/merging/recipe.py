@@ -1,4 +1,4 @@
-"""Recipes in mergekit's own format, plus ``coefficients`` and ``election``.
+"""Recipes in mergekit's own format, plus a few keys of ours.
 
     merge_method: ties
     base_model: abacus/checkpoints/abacus-fast
@@ -8,12 +8,12 @@
     coefficients: coefficients.json      # ACM: replaces `weight`
     out_dtype: bfloat16
 
-Relative paths resolve against the recipe's folder. Unknown keys are refused by name.
+A parameter is a number, a list of numbers along the layers, or a list of `{filter, value}`, as in mergekit. Relative paths
+resolve against the recipe's folder. Unknown keys are refused by name.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -22,21 +22,33 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from acm.errors import UserError, check_distinct, explain, unknown
-from acm.merging.methods import METHODS, MergeMethod
+from acm.merging.registry import FILES, FLAGS, IGNORED, METHODS, PER_MODEL, RANGES, MergeMethod
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+MAX_YAML = 10_000  # nodes once aliases are expanded, and KiB of the file
 
 
 class ModelEntry(BaseModel):
-    """One model of a recipe; its ``parameters`` override the recipe's."""
+    """One model of a recipe; its ``parameters`` override the recipe's. layer_range: of mergekit's slices, all layers only."""
 
     model_config = ConfigDict(extra="forbid")
     model: str
     parameters: dict[str, Any] = {}
+    layer_range: tuple[int, int] | None = None
+
+    @property
+    def name(self) -> str:
+        return Path(self.model).name
 
 
 class Recipe(BaseModel):
-    """A validated recipe. ``election`` defaults to mergekit's order, with ``coefficients`` to the papers'."""
+    """A validated recipe. ``election`` defaults to mergekit's order, with ``coefficients`` to the papers'.
+
+    coefficients: a coefficients.json, a CSV, λ along the layers, or {model: {layer: λ} or λ along the layers}.
+    scope: whether TIES and breadcrumbs trim each tensor on its own (as mergekit) or all together (as the TIES paper).
+    compatibility: ``paper`` keeps the base's config, tokenizer, rows and head as they are; docs/merging.md has the rules.
+    tie_word_embeddings: of the result, where the models disagree.
+    """
 
     model_config = ConfigDict(extra="forbid")
     merge_method: str
@@ -45,9 +57,28 @@ class Recipe(BaseModel):
     parameters: dict[str, Any] = {}
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
-    coefficients: str | None = None
+    tokenizer_source: str | None = None
+    coefficients: str | list[float] | dict[str, dict[str, float] | list[float]] | None = None
     election: Literal["weighted", "unweighted"] | None = None
+    scope: Literal["tensor", "global"] = "tensor"
+    compatibility: Literal["own", "paper"] = "own"
+    tie_word_embeddings: bool | None = None
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def one_slice(cls, content: Any) -> Any:
+        """mergekit's `slices` as `models`, where one slice holds all layers; the plan compares its range with the models."""
+        if not isinstance(content, dict) or "slices" not in content:
+            return content
+        slices = content["slices"]
+        if "models" in content or not isinstance(slices, list) or len(slices) != 1 or not isinstance(slices[0], dict):
+            raise ValueError("`slices` must be one slice of all layers; stacking layers of several models is not supported")
+        if odd := set(slices[0]) - {"sources", "parameters"}:
+            raise ValueError(f"slices: {unknown('key', min(odd), ['sources', 'parameters'])}")
+        parameters = (content.get("parameters") or {}) | (slices[0].get("parameters") or {})
+        rest = {key: value for key, value in content.items() if key != "slices"}
+        return rest | {"models": slices[0].get("sources"), "parameters": parameters}
 
     @field_validator("merge_method")
     @classmethod
@@ -60,20 +91,35 @@ class Recipe(BaseModel):
     def coherent(self) -> Recipe:
         check_parameters(self.parameters, self.method, "parameters")
         for entry in self.models:
-            check_parameters(entry.parameters, self.method, f"the parameters of {entry.model}")
-        if self.base_model is None and self.merge_method != "linear":
+            check_parameters(entry.parameters, self.method, f"the parameters of {entry.model}", own=True)
+        if self.base_model is None and self.method.needs_base:
             raise ValueError(f"{self.merge_method} needs `base_model`")
         if not self.finetuned:
             raise ValueError("`models` names no model besides the base")
-        check_distinct((Path(e.model).name for e in self.finetuned), "models by their folder name")
-        if self.merge_method == "interpolation" and len(self.finetuned) != 1:
-            raise ValueError("interpolation takes exactly one model besides the base")
-        if self.coefficients and not self.method.takes_coefficients:
+        check_distinct((e.name for e in self.finetuned), "models by their folder name")
+        least, most = self.method.models
+        if not least <= len(self.finetuned) <= (most or len(self.finetuned)):
+            wanted = f"exactly {least} model" if most == least == 1 else f"at least {least} models"
+            raise ValueError(f"{self.merge_method} takes {wanted} besides the base, not {len(self.finetuned)}")
+        if self.coefficients is not None and not self.method.takes_coefficients:
             raise ValueError(f"{self.merge_method} has no task vectors; use task_arithmetic with `normalize: true`")
-        weights = [] if self.coefficients else [self.parameter("weight", entry) for entry in self.finetuned]
-        if self.merge_method == "linear" and self.parameter("normalize") and abs(sum(weights)) < 1e-8:
-            raise ValueError("the weights sum to 0, and `normalize` divides by their sum")
+        if self.scope == "global" and self.merge_method not in {"ties", "breadcrumbs", "breadcrumbs_ties"}:
+            raise ValueError(f"`scope: global` is for ties and breadcrumbs; {self.merge_method} ranks no magnitudes over tensors")
+        self.check_values()
         return self
+
+    def check_values(self) -> None:
+        """ValueError for a required parameter that is missing, or weights that cannot be normalized."""
+        for key in self.method.parameters:
+            if key not in PER_MODEL:
+                self.setting(key)
+            elif not (key == "weight" and self.coefficients is not None):
+                for entry in self.finetuned if self.merge_method != "aim" else self.finetuned[:1]:
+                    self.setting(key, entry)
+        if self.merge_method == "linear" and self.setting("normalize"):
+            weights = [self.setting("weight", entry) for entry in self.finetuned]
+            if all(isinstance(w, (int, float)) for w in weights) and abs(sum(weights)) < 1e-8:
+                raise ValueError("the weights sum to 0, and `normalize` divides by their sum")
 
     @property
     def method(self) -> MergeMethod:
@@ -83,36 +129,88 @@ class Recipe(BaseModel):
     def finetuned(self) -> list[ModelEntry]:
         """The models to merge, by name, so that their order in the file changes no byte.
 
-        linear counts the base in, as mergekit does: with its own entry, else with the recipe's weight.
+        linear and lore count the base in where it is listed; linear also where it is not, with the recipe's weight, as mergekit.
         """
         entries = [e for e in self.models if not self.is_base(e)]
-        if self.merge_method == "linear" and self.base_model:
-            entries += [e for e in self.models if self.is_base(e)] or [ModelEntry(model=self.base_model)]
-        return sorted(entries, key=lambda e: Path(e.model).name)
+        if self.merge_method in {"linear", "lore"} and self.base_model:
+            own = [ModelEntry(model=self.base_model)] if self.merge_method == "linear" else []
+            entries += [e for e in self.models if self.is_base(e)] or own
+        return sorted(entries, key=lambda e: e.name)
 
     def is_base(self, entry: ModelEntry) -> bool:
         return self.base_model is not None and Path(entry.model) == Path(self.base_model)
 
-    def parameter(self, key: str, entry: ModelEntry | None = None) -> Any:
-        """The value that holds for a model: its own, else the recipe's, else the method's default."""
+    def setting(self, key: str, entry: ModelEntry | None = None, tensor: str = "", t: float = 0.0) -> Any:
+        """The value that holds for a model and tensor: its own, else the recipe's, else the method's default.
+
+        t: place of the tensor's layer, 0 (first) to 1 (last); without a tensor, the first value that is given.
+        """
         for source in (entry.parameters if entry else {}, self.parameters, self.method.parameters):
-            if source.get(key) is not None:
-                return source[key]
-        raise ValueError(f"{self.merge_method} needs `{key}`" + (f" for {entry.model}" if entry else ""))
+            value = resolve(source.get(key), tensor, t)
+            if value is not None:
+                return value
+        place = (f" for {entry.model}" if entry else "") + (f" at {tensor}" if tensor else "")
+        raise UserError(f"{self.merge_method} needs `{key}`{place}")
 
 
-def check_parameters(values: dict[str, Any], method: MergeMethod, place: str) -> None:
-    """ValueError for a key that the method does not take, or a value of the wrong type or range."""
+def resolve(setting: Any, tensor: str, t: float) -> Any:
+    """mergekit's rules: a number holds everywhere; numbers are spaced evenly over the layers and interpolated between;
+    of `{filter, value}`, the first whose filter occurs in the tensor's name holds. Tensors outside the blocks have t = 0."""
+    if isinstance(setting, dict):
+        setting = [setting]
+    if not isinstance(setting, list):
+        return setting
+    if isinstance(setting[0], dict):
+        found = (c["value"] for c in setting if c.get("filter") in (None, "*") or not tensor or c["filter"] in tensor)
+        return resolve(next(found, None), tensor, t)
+    place = t * (len(setting) - 1)
+    first = int(place)
+    share = place - first
+    return (1 - share) * setting[first] + share * setting[min(len(setting) - 1, first + 1)]
+
+
+def check_parameters(values: dict[str, Any], method: MergeMethod, place: str, own: bool = False) -> None:
+    """ValueError for a key that the method does not take, or a value of the wrong type or range. own: of one model."""
     for key, value in values.items():
-        if key not in method.parameters:
+        if key not in method.parameters and key not in IGNORED:
             raise ValueError(f"{place}: {unknown(f'key of {method.name}', key, method.parameters)}")
-        wanted = bool if key == "normalize" else (int, float)
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise ValueError(f"{place}: {key} must be {'true or false' if wanted is bool else 'a number'}, not {value!r}")
-        if key == "density" and not 0 < value <= 1:
-            raise ValueError(f"{place}: density is the fraction kept, in (0, 1], not {value}")
-        if not math.isfinite(value):
-            raise ValueError(f"{place}: {key} must be a finite number, not {value}")
+        if own and key not in PER_MODEL and key != "t":
+            raise ValueError(f"{place}: {key} holds for all models; set it under the recipe's `parameters`")
+        for number in leaves(value, f"{place}: {key}", key not in FLAGS | FILES):
+            check_value(number, key, place)
+
+
+def leaves(setting: Any, place: str, nested: bool) -> list[Any]:
+    """All values of a parameter; ValueError for a shape that mergekit's format does not have."""
+    if isinstance(setting, dict) and nested:
+        setting = [setting]
+    if not isinstance(setting, list) or not nested:
+        return [setting]
+    if not setting:
+        raise ValueError(f"{place} is an empty list")
+    if not any(isinstance(item, (dict, list)) for item in setting):
+        return setting
+    for item in setting:
+        if not isinstance(item, dict) or "value" not in item or set(item) - {"value", "filter"}:
+            raise ValueError(f"{place} must be a number, a list of numbers, or a list of {{filter, value}}, not {setting!r}")
+        if not isinstance(item.get("filter"), (str, type(None))):
+            raise ValueError(f"{place}: a filter is a part of a tensor's name, not {item['filter']!r}")
+    return [value for item in setting for value in leaves(item["value"], place, nested)]
+
+
+def check_value(value: Any, key: str, place: str) -> None:
+    if key in FILES:
+        if not isinstance(value, str):
+            raise ValueError(f"{place}: {key} must be a file's path, not {value!r}")
+        return
+    wanted = bool if key in FLAGS else (int, float)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        raise ValueError(f"{place}: {key} must be {'true or false' if wanted is bool else 'a number'}, not {value!r}")
+    test, meaning = RANGES.get(key, (lambda _: True, ""))
+    if not test(value):
+        raise ValueError(f"{place}: {key} is {meaning}, not {value}")
+    if not math.isfinite(value):
+        raise ValueError(f"{place}: {key} must be a finite number, not {value}")
 
 
 def load_recipe(recipe: str | Path | dict | Recipe) -> tuple[Recipe, Path]:
@@ -130,27 +228,27 @@ def load_recipe(recipe: str | Path | dict | Recipe) -> tuple[Recipe, Path]:
 
 
 def read_yaml(path: Path) -> dict:
-    """A YAML mapping from a file; UserError that names the file otherwise."""
+    """A YAML mapping from a file; UserError that names the file otherwise, before aliases could blow it up."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        if path.stat().st_size > MAX_YAML << 10:
+            raise UserError(f"{path} is too large for a recipe or profile ({path.stat().st_size >> 20} MiB).")
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root and expanded_size(root, {}) > MAX_YAML:
+            raise UserError(f"{path} expands to more than {MAX_YAML} values through its aliases; write them out.")
+        content = yaml.safe_load(text)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not a readable YAML file: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold `key: value` lines.")
     return content
 
 
-def read_coefficients(path: Path, names: list[str], layers: set[str]) -> dict[str, dict[str, float]]:
-    """``{finetuned: {layer: λ}}`` for these models; UserError for a model, layer or finite number that is missing."""
-    try:
-        found = dict(json.loads(path.read_text())["coefficients"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a readable coefficients file: {error!r}") from None
-    for name in names:
-        if name not in found:
-            raise unknown(f"model in {path}", name, found)
-        for layer in sorted(layers):
-            value = found[name].get(layer) if isinstance(found[name], dict) else None
-            if not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise UserError(f"{path}: λ of layer {layer} for {name} must be a finite number, not {value!r}.")
-    return {name: found[name] for name in names}
+def expanded_size(node: yaml.Node, known: dict[int, float]) -> float:
+    """Number of nodes below and with this one, aliases written out; infinite for a node that holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        children = node.value if isinstance(node, (yaml.SequenceNode, yaml.MappingNode)) else []
+        parts = [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
+        known[id(node)] = 1 + sum(expanded_size(part, known) for part in parts)
+    return known[id(node)]

@@ -1,0 +1,72 @@
+"""What lies beside the weights of a merge: config, tokenizer, recipe, coefficients and the model card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import yaml
+
+import acm
+from acm.checkpoints import Checkpoint
+from acm.merging.plan import Plan
+from acm.merging.vocabulary import write_tokenizer
+
+REVISION = re.compile(r"models--(.+?)--(.+?)/snapshots/([0-9a-f]{40})")
+
+
+def write_companions(part: Path, plan: Plan, hash_inputs: bool = False) -> None:
+    """Everything that a model folder holds beside its weights."""
+    source = plan.models[plan.alignment.source].folder
+    (part / "config.json").write_text(json.dumps(plan.config, indent=2) + "\n")
+    if (source / "generation_config.json").is_file():
+        shutil.copyfile(source / "generation_config.json", part / "generation_config.json")
+    write_tokenizer(source, part, plan.alignment.added)
+    (part / "recipe.yml").write_text(recipe_text(plan))
+    if plan.inputs.coefficients:
+        content = {model: dict(sorted(found.items(), key=layer_order)) for model, found in plan.inputs.coefficients.items()}
+        (part / "coefficients.json").write_text(json.dumps({"coefficients": content}, indent=1) + "\n")
+    (part / "README.md").write_text(model_card(plan, hash_inputs))
+
+
+def layer_order(item: tuple[str, float]) -> int:
+    layer = item[0]
+    return int(layer) if layer.isdecimal() else {"embed": -1, "norm": 1 << 30, "lm_head": 1 << 31}[layer]
+
+
+def recipe_text(plan: Plan) -> str:
+    return yaml.safe_dump(plan.recipe.model_dump(exclude_none=True, exclude_defaults=True), sort_keys=False)
+
+
+def origin(model: Checkpoint, hash_inputs: bool) -> str:
+    """Which model this is: its hub revision, else size and hash of the headers; with ``hash_inputs`` of the contents too."""
+    files = sorted({info.file for info in model.tensors.values()})
+    if found := REVISION.search(str(model.folder.absolute())):
+        text = f"hub revision `{found[3]}` of `{found[1]}/{found[2]}`"
+    else:
+        described = json.dumps({n: [i.dtype, i.shape, i.file.name, i.start, i.stop] for n, i in sorted(model.tensors.items())})
+        text = f"{sum(f.stat().st_size for f in files)} bytes, headers sha256 `{hashlib.sha256(described.encode()).hexdigest()[:16]}`"
+    if hash_inputs:
+        digest = hashlib.sha256()
+        for path in files:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        text += f", contents sha256 `{digest.hexdigest()}`"
+    return text
+
+
+def model_card(plan: Plan, hash_inputs: bool) -> str:
+    """A card with Hugging Face metadata, the recipe, the identity of every input and what was chosen."""
+    models = list({model.folder: model for model in plan.models}.values())
+    header = yaml.safe_dump({"base_model": [model.name for model in models], "library_name": "transformers", "tags": ["merge", "acm"]})
+    listed = "\n".join(f"- `{model.name}`: {origin(model, hash_inputs)}" for model in models)
+    noted = "\n".join(f"- {finding}" for finding in plan.findings if "GB are free" not in finding.text)
+    method = plan.recipe.method
+    acm_line = " with ACM coefficients (arXiv:2505.14009)" if plan.recipe.coefficients is not None else ""
+    return (
+        f"---\n{header}---\n\n# {method.title}{acm_line}\n\nMerged by acm {acm.__version__}, method [{method.paper}]({method.url}).\n\n"
+        f"## Inputs\n\n{listed}\n\n## Recipe\n\n```yaml\n{recipe_text(plan)}```\n" + (f"\n## Findings\n\n{noted}\n" if noted else "")
+    )

@@ -1,0 +1,209 @@
+"""The methods that scale best, fused by numba: stored numbers in, stored numbers out, one pass over blocks that stay in cache.
+
+    base, models    (n,)   a stretch of a tensor as stored: uint16 (bits of bfloat16) or float32
+    out             (n,)   the same, merged
+    x, delta        (B,)   float32 block
+
+They compute what the plain torch functions of `methods.py` compute, operation by operation, and give the same bytes: LLVM may
+not reorder or fuse float operations (no fastmath). Each entry releases the GIL, so worker threads run side by side. Compiled
+code is cached beside this file.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+MAGNITUDE, INFINITE = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
+ZERO, ONE = np.float32(0), np.float32(1)
+COARSE, FINE = 16, 15  # bits: the 31 magnitude bits of a float32 as bucket and place within the bucket
+BLOCK = 4096  # entries: the blocks of base, models and sums fit the innermost caches
+
+
+def load(raw, x):
+    """Stored numbers into a float32 block."""
+
+
+@overload(load)
+def load_overload(raw, x):
+    if raw.dtype == types.uint16:
+
+        def bfloat16(raw, x):
+            bits = x.view(np.uint32)
+            for i in range(raw.size):
+                bits[i] = np.uint32(raw[i]) << np.uint32(16)
+
+        return bfloat16
+
+    def float32(raw, x):
+        for i in range(raw.size):
+            x[i] = raw[i]
+
+    return float32
+
+
+def store(x, out):
+    """A float32 block as it is stored, rounded to nearest even; NaN stays NaN."""
+
+
+@overload(store)
+def store_overload(x, out):
+    if out.dtype == types.uint16:
+
+        def bfloat16(x, out):
+            bits = x.view(np.uint32)
+            for i in range(out.size):
+                word = bits[i]
+                rounded = (word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+                out[i] = np.uint16(0x7FC0 if (word & MAGNITUDE) > INFINITE else rounded)
+
+        return bfloat16
+
+    def float32(x, out):
+        for i in range(out.size):
+            out[i] = x[i]
+
+    return float32
+
+
+@njit(nogil=True, cache=True)
+def not_finite(x):
+    """How many entries are NaN or infinite."""
+    bits, count = x.view(np.uint32), 0
+    for i in range(bits.size):
+        count += (bits[i] & INFINITE) == INFINITE
+    return count
+
+
+@njit(nogil=True, cache=True)
+def mix(x):
+    """A bijection of 32-bit words that changes half the bits on average (constants: C. Wellons, lowbias32, public domain)."""
+    x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D))  # numba widens products to 64 bits
+    x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B))
+    return np.uint32(x ^ (x >> np.uint32(16)))
+
+
+@njit(nogil=True, cache=True)
+def trim(x, low, high):
+    """In place: entries with low ≤ |x| ≤ high stay, the others become 0."""
+    for i in range(x.size):
+        size = abs(x[i])
+        x[i] = x[i] if low <= size <= high else ZERO
+
+
+@njit(nogil=True, cache=True)
+def drop(x, density, bound, start, first, second):
+    """In place: entries whose random word is below `bound` stay, divided by `density`. See `primitives.random_words`."""
+    for i in range(x.size):
+        place = np.uint32(start + np.uint32(i))
+        word = mix(np.uint32(mix(np.uint32(place ^ first)) + second))
+        x[i] = x[i] / density if word < bound else ZERO
+
+
+@njit(nogil=True, cache=True)
+def add_scaled(total, factor, x, first):
+    """total += factor · x, or = where it is the first."""
+    for i in range(x.size):
+        total[i] = factor * x[i] if first else total[i] + factor * x[i]
+
+
+@njit(nogil=True, cache=True)
+def add_agreeing(delta, elected, vote, coefficient, divisor, total, mass):
+    """Where vote · δ has the sign of `elected` (+ on zero): total += λ δ and mass += divisor."""
+    for i in range(delta.size):
+        ballot = vote * delta[i]
+        agrees = (ballot > ZERO) if elected[i] >= ZERO else (ballot < ZERO)
+        total[i] += coefficient * delta[i] if agrees else ZERO
+        mass[i] += divisor if agrees else ZERO
+
+
+@njit(nogil=True, cache=True)
+def divide(total, mass):
+    """total /= mass, in place; entries of mass 0 stay."""
+    for i in range(total.size):
+        total[i] /= mass[i] if mass[i] != ZERO else ONE
+
+
+@njit(nogil=True, cache=True)
+def weighted(models, factors, divisor, out, bad):
+    """Σ factor_i θ_i / divisor: average and SLERP. bad: (models,) int64, counts of NaN and infinity, added to."""
+    x, total = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for start in range(0, out.size, BLOCK):
+        stop = min(start + BLOCK, out.size)
+        n = stop - start
+        for m in range(len(models)):
+            load(models[m][start:stop], x[:n])
+            bad[m] += not_finite(x[:n])
+            add_scaled(total[:n], factors[m], x[:n], m == 0)
+        if divisor != ONE:
+            for i in range(n):
+                total[i] /= divisor
+        store(total[:n], out[start:stop])
+
+
+@njit(nogil=True, cache=True)
+def deltas(base, models, start, trims, lows, highs, drops, densities, limits, keys, elects, votes, factors, divisors, divides, divisor,
+           scaling, out, bad):  # fmt: skip
+    """θ_0 + α Σ λ_i δ_i with task vectors trimmed or dropped, summed plainly or over the elected sign: task arithmetic to DARE-TIES.
+
+    start: place of the stretch in its tensor, uint32. trims, drops, elects, divides: what is done. Per model: bounds of |δ|
+    (lows, highs), density and its limit of random words, key (2,) uint32, vote, factor λ, divisor. bad: as in `weighted`, base first.
+    """
+    b, total, mass, elected = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    x = np.empty((len(models), BLOCK), np.float32)
+    for begin in range(0, out.size, BLOCK):
+        end = min(begin + BLOCK, out.size)
+        n = end - begin
+        load(base[begin:end], b[:n])
+        bad[0] += not_finite(b[:n])
+        for m in range(len(models)):
+            delta = x[m, :n]
+            load(models[m][begin:end], delta)
+            bad[m + 1] += not_finite(delta)
+            for i in range(n):
+                delta[i] -= b[i]
+            if trims:
+                trim(delta, lows[m], highs[m])
+            if drops and limits[m] < 2**32:
+                drop(delta, densities[m], np.uint32(limits[m]), np.uint32(start + np.uint32(begin)), keys[m, 0], keys[m, 1])
+            if elects:
+                add_scaled(elected[:n], votes[m], delta, m == 0)
+            else:
+                add_scaled(total[:n], factors[m], delta, m == 0)
+        if elects:
+            total[:n] = ZERO
+            mass[:n] = ZERO
+            for m in range(len(models)):
+                add_agreeing(x[m, :n], elected[:n], votes[m], factors[m], divisors[m], total[:n], mass[:n])
+            if divides:
+                divide(total[:n], mass[:n])
+        elif divides:
+            for i in range(n):
+                total[i] /= divisor
+        for i in range(n):
+            b[i] += scaling * total[i]
+        store(b[:n], out[begin:end])
+
+
+@njit(nogil=True, cache=True)
+def histogram(base, model, bucket, counts):
+    """Add the magnitudes of δ: to (2^16,) counts of the upper bits or, of the entries in a bucket ≥ 0, to (2^15,) of the lower."""
+    b, x = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    wanted, low = np.uint32(max(bucket, 0)), np.uint32((1 << FINE) - 1)
+    for start in range(0, base.size, BLOCK):
+        stop = min(start + BLOCK, base.size)
+        n = stop - start
+        load(base[start:stop], b[:n])
+        load(model[start:stop], x[:n])
+        for i in range(n):
+            x[i] -= b[i]
+        bits = x.view(np.uint32)
+        if bucket < 0:
+            for i in range(n):
+                counts[(bits[i] & MAGNITUDE) >> np.uint32(FINE)] += 1
+        else:
+            for i in range(n):
+                magnitude = bits[i] & MAGNITUDE
+                if (magnitude >> np.uint32(FINE)) == wanted:
+                    counts[magnitude & low] += 1

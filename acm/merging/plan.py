@@ -1,0 +1,214 @@
+"""What a merge will do, tensor by tensor, decided from the recipe, configs and headers before any weight is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from acm.checkpoints import EMBEDDING, HEAD, STORED, Checkpoint, TensorInfo, layer_of, shape_problems, unlike
+from acm.errors import UserError
+from acm.merging.compatibility import Finding, compare, output_config, token_findings
+from acm.merging.recipe import Recipe
+from acm.merging.settings import Inputs, read_inputs
+from acm.merging.vocabulary import Alignment, align
+
+HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One output tensor. sources: the base's tensor, then each model's. rows: of each source, the row of each output row."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    shard: str
+    sources: list[TensorInfo]
+    rows: list[np.ndarray] | None
+    statistics: list[TensorInfo | None]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return self.size * STORED[self.dtype].itemsize
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a merge needs to know. ``models``: the base, then the models of ``recipe.finetuned``."""
+
+    recipe: Recipe
+    models: list[Checkpoint]
+    jobs: list[Job]
+    inputs: Inputs
+    config: dict
+    alignment: Alignment
+    findings: list[Finding]
+    blocks: int
+
+    @property
+    def bytes(self) -> int:
+        return sum(job.bytes for job in self.jobs)
+
+    @property
+    def base(self) -> Checkpoint:
+        return self.models[0]
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with the recipe, the inputs' files and this code: what an interrupted merge must share to be continued."""
+        files = sorted({source.file for job in self.jobs for source in (*job.sources, *filter(None, job.statistics))})
+        stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        code = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
+        content = [self.recipe.model_dump(), self.inputs.coefficients, self.inputs.sensitivity, stamps, code]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def check(self) -> Plan:
+        """UserError that lists every error found, if there is one."""
+        if errors := [f.text for f in self.findings if f.level == "error"]:
+            raise UserError("this merge cannot run:\n  " + "\n  ".join(errors) if len(errors) > 1 else errors[0])
+        return self
+
+
+def resolve_model(name: str, folder: Path) -> Path:
+    """The folder of a model: a path, else a hub id (with ``@revision``) whose safetensors are fetched into the hub's cache."""
+    path = folder / name
+    if path.exists() or not HUB_ID.match(name) or name.startswith("."):
+        return path
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.partition("@")
+    patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
+    except Exception as error:  # of many kinds: no network, no such repository, gated, no disk
+        raise UserError(
+            f"model folder {path} does not exist, and as a hub id '{name}' could not be fetched ({type(error).__name__}). Check the "
+            "path or name, the network, and for gated models `hf auth login` after accepting their terms."
+        ) from None
+
+
+def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
+    """The plan of a recipe whose relative paths start from ``folder``; UserError for what cannot even be read.
+
+    What speaks against the merge, or deserves to be known, is in ``findings``; :meth:`Plan.check` raises the errors.
+    """
+    given = [recipe.base_model or recipe.models[0].model, *(entry.model for entry in recipe.finetuned)]
+    opened = {name: Checkpoint(resolve_model(name, folder)) for name in dict.fromkeys(given)}
+    models = [opened[name] for name in given]
+    paper = recipe.compatibility == "paper"
+    others = list({id(m): m for m in models[1:] if m is not models[0]}.values())
+    findings = [finding for other in others for finding in compare(models[0], other)]
+    rows = [m.tensors[EMBEDDING].shape[0] if EMBEDDING in m.tensors else 0 for m in models]
+    alignment = align(recipe.tokenizer_source, models, given, rows, paper)
+    for other in others:
+        findings += token_findings(models[0], other, recipe.tokenizer_source is not None)
+        findings += shape_findings(models[0], other)
+    findings += row_findings(models, rows, alignment)
+    tied, head_findings = tied_output(recipe, models)
+    findings += head_findings
+    blocks = len({layer for name in models[0].tensors if (layer := layer_of(name)).isdecimal()})
+    findings += range_findings(recipe, blocks)
+    dtype = recipe.out_dtype or recipe.dtype
+    stored = dtype or models[0].config.get("dtype") or models[0].config.get("torch_dtype") or "float32"
+    config, chosen = output_config(models, stored, tied, alignment, paper)
+    errors = any(f.level == "error" for f in findings)
+    names = output_names(models, tied)
+    inputs = read_inputs(recipe, folder, {layer_of(name) for name in names}, models[0].name)
+    jobs = [] if errors else [make_job(name, shard, models, dtype, alignment, inputs) for name, shard in names.items()]
+    plan = Plan(recipe, models, jobs, inputs, config, alignment, findings + chosen, blocks)
+    return Plan(**vars(plan) | {"findings": plan.findings + cost_findings(plan, out)}) if jobs else plan
+
+
+def output_names(models: list[Checkpoint], tied: bool) -> dict[str, str]:
+    """Output tensor → shard: the base's tensors where the base has them, a new head beside the embedding's shard's end."""
+    names = {name: info.file.name for name, info in sorted(models[0].tensors.items(), key=lambda item: (item[1].file.name, item[1].start))}
+    if tied:
+        names.pop(HEAD, None)
+    elif HEAD not in names and EMBEDDING in names:
+        names[HEAD] = max(names.values())
+    return names
+
+
+def make_job(name: str, shard: str, models: list[Checkpoint], dtype: str | None, alignment: Alignment, inputs: Inputs) -> Job:
+    """The head of a tied model is its embedding."""
+    sources = [m.head if name == HEAD else m.tensors[name] for m in models]
+    by_row = name in (EMBEDDING, HEAD) and alignment.maps is not None
+    shape = (alignment.rows, *sources[0].shape[1:]) if by_row else sources[0].shape
+    statistics = [held.get(name) for held in inputs.statistics]
+    for found in filter(None, statistics):
+        allowed = {shape, shape[-1:], shape[-1:] * 2}
+        if found.shape not in allowed:
+            raise UserError(f"{found.file}: the statistics of {name} have the shape {list(found.shape)}, the tensor {list(shape)}.")
+    return Job(name, shape, dtype or sources[0].dtype, shard, sources, alignment.maps if by_row else None, statistics)
+
+
+def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
+    """Tensors that one lacks or has in another shape; heads and vocabulary rows are judged apart."""
+    special = {EMBEDDING, HEAD}
+    ours, theirs = ({n: i.shape for n, i in m.tensors.items() if n not in special} for m in (base, other))
+    problems = shape_problems(base.folder, ours, other.folder, theirs)
+    if (EMBEDDING in base.tensors) != (EMBEDDING in other.tensors):
+        problems.append(f"{EMBEDDING}: in one of them alone")
+    elif EMBEDDING in base.tensors and base.tensors[EMBEDDING].shape[1:] != other.tensors[EMBEDDING].shape[1:]:
+        problems.append(f"{EMBEDDING}: {base.tensors[EMBEDDING].shape} against {other.tensors[EMBEDDING].shape}")
+    found = [Finding("error", str(unlike(base.folder, other.folder, problems)))] if problems else []
+    dtypes = {m.name: next(iter(m.tensors.values())).dtype for m in (base, other)}
+    if len(set(dtypes.values())) > 1:
+        found.append(Finding("note", f"stored dtypes differ: {dtypes}; arithmetic is in float32, the result as `out_dtype` or the base says."))
+    return found
+
+
+def row_findings(models: list[Checkpoint], rows: list[int], alignment: Alignment) -> list[Finding]:
+    if len(set(rows)) == 1 and alignment.rows == rows[0]:
+        return []
+    sizes = ", ".join(f"{m.name} {n}" for m, n in zip(models, rows, strict=True))
+    return [Finding("warning", f"vocabulary rows: {sizes}; the result has {alignment.rows}. Rows that a model lacks take the base's values, "
+                               "or where the base lacks them the mean of the others.")]  # fmt: skip
+
+
+def tied_output(recipe: Recipe, models: list[Checkpoint]) -> tuple[bool, list[Finding]]:
+    """Whether the result ties its head to the embedding, and why."""
+    if broken := [m for m in models if m.tied and m.config.get("tie_word_embeddings") is False]:
+        return True, [Finding("error", f"{broken[0].folder} has no {HEAD}, but its config says that the head is its own; fetch it again.")]
+    tied = [m.tied for m in models]
+    wanted = recipe.tie_word_embeddings
+    if len(set(tied)) == 1:
+        if wanted is not None and wanted != tied[0]:
+            return tied[0], [Finding("error", f"tie_word_embeddings: {str(wanted).lower()} is for models that disagree; these all "
+                                              f"{'tie' if tied[0] else 'untie'} their heads. Remove it.")]  # fmt: skip
+        return tied[0], []
+    result = wanted if wanted is not None else tied[0] if recipe.compatibility == "paper" else False
+    lost = [m.name for m in models if not m.tied] if result else []
+    names = ", ".join(m.name for m in models if m.tied)
+    done = (f"the result is tied, and the head of {', '.join(lost)} is lost" if result
+            else "the result gets a head of its own; a tied model's head is its embedding")  # fmt: skip
+    return result, [Finding("warning", f"{names} ties its head to the embedding, the others do not: {done} (`tie_word_embeddings` decides).")]
+
+
+def range_findings(recipe: Recipe, blocks: int) -> list[Finding]:
+    odd = [e.model for e in recipe.models if e.layer_range not in (None, (0, blocks))]
+    return [Finding("error", f"layer_range of {odd[0]} must be [0, {blocks}], all layers: stacking parts is not supported.")] if odd else []
+
+
+def cost_findings(plan: Plan, out: Path | None) -> list[Finding]:
+    """Bytes read and written, and whether the disk has room."""
+    read = sum(model.bytes for model in {id(m): m for m in plan.models}.values())
+    existing = next(p for p in ((out or Path()).absolute(), *(out or Path()).absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    found = [Finding("note", f"reads {read / 1e9:.2f} GB, writes {plan.bytes / 1e9:.2f} GB; {free / 1e9:.0f} GB are free. NaN or infinity stops it.")]
+    if plan.bytes > free:
+        found.append(Finding("error", f"no space left for the result at {existing}: {plan.bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free."))
+    return found
+

@@ -1,0 +1,144 @@
+"""Vocabularies of unlike models: which row of each embedding stands for which token of the merged model.
+
+Tokenizers are read as JSON, without loading them. Padding rows (ids without a token) are kept, and nothing shrinks silently.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from acm.checkpoints import TOKENIZER_FILES, Checkpoint, read_json
+from acm.errors import UserError, unknown
+
+
+@dataclass
+class Vocabulary:
+    """Tokens of one model: token → id, and the entries of those that were added to the trained vocabulary."""
+
+    ids: dict[str, int]
+    added: dict[str, dict] = field(default_factory=dict)
+
+
+@dataclass
+class Alignment:
+    """Rows of the merged embedding and head. maps: for each model, the row of each output row, −1 for none (None: by id, all equal).
+
+    source: the model whose tokenizer, special ids and generation config the result gets. added: tokens new to that tokenizer.
+    """
+
+    rows: int
+    maps: list[np.ndarray] | None
+    source: int = 0
+    added: list[dict] = field(default_factory=list)
+
+
+def read_vocabulary(folder: Path) -> Vocabulary | None:
+    """From tokenizer.json; None where there is none (sentencepiece alone)."""
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    content = read_json(folder / "tokenizer.json")
+    try:
+        listed = content["model"]["vocab"]
+        ids = dict(listed) if isinstance(listed, dict) else {token: i for i, (token, *_) in enumerate(listed)}
+        added = {entry["content"]: entry for entry in content.get("added_tokens") or []}
+        ids |= {token: entry["id"] for token, entry in added.items()}
+        if not all(isinstance(i, int) and i >= 0 for i in ids.values()):
+            raise TypeError("an id is not a whole number")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'tokenizer.json'} is not a readable tokenizer ({error!r}); fetch it again.") from None
+    return Vocabulary(ids, added)
+
+
+def source_of(tokenizer_source: str | None, models: list[Checkpoint], given: list[str]) -> int:
+    """Which model the tokenizer comes from; union starts from the base."""
+    if tokenizer_source in (None, "base", "union"):
+        return 0
+    for i, (model, name) in enumerate(zip(models, given, strict=True)):
+        if tokenizer_source in (name, model.name):
+            return i
+    raise unknown("tokenizer_source", tokenizer_source, ["base", "union", *given])
+
+
+def align(tokenizer_source: str | None, models: list[Checkpoint], given: list[str], rows: list[int], paper: bool) -> Alignment:
+    """How rows correspond: by id without a `tokenizer_source` (as mergekit and the paper), else by token.
+
+    models: base first. rows: of their embeddings. Raises UserError where a tokenizer cannot be read, or a union would need
+    more than added tokens.
+    """
+    if tokenizer_source is None:
+        out = rows[0] if paper else max(rows)
+        if set(rows) == {out}:
+            return Alignment(out, None)
+        every = np.arange(out)
+        return Alignment(out, [np.where(every < n, every, -1) for n in rows])
+    source = source_of(tokenizer_source, models, given)
+    tokens = [read_vocabulary(model.folder) for model in models]
+    if lacking := [model.folder for model, found in zip(models, tokens, strict=True) if found is None]:
+        raise UserError(f"{lacking[0]} has no tokenizer.json, so its tokens cannot be aligned; remove `tokenizer_source` or convert it.")
+    ids, added = dict(tokens[source].ids), []
+    if tokenizer_source == "union":
+        added = union(models, tokens)
+        ids |= {entry["content"]: entry["id"] for entry in added}
+    out = max(rows[source], max(ids.values()) + 1)
+    maps = [row_map(ids, out, found.ids, n) for found, n in zip(tokens, rows, strict=True)]
+    identical = all(n == out and (found == np.arange(out)).all() for found, n in zip(maps, rows, strict=True))
+    return Alignment(out, None if identical else maps, source, added)
+
+
+def union(models: list[Checkpoint], tokens: list[Vocabulary]) -> list[dict]:
+    """Added tokens that the base lacks, with ids after its last."""
+    found: dict[str, dict] = {}
+    for model, other in zip(models[1:], tokens[1:], strict=True):
+        missing = [token for token in other.ids if token not in tokens[0].ids and token not in found]
+        if ordinary := [token for token in missing if token not in other.added]:
+            raise UserError(
+                f"tokenizer_source: union adds special and added tokens, but {model.folder} has {len(ordinary)} other tokens that "
+                f"the base lacks (such as {ordinary[0]!r}): the tokenizers are unlike. Use `base` or a model's name."
+            )
+        for token in missing:
+            found[token] = other.added[token] | {"id": max(tokens[0].ids.values()) + 1 + len(found)}
+    return list(found.values())
+
+
+def row_map(ids: dict[str, int], out: int, own: dict[str, int], rows: int) -> np.ndarray:
+    """For each output row the model's row of the same token; padding rows by id; −1 where the model has none."""
+    found = np.arange(out)
+    found[found >= rows] = -1
+    taken = np.fromiter((i for i in own.values() if i < out), np.int64)
+    found[taken] = -1  # what stands there means a token
+    for token, i in ids.items():
+        there = own.get(token, -1)
+        found[i] = there if there < rows else -1
+    return found
+
+
+def differing_tokens(base: Path, other: Path) -> list[tuple[int, str | None, str | None]]:
+    """(id, token of the base, token of the other) wherever they differ."""
+    if (base / "tokenizer.json").is_file() and (other / "tokenizer.json").is_file():
+        if (base / "tokenizer.json").read_bytes() == (other / "tokenizer.json").read_bytes():
+            return []
+        ours, theirs = ({i: t for t, i in read_vocabulary(f).ids.items()} for f in (base, other))
+        return [(i, ours.get(i), theirs.get(i)) for i in sorted(ours.keys() | theirs.keys()) if ours.get(i) != theirs.get(i)]
+    return []
+
+
+def write_tokenizer(source: Path, out: Path, added: list[dict]) -> None:
+    """The source's tokenizer files, with further added tokens."""
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)
+    if not added:
+        return
+    content = read_json(out / "tokenizer.json")
+    content["added_tokens"] = [*(content.get("added_tokens") or []), *added]
+    (out / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False))
+    if (out / "tokenizer_config.json").is_file():
+        config = read_json(out / "tokenizer_config.json")
+        if "added_tokens_decoder" in config:
+            config["added_tokens_decoder"] |= {str(e["id"]): {k: v for k, v in e.items() if k != "id"} for e in added}
+            (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")

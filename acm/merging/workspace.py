@@ -1,0 +1,179 @@
+"""Where a merge is written: a hidden folder beside the output, locked, resumable, renamed when complete.
+
+    .merged.part/                  beside the output folder `merged`
+      model-00001-of-00002.safetensors …    preallocated, headers first
+      journal.jsonl                the plan's digest, then a line per finished tensor: name, checksum of its bytes
+
+A killed merge leaves this folder; the next one with the same plan checks each finished tensor against its checksum and does the
+others. With another plan it starts anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import xxhash
+
+from acm.checkpoints import DTYPES, INDEX
+from acm.errors import UserError
+from acm.merging.plan import Job, Plan
+
+LOG = logging.getLogger(__name__)
+JOURNAL = "journal.jsonl"
+BLOCK = 8 << 20  # bytes read at a time to check a tensor
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+class Workspace:
+    """The locked folder of one merge, with its shards open; ``finished`` names the tensors that need no work."""
+
+    def __init__(self, plan: Plan, out: Path) -> None:
+        self.plan, self.out = plan, out
+        self.part = out.with_name(f".{out.name}.part")
+        self.made = [parent for parent in out.parents if not parent.exists()]
+        self.places, self.headers, self.sizes = layout(plan.jobs)
+        self.files: dict[str, int] = {}
+        self.writing = threading.Lock()
+
+    def __enter__(self) -> Workspace:
+        try:
+            self.part.mkdir(parents=True, exist_ok=True)
+            self.lock = os.open(self.part, os.O_RDONLY)
+        except OSError as error:
+            raise UserError(f"cannot write beside {self.out} ({error.strerror}); name an output folder where you may write.") from None
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self.lock)
+            raise UserError(f"another merge is writing {self.out} right now; wait for it, or name another output.") from None
+        try:
+            with disk_errors(self.out):
+                self.finished = self.open_shards()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        """Keeps the folder of an interrupted merge, and removes that of one whose input is at fault."""
+        self.close()
+        if isinstance(error, UserError) and not isinstance(error, Unfinished):
+            self.discard()
+        elif isinstance(error, KeyboardInterrupt):
+            LOG.warning("interrupted; the same merge continues when it is run again (or remove %s).", self.part)
+
+    def close(self) -> None:
+        for handle in (*self.files.values(), self.lock):
+            os.close(handle)
+        self.files = {}
+
+    def discard(self) -> None:
+        shutil.rmtree(self.part, ignore_errors=True)
+        for parent in self.made:
+            with contextlib.suppress(OSError):  # another merge may have begun in it
+                parent.rmdir()
+
+    def open_shards(self) -> set[str]:
+        """Open what an interrupted merge of this plan left, or make the files anew."""
+        journal, sums = self.part / JOURNAL, {}
+        lines = journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else []  # a line cut off by a kill is dropped
+        continued = bool(lines) and lines[0] == self.plan.digest.encode()
+        if continued:
+            sums = dict(json.loads(line) for line in lines[1:])
+        else:
+            for old in self.part.iterdir():
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        for name, size in self.sizes.items():
+            self.files[name] = os.open(self.part / name, os.O_RDWR | os.O_CREAT, 0o644)
+            os.posix_fallocate(self.files[name], 0, size)
+            os.ftruncate(self.files[name], size)
+            os.pwrite(self.files[name], self.headers[name], 0)
+        self.files[JOURNAL] = os.open(journal, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        if continued:
+            os.ftruncate(self.files[JOURNAL], sum(len(line) + 1 for line in lines))
+        else:
+            os.write(self.files[JOURNAL], self.plan.digest.encode() + b"\n")
+        return {job.name for job in self.plan.jobs if job.name in sums and self.checksum(job) == sums[job.name]}
+
+    def checksum(self, job: Job) -> str:
+        """Of the bytes that the tensor has in the output now."""
+        digest, (shard, start) = xxhash.xxh3_64(), self.places[job.name]
+        for offset in range(0, job.bytes, BLOCK):
+            digest.update(os.pread(self.files[shard], min(BLOCK, job.bytes - offset), start + offset))
+        return digest.hexdigest()
+
+    def write(self, job: Job, offset: int, data: memoryview) -> None:
+        """Bytes of a tensor, from ``offset`` within it."""
+        shard, start = self.places[job.name]
+        done = 0
+        while done < len(data):
+            done += os.pwrite(self.files[shard], data[done:], start + offset + done)
+
+    def finish(self, job: Job, checksum: str) -> None:
+        with self.writing:
+            os.write(self.files[JOURNAL], json.dumps([job.name, checksum]).encode() + b"\n")
+
+    def publish(self) -> None:
+        """Make everything durable, then let the output folder appear."""
+        if len(self.sizes) > 1:
+            weight_map = {name: shard for name, (shard, _) in sorted(self.places.items())}
+            index = {"metadata": {"total_size": self.plan.bytes}, "weight_map": weight_map}
+            (self.part / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        for path in self.part.iterdir():
+            sync(path)
+        (self.part / JOURNAL).unlink()
+        sync(self.part)
+        if self.out.exists():
+            raise UserError(f"output folder {self.out} appeared during the merge; remove it and run again.")
+        self.part.rename(self.out)
+        sync(self.out.parent)
+
+
+class Unfinished(UserError):
+    """The merge stopped for a reason outside its input; running it again continues it."""
+
+
+@contextlib.contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """A full disk as a message instead of a traceback."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise Unfinished(f"no space left while writing {out} ({error.strerror}); free some and run the same command: it continues.") from error
+        raise
+
+
+def layout(jobs: list[Job]) -> tuple[dict[str, tuple[str, int]], dict[str, bytes], dict[str, int]]:
+    """Tensor → (shard, first byte); shard → header; shard → size in bytes. Tensors lie in the order of the jobs."""
+    entries: dict[str, dict] = {}
+    ends: dict[str, int] = {}
+    for job in jobs:
+        start = ends.get(job.shard, 0)
+        ends[job.shard] = start + job.bytes
+        entry = {"dtype": CODES[job.dtype], "shape": list(job.shape), "data_offsets": [start, start + job.bytes]}
+        entries.setdefault(job.shard, {"__metadata__": {"format": "pt"}})[job.name] = entry
+    headers = {}
+    for shard, content in entries.items():
+        text = json.dumps(content, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        headers[shard] = len(text).to_bytes(8, "little") + text
+    places = {job.name: (job.shard, len(headers[job.shard]) + entries[job.shard][job.name]["data_offsets"][0]) for job in jobs}
+    return places, headers, {shard: len(headers[shard]) + end for shard, end in ends.items()}
+
+
+def sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

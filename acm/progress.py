@@ -1,0 +1,41 @@
+"""A progress bar by bytes; where there is no terminal, a plain line every few seconds."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from tqdm import tqdm
+
+SECONDS = 5
+
+
+class Progress:
+    """tqdm's bar with rate and time left, updated from several threads; work of less than a second shows none."""
+
+    def __init__(self, total: int, done: int, title: str) -> None:
+        terminal = sys.stderr.isatty()
+        self.lock = threading.Lock()
+        self.bar = tqdm(total=total, initial=done, desc=title, unit="B", unit_scale=True, file=None if terminal else Lines(),
+                        mininterval=0.1 if terminal else SECONDS, ascii=not terminal, ncols=None if terminal else 100, miniters=1, delay=1)  # fmt: skip
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def update(self, count: int) -> None:
+        with self.lock:
+            self.bar.update(count)
+
+
+class Lines:
+    """Writes tqdm's redrawn bar as lines of their own."""
+
+    def write(self, text: str) -> None:
+        if shown := text.strip("\r\n"):
+            print(shown, file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
