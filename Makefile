@@ -7,7 +7,7 @@ RUN := runs/$(patsubst %.yml,%,$(patsubst %.yaml,%,$(notdir $(PROFILE))))
 SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --rerun-incomplete --quiet rules
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce dry-run unlock test lab abacus abacus-seeds abacus-ship published lock clean
+.PHONY: help reproduce dry-run unlock test benchmark lab abacus abacus-seeds abacus-ship published lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ unlock: $(VENV)/installed  ## after a killed run: release its lock
 
 test: $(VENV)/installed  ## the tests (about 4 min)
 	$(VENV)/bin/python -m pytest -q
+
+benchmark: $(VENV)/installed  ## merging against a plain copy and mergekit at 1.5B (about 15 min, 20 GB of disk)
+	$(VENV)/bin/python benchmarks/merge.py
 
 lab: $(VENV)/installed  ## JupyterLab on the notebooks
 	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks

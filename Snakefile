@@ -47,7 +47,7 @@ CORE = ["acm/profiles.py", "acm/records.py", "acm/checkpoints.py"]
 CALIBRATION = ["acm/calibration.py", "acm/information.py", "acm/preflight.py"]
 EVALUATION = ["acm/evaluation.py", *sorted(map(str, Path("acm/tasks").glob("*.*"))), *sorted(map(str, Path("abacus/benchmarks").glob("abacus_*")))]
 RESULTS = ["acm/results.py", "acm/statistics.py"]
-MERGING = ["acm/merging/methods.py", "acm/merging/recipe.py", "acm/merging/engine.py"]
+MERGING = sorted(map(str, Path("acm/merging").glob("*.py")))
 
 
 def all_records(experiment):

@@ -10,8 +10,11 @@ import hashlib
 import json
 import math
 import re
+import stat
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +94,7 @@ class Checkpoint:
 def model_folder(path: str | Path) -> Path:
     """The folder, once it is known to hold a config and safetensors; UserError otherwise."""
     folder = Path(path)
-    if not folder.is_dir():
+    if not exists(folder) or not folder.is_dir():
         raise UserError(f"model folder {folder} does not exist; check the path, or download the model into it first.")
     if not (folder / "config.json").is_file():
         raise UserError(f"model folder {folder} has no config.json; is it a Hugging Face model folder?")
@@ -103,6 +106,14 @@ def model_folder(path: str | Path) -> Path:
             f"AutoModelForCausalLM.from_pretrained({str(folder)!r}).save_pretrained('converted')."
         )
     return folder
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a path; False too for what can be no path."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def read_json(path: Path) -> dict:
@@ -141,6 +152,8 @@ def headers(folder: Path) -> dict[str, TensorInfo]:
         if twice := sorted(set(held) & set(found)):
             raise UserError(f"tensor {twice[0]} is in both {found[twice[0]].file.name} and {name} of {folder}; fetch the model again.")
         found |= held
+    if not found:
+        raise UserError(f"{folder} holds no tensors; fetch the model again.")
     return found
 
 
@@ -150,11 +163,13 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     def refuse(why: str) -> UserError:
         return UserError(f"{path} is not a sound safetensors file: {why}; fetch it again.")
 
-    if not path.exists():
-        raise refuse("it does not exist")
-    if not path.is_file():  # resolves links; opening a pipe or device could block
+    try:
+        status = path.stat()  # resolves links
+    except (OSError, ValueError):  # absent, a link to itself, or no name at all
+        raise refuse("it does not exist") from None
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe or device could block
         raise refuse("it is not a regular file")
-    size = path.stat().st_size
+    size = status.st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, MAX_HEADER):
@@ -167,6 +182,8 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     if not isinstance(content, dict):
         raise refuse("its header is not a JSON object")
     content.pop("__metadata__", None)
+    if odd := [name for name in content if not name.isprintable()]:
+        raise refuse(f"{odd[0]!r} is no name of a tensor")
     found = {}
     for name, entry in content.items():
         try:
@@ -174,15 +191,14 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         except ValueError as error:
             raise refuse(f"tensor {name} {error}") from None
     ranges = sorted((info.start, info.stop, name) for name, info in found.items() if info.size)
-    for (_, stop, first), (start, _, second) in zip(ranges, ranges[1:], strict=False):
+    for (_, stop, first), (start, _, second) in pairwise(ranges):
         if start < stop:
             raise refuse(f"tensors {first} and {second} overlap")
     return found
 
 
 def distinct_pairs(pairs: list[tuple[str, object]]) -> dict:
-    names = [name for name, _ in pairs]
-    if twice := {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else None:
+    if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
         raise ValueError(f"'{min(twice)}' comes twice")
     return dict(pairs)
 
@@ -191,7 +207,7 @@ def tensor_info(path: Path, entry: object, data: int, size: int) -> TensorInfo:
     """One entry of a header, checked; ValueError that says what is wrong. data: where the tensors' bytes begin."""
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise ValueError("lacks dtype, shape or data_offsets")
-    if entry["dtype"] not in DTYPES:
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
         raise ValueError(f"has the dtype {entry['dtype']}, and only {', '.join(DTYPES)} can be merged: convert the model to bfloat16")
     shape, offsets = entry["shape"], entry["data_offsets"]
     numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2 else [None]
@@ -249,7 +265,7 @@ def layer_of(tensor_name: str) -> str:
 
     As in the paper's code, the λ measured at ``mlp.down_proj`` holds for every tensor of its block.
     """
-    if found := re.search(r"\.layers\.(\d+)\.", tensor_name):
+    if found := re.search(r"\.layers\.(\d{1,4})\.", tensor_name):
         return found[1]
     for part, layer in (("embed_tokens", "embed"), ("lm_head", "lm_head"), ("norm", "norm")):
         if part in tensor_name:

@@ -7,7 +7,7 @@ import threading
 
 from tqdm import tqdm
 
-SECONDS = 5
+SECONDS = 2
 
 
 class Progress:

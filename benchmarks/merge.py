@@ -30,8 +30,9 @@ import typer
 import yaml
 
 from acm.checkpoints import INDEX
-from acm.merging.primitives import narrow
 from acm.merging.plan import Job
+from acm.merging.primitives import narrow
+from acm.merging.settings import Settings
 from acm.merging.workspace import layout
 
 RESULT = Path(__file__).with_suffix(".md")
@@ -43,9 +44,11 @@ RECIPES = {
     "dare_linear": {"merge_method": "dare_linear", "parameters": {"weight": 0.7, "density": 0.5}},
     "dare_ties": {"merge_method": "dare_ties", "parameters": {"weight": 0.7, "density": 0.5}},
     "breadcrumbs": {"merge_method": "breadcrumbs", "parameters": {"weight": 0.7, "density": 0.5, "gamma": 0.01}},
-    "della": {"merge_method": "della", "parameters": {"weight": 0.7, "density": 0.5, "epsilon": 0.15}},
     "model_stock": {"merge_method": "model_stock"},
+    "della": {"merge_method": "della", "parameters": {"weight": 0.7, "density": 0.5, "epsilon": 0.15}},
+    "twin": {"merge_method": "twin", "parameters": {"weight": 0.7, "rank": 0.2}},
 }
+QUICK = [name for name in RECIPES if name not in ("della", "twin")]  # the others take minutes at 1.5B
 SHAPE = {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "num_key_value_heads": 2}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -79,7 +82,7 @@ def make_checkpoint(folder: Path, sizes: dict[str, tuple[int, ...]], seed: int, 
     blocks = [np.random.default_rng(s).standard_normal(1 << 24, np.float32) for s in (0, seed)]
     jobs, used = [], 0
     for name, shape in sizes.items():
-        jobs.append(Job(name, shape, "bfloat16", f"model-{1 + used // 500_000_000:05d}.safetensors", [], None, []))
+        jobs.append(Job(name, shape, "bfloat16", f"model-{1 + used // 500_000_000:05d}.safetensors", [], None, [], Settings([])))
         used += jobs[-1].bytes
     places, headers, _ = layout(jobs)
     for k, job in enumerate(jobs):
@@ -150,7 +153,7 @@ def main(
     folder: Annotated[Path, typer.Option(help="where the checkpoints go; removed afterwards")] = Path("runs/benchmark"),
     layers: int = 28,
     vocabulary: int = 151936,
-    methods: Annotated[str, typer.Option(help="comma-separated, of ours")] = ",".join(RECIPES),
+    methods: Annotated[str, typer.Option(help="comma-separated, of ours")] = ",".join(QUICK),
     against: Annotated[str, typer.Option(help="comma-separated, of mergekit's; empty: none")] = "linear,task_arithmetic,ties,dare_ties",
     mergekit: Annotated[str, typer.Option(help="its command line program")] = str(Path(sys.executable).with_name("mergekit-yaml")),
     repeats: int = 3,
@@ -194,7 +197,7 @@ def report(rows: list[tuple[str, Measured, float]], parameters: int, started: Me
              f"made by `benchmarks/merge.py`. Wall seconds are the best of the runs, without the interpreter's start-up (ours: {started.wall:.1f} s).\n",
              "| what | wall s | × copy | CPU s | peak anonymous GB | mergekit / acm |", "|---|---|---|---|---|---|"]  # fmt: skip
     for name, found, net in rows:
-        theirs = times.get(name.replace("acm ", "mergekit "), None) if name.startswith("acm ") else None
+        theirs = times.get(name.replace("acm ", "mergekit ")) if name.startswith("acm ") else None
         ratio = f"{theirs / net:.1f}" if theirs else ""
         lines.append(f"| {name} | {net:.1f} | {net / floor:.1f} | {found.cpu:.1f} | {found.anonymous:.2f} | {ratio} |")
     return "\n".join(lines) + "\n"

@@ -12,6 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from acm.merging.registry import table
 from acm.paths import FIGURES, REPORTS, ROOT
 from acm.profiles import load_profile
 from acm.report import BEGIN, END, headline
@@ -74,3 +75,7 @@ def test_links_of_the_readme_lead_somewhere():
 def test_results_are_small():
     size = sum(p.stat().st_size for folder in (REPORTS / "tiny", FIGURES / "tiny") for p in folder.rglob("*") if p.is_file())
     assert size <= 10e6
+
+
+def test_the_table_of_methods_is_current():
+    assert table() in (ROOT / "docs/methods.md").read_text(), "run `python -m acm methods` and put its table there"

@@ -29,7 +29,7 @@ def write_companions(part: Path, plan: Plan, hash_inputs: bool = False) -> None:
     if plan.inputs.coefficients:
         content = {model: dict(sorted(found.items(), key=layer_order)) for model, found in plan.inputs.coefficients.items()}
         (part / "coefficients.json").write_text(json.dumps({"coefficients": content}, indent=1) + "\n")
-    (part / "README.md").write_text(model_card(plan, hash_inputs))
+    (part / "README.md").write_text(model_card(plan, hash_inputs), encoding="utf-8", errors="backslashreplace")
 
 
 def layer_order(item: tuple[str, float]) -> int:

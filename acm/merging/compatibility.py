@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from acm.checkpoints import Checkpoint, TensorInfo, read_json
+from acm.errors import UserError
 from acm.merging.vocabulary import Alignment, differing_tokens
 
 ANCESTRY = (  # fields that no fine-tuning changes
@@ -38,12 +39,22 @@ def rope(config: dict, key: str) -> Any:
     nested = config.get("rope_parameters") or {}
     if key == "rope_theta":
         return config.get(key, nested.get(key, DEFAULTS[key]))
-    scaling = config.get("rope_scaling") or {k: v for k, v in nested.items() if k != "rope_theta"} or None
-    return None if scaling and scaling.get("rope_type", scaling.get("type")) == "default" else scaling
+    scaling = dict(config.get("rope_scaling") or {k: v for k, v in nested.items() if k != "rope_theta"})
+    scaling["rope_type"] = scaling.pop("type", scaling.get("rope_type", "default"))  # its older name
+    return None if scaling["rope_type"] == "default" else scaling
 
 
 def compare(base: Checkpoint, other: Checkpoint) -> list[Finding]:
-    """What speaks against merging these two, or deserves to be known."""
+    """What speaks against merging these two, or deserves to be known. UserError for config fields of the wrong type."""
+    try:
+        return compared(base, other)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"config.json of {base.folder} or {other.folder} has a field of the wrong type ({error}); fetch both again."
+        ) from None
+
+
+def compared(base: Checkpoint, other: Checkpoint) -> list[Finding]:
     found = []
     ours, theirs = base.config, other.config
     for key in ANCESTRY:
@@ -56,9 +67,14 @@ def compare(base: Checkpoint, other: Checkpoint) -> list[Finding]:
                                             "perhaps not its ancestor. Position codes that disagree usually break a merge; the base's is kept."))  # fmt: skip
     for key in SPECIAL:
         if ours.get(key) != theirs.get(key):
-            found.append(Finding("note", f"{key} is {theirs.get(key)} in {other.name} and {ours.get(key)} in {base.name}."))
+            found.append(Finding("note", f"{key} is {theirs.get(key)!r} in {other.name} and {ours.get(key)!r} in {base.name}."))
     if template(base.folder) != template(other.folder):
-        found.append(Finding("note", f"{other.name} has another chat template than {base.name}; the result gets that of `tokenizer_source` (default: base)."))
+        found.append(
+            Finding(
+                "note",
+                f"{other.name} has another chat template than {base.name}; the result gets that of `tokenizer_source` (default: base).",
+            )
+        )
     found += norm_findings(base, other)
     return found
 
@@ -67,7 +83,8 @@ def template(folder: Path) -> str | None:
     if (folder / "chat_template.jinja").is_file():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8", errors="replace")
     config = folder / "tokenizer_config.json"
-    return json.dumps(read_json(config).get("chat_template")) if config.is_file() else None
+    found = read_json(config).get("chat_template") if config.is_file() else None
+    return found and json.dumps(found)
 
 
 def token_findings(base: Checkpoint, other: Checkpoint, aligned: bool) -> list[Finding]:
@@ -109,15 +126,15 @@ def output_config(models: list[Checkpoint], dtype: str, tied: bool, alignment: A
     config = dict(models[0].config)
     config.pop("torch_dtype", None)  # the name of older versions of transformers
     choices: dict[str, Any] = {"dtype": dtype}
+    if tied != config.get("tie_word_embeddings") and len({m.tied for m in models}) > 1:
+        choices["tie_word_embeddings"] = tied
     if paper:
         return config | choices, []
     lengths = [m.config.get("max_position_embeddings") for m in models]
     same_rope = all(rope(m.config, key) == rope(config, key) for m in models for key in ("rope_theta", "rope_scaling"))
-    if same_rope and all(lengths):
+    if same_rope and all(isinstance(length, int) for length in lengths):
         choices["max_position_embeddings"] = max(lengths)
-    if tied != config.get("tie_word_embeddings", False):
-        choices["tie_word_embeddings"] = tied
-    if "vocab_size" in config:
+    if "vocab_size" in config and alignment.rows:
         choices["vocab_size"] = alignment.rows
     choices |= {key: models[alignment.source].config[key] for key in SPECIAL if key in models[alignment.source].config}
     changed = {k: v for k, v in choices.items() if k != "dtype" and config.get(k) != v}

@@ -25,11 +25,11 @@ from acm.checkpoints import STORED, TensorInfo
 from acm.errors import UserError
 from acm.merging import fused
 from acm.merging.card import write_companions
-from acm.merging.methods import FUNCTIONS, PREPARE, Settings, trim_bounds
+from acm.merging.methods import FUNCTIONS, PREPARE, trim_bounds
 from acm.merging.plan import Job, Plan, make_plan
 from acm.merging.primitives import count_magnitudes, narrow, widen
 from acm.merging.recipe import Recipe, load_recipe
-from acm.merging.settings import copied_model, settings_of
+from acm.merging.settings import Settings, copied_model
 from acm.merging.stream import Stream
 from acm.merging.workspace import Workspace, disk_errors
 from acm.progress import Progress
@@ -54,20 +54,33 @@ def merge(recipe: str | Path | dict | Recipe, out: str | Path, folder: Path | No
     """
     recipe, home = load_recipe(recipe)
     out = Path(out)
-    if out.exists():
-        raise UserError(f"output folder {out} exists; remove it or name another.")
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    check_output(out, [])
     plan = make_plan(recipe, folder or home, out).check()
+    check_output(out, [model.folder for model in plan.models])
     for finding in plan.findings:
         LOG.log(logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding)
     reuse_freed_memory()
-    with Workspace(plan, out) as work, disk_errors(out):
+    with Workspace(plan, out, "+nan" if allow_nan else "") as work, disk_errors(out):
         if work.finished:
             LOG.info("continuing an interrupted merge: %d of %d tensors are there.", len(work.finished), len(plan.jobs))
         Runner(plan, work, place, threads or len(os.sched_getaffinity(0)), kernels, allow_nan).run()
         write_companions(work.part, plan, hash_inputs)
         work.publish()
     return out
+
+
+def check_output(out: Path, inputs: list[Path]) -> None:
+    """UserError for an output that exists, cannot, or lies in an input."""
+    try:
+        taken = os.path.lexists(out)
+        out.parent.joinpath(f".{out.name}.part").exists()
+    except OSError as error:
+        raise UserError(f"output folder {out} cannot be made ({error.strerror}); name another.") from None
+    if taken:
+        raise UserError(f"output folder {out} exists; remove it or name another.")
+    if within := [folder for folder in inputs if out.resolve().is_relative_to(folder.resolve())]:
+        raise UserError(f"output folder {out} lies in the model folder {within[0]}; name one outside.")
 
 
 def reuse_freed_memory() -> None:
@@ -117,22 +130,17 @@ class Runner:
         with torch.inference_mode():
             return work(job)
 
-    def settings(self, job: Job) -> Settings:
-        plan = self.plan
-        found = settings_of(plan.recipe, plan.inputs, plan.base.name, job.name, job.shape, plan.blocks)
-        return replace(found, prepared=self.thresholds)
-
     def merge_one(self, job: Job) -> None:
-        settings = self.settings(job)
+        settings = replace(job.settings, prepared=self.thresholds)
         copied = copied_model(self.plan.recipe, settings)
-        if copied is not None:
-            job = replace(job, sources=[job.sources[copied]], rows=job.rows and [job.rows[copied]])
+        if copied is not None and not job.rows:  # rows that a model lacks come from the others
+            job, copied = replace(job, sources=[job.sources[copied]]), 0
         stream = self.stream(job)
         if copied is None and self.method.name in PREPARE and settings.prepared is None and job.size:
             settings = replace(settings, prepared=self.prepare(job, stream, settings))
         digest, bad = xxhash.xxh3_64(), np.zeros(len(job.sources), np.int64)
         for start, stored in stream.stored():
-            data = memoryview(self.merged(job, stored, replace(settings, start=start), copied is not None, bad)).cast("B")
+            data = memoryview(self.merged(job, stored, replace(settings, start=start), copied, bad)).cast("B")
             digest.update(data)
             self.work.write(job, start * STORED[job.dtype].itemsize, data)
             self.progress.update(len(data))
@@ -155,15 +163,21 @@ class Runner:
             return fused.count_magnitudes((stored for _, stored in stream.stored()), models, buckets)
         return count_magnitudes(lambda: stream.chunks(self.device), models, buckets)
 
-    def merged(self, job: Job, stored: list[np.ndarray], settings: Settings, copied: bool, bad: np.ndarray) -> np.ndarray:
-        """A stretch of the result as it is stored; ``bad`` counts NaN and infinity of each source."""
+    def merged(self, job: Job, stored: list[np.ndarray], settings: Settings, copied: int | None, bad: np.ndarray) -> np.ndarray:
+        """A stretch of the result as it is stored, or of a source that is copied; ``bad`` counts NaN and infinity of each source."""
         if self.fused and job.dtype != "float16":
             out = np.empty(stored[0].size, STORED[job.dtype])
-            fused.copy(*fused.uniform(stored), out, bad) if copied else fused.run(self.method.name, stored, settings, out, bad)
+            if copied is None:
+                fused.run(self.method.name, stored, settings, out, bad)
+            else:
+                fused.copy(stored[copied], out, bad[copied : copied + 1])
             return out
         tensors = [widen(raw).to(self.device) for raw in stored]
         bad += [int((~torch.isfinite(tensor)).sum()) for tensor in tensors]
-        return narrow(tensors[0].cpu() if copied else self.apply(job, tensors, settings).reshape(-1).cpu(), job.dtype)
+        if bad.any() and not self.allow_nan:
+            return np.zeros(stored[0].size, STORED[job.dtype])  # refused in a moment, with the count
+        merged = self.apply(job, tensors, settings) if copied is None else tensors[copied]
+        return narrow(merged.reshape(-1).cpu(), job.dtype)
 
     def apply(self, job: Job, tensors: list[Tensor], settings: Settings) -> Tensor:
         """The method on one stretch of a tensor, float32: flat, or rows of a matrix."""
@@ -193,6 +207,5 @@ class Runner:
     def global_thresholds(self) -> np.ndarray:
         """Bounds of |δ| over all tensors together: the histograms of every tensor, added up."""
         jobs = [job for job in self.plan.jobs if job.size]
-        return trim_bounds(self.settings(jobs[0]), sum(job.size for job in jobs),
+        return trim_bounds(jobs[0].settings, sum(job.size for job in jobs),
                            lambda buckets: sum(self.each(lambda job: self.count(self.stream(job), buckets), jobs)))  # fmt: skip
-

@@ -9,6 +9,7 @@ import yaml
 
 from acm.errors import UserError
 from acm.merging.plan import Plan
+from acm.merging.vocabulary import read_vocabulary
 
 OUTSIDE = {"embed": "embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}  # layer: part of its tensors' names
 
@@ -21,8 +22,9 @@ def mergekit_recipe(plan: Plan, folder: Path) -> str:
     """
     recipe = plan.recipe
     refuse_what_differs(plan)
+
     def path(name: str) -> str:
-        return str((folder / name).absolute()) if (folder / name).is_dir() else name
+        return str((folder / name).resolve()) if (folder / name).is_dir() else name
 
     models = [{"model": path(entry.model), "parameters": parameters(plan, entry.name, entry.parameters)} for entry in recipe.finetuned]
     if recipe.merge_method == "slerp":
@@ -32,7 +34,7 @@ def mergekit_recipe(plan: Plan, folder: Path) -> str:
         shared["t"] = along_layers(plan, plan.inputs.coefficients[recipe.finetuned[0].name])
     content: dict[str, Any] = {
         "merge_method": recipe.merge_method, "base_model": path(recipe.base_model) if recipe.method.needs_base else None, "models": models,
-        "parameters": shared, "dtype": "float32", "out_dtype": plan.config["dtype"], "tokenizer_source": recipe.tokenizer_source,
+        "parameters": shared, "dtype": "float32", "out_dtype": plan.config["dtype"], "tokenizer_source": tokenizer_source(plan),
     }  # fmt: skip
     return yaml.safe_dump({k: v for k, v in content.items() if v not in (None, {}, [])}, sort_keys=False)
 
@@ -50,10 +52,22 @@ def refuse_what_differs(plan: Plan) -> None:
         "tie_word_embeddings": recipe.tie_word_embeddings is not None,
         "models whose heads are tied and untied": len({model.tied for model in plan.models}) > 1,
         "embeddings of unlike length or order": plan.alignment.maps is not None,
+        "`tokenizer_source` with padding rows, which it drops": recipe.tokenizer_source is not None and padded(plan),
         "coefficients with model_stock": coefficients and recipe.merge_method == "model_stock",
     }
     if found := [reason for reason, holds in reasons.items() if holds]:
         raise UserError(f"mergekit cannot reproduce this recipe: it has no equal of {'; '.join(found)}.")
+
+
+def padded(plan: Plan) -> bool:
+    """Whether the embedding has rows without a token."""
+    found = read_vocabulary(plan.models[plan.alignment.source].folder)
+    return found is None or plan.alignment.rows != len(set(found.ids.values())) + len(plan.alignment.added)
+
+
+def tokenizer_source(plan: Plan) -> str | None:
+    given = plan.recipe.tokenizer_source
+    return given if given in (None, "base", "union") else str(plan.models[plan.alignment.source].folder.resolve())
 
 
 def normalizes(plan: Plan) -> bool:

@@ -6,8 +6,8 @@ import numpy as np
 
 from acm.checkpoints import as_float32
 from acm.merging import kernels
-from acm.merging.methods import Settings
 from acm.merging.primitives import ballots
+from acm.merging.settings import Settings
 
 WEIGHTED = {"linear", "slerp"}  # Σ w_i θ_i
 TRIMMED = {"ties", "breadcrumbs", "breadcrumbs_ties"}
@@ -40,7 +40,9 @@ def copy(stored: np.ndarray, out: np.ndarray, bad: np.ndarray) -> None:
     kernels.weighted((stored,), np.ones(1, np.float32), kernels.ONE, out, bad)
 
 
-def deltas(method: str, base: np.ndarray, models: tuple[np.ndarray, ...], s: Settings, weights: np.ndarray, out: np.ndarray, bad: np.ndarray) -> None:
+def deltas(
+    method: str, base: np.ndarray, models: tuple[np.ndarray, ...], s: Settings, weights: np.ndarray, out: np.ndarray, bad: np.ndarray
+) -> None:
     bounds = np.asarray(s.prepared if method in TRIMMED else [[0, np.inf]] * len(models), np.float32)
     density = np.asarray(s.density if method in DROPPED and s.rescale else np.ones(len(models)), np.float32)
     limits = np.array([int(d * 2**32) for d in s.density] if method in DROPPED else [1 << 32] * len(models), np.int64)
@@ -59,9 +61,9 @@ def count_magnitudes(stretches, models: int, buckets: np.ndarray | None) -> np.n
     counts = np.zeros(shape, np.int64)
     for stored in stretches:
         base, *others = uniform(stored)
-        for m, model in enumerate(others):
-            if buckets is None:
-                kernels.histogram(base, model, -1, counts[m])
-            for r, bucket in enumerate([] if buckets is None else buckets[m]):
-                kernels.histogram(base, model, bucket, counts[m, r])
+        if buckets is None:
+            kernels.histogram(base, tuple(others), np.full(models, -1), counts)
+        else:
+            for r in range(buckets.shape[1]):
+                kernels.histogram(base, tuple(others), buckets[:, r], counts[:, r])
     return counts

@@ -20,6 +20,8 @@ ZERO, ONE = np.float32(0), np.float32(1)
 COARSE, FINE = 16, 15  # bits: the 31 magnitude bits of a float32 as bucket and place within the bucket
 BLOCK = 4096  # entries: the blocks of base, models and sums fit the innermost caches
 
+fused = njit(nogil=True, cache=True, error_model="numpy")  # division by zero gives infinity, as in torch
+
 
 def load(raw, x):
     """Stored numbers into a float32 block."""
@@ -67,7 +69,7 @@ def store_overload(x, out):
     return float32
 
 
-@njit(nogil=True, cache=True)
+@fused
 def not_finite(x):
     """How many entries are NaN or infinite."""
     bits, count = x.view(np.uint32), 0
@@ -76,7 +78,7 @@ def not_finite(x):
     return count
 
 
-@njit(nogil=True, cache=True)
+@fused
 def mix(x):
     """A bijection of 32-bit words that changes half the bits on average (constants: C. Wellons, lowbias32, public domain)."""
     x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D))  # numba widens products to 64 bits
@@ -84,7 +86,7 @@ def mix(x):
     return np.uint32(x ^ (x >> np.uint32(16)))
 
 
-@njit(nogil=True, cache=True)
+@fused
 def trim(x, low, high):
     """In place: entries with low ≤ |x| ≤ high stay, the others become 0."""
     for i in range(x.size):
@@ -92,7 +94,7 @@ def trim(x, low, high):
         x[i] = x[i] if low <= size <= high else ZERO
 
 
-@njit(nogil=True, cache=True)
+@fused
 def drop(x, density, bound, start, first, second):
     """In place: entries whose random word is below `bound` stay, divided by `density`. See `primitives.random_words`."""
     for i in range(x.size):
@@ -101,14 +103,14 @@ def drop(x, density, bound, start, first, second):
         x[i] = x[i] / density if word < bound else ZERO
 
 
-@njit(nogil=True, cache=True)
+@fused
 def add_scaled(total, factor, x, first):
     """total += factor · x, or = where it is the first."""
     for i in range(x.size):
         total[i] = factor * x[i] if first else total[i] + factor * x[i]
 
 
-@njit(nogil=True, cache=True)
+@fused
 def add_agreeing(delta, elected, vote, coefficient, divisor, total, mass):
     """Where vote · δ has the sign of `elected` (+ on zero): total += λ δ and mass += divisor."""
     for i in range(delta.size):
@@ -118,14 +120,14 @@ def add_agreeing(delta, elected, vote, coefficient, divisor, total, mass):
         mass[i] += divisor if agrees else ZERO
 
 
-@njit(nogil=True, cache=True)
+@fused
 def divide(total, mass):
     """total /= mass, in place; entries of mass 0 stay."""
     for i in range(total.size):
         total[i] /= mass[i] if mass[i] != ZERO else ONE
 
 
-@njit(nogil=True, cache=True)
+@fused
 def weighted(models, factors, divisor, out, bad):
     """Σ factor_i θ_i / divisor: average and SLERP. bad: (models,) int64, counts of NaN and infinity, added to."""
     x, total = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
@@ -142,7 +144,7 @@ def weighted(models, factors, divisor, out, bad):
         store(total[:n], out[start:stop])
 
 
-@njit(nogil=True, cache=True)
+@fused
 def deltas(base, models, start, trims, lows, highs, drops, densities, limits, keys, elects, votes, factors, divisors, divides, divisor,
            scaling, out, bad):  # fmt: skip
     """θ_0 + α Σ λ_i δ_i with task vectors trimmed or dropped, summed plainly or over the elected sign: task arithmetic to DARE-TIES.
@@ -150,7 +152,12 @@ def deltas(base, models, start, trims, lows, highs, drops, densities, limits, ke
     start: place of the stretch in its tensor, uint32. trims, drops, elects, divides: what is done. Per model: bounds of |δ|
     (lows, highs), density and its limit of random words, key (2,) uint32, vote, factor λ, divisor. bad: as in `weighted`, base first.
     """
-    b, total, mass, elected = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    b, total, mass, elected = (
+        np.empty(BLOCK, np.float32),
+        np.empty(BLOCK, np.float32),
+        np.empty(BLOCK, np.float32),
+        np.empty(BLOCK, np.float32),
+    )
     x = np.empty((len(models), BLOCK), np.float32)
     for begin in range(0, out.size, BLOCK):
         end = min(begin + BLOCK, out.size)
@@ -186,24 +193,41 @@ def deltas(base, models, start, trims, lows, highs, drops, densities, limits, ke
         store(b[:n], out[begin:end])
 
 
-@njit(nogil=True, cache=True)
-def histogram(base, model, bucket, counts):
-    """Add the magnitudes of δ: to (2^16,) counts of the upper bits or, of the entries in a bucket ≥ 0, to (2^15,) of the lower."""
-    b, x = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    wanted, low = np.uint32(max(bucket, 0)), np.uint32((1 << FINE) - 1)
+@fused
+def count_upper(bits, counts):
+    """Histogram of the upper magnitude bits; counts: (2^16,) int64, added to."""
+    for i in range(bits.size):
+        counts[(bits[i] & MAGNITUDE) >> np.uint32(FINE)] += 1
+
+
+@fused
+def count_lower(bits, bucket, counts, hits):
+    """Histogram of the lower magnitude bits of the entries in a bucket; counts: (2^15,) int64. Few are, so eight are passed over
+    at a time. hits: (BLOCK,) uint8, for use."""
+    low, eights = np.uint32((1 << FINE) - 1), hits.view(np.uint64)
+    hits[bits.size :] = 0
+    for i in range(bits.size):
+        hits[i] = ((bits[i] & MAGNITUDE) >> np.uint32(FINE)) == bucket
+    for k in range(eights.size):
+        if eights[k]:
+            for i in range(8 * k, 8 * k + 8):
+                if hits[i]:
+                    counts[bits[i] & low] += 1
+
+
+@fused
+def histogram(base, models, buckets, counts):
+    """Add the magnitudes of the δ_i to counts (models, 2^16) of the upper bits or, of the entries in buckets ≥ 0, (models, 2^15)."""
+    b, x, hits = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint8)
     for start in range(0, base.size, BLOCK):
-        stop = min(start + BLOCK, base.size)
-        n = stop - start
-        load(base[start:stop], b[:n])
-        load(model[start:stop], x[:n])
-        for i in range(n):
-            x[i] -= b[i]
-        bits = x.view(np.uint32)
-        if bucket < 0:
+        n = min(BLOCK, base.size - start)
+        load(base[start : start + n], b[:n])
+        for m in range(len(models)):
+            load(models[m][start : start + n], x[:n])
             for i in range(n):
-                counts[(bits[i] & MAGNITUDE) >> np.uint32(FINE)] += 1
-        else:
-            for i in range(n):
-                magnitude = bits[i] & MAGNITUDE
-                if (magnitude >> np.uint32(FINE)) == wanted:
-                    counts[magnitude & low] += 1
+                x[i] -= b[i]
+            bits = x[:n].view(np.uint32)
+            if buckets[m] < 0:
+                count_upper(bits, counts[m])
+            else:
+                count_lower(bits, np.uint32(buckets[m]), counts[m], hits)

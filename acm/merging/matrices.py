@@ -1,10 +1,10 @@
 """Merge methods that need a whole matrix at once: their memory is that of one tensor of each model, in float32 and float64.
 
-    variable    symbol   shape                    meaning
-    matrix      W_i      (outputs, inputs)        a weight matrix; vectors pass unchanged through truncation
-    gram        G_i      (inputs, inputs)         Σ x xᵀ of the layer's inputs, from a calibration step
-    rank        r        ()                       fraction of the singular values that are kept
-    mu          μ        ()                       weight of the nuclear norm; singular values shrink by μ / 2
+variable    symbol   shape                    meaning
+matrix      W_i      (outputs, inputs)        a weight matrix; vectors pass unchanged through truncation
+gram        G_i      (inputs, inputs)         Σ x xᵀ of the layer's inputs, from a calibration step
+rank        r        ()                       fraction of the singular values that are kept
+mu          μ        ()                       weight of the nuclear norm; singular values shrink by μ / 2
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from acm.merging.methods import Settings, combine, implements
+from acm.merging.methods import combine, implements
 from acm.merging.primitives import task_vectors, total
+from acm.merging.settings import Settings
 
 
 def filtered(matrix: Tensor, keep: Callable[[Tensor], Tensor]) -> Tensor:
@@ -25,6 +26,8 @@ def filtered(matrix: Tensor, keep: Callable[[Tensor], Tensor]) -> Tensor:
     """
     if matrix.dim() != 2 or not matrix.numel():
         return matrix
+    if not torch.isfinite(matrix).all():
+        return torch.full_like(matrix, float("nan"))
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     tall = tall.double()
     values, vectors = torch.linalg.eigh(tall.T @ tall)
@@ -41,7 +44,7 @@ def truncated(matrix: Tensor, rank: float) -> Tensor:
 
 def thresholded(matrix: Tensor, threshold: float) -> Tensor:
     """Singular-value thresholding: each singular value shrinks by the threshold, to 0 at least."""
-    return filtered(matrix, lambda values: ((values - threshold).clamp(min=0) / values.clamp(min=1e-300)))
+    return filtered(matrix, lambda values: (values - threshold).clamp(min=0) / values.clamp(min=1e-300))
 
 
 @implements("twin")
@@ -80,5 +83,6 @@ def regmean(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
         gram = gram.double()
         gram = s.numbers["alpha"] * gram + (1 - s.numbers["alpha"]) * torch.diag(gram.diagonal())
         sums, targets = sums + gram, targets + gram @ model.double().T
-    sums = sums + 1e-12 * sums.diagonal().mean() * torch.eye(len(sums), dtype=torch.float64, device=sums.device)  # unused inputs
-    return torch.linalg.solve(sums, targets).T.float().contiguous()
+    mean, pull = total(models).double() / len(models), 1e-9 * sums.diagonal().mean().clamp(min=1e-30)  # inputs never used: the mean
+    sums = sums + pull * torch.eye(len(sums), dtype=torch.float64, device=sums.device)
+    return torch.linalg.solve(sums, targets + pull * mean.T).T.float().contiguous()

@@ -16,7 +16,7 @@ its own. Titles, papers, formulas and parameters: `registry.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,36 +24,11 @@ import torch
 from torch import Tensor
 
 from acm.merging.primitives import Chunks, consensus, count_magnitudes, drop, gram, magnitudes_at, random_words, task_vectors, total, trim
+from acm.merging.settings import Settings
 
-Merge = Callable[[Tensor, list[Tensor], "Settings"], Tensor]
+Merge = Callable[[Tensor, list[Tensor], Settings], Tensor]
 FUNCTIONS: dict[str, Merge] = {}
-PREPARE: dict[str, Callable[[Chunks, "Settings"], Any]] = {}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What holds for one tensor: numbers per model are lists, in the order of the models.
-
-    keys: seeds of the random masks. shape: of the whole tensor. start: place of a chunk's first entry in it.
-    statistics: calibration statistics of each model (aim: of the base alone), None where there are none for this tensor.
-    prepared: what the method's `prepare` found.
-    """
-
-    coefficients: list[float]
-    divisors: list[float] = field(default_factory=list)
-    scaling: float = 1.0
-    normalize: bool = False
-    rescale: bool = False
-    election: str = "weighted"
-    density: list[float] = field(default_factory=list)
-    gamma: list[float] = field(default_factory=list)
-    epsilon: list[float] = field(default_factory=list)
-    keys: list[tuple[int, int]] = field(default_factory=list)
-    numbers: dict[str, float] = field(default_factory=dict)  # further parameters of the method: t, rank, mu, omega …
-    statistics: list[Tensor | None] = field(default_factory=list)
-    shape: tuple[int, ...] = ()
-    start: int = 0
-    prepared: Any = None
+PREPARE: dict[str, Callable[[Chunks, Settings], Any]] = {}
 
 
 def implements(name: str) -> Callable[[Merge], Merge]:
@@ -131,16 +106,18 @@ def kept_magnitudes(chunks: Chunks, s: Settings) -> np.ndarray:
 
 def trim_bounds(s: Settings, size: int, count: Callable[[np.ndarray | None], np.ndarray]) -> np.ndarray:
     """Bounds (models, 2) of |δ|: of `size` entries the int(γ · size) largest go (breadcrumbs; TIES has no γ), the int(density · size)
-    next stay, at least one. γ gives way where density leaves it no room, as in mergekit. No bounds at density 1."""
-    ranks = []
-    for density, gamma in zip(s.density, s.gamma or [0.0] * len(s.density), strict=True):
-        kept = min(size, max(1, int(density * size)))
+    next stay (TIES: at least one). γ gives way where density leaves it no room, as in mergekit. No bounds at density 1."""
+    ranks, fixed = [], {}
+    for i, (density, gamma) in enumerate(zip(s.density, s.gamma or [0.0] * len(s.density), strict=True)):
+        kept = min(size, max(0 if s.gamma else 1, int(density * size)))
         low = max(0, size - kept - int(gamma * size))
-        ranks.append((low, low + kept - 1))
-    everything = np.array([[0.0, np.inf]], np.float32)
-    if min(s.density) >= 1:
-        return everything.repeat(len(ranks), axis=0)
-    return np.where(np.array(s.density)[:, None] >= 1, everything, magnitudes_at(np.array(ranks), count))
+        ranks.append((min(low, size - 1), max(0, low + kept - 1)))
+        if density >= 1 or not kept:
+            fixed[i] = (0.0, np.inf) if kept else (np.inf, 0.0)
+    found = magnitudes_at(np.array(ranks), count) if len(fixed) < len(ranks) else np.zeros((len(ranks), 2), np.float32)
+    for i, pair in fixed.items():
+        found[i] = pair
+    return found
 
 
 def trimmed(base: Tensor, finetuned: list[Tensor], s: Settings) -> list[Tensor]:
@@ -248,7 +225,7 @@ def aim(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     s = mean |x| per input channel over its maximum. Tensors without statistics (biases, norms, embedding) are merged plainly.
     """
     (importance,) = s.statistics
-    relaxation = 1.0 if importance is None else 1 - importance / importance.max() * (1 - s.numbers["omega"])
+    relaxation = 1.0 if importance is None else 1 - importance / importance.max().clamp(min=1e-30) * (1 - s.numbers["omega"])
     return base.float() + total(c * d for c, d in zip(s.coefficients, task_vectors(base, finetuned), strict=True)) * relaxation
 
 
@@ -258,17 +235,6 @@ def sens(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     (delta,) = task_vectors(base, finetuned)
     first, second = s.numbers["c_0"], s.numbers["c_1"]
     return first * base.float() + second * s.numbers["alpha"] * s.coefficients[0] * delta
-
-
-def sensitivity_pair(base: float | None, finetuned: float | None, alpha: float, temperature: float) -> tuple[float, float]:
-    """Sens-Merging's coefficients of a layer: twice the softmax of ((1 − α) s_0, α s_1) / T; (1, 1) outside the blocks.
-
-    Whether T divides or multiplies the paper leaves open; as everywhere else, it divides here.
-    """
-    if base is None or finetuned is None:
-        return 1.0, 1.0
-    first, second = np.exp((1 - alpha) * base / temperature), np.exp(alpha * finetuned / temperature)
-    return float(2 * first / (first + second)), float(2 * second / (first + second))
 
 
 def combine(base: Tensor, deltas: list[Tensor], s: Settings) -> Tensor:

@@ -13,13 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from acm.checkpoints import EMBEDDING, HEAD, STORED, Checkpoint, TensorInfo, layer_of, shape_problems, unlike
+from acm.checkpoints import EMBEDDING, HEAD, STORED, Checkpoint, TensorInfo, exists, layer_of, shape_problems, unlike
 from acm.errors import UserError
 from acm.merging.compatibility import Finding, compare, output_config, token_findings
 from acm.merging.recipe import Recipe
-from acm.merging.settings import Inputs, read_inputs
+from acm.merging.settings import Inputs, Settings, read_inputs, settings_of
 from acm.merging.vocabulary import Alignment, align
 
+SPEED = {  # GB of output per second, two models, two cores, files in memory: benchmarks/merge.md
+    "linear": 0.7, "interpolation": 0.5, "task_arithmetic": 0.5, "dare_linear": 0.5, "dare_ties": 0.5, "slerp": 0.27, "ties": 0.27,
+    "breadcrumbs": 0.3, "breadcrumbs_ties": 0.3, "model_stock": 0.1, "della": 0.008, "della_linear": 0.008, "twin": 0.005,
+}  # fmt: skip
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
 
 
@@ -34,6 +38,7 @@ class Job:
     sources: list[TensorInfo]
     rows: list[np.ndarray] | None
     statistics: list[TensorInfo | None]
+    settings: Settings
 
     @property
     def size(self) -> int:
@@ -68,7 +73,8 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         """Changes with the recipe, the inputs' files and this code: what an interrupted merge must share to be continued."""
-        files = sorted({source.file for job in self.jobs for source in (*job.sources, *filter(None, job.statistics))})
+        statistics = {info.file for job in self.jobs for info in filter(None, job.statistics)}
+        files = sorted(statistics | {path for model in self.models for path in model.folder.iterdir() if path.is_file()})
         stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
         code = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
         content = [self.recipe.model_dump(), self.inputs.coefficients, self.inputs.sensitivity, stamps, code]
@@ -84,7 +90,7 @@ class Plan:
 def resolve_model(name: str, folder: Path) -> Path:
     """The folder of a model: a path, else a hub id (with ``@revision``) whose safetensors are fetched into the hub's cache."""
     path = folder / name
-    if path.exists() or not HUB_ID.match(name) or name.startswith("."):
+    if exists(path) or not HUB_ID.match(name) or name.startswith("."):
         return path
     from huggingface_hub import snapshot_download
 
@@ -108,6 +114,8 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
     opened = {name: Checkpoint(resolve_model(name, folder)) for name in dict.fromkeys(given)}
     models = [opened[name] for name in given]
     paper = recipe.compatibility == "paper"
+    if paper and recipe.tokenizer_source not in (None, "base"):
+        raise UserError("`compatibility: paper` keeps the base's tokenizer and rows; remove `tokenizer_source`, or `compatibility`.")
     others = list({id(m): m for m in models[1:] if m is not models[0]}.values())
     findings = [finding for other in others for finding in compare(models[0], other)]
     rows = [m.tensors[EMBEDDING].shape[0] if EMBEDDING in m.tensors else 0 for m in models]
@@ -118,7 +126,7 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
     findings += row_findings(models, rows, alignment)
     tied, head_findings = tied_output(recipe, models)
     findings += head_findings
-    blocks = len({layer for name in models[0].tensors if (layer := layer_of(name)).isdecimal()})
+    blocks = count_blocks(models[0])
     findings += range_findings(recipe, blocks)
     dtype = recipe.out_dtype or recipe.dtype
     stored = dtype or models[0].config.get("dtype") or models[0].config.get("torch_dtype") or "float32"
@@ -126,9 +134,19 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
     errors = any(f.level == "error" for f in findings)
     names = output_names(models, tied)
     inputs = read_inputs(recipe, folder, {layer_of(name) for name in names}, models[0].name)
-    jobs = [] if errors else [make_job(name, shard, models, dtype, alignment, inputs) for name, shard in names.items()]
+    jobs = [] if errors else [make_job(name, shard, models, dtype, alignment, inputs, recipe, blocks) for name, shard in names.items()]
+    if recipe.scope == "global" and len({str((job.settings.density, job.settings.gamma)) for job in jobs}) > 1:
+        raise UserError("`scope: global` ranks all tensors together, so density and gamma must be the same everywhere.")
     plan = Plan(recipe, models, jobs, inputs, config, alignment, findings + chosen, blocks)
     return Plan(**vars(plan) | {"findings": plan.findings + cost_findings(plan, out)}) if jobs else plan
+
+
+def count_blocks(model: Checkpoint) -> int:
+    """Number of blocks; UserError where their numbers leave a gap."""
+    found = sorted({int(layer) for name in model.tensors if (layer := layer_of(name)).isdecimal()})
+    if found != list(range(len(found))):
+        raise UserError(f"{model.folder} lacks layers: of {found[-1] + 1} it has {len(found)}; fetch it again.")
+    return len(found)
 
 
 def output_names(models: list[Checkpoint], tied: bool) -> dict[str, str]:
@@ -141,17 +159,19 @@ def output_names(models: list[Checkpoint], tied: bool) -> dict[str, str]:
     return names
 
 
-def make_job(name: str, shard: str, models: list[Checkpoint], dtype: str | None, alignment: Alignment, inputs: Inputs) -> Job:
+def make_job(name: str, shard: str, models: list[Checkpoint], dtype: str | None, alignment: Alignment, inputs: Inputs, recipe: Recipe,
+             blocks: int) -> Job:  # fmt: skip
     """The head of a tied model is its embedding."""
     sources = [m.head if name == HEAD else m.tensors[name] for m in models]
     by_row = name in (EMBEDDING, HEAD) and alignment.maps is not None
     shape = (alignment.rows, *sources[0].shape[1:]) if by_row else sources[0].shape
     statistics = [held.get(name) for held in inputs.statistics]
+    wanted = {"aim": shape[-1:], "regmean": shape[-1:] * 2}.get(recipe.merge_method, shape)
     for found in filter(None, statistics):
-        allowed = {shape, shape[-1:], shape[-1:] * 2}
-        if found.shape not in allowed:
+        if found.shape != wanted or (wanted != shape and len(shape) != 2):
             raise UserError(f"{found.file}: the statistics of {name} have the shape {list(found.shape)}, the tensor {list(shape)}.")
-    return Job(name, shape, dtype or sources[0].dtype, shard, sources, alignment.maps if by_row else None, statistics)
+    settings = settings_of(recipe, inputs, models[0].name, name, shape, blocks)
+    return Job(name, shape, dtype or sources[0].dtype, shard, sources, alignment.maps if by_row else None, statistics, settings)
 
 
 def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
@@ -166,7 +186,9 @@ def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
     found = [Finding("error", str(unlike(base.folder, other.folder, problems)))] if problems else []
     dtypes = {m.name: next(iter(m.tensors.values())).dtype for m in (base, other)}
     if len(set(dtypes.values())) > 1:
-        found.append(Finding("note", f"stored dtypes differ: {dtypes}; arithmetic is in float32, the result as `out_dtype` or the base says."))
+        found.append(
+            Finding("note", f"stored dtypes differ: {dtypes}; arithmetic is in float32, the result as `out_dtype` or the base says.")
+        )
     return found
 
 
@@ -194,7 +216,9 @@ def tied_output(recipe: Recipe, models: list[Checkpoint]) -> tuple[bool, list[Fi
     names = ", ".join(m.name for m in models if m.tied)
     done = (f"the result is tied, and the head of {', '.join(lost)} is lost" if result
             else "the result gets a head of its own; a tied model's head is its embedding")  # fmt: skip
-    return result, [Finding("warning", f"{names} ties its head to the embedding, the others do not: {done} (`tie_word_embeddings` decides).")]
+    return result, [
+        Finding("warning", f"{names} ties its head to the embedding, the others do not: {done} (`tie_word_embeddings` decides).")
+    ]
 
 
 def range_findings(recipe: Recipe, blocks: int) -> list[Finding]:
@@ -205,10 +229,21 @@ def range_findings(recipe: Recipe, blocks: int) -> list[Finding]:
 def cost_findings(plan: Plan, out: Path | None) -> list[Finding]:
     """Bytes read and written, and whether the disk has room."""
     read = sum(model.bytes for model in {id(m): m for m in plan.models}.values())
-    existing = next(p for p in ((out or Path()).absolute(), *(out or Path()).absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
-    found = [Finding("note", f"reads {read / 1e9:.2f} GB, writes {plan.bytes / 1e9:.2f} GB; {free / 1e9:.0f} GB are free. NaN or infinity stops it.")]
+    out = (out or Path()).absolute()
+    existing = next(p for p in (out, *out.parents) if p.exists())
+    part = out.with_name(f".{out.name}.part")
+    reserved = sum(p.stat().st_blocks * 512 for p in part.iterdir() if p.is_file()) if part.is_dir() else 0  # by an interrupted merge
+    free = shutil.disk_usage(existing).free + reserved
+    speed = SPEED.get(plan.recipe.merge_method)
+    took = f" in about {plan.bytes / 1e9 / speed:.0f} s on two cores" if speed else ""
+    found = [
+        Finding(
+            "note",
+            f"reads {read / 1e9:.2f} GB, writes {plan.bytes / 1e9:.2f} GB{took}; {free / 1e9:.0f} GB are free. NaN or infinity stops it.",
+        )
+    ]
     if plan.bytes > free:
-        found.append(Finding("error", f"no space left for the result at {existing}: {plan.bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free."))
+        found.append(
+            Finding("error", f"no space left for the result at {existing}: {plan.bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free.")
+        )
     return found
-

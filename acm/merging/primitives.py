@@ -33,7 +33,9 @@ def widen(raw: np.ndarray) -> Tensor:
 def narrow(values: Tensor, dtype: str) -> np.ndarray:
     """float32 numbers as they are stored in this dtype, bfloat16 as its bits; rounded to nearest even."""
     found = values.to(getattr(torch, dtype)).contiguous()
-    return found.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else found.numpy()
+    if dtype != "bfloat16":
+        return found.numpy()
+    return torch.where(torch.isnan(values), 0x7FC0, found.view(torch.int16)).short().numpy().view(np.uint16)  # one NaN, as the kernels
 
 
 def task_vectors(base: Tensor, finetuned: list[Tensor]) -> list[Tensor]:
@@ -106,7 +108,9 @@ def count_magnitudes(chunks: Chunks, models: int, buckets: np.ndarray | None) ->
     """Histograms of the task vectors of a tensor: (models, 2^16) or, within buckets (models, r), (models, r, 2^15)."""
     if buckets is None:
         return sum(np.stack([histogram(d, None) for d in task_vectors(*chunk)]) for chunk in chunks())
-    return sum(np.stack([[histogram(d, b) for b in own] for d, own in zip(task_vectors(*chunk), buckets, strict=True)]) for chunk in chunks())
+    return sum(
+        np.stack([[histogram(d, b) for b in own] for d, own in zip(task_vectors(*chunk), buckets, strict=True)]) for chunk in chunks()
+    )
 
 
 def locate(counts: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +135,7 @@ def gram(chunks: Iterable[list[Tensor]], models: int) -> np.ndarray:
     """Inner products of flat vectors, (models, models) float64, summed in blocks of fixed size so that chunks change no bit."""
     found = np.zeros((models, models))
     for vectors in chunks:
-        for block in zip(*(v.reshape(-1).double().split(BLOCK) for v in vectors), strict=True):
-            stacked = torch.stack(block)
-            found += (stacked[:, None] * stacked[None]).sum(-1).cpu().numpy()
+        for block in zip(*(v.reshape(-1).split(BLOCK) for v in vectors), strict=True):
+            stacked = torch.stack(block).double()
+            found += (stacked @ stacked.T).cpu().numpy()
     return found

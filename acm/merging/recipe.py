@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -25,6 +25,8 @@ from acm.errors import UserError, check_distinct, explain, unknown
 from acm.merging.registry import FILES, FLAGS, IGNORED, METHODS, PER_MODEL, RANGES, MergeMethod
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+Number = Annotated[float, Field(strict=True)]
+FLOAT32 = 3.4e38  # its range, nearly
 MAX_YAML = 10_000  # nodes once aliases are expanded, and KiB of the file
 
 
@@ -58,7 +60,7 @@ class Recipe(BaseModel):
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
     tokenizer_source: str | None = None
-    coefficients: str | list[float] | dict[str, dict[str, float] | list[float]] | None = None
+    coefficients: str | list[Number] | dict[str, dict[str, Number] | list[Number]] | None = None
     election: Literal["weighted", "unweighted"] | None = None
     scope: Literal["tensor", "global"] = "tensor"
     compatibility: Literal["own", "paper"] = "own"
@@ -75,8 +77,11 @@ class Recipe(BaseModel):
         if "models" in content or not isinstance(slices, list) or len(slices) != 1 or not isinstance(slices[0], dict):
             raise ValueError("`slices` must be one slice of all layers; stacking layers of several models is not supported")
         if odd := set(slices[0]) - {"sources", "parameters"}:
-            raise ValueError(f"slices: {unknown('key', min(odd), ['sources', 'parameters'])}")
-        parameters = (content.get("parameters") or {}) | (slices[0].get("parameters") or {})
+            raise ValueError(f"slices: {unknown('key', min(map(str, odd)), ['sources', 'parameters'])}")
+        shared, own = content.get("parameters") or {}, slices[0].get("parameters") or {}
+        if not isinstance(shared, dict) or not isinstance(own, dict):
+            raise ValueError("slices: `parameters` must map names to values")
+        parameters = shared | {key: conditions(value) + conditions(shared[key]) if key in shared else value for key, value in own.items()}
         rest = {key: value for key, value in content.items() if key != "slices"}
         return rest | {"models": slices[0].get("sources"), "parameters": parameters}
 
@@ -111,9 +116,9 @@ class Recipe(BaseModel):
     def check_values(self) -> None:
         """ValueError for a required parameter that is missing, or weights that cannot be normalized."""
         for key in self.method.parameters:
-            if key not in PER_MODEL:
+            if key not in PER_MODEL and not (key == "t" and self.coefficients is not None):
                 self.setting(key)
-            elif not (key == "weight" and self.coefficients is not None):
+            elif key in PER_MODEL and not (key == "weight" and self.coefficients is not None):
                 for entry in self.finetuned if self.merge_method != "aim" else self.finetuned[:1]:
                     self.setting(key, entry)
         if self.merge_method == "linear" and self.setting("normalize"):
@@ -153,6 +158,13 @@ class Recipe(BaseModel):
         raise UserError(f"{self.merge_method} needs `{key}`{place}")
 
 
+def conditions(setting: Any) -> list:
+    """A parameter as a list of `{filter, value}`."""
+    if isinstance(setting, list) and any(isinstance(item, dict) for item in setting):
+        return setting
+    return [setting] if isinstance(setting, dict) else [{"value": setting}]
+
+
 def resolve(setting: Any, tensor: str, t: float) -> Any:
     """mergekit's rules: a number holds everywhere; numbers are spaced evenly over the layers and interpolated between;
     of `{filter, value}`, the first whose filter occurs in the tensor's name holds. Tensors outside the blocks have t = 0."""
@@ -174,7 +186,7 @@ def check_parameters(values: dict[str, Any], method: MergeMethod, place: str, ow
     for key, value in values.items():
         if key not in method.parameters and key not in IGNORED:
             raise ValueError(f"{place}: {unknown(f'key of {method.name}', key, method.parameters)}")
-        if own and key not in PER_MODEL and key != "t":
+        if own and key not in PER_MODEL:
             raise ValueError(f"{place}: {key} holds for all models; set it under the recipe's `parameters`")
         for number in leaves(value, f"{place}: {key}", key not in FLAGS | FILES):
             check_value(number, key, place)
@@ -209,8 +221,8 @@ def check_value(value: Any, key: str, place: str) -> None:
     test, meaning = RANGES.get(key, (lambda _: True, ""))
     if not test(value):
         raise ValueError(f"{place}: {key} is {meaning}, not {value}")
-    if not math.isfinite(value):
-        raise ValueError(f"{place}: {key} must be a finite number, not {value}")
+    if not abs(value) <= FLOAT32:
+        raise ValueError(f"{place}: {key} must be a finite number in float32's range, not {value!r:.50}")
 
 
 def load_recipe(recipe: str | Path | dict | Recipe) -> tuple[Recipe, Path]:
@@ -237,8 +249,10 @@ def read_yaml(path: Path) -> dict:
         if root and expanded_size(root, {}) > MAX_YAML:
             raise UserError(f"{path} expands to more than {MAX_YAML} values through its aliases; write them out.")
         content = yaml.safe_load(text)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not a readable YAML file: {error}") from None
+    except UserError:
+        raise
+    except (OSError, yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError) as error:  # the last from YAML's own types
+        raise UserError(f"{path} is not a readable YAML file: {error!s:.500}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold `key: value` lines.")
     return content

@@ -20,7 +20,7 @@ RANGES = {  # parameter: (test, what it must be)
     "epsilon": (lambda v: 0 <= v < 1, "half the spread of the keep probability, in [0, 1)"),
     "rank": (lambda v: 0 < v <= 1, "the fraction of singular values kept, in (0, 1]"),
     "mu": (lambda v: v >= 0, "a threshold, at least 0"),
-    "iterations": (lambda v: v >= 1 and v == int(v), "a whole number, at least 1"),
+    "iterations": (lambda v: 1 <= v < 1000 and v == int(v), "a whole number from 1 to 999"),
     "temperature": (lambda v: v > 0, "above 0"),
     "alpha": (lambda v: 0 <= v <= 1, "in [0, 1]"),
     "omega": (lambda v: 0 <= v <= 1, "in [0, 1]"),
@@ -102,5 +102,7 @@ def table() -> str:
     lines = ["| method | recipe name | formula | parameters (default) | paper | mergekit |", "|---|---|---|---|---|---|"]
     for m in METHODS.values():
         keys = ", ".join(f"`{k}`" + ("" if d is None else f" ({str(d).lower()})") for k, d in m.parameters.items())
-        lines.append(f"| {m.title} | `{m.name}` | {m.formula.replace('|', chr(92) + '|')} | {keys} | [{m.paper}]({m.url}) | {m.mergekit or '–'} |")
+        lines.append(
+            f"| {m.title} | `{m.name}` | {m.formula.replace('|', chr(92) + '|')} | {keys} | [{m.paper}]({m.url}) | {m.mergekit or '–'} |"
+        )
     return "\n".join(lines)

@@ -4,19 +4,46 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from acm.checkpoints import TensorInfo, layer_of, read_header, read_json
 from acm.errors import UserError, unknown
-from acm.merging.recipe import Recipe, resolve
+from acm.merging.recipe import FLOAT32, Recipe, resolve
 
 if TYPE_CHECKING:
-    from acm.merging.methods import Settings
+    from torch import Tensor
 
 FIELDS = {"weight", "t", "normalize", "rescale", "lambda", "density", "gamma", "epsilon", "statistics", "sensitivity"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for one tensor: numbers per model are lists, in the order of the models.
+
+    keys: seeds of the random masks. shape: of the whole tensor. start: place of a chunk's first entry in it.
+    statistics: calibration statistics of each model (aim: of the base alone), None where there are none for this tensor.
+    prepared: what the method's `prepare` found.
+    """
+
+    coefficients: list[float]
+    divisors: list[float] = field(default_factory=list)
+    scaling: float = 1.0
+    normalize: bool = False
+    rescale: bool = False
+    election: str = "weighted"
+    density: list[float] = field(default_factory=list)
+    gamma: list[float] = field(default_factory=list)
+    epsilon: list[float] = field(default_factory=list)
+    keys: list[tuple[int, int]] = field(default_factory=list)
+    numbers: dict[str, float] = field(default_factory=dict)  # further parameters of the method: t, rank, mu, omega …
+    statistics: list[Tensor | None] = field(default_factory=list)
+    shape: tuple[int, ...] = ()
+    start: int = 0
+    prepared: Any = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +85,15 @@ def read_coefficients(given: Any, folder: Path, names: list[str], layers: set[st
     for name in names:
         if name not in given:
             raise unknown(f"model in {source}", name, given)
-        own = along_layers(given[name], layers) if isinstance(given[name], list) and given[name] else given[name]
+        own = given[name]
+        if isinstance(own, list) and own and all(isinstance(v, (int, float)) for v in own):
+            own = along_layers(own, layers)
         found[name] = {layer: own.get(layer) if isinstance(own, dict) else None for layer in layers}
         for layer, value in sorted(found[name].items()):
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-                raise UserError(f"{source}: {'λ' if key == 'coefficients' else key} of layer {layer} for {name} must be a finite number, not {value!r}.")
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= FLOAT32:
+                raise UserError(
+                    f"{source}: {'λ' if key == 'coefficients' else key} of layer {layer} for {name} must be a finite number, not {value!r:.50}."
+                )
     return found
 
 
@@ -89,15 +120,13 @@ def read_table(path: Path, key: str) -> dict[str, Any]:
         found = {}
         for row in rows:
             found.setdefault(row["finetuned"], {})[row["layer"]] = float(row["coefficient"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{path} is not a readable table with the columns finetuned, layer, coefficient: {error!r}") from None
     return found
 
 
 def settings_of(recipe: Recipe, inputs: Inputs, base: str, name: str, shape: tuple[int, ...], blocks: int) -> Settings:
     """What holds for one tensor."""
-    from acm.merging.methods import Settings, sensitivity_pair
-
     layer, entries = layer_of(name), recipe.finetuned
     t = place(layer, blocks)
 
@@ -112,18 +141,42 @@ def settings_of(recipe: Recipe, inputs: Inputs, base: str, name: str, shape: tup
         coefficients = [inputs.coefficients[entry.name][layer] for entry in entries]
         divisors = [1.0] * len(entries)
     else:
-        coefficients = per_model("weight") if "weight" in keys else per_model("t") if "t" in keys else [1.0] * len(entries)
+        coefficients = per_model("weight") if "weight" in keys else [one("t", 1.0)] * len(entries)
         divisors = coefficients
     numbers = {key: one(key, None) for key in keys - FIELDS}
     if inputs.sensitivity is not None:
         pair = [inputs.sensitivity[model].get(layer) for model in (base, entries[0].name)]
         numbers |= dict(zip(("c_0", "c_1"), sensitivity_pair(*pair, numbers["alpha"], numbers["temperature"]), strict=True))
-    return Settings(
+    found = Settings(
         coefficients, divisors, one("lambda", 1.0), one("normalize", False), one("rescale", False),
         recipe.election or ("weighted" if inputs.coefficients is None else "unweighted"),
         *(per_model(key) if key in keys else [] for key in ("density", "gamma", "epsilon")),
         [key_of(recipe.seed, name, entry.name) for entry in entries], numbers, shape=shape,
     )  # fmt: skip
+    return check_settings(recipe, found, name)
+
+
+def check_settings(recipe: Recipe, settings: Settings, name: str) -> Settings:
+    """UserError for numbers that are each in range but cannot go together at this tensor."""
+    if recipe.merge_method == "linear" and settings.normalize and abs(sum(settings.coefficients)) < 1e-8:
+        raise UserError(f"the weights sum to 0 at {name}, and `normalize` divides by their sum.")
+    for density, epsilon in zip(settings.density, settings.epsilon, strict=False):
+        if density < 1 and not 0 < density - epsilon <= density + epsilon < 1:
+            raise UserError(
+                f"density ± epsilon must lie between 0 and 1, not {density} ± {epsilon} at {name}: they are keep probabilities."
+            )
+    return settings
+
+
+def sensitivity_pair(base: float | None, finetuned: float | None, alpha: float, temperature: float) -> tuple[float, float]:
+    """Sens-Merging's coefficients of a layer: twice the softmax of ((1 − α) s_0, α s_1) / T; (1, 1) outside the blocks.
+
+    Whether T divides or multiplies the paper leaves open; as everywhere else, it divides here.
+    """
+    if base is None or finetuned is None:
+        return 1.0, 1.0
+    second = float(1 / (1 + np.exp(np.clip(((1 - alpha) * base - alpha * finetuned) / temperature, -700, 700))))
+    return 2 * (1 - second), 2 * second
 
 
 def key_of(seed: int, tensor: str, model: str) -> tuple[int, int]:
@@ -147,4 +200,3 @@ def copied_model(recipe: Recipe, settings: Settings) -> int | None:
         return 0
     plain = method in {"task_arithmetic", "interpolation", "slerp"} and len(weights) == 1
     return 1 if plain and weights[0] == 1 == settings.scaling else None
-

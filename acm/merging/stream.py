@@ -53,4 +53,3 @@ class Stream:
         fill = np.where(present[0], found[0], total / np.maximum(sum(p.astype(np.float32) for p in present), 1))
         kept = slice(start - first * columns, stop - first * columns)
         return [np.where(p, x, fill).reshape(-1)[kept] for p, x in zip(present, found, strict=True)]
-

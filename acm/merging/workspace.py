@@ -16,6 +16,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -23,12 +24,13 @@ from pathlib import Path
 
 import xxhash
 
-from acm.checkpoints import DTYPES, INDEX
+from acm.checkpoints import DTYPES, INDEX, SINGLE
 from acm.errors import UserError
 from acm.merging.plan import Job, Plan
 
 LOG = logging.getLogger(__name__)
 JOURNAL = "journal.jsonl"
+JOURNAL_LINE = re.compile(rb'\["(?:[^"\\]|\\.)*", "[0-9a-f]{16}"\]')
 BLOCK = 8 << 20  # bytes read at a time to check a tensor
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 
@@ -36,8 +38,8 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 class Workspace:
     """The locked folder of one merge, with its shards open; ``finished`` names the tensors that need no work."""
 
-    def __init__(self, plan: Plan, out: Path) -> None:
-        self.plan, self.out = plan, out
+    def __init__(self, plan: Plan, out: Path, key: str = "") -> None:
+        self.plan, self.out, self.key = plan, out, (plan.digest + key).encode()
         self.part = out.with_name(f".{out.name}.part")
         self.made = [parent for parent in out.parents if not parent.exists()]
         self.places, self.headers, self.sizes = layout(plan.jobs)
@@ -47,11 +49,13 @@ class Workspace:
     def __enter__(self) -> Workspace:
         try:
             self.part.mkdir(parents=True, exist_ok=True)
-            self.lock = os.open(self.part, os.O_RDONLY)
+            self.lock = os.open(self.part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
-            raise UserError(f"cannot write beside {self.out} ({error.strerror}); name an output folder where you may write.") from None
+            raise UserError(f"cannot write to {self.part} ({error.strerror}); name an output folder where you may write.") from None
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self.out.exists() or not os.path.samestat(os.fstat(self.lock), self.part.stat()):
+                raise OSError  # the other merge ended between our two steps
         except OSError:
             os.close(self.lock)
             raise UserError(f"another merge is writing {self.out} right now; wait for it, or name another output.") from None
@@ -65,10 +69,10 @@ class Workspace:
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
         """Keeps the folder of an interrupted merge, and removes that of one whose input is at fault."""
-        self.close()
         if isinstance(error, UserError) and not isinstance(error, Unfinished):
-            self.discard()
-        elif isinstance(error, KeyboardInterrupt):
+            self.discard()  # before the lock is given back
+        self.close()
+        if isinstance(error, KeyboardInterrupt):
             LOG.warning("interrupted; the same merge continues when it is run again (or remove %s).", self.part)
 
     def close(self) -> None:
@@ -86,8 +90,9 @@ class Workspace:
         """Open what an interrupted merge of this plan left, or make the files anew."""
         journal, sums = self.part / JOURNAL, {}
         lines = journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else []  # a line cut off by a kill is dropped
-        continued = bool(lines) and lines[0] == self.plan.digest.encode()
+        continued = bool(lines) and lines[0] == self.key
         if continued:
+            lines = [lines[0], *(line for line in lines[1:] if JOURNAL_LINE.fullmatch(line))]
             sums = dict(json.loads(line) for line in lines[1:])
         else:
             for old in self.part.iterdir():
@@ -98,10 +103,8 @@ class Workspace:
             os.ftruncate(self.files[name], size)
             os.pwrite(self.files[name], self.headers[name], 0)
         self.files[JOURNAL] = os.open(journal, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        if continued:
-            os.ftruncate(self.files[JOURNAL], sum(len(line) + 1 for line in lines))
-        else:
-            os.write(self.files[JOURNAL], self.plan.digest.encode() + b"\n")
+        os.ftruncate(self.files[JOURNAL], 0)
+        os.write(self.files[JOURNAL], b"".join(line + b"\n" for line in (lines if continued else [self.key])))
         return {job.name for job in self.plan.jobs if job.name in sums and self.checksum(job) == sums[job.name]}
 
     def checksum(self, job: Job) -> str:
@@ -124,7 +127,7 @@ class Workspace:
 
     def publish(self) -> None:
         """Make everything durable, then let the output folder appear."""
-        if len(self.sizes) > 1:
+        if set(self.sizes) != {SINGLE}:
             weight_map = {name: shard for name, (shard, _) in sorted(self.places.items())}
             index = {"metadata": {"total_size": self.plan.bytes}, "weight_map": weight_map}
             (self.part / INDEX).write_text(json.dumps(index, indent=2) + "\n")
@@ -149,7 +152,9 @@ def disk_errors(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise Unfinished(f"no space left while writing {out} ({error.strerror}); free some and run the same command: it continues.") from error
+            raise Unfinished(
+                f"no space left while writing {out} ({error.strerror}); free some and run the same command: it continues."
+            ) from error
         raise
 
 
