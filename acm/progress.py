@@ -7,7 +7,7 @@ import threading
 
 from tqdm import tqdm
 
-SECONDS = 2
+SECONDS = 3
 
 
 class Progress:

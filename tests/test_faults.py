@@ -172,7 +172,7 @@ def journal(change):
     return damage
 
 
-garbled = pytest.mark.xfail(strict=True, reason="a line that is no pair of name and checksum raises a raw ValueError or TypeError")
+garbled = pytest.mark.xfail(strict=True, reason="a line that looks like the journal's but is no JSON raises a raw ValueError")
 
 
 @pytest.mark.parametrize("damage, lost", [
@@ -186,11 +186,13 @@ garbled = pytest.mark.xfail(strict=True, reason="a line that is no pair of name 
     pytest.param(journal(lambda raw: b""), "all", id="empty journal"),
     pytest.param(journal(lambda raw: os.urandom(500)), "all", id="random journal"),
     pytest.param(journal(lambda raw: raw + b'["nobody", "0123"]\n'), 0, id="unknown tensor"),
-    pytest.param(journal(lambda raw: raw + b'["a", "12["b", "34"]\n'), "any", id="lines run together", marks=garbled),
-    pytest.param(journal(lambda raw: raw + b"\xff\xfe\n"), "any", id="not utf-8", marks=garbled),
-    pytest.param(journal(lambda raw: raw + b"\0" * 100 + b"\n"), "any", id="zeros", marks=garbled),
-    pytest.param(journal(lambda raw: raw + b"5\n"), "any", id="number", marks=garbled),
-    pytest.param(journal(lambda raw: raw + b'[["a"], "b"]\n'), "any", id="list as name", marks=garbled),
+    pytest.param(journal(lambda raw: raw + b'["a", "12["b", "34"]\n'), "any", id="lines run together"),
+    pytest.param(journal(lambda raw: raw + b"\xff\xfe\n"), "any", id="not utf-8"),
+    pytest.param(journal(lambda raw: raw + b"\0" * 100 + b"\n"), "any", id="zeros"),
+    pytest.param(journal(lambda raw: raw + b"5\n"), "any", id="number"),
+    pytest.param(journal(lambda raw: raw + b'[["a"], "b"]\n'), "any", id="list as name"),
+    pytest.param(journal(lambda raw: raw + b'["\\x", "0123456789abcdef"]\n'), "any", id="bad escape", marks=garbled),
+    pytest.param(journal(lambda raw: raw + b'["\xff\t", "0123456789abcdef"]\n'), "any", id="bad letters", marks=garbled),
 ])  # fmt: skip
 def test_what_an_interrupted_merge_left_is_checked(f32, tmp_path, kept, damage, lost):
     content = recipe("ties", *f32, parameters=DARE)
@@ -223,8 +225,7 @@ def swap_tokens(folder):
     pytest.param({"merge_method": "dare_ties"}, id="method"),
     pytest.param(lambda left: os.utime(left / "model.safetensors", (1, 1)), id="touched input"),
     pytest.param(rewrite, id="rewritten input"),
-    pytest.param(swap_tokens, id="rewritten tokenizer", marks=pytest.mark.xfail(
-        strict=True, reason="the digest leaves out the tokenizers, so embedding and head keep rows of the old alignment")),
+    pytest.param(swap_tokens, id="rewritten tokenizer"),
 ])  # fmt: skip
 def test_leftovers_of_another_merge_are_not_used(f32, tmp_path, kept, change):
     left = shutil.copytree(f32[1], tmp_path / "left")
@@ -239,7 +240,6 @@ def test_leftovers_of_another_merge_are_not_used(f32, tmp_path, kept, change):
     assert kept() is None
 
 
-@pytest.mark.xfail(strict=True, reason="the journal does not tell whether NaN was allowed")
 def test_a_merge_that_allowed_nan_is_not_continued_by_one_that_does_not(poisoned, f32, tmp_path):
     content = recipe("task_arithmetic", f32[0], poisoned)
     stop_before_publishing(content, tmp_path / "out", allow_nan=True)
@@ -263,8 +263,12 @@ def test_two_merges_refuse_each_other(f32, tmp_path, monkeypatch):
     assert contents(out) == whole and names(tmp_path) == ["out", "whole"]
 
 
-@pytest.mark.xfail(strict=True, reason="the lock may be taken on a folder that was renamed or removed since it was opened")
-@pytest.mark.parametrize("end", [lambda part: part.rename(part.with_name("out")), shutil.rmtree], ids=["published", "discarded"])
+@pytest.mark.parametrize("end", [
+    pytest.param(lambda part: part.rename(part.with_name("out")), id="published"),
+    pytest.param(shutil.rmtree, id="discarded"),
+    pytest.param(lambda part: part.with_name("out").mkdir(), id="published before", marks=pytest.mark.xfail(
+        strict=True, reason="an empty work folder stays")),
+])  # fmt: skip
 def test_a_rival_that_ends_while_the_lock_is_taken(f32, tmp_path, monkeypatch, end):
     def flock(handle, operation):
         monkeypatch.undo()
@@ -275,9 +279,9 @@ def test_a_rival_that_ends_while_the_lock_is_taken(f32, tmp_path, monkeypatch, e
     monkeypatch.setattr(workspace.fcntl, "flock", flock)
     with contextlib.suppress(UserError):
         acm.merge(recipe("task_arithmetic", *f32), tmp_path / "out")
+    assert names(tmp_path) in ([], ["out"])
 
 
-@pytest.mark.xfail(strict=True, reason="the lock is given back before the folder is removed, which may be a rival's by then")
 def test_a_work_folder_is_removed_under_its_lock(f32, poisoned, tmp_path, monkeypatch):
     def rmtree(part, **_):
         handle = os.open(part, os.O_RDONLY)
@@ -317,6 +321,18 @@ def test_a_full_disk_says_what_to_do_and_the_merge_continues(make_model, f32, tm
     assert name != "pwrite" or after < 12 or kept()
 
 
+@pytest.mark.xfail(strict=True, reason="the journal is emptied before it is written anew, so a full disk or a kill there loses all")
+def test_a_disk_that_is_still_full_loses_no_finished_tensor(f32, tmp_path, monkeypatch, kept):
+    content = recipe("task_arithmetic", *f32)
+    stop_before_publishing(content, tmp_path / "out")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="it continues"):
+        patch.setattr(os, "write", failing(os.write, 0, errno.ENOSPC))
+        acm.merge(content, tmp_path / "out")
+    kept()
+    acm.merge(content, tmp_path / "out")
+    assert kept() == 27
+
+
 @pytest.fixture
 def disk(tmp_path):
     """A small tmpfs; called again, with other options."""
@@ -351,7 +367,6 @@ def test_a_disk_that_is_really_full(large, tmp_path, monkeypatch, disk):
     assert contents(acm.merge(content, folder / "out")) == whole and names(folder) == ["out"]
 
 
-@pytest.mark.xfail(strict=True, reason="the space that an interrupted merge has reserved already is asked for once more")
 def test_a_merge_continues_on_a_disk_with_room_for_one(large, tmp_path, disk):
     folder, content = disk("size=5m"), recipe("task_arithmetic", *large[:2])
     stop_before_publishing(content, folder / "out")
@@ -370,9 +385,9 @@ def test_a_disk_that_is_read_only(f32, disk):
 def test_an_output_where_nothing_can_be_written(f32, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
     content = recipe("task_arithmetic", *f32)
-    for out in (tmp_path / "file/out", tmp_path / "file/new/out", tmp_path / ("x" * 250)):
-        with pytest.raises(UserError, match="cannot write beside"):
-            acm.merge(content, out)
+    for out, why in (("file/out", "cannot write beside"), ("file/new/out", "cannot write beside"), ("x" * 250, "cannot be made")):
+        with pytest.raises(UserError, match=why):
+            acm.merge(content, tmp_path / out)
     monkeypatch.setattr(Path, "mkdir", failing(Path.mkdir, 0, errno.EACCES))
     with pytest.raises(UserError, match=r"cannot write beside .*Permission denied"):
         acm.merge(content, tmp_path / "out")
@@ -438,10 +453,7 @@ def poisoned(f32, tmp_path):
 
 
 @pytest.mark.parametrize("kernels", [True, False])
-@pytest.mark.parametrize("method", [
-    "linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "slerp", "della",
-    pytest.param("twin", marks=pytest.mark.xfail(strict=True, reason="twin and lore raise LinAlgError before NaN is counted")),
-])  # fmt: skip
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "slerp", "della", "twin"])
 def test_nan_stops_a_merge(f32, poisoned, tmp_path, method, kernels):
     parameters = {key: PARAMETERS[key] for key in METHODS[method].parameters if key in PARAMETERS}
     before = names(tmp_path)
@@ -462,8 +474,7 @@ def test_allowed_nan_leaves_the_rest_right(f32, poisoned, tmp_path, tensors, met
     assert all(torch.equal(found[name], tensor) for name, tensor in clean.items())
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.xfail(
-    strict=True, reason="torch and the kernels store other bits for NaN in bfloat16"))])  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_allowed_nan_has_the_same_bytes_without_kernels(f32, poisoned, tmp_path, dtype):
     content = recipe("task_arithmetic", f32[0], poisoned, out_dtype=dtype)
     outs = [acm.merge(content, tmp_path / f"out-{kernels}", kernels=kernels, allow_nan=True) for kernels in (True, False)]

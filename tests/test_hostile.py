@@ -39,10 +39,6 @@ def ta(base, left, weight=0.5):
     return {"merge_method": "task_arithmetic", "base_model": str(base), "models": [{"model": str(left)}], "parameters": {"weight": weight}}
 
 
-def bug(*case, reason, **settings):
-    return pytest.param(*case, marks=pytest.mark.xfail(strict=True, reason=reason), **settings)
-
-
 def split(path):
     """Header and data of a safetensors file."""
     raw = path.read_bytes()
@@ -156,12 +152,6 @@ FILES = {
     "link to itself": (replaced(lambda path: path.symlink_to(path)), ["no safetensors"]),
     "link to a text": (replaced(lambda path: path.symlink_to("/etc/passwd")), [SINGLE, "its header claims"]),
 }
-BUGS = {
-    "no tensors": "a model without tensors raises StopIteration",
-    "dtype of a list": "an unhashable dtype raises TypeError",
-    "dtype of an object": "an unhashable dtype raises TypeError",
-    "long name": "a name that is too long for the file system raises OSError",
-}
 
 
 @pytest.fixture
@@ -176,6 +166,7 @@ def refused(f32, tmp_path):
         assert all(word in str(error.value) for word in words), str(error.value)
         assert sorted(tmp_path.rglob("*")) == before
         assert len(str(error.value)) < 5000
+        return str(error.value)
 
     return check
 
@@ -183,8 +174,7 @@ def refused(f32, tmp_path):
 def cases(table):
     for name, (*case, words) in table.items():
         for where in ("base", "left"):
-            marks = [pytest.mark.xfail(strict=True, reason=BUGS[name])] if name in BUGS else []
-            yield pytest.param(where, *case, words, id=f"{name}, {where}", marks=marks)
+            yield pytest.param(where, *case, words, id=f"{name}, {where}")
 
 
 @pytest.mark.parametrize("where, tamper, words", cases(FILES))
@@ -194,7 +184,6 @@ def test_weights(refused, f32, tmp_path, where, tamper, words):
     refused(str(folder), *words, **{where: folder})
 
 
-@pytest.mark.xfail(strict=True, reason="names that come twice are counted in quadratic time")
 def test_one_of_very_many_names_twice(refused, f32, tmp_path):
     folder = shutil.copytree(f32[1], tmp_path / "bad")
     join(folder / SINGLE, ("{" + ", ".join(f'"n{i}": 0' for i in (*range(80_000), 7)) + "}").encode(), b"")
@@ -291,6 +280,20 @@ def test_config(refused, f32, tmp_path, where, content, words):
     refused(str(folder), *words, **{where: folder})
 
 
+@pytest.mark.parametrize("where", ["base", "left"])
+@pytest.mark.parametrize("name, source", [
+    ("tokenizer.json", "base"), ("tokenizer.json", None),
+    pytest.param("tokenizer_config.json", None, marks=pytest.mark.xfail(strict=True, reason="`compare` takes any UserError for one of config.json")),
+])  # fmt: skip
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"a": "\xff"}'])
+def test_tokenizer(refused, f32, tmp_path, where, name, source, content):
+    folder = shutil.copytree(f32[1], tmp_path / "bad")
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    (folder / name).write_bytes(content)
+    message = refused(f"{folder / name} ", "fetch it again", change={"tokenizer_source": source}, **{where: folder})
+    assert "field of the wrong type" not in message
+
+
 def harmless(content, out):
     """Merged or refused, but never another error."""
     try:
@@ -299,15 +302,12 @@ def harmless(content, out):
         assert not out.exists() and not out.with_name(f".{out.name}.part").exists()
 
 
-typed = pytest.mark.xfail(strict=True, reason="a config field of the wrong type raises AttributeError or TypeError")
-
-
 @pytest.mark.parametrize("change", [
-    pytest.param({"rope_parameters": 5}, marks=typed), pytest.param({"rope_parameters": ["x"]}, marks=typed),
-    pytest.param({"rope_scaling": "linear"}, marks=typed), pytest.param({"max_position_embeddings": "512"}, marks=typed),
+    {"rope_parameters": 5}, {"rope_parameters": ["x"]},
+    {"rope_scaling": "linear"}, {"max_position_embeddings": "512"},
     {"dtype": ["float32"]}, {"vocab_size": "many"}, {"eos_token_id": {"a": []}}, {"num_hidden_layers": None}, {"hidden_size": [16]},
     {"tie_word_embeddings": "no"}, {"architectures": 5}, {"rope_theta": "x"},
-    pytest.param({"eos_token_id": "\ud800"}, marks=pytest.mark.xfail(strict=True, reason="the model card cannot be encoded")),
+    {"eos_token_id": "\ud800"},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("where", ["base", "left"])
 def test_config_fields_of_the_wrong_type(f32, tmp_path, where, change):
@@ -317,10 +317,10 @@ def test_config_fields_of_the_wrong_type(f32, tmp_path, where, change):
 
 
 @pytest.mark.parametrize("old, new, weight", [
-    bug(".layers.1.", f".layers.{'9' * 400}.", [0.1, 0.9], reason="a layer number beyond floats raises OverflowError", id="400 digits"),
-    bug(".layers.1.", f".layers.{'9' * 5000}.", 0.5, reason="a layer number of over 4300 digits raises ValueError", id="5000 digits"),
-    bug(".layers.1.", ".layers.7.", [0.1, 0.9], reason="a gap in the layers raises IndexError", id="gap"),
-    bug(".layers.1.mlp.", ".layers.1.\ud800.", 0.5, reason="a name that is not Unicode raises UnicodeEncodeError", id="surrogate"),
+    pytest.param(".layers.1.", f".layers.{'9' * 400}.", [0.1, 0.9], id="400 digits"),
+    pytest.param(".layers.1.", f".layers.{'9' * 5000}.", 0.5, id="5000 digits"),
+    pytest.param(".layers.1.", ".layers.7.", [0.1, 0.9], id="gap"),
+    pytest.param(".layers.1.mlp.", ".layers.1.\ud800.", 0.5, id="surrogate"),
     pytest.param(".layers.1.mlp.", ".layers.1.\n\0`'\".", 0.5, id="control characters"),
     pytest.param(".layers.1.", ".blocks.1.", 0.5, id="no layer"),
     pytest.param("model.layers.1.mlp", "../../../etc/model.layers.1.mlp", 0.5, id="path"),
@@ -359,7 +359,6 @@ def test_links_into_a_cache_work(f32, make_model, tmp_path, tensors):
         assert all((found[n] == tensor).all() for n, tensor in tensors(source).items())
 
 
-@pytest.mark.xfail(strict=True, reason="a single shard of another name gets no index, so that nothing finds it")
 def test_an_index_of_one_shard_gives_a_model_that_loads(f32, tmp_path):
     base = shutil.copytree(f32[0], tmp_path / "base")
     (base / SINGLE).rename(base / "model-00001-of-00001.safetensors")
@@ -369,19 +368,15 @@ def test_an_index_of_one_shard_gives_a_model_that_loads(f32, tmp_path):
     acm.merge(ta(out, f32[1]), tmp_path / "again")
 
 
-INSIDE = "an output inside an input's folder is written"
-
-
 @pytest.mark.parametrize("out", [
     "models/left", "models/left/.", "models/left/model.safetensors",
-    bug("models/left/out", reason=INSIDE), bug("models/base/deep/er/out", reason=INSIDE),
+    "models/left/out", "models/base/deep/er/out",
 ])  # fmt: skip
 def test_an_output_inside_an_input(refused, f32, tmp_path, out):
     base, left = (shutil.copytree(folder, tmp_path / "models" / folder.name) for folder in f32[:2])
     refused(str(tmp_path / "models"), base=base, left=left, out=out)
 
 
-@pytest.mark.xfail(strict=True, reason="what a link in the place of the work folder points to is emptied")
 def test_a_link_in_the_place_of_the_work_folder_deletes_nothing(f32, tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious/thesis.txt").write_text("years of work")
@@ -392,8 +387,8 @@ def test_a_link_in_the_place_of_the_work_folder_deletes_nothing(f32, tmp_path):
 
 
 @pytest.mark.parametrize("out, words", [
-    bug("x" * 300, ["xxx"], reason="a name that is too long for the file system raises OSError", id="long"),
-    bug("link", ["link"], reason="a dangling link as output raises NotADirectoryError when all is done", id="dangling link"),
+    pytest.param("x" * 300, ["xxx"], id="long"),
+    pytest.param("link", ["link"], id="dangling link"),
 ])  # fmt: skip
 def test_names_of_outputs(refused, tmp_path, out, words):
     (tmp_path / "link").symlink_to("absent")
@@ -401,7 +396,6 @@ def test_names_of_outputs(refused, tmp_path, out, words):
 
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
-NO_YAML = "a value that YAML's own types reject raises ValueError, KeyError or AttributeError"
 
 
 @pytest.mark.parametrize("text, words", [
@@ -417,11 +411,8 @@ NO_YAML = "a value that YAML's own types reject raises ValueError, KeyError or A
     ("models:\n\t- model: x", ["not a readable YAML file", r"\t"]),
     ("[" * 50_000, ["not a readable YAML file"]), ("a: \x07", ["not a readable YAML file"]), ("a: 1\n---\nb: 2", ["not a readable YAML file"]),
     ("{[a]: 1}", ["not a readable YAML file"]), ("1: 2", ["1"]), ("null", ["key: value"]), ("", ["key: value"]), ("- a", ["key: value"]),
-    bug("seed: " + "9" * 5000, ["readable"], reason=NO_YAML, id="endless number"),
-    bug("seed: 2024-99-99", ["readable"], reason=NO_YAML, id="no date"),
-    bug("seed: !!int x", ["readable"], reason=NO_YAML, id="no int"),
-    bug("seed: !!bool x", ["readable"], reason=NO_YAML, id="no bool"),
-    bug("seed: !!timestamp x", ["readable"], reason=NO_YAML, id="no timestamp"),
+    ("seed: " + "9" * 5000, ["readable"]), ("seed: 2024-99-99", ["readable"]), ("seed: !!int x", ["readable"]),
+    ("seed: !!bool x", ["readable"]), ("seed: !!timestamp x", ["readable"]),
 ], ids=lambda value: value[:20].replace("\n", " ") if isinstance(value, str) else "")  # fmt: skip
 def test_recipe_files(refused, tmp_path, monkeypatch, text, words):
     monkeypatch.chdir(tmp_path)
@@ -434,15 +425,11 @@ def test_a_recipe_file_that_is_not_utf8(refused, tmp_path):
     refused("r.yml", "not a readable YAML file", file=tmp_path / "r.yml")
 
 
-HUGE = "an integer beyond floats raises OverflowError"
-
-
 @pytest.mark.parametrize("value", [
     [[0.5]], [[0.5], [0.6]], [], {}, [{}], [None], "0.5", "", ["0.5"], True, [True], [0.5, {"value": 1}], [{"value": []}], [{"value": {}}],
     [{"value": [[1]]}], {"value": 1, "filter": 5}, {"value": 1, "filter": ["a"]}, {"vlaue": 1}, {"value": 1, "else": 2}, {"value": "x"},
     [{"filter": "mlp"}], float("nan"), float("inf"), [0.1, float("nan")], [{"value": float("-inf")}], 1j, b"x", {1: 2},
-    bug(10**400, reason=HUGE), bug(-(10**400), reason=HUGE), bug([0.1, 10**400], reason=HUGE), bug({"value": 10**400}, reason=HUGE),
-    bug(10**300, reason="a weight beyond float32 makes every entry infinite"), bug(1e39, reason="a weight beyond float32 makes every entry infinite"),
+    10**400, -(10**400), [0.1, 10**400], {"value": 10**400}, 10**300, 1e39,
 ], ids=lambda value: repr(value)[:20])  # fmt: skip
 def test_values_of_a_parameter(refused, value):
     refused("weight", change={"parameters": {"weight": value}})
@@ -453,7 +440,7 @@ def test_values_of_a_parameter(refused, value):
     ("task_arithmetic", "normalize", "yes", ["normalize must be true or false", "'yes'"]),
     ("ties", "density", [0.5, 2], ["density", "2"]), ("ties", "density", [{"value": 0}], ["density", "0"]),
     ("lore", "iterations", 1.5, ["iterations is a whole number"]), ("lore", "iterations", float("nan"), ["iterations"]),
-    bug("lore", "iterations", float("inf"), ["iterations"], reason=HUGE),
+    ("lore", "iterations", float("inf"), ["iterations"]),
     ("fisher", "statistics", 5, ["statistics must be a file's path"]), ("fisher", "statistics", ["a"], ["statistics must be a file's path"]),
     ("fisher", "statistics", "/dev/zero", ["/dev/zero", "not a regular file"]), ("fisher", "statistics", "/etc/passwd", ["/etc/passwd"]),
     ("sens", "sensitivity", "/dev/null", ["/dev/null"]),
@@ -464,24 +451,18 @@ def test_values_of_other_parameters(refused, f32, method, key, value, words):
     refused(*words, change={"merge_method": method, "models": models, "parameters": more | {key: value}})
 
 
-LONG = "a path that is too long for the file system raises OSError"
-LAX = "true and texts as λ are taken as numbers, though a weight may not be one"
-SLICES = "odd keys or parameters of a slice raise TypeError"
-
-
 @pytest.mark.parametrize("change, words", [
     ({"models": "left"}, ["models"]), ({"models": [[]]}, ["models.0"]), ({"models": [None]}, ["models.0"]), ({"models": {}}, ["models"]),
     ({"models": [{"model": 5}]}, ["models.0.model"]), ({"models": [{"model": ""}]}, ["config.json"]), ({"models": [{"model": "\0"}]}, ["does not exist"]),
-    bug({"models": [{"model": "x" * 400}]}, ["xxx"], reason=LONG), bug({"base_model": "x" * 300}, ["xxx"], reason=LONG),
+    ({"models": [{"model": "x" * 400}]}, ["xxx"]), ({"base_model": "x" * 300}, ["xxx"]),
     ({"base_model": []}, ["base_model"]), ({"base_model": "/dev/zero"}, ["/dev/zero"]), ({"parameters": []}, ["parameters"]),
     ({"seed": 1.5}, ["seed"]), ({"seed": []}, ["seed"]), ({"seed": float("nan")}, ["seed"]), ({"dtype": []}, ["dtype"]), ({"scope": {}}, ["scope"]),
     ({"tokenizer_source": 5}, ["tokenizer_source"]), ({"tokenizer_source": "\ud800"}, ["tokenizer_source"]), ({5: 5}, ["5"]),
     ({"models": None, "slices": 5}, ["slices"]), ({"models": None, "slices": [{}, {}]}, ["slices"]),
     ({"models": None, "slices": [{"sources": 5}]}, ["models"]), ({"slices": [{"sources": []}]}, ["slices"]),
-    bug({"models": None, "slices": [{"sources": [], "parameters": [1]}]}, ["parameters"], reason=SLICES),
-    bug({"models": None, "slices": [{"sources": [], 1: 2}]}, ["1"], reason=SLICES),
+    ({"models": None, "slices": [{"sources": [], "parameters": [1]}]}, ["parameters"]), ({"models": None, "slices": [{"sources": [], 1: 2}]}, ["1"]),
     ({"coefficients": []}, ["coefficients"]), ({"coefficients": {}}, ["coefficients"]),
-    bug({"coefficients": [True]}, ["coefficients"], reason=LAX), bug({"coefficients": ["0.5"]}, ["coefficients"], reason=LAX),
+    ({"coefficients": [True]}, ["coefficients"]), ({"coefficients": ["0.5"]}, ["coefficients"]),
     ({"coefficients": [float("nan")]}, ["coefficients"]), ({"coefficients": {"left": []}}, ["coefficients"]),
     ({"coefficients": {"left": {"0": "x"}}}, ["coefficients"]), ({"coefficients": "/dev/null"}, ["/dev/null"]), ({"coefficients": "."}, ["."]),
 ], ids=lambda value: str(value)[:50].replace("\0", "NUL").replace("\ud800", "surrogate"))  # fmt: skip
@@ -493,11 +474,11 @@ def test_other_keys(refused, change, words):
     ("c.json", '{"coefficients": {"left": []}}'), ("c.json", '{"coefficients": {"left": {"0": [1]}}}'), ("c.json", '{"coefficients": []}'),
     ("c.json", '{"coefficients": {"left": {"0": true}}}'), ("c.csv", "a,b\n1,2\n"), ("c.csv", ""), ("c.csv", "finetuned,layer,coefficient\nleft,0\n"),
     ("c.csv", "finetuned,layer,coefficient\nleft,0,nan\n"), ("c.csv", "finetuned,layer,coefficient\nleft,0,\xff\n"),
-    bug("c.json", '{"coefficients": {"left": ["a", "b"]}}', reason="a list of texts raises TypeError"),
-    bug("c.json", '{"coefficients": {"left": [{}]}}', reason="a list of objects raises KeyError"),
-    bug("c.json", '{"coefficients": {"left": [[1], [2]]}}', reason="a list of lists raises TypeError"),
-    bug("c.json", json.dumps({"coefficients": {"left": dict.fromkeys(["embed", "0", "1", "norm", "lm_head"], 10**400)}}), reason=HUGE),
-    bug("c.csv", "finetuned,layer,coefficient\nleft,0," + "9" * 200_000, reason="a long field raises csv.Error"),
+    ("c.json", '{"coefficients": {"left": ["a", "b"]}}'),
+    ("c.json", '{"coefficients": {"left": [{}]}}'),
+    ("c.json", '{"coefficients": {"left": [[1], [2]]}}'),
+    ("c.json", json.dumps({"coefficients": {"left": dict.fromkeys(["embed", "0", "1", "norm", "lm_head"], 10**400)}})),
+    ("c.csv", "finetuned,layer,coefficient\nleft,0," + "9" * 200_000),
 ], ids=lambda value: value[:50])  # fmt: skip
 def test_files_of_coefficients(refused, tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="latin-1")

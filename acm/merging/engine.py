@@ -7,11 +7,11 @@ whole matrices. Chunk size, threads, shards and interruptions change no byte.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import logging
 import math
 import os
+import threading
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,6 @@ from acm.merging.workspace import Workspace, disk_errors
 from acm.progress import Progress
 
 LOG = logging.getLogger(__name__)
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 CHUNK = 1 << 16  # entries: a few float32 buffers of them fit a core's cache
 STRETCH = 1 << 20  # entries, of the fused kernels, which walk blocks within it
 
@@ -60,7 +59,6 @@ def merge(recipe: str | Path | dict | Recipe, out: str | Path, folder: Path | No
     check_output(out, [model.folder for model in plan.models])
     for finding in plan.findings:
         LOG.log(logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding)
-    reuse_freed_memory()
     with Workspace(plan, out, "+nan" if allow_nan else "") as work, disk_errors(out):
         if work.finished:
             LOG.info("continuing an interrupted merge: %d of %d tensors are there.", len(work.finished), len(plan.jobs))
@@ -83,14 +81,6 @@ def check_output(out: Path, inputs: list[Path]) -> None:
         raise UserError(f"output folder {out} lies in the model folder {within[0]}; name one outside.")
 
 
-def reuse_freed_memory() -> None:
-    """Tell glibc to keep the chunks' freed buffers: given back, each would be mapped and zeroed anew, half of all the time."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        library = ctypes.CDLL(None)
-        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            library.mallopt(option, 64 << 20)
-
-
 class Runner:
     """Merges all tensors of a plan that the workspace does not hold yet."""
 
@@ -109,7 +99,7 @@ class Runner:
         with self.progress:
             self.each(self.merge_one, todo)
 
-    def each(self, work, jobs: list[Job]) -> list:
+    def each(self, work: Callable[[Job], None], jobs: list[Job]) -> None:
         """Run over jobs in worker threads, largest first; the first error stops all."""
         jobs = sorted(jobs, key=lambda job: (-job.bytes, job.name))
         pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
@@ -124,11 +114,10 @@ class Runner:
             self.stopped = True
             pool.shutdown(cancel_futures=True)
             self.stopped = False
-        return [future.result() for future in futures]
 
-    def guarded(self, work, job: Job):
+    def guarded(self, work: Callable[[Job], None], job: Job) -> None:
         with torch.inference_mode():
-            return work(job)
+            work(job)
 
     def merge_one(self, job: Job) -> None:
         settings = replace(job.settings, prepared=self.thresholds)
@@ -206,6 +195,18 @@ class Runner:
 
     def global_thresholds(self) -> np.ndarray:
         """Bounds of |δ| over all tensors together: the histograms of every tensor, added up."""
-        jobs = [job for job in self.plan.jobs if job.size]
-        return trim_bounds(jobs[0].settings, sum(job.size for job in jobs),
-                           lambda buckets: sum(self.each(lambda job: self.count(self.stream(job), buckets), jobs)))  # fmt: skip
+        jobs, lock = [job for job in self.plan.jobs if job.size], threading.Lock()
+
+        def count(buckets: np.ndarray | None) -> np.ndarray:
+            total = np.zeros((), np.int64)
+
+            def add(job: Job) -> None:
+                nonlocal total
+                found = self.count(self.stream(job), buckets)
+                with lock:
+                    total = total + found
+
+            self.each(add, jobs)
+            return total
+
+        return trim_bounds(jobs[0].settings, sum(job.size for job in jobs), count)

@@ -51,7 +51,7 @@ class Workspace:
             self.part.mkdir(parents=True, exist_ok=True)
             self.lock = os.open(self.part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
-            raise UserError(f"cannot write to {self.part} ({error.strerror}); name an output folder where you may write.") from None
+            raise UserError(f"cannot write beside {self.out} ({error.strerror}); name an output folder where you may write.") from None
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self.out.exists() or not os.path.samestat(os.fstat(self.lock), self.part.stat()):
