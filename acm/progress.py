@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 
 from tqdm import tqdm
 
@@ -23,6 +24,8 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.bar.last_print_t < self.bar.start_t + self.bar.delay <= time.time():  # too short for a line on the way
+            self.bar.refresh()
         self.bar.close()
 
     def update(self, count: int) -> None:

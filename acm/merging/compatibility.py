@@ -48,6 +48,8 @@ def compare(base: Checkpoint, other: Checkpoint) -> list[Finding]:
     """What speaks against merging these two, or deserves to be known. UserError for config fields of the wrong type."""
     try:
         return compared(base, other)
+    except UserError:
+        raise
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(
             f"config.json of {base.folder} or {other.folder} has a field of the wrong type ({error}); fetch both again."

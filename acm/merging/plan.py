@@ -7,7 +7,7 @@ import json
 import math
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -113,32 +113,43 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
     given = [recipe.base_model or recipe.models[0].model, *(entry.model for entry in recipe.finetuned)]
     opened = {name: Checkpoint(resolve_model(name, folder)) for name in dict.fromkeys(given)}
     models = [opened[name] for name in given]
+    compared = model_findings(recipe, list(opened.values()))
+    alignment = align_rows(recipe, models, given)
+    tied, head_findings = tied_output(recipe, models)
+    blocks = count_blocks(models[0])
+    stored = recipe.out_dtype or recipe.dtype or models[0].config.get("dtype") or models[0].config.get("torch_dtype") or "float32"
+    config, chosen = output_config(models, stored, tied, alignment, recipe.compatibility == "paper")
+    findings = [*compared, *row_findings(models, alignment), *head_findings,
+                *range_findings(recipe, blocks), *chosen]  # fmt: skip
+    names = output_names(models, tied)
+    inputs = read_inputs(recipe, folder, {layer_of(name) for name in names}, models[0].name)
+    plan = Plan(recipe, models, [], inputs, config, alignment, findings, blocks)
+    if any(finding.level == "error" for finding in findings):
+        return plan
+    plan = replace(plan, jobs=[make_job(plan, name, shard) for name, shard in names.items()])
+    if recipe.scope == "global" and len({str((job.settings.density, job.settings.gamma)) for job in plan.jobs}) > 1:
+        raise UserError("`scope: global` ranks all tensors together, so density and gamma must be the same everywhere.")
+    return replace(plan, findings=findings + cost_findings(plan, out))
+
+
+def rows_of(model: Checkpoint) -> int:
+    return model.tensors[EMBEDDING].shape[0] if EMBEDDING in model.tensors else 0
+
+
+def align_rows(recipe: Recipe, models: list[Checkpoint], given: list[str]) -> Alignment:
     paper = recipe.compatibility == "paper"
     if paper and recipe.tokenizer_source not in (None, "base"):
         raise UserError("`compatibility: paper` keeps the base's tokenizer and rows; remove `tokenizer_source`, or `compatibility`.")
-    others = list({id(m): m for m in models[1:] if m is not models[0]}.values())
-    findings = [finding for other in others for finding in compare(models[0], other)]
-    rows = [m.tensors[EMBEDDING].shape[0] if EMBEDDING in m.tensors else 0 for m in models]
-    alignment = align(recipe.tokenizer_source, models, given, rows, paper)
+    return align(recipe.tokenizer_source, models, given, [rows_of(model) for model in models], paper)
+
+
+def model_findings(recipe: Recipe, models: list[Checkpoint]) -> list[Finding]:
+    """What each model says against the base, the first of them."""
+    base, *others = models
+    found = [finding for other in others for finding in compare(base, other)]
     for other in others:
-        findings += token_findings(models[0], other, recipe.tokenizer_source is not None)
-        findings += shape_findings(models[0], other)
-    findings += row_findings(models, rows, alignment)
-    tied, head_findings = tied_output(recipe, models)
-    findings += head_findings
-    blocks = count_blocks(models[0])
-    findings += range_findings(recipe, blocks)
-    dtype = recipe.out_dtype or recipe.dtype
-    stored = dtype or models[0].config.get("dtype") or models[0].config.get("torch_dtype") or "float32"
-    config, chosen = output_config(models, stored, tied, alignment, paper)
-    errors = any(f.level == "error" for f in findings)
-    names = output_names(models, tied)
-    inputs = read_inputs(recipe, folder, {layer_of(name) for name in names}, models[0].name)
-    jobs = [] if errors else [make_job(name, shard, models, dtype, alignment, inputs, recipe, blocks) for name, shard in names.items()]
-    if recipe.scope == "global" and len({str((job.settings.density, job.settings.gamma)) for job in jobs}) > 1:
-        raise UserError("`scope: global` ranks all tensors together, so density and gamma must be the same everywhere.")
-    plan = Plan(recipe, models, jobs, inputs, config, alignment, findings + chosen, blocks)
-    return Plan(**vars(plan) | {"findings": plan.findings + cost_findings(plan, out)}) if jobs else plan
+        found += token_findings(base, other, recipe.tokenizer_source is not None) + shape_findings(base, other)
+    return found
 
 
 def count_blocks(model: Checkpoint) -> int:
@@ -159,19 +170,27 @@ def output_names(models: list[Checkpoint], tied: bool) -> dict[str, str]:
     return names
 
 
-def make_job(name: str, shard: str, models: list[Checkpoint], dtype: str | None, alignment: Alignment, inputs: Inputs, recipe: Recipe,
-             blocks: int) -> Job:  # fmt: skip
-    """The head of a tied model is its embedding."""
-    sources = [m.head if name == HEAD else m.tensors[name] for m in models]
-    by_row = name in (EMBEDDING, HEAD) and alignment.maps is not None
-    shape = (alignment.rows, *sources[0].shape[1:]) if by_row else sources[0].shape
-    statistics = [held.get(name) for held in inputs.statistics]
-    wanted = {"aim": shape[-1:], "regmean": shape[-1:] * 2}.get(recipe.merge_method, shape)
+def make_job(plan: Plan, name: str, shard: str) -> Job:
+    """What becomes one tensor. The head of a tied model is its embedding."""
+    sources = [model.head if name == HEAD else model.tensors[name] for model in plan.models]
+    maps = plan.alignment.maps if name in (EMBEDDING, HEAD) else None
+    shape = sources[0].shape if maps is None else (plan.alignment.rows, *sources[0].shape[1:])
+    statistics = [held.get(name) for held in plan.inputs.statistics]
+    wanted = {"aim": shape[-1:], "regmean": shape[-1:] * 2}.get(plan.recipe.merge_method, shape)
     for found in filter(None, statistics):
         if found.shape != wanted or (wanted != shape and len(shape) != 2):
             raise UserError(f"{found.file}: the statistics of {name} have the shape {list(found.shape)}, the tensor {list(shape)}.")
-    settings = settings_of(recipe, inputs, models[0].name, name, shape, blocks)
-    return Job(name, shape, dtype or sources[0].dtype, shard, sources, alignment.maps if by_row else None, statistics, settings)
+    dtype = plan.recipe.out_dtype or plan.recipe.dtype or sources[0].dtype
+    return Job(
+        name,
+        shape,
+        dtype,
+        shard,
+        sources,
+        maps,
+        statistics,
+        settings_of(plan.recipe, plan.inputs, plan.base.name, name, shape, plan.blocks),
+    )
 
 
 def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
@@ -192,7 +211,8 @@ def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
     return found
 
 
-def row_findings(models: list[Checkpoint], rows: list[int], alignment: Alignment) -> list[Finding]:
+def row_findings(models: list[Checkpoint], alignment: Alignment) -> list[Finding]:
+    rows = [rows_of(model) for model in models]
     if len(set(rows)) == 1 and alignment.rows == rows[0]:
         return []
     sizes = ", ".join(f"{m.name} {n}" for m, n in zip(models, rows, strict=True))

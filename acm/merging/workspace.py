@@ -16,7 +16,6 @@ import fcntl
 import json
 import logging
 import os
-import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -30,7 +29,6 @@ from acm.merging.plan import Job, Plan
 
 LOG = logging.getLogger(__name__)
 JOURNAL = "journal.jsonl"
-JOURNAL_LINE = re.compile(rb'\["(?:[^"\\]|\\.)*", "[0-9a-f]{16}"\]')
 BLOCK = 8 << 20  # bytes read at a time to check a tensor
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 
@@ -54,11 +52,15 @@ class Workspace:
             raise UserError(f"cannot write beside {self.out} ({error.strerror}); name an output folder where you may write.") from None
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self.out.exists() or not os.path.samestat(os.fstat(self.lock), self.part.stat()):
+            if not os.path.samestat(os.fstat(self.lock), self.part.stat()):
                 raise OSError  # the other merge ended between our two steps
         except OSError:
             os.close(self.lock)
             raise UserError(f"another merge is writing {self.out} right now; wait for it, or name another output.") from None
+        if self.out.exists():
+            self.discard()
+            os.close(self.lock)
+            raise UserError(f"another merge has just written {self.out}; remove it or name another output.")
         try:
             with disk_errors(self.out):
                 self.finished = self.open_shards()
@@ -92,8 +94,7 @@ class Workspace:
         lines = journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else []  # a line cut off by a kill is dropped
         continued = bool(lines) and lines[0] == self.key
         if continued:
-            lines = [lines[0], *(line for line in lines[1:] if JOURNAL_LINE.fullmatch(line))]
-            sums = dict(json.loads(line) for line in lines[1:])
+            sums = dict(filter(None, map(journal_entry, lines[1:])))
         else:
             for old in self.part.iterdir():
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
@@ -102,9 +103,10 @@ class Workspace:
             os.posix_fallocate(self.files[name], 0, size)
             os.ftruncate(self.files[name], size)
             os.pwrite(self.files[name], self.headers[name], 0)
-        self.files[JOURNAL] = os.open(journal, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        os.ftruncate(self.files[JOURNAL], 0)
-        os.write(self.files[JOURNAL], b"".join(line + b"\n" for line in (lines if continued else [self.key])))
+        rewritten = journal.with_suffix(".new")  # without a line that was cut off; the old one stays until this is whole
+        rewritten.write_bytes(b"\n".join([self.key, *(json.dumps(entry).encode() for entry in sums.items()), b""]))
+        rewritten.replace(journal)
+        self.files[JOURNAL] = os.open(journal, os.O_WRONLY | os.O_APPEND)
         return {job.name for job in self.plan.jobs if job.name in sums and self.checksum(job) == sums[job.name]}
 
     def checksum(self, job: Job) -> str:
@@ -133,10 +135,10 @@ class Workspace:
             (self.part / INDEX).write_text(json.dumps(index, indent=2) + "\n")
         for path in self.part.iterdir():
             sync(path)
+        if self.out.exists():
+            raise Unfinished(f"output folder {self.out} appeared during the merge; remove it and run again: nothing is lost.")
         (self.part / JOURNAL).unlink()
         sync(self.part)
-        if self.out.exists():
-            raise UserError(f"output folder {self.out} appeared during the merge; remove it and run again.")
         self.part.rename(self.out)
         sync(self.out.parent)
 
@@ -156,6 +158,15 @@ def disk_errors(out: Path) -> Iterator[None]:
                 f"no space left while writing {out} ({error.strerror}); free some and run the same command: it continues."
             ) from error
         raise
+
+
+def journal_entry(line: bytes) -> tuple[str, str] | None:
+    """A finished tensor's name and checksum; None for what is neither."""
+    try:
+        name, checksum = json.loads(line)
+    except (ValueError, TypeError):
+        return None
+    return (name, checksum) if isinstance(name, str) and isinstance(checksum, str) else None
 
 
 def layout(jobs: list[Job]) -> tuple[dict[str, tuple[str, int]], dict[str, bytes], dict[str, int]]:
