@@ -224,3 +224,10 @@ def test_histograms_are_those_of_torch(kind, size):
     fine = fused.count_magnitudes(stretches, 3, buckets)
     assert np.array_equal(fine, count_magnitudes(lambda: chunks, 3, buckets))
     assert np.array_equal(fine.sum(axis=-1), np.take_along_axis(coarse, buckets, axis=1))
+
+
+@pytest.mark.parametrize("source", [np.float16, np.float32])
+def test_copies_of_half_and_single_precision_keep_the_numbers(source):
+    stored, out = np.array([1.5, -0.0, 0.25, -3.0], source), np.empty(4, np.float32)
+    fused.copy(stored, out, np.zeros(1, np.int64))
+    assert out.tobytes() == stored.astype(np.float32).tobytes()

@@ -62,10 +62,15 @@ def merge(recipe: str | Path | dict | Recipe, out: str | Path, folder: Path | No
     with Workspace(plan, out, "+nan" if allow_nan else "") as work, disk_errors(out):
         if work.finished:
             LOG.info("continuing an interrupted merge: %d of %d tensors are there.", len(work.finished), len(plan.jobs))
-        Runner(plan, work, place, threads or len(os.sched_getaffinity(0)), kernels, allow_nan).run()
+        Runner(plan, work, place, threads or cores(), kernels, allow_nan).run()
         write_companions(work.part, plan, hash_inputs)
         work.publish()
     return out
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has no affinity
 
 
 def check_output(out: Path, inputs: list[Path]) -> None:

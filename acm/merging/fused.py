@@ -37,7 +37,7 @@ def run(method: str, stored: list[np.ndarray], settings: Settings, out: np.ndarr
 
 def copy(stored: np.ndarray, out: np.ndarray, bad: np.ndarray) -> None:
     """The numbers themselves, in the output's dtype."""
-    kernels.weighted((stored,), np.ones(1, np.float32), kernels.ONE, out, bad)
+    kernels.weighted(tuple(uniform([stored])), np.ones(1, np.float32), kernels.ONE, out, bad)
 
 
 def deltas(

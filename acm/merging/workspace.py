@@ -100,7 +100,8 @@ class Workspace:
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         for name, size in self.sizes.items():
             self.files[name] = os.open(self.part / name, os.O_RDWR | os.O_CREAT, 0o644)
-            os.posix_fallocate(self.files[name], 0, size)
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(self.files[name], 0, size)
             os.ftruncate(self.files[name], size)
             os.pwrite(self.files[name], self.headers[name], 0)
         rewritten = journal.with_suffix(".new")  # without a line that was cut off; the old one stays until this is whole
