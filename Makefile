@@ -24,7 +24,7 @@ dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
 unlock: $(VENV)/installed  ## after a killed run: release its lock
 	@$(VENV)/bin/snakemake --unlock --config profile="$(PROFILE)"
 
-test: $(VENV)/installed  ## the tests (about 4 min)
+test: $(VENV)/installed  ## the tests (about 7 min)
 	$(VENV)/bin/python -m pytest -q
 
 benchmark: $(VENV)/installed  ## merging against a plain copy and mergekit at 1.5B (about 15 min, 20 GB of disk)

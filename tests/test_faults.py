@@ -366,6 +366,7 @@ def test_a_merge_continues_on_a_disk_with_room_for_one(large, tmp_path, disk):
     folder, content = disk("size=5m"), recipe("task_arithmetic", *large[:2])
     stop_before_publishing(content, folder / "out")
     acm.merge(content, folder / "out")
+    assert names(folder) == ["out"]
 
 
 def test_a_disk_that_is_read_only(f32, disk):

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 import acm
 from acm.errors import UserError
@@ -155,8 +157,8 @@ FILES = {
 
 
 @pytest.fixture
-def refused(f32, tmp_path):
-    """A merge that is refused with these words and leaves all folders as they were."""
+def assert_refused(f32, tmp_path):
+    """A merge is refused with these words and leaves all folders as they were."""
 
     def check(*words, out="out", file=None, change=None, **models):
         content = ta(*(models.get(folder.name, folder) for folder in f32[:2])) | (change or {})
@@ -178,17 +180,17 @@ def cases(table):
 
 
 @pytest.mark.parametrize("where, tamper, words", cases(FILES))
-def test_weights(refused, f32, tmp_path, where, tamper, words):
+def test_weights(assert_refused, f32, tmp_path, where, tamper, words):
     folder = shutil.copytree(f32[1], tmp_path / "bad")
     tamper(folder)
-    refused(str(folder), *words, **{where: folder})
+    assert_refused(str(folder), *words, **{where: folder})
 
 
-def test_one_of_very_many_names_twice(refused, f32, tmp_path):
+def test_one_of_very_many_names_twice(assert_refused, f32, tmp_path):
     folder = shutil.copytree(f32[1], tmp_path / "bad")
     join(folder / SINGLE, ("{" + ", ".join(f'"n{i}": 0' for i in (*range(80_000), 7)) + "}").encode(), b"")
     signal.alarm(3)
-    refused(str(folder), "'n7' comes twice", left=folder)
+    assert_refused(str(folder), "'n7' comes twice", left=folder)
 
 
 def indexed(name, tensor=HEAD):
@@ -255,10 +257,10 @@ SHARDS = {
 
 
 @pytest.mark.parametrize("where, tamper, words", cases(SHARDS))
-def test_shards(refused, sharded, tmp_path, where, tamper, words):
+def test_shards(assert_refused, sharded, tmp_path, where, tamper, words):
     folder = shutil.copytree(sharded, tmp_path / "bad")
     tamper(folder)
-    refused(str(folder), *words, **{where: folder})
+    assert_refused(str(folder), *words, **{where: folder})
 
 
 CONFIGS = {
@@ -274,10 +276,10 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("where, content, words", cases(CONFIGS))
-def test_config(refused, f32, tmp_path, where, content, words):
+def test_config(assert_refused, f32, tmp_path, where, content, words):
     folder = shutil.copytree(f32[1], tmp_path / "bad")
     (folder / "config.json").unlink() if content is None else (folder / "config.json").write_bytes(content)
-    refused(str(folder), *words, **{where: folder})
+    assert_refused(str(folder), *words, **{where: folder})
 
 
 @pytest.mark.parametrize("where", ["base", "left"])
@@ -286,16 +288,16 @@ def test_config(refused, f32, tmp_path, where, content, words):
     ("tokenizer_config.json", None),
 ])  # fmt: skip
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"a": "\xff"}'])
-def test_tokenizer(refused, f32, tmp_path, where, name, source, content):
+def test_tokenizer(assert_refused, f32, tmp_path, where, name, source, content):
     folder = shutil.copytree(f32[1], tmp_path / "bad")
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     (folder / name).write_bytes(content)
-    message = refused(f"{folder / name} ", "fetch it again", change={"tokenizer_source": source}, **{where: folder})
+    message = assert_refused(f"{folder / name} ", "fetch it again", change={"tokenizer_source": source}, **{where: folder})
     assert "field of the wrong type" not in message
 
 
-def harmless(content, out):
-    """Merged or refused, but never another error."""
+def assert_harmless(content, out):
+    """Merged or assert_refused, but never another error."""
     try:
         return acm.merge(content, out)
     except UserError:
@@ -313,7 +315,7 @@ def harmless(content, out):
 def test_config_fields_of_the_wrong_type(f32, tmp_path, where, change):
     folder = shutil.copytree(f32[1], tmp_path / "bad")
     (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | change))
-    harmless(ta(folder, f32[1]) if where == "base" else ta(f32[0], folder), tmp_path / "out")
+    assert_harmless(ta(folder, f32[1]) if where == "base" else ta(f32[0], folder), tmp_path / "out")
 
 
 @pytest.mark.parametrize("old, new, weight", [
@@ -330,7 +332,7 @@ def test_names_of_tensors(f32, tmp_path, old, new, weight):
     for folder in folders:
         found, data = split(folder / SINGLE)
         join(folder / SINGLE, {name.replace(old, new): held for name, held in found.items()}, data)
-    harmless(ta(*folders, weight), tmp_path / "out")
+    assert_harmless(ta(*folders, weight), tmp_path / "out")
 
 
 def with_empty(folder, shape):
@@ -365,16 +367,18 @@ def test_an_index_of_one_shard_gives_a_model_that_loads(f32, tmp_path):
     weight_map = dict.fromkeys(load_file(base / "model-00001-of-00001.safetensors"), "model-00001-of-00001.safetensors")
     (base / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     out = acm.merge(ta(base, f32[1]), tmp_path / "out")
-    acm.merge(ta(out, f32[1]), tmp_path / "again")
+    state = AutoModelForCausalLM.from_pretrained(out).state_dict()
+    stored = load_file(out / "model-00001-of-00001.safetensors")
+    assert stored.keys() == weight_map.keys() and all(torch.equal(state[name], tensor) for name, tensor in stored.items())
 
 
 @pytest.mark.parametrize("out", [
     "models/left", "models/left/.", "models/left/model.safetensors",
     "models/left/out", "models/base/deep/er/out",
 ])  # fmt: skip
-def test_an_output_inside_an_input(refused, f32, tmp_path, out):
+def test_an_output_inside_an_input(assert_refused, f32, tmp_path, out):
     base, left = (shutil.copytree(folder, tmp_path / "models" / folder.name) for folder in f32[:2])
-    refused(str(tmp_path / "models"), base=base, left=left, out=out)
+    assert_refused(str(tmp_path / "models"), base=base, left=left, out=out)
 
 
 def test_a_link_in_the_place_of_the_work_folder_deletes_nothing(f32, tmp_path):
@@ -390,9 +394,9 @@ def test_a_link_in_the_place_of_the_work_folder_deletes_nothing(f32, tmp_path):
     pytest.param("x" * 300, ["xxx"], id="long"),
     pytest.param("link", ["link"], id="dangling link"),
 ])  # fmt: skip
-def test_names_of_outputs(refused, tmp_path, out, words):
+def test_names_of_outputs(assert_refused, tmp_path, out, words):
     (tmp_path / "link").symlink_to("absent")
-    refused(*words, out=out)
+    assert_refused(*words, out=out)
 
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
@@ -414,15 +418,15 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i 
     ("seed: " + "9" * 5000, ["readable"]), ("seed: 2024-99-99", ["readable"]), ("seed: !!int x", ["readable"]),
     ("seed: !!bool x", ["readable"]), ("seed: !!timestamp x", ["readable"]),
 ], ids=lambda value: value[:20].replace("\n", " ") if isinstance(value, str) else "")  # fmt: skip
-def test_recipe_files(refused, tmp_path, monkeypatch, text, words):
+def test_recipe_files(assert_refused, tmp_path, monkeypatch, text, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "r.yml").write_text(text)
-    refused("r.yml", *words, file=tmp_path / "r.yml")
+    assert_refused("r.yml", *words, file=tmp_path / "r.yml")
 
 
-def test_a_recipe_file_that_is_not_utf8(refused, tmp_path):
+def test_a_recipe_file_that_is_not_utf8(assert_refused, tmp_path):
     (tmp_path / "r.yml").write_bytes(b"merge_method: \xff")
-    refused("r.yml", "not a readable YAML file", file=tmp_path / "r.yml")
+    assert_refused("r.yml", "not a readable YAML file", file=tmp_path / "r.yml")
 
 
 @pytest.mark.parametrize("value", [
@@ -431,8 +435,8 @@ def test_a_recipe_file_that_is_not_utf8(refused, tmp_path):
     [{"filter": "mlp"}], float("nan"), float("inf"), [0.1, float("nan")], [{"value": float("-inf")}], 1j, b"x", {1: 2},
     10**400, -(10**400), [0.1, 10**400], {"value": 10**400}, 10**300, 1e39,
 ], ids=lambda value: repr(value)[:20])  # fmt: skip
-def test_values_of_a_parameter(refused, value):
-    refused("weight", change={"parameters": {"weight": value}})
+def test_values_of_a_parameter(assert_refused, value):
+    assert_refused("weight", change={"parameters": {"weight": value}})
 
 
 @pytest.mark.parametrize("method, key, value, words", [
@@ -445,10 +449,10 @@ def test_values_of_a_parameter(refused, value):
     ("fisher", "statistics", "/dev/zero", ["/dev/zero", "not a regular file"]), ("fisher", "statistics", "/etc/passwd", ["/etc/passwd"]),
     ("sens", "sensitivity", "/dev/null", ["/dev/null"]),
 ])  # fmt: skip
-def test_values_of_other_parameters(refused, f32, method, key, value, words):
+def test_values_of_other_parameters(assert_refused, f32, method, key, value, words):
     more = {"lore": {"mu": 0.1}, "sens": {"alpha": 0.5, "temperature": 1.0}, "fisher": {}}.get(method, {"weight": 0.5})
     models = [{"model": str(m)} for m in f32[1 : 2 + (method == "lore")]]
-    refused(*words, change={"merge_method": method, "models": models, "parameters": more | {key: value}})
+    assert_refused(*words, change={"merge_method": method, "models": models, "parameters": more | {key: value}})
 
 
 @pytest.mark.parametrize("change, words", [
@@ -466,8 +470,8 @@ def test_values_of_other_parameters(refused, f32, method, key, value, words):
     ({"coefficients": [float("nan")]}, ["coefficients"]), ({"coefficients": {"left": []}}, ["coefficients"]),
     ({"coefficients": {"left": {"0": "x"}}}, ["coefficients"]), ({"coefficients": "/dev/null"}, ["/dev/null"]), ({"coefficients": "."}, ["."]),
 ], ids=lambda value: str(value)[:50].replace("\0", "NUL").replace("\ud800", "surrogate"))  # fmt: skip
-def test_other_keys(refused, change, words):
-    refused(*words, change=change)
+def test_other_keys(assert_refused, change, words):
+    assert_refused(*words, change=change)
 
 
 @pytest.mark.parametrize("name, text", [
@@ -480,9 +484,9 @@ def test_other_keys(refused, change, words):
     ("c.json", json.dumps({"coefficients": {"left": dict.fromkeys(["embed", "0", "1", "norm", "lm_head"], 10**400)}})),
     ("c.csv", "finetuned,layer,coefficient\nleft,0," + "9" * 200_000),
 ], ids=lambda value: value[:50])  # fmt: skip
-def test_files_of_coefficients(refused, tmp_path, name, text):
+def test_files_of_coefficients(assert_refused, tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="latin-1")
-    refused(name, change={"coefficients": str(tmp_path / name)})
+    assert_refused(name, change={"coefficients": str(tmp_path / name)})
 
 
 def run(*arguments, cwd):
