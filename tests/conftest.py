@@ -1,11 +1,13 @@
 """Pico models for the tests: random Qwen2 folders of hidden size 16 and two layers, made in milliseconds."""
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import acm
 from abacus.tokenizer import build_tokenizer
 from abacus.training import new_model
 
@@ -60,3 +62,31 @@ def f32(make_model, tmp_path_factory):
 def bf16(make_model, tmp_path_factory):
     """The same in bfloat16."""
     return trio(make_model, tmp_path_factory.mktemp("bf16"), dtype=torch.bfloat16)
+
+
+def recipe(method, base, *models, parameters=None, **extra):
+    return {"merge_method": method, "base_model": str(base), "models": [{"model": str(m)} for m in models],
+            "parameters": parameters or {}, **extra}  # fmt: skip
+
+
+def same(found, expected):
+    """Same names, dtypes and bytes; −0 differs from +0."""
+    return found.keys() == expected.keys() and all(
+        found[n].dtype == expected[n].dtype and torch.equal(found[n].view(torch.uint8), expected[n].view(torch.uint8)) for n in found
+    )
+
+
+@pytest.fixture
+def merged(tmp_path, tensors):
+    """Merges a recipe into a new folder and returns the tensors."""
+    count = iter(range(100))
+    return lambda content: tensors(acm.merge(content, tmp_path / f"merged-{next(count)}"))
+
+
+@pytest.fixture
+def alarm():
+    """A test that blocks fails."""
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("blocked for a minute"))
+    signal.alarm(60)
+    yield
+    signal.alarm(0)

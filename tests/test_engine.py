@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 import yaml
+from conftest import recipe, same
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -23,29 +24,10 @@ LAYERS = {"embed": 0.1, "0": 0.25, "1": 0.4, "norm": 0.65, "lm_head": 0.9}
 DARE = {"weight": 0.7, "density": 0.6}
 
 
-def recipe(method, base, *models, parameters=None, **extra):
-    return {"merge_method": method, "base_model": str(base), "models": [{"model": str(m)} for m in models],
-            "parameters": parameters or {}, **extra}  # fmt: skip
-
-
 def coefficients(folder, values, *models):
     path = folder / "coefficients.json"
     path.write_text(json.dumps({"coefficients": {m.name: values for m in models}}))
     return str(path)
-
-
-def same(found, expected):
-    """Same names, dtypes and bytes; −0 differs from +0."""
-    return found.keys() == expected.keys() and all(
-        found[n].dtype == expected[n].dtype and torch.equal(found[n].view(torch.uint8), expected[n].view(torch.uint8)) for n in found
-    )
-
-
-@pytest.fixture
-def merged(tmp_path, tensors):
-    """Merges a recipe into a new folder and returns the tensors."""
-    count = iter(range(100))
-    return lambda content: tensors(acm.merge(content, tmp_path / f"merged-{next(count)}"))
 
 
 @pytest.mark.parametrize("method", ["linear", "task_arithmetic", "ties", "dare_ties", "interpolation"])

@@ -57,13 +57,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.fixture(autouse=True)
-def alarm():
-    """A test that blocks fails."""
-    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("blocked for a minute"))
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
+pytestmark = pytest.mark.usefixtures("alarm")
 
 
 @pytest.fixture(scope="module")

@@ -23,13 +23,7 @@ SINGLE, INDEX, NORM, HEAD = "model.safetensors", "model.safetensors.index.json",
 FIRST = "model-00001-of-"
 
 
-@pytest.fixture(autouse=True)
-def alarm():
-    """A test that blocks fails."""
-    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("blocked"))
-    signal.alarm(20)
-    yield
-    signal.alarm(0)
+pytestmark = pytest.mark.usefixtures("alarm")
 
 
 @pytest.fixture(scope="module")

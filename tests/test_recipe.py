@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import recipe, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mergekit.config import ParameterSetting, evaluate_setting
@@ -25,25 +26,6 @@ VALUES = {"embed": 0.25, "0": 0.25, "1": 0.75, "norm": 0.25, "lm_head": 0.25}  #
 OTHERS = {"embed": 0.5, "0": 0.5, "1": 0.125, "norm": 0.5, "lm_head": 0.5}
 NAMES = ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight", "model.layers.0.mlp.up_proj.weight",
          "model.layers.1.self_attn.q_proj.bias", "model.layers.11.input_layernorm.weight"]  # fmt: skip
-
-
-def recipe(method, base, *models, parameters=None, **extra):
-    return {"merge_method": method, "base_model": str(base), "models": [{"model": str(m)} for m in models],
-            "parameters": parameters or {}, **extra}  # fmt: skip
-
-
-def same(found, expected):
-    """Same names, dtypes and bytes."""
-    return found.keys() == expected.keys() and all(
-        found[n].dtype == expected[n].dtype and torch.equal(found[n].view(torch.uint8), expected[n].view(torch.uint8)) for n in found
-    )
-
-
-@pytest.fixture
-def merged(tmp_path, tensors):
-    """Merges a recipe into a new folder and returns the tensors."""
-    count = iter(range(100))
-    return lambda content: tensors(acm.merge(content, tmp_path / f"merged-{next(count)}"))
 
 
 numbers = st.one_of(st.floats(-2, 2), st.integers(-3, 3))
