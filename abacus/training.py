@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,16 +130,17 @@ def fit(model: Qwen2ForCausalLM, stage: Stage, tokenizer: PreTrainedTokenizerBas
     return losses
 
 
-def train_family(out: Path, seed: int = 0, scale: float = 1.0) -> pd.DataFrame:
-    """Train all stages into ``out``: float32 under ``out/training``, bf16 model folders beside it.
+def train_family(out: Path, seed: int = 0, scale: float = 1.0, stages: Collection[str] = tuple(STAGES), **size: int) -> pd.DataFrame:
+    """Train stages into ``out``: float32 under ``out/training``, bf16 model folders beside it.
 
-    scale: fraction of each stage's steps, for trials. A stage that is on disk, with as many steps, is not trained again. Returns the
-    learning curves: stage, step, loss (nats per token).
+    scale: fraction of each stage's steps, for trials. size: ``hidden`` and ``layers`` of :func:`new_model`. A stage that is on disk, with as
+    many steps, is not trained again. Returns the learning curves: stage, step, loss (nats per token).
     """
     tokenizer, models = build_tokenizer(), {}
     torch.manual_seed(seed)
-    for name, stage in STAGES.items():
-        model = copy.deepcopy(models[stage.parent]) if stage.parent else new_model(tokenizer)
+    for name in stages:
+        stage = STAGES[name]
+        model = copy.deepcopy(models[stage.parent]) if stage.parent else new_model(tokenizer, **size)
         folder = out / "training" / name
         steps = max(2, int(stage.steps * scale))
         if (folder / "losses.csv").is_file() and len(pd.read_csv(folder / "losses.csv")) == steps:
@@ -150,7 +151,7 @@ def train_family(out: Path, seed: int = 0, scale: float = 1.0) -> pd.DataFrame:
             pd.DataFrame({"stage": name, "step": range(len(losses)), "loss": losses}).to_csv(folder / "losses.csv", index=False)
         models[name] = model
         ship(model, tokenizer, out / f"abacus-{name}", name, seed, steps)
-    return pd.concat([pd.read_csv(out / "training" / name / "losses.csv") for name in STAGES], ignore_index=True)
+    return pd.concat([pd.read_csv(out / "training" / name / "losses.csv") for name in stages], ignore_index=True)
 
 
 def ship(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path, name: str, seed: int, steps: int) -> None:

@@ -1,143 +1,193 @@
-"""Calibration: texts → activations of both models → the table of mutual information.
+"""Calibration: texts → activations of all models → the table of mutual information, and statistics for other methods.
 
     variable    paper   shape              meaning
     base        A_0^k   (tokens, d)        activations of layer k in the base model, one text
     finetuned   A_i^k   (tokens, d)        the same in a fine-tuned model
 
 A layer's activations are the output of ``mlp.down_proj`` of its block, before the residual add; the embedding,
-the final norm and ``lm_head`` count as layers too. Texts go one at a time, without padding, truncation or chat
-template, through the base model's tokenizer, as in the paper's code. At most one text's activations are held.
+the final norm and ``lm_head`` count as layers too. Texts go one at a time, without padding or chat template, through the base
+model's tokenizer, as in the paper's code. All models walk in lockstep, layer by layer (`layerwise.py`): held are one block of each
+and the texts' hidden states. With ``keep``, a killed run continues with the next layer.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer
 
 from acm.checkpoints import check_same_shape, check_weights, model_folder
+from acm.controls import PART, Logits, check_measures, measure, parts
 from acm.errors import UserError
-from acm.information import mutual_information
-from acm.preflight import check_texts, read_texts
+from acm.importance import KINDS, InputStatistics, check_kinds, gradients
+from acm.journal import Journal
+from acm.layerwise import LayerwiseModel, to_bf16, watch
+from acm.texts import check_texts, read_texts, select_texts
 
-__all__ = ["CONTROLS", "calibrate", "read_texts", "select_texts"]
+__all__ = ["COLUMNS", "KINDS", "calibrate", "read_texts", "select_texts"]
 
-CONTROLS = ("none", "shuffled", "gaussian")
-
-
-def select_texts(texts: list[str], clusters: int = 20, per_cluster: int = 5, seed: int = 54) -> list[str]:
-    """A spread of texts: K-means on TF-IDF features, ``per_cluster`` drawn from each of ``clusters``.
-
-    The paper clusters s1K into 20 and takes 5 of each, with an encoder that it does not name; TF-IDF needs no
-    download. What a cluster with fewer members lacks is drawn from the rest. Seeded; the order is that of the input.
-    """
-    from sklearn.cluster import KMeans
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    if len(texts) <= clusters * per_cluster:
-        return list(texts)
-    features = TfidfVectorizer(token_pattern=r"(?u)\S+").fit_transform(texts)
-    label = KMeans(clusters, random_state=seed, n_init=10).fit_predict(features)
-    rng = np.random.default_rng(seed)
-    chosen = np.concatenate([rng.permutation(np.flatnonzero(label == c))[:per_cluster] for c in range(clusters)])
-    rest = rng.permutation(np.setdiff1d(np.arange(len(texts)), chosen))[: clusters * per_cluster - len(chosen)]
-    return [texts[i] for i in sorted([*chosen, *rest])]
+DEFAULT_CONTROLS = ("none", "shuffled", "gaussian")
+COLUMNS = ["finetuned", "layer", "sample", "tokens", "estimator", "control", "value", "norm_base", "norm_finetuned"]
+BASE = "base"
 
 
-def named_layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
-    """Layer name → the module whose output counts as its activations: embed, 0 … L−1, norm, lm_head."""
-    try:
-        decoder = model.model
-        blocks = {str(i): block.mlp.down_proj for i, block in enumerate(decoder.layers)}
-        return {"embed": decoder.embed_tokens, **blocks, "norm": decoder.norm, "lm_head": model.lm_head}
-    except AttributeError as error:
-        raise UserError(
-            f"{type(model).__name__} lacks `{error.name}`; calibration knows decoders of the Qwen2 and Llama layout."
-        ) from error
+def calibrate(base: str | Path, finetuned: dict[str, str | Path], texts: list[str], controls: tuple[str, ...] = DEFAULT_CONTROLS,
+              estimators: tuple[str, ...] = ("plug-in",), seed: int = 0, dtype: str = "float32", device: str = "cpu", threads: int = 1,
+              max_tokens: int | None = None, keep: Path | None = None, statistics: Path | None = None,
+              kinds: tuple[str, ...] = ()) -> pd.DataFrame:  # fmt: skip
+    """The table of mutual information: one row per (finetuned, layer, sample, estimator, control).
 
-
-@torch.inference_mode()
-def each_activation(model: PreTrainedModel, ids: torch.Tensor, see: Callable[[str, torch.Tensor], None]) -> None:
-    """Run ``ids`` (1, tokens) through the model; ``see(layer, activations)`` gets (tokens, d), rounded to bf16."""
-    hooks = [
-        module.register_forward_hook(lambda _m, _i, out, name=name: see(name, out[0].to(torch.bfloat16).cpu()))
-        for name, module in named_layers(model).items()
-    ]
-    try:
-        model(input_ids=ids.to(model.device), use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def controlled(control: str, base: torch.Tensor, other: torch.Tensor, key: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The pair of arrays (tokens, d) whose MI a control reports; random numbers are seeded by ``key``.
-
-    ``none`` leaves them, ``shuffled`` permutes the tokens of the fine-tuned side, ``gaussian`` replaces both by
-    independent standard normal numbers: any MI left over is bias of the estimate.
-    """
-    if control == "none":
-        return base, other
-    generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
-    if control == "shuffled":
-        return base, other[torch.randperm(len(other), generator=generator)]
-    return tuple(torch.randn(base.shape, generator=generator).to(torch.bfloat16) for _ in range(2))
-
-
-def calibrate(base: str | Path, finetuned: dict[str, str | Path], texts: list[str], controls: tuple[str, ...] = CONTROLS,
-              estimator: str = "plug-in", seed: int = 0, dtype: str = "float32", device: str = "cpu") -> pd.DataFrame:  # fmt: skip
-    """The table of mutual information, in nats: one row per (finetuned, layer, sample, estimator, control).
-
-    base, finetuned: model folders of one architecture and shape. texts: calibration texts, in full. dtype: of the models
-    (the paper's run in bf16); activations are rounded to bf16 whatever it is.
+    base, finetuned: model folders of one architecture and shape. texts: calibration texts, cut to ``max_tokens`` tokens (None: whole).
+    controls, estimators: see :mod:`acm.controls` and :mod:`acm.information`. dtype: of the computation (the paper's models run in
+    bf16); activations are rounded to bf16 whatever it is. device: ``cpu``, ``cuda``, ``auto``; several GPUs share the models. threads: for
+    the estimates, which are the same for any number. keep: folder for what an interrupted run continues from; removed at the end.
+    statistics: folder for the files of ``kinds`` (:mod:`acm.importance`), which merge methods read.
+    Columns: value in the estimator's unit, norm_base and norm_finetuned the mean L2 norm of a token's activations, each side.
     Source: Eq. 1 of arXiv 2505.14009 and its released code. Raises UserError for missing or unlike models,
-    weights that are not finite, empty texts and unknown controls.
+    weights that are not finite, empty texts, unknown controls, estimators or kinds, and activations that are not finite.
     """
     check_texts(texts, "the calibration set")
-    if unknown_controls := set(controls) - set(CONTROLS):
-        raise UserError(f"unknown control '{min(unknown_controls)}'. Known: {', '.join(CONTROLS)}.")
+    check_measures(controls, estimators, len(texts))
+    check_kinds(kinds, statistics)
     base, folders = model_folder(base), {name: model_folder(path) for name, path in finetuned.items()}
     for folder in folders.values():
         check_same_shape(base, folder, vocabulary=False)
     for folder in (base, *folders.values()):
         check_weights(folder)
-    base_model = load_model(base, dtype, device)
-    models = {name: load_model(folder, dtype, device) for name, folder in folders.items()}
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    rows = []
-    for sample, text in enumerate(tqdm(texts, desc="calibration", unit="text", mininterval=5)):
-        ids = tokenizer(text, return_tensors="pt")["input_ids"]
-        for name, layer, control, value in sample_information(base_model, models, ids, controls, estimator, f"{seed}/{sample}"):
-            rows.append((name, layer, sample, ids.shape[1], estimator, control, value))
-    columns = ["finetuned", "layer", "sample", "tokens", "estimator", "control", "value"]
-    return pd.DataFrame(rows, columns=columns)
+    ids = [tokenizer(text, return_tensors="pt")["input_ids"][:, :max_tokens] for text in texts]
+    if short := [i for i, part in enumerate(ids, 1) if not part.shape[1]]:
+        raise UserError(f"calibration text {short[0]} holds no token of the base's tokenizer; remove it.")
+    with contextlib.ExitStack() as stack:
+        if keep is None and {"fisher", "sensitivity"} & set(kinds):
+            keep = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        walk = Walk(base, folders, ids, controls, estimators, seed, (getattr(torch, dtype), devices(device)), statistics, kinds, keep)
+        return walk.run(stack.enter_context(ThreadPoolExecutor(threads)))
 
 
-def sample_information(base: PreTrainedModel, models: dict[str, PreTrainedModel], ids: torch.Tensor, controls: tuple[str, ...],
-                       estimator: str, key: str) -> list[tuple[str, str, str, float]]:  # fmt: skip
-    """MI of one text, (finetuned, layer, control, nats), computed while the fine-tuned models run."""
-    held, found = {}, []
-    each_activation(base, ids, held.__setitem__)
-    for name, model in models.items():
-
-        def see(layer: str, activations: torch.Tensor, name: str = name) -> None:
-            x, y = held[layer], activations
-            width = min(x.shape[-1], y.shape[-1])  # unlike vocabularies: the common rows of the head
-            for control in controls:
-                pair = controlled(control, x[:, :width], y[:, :width], f"{key}/{name}/{layer}/{control}")
-                found.append((name, layer, control, mutual_information(*pair, estimator)))
-
-        each_activation(model, ids, see)
-    return found
+def devices(device: str) -> list[torch.device]:
+    """``auto``: all GPUs, else the CPU; ``cuda``: all GPUs."""
+    gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+    if device == "cuda" and not gpus:
+        raise UserError("device cuda: torch finds no GPU here; use cpu or auto.")
+    return (gpus or [torch.device("cpu")]) if device in {"auto", "cuda"} else [torch.device(device)]
 
 
-def load_model(folder: Path, dtype: str, device: str = "cpu") -> PreTrainedModel:
-    """A causal language model from safetensors alone, without remote code, for inference."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-    return model.eval().to(device)
+class Walk:
+    """One pass of all models over all texts. Models by key: ``base``, ``finetuned/<name>``, ``unrelated/<name>``."""
+
+    def __init__(self, base: Path, finetuned: dict[str, Path], ids: list[torch.Tensor], controls: tuple[str, ...], estimators: tuple[str, ...],
+                 seed: int, placed: tuple[torch.dtype, list[torch.device]], statistics: Path | None, kinds: tuple[str, ...],
+                 keep: Path | None) -> None:  # fmt: skip
+        self.ids, self.controls, self.estimators, self.seed, self.kinds = ids, controls, estimators, seed, kinds
+        self.finetuned, self.statistics, self.base_name = list(finetuned), statistics, base.name
+        folders = {BASE: base} | {f"finetuned/{name}": path for name, path in finetuned.items()}
+        if "unrelated" in controls:
+            folders |= {f"unrelated/{name}": path for name, path in finetuned.items()}
+        dtype, places = placed
+        self.models = {
+            key: LayerwiseModel(path, dtype, places[i % len(places)], seed if key.startswith("unrelated") else None)
+            for i, (key, path) in enumerate(folders.items())
+        }
+        self.layers = self.models[BASE].layers
+        facts = [controls, estimators, seed, str(dtype), kinds, str(statistics), [i.tolist() for i in ids]]
+        self.journal = Journal(keep, self.layers, folders, facts, all_states=bool({"fisher", "sensitivity"} & set(kinds)))
+
+    @torch.no_grad()
+    def run(self, pool: ThreadPoolExecutor) -> pd.DataFrame:
+        started = {key: model.start(self.ids) for key, model in self.models.items()}
+        self.calls = {key: calls for key, (_, _, calls) in started.items()}
+        self.hidden = self.journal.resume() or {key: hidden for key, (_, hidden, _) in started.items()}
+        embedded = {key: activations for key, (activations, _, _) in started.items()}
+        for layer in tqdm(self.layers, desc="calibration", unit="layer", mininterval=5):
+            if layer not in self.journal.done:
+                self.journal.add(layer, self.layer_rows(layer, embedded if layer == "embed" else None, pool), self.hidden)
+            embedded = None if layer == "embed" else embedded
+        if self.journal.all_states:
+            gradients(self.models, self.ids, self.calls, self.journal, self.statistics, self.kinds, self.base_name)
+        rows = self.journal.finish()
+        order = {name: i for i, name in enumerate((*self.finetuned, *self.layers))}
+        return rows.sort_values(["finetuned", "layer"], key=lambda c: c.map(order), kind="stable", ignore_index=True)[COLUMNS]
+
+    def layer_rows(self, layer: str, embedded: dict | None, pool: ThreadPoolExecutor) -> pd.DataFrame:
+        """Push all texts through one layer of all models; the MI of their activations."""
+        rows = []
+        with contextlib.ExitStack() as stack:
+            collectors = []
+            for key, model in self.models.items():
+                part = stack.enter_context(model.loaded(layer)) if layer in model.parts and layer != "embed" else None
+                kind = "aim" if key == BASE else "regmean" if key.startswith("finetuned") else ""
+                if kind in self.kinds and layer != "embed":
+                    collectors.append(stack.enter_context(InputStatistics(kind, key, model, layer, part)))
+            seen = {c.key: c for c in collectors}
+            for group in groups([i.shape[1] for i in self.ids]):
+                held = {key: {s: embedded[key][s] if embedded else self.step(key, layer, s, seen.get(key)) for s in group} for key in self.models}
+                tasks = [(name, s, control) for name in self.finetuned for s in group for control in self.controls]
+                found = pool.map(lambda task: self.rows(layer, held, group, *task), tasks)  # noqa: B023 (consumed at once)
+                rows += [row for part in found for row in part]
+            for collector in collectors:
+                collector.save(self.statistics, self.base_name)
+        return pd.DataFrame(rows, columns=COLUMNS).sort_values(["finetuned", "sample"], kind="stable", ignore_index=True)
+
+    def step(self, key: str, layer: str, sample: int, collector: InputStatistics | None) -> torch.Tensor | Logits:
+        """One text's activations (tokens, d) at one layer of a model; its hidden state goes on."""
+        model, hidden = self.models[key], self.hidden[key][sample].to(self.models[key].device)
+        if layer == "lm_head":
+            if collector:
+                collector.see("lm_head.weight", hidden[0])
+            whole = len(hidden[0]) * model.vocabulary <= PART
+            return model.logits(hidden[0], model.vocabulary) if whole else Logits(model, hidden[0])
+        if layer == "norm":
+            self.hidden[key][sample] = model.parts["norm"](hidden)
+            return to_bf16(self.hidden[key][sample][0])
+        with watch(model.watched[layer]) as activations:
+            self.hidden[key][sample] = model.block(layer, hidden, self.calls[key][sample][int(layer)])
+        return activations[0]
+
+    def rows(self, layer: str, held: dict[str, dict], group: list[int], name: str, sample: int, control: str) -> list[tuple]:
+        """Of one text, one fine-tuned model and one control: a row for each estimator."""
+        other = group[(group.index(sample) + 1) % len(group)] if control == "other-sample" else sample
+        x, y = held[BASE][sample], held[f"{'unrelated' if control == 'unrelated' else 'finetuned'}/{name}"][other]
+        norms = Norms(parts(control, x, y, f"{self.seed}/{sample}/{name}/{layer}/{control}"))
+        try:
+            values = measure(norms, self.estimators)
+        except ValueError as error:
+            raise UserError(f"{name}, layer {layer}, text {sample + 1}: {error}") from None
+        return [
+            (name, layer, sample, norms.tokens, estimator, control, value, *norms.means)
+            for estimator, value in zip(self.estimators, values, strict=True)
+        ]
+
+
+class Norms:
+    """Passes pairs on and sums the L2 norms of their rows, in float32."""
+
+    def __init__(self, pairs: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        self.pairs, self.tokens, self.sums = pairs, 0, [0.0, 0.0]
+
+    def __iter__(self) -> Norms:
+        return self
+
+    def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
+        pair = next(self.pairs)
+        self.tokens += len(pair[0])
+        self.sums = [total + float(side.float().norm(dim=1).sum()) for total, side in zip(self.sums, pair, strict=True)]
+        return pair
+
+    @property
+    def means(self) -> list[float]:
+        return [total / self.tokens for total in self.sums]
+
+
+def groups(lengths: list[int]) -> list[list[int]]:
+    """Texts in pairs (an odd one out makes a three) of nearly the same length: each is the other's other sample."""
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    cut = list(range(0, max(1, len(order) - 1), 2))
+    return [order[a:b] for a, b in zip(cut, [*cut[1:], len(order)], strict=True)]

@@ -8,16 +8,18 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from acm.errors import UserError, check_distinct, explain, unknown
 from acm.merging.recipe import Recipe, read_yaml
 from acm.paths import PROFILES, ROOT, RUNS
+from acm.texts import HUB_ID
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of profiles, experiments and methods, which name files
 Control = Literal["none", "shuffled", "gaussian"]
+NULLS = get_args(Control)  # what coefficients are computed from: the real pair, and the controls that methods may name
 
 
 class Strict(BaseModel):
@@ -25,13 +27,23 @@ class Strict(BaseModel):
 
 
 class Calibration(Strict):
-    """Which texts, and how many: K-means into ``clusters``, ``per_cluster`` of each (the paper: 20 × 5)."""
+    """Which texts, and how many: K-means into ``clusters``, ``per_cluster`` of each (the paper: 20 × 5).
+
+    texts: a file, or a hub dataset such as simplescaling/s1K. field: of a JSONL file, or several joined by ``+``. max_tokens: texts are
+    cut there (None: whole, as in the paper).
+    """
 
     texts: str
     field: str = "question"
     clusters: int = Field(20, ge=1)
     per_cluster: int = Field(5, ge=1)
     seed: int = 54
+    max_tokens: int | None = Field(None, ge=1)
+
+    @property
+    def source(self) -> str:
+        """The file, seen from the repository's root; or a hub dataset's name, where there is no such file."""
+        return str(ROOT / self.texts) if (ROOT / self.texts).exists() or not HUB_ID.fullmatch(self.texts) else self.texts
 
 
 class Method(Strict):

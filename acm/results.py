@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from acm.calibration import CONTROLS
 from acm.errors import UserError
 from acm.paths import REPORTS
-from acm.profiles import Profile, coefficients_name, frontier_name
+from acm.profiles import NULLS, Profile, coefficients_name, frontier_name
 from acm.records import provenance, read_records
 from acm.statistics import DRAWS, Sample, bootstrap
 
@@ -78,7 +77,7 @@ class Results:
     @cached_property
     def coefficients(self) -> dict[str, dict[str, dict[str, float]]]:
         """control → finetuned → layer → λ."""
-        return {c: json.loads(self.path(coefficients_name(c)).read_text())["coefficients"] for c in CONTROLS}
+        return {c: json.loads(self.path(coefficients_name(c)).read_text())["coefficients"] for c in NULLS}
 
     def path(self, name: str) -> Path:
         if not (self.folder / name).is_file():

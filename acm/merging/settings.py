@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from acm.checkpoints import TensorInfo, layer_of, read_header, read_json
+from acm.checkpoints import TensorInfo, layer_of, read_headers, read_json
 from acm.errors import UserError, unknown
 from acm.merging.recipe import FLOAT32, Recipe, resolve
 
@@ -65,7 +65,7 @@ def read_inputs(recipe: Recipe, folder: Path, layers: set[str], base: str) -> In
         sensitivity = read_coefficients(recipe.setting("sensitivity"), folder, [base, *names], blocks, "sensitivity")
     entries = recipe.finetuned if "statistics" in recipe.method.parameters else []
     entries = entries[:1] if recipe.merge_method == "aim" else entries
-    statistics = [read_header(folder / recipe.setting("statistics", entry)) for entry in entries]
+    statistics = [read_headers(folder / recipe.setting("statistics", entry)) for entry in entries]
     return Inputs(coefficients, sensitivity, statistics)
 
 

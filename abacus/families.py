@@ -1,0 +1,27 @@
+"""Fresh families, for testing what was found on the shipped one: other seeds, other sizes, the same recipe.
+
+``python -m abacus.families`` trains those that are missing into ``runs/abacus/<name>``; interrupted, it continues with the next stage.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from abacus.training import train_family
+from acm.paths import RUNS
+
+FRESH = {
+    "seed-1": {"seed": 1},
+    "narrow": {"seed": 3, "hidden": 96, "layers": 4},
+    "seed-2": {"seed": 2},
+    "deep": {"seed": 4, "hidden": 112, "layers": 9},
+}
+STAGES = ("base", "fast", "slow")
+FOLDER = RUNS / "abacus"
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    for name, setting in FRESH.items():
+        train_family(FOLDER / name, stages=STAGES, **setting)
