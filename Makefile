@@ -7,7 +7,7 @@ RUN := runs/$(patsubst %.yml,%,$(patsubst %.yaml,%,$(notdir $(PROFILE))))
 SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --rerun-incomplete --quiet rules
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce dry-run unlock test benchmark lab abacus abacus-seeds abacus-ship published lock clean
+.PHONY: help reproduce questions families dry-run unlock test benchmark lab abacus abacus-seeds abacus-ship published lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -17,6 +17,15 @@ reproduce: $(VENV)/installed  ## the whole pipeline for PROFILE (default tiny: a
 	@echo "Running on $(CORES) cores; progress below, logs in $(RUN)/logs."
 	@$(SNAKEMAKE) || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
 	@cat $(RUN)/published.txt
+
+questions: $(VENV)/installed  ## five questions to the method, after the pipeline (about 45 min more)
+	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
+	@test -f runs/abacus/deep/abacus-slow/model.safetensors || echo "Question 5 is left out: it needs the fresh families, see make families."
+	@$(SNAKEMAKE) questions || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
+	@cat $(RUN)/questions.txt
+
+families: $(VENV)/installed  ## train the fresh families that question 5 is tested on (hours)
+	OMP_NUM_THREADS=2 $(VENV)/bin/python -m abacus.families
 
 dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
 	@$(VENV)/bin/snakemake --cores $(CORES) --config profile=$(PROFILE) --dry-run

@@ -2,10 +2,12 @@
 # Each rule runs one notebook through papermill; `make reproduce PROFILE=…` calls this file.
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
 
+from abacus.families import FRESH
 from acm.checkpoints import identity
 from acm.profiles import coefficients_name, load_profile
 
@@ -44,7 +46,7 @@ for name in EXPERIMENTS:
     manifest(name)
 MANIFEST = RUN + "/{experiment}/manifest.json"
 CORE = ["acm/profiles.py", "acm/records.py", "acm/checkpoints.py"]
-CALIBRATION = ["acm/calibration.py", "acm/information.py", "acm/preflight.py"]
+CALIBRATION = [f"acm/{m}.py" for m in ("calibration", "controls", "importance", "information", "journal", "layerwise", "preflight", "texts")]
 EVALUATION = ["acm/evaluation.py", *sorted(map(str, Path("acm/tasks").glob("*.*"))), *sorted(map(str, Path("abacus/benchmarks").glob("abacus_*")))]
 RESULTS = ["acm/results.py", "acm/statistics.py"]
 MERGING = sorted(map(str, Path("acm/merging").glob("*.py")))
@@ -60,7 +62,20 @@ def model_of(wildcards):
     return [] if wildcards.method in parents else f"{RUN}/{wildcards.experiment}/models/{wildcards.method}"
 
 
+# The questions are asked of the first experiment that merges one model; the fifth needs the fresh families (`make families`).
+PAIR = next((name for name, e in EXPERIMENTS.items() if len(e.finetuned) == 1), None)
+FAMILIES = [f"runs/abacus/{name}/abacus-slow/model.safetensors" for name in FRESH]
+QUESTIONS = ["1-estimate", "2-coefficients", "3-stability", "4-layers"] + ["5-rule"] * all(map(os.path.isfile, FAMILIES))
+
+
+def question_needs(wildcards):
+    """What a question reads beside the pipeline's results."""
+    pool = [f"{RUN}/questions/3-stability.json"]
+    return {"2-coefficients": pool, "5-rule": FAMILIES}.get(wildcards.question, [])
+
+
 wildcard_constraints:
+    question="|".join(QUESTIONS),
     experiment="|".join(map(re.escape, EXPERIMENTS)),
     method="[^/]+",
 
@@ -73,7 +88,7 @@ rule all:
 rule calibrate:
     input:
         "notebooks/1-calibrate.ipynb", MANIFEST, CORE, CALIBRATION,
-        lambda wildcards: EXPERIMENTS[wildcards.experiment].calibration.texts,
+        lambda wildcards: [p for p in [EXPERIMENTS[wildcards.experiment].calibration.source] if Path(p).is_absolute()],
     output:
         table=RUN + "/{experiment}/mutual_information.parquet",
         notebook=RUN + "/notebooks/{experiment}/1-calibrate.ipynb",
@@ -154,5 +169,29 @@ rule publish:
         expand(RUN + "/{experiment}/{kind}", experiment=EXPERIMENTS, kind=["tables", "figures"]),
     output:
         f"{RUN}/published.txt",
+    shell:
+        THREADS + "{PYTHON:q} -m acm publish --profile {PROFILE_NAME:q} > {output:q}"
+
+
+rule question:
+    input:
+        "notebooks/questions/{question}.ipynb", CORE, CALIBRATION, EVALUATION, MERGING, RESULTS, sorted(map(str, Path("acm/questions").glob("*.py"))),
+        RUN + f"/{PAIR}/manifest.json", RUN + f"/{PAIR}/coefficients.json", all_records(PAIR) if PAIR else [], question_needs,
+    output:
+        notebook=RUN + "/notebooks/questions/{question}.ipynb",
+        verdict=RUN + "/questions/{question}.json",
+    log:
+        RUN + "/logs/questions/{question}.log",
+    threads: MODEL_THREADS
+    shell:
+        THREADS + "{PYTHON:q} -m acm notebook {input[0]:q} {output.notebook:q} -p profile={PROFILE_NAME:q} -p experiment={PAIR:q}" + LOG
+        + " && cp {RUN:q}/questions/$(echo {wildcards.question} | cut -d- -f2)/verdict.json {output.verdict:q}"
+
+
+rule questions:
+    input:
+        f"{RUN}/published.txt", expand(RUN + "/questions/{question}.json", question=QUESTIONS),
+    output:
+        f"{RUN}/questions.txt",
     shell:
         THREADS + "{PYTHON:q} -m acm publish --profile {PROFILE_NAME:q} > {output:q}"

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import os
 
-import torch
-
-from abacus.training import train_family
 from acm.paths import RUNS
 
 FRESH = {
@@ -22,6 +19,10 @@ STAGES = ("base", "fast", "slow")
 FOLDER = RUNS / "abacus"
 
 if __name__ == "__main__":
+    import torch
+
+    from abacus.training import train_family
+
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     for name, setting in FRESH.items():
         train_family(FOLDER / name, stages=STAGES, **setting)

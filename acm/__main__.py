@@ -91,13 +91,28 @@ def methods() -> None:
 def calibrate(
     base: Path,
     finetuned: list[Path],
-    texts: Annotated[Path, typer.Option(help="JSONL or text file of calibration texts")],
-    out: Annotated[Path, typer.Option(help="folder for the MI table and coefficients.json")] = Path(),
-    field: Annotated[str, typer.Option(help="field of the JSONL file")] = "question",
+    texts: Annotated[str, typer.Option(help="JSONL or text file of calibration texts, or a hub dataset such as simplescaling/s1K")],
+    out: Annotated[Path, typer.Option(help="folder for the MI table, coefficients.json and statistics")] = Path(),
+    field: Annotated[str, typer.Option(help="field of the JSONL file; several joined by +")] = "question",
+    clusters: Annotated[int, typer.Option(min=1, help="K-means clusters of the texts")] = 20,
+    per_cluster: Annotated[int, typer.Option(min=1, help="texts drawn from each")] = 5,
+    text_seed: Annotated[int, typer.Option(help="seed of the choice of texts")] = 54,
+    encoder: Annotated[str | None, typer.Option(help="sentence-transformers model for the clusters (default: TF-IDF)")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="cut texts there (default: whole)")] = None,
+    estimator: Annotated[list[str], typer.Option(help="repeatable; the first gives the coefficients")] = ["plug-in"],  # noqa: B006
+    control: Annotated[list[str], typer.Option(help="repeatable; `none` is the real pair")] = ["none", "shuffled", "gaussian"],  # noqa: B006
+    statistic: Annotated[list[str] | None, typer.Option(help="repeatable: aim, regmean, fisher, sensitivity")] = None,
     t: Annotated[float, typer.Option(help="temperature of Eq. 2")] = 0.7,
     shift: Annotated[str, typer.Option(help="layer, global or none")] = "layer",
+    seed: Annotated[int, typer.Option(help="seed of the controls")] = 0,
+    dtype: Annotated[str, typer.Option(help="of the computation: float32 or bfloat16")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto; several GPUs share the models")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="for the estimates")] = 1,
 ) -> None:
-    """Mutual information of BASE and each FINETUNED model, and the layer coefficients that follow from it."""
+    """Mutual information of BASE and each FINETUNED model, and the layer coefficients that follow from it.
+
+    Models are run layer by layer, so any size fits; interrupted, the same command continues with the next layer.
+    """
     from acm.calibration import calibrate as run
     from acm.calibration import read_texts, select_texts
     from acm.coefficients import check_mapping, write_coefficients
@@ -105,10 +120,15 @@ def calibrate(
 
     check_mapping(t, shift)
     check_distinct((path.name for path in finetuned), "fine-tuned models by their folder name")
-    table = run(base, {path.name: path for path in finetuned}, select_texts(read_texts(texts, field)))
+    if "none" not in control:
+        raise UserError("the coefficients come from the control `none`; name it too.")
+    chosen = select_texts(read_texts(texts, field), clusters, per_cluster, text_seed, encoder)
     out.mkdir(parents=True, exist_ok=True)
+    table = run(base, {path.name: path for path in finetuned}, chosen, tuple(control), tuple(estimator), seed, dtype, device, threads,
+                max_tokens, keep=out / "calibration", statistics=out / "statistics" if statistic else None, kinds=tuple(statistic or ()))  # fmt: skip
     table.to_parquet(out / "mutual_information.parquet", index=False)
-    write_coefficients(out / "coefficients.json", table, provenance(texts=str(texts)), t, shift)
+    facts = provenance(texts=texts, field=field, n=len(chosen), dtype=dtype)
+    write_coefficients(out / "coefficients.json", table, facts, t, shift, estimator=estimator[0])
     typer.echo(f"coefficients: {out / 'coefficients.json'}")
 
 

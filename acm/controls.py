@@ -5,6 +5,8 @@
     other-sample  the fine-tuned side from another text of nearly the same length, both cut to the shorter
     unrelated     the fine-tuned model with the channels of every tensor permuted: the same weights, nothing learnt
     gaussian      independent standard normal numbers on both sides: any MI is bias of the estimate
+
+All have the tokens and channels that both sides share.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor
 
 from acm.errors import UserError, unknown
-from acm.information import ADDITIVE, ESTIMATORS, PairCounts, mutual_information
+from acm.information import ADDITIVE, CODED, ESTIMATORS, PairCounts, mutual_information
 from acm.layerwise import LayerwiseModel
 
 CONTROLS = ("none", "shuffled", "other-sample", "unrelated", "gaussian")
@@ -55,8 +57,11 @@ def check_measures(controls: tuple[str, ...], estimators: tuple[str, ...], texts
 def parts(control: str, x: Tensor | Logits, y: Tensor | Logits, key: str, size: int = PART) -> Iterator[Pair]:
     """The pair of arrays (tokens, d) that a control compares, in parts of about ``size`` entries; random numbers follow from ``key``.
 
-    x: of the base; y: of what the control compares it with (the same model in another text, an unrelated model …).
+    x: of the base; y: of what the control compares it with (the same model in another text, an unrelated model …). Together the parts are
+    the same pair for any ``size``, but for ``gaussian``, whose numbers change with it.
     """
+    if control not in CONTROLS:
+        raise unknown("control", control, CONTROLS)
     tokens, width = min(len(x), len(y)), min(x.shape[1], y.shape[1])  # unlike vocabularies: the common rows of the head
     generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
     order = torch.randperm(tokens, generator=generator) if control == "shuffled" else torch.arange(tokens)
@@ -68,12 +73,12 @@ def parts(control: str, x: Tensor | Logits, y: Tensor | Logits, key: str, size: 
 
 
 def measure(pairs: Iterator[Pair], estimators: tuple[str, ...]) -> list[float]:
-    """The estimates of a pair that comes in parts. Estimators outside ADDITIVE need it whole."""
+    """The estimates of a pair that comes in parts. Estimators outside ADDITIVE need it whole, and so do dtypes of more than 16 bits."""
     first = next(pairs)
     second = next(pairs, None)
     if second is None:
         return [mutual_information(*first, name) for name in estimators]
-    if not ADDITIVE.issuperset(estimators):
+    if not ADDITIVE.issuperset(estimators) or first[0].dtype not in CODED:
         whole = [torch.cat(side) for side in zip(first, second, *pairs, strict=True)]
         return [mutual_information(*whole, name) for name in estimators]
     counts = PairCounts()

@@ -62,7 +62,8 @@ def point(sample: Sample, method: str, reference: str) -> dict[str, float]:
     return {f"{axis}{end}": d[key] for axis, d in (("x", x), ("y", y)) for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
 
 
-def coefficients_by_layer(table: pd.DataFrame, shift: str = "layer", temperatures: Sequence[float] = (0.5, 0.7, 0.9)) -> Figure:
+def coefficients_by_layer(table: pd.DataFrame, shift: str = "layer", temperatures: Sequence[float] = (0.5, 0.7, 0.9),
+                          estimator: str = "plug-in") -> Figure:  # fmt: skip
     """λ of each layer for several t, the real pair beside the null controls; a row for each fine-tuned model."""
     models = list(table["finetuned"].unique())
     figure, grid = plt.subplots(
@@ -71,7 +72,7 @@ def coefficients_by_layer(table: pd.DataFrame, shift: str = "layer", temperature
     colours = (COLOURS["acm"], COLOURS["control"], COLOURS["frontier"])
     for k, t in enumerate(temperatures):
         for (control, name), colour, marker in zip(CONTROL_NAMES.items(), colours, "D^o", strict=True):
-            for model, layers in coefficients_from_table(table, t, shift, control).items():
+            for model, layers in coefficients_from_table(table, t, shift, control, estimator).items():
                 axes = grid[models.index(model), k]
                 axes.plot(list(layers), list(layers.values()), marker=marker, ms=5, color=colour, label=name)
                 axes.set_title(f"{model}, t = {t:g}", fontsize=11)

@@ -26,26 +26,49 @@ BINS = 32  # of the histogram estimators, for each array
 NEIGHBOURS = 3  # of Kraskov's estimator
 CHANNELS = 32  # that Kraskov's estimator looks at, evenly spread
 NULLS = 2  # shuffles whose mean the shuffle correction subtracts
+MOST = (1 << 31) - 1  # entries of an array: pairs are counted in int32
+CODED = (torch.bfloat16, torch.float16)  # their codes are labels
+DTYPES = (*CODED, torch.float32, torch.float64)
 
 
 def mutual_information(x: np.ndarray | torch.Tensor, y: np.ndarray | torch.Tensor, estimator: str = "plug-in") -> float:
     """Mutual information I(x; y) in nats, the entries of x and y being paired samples; for other units see ESTIMATORS.
 
-    x, y: same shape, bf16, f16, f32 or f64. ``plug-in`` labels distinct values (+0 and −0 are one), of the dtype given; it
-    equals ``sklearn.metrics.mutual_info_score`` on the flattened values. ``kraskov``, ``gaussian``, ``cka`` and ``cosine``
-    take rows as samples (one array of numbers is one channel).
-    Raises ValueError for unlike shapes or dtypes, empty arrays, NaN or an unknown estimator.
+    x, y: same shape and dtype: bf16, f16, f32 or f64. ``plug-in`` labels distinct values (+0 and −0 are one; infinity is a value); it
+    equals ``sklearn.metrics.mutual_info_score`` on the flattened values. ``kraskov``, ``gaussian``, ``cka`` and ``cosine`` take rows
+    as samples and the last axis as channels (arrays of one axis are one channel).
+    Raises ValueError for unlike shapes or dtypes, empty arrays, 2³¹ entries or more, NaN or an unknown estimator, and for infinity if
+    the estimator takes more than labels (LABELLED).
     """
     if estimator not in ESTIMATORS:
         raise unknown("estimator", estimator, ESTIMATORS)
-    x, y = torch.as_tensor(x).detach(), torch.as_tensor(y).detach()
+    x, y = checked(x, y, finite=estimator not in LABELLED)
+    channels = x.shape[-1] if x.ndim > 1 else 1
+    return ESTIMATORS[estimator](x.reshape(-1, channels), y.reshape(-1, channels))
+
+
+def checked(x: np.ndarray | torch.Tensor, y: np.ndarray | torch.Tensor, finite: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both as tensors on the CPU; ValueError for what no estimator takes and, with ``finite``, for infinity."""
+    x, y = as_tensor(x), as_tensor(y)
+    if x.dtype != y.dtype or x.dtype not in DTYPES:
+        raise ValueError(f"x and y must have one dtype, bf16, f16, f32 or f64, not {x.dtype} and {y.dtype}.")
     if x.shape != y.shape or x.numel() == 0:
         raise ValueError(f"x and y must have one shape and at least one entry, not {tuple(x.shape)} and {tuple(y.shape)}.")
-    if any(torch.isnan(v.aminmax().max) for v in (x, y)):  # four times as fast as isnan on all
+    if x.numel() > MOST:
+        raise ValueError(f"x and y may have {MOST} entries at most, not {x.numel()}.")
+    extremes = torch.stack([extreme for v in (x, y) for extreme in v.aminmax()])  # four times as fast as isnan on all
+    if extremes.isnan().any():
         raise ValueError("activations hold NaN; the model or its dtype is at fault.")
-    if x.ndim != 2:
-        x, y = x.reshape(-1, 1), y.reshape(-1, 1)
-    return ESTIMATORS[estimator](x, y)
+    if finite and extremes.isinf().any():
+        raise ValueError(f"activations hold infinity, which only {', '.join(sorted(LABELLED))} take.")
+    return x, y
+
+
+def as_tensor(values: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """On the CPU, without gradient; arrays that torch cannot share (read-only, reversed, of foreign byte order) are copied."""
+    if isinstance(values, np.ndarray):
+        values = np.require(values, values.dtype.newbyteorder("="), ["C", "W"])
+    return torch.as_tensor(values).detach().cpu()
 
 
 def plug_in(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -100,24 +123,39 @@ def gaussian(x: torch.Tensor, y: torch.Tensor) -> float:
 
     Ledoit–Wolf shrinkage of the standardized joint covariance towards the identity (doi 10.1016/S0047-259X(03)00096-4); it scales the
     cross-covariance too, so that few rows give little information rather than all. Whitened in the space that the rows span: costs
-    rows³, not channels³.
+    rows³, not channels³. Constant channels count for nothing. NaN where there are too few rows.
     """
-    from sklearn.covariance import ledoit_wolf_shrinkage
-
     if len(x) < 3:
         return float("nan")
-    parts = [standardized(v.double().numpy()) for v in (x, y)]
-    shrinkage = ledoit_wolf_shrinkage(np.hstack(parts), assume_centered=True)
+    parts = [standardized(v) for v in (x, y)]
+    if not all(part.size for part in parts):
+        return 0.0
+    shrinkage = ledoit_wolf(np.hstack(parts))
     (left, f), (right, g) = (whitened(part, shrinkage) for part in parts)
     rho = (1 - shrinkage) * np.linalg.svd(f[:, None] * (left.T @ right) * g, compute_uv=False)
-    return float(-0.5 * np.log1p(-np.clip(rho, 0, 1 - 1e-12) ** 2).sum())
+    return abs(float(0.5 * np.log1p(-np.square(np.clip(rho, 0, 1 - 1e-12))).sum()))
 
 
-def standardized(values: np.ndarray) -> np.ndarray:
-    """Channels of mean 0 and variance 1; constant ones 0."""
-    centred = values - values.mean(axis=0)
-    scale = centred.std(axis=0)
-    return np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 1e-12 * np.abs(values).max(initial=0))
+def centred(values: torch.Tensor) -> torch.Tensor:
+    """Channels of mean 0, f64; constant ones are 0 to the last bit."""
+    values = values.double()
+    values = values - values[0]
+    return values - values.mean(0)
+
+
+def standardized(values: torch.Tensor) -> np.ndarray:
+    """Channels of mean 0 and variance 1, without the constant ones."""
+    values = centred(values).numpy()
+    scale = values.std(axis=0)
+    return values[:, scale > 0] / scale[scale > 0]
+
+
+def ledoit_wolf(values: np.ndarray) -> float:
+    """The weight of the identity in the shrunk covariance of standardized channels: scikit-learn's, at the cost of rows² · channels."""
+    (rows, channels), squares = values.shape, (values**2).sum(axis=1)
+    second = ((values @ values.T if rows < channels else values.T @ values) ** 2).sum() / rows**2
+    noise, spread = ((squares**2).sum() / rows - second) / rows, second - channels
+    return float(min(noise, spread) / spread) if min(noise, spread) > 0 else 0.0
 
 
 def whitened(values: np.ndarray, shrinkage: float) -> tuple[np.ndarray, np.ndarray]:
@@ -125,19 +163,26 @@ def whitened(values: np.ndarray, shrinkage: float) -> tuple[np.ndarray, np.ndarr
     left, s, _ = np.linalg.svd(values, full_matrices=False)
     variance = s**2 / len(values)
     shrunk = (1 - shrinkage) * variance + shrinkage  # the target of standardized channels is the identity
-    return left, np.sqrt(np.divide(variance, shrunk, out=np.zeros_like(shrunk), where=shrunk > 0))
+    spanned = variance > 1e-12 * variance.max()  # the rest is rounding, which whitening without shrinkage would blow up
+    return left, np.sqrt(np.divide(variance, shrunk, out=np.zeros_like(shrunk), where=spanned))
 
 
 def cka(x: torch.Tensor, y: torch.Tensor) -> float:
     """Linear centred kernel alignment of the rows (arXiv 1905.00414): a similarity in [0, 1], no MI. NaN for constant rows."""
-    k, m = ((c := v.double() - v.double().mean(0)) @ c.T for v in (x, y))
+    x, y = centred(x), centred(y)
+    if len(x) <= x.shape[1]:
+        k, m = x @ x.T, y @ y.T
+        shared = (k * m).sum()
+    else:  # the same sums in channels² numbers rather than rows²
+        k, m = x.T @ x, y.T @ y
+        shared = (x.T @ y).square().sum()
     norm = float(k.norm() * m.norm())
-    return float((k * m).sum()) / norm if norm else float("nan")
+    return float(shared) / norm if norm else float("nan")
 
 
 def cosine(x: torch.Tensor, y: torch.Tensor) -> float:
-    """Mean cosine of the rows: a similarity in [−1, 1], no MI."""
-    return float(torch.nn.functional.cosine_similarity(x.double(), y.double(), dim=-1).mean())
+    """Mean cosine of the rows: a similarity in [−1, 1], no MI. A row of zeros counts 0."""
+    return float(torch.nn.functional.cosine_similarity(x.double(), y.double(), dim=-1, eps=1e-300).mean())
 
 
 ESTIMATORS = {
@@ -145,12 +190,13 @@ ESTIMATORS = {
     "equal-frequency": equal_frequency, "kraskov": kraskov, "gaussian": gaussian, "cka": cka, "cosine": cosine,
 }  # fmt: skip
 ADDITIVE = {"plug-in", "miller-madow"}  # follow from counts alone, so they can be had from parts: see PairCounts
+LABELLED = {*ADDITIVE, "shuffle-corrected"}  # follow from which values are equal
 
 
 def labels(values: torch.Tensor) -> np.ndarray:
     """Label of each value, flat: bf16 and f16 by their 65,536 codes (uint16), others by rank (int64)."""
     values = values.flatten()
-    if values.dtype in (torch.bfloat16, torch.float16):
+    if values.dtype in CODED:
         return (values + 0.0).view(torch.int16).numpy().view(np.uint16)  # + 0.0 turns −0 into +0
     return np.unique(values.numpy() + 0.0, return_inverse=True)[1]
 
@@ -171,10 +217,14 @@ class PairCounts:
     """
 
     def __init__(self) -> None:
-        self.keys, self.counts = np.zeros(0, np.uint32), np.zeros(0, np.int64)
+        self.keys, self.counts, self.dtype = np.zeros(0, np.uint32), np.zeros(0, np.int64), None
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """Count a part: bf16 or f16, same shape."""
+        """Count a part: same shape; bf16 or f16, all parts alike. ValueError as in :func:`mutual_information`."""
+        x, y = checked(x, y)
+        self.dtype = self.dtype or x.dtype
+        if x.dtype not in CODED or x.dtype != self.dtype:
+            raise ValueError(f"parts must all be bf16 or all f16, not {self.dtype} and {x.dtype}.")
         a, b = labels(x), labels(y)
         found = np.unique((a.astype(np.uint32) << 16) | b, return_counts=True)
         keys, counts = (np.concatenate(pair) for pair in zip((self.keys, self.counts), found, strict=True))
@@ -183,7 +233,11 @@ class PairCounts:
         self.keys, self.counts = keys[order][starts], np.add.reduceat(counts[order], starts)
 
     def information(self, estimator: str) -> float:
-        """The MI of all parts together, in nats; for the estimators in ADDITIVE."""
+        """The MI of all parts together, in nats; for the estimators in ADDITIVE. ValueError for others, and without a part."""
+        if estimator not in ADDITIVE:
+            raise unknown("estimator from parts", estimator, ADDITIVE)
+        if not self.keys.size:
+            raise ValueError("no pairs were counted.")
         sides = [np.bincount(side, self.counts) for side in (self.keys >> 16, self.keys & 0xFFFF)]
         pairs, *singles = (float(np.sum(c * np.log(c))) for c in (c[c > 0] for c in (self.counts, *sides)))
         surplus = len(self.keys) - sum(int((side > 0).sum()) for side in sides)
@@ -196,7 +250,7 @@ def pair_sums(a: np.ndarray, b: np.ndarray) -> tuple[int, float, float, int]:
     visits = pair_visits(a, b, counts[0], len(counts[1]))
     singles = sum(float(np.sum(c * np.log(c))) for c in (c[c > 0] for c in counts))
     c_log_c = (c := np.arange(len(visits) + 1)) * np.log(np.maximum(c, 1))
-    return len(a), float(visits @ np.diff(c_log_c)), singles, int(visits[0]) - sum(int((c > 0).sum()) for c in counts)
+    return len(a), float(np.sum(visits * np.diff(c_log_c))), singles, int(visits[0]) - sum(int((c > 0).sum()) for c in counts)
 
 
 @njit(nogil=True, cache=True)

@@ -19,6 +19,9 @@ from acm.texts import HUB_ID
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of profiles, experiments and methods, which name files
 Control = Literal["none", "shuffled", "gaussian"]
+Estimator = Literal[
+    "plug-in", "miller-madow", "shuffle-corrected", "equal-width", "equal-frequency", "kraskov", "gaussian", "cka", "cosine"
+]
 NULLS = get_args(Control)  # what coefficients are computed from: the real pair, and the controls that methods may name
 
 
@@ -70,6 +73,7 @@ class Experiment(Strict):
     max_tokens: int | None = Field(None, ge=1)
     t: float = 0.7
     shift: Literal["layer", "global", "none"] = "layer"
+    estimator: Estimator = "plug-in"
     frontier: list[float] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     methods: dict[str, Method] = {}
 

@@ -25,6 +25,7 @@ def publish(name: str) -> str:
     reports, figures = REPORTS / profile.name, FIGURES / profile.name
     for experiment in profile.experiments:
         publish_experiment(profile, experiment, reports / experiment, figures / experiment)
+    publish_questions(profile, reports / "questions", figures / "questions")
     manifest = provenance(profile=profile.model_dump(), profile_hash=profile.hash)
     (reports / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     report = write_report(profile, reports)
@@ -45,6 +46,18 @@ def publish_experiment(profile: Profile, experiment: str, reports: Path, figures
     shutil.copytree(results.folder / "tables", reports / "tables")
     shutil.copytree(profile.folder / "notebooks" / experiment, reports / "notebooks", ignore=shutil.ignore_patterns("*.failed.ipynb"))
     shutil.copytree(results.folder / "figures", figures)
+
+
+def publish_questions(profile: Profile, reports: Path, figures: Path) -> None:
+    """Verdicts, figures, executed notebooks and small tables of the questions that were asked in this run; others stay as they are."""
+    for source in sorted((profile.folder / "questions").glob("*/verdict.json")):
+        folder = source.parent
+        for target in (reports / folder.name, figures / folder.name):
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir(parents=True)
+        for path in [*folder.glob("*.json"), *folder.glob("*.parquet"), *(profile.folder / "notebooks" / "questions").glob(f"*-{folder.name}.ipynb")]:
+            shutil.copy(path, reports / folder.name)
+        shutil.copytree(folder / "figures", figures / folder.name, dirs_exist_ok=True)
 
 
 def committed(path: Path) -> bytes | None:

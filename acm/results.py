@@ -106,5 +106,5 @@ class Results:
         n, c = self.information["sample"].nunique(), self.experiment.calibration
         return (
             f"{text} n = {n} calibration texts from {Path(c.texts).name} (seed {c.seed}); shift '{self.experiment.shift}', "
-            f"plug-in MI of bf16 values; one calibration set, so no interval. Profile {self.profile.name} ({self.profile.hash})."
+            f"{self.experiment.estimator} MI of bf16 values; one calibration set, so no interval. Profile {self.profile.name} ({self.profile.hash})."
         )

@@ -21,10 +21,14 @@ def read_texts(path: str | Path, field: str = "question") -> list[str]:
     """
     path = Path(path)
     if not path.is_file():
-        if HUB_ID.fullmatch(str(path)) and not path.suffix:
+        if HUB_ID.fullmatch(str(path)) and not path.suffix[1:].isalpha():  # s1K-1.1 is a dataset, questions.jsonl a file
             return check_texts([field_of(row, field, f"{path}, row {i}") for i, row in enumerate(hub_rows(str(path)))], str(path))
         raise UserError(f"calibration file {path} does not exist; set `calibration.texts` in the profile.")
-    lines = [(i, line) for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if line.strip()]
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"calibration file {path} is not readable as UTF-8 text ({error}); convert it.") from None
+    lines = [(i, line) for i, line in enumerate(content.split("\n"), 1) if line.strip()]  # JSON may hold other line separators
     if path.suffix == ".jsonl":
         return check_texts([field_of(parsed(line, f"{path}, line {i}"), field, f"{path}, line {i}") for i, line in lines], str(path))
     return check_texts([line for _, line in lines], str(path))
@@ -46,7 +50,7 @@ def hub_rows(name: str) -> list[dict]:
 def parsed(line: str, place: str) -> object:
     try:
         return json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{place} is not JSON: {error}.") from None
 
 
@@ -54,7 +58,7 @@ def field_of(row: object, field: str, place: str) -> str:
     if not isinstance(row, dict):
         raise UserError(f'{place} is not a JSON object such as {{"{field}": "…"}}.')
     found = []
-    for name in field.split("+"):
+    for name in map(str.strip, field.split("+")):
         value = row.get(name)
         value = " ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
         if not isinstance(value, str):
@@ -98,5 +102,11 @@ def features(texts: list[str], encoder: str | None) -> np.ndarray:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        raise UserError(f"encoder {encoder} needs the package sentence-transformers; install it, or leave the encoder out for TF-IDF.") from None
-    return SentenceTransformer(encoder, trust_remote_code=False).encode(texts)
+        raise UserError(
+            f"encoder {encoder} needs the package sentence-transformers; install it, or leave the encoder out for TF-IDF."
+        ) from None
+    try:
+        model = SentenceTransformer(encoder, trust_remote_code=False, model_kwargs={"use_safetensors": True})
+    except Exception as error:  # whatever network, hub or files raise
+        raise UserError(f"encoder {encoder} cannot be loaded ({type(error).__name__}: {error}); leave it out for TF-IDF.") from None
+    return model.encode(texts)

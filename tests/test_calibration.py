@@ -1,18 +1,28 @@
-"""Calibration: activations against a plain forward pass, the table against scikit-learn, choice of texts, errors."""
+"""Calibration: the table against plain forward passes and scikit-learn, controls, interruptions, choice of texts, errors."""
 
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import mutual_info_score
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 import acm
-from acm.calibration import controlled, each_activation, load_model, read_texts, select_texts
+import acm.calibration
+import acm.journal
+import acm.texts
+from acm.calibration import COLUMNS, Walk, groups, read_texts, select_texts
+from acm.controls import CONTROLS
 from acm.errors import UserError
+from acm.layerwise import LayerwiseModel
 
 TEXTS = [
     "question: nora has 17 shells. she finds 4 more. how many shells are left? answer:",
@@ -21,155 +31,459 @@ TEXTS = [
 ]
 LAYERS = ["embed", "0", "1", "norm", "lm_head"]
 THEMES = ["apples pears figs", "books pages ink", "coins notes bank", "eggs hens straw", "kites wind string"]
+ALL = {"controls": CONTROLS, "estimators": ("plug-in", "miller-madow")}
+PAIR = ["finetuned", "layer", "sample", "estimator", "control"]
 
 
 def mutual_info(x, y):
     return mutual_info_score(*(np.unique(a.float().numpy().ravel(), return_inverse=True)[1].ravel() for a in (x, y)))
 
 
-@pytest.fixture(scope="module")
-def model(f32):
-    return load_model(f32[0], "float32")
-
-
-@pytest.fixture(scope="module")
-def ids(tokenizer):
-    return tokenizer(TEXTS[0], return_tensors="pt")["input_ids"]
-
-
-@pytest.fixture(scope="module")
-def plain(model, ids):
-    with torch.inference_mode():
-        return model(ids, output_hidden_states=True, use_cache=False)
-
-
-@pytest.fixture(scope="module")
-def seen(model, ids):
+@torch.no_grad()
+def activations(folder, text, tokenizer, weights=None):
+    """Layer → bf16 activations of a plain forward pass."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if weights:
+        model.load_state_dict(weights)
+    parts = [model.model.embed_tokens, *(block.mlp.down_proj for block in model.model.layers), model.model.norm, model.lm_head]
     found = {}
-    each_activation(model, ids, found.__setitem__)
+    for layer, part in zip(LAYERS, parts, strict=True):
+        part.register_forward_hook(lambda _m, _i, output, layer=layer: found.__setitem__(layer, output[0].bfloat16()))
+    model(tokenizer(text, return_tensors="pt")["input_ids"])
     return found
+
+
+@pytest.fixture(scope="module")
+def plain(f32, tokenizer):
+    """Folder name → text → layer → activations."""
+    return {folder.name: [activations(folder, text, tokenizer) for text in TEXTS] for folder in f32}
 
 
 @pytest.fixture(scope="module")
 def table(f32):
     base, left, right = f32
-    return acm.calibrate(base, {"left": left, "right": right}, TEXTS)
+    return acm.calibrate(base, {"left": left, "right": right}, TEXTS, **ALL)
 
 
-def test_layers_come_in_order_with_one_row_per_token(seen, ids):
-    assert list(seen) == LAYERS
-    assert all(a.dtype == torch.bfloat16 and a.ndim == 2 and len(a) == ids.shape[1] for a in seen.values())
+@pytest.fixture
+def ran(monkeypatch):
+    """The layers that were walked through."""
+    found, real = [], Walk.layer_rows
+
+    def layer_rows(self, layer, *rest):
+        found.append(layer)
+        return real(self, layer, *rest)
+
+    monkeypatch.setattr(Walk, "layer_rows", layer_rows)
+    return found
 
 
-def test_embed_is_the_rows_of_the_embedding(seen, model, ids):
-    assert torch.equal(seen["embed"], model.model.embed_tokens.weight[ids[0]].bfloat16())
+def assert_same(found, expected):
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
-def test_norm_is_the_last_hidden_state(seen, plain):
-    assert torch.equal(seen["norm"], plain.hidden_states[-1][0].bfloat16())
+def indexed(table, **wanted):
+    for column, value in wanted.items():
+        table = table[table[column] == value]
+    return table.set_index([c for c in PAIR if c not in wanted])
 
 
-def test_head_is_the_logits(seen, plain):
-    assert torch.equal(seen["lm_head"], plain.logits[0].bfloat16())
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("layer", [0, 1])
-def test_block_is_the_output_of_down_proj_before_the_residual(seen, model, plain, layer):
-    block, hidden = model.model.layers[layer], plain.hidden_states[layer]
-    rotary = model.model.rotary_emb(hidden, torch.arange(hidden.shape[1])[None])
-    middle = hidden + block.self_attn(block.input_layernorm(hidden), position_embeddings=rotary, attention_mask=None)[0]
-    x = middle * torch.rsqrt(middle.pow(2).mean(-1, keepdim=True) + model.config.rms_norm_eps) * block.post_attention_layernorm.weight
-    gate, up, down = (getattr(block.mlp, f"{part}_proj").weight for part in ("gate", "up", "down"))
-    gated = x @ gate.T
-    output = (gated * torch.sigmoid(gated) * (x @ up.T)) @ down.T
-    torch.testing.assert_close(seen[str(layer)].float(), output[0], rtol=2**-8, atol=1e-6)  # bf16 rounding
-    following = middle + output if layer == 0 else model.model.norm(middle + output)
-    torch.testing.assert_close(following, plain.hidden_states[layer + 1])
-
-
-def test_hooks_are_gone_afterwards(model, ids):
-    called = []
-    each_activation(model, ids, lambda name, _: called.append(name))
-    with torch.inference_mode():
-        model(ids)
-    assert called == LAYERS
-
-
-def test_table_has_the_columns_and_rows_of_the_design(table):
-    assert list(table.columns) == ["finetuned", "layer", "sample", "tokens", "estimator", "control", "value"]
-    assert len(table) == 2 * len(LAYERS) * len(TEXTS) * 3
-    assert not table.duplicated(["finetuned", "layer", "sample", "estimator", "control"]).any()
-    assert list(table["layer"].unique()) == LAYERS and set(table["control"]) == {"none", "shuffled", "gaussian"}
+def test_columns_and_order_of_rows(table):
+    assert list(table.columns) == COLUMNS and list(table.index) == list(range(len(table)))
+    expected = [(n, layer, s) for n in ("left", "right") for layer in LAYERS for s in range(3) for _ in range(10)]
+    assert list(table[["finetuned", "layer", "sample"]].itertuples(index=False, name=None)) == expected
+    assert not table.duplicated(PAIR).any() and set(table["control"]) == set(CONTROLS)
 
 
 def test_tokens_are_those_of_the_base_tokenizer(table, tokenizer):
-    assert table.groupby("sample")["tokens"].unique().map(list).tolist() == [[len(tokenizer(t)["input_ids"])] for t in TEXTS]
+    counts = [len(tokenizer(t)["input_ids"]) for t in TEXTS]
+    own = table[table.control != "other-sample"]
+    assert own.groupby("sample")["tokens"].unique().map(list).tolist() == [[n] for n in counts]
 
 
-@torch.inference_mode()
-def test_real_pair_equals_scikit_learn_on_collected_activations(table, f32, tokenizer):
-    base, left = (load_model(folder, "float32") for folder in f32[:2])
-    for sample, text in enumerate(TEXTS):
-        ids = tokenizer(text, return_tensors="pt")["input_ids"]
-        both = [m(ids, output_hidden_states=True) for m in (base, left)]
-        pairs = {"embed": [o.hidden_states[0] for o in both], "norm": [o.hidden_states[-1] for o in both],
-                 "lm_head": [o.logits for o in both]}  # fmt: skip
-        rows = table[(table.finetuned == "left") & (table["sample"] == sample) & (table.control == "none")].set_index("layer")
-        for layer, (x, y) in pairs.items():
-            assert rows.loc[layer, "value"] == pytest.approx(mutual_info(x.bfloat16(), y.bfloat16()), abs=1e-9)
-
-
-def test_model_against_itself_gives_the_entropy(f32, model, ids, seen):
-    found = acm.calibrate(f32[0], {"itself": f32[0]}, TEXTS[:1], controls=("none",)).set_index("layer")["value"]
+@pytest.mark.parametrize("model", ["left", "right"])
+def test_real_pair_equals_scikit_learn_on_a_plain_pass(table, plain, model):
+    rows = indexed(table, finetuned=model, control="none", estimator="plug-in")
     for layer in LAYERS:
-        counts = np.unique(seen[layer].float().numpy(), return_counts=True)[1]
-        p = counts / counts.sum()
-        assert found[layer] == pytest.approx(-(p * np.log(p)).sum(), abs=1e-9)
+        for sample in range(3):
+            x, y = plain["base"][sample][layer], plain[model][sample][layer]
+            row = rows.loc[layer, sample]
+            assert row["value"] == pytest.approx(mutual_info(x, y), abs=1e-9)
+            assert row["norm_base"] == pytest.approx(x.double().norm(dim=1).mean().item(), rel=1e-12)
+            assert row["norm_finetuned"] == pytest.approx(y.double().norm(dim=1).mean().item(), rel=1e-12)
 
 
-def test_shuffling_tokens_lowers_the_information_of_a_model_with_itself(f32):
+def test_other_sample_pairs_texts_nearest_in_length(table, plain, tokenizer):
+    lengths = [len(tokenizer(t)["input_ids"]) for t in TEXTS]
+    order = sorted(range(3), key=lambda i: (lengths[i], i))  # three texts make one ring
+    rows = indexed(table, finetuned="left", control="other-sample", estimator="plug-in")
+    for place, sample in enumerate(order):
+        other = order[(place + 1) % 3]
+        n = min(lengths[sample], lengths[other])
+        for layer in LAYERS:
+            x, y = plain["base"][sample][layer][:n], plain["left"][other][layer][:n]
+            row = rows.loc[layer, sample]
+            assert row["tokens"] == n and row["value"] == pytest.approx(mutual_info(x, y), abs=1e-9)
+            assert row["norm_finetuned"] == pytest.approx(y.double().norm(dim=1).mean().item(), rel=1e-12)
+
+
+def test_unrelated_is_the_fine_tuned_model_with_its_channels_permuted(table, plain, f32, tokenizer):
+    wired = LayerwiseModel(f32[1], torch.float32, torch.device("cpu"), rewired=0)
+    weights = {name: wired.weight(name) for name in wired.checkpoint.tensors}
+    found = activations(f32[1], TEXTS[1], tokenizer, weights)
+    rows = indexed(table, finetuned="left", control="unrelated", estimator="plug-in", sample=1)
+    for layer in LAYERS:
+        assert rows.loc[layer, "value"] == pytest.approx(mutual_info(plain["base"][1][layer], found[layer]), abs=1e-9)
+
+
+@pytest.mark.parametrize("count, sizes", [(1, [1]), (2, [2]), (3, [3]), (4, [2, 2]), (5, [2, 3]), (100, [2] * 50)])
+def test_texts_are_grouped_with_their_neighbours_in_length(count, sizes):
+    lengths = np.random.default_rng(0).integers(1, 50, count).tolist()
+    found = groups(lengths)
+    flat = [i for group in found for i in group]
+    assert [len(group) for group in found] == sizes and sorted(flat) == list(range(count))
+    assert [lengths[i] for i in flat] == sorted(lengths)
+
+
+def test_model_against_itself_gives_the_entropy(f32, plain):
     found = acm.calibrate(f32[0], {"itself": f32[0]}, TEXTS[:1], controls=("none", "shuffled"))
     none, shuffled = (found[found.control == c].set_index("layer")["value"] for c in ("none", "shuffled"))
+    for layer in LAYERS:
+        p = np.unique(plain["base"][0][layer].float().numpy(), return_counts=True)[1] / plain["base"][0][layer].numel()
+        assert none[layer] == pytest.approx(-(p * np.log(p)).sum(), abs=1e-9)
     assert (shuffled < none).all()
 
 
-def test_a_fine_tuned_model_may_be_called_base(f32):
-    base, left, _ = f32
-    expected = acm.calibrate(base, {"left": left}, TEXTS[:1], controls=("none",))
-    found = acm.calibrate(base, {"base": left}, TEXTS[:1], controls=("none",))
-    assert found["value"].tolist() == expected["value"].tolist()
-
-
 def test_controls_are_seeded(f32, table):
-    base, left, right = f32
-    again = acm.calibrate(base, {"left": left, "right": right}, TEXTS)
-    assert again.equals(table)
-    other = acm.calibrate(base, {"left": left, "right": right}, TEXTS, seed=1)
+    other = acm.calibrate(f32[0], {"left": f32[1], "right": f32[2]}, TEXTS, seed=1, **ALL)
     same = (other["value"] == table["value"]).groupby(table["control"]).mean()
-    assert same["none"] == 1 and same["shuffled"] < 0.5 and same["gaussian"] < 0.5
+    assert same["none"] == same["other-sample"] == 1 and max(same["shuffled"], same["gaussian"], same["unrelated"]) < 0.5
 
 
-def test_shuffling_permutes_whole_tokens_of_the_fine_tuned_side():
-    x, y = torch.randn(2, 40, 6, generator=torch.Generator().manual_seed(0)).bfloat16()
-    left, right = controlled("shuffled", x, y, "key")
-    assert torch.equal(left, x) and not torch.equal(right, y)
-    assert sorted(map(tuple, right.tolist())) == sorted(map(tuple, y.tolist()))
-    assert acm.mutual_information(right, right) == pytest.approx(acm.mutual_information(y, y), abs=1e-12)  # entropy
+def test_threads_change_nothing(f32, table):
+    assert_same(acm.calibrate(f32[0], {"left": f32[1], "right": f32[2]}, TEXTS, threads=3, **ALL), table)
 
 
-def test_gaussian_is_independent_standard_normal_of_the_same_shape():
-    x = torch.full((400, 50), 3.0).bfloat16()
-    left, right = (a.float() for a in controlled("gaussian", x, x, "key"))
-    assert left.shape == right.shape == x.shape
-    assert abs(left.mean()) < 0.03 and abs(left.std() - 1) < 0.03 and abs((left * right).mean()) < 0.03
+def test_values_do_not_depend_on_order_or_company(f32, table):
+    found = acm.calibrate(f32[0], {"right": f32[2]}, TEXTS, controls=CONTROLS[::-1], estimators=("miller-madow", "plug-in"))
+    whole, alone = (t.sort_values(PAIR, ignore_index=True) for t in (table[table.finetuned == "right"], found))
+    assert_same(alone, whole)
+    turned = acm.calibrate(f32[0], {"right": f32[2], "left": f32[1]}, TEXTS, **ALL)
+    assert list(turned["finetuned"].unique()) == ["right", "left"]
+    assert_same(turned.sort_values(PAIR, ignore_index=True), table.sort_values(PAIR, ignore_index=True))
 
 
-def test_controls_differ_between_keys():
-    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
-    for control in ("shuffled", "gaussian"):
-        one, same, other = (controlled(control, x, x, key)[1] for key in ("a", "a", "b"))
-        assert torch.equal(one, same) and not torch.equal(one, other)
+def test_models_may_have_the_names_of_layers(f32, table):
+    found = acm.calibrate(f32[0], {"base": f32[1], "norm": f32[1], "0": f32[2], "embed": f32[1]}, TEXTS, controls=("none",))
+    assert list(found["finetuned"].unique()) == ["base", "norm", "0", "embed"]
+    assert all(list(rows["layer"].unique()) == LAYERS for _, rows in found.groupby("finetuned"))
+    values = table[(table.control == "none") & (table.estimator == "plug-in")]
+    for name, model in (("base", "left"), ("norm", "left"), ("0", "right"), ("embed", "left")):
+        assert found[found.finetuned == name]["value"].tolist() == values[values.finetuned == model]["value"].tolist()
+
+
+@pytest.mark.parametrize("estimators", [("plug-in", "miller-madow"), ("plug-in", "cosine")])
+def test_large_heads_in_parts_give_the_same(f32, monkeypatch, estimators):
+    controls = ("none", "shuffled", "other-sample", "unrelated")
+    whole = acm.calibrate(f32[0], {"left": f32[1]}, TEXTS, controls, estimators)
+    monkeypatch.setattr(acm.calibration, "PART", 1000)
+    parts = acm.calibrate(f32[0], {"left": f32[1]}, TEXTS, controls, estimators, threads=2)
+    pd.testing.assert_frame_equal(parts, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_bfloat16_equals_a_plain_pass_in_bfloat16(bf16, tokenizer):
+    found = acm.calibrate(bf16[0], {"left": bf16[1]}, TEXTS[:1], controls=("none",), dtype="bfloat16").set_index("layer")
+    ids = tokenizer(TEXTS[0], return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        outputs = [AutoModelForCausalLM.from_pretrained(f, dtype=torch.bfloat16)(ids, output_hidden_states=True) for f in bf16[:2]]
+    for layer, pair in {"norm": [o.hidden_states[-1] for o in outputs], "lm_head": [o.logits for o in outputs]}.items():
+        assert found.loc[layer, "value"] == pytest.approx(mutual_info(*pair), abs=1e-9)
+
+
+def test_max_tokens_cuts(f32, tokenizer):
+    found = acm.calibrate(f32[0], {"left": f32[1]}, TEXTS[:1], controls=("none",), max_tokens=4)
+    words = tokenizer.decode(tokenizer(TEXTS[0])["input_ids"][:4])
+    assert set(found["tokens"]) == {4}
+    assert_same(found, acm.calibrate(f32[0], {"left": f32[1]}, [words], controls=("none",)))
+
+
+def test_vocabularies_of_unlike_size_are_compared_on_their_common_rows(f32, make_model, tmp_path, tokenizer):
+    longer = make_model(tmp_path / "longer", 1, f32[0], edit=lambda model: model.resize_token_embeddings(440))
+    for pair in ((f32[0], longer), (longer, f32[0])):
+        found = acm.calibrate(pair[0], {"other": pair[1]}, TEXTS[:1], controls=("none", "gaussian")).set_index(["control", "layer"])
+        logits = [activations(folder, TEXTS[0], tokenizer)["lm_head"][:, :428] for folder in pair]
+        assert found.loc[("none", "lm_head"), "value"] == pytest.approx(mutual_info(*logits), abs=1e-9)
+
+
+def test_tokens_that_one_model_has_no_embedding_for_are_refused(f32, make_model, tmp_path):
+    shorter = make_model(tmp_path / "shorter", 1, edit=lambda model: model.resize_token_embeddings(9))
+    with pytest.raises(UserError, match="shorter has no embedding for"):
+        acm.calibrate(f32[0], {"shorter": shorter}, TEXTS)
+
+
+# Interruptions
+
+
+FEW = {"texts": TEXTS[:2], "controls": ("none", "shuffled", "unrelated"), "estimators": ("plug-in", "miller-madow")}
+
+
+class Killed(Exception):
+    pass
+
+
+def small_run(f32, **more):
+    return acm.calibrate(f32[0], {"left": f32[1]}, **FEW | more)
+
+
+@pytest.fixture(scope="module")
+def small(f32):
+    return small_run(f32)
+
+
+def interrupted(f32, keep, layer, where, **more):
+    """A run that dies at a layer: before it is noted, or between its states and its rows, or after."""
+
+    def die(*_, **__):
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        real_add, real_parquet = acm.journal.Journal.add, pd.DataFrame.to_parquet
+
+        def add(self, name, *rest):
+            if name == layer and where == "before":
+                die()
+            patch.setattr(pd.DataFrame, "to_parquet", die if name == layer and where == "within" else real_parquet)
+            real_add(self, name, *rest)
+            if name == layer and where == "after":
+                die()
+
+        patch.setattr(acm.journal.Journal, "add", add)
+        with pytest.raises(Killed):
+            small_run(f32, keep=keep, **more)
+
+
+@pytest.fixture(scope="module")
+def broken_off(f32, tmp_path_factory):
+    keep = tmp_path_factory.mktemp("broken") / "keep"
+    interrupted(f32, keep, "1", "after")
+    return keep
+
+
+@pytest.fixture
+def keep(broken_off, tmp_path):
+    """What a run that died after layer 1 has left."""
+    return shutil.copytree(broken_off, tmp_path / "keep")
+
+
+@pytest.mark.parametrize("where", ["before", "within", "after"])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_an_interrupted_run_goes_on_with_the_next_layer(f32, small, tmp_path, ran, layer, where):
+    keep = tmp_path / "keep"
+    interrupted(f32, keep, layer, where)
+    ran.clear()
+    assert_same(small_run(f32, keep=str(keep)), small)
+    assert ran == LAYERS[LAYERS.index(layer) + (where == "after") :]
+    assert not keep.exists()
+
+
+def leftovers(keep):
+    return sorted(path for path in keep.rglob("*") if path.is_file())
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) * 3 // 4] ^= 64
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("name", ["000-embed.parquet", "001-0.parquet", "002-1.parquet", "002-1.safetensors", "002-1.json"])
+def test_damaged_leftovers_are_not_believed(f32, small, keep, damage, name):
+    (path,) = [path for path in leftovers(keep) if path.name == name]
+    damage(path)
+    assert_same(small_run(f32, keep=keep), small)
+    assert not keep.exists()
+
+
+def test_a_run_that_is_interrupted_again_and_again_ends_the_same(f32, small, tmp_path):
+    keep = tmp_path / "keep"
+    for layer in ("0", "0", "norm", "lm_head"):
+        interrupted(f32, keep, layer, "before")
+    assert len([path for path in leftovers(keep) if path.suffix == ".safetensors"]) == 1
+    assert_same(small_run(f32, keep=keep), small)
+
+
+@pytest.mark.parametrize("change", [
+    {"seed": 3}, {"controls": CONTROLS[:2]}, {"estimators": ("plug-in",)}, {"dtype": "bfloat16"}, {"max_tokens": 5}, {"texts": TEXTS[1:]},
+])  # fmt: skip
+def test_changed_settings_start_anew(f32, keep, ran, change):
+    kept = leftovers(keep)
+    assert_same(small_run(f32, keep=keep, **change), small_run(f32, **change))
+    assert ran == LAYERS * 2 and leftovers(keep) == kept
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_changed_model_starts_anew_even_if_its_identity_does_not_tell(f32, make_model, tmp_path, monkeypatch, ran, blind):
+    if blind:  # of large files the identity reads both ends alone
+        monkeypatch.setattr(acm.journal, "identity", lambda folder: "same")
+    own = [f32[0], make_model(tmp_path / "left", 1, f32[0])]
+    interrupted(own, tmp_path / "keep", "1", "after")
+    make_model(tmp_path / "left", 7, f32[0])
+    ran.clear()
+    found = small_run(own, keep=tmp_path / "keep")
+    assert ran == LAYERS
+    assert_same(found, small_run(own))
+
+
+def test_what_else_lies_in_the_folder_stays(f32, keep):
+    (keep / "mine.txt").write_text("not yours")
+    small_run(f32, keep=keep)
+    assert [path.name for path in leftovers(keep)] == ["mine.txt"]
+
+
+def test_a_failing_run_leaves_no_folder_before_it_has_something_to_keep(f32, tmp_path):
+    with pytest.raises(UserError):
+        acm.calibrate(f32[0], {"left": f32[1]}, TEXTS, dtype="float33", keep=tmp_path / "keep")
+    assert not (tmp_path / "keep").exists()
+
+
+KILL = """
+import os, signal, sys
+import acm.journal
+from acm.calibration import calibrate
+real = acm.journal.Journal.add
+def add(self, layer, *rest):
+    if layer == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(self, layer, *rest)
+acm.journal.Journal.add = add
+base, left, keep, *texts = sys.argv[1:]
+calibrate(base, {"left": left}, texts, controls=("none", "shuffled", "unrelated"), estimators=("plug-in", "miller-madow"), keep=keep)
+"""
+
+
+def test_a_killed_process_leaves_what_the_next_one_continues_from(f32, small, tmp_path, ran):
+    command = [sys.executable, "-c", KILL, *f32[:2], tmp_path / "keep", *FEW["texts"]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert_same(small_run(f32, keep=tmp_path / "keep"), small)
+    assert ran == LAYERS[2:] and not (tmp_path / "keep").exists()
+
+
+# Errors
+
+
+@pytest.mark.parametrize("given, words", [
+    ({"device": "gpu"}, "unknown device 'gpu'"),
+    ({"device": "cpu:0:1"}, "unknown device"),
+    ({"device": "meta"}, "unknown device"),
+    ({"device": "cuda"}, "no such GPU"),
+    ({"device": "cuda:3"}, "no such GPU"),
+    ({"dtype": "float33"}, "unknown dtype 'float33'.*float32"),
+    ({"dtype": "int8"}, "unknown dtype"),
+    ({"dtype": "nn"}, "unknown dtype"),
+    ({"threads": 0}, "threads must be at least 1"),
+    ({"max_tokens": 0}, "max_tokens must be at least 1"),
+    ({"max_tokens": -1}, "max_tokens must be at least 1"),
+    ({"controls": ("none", "uniform")}, "unknown control 'uniform'.*gaussian"),
+    ({"controls": ()}, "at least one control"),
+    ({"controls": ("other-sample",)}, "at least two calibration texts"),
+    ({"estimators": ("kde",)}, "unknown estimator 'kde'"),
+    ({"kinds": ("aim",)}, "need a folder"),
+    ({"kinds": ("hessian",), "statistics": Path("x")}, "unknown statistic 'hessian'"),
+])  # fmt: skip
+def test_wrong_settings_are_refused(f32, monkeypatch, given, words):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=words):
+        acm.calibrate(f32[0], {"left": f32[1]}, TEXTS[:1], **given)
+
+
+def test_gpus_share_the_models(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    names = {device: [str(d) for d in acm.calibration.devices(device)] for device in ("auto", "cuda", "cuda:1", "cpu")}
+    assert names == {"auto": ["cuda:0", "cuda:1"], "cuda": ["cuda:0", "cuda:1"], "cuda:1": ["cuda:1"], "cpu": ["cpu"]}
+
+
+def test_auto_is_the_cpu_without_a_gpu(f32, monkeypatch, table):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert_same(acm.calibrate(f32[0], {"left": f32[1], "right": f32[2]}, TEXTS, device="auto", **ALL), table)
+
+
+@pytest.mark.parametrize("texts, message", [([], "no calibration text"), (["fine", "  \n"], "text 2 is empty")])
+def test_empty_texts_are_refused(f32, texts, message):
+    with pytest.raises(UserError, match=message):
+        acm.calibrate(f32[0], {"left": f32[1]}, texts)
+
+
+def test_a_text_without_tokens_is_refused(f32, monkeypatch, tokenizer):
+    def strict(text, return_tensors):
+        return {"input_ids": tokenizer(text, return_tensors="pt")["input_ids"][:, : 0 if text == "mute" else None]}
+
+    monkeypatch.setattr(acm.calibration.AutoTokenizer, "from_pretrained", lambda *_, **__: strict)
+    with pytest.raises(UserError, match="text 2 holds no token"):
+        acm.calibrate(f32[0], {"left": f32[1]}, ["loud", "mute"])
+
+
+def test_a_folder_without_tokenizer_is_refused(f32, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).symlink_to(f32[0] / name)
+    with pytest.raises(UserError, match="has no tokenizer"):
+        acm.calibrate(tmp_path, {"left": f32[1]}, TEXTS)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match=r"tokenizer of .* cannot be read"):
+        acm.calibrate(tmp_path, {"left": f32[1]}, TEXTS)
+
+
+def test_missing_model_folder_is_refused(f32, tmp_path):
+    for base, finetuned in ((f32[0], tmp_path / "absent"), (tmp_path / "absent", f32[0])):
+        with pytest.raises(UserError, match=r"model folder .*absent does not exist"):
+            acm.calibrate(base, {"left": finetuned}, TEXTS)
+
+
+def test_model_of_another_shape_is_refused_with_its_tensors(f32, make_model, tmp_path):
+    wide = make_model(tmp_path / "wide", hidden=32)
+    with pytest.raises(UserError) as error:
+        acm.calibrate(f32[0], {"wide": wide}, TEXTS)
+    assert "o_proj.weight: (16, 16) against (32, 32)" in str(error.value) and "fine-tuned from" in str(error.value)
+
+
+def test_a_model_whose_config_has_fewer_blocks_is_refused(f32, make_model, tmp_path):
+    short = make_model(tmp_path / "short", 1, f32[0])
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1, "layer_types": ["full_attention"]}))
+    with pytest.raises(UserError, match="short has not as many blocks"):
+        acm.calibrate(f32[0], {"short": short}, TEXTS)
+
+
+@pytest.mark.parametrize("broken", ["base", "finetuned"])
+def test_nan_in_a_checkpoint_is_refused_with_tensor_and_count(f32, make_model, tmp_path, broken):
+    def poison(model):
+        model.model.layers[1].mlp.up_proj.weight[0, :3] = torch.tensor([float("nan"), float("inf"), float("nan")])
+
+    bad = make_model(tmp_path / "bad", edit=poison)
+    base, finetuned = (bad, f32[1]) if broken == "base" else (f32[0], bad)
+    with pytest.raises(UserError, match=r"model\.layers\.1\.mlp\.up_proj\.weight holds 3 values that are NaN or infinite"):
+        acm.calibrate(base, {"left": finetuned}, TEXTS)
+
+
+@pytest.mark.parametrize("part", [1 << 24, 100])
+def test_activations_that_are_not_finite_are_refused(f32, make_model, tmp_path, monkeypatch, part):
+    monkeypatch.setattr(acm.calibration, "PART", part)
+    huge = make_model(tmp_path / "huge", 1, f32[0], edit=lambda model: model.lm_head.weight.fill_(3e38))
+    with pytest.raises(UserError, match=r"huge, layer lm_head, text [123]: activations hold NaN or infinity"):
+        acm.calibrate(f32[0], {"huge": huge}, TEXTS)
+
+
+def test_no_fine_tuned_model_gives_an_empty_table(f32):
+    found = acm.calibrate(f32[0], {}, TEXTS)
+    assert list(found.columns) == COLUMNS and found.empty
+
+
+# Texts
 
 
 def themed_texts():
@@ -194,21 +508,67 @@ def test_select_texts_keeps_a_small_set_whole():
     assert select_texts(TEXTS, clusters=2, per_cluster=2) == TEXTS
 
 
+@pytest.mark.parametrize("module, words", [(None, "needs the package sentence-transformers"), ("broken", "cannot be loaded")])
+def test_an_encoder_that_cannot_be_had_is_refused(monkeypatch, module, words):
+    class Broken:
+        @staticmethod
+        def SentenceTransformer(name, **_):
+            raise OSError("no network")
+
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module and Broken)
+    with pytest.raises(UserError, match=f"encoder some/encoder {words}"):
+        select_texts(themed_texts(), 5, 3, encoder="some/encoder")
+
+
 def test_read_texts_takes_the_field_or_the_lines(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"question": t, "n": 1}) + "\n\n" for t in TEXTS))
     (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n")
     assert read_texts(tmp_path / "a.jsonl") == read_texts(tmp_path / "a.txt") == TEXTS
 
 
-@pytest.mark.parametrize("texts, message", [([], "no calibration text"), (["fine", "  \n"], "text 2 is empty")])
-def test_empty_texts_are_refused(f32, texts, message):
-    with pytest.raises(UserError, match=message):
-        acm.calibrate(f32[0], {"left": f32[1]}, texts)
+def test_read_texts_joins_fields_and_lists(tmp_path):
+    row = {"question": "why", "trace": ["one", "two"], "answer": "so"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    for field in ("question+trace+answer", "question + trace + answer"):
+        assert read_texts(tmp_path / "a.jsonl", field) == ["why one two so"]
+    assert read_texts(tmp_path / "a.jsonl", "trace") == ["one two"]
+    for field, named in (("question+proof", "proof"), ("", "")):
+        with pytest.raises(UserError, match=f"no field '{named}' that is text; it has question, trace, answer"):
+            read_texts(tmp_path / "a.jsonl", field)
 
 
-def test_missing_file_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"absent\.jsonl does not exist; set `calibration.texts`"):
-        read_texts(tmp_path / "absent.jsonl")
+def test_read_texts_splits_at_line_feeds_alone(tmp_path):
+    texts = ["one\u2028line", "other\x85line"]
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"question": t}, ensure_ascii=False) + "\r\n" for t in texts), encoding="utf-8-sig"
+    )
+    assert read_texts(tmp_path / "a.jsonl") == texts
+
+
+def test_files_that_are_not_text_are_refused(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00caf\xe9")
+    with pytest.raises(UserError, match=r"a\.txt is not readable as UTF-8"):
+        read_texts(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("name", ["simplescaling/s1K", "simplescaling/s1K-1.1"])
+def test_a_dataset_of_the_hub_is_read_or_refused(monkeypatch, name):
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: [{"question": "why", "cot": ["a"]}])
+    assert read_texts(name) == ["why"]
+
+    def offline(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("datasets.load_dataset", offline)
+    with pytest.raises(UserError, match=rf"{name}: no such file here, and the hub gives no dataset .*ConnectionError"):
+        read_texts(name)
+
+
+@pytest.mark.parametrize("name", ["texts/absent.jsonl", "absent.txt", "a/b/c"])
+def test_missing_file_is_refused(monkeypatch, name):
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("asked the hub"))
+    with pytest.raises(UserError, match=f"{name} does not exist; set `calibration.texts`"):
+        read_texts(name)
 
 
 @pytest.mark.parametrize("above, line", [("", 2), ("\n\n", 4)])
@@ -218,51 +578,20 @@ def test_missing_field_is_refused_with_line_and_known_fields(tmp_path, above, li
         read_texts(tmp_path / "a.jsonl")
 
 
-@pytest.mark.parametrize("line", ['{"question": "a"', '"question"', "7", '{"question": null}'])
+@pytest.mark.parametrize("line", ['{"question": "a"', '"question"', "7", '{"question": null}', '{"question": ["a", 7]}', "[" * 100_000])
 def test_malformed_jsonl_is_refused_with_its_file(tmp_path, line):
     (tmp_path / "a.jsonl").write_text(line + "\n")
     with pytest.raises(UserError, match=r"a\.jsonl"):
         read_texts(tmp_path / "a.jsonl")
 
 
-def test_empty_file_is_refused(tmp_path):
-    (tmp_path / "a.jsonl").write_text("\n")
-    with pytest.raises(UserError, match=r"a\.jsonl holds no calibration text"):
+@pytest.mark.parametrize(
+    "content, message", [("\n", "holds no calibration text"), ('{"question": "a"}\n{"question": " "}\n', "text 2 is empty")]
+)
+def test_empty_files_and_texts_are_refused(tmp_path, content, message):
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.raises(UserError, match=rf"a\.jsonl.*{message}"):
         read_texts(tmp_path / "a.jsonl")
-
-
-def test_missing_model_folder_is_refused(f32, tmp_path):
-    for base, finetuned in ((f32[0], tmp_path / "absent"), (tmp_path / "absent", f32[0])):
-        with pytest.raises(UserError, match="model folder .*absent does not exist"):
-            acm.calibrate(base, {"left": finetuned}, TEXTS)
-
-
-def test_model_of_another_shape_is_refused_with_its_tensors(f32, make_model, tmp_path):
-    wide = make_model(tmp_path / "wide", hidden=32)
-    with pytest.raises(UserError) as error:
-        acm.calibrate(f32[0], {"wide": wide}, TEXTS)
-    assert "o_proj.weight: (16, 16) against (32, 32)" in str(error.value) and "fine-tuned from" in str(error.value)
-
-
-@pytest.mark.parametrize("broken", ["base", "finetuned"])
-def test_nan_in_a_checkpoint_is_refused_with_tensor_and_count(f32, make_model, tmp_path, broken):
-    def poison(model):
-        model.model.layers[1].mlp.up_proj.weight[0, :3] = torch.tensor([float("nan"), float("inf"), float("nan")])
-
-    bad = make_model(tmp_path / "bad", edit=poison)
-    base, finetuned = (bad, f32[1]) if broken == "base" else (f32[0], bad)
-    with pytest.raises(UserError, match=r"model\.layers\.1\.mlp\.up_proj\.weight holds 3 values that are NaN or infinite"):
-        acm.calibrate(base, {"left": finetuned}, TEXTS)
-
-
-def test_unknown_control_is_refused(f32):
-    with pytest.raises(UserError, match="unknown control 'uniform'.*gaussian"):
-        acm.calibrate(f32[0], {"left": f32[1]}, TEXTS, controls=("none", "uniform"))
-
-
-def test_unknown_estimator_is_refused(f32):
-    with pytest.raises(ValueError, match="unknown estimator 'kde'"):
-        acm.calibrate(f32[0], {"left": f32[1]}, TEXTS, estimator="kde")
 
 
 @pytest.mark.skipif("ACM_DATA" not in os.environ, reason="ACM_DATA names no folder with the real calibration questions (s1K)")
@@ -270,11 +599,3 @@ def test_the_papers_calibration_set_is_drawn_from_s1k():
     texts = read_texts(Path(os.environ["ACM_DATA"]) / "calibration" / "s1k_questions.jsonl")
     chosen = select_texts(texts)
     assert len(texts) == 1000 and len(set(chosen)) == 100 and set(chosen) <= set(texts)
-
-
-def test_vocabularies_of_unlike_size_are_compared_on_their_common_rows(f32, make_model, tmp_path):
-    longer = make_model(tmp_path / "longer", 1, f32[0], edit=lambda model: model.resize_token_embeddings(440))
-    table = acm.calibrate(f32[0], {"longer": longer}, TEXTS[:1], controls=("none",))
-    ids = AutoTokenizer.from_pretrained(f32[0])(TEXTS[0], return_tensors="pt")["input_ids"]
-    logits = [load_model(folder, "float32")(ids).logits[0, :, :428].detach().to(torch.bfloat16) for folder in (f32[0], longer)]
-    assert table.set_index("layer").loc["lm_head", "value"] == pytest.approx(mutual_info(*logits), abs=1e-9)

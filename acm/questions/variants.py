@@ -1,0 +1,46 @@
+"""Other coefficients to hold ACM's against: dicts layer → λ in, dicts of the same layers out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from acm.checkpoints import Checkpoint, layer_of
+
+Layers = dict[str, float]  # layer → λ
+
+
+def uniform(layers: Layers) -> Layers:
+    """The mean over layers, everywhere: the decisive control."""
+    return dict.fromkeys(layers, float(np.mean(list(layers.values()))))
+
+
+def permuted(layers: Layers, seed: int) -> Layers:
+    """The same λ, dealt to the layers at random."""
+    return dict(zip(layers, map(float, np.random.default_rng(seed).permutation(list(layers.values()))), strict=True))
+
+
+def reversed_order(layers: Layers) -> Layers:
+    """The same λ in the opposite order: the layer with the largest gets the smallest."""
+    return ranked(layers, {layer: -value for layer, value in layers.items()})
+
+
+def ranked(layers: Layers, scores: Layers) -> Layers:
+    """The same λ, dealt by score: the layer with the largest score gets the largest."""
+    order = sorted(layers, key=scores.__getitem__)
+    return dict(zip(order, sorted(layers.values()), strict=True))
+
+
+def single(layers: Layers, chosen: str, inside: float, outside: float) -> Layers:
+    """``inside`` at one layer, ``outside`` at all others."""
+    return {layer: inside if layer == chosen else outside for layer in layers}
+
+
+def magnitudes(base: str, finetuned: str) -> Layers:
+    """‖δ‖ / ‖θ_0‖ of each layer's tensors together, L2."""
+    ours, theirs = Checkpoint(base).tensors, Checkpoint(finetuned).tensors
+    sums: dict[str, np.ndarray] = {}
+    for name, info in ours.items():
+        x = info.numbers().astype(np.float64)
+        d = theirs[name].numbers() - x
+        sums[layer_of(name)] = sums.get(layer_of(name), 0) + np.array([d @ d, x @ x])
+    return {layer: float(np.sqrt(d / x)) for layer, (d, x) in sums.items()}

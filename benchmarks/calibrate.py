@@ -1,0 +1,129 @@
+"""Speed of the plug-in estimate against scikit-learn, and memory of calibrating a pair of 7B's shape.
+
+    .venv/bin/python benchmarks/calibrate.py              # about 20 minutes, 32 GB of disk
+    .venv/bin/python benchmarks/calibrate.py --speed      # the estimators alone: a minute
+
+Two checkpoints of Qwen2.5-7B's shape (hidden 3584, 28 blocks, untied head of 152,064) are made of random bfloat16 weights and removed
+afterwards; fewer blocks are the same files with a smaller number in the config. Times of calibration depend on the disk and the
+machine's load; the peak of anonymous memory does not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from common import make_checkpoint, measure, qwen2, shapes
+from sklearn.metrics import mutual_info_score
+
+from abacus.build import calibration_problems
+from abacus.tokenizer import build_tokenizer
+from acm import mutual_information
+from acm.information import ESTIMATORS
+
+RESULT = Path(__file__).with_suffix(".md")
+SHAPE = {"hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_key_value_heads": 4}
+RUNS = [(7, 8), (14, 8), (28, 8), (28, 32)]  # blocks, texts
+
+
+def fastest(run: Callable[[], float], repeats: int) -> tuple[float, float]:
+    """Seconds of the fastest run, and its value."""
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        value = run()
+        found.append((time.perf_counter() - start, value))
+    return min(found)
+
+
+def speed() -> list[str]:
+    """Every estimator on two bf16 arrays of shape (400, 3584), one thread, against scikit-learn's plug-in and one pass over the data."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 3584, generator=generator)
+    y = (0.8 * x + 0.6 * torch.randn(400, 3584, generator=generator)).bfloat16()
+    x = x.bfloat16()
+    floats = [v.float().flatten().numpy() for v in (x, y)]
+    codes = [v.view(torch.int16).flatten().numpy() for v in (x, y)]
+    mutual_information(x, y)  # compiles
+    touched = fastest(lambda: float(sum(int(v.sum()) for v in codes)), 9)[0]
+    theirs, expected = min(fastest(lambda v=v: mutual_info_score(*v), 3) for v in (floats, codes))
+    rows = [f"| scikit-learn `mutual_info_score` (faster of floats and codes) | {theirs * 1e3:.1f} | 1.0 | {theirs / touched:.0f} | {expected:.9f} |",
+            f"| one pass over the data (sum of both) | {touched * 1e3:.2f} | {theirs / touched:.0f} | 1 | |"]  # fmt: skip
+    for name in ESTIMATORS:
+        seconds, value = fastest(lambda name=name: mutual_information(x, y, name), 9 if name in {"plug-in", "miller-madow"} else 2)
+        rows.append(f"| `{name}` | {seconds * 1e3:.1f} | {theirs / seconds:.1f} | {seconds / touched:.0f} | {value:.9f} |")
+    head = ["| estimator | ms | × faster than scikit-learn | × one pass | value |", "|---|---|---|---|---|"]
+    return head + rows
+
+
+def make_pair(folder: Path, config: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(("base", "finetuned")):
+        if not (folder / name).is_dir():
+            make_checkpoint(folder / name, config, seed)
+            build_tokenizer().save_pretrained(folder / name)
+
+
+def memory(folder: Path, threads: int) -> list[str]:
+    """Peak anonymous memory of `python -m acm calibrate` on the pair, by number of blocks and texts."""
+    config = qwen2(28, 152064, tied=False, **SHAPE)
+    make_pair(folder, config)
+    rows = [r["question"] for r in calibration_problems(max(n for _, n in RUNS))]
+    lines = [
+        "| blocks | parameters of each | texts | tokens of each | s | peak anonymous GB | both models in memory, GB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    tokenizer = build_tokenizer()
+    for blocks, texts in RUNS:
+        smaller = config | {"num_hidden_layers": blocks}
+        for name in ("base", "finetuned"):
+            (folder / name / "config.json").write_text(json.dumps(smaller))
+        (folder / "texts.txt").write_text("\n".join(rows[:texts]) + "\n")
+        command = [sys.executable, "-m", "acm", "calibrate", str(folder / "base"), str(folder / "finetuned"), "--texts", str(folder / "texts.txt"),
+                   "--out", str(folder / "out"), "--dtype", "bfloat16", "--clusters", "1", "--per-cluster", str(texts)]  # fmt: skip
+        found = measure(command, {"OMP_NUM_THREADS": str(threads)})
+        parameters = sum(torch.Size(s).numel() for s in shapes(smaller).values())
+        tokens = sum(len(tokenizer(text)["input_ids"]) for text in rows[:texts]) / texts
+        lines.append(
+            f"| {blocks} | {parameters / 1e9:.2f}B | {texts} | {tokens:.0f} | {found.wall:.0f} | {found.anonymous:.2f} | {parameters * 4 / 1e9:.0f} |"
+        )
+        print(lines[-1], flush=True)
+    return lines
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="where the checkpoints go; removed afterwards")] = Path("runs/benchmark-calibrate"),
+    speed_only: Annotated[bool, typer.Option("--speed", help="the estimators alone; writes nothing")] = False,
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+    keep: Annotated[bool, typer.Option(help="keep the checkpoints, and use them if they are there")] = False,
+) -> None:
+    """Measure, print, and store the tables beside this file."""
+    estimates = speed()
+    print("\n".join(estimates))
+    if speed_only:
+        return
+    walks = memory(folder, threads)
+    machine = f"{date.today()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; made by `benchmarks/calibrate.py`."
+    RESULT.write_text("\n".join([
+        "# Calibration\n", machine, "\n## Estimators, two bf16 arrays of shape (400, 3584), one thread\n", *estimates,
+        "\n`gaussian` is a sum over channels and `kraskov` a mean over 32 of them; `cka` and `cosine` are similarities.",
+        "\n## A pair of Qwen2.5-7B's shape, bfloat16, layer by layer: real pair and two null controls\n", *walks,
+        "\nSeconds include reading all weights once to check that they are finite. Mapped files are not anonymous memory: the kernel can drop them.",
+    ]) + "\n")  # fmt: skip
+    if not keep:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    typer.run(main)
