@@ -7,10 +7,10 @@ RUN := runs/$(patsubst %.yml,%,$(patsubst %.yaml,%,$(notdir $(PROFILE))))
 SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --rerun-incomplete --quiet rules
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce questions families dry-run unlock test benchmark lab abacus abacus-seeds abacus-ship published lock clean
+.PHONY: help reproduce questions families dry-run unlock test benchmark benchmark-calibrate lab abacus abacus-seeds abacus-ship published lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 
 reproduce: $(VENV)/installed  ## the whole pipeline for PROFILE (default tiny: about 11 min; nothing to do: seconds)
 	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
@@ -20,8 +20,8 @@ reproduce: $(VENV)/installed  ## the whole pipeline for PROFILE (default tiny: a
 
 questions: $(VENV)/installed  ## five questions to the method, after the pipeline (about 45 min more)
 	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
-	@test -f runs/abacus/deep/abacus-slow/model.safetensors || echo "Question 5 is left out: it needs the fresh families, see make families."
-	@$(SNAKEMAKE) questions || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
+	@test -f runs/abacus/seed-2/abacus-slow/model.safetensors || echo "Question 5 is left out: it needs the fresh families, see make families."
+	@$(SNAKEMAKE) -- questions || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
 	@cat $(RUN)/questions.txt
 
 families: $(VENV)/installed  ## train the fresh families that question 5 is tested on (hours)
@@ -38,6 +38,9 @@ test: $(VENV)/installed  ## the tests (about 7 min)
 
 benchmark: $(VENV)/installed  ## merging against a plain copy and mergekit at 1.5B (about 15 min, 20 GB of disk)
 	$(VENV)/bin/python benchmarks/merge.py
+
+benchmark-calibrate: $(VENV)/installed  ## estimators against scikit-learn, and memory of calibrating a 7B pair (about 30 min, 32 GB of disk)
+	$(VENV)/bin/python benchmarks/calibrate.py
 
 lab: $(VENV)/installed  ## JupyterLab on the notebooks
 	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks

@@ -13,7 +13,6 @@ FRESH = {
     "seed-1": {"seed": 1},
     "narrow": {"seed": 3, "hidden": 96, "layers": 4},
     "seed-2": {"seed": 2},
-    "deep": {"seed": 4, "hidden": 112, "layers": 9},
 }
 STAGES = ("base", "fast", "slow")
 FOLDER = RUNS / "abacus"

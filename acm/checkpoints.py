@@ -158,16 +158,6 @@ def headers(folder: Path) -> dict[str, TensorInfo]:
     return found
 
 
-def read_headers(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of a safetensors file, or of all that lie in a folder."""
-    if not path.is_dir():
-        return read_header(path)
-    found = {name: info for file in sorted(path.glob("*.safetensors")) for name, info in read_header(file).items()}
-    if not found:
-        raise UserError(f"{path} holds no safetensors file.")
-    return found
-
-
 def read_header(path: Path) -> dict[str, TensorInfo]:
     """The tensors of one safetensors file. Only the header is read; all that it claims is checked against the file's size."""
 

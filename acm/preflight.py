@@ -7,7 +7,7 @@ from pathlib import Path
 
 from acm.checkpoints import check_same_shape, model_folder
 from acm.errors import UserError
-from acm.paths import ROOT, TASKS
+from acm.paths import TASKS
 from acm.profiles import Profile
 from acm.texts import read_texts
 

@@ -55,9 +55,14 @@ def publish_questions(profile: Profile, reports: Path, figures: Path) -> None:
         for target in (reports / folder.name, figures / folder.name):
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir(parents=True)
-        for path in [*folder.glob("*.json"), *folder.glob("*.parquet"), *(profile.folder / "notebooks" / "questions").glob(f"*-{folder.name}.ipynb")]:
+        for path in [
+            *(folder / name for name in ("verdict.json", "merges.json") if (folder / name).is_file()),
+            *folder.glob("*.parquet"),
+            *(profile.folder / "notebooks" / "questions").glob(f"*-{folder.name}.ipynb"),
+        ]:
             shutil.copy(path, reports / folder.name)
-        shutil.copytree(folder / "figures", figures / folder.name, dirs_exist_ok=True)
+        if (folder / "figures").is_dir():
+            shutil.copytree(folder / "figures", figures / folder.name, dirs_exist_ok=True)
 
 
 def committed(path: Path) -> bytes | None:

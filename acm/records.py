@@ -41,7 +41,13 @@ def read_records(paths: list[Path]) -> pd.DataFrame:
 def source_hash() -> str:
     """Hash of the sources that a result depends on; a committed figure cannot name its own commit."""
     digest = hashlib.sha256()
-    for folder, pattern in (("acm", "**/*.py"), ("acm", "**/*.yaml"), ("abacus", "*.py"), ("notebooks", "[1-6]-*.ipynb")):
+    for folder, pattern in (
+        ("acm", "**/*.py"),
+        ("acm", "**/*.yaml"),
+        ("abacus", "*.py"),
+        ("notebooks", "[1-6]-*.ipynb"),
+        ("notebooks/questions", "*.ipynb"),
+    ):
         for path in sorted((ROOT / folder).glob(pattern)):
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

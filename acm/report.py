@@ -26,7 +26,11 @@ def write_report(profile: Profile, reports: Path) -> Path:
     experiments = {name: findings(Results(profile, name, "reports")) for name in profile.experiments}
     path = reports / "report.md"
     claims = published.load("published_averages").query("source == 'acm-v1' and size == '7b'").set_index("method")
-    path.write_text(environment.from_string(TEMPLATE.read_text()).render(profile=profile, experiments=experiments, claims=claims, questions=questions(profile, reports)))
+    path.write_text(
+        environment.from_string(TEMPLATE.read_text()).render(
+            profile=profile, experiments=experiments, claims=claims, questions=questions(profile, reports)
+        )
+    )
     if profile.name == "tiny":
         update_readme(ROOT / "README.md", headline(profile, markdown=True), "results", "reproduce")
         update_readme(ROOT / "README.md", summary(profile, reports), "findings", "questions")
@@ -124,7 +128,10 @@ def questions(profile: Profile, reports: Path) -> list[dict]:
     for path in sorted((reports / "questions").glob("*/verdict.json")):
         notebook = next(iter(sorted(path.parent.glob("*.ipynb"))), None)
         figures = sorted((FIGURES / profile.name / "questions" / path.parent.name).glob("*.svg"))
-        found.append(json.loads(path.read_text()) | {"name": path.parent.name, "notebook": notebook.name if notebook else "", "figures": [f.name for f in figures]})
+        found.append(
+            json.loads(path.read_text())
+            | {"name": path.parent.name, "notebook": notebook.name if notebook else "", "figures": [f.name for f in figures]}
+        )
     return sorted(found, key=lambda question: question["notebook"])
 
 

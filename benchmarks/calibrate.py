@@ -29,6 +29,7 @@ from sklearn.metrics import mutual_info_score
 from abacus.build import calibration_problems
 from abacus.tokenizer import build_tokenizer
 from acm import mutual_information
+from acm.checkpoints import INDEX
 from acm.information import ESTIMATORS
 
 RESULT = Path(__file__).with_suffix(".md")
@@ -75,6 +76,17 @@ def make_pair(folder: Path, config: dict) -> None:
             build_tokenizer().save_pretrained(folder / name)
 
 
+def shorten(folder: Path, config: dict) -> None:
+    """Leave in config and index what a model of this config needs; the shards stay."""
+    whole = folder / "whole.json"
+    if not whole.is_file():
+        shutil.copy(folder / INDEX, whole)
+    index = json.loads(whole.read_text())
+    needed = shapes(config)
+    (folder / INDEX).write_text(json.dumps(index | {"weight_map": {n: shard for n, shard in index["weight_map"].items() if n in needed}}))
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def memory(folder: Path, threads: int) -> list[str]:
     """Peak anonymous memory of `python -m acm calibrate` on the pair, by number of blocks and texts."""
     config = qwen2(28, 152064, tied=False, **SHAPE)
@@ -88,7 +100,7 @@ def memory(folder: Path, threads: int) -> list[str]:
     for blocks, texts in RUNS:
         smaller = config | {"num_hidden_layers": blocks}
         for name in ("base", "finetuned"):
-            (folder / name / "config.json").write_text(json.dumps(smaller))
+            shorten(folder / name, smaller)
         (folder / "texts.txt").write_text("\n".join(rows[:texts]) + "\n")
         command = [sys.executable, "-m", "acm", "calibrate", str(folder / "base"), str(folder / "finetuned"), "--texts", str(folder / "texts.txt"),
                    "--out", str(folder / "out"), "--dtype", "bfloat16", "--clusters", "1", "--per-cluster", str(texts)]  # fmt: skip

@@ -93,6 +93,20 @@ def test_merged_checkpoints_are_gone_and_no_part_is_left(finished, copy):
 
 
 @pytest.mark.pipeline
+def test_a_question_runs_on_any_profile_and_its_verdict_is_published(finished, copy):
+    parameters = ("profile=pico", "texts=12", "sizes=[1, 4]", "fields=[question]", "caps=[8]", "dtypes=[bfloat16]")
+    notebook = ["notebooks/questions/3-stability.ipynb", "runs/pico/notebooks/questions/3-stability.ipynb"]
+    command = [sys.executable, "-m", "acm", "notebook", *notebook, *(part for p in parameters for part in ("-p", p))]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    subprocess.run([sys.executable, "-m", "acm", "publish", "--profile", "pico"], cwd=copy, check=True, capture_output=True)
+    verdict = json.loads((copy / "reports/pico/questions/stability/verdict.json").read_text())
+    assert verdict["numbers"]["mean_with_fewest"] == 0.5 and verdict["provenance"]["profile"] == "pico"
+    assert verdict["verdict"] in (copy / "reports/pico/report.md").read_text()
+    assert {"texts.svg", "settings.svg", "texts.json"} <= {p.name for p in (copy / "figures/pico/questions/stability").iterdir()}
+
+
+@pytest.mark.pipeline
 def test_a_second_run_has_nothing_to_do(finished, copy):
     again = run(copy)
     assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr

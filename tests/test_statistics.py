@@ -194,3 +194,80 @@ def test_a_missing_item_is_refused():
 def test_a_method_or_task_without_records_is_refused_by_name(methods, tasks):
     with pytest.raises((ValueError, KeyError), match="absent"):
         bootstrap(random_records(), methods, tasks)
+
+
+# --- intervals over calibration draws ---------------------------------------------------------------------------------
+
+
+def crossed(n, between, items, rng, draws=400, size=150):
+    """Differences (n, draws + 1) of n calibration draws: a normal effect of each, and normal noise of the items, which all share; truth 0."""
+    values = between * rng.normal(size=n)[:, None] + items * rng.normal(size=size)
+    counts = np.vstack([np.ones(size), rng.multinomial(size, np.full(size, 1 / size), size=draws)])
+    return values @ counts.T / size
+
+
+def test_over_one_draw_is_that_draw():
+    values = np.random.default_rng(0).normal(size=(1, 101))
+    np.testing.assert_array_equal(statistics.over_draws(values), values[0])
+
+
+def test_over_equal_draws_is_each_of_them():
+    values = np.random.default_rng(0).normal(size=101)
+    np.testing.assert_allclose(statistics.over_draws(np.tile(values, (5, 1))), values, atol=1e-12)
+
+
+def test_over_draws_is_the_mean_and_seeded():
+    values = np.random.default_rng(0).normal(size=(6, 301))
+    found = statistics.over_draws(values, 3)
+    assert found[0] == pytest.approx(values[:, 0].mean()) and found.shape == (301,)
+    np.testing.assert_array_equal(found, statistics.over_draws(values, 3))
+    assert not np.array_equal(found, statistics.over_draws(values, 4))
+
+
+def test_spread_over_many_draws_is_the_standard_error_of_their_mean():
+    effects = np.random.default_rng(0).normal(size=60)
+    found = statistics.over_draws(np.tile(effects[:, None], (1, 4001)))
+    assert found[1:].std() == pytest.approx(effects.std(ddof=1) / 60**0.5, rel=0.06)
+    assert interval(found) == pytest.approx(effects.mean() + np.array([-1.96, 1.96]) * effects.std(ddof=1) / 60**0.5, abs=0.03)
+
+
+# Few draws that differ much are the hard case: a plain bootstrap over five covers 85 %, so the floor is lower there.
+@pytest.mark.parametrize(
+    "n, between, items, least", [(1, 0.0, 1.0, 0.92), (5, 0.0, 1.0, 0.92), (20, 0.1, 1.0, 0.91), (40, 0.5, 0.5, 0.91), (5, 0.5, 0.1, 0.91)]
+)
+def test_intervals_over_draws_and_items_cover_the_truth(n, between, items, least):
+    rng = np.random.default_rng(1)
+    ends = np.array([interval(statistics.over_draws(crossed(n, between, items, rng), seed)) for seed in range(300)])
+    assert least <= ((ends[:, 0] <= 0) & (ends[:, 1] >= 0)).mean() <= 0.99
+
+
+def test_nan_in_the_data_of_one_draw_is_outside_not_hidden():
+    values = np.full((5, 101), 0.1)
+    values[2, 0] = np.nan
+    found = statistics.over_draws(values)
+    assert np.isnan(found[0]) and verdict(found) == "outside" and np.isnan(describe(found)["value"])
+
+
+def test_nan_in_few_bootstrap_draws_is_passed_over_and_in_many_is_outside():
+    values = 0.1 + 0.01 * np.random.default_rng(0).normal(size=(5, 1001))
+    few, many = values.copy(), values.copy()
+    few[2, 1:20], many[2, 1:200] = np.nan, np.nan
+    found, none = statistics.over_draws(few), statistics.over_draws(many)
+    assert verdict(found) == "above" and 0 < np.isnan(found).sum() <= 19
+    assert np.isfinite(list(describe(found).values())).all() and np.isfinite(statistics.detectable(found))
+    assert verdict(none) == "outside" and np.isnan(none[1:]).sum() == 199
+
+
+def test_detectable_is_2_8_standard_errors_without_the_data_itself():
+    noise = np.random.default_rng(0).normal(0, 0.02, 5000)
+    assert statistics.detectable(np.r_[1e9, noise]) == pytest.approx(2.8 * 0.02, rel=0.03)
+    assert statistics.detectable(np.r_[0.1, noise, np.nan]) == statistics.detectable(np.r_[0.1, noise])
+    assert statistics.detectable(np.full(50, 0.3)) == pytest.approx(0, abs=1e-12)
+
+
+def test_what_is_detectable_is_found_in_four_of_five_cases():
+    rng, found = np.random.default_rng(2), []
+    for _ in range(400):
+        noise = crossed(1, 0.0, 1.0, rng)[0]
+        found.append(verdict(noise + 2.8 / 150**0.5) == "above")
+    assert np.mean(found) == pytest.approx(0.8, abs=0.07)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from acm.checkpoints import TensorInfo, layer_of, read_headers, read_json
+from acm.checkpoints import TensorInfo, layer_of, read_header, read_json
 from acm.errors import UserError, unknown
 from acm.merging.recipe import FLOAT32, Recipe, resolve
 
@@ -67,6 +67,16 @@ def read_inputs(recipe: Recipe, folder: Path, layers: set[str], base: str) -> In
     entries = entries[:1] if recipe.merge_method == "aim" else entries
     statistics = [read_headers(folder / recipe.setting("statistics", entry)) for entry in entries]
     return Inputs(coefficients, sensitivity, statistics)
+
+
+def read_headers(path: Path) -> dict[str, TensorInfo]:
+    """The tensors of a safetensors file, or of all that lie in a folder."""
+    if not path.is_dir():
+        return read_header(path)
+    found = {name: info for file in sorted(path.glob("*.safetensors")) for name, info in read_header(file).items()}
+    if not found:
+        raise UserError(f"{path} holds no safetensors file.")
+    return found
 
 
 def read_coefficients(given: Any, folder: Path, names: list[str], layers: set[str],

@@ -8,22 +8,23 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from acm import statistics
-from acm.coefficients import coefficients_from_table
+from acm.coefficients import SHIFTS, coefficients_from_table
 from acm.plotting import COLOURS
 from acm.questions import variants
-from acm.questions.study import Coefficients, Study
+from acm.questions.study import Coefficients, Study, counted, inside, spanned
 from acm.statistics import Sample, above_frontier, average, describe, detectable, over_draws
 from acm.texts import read_texts, select_texts
 
 QUESTION = "Do the coefficients matter?"
 KINDS = {
     "acm": "ACM", "uniform": "uniform λ, same mean", "null": "λ of Gaussian noise", "permuted": "λ permuted over layers", "reversed": "order of λ reversed",
-    "magnitude": "ACM's λ dealt by size of the task vector", "global": "ACM, shift global", "none": "ACM, no shift",
-    "uniform-global": "uniform, mean of shift global", "uniform-none": "uniform, mean without shift",
+    "magnitude": "ACM's λ dealt by size of the task vector", "layer": "ACM, shift layer", "global": "ACM, shift global", "none": "ACM, no shift",
+    "uniform-layer": "uniform, mean of shift layer", "uniform-global": "uniform, mean of shift global", "uniform-none": "uniform, mean without shift",
     "ties": "ACM-TIES", "uniform-ties": "TIES, uniform λ, same mean", "null-ties": "TIES, λ of Gaussian noise",
 }  # fmt: skip
-CONTROL_OF = {"uniform": "acm", "null": "acm", "permuted": "acm", "reversed": "acm", "magnitude": "acm", "uniform-global": "global",
-              "uniform-none": "none", "uniform-ties": "ties", "null-ties": "ties"}  # fmt: skip
+CONTROL_OF = {"uniform": "acm", "null": "acm", "permuted": "acm", "reversed": "acm", "magnitude": "acm", "uniform-layer": "layer",
+              "uniform-global": "global", "uniform-none": "none", "uniform-ties": "ties", "null-ties": "ties"}  # fmt: skip
+OWN = {"uniform", "null"}  # kinds with a merge for each calibration draw; the others are made of the first draw's λ
 TIES = {"merge_method": "ties", "parameters": {"density": 0.2}}
 
 
@@ -51,7 +52,7 @@ def merges(study: Study, pool: pd.DataFrame, seeds: list[int], permutations: int
     found |= {f"permuted {i}": each(variants.permuted, first, i) for i in range(permutations)}
     found["reversed 0"] = each(variants.reversed_order, first)
     found["magnitude 0"] = {name: variants.ranked(layers, sizes[name]) for name, layers in first.items()}
-    for shift in {"layer", "global", "none"} - {study.setting.shift}:
+    for shift in (s for s in SHIFTS if s != study.setting.shift):
         other = draw_coefficients(study, pool, seeds[:1], shift)[0]
         found |= {f"{shift} 0": other, f"uniform-{shift} 0": each(variants.uniform, other)}
     ties = {"ties 0": first, "uniform-ties 0": each(variants.uniform, first), "null-ties 0": null[0]}
@@ -70,7 +71,8 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
     """Per kind of λ: accuracy, length, points above the frontier at equal length, and ACM's lead over it there, with 95 % intervals.
 
     Means over draws; intervals over items and draws. lead: ACM's points above the frontier less this kind's, paired by item and (for
-    uniform and null) by calibration draw; detectable: the smallest true lead that would have been found (80 % power).
+    uniform and null) by calibration draw, else against ACM's first draw; detectable: the smallest true lead that would have been found (80 %
+    power); outside: how many merges have a length outside the frontier's range. One such merge leaves its kind without points and lead.
     """
     rows = []
     residual = {m: above_frontier(sample, m, frontier) for kind in KINDS for m in names_of(sample, kind)}
@@ -78,15 +80,19 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
         names = names_of(sample, kind)
         if not names:
             continue
-        row = {"kind": kind, "merges": len(names)}
+        row = {"kind": kind, "merges": len(names), "outside": sum(statistics.verdict(residual[m]) == "outside" for m in names)}
         for what, measure, scale in (("accuracy", lambda m: average(sample, m), 100), ("length", lambda m: average(sample, m, "length"), 1),
                                      ("above", residual.__getitem__, 100)):  # fmt: skip
-            row |= spread(what, describe(over_draws(np.array([measure(m) for m in names])), scale))
+            row |= spread(what, describe(inside(over_draws(np.array([measure(m) for m in names]))), scale))
         if kind in CONTROL_OF:
-            ours = names_of(sample, CONTROL_OF[kind])
-            paired = zip(ours, names, strict=True) if len(ours) == len(names) else ((ours[0], name) for name in names)
-            lead = over_draws(np.array([residual[a] - residual[b] for a, b in paired]))
-            row |= spread("lead", describe(lead)) | {"detectable": 100 * detectable(lead), "verdict": statistics.verdict(lead)}
+            ours = CONTROL_OF[kind]
+            paired = [(f"{ours} {name.rpartition(' ')[2] if kind in OWN else 0}", name) for name in names]
+            lead = inside(over_draws(np.array([residual[a] - residual[b] for a, b in paired])))
+            outcome = statistics.verdict(lead)
+            row |= spread("lead", describe(lead)) | {
+                "detectable": np.nan if outcome == "outside" else 100 * detectable(lead),
+                "verdict": outcome,
+            }
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -102,12 +108,16 @@ def draw(table: pd.DataFrame) -> Figure:
         part = table.dropna(subset=[what])
         places = [len(table) - 1 - i for i in part.index]
         if what == "lead":
-            axes.barh(places, 2 * part["detectable"], left=-part["detectable"], height=0.75, color="0.9", label="smaller than could be detected")
-        colours = [COLOURS["acm"] if k in {"acm", "global", "none", "ties"} else COLOURS["control"] for k in part["kind"]]
+            axes.barh(
+                places, 2 * part["detectable"], left=-part["detectable"], height=0.75, color="0.9", label="smaller than could be detected"
+            )
+        colours = [COLOURS["control"] if k in CONTROL_OF else COLOURS["acm"] for k in part["kind"]]
         for y, colour, (_, r) in zip(places, colours, part.iterrows(), strict=True):
-            axes.errorbar(r[what], y, xerr=[[r[what] - r[f"{what}_low"]], [r[f"{what}_high"] - r[what]]], fmt="o", color=colour, capsize=3)
+            arms = [[max(0.0, r[what] - r[f"{what}_low"])], [max(0.0, r[f"{what}_high"] - r[what])]]
+            axes.errorbar(r[what], y, xerr=arms, fmt="o", color=colour, capsize=3)
         axes.axvline(0, color="0.3", lw=0.8)
-    panels[0].set_yticks([len(table) - 1 - i for i in table.index], [f"{KINDS[k]} ({n})" for k, n in zip(table["kind"], table["merges"], strict=True)])
+    names = [f"{KINDS[r.kind]} ({r.merges}{f', {r.outside} outside the frontier' if r.outside else ''})" for r in table.itertuples()]
+    panels[0].set_yticks([len(table) - 1 - i for i in table.index], names)
     panels[0].set_xlabel("points of accuracy above the frontier, equal length")
     panels[1].set_xlabel("lead of ACM over it, points at equal length")
     panels[1].legend(loc="lower right", fontsize=9)
@@ -117,8 +127,14 @@ def draw(table: pd.DataFrame) -> Figure:
 def verdict(table: pd.DataFrame) -> tuple[str, dict]:
     """The answer in words, and the numbers it is made of."""
     rows = table.set_index("kind")
-    lead = rows.loc[[k for k in CONTROL_OF if k in rows.index], ["lead", "lead_low", "lead_high", "detectable", "verdict", "merges"]]
-    numbers = {"lead": lead.T.to_dict(), "above": rows[["above", "above_low", "above_high"]].T.to_dict(), "length": rows["length"].to_dict()}
+    lead = rows.loc[
+        [k for k in CONTROL_OF if k in rows.index], ["lead", "lead_low", "lead_high", "detectable", "verdict", "merges", "outside"]
+    ]
+    numbers = {
+        "lead": lead.T.to_dict(),
+        "above": rows[["above", "above_low", "above_high"]].T.to_dict(),
+        "length": rows["length"].to_dict(),
+    }
     u = lead.loc["uniform"]
     head = {
         "above": "Yes: they beat one λ for all layers at the same mean.", "below": "No: one λ for all layers at the same mean is better.",
@@ -127,12 +143,20 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict]:
 
     def words(kind: str) -> str:
         r = lead.loc[kind]
-        return f"{r['lead']:+.1f} [{r['lead_low']:+.1f}, {r['lead_high']:+.1f}]"
+        return "outside the frontier" if r["verdict"] == "outside" else spanned(r, "lead", "lead_low", "lead_high")
 
-    others = [k for k in ("null", "permuted", "reversed", "magnitude") if k in lead.index]
-    text = (
-        f"{head} At equal length ACM's lead is {words('uniform')} points over {u['merges']} calibration draws, and {u['detectable']:.1f} points "
-        f"is the least that this design would have found in four of five cases. Lead over other λ: "
-        + ", ".join(f"{words(k)} ({KINDS[k]})" for k in others) + "."
+    draws = counted(u["merges"], "calibration draw")
+    found = (
+        f"Over {draws}, {u['outside']} of the uniform merges and {rows.loc['acm', 'outside']} of ACM's have a length outside it."
+        if u["verdict"] == "outside" else
+        f"At equal length ACM's lead is {words('uniform')} points over {draws}, and {u['detectable']:.1f} points is the least true lead that this design finds "
+        "in four of five cases."
     )  # fmt: skip
-    return text, numbers
+    others = [k for k in ("null", "permuted", "reversed", "magnitude") if k in lead.index]
+    more = [f"Lead over other λ: {', '.join(f'{words(k)} ({KINDS[k]})' for k in others)}."] if others else []
+    shifts = [k for k in lead.index if k.startswith("uniform-") and k != "uniform-ties"]
+    if shifts:
+        read = ", ".join(f"{words(k)} ({KINDS[CONTROL_OF[k]]})" for k in shifts)
+        more.append(f"Read otherwise, one calibration set each, its lead over uniform λ at the same mean is {read}.")
+    more.append(f"None of the {len(lead)} intervals is corrected for their number.")
+    return " ".join([head, found, *more]), numbers

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from acm import calibrate
 from acm.coefficients import layer_coefficients
-from acm.questions.study import Study
+from acm.questions.study import Study, counted
 from acm.texts import read_texts
 
 QUESTION = "How stable are the coefficients?"
@@ -52,12 +52,16 @@ def by_size(table: pd.DataFrame, sizes: tuple[int, ...], t: float, shift: str, d
 
 
 def agreement(table: pd.DataFrame, size: int, t: float, shift: str, control: str = "none") -> np.ndarray:
-    """Spearman's rank correlation of the blocks' λ between all pairs of disjoint draws of ``size`` texts."""
+    """Spearman's rank correlation of the blocks' λ between all pairs of disjoint draws of ``size`` texts.
+
+    None where there are too few texts for two draws; a pair is left out where it has no rank correlation, as with one block or equal λ.
+    """
     layers, mi = matrix(table, control)
     blocks = [layer.isdigit() for layer in layers]
     order = np.random.default_rng(0).permutation(mi.shape[1])
     found = [layer_coefficients(mi[:, order[i : i + size]], t, shift)[blocks] for i in range(0, len(order) - size + 1, size)]
-    return np.array([spearmanr(a, b).statistic for i, a in enumerate(found) for b in found[i + 1 :]])
+    ranked = [f for f in found if np.ptp(f) > 0]
+    return np.array([spearmanr(a, b).statistic for i, a in enumerate(ranked) for b in ranked[i + 1 :]])
 
 
 def with_interval(name: str, value: str, table: pd.DataFrame, t: float, shift: str, texts: int = 100) -> pd.DataFrame:
@@ -65,13 +69,15 @@ def with_interval(name: str, value: str, table: pd.DataFrame, t: float, shift: s
     layers, mi = matrix(table)
     mi = mi[:, :texts]
     low, high = np.quantile(draws_of(mi, mi.shape[1], 500, t, shift, replace=True), [0.025, 0.975], axis=0)
-    return pd.DataFrame({"setting": name, "value": value, "layer": layers, "coefficient": layer_coefficients(mi, t, shift), "low": low, "high": high})
+    return pd.DataFrame(
+        {"setting": name, "value": value, "layer": layers, "coefficient": layer_coefficients(mi, t, shift), "low": low, "high": high}
+    )
 
 
 def settings(study: Study, table: pd.DataFrame, fields: list[str], caps: list[int], dtypes: list[str], texts: int = 100) -> pd.DataFrame:
     """λ of each layer with one setting changed at a time; ``table`` is the pool at the profile's setting."""
     t, shift = study.setting.t, study.setting.shift
-    parts = [with_interval("t", f"{other:g}", table, other, shift, texts) for other in TEMPERATURES]
+    parts = [with_interval("t", f"{other:g}", table, other, shift, texts) for other in sorted({*TEMPERATURES, t})]
     parts += [with_interval("shift", other, table, t, other, texts) for other in SHIFTS]
     for name, values in (("field", fields), ("max_tokens", caps), ("dtype", dtypes)):
         parts += [with_interval(name, str(value), pool(study, texts, ("none",), **{name: value}), t, shift, texts) for value in values]
@@ -84,10 +90,16 @@ def draw_sizes(sizes: pd.DataFrame) -> Figure:
     figure, panels = plt.subplots(1, len(controls), figsize=(6.2 * len(controls), 4.6), sharey=True, squeeze=False)
     for axes, control in zip(panels[0], controls, strict=True):
         part = sizes[sizes["control"] == control]
-        for colour, (layer, rows) in zip(sns.color_palette("viridis", part["layer"].nunique()), part.groupby("layer", sort=False), strict=True):
+        for colour, (layer, rows) in zip(
+            sns.color_palette("viridis", part["layer"].nunique()), part.groupby("layer", sort=False), strict=True
+        ):
             axes.plot(rows["texts"], rows["mean"], marker=".", color=colour, label=layer)
             axes.fill_between(rows["texts"], rows["low"], rows["high"], color=colour, alpha=0.1, lw=0)
-        axes.set(xscale="log", xlabel="calibration texts", title={"none": "real pair", "gaussian": "null: independent Gaussians"}.get(control, control))
+        axes.set(
+            xscale="log",
+            xlabel="calibration texts",
+            title={"none": "real pair", "gaussian": "null: independent Gaussians"}.get(control, control),
+        )
     panels[0, 0].set_ylabel("coefficient λ")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right center", title="layer")
     return figure
@@ -100,9 +112,9 @@ def draw_settings(found: pd.DataFrame) -> Figure:
     for axes, name in zip(grid.flat, names, strict=False):
         part = found[found["setting"] == name]
         for k, (value, rows) in enumerate(part.groupby("value", sort=False)):
-            axes.errorbar(rows["layer"], rows["coefficient"], [rows["coefficient"] - rows["low"], rows["high"] - rows["coefficient"]], marker="osD^v"[k % 5],
-                          capsize=2, lw=1.2, ms=5, color=sns.color_palette("colorblind")[k], label=value)  # fmt: skip
-        axes.set(title=name, ylabel="coefficient λ")
+            arms = np.maximum([rows["coefficient"] - rows["low"], rows["high"] - rows["coefficient"]], 0)
+            axes.errorbar(rows["layer"], rows["coefficient"], arms, marker="osD^v"[k % 5], capsize=2, lw=1.2, ms=5, color=sns.color_palette("colorblind")[k], label=value)  # fmt: skip
+        axes.set(title=name, xlabel="layer", ylabel="coefficient λ")
         axes.tick_params(axis="x", rotation=60, labelbottom=True)
         axes.legend(fontsize=9, framealpha=0.7)
     for axes in grid.flat[len(names) :]:
@@ -120,15 +132,25 @@ def verdict(sizes: pd.DataFrame, ranks: dict[str, np.ndarray], found: pd.DataFra
     numbers = {
         "draw_size": size, "interval_width": width, "spread_of_blocks": spread, "mean_coefficient": float(typical["mean"].mean()),
         "mean_with_fewest": float(one["mean"].mean()), "fewest": int(sizes["texts"].min()),
-        "rank_correlation": {c: {"median": float(np.median(r)), "low": float(np.quantile(r, 0.05)), "high": float(np.quantile(r, 0.95)), "pairs": len(r)} for c, r in ranks.items()},
+        "rank_correlation": {c: quantiles(r) | {"pairs": len(r)} for c, r in ranks.items()},
         "moved_by": moved, "means": {f"{s}={v}": float(x) for (s, v), x in part.items()},
     }  # fmt: skip
-    r = numbers["rank_correlation"]["none"]
+    r, fewest, mean = numbers["rank_correlation"]["none"], numbers["mean_with_fewest"], numbers["mean_coefficient"]
+    order = (
+        f"the order of the blocks agrees between disjoint draws with a median rank correlation of {r['median']:.2f} (5 to 95 %: {r['low']:.2f} to {r['high']:.2f})"
+        if r["pairs"] else "the order of the blocks cannot be compared between disjoint draws"
+    )  # fmt: skip
+    hidden = "the number of texts is a hidden parameter of the shift" if abs(mean - fewest) > width else "no more than draws differ"
     text = (
-        f"Over draws of {size} texts a block's λ varies by {width:.4f} (95 %), the blocks' means differ by {spread:.4f}; the order of the blocks agrees between "
-        f"disjoint draws with a median rank correlation of {r['median']:.2f} (5 to 95 %: {r['low']:.2f} to {r['high']:.2f}). "
-        f"The mean λ moves from {numbers['mean_with_fewest']:.3f} with {numbers['fewest']} text to {numbers['mean_coefficient']:.3f} with {size}: "
-        f"the number of texts is a hidden parameter of the shift. Changed one at a time, the mean λ of the blocks moves by "
-        + ", ".join(f"{v:.3f} ({k})" for k, v in moved.items()) + "."
+        f"Over draws of {counted(size, 'text')} a block's λ varies by {width:.4f} (95 %), the blocks' means differ by up to {spread:.4f}; {order}. "
+        f"The mean λ moves from {fewest:.3f} with {counted(numbers['fewest'], 'text')} to {mean:.3f} with {size}: {hidden}. "
+        f"Changed one at a time, the mean λ of the blocks moves by " + ", ".join(f"{v:.3f} ({k})" for k, v in moved.items()) + "."
     )  # fmt: skip
     return text, numbers
+
+
+def quantiles(values: np.ndarray) -> dict[str, float]:
+    """Median, 5 and 95 %; NaN of nothing."""
+    return dict(
+        zip(("median", "low", "high"), map(float, np.quantile(values, [0.5, 0.05, 0.95])) if len(values) else [np.nan] * 3, strict=True)
+    )

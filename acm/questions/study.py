@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from acm import evaluate, merge
+from acm import evaluate, merge, statistics
 from acm.plotting import save_figure, use_theme
 from acm.profiles import Profile, load_profile
 from acm.records import provenance
@@ -45,7 +47,7 @@ class Study:
     def known(self) -> pd.DataFrame:
         """The pipeline's records of the parents and the frontier."""
         records = self.results.records
-        return records[records["method"].isin(self.results.frontier)][SLIM]
+        return records[records["method"].isin([*self.setting.parents, *self.results.frontier])][SLIM]
 
     def evaluate(self, variants: dict[str, dict]) -> pd.DataFrame:
         """Records of merges, with those of parents and frontier; stored with the merges beside the verdict.
@@ -75,7 +77,7 @@ class Study:
     def save_verdict(self, question: str, verdict: str, numbers: dict) -> str:
         """Store ``verdict.json`` and return the verdict, which every reader of the numbers can compute again."""
         content = {"question": question, "verdict": verdict, "numbers": numbers, "provenance": self.provenance}
-        (self.folder / "verdict.json").write_text(json.dumps(content, indent=1, default=plain) + "\n")
+        (self.folder / "verdict.json").write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
         return verdict
 
     @property
@@ -94,7 +96,29 @@ def evaluate_merge(recipe: dict, profile: Profile, experiment: str, folder: Path
 
 
 def plain(value: object) -> object:
-    """What JSON cannot hold, as what it can."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value)} in a verdict's numbers")
+    """What JSON cannot hold, as what it can: NumPy's numbers as Python's, NaN and infinities as null."""
+    if isinstance(value, dict):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(part) for part in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def inside(values: np.ndarray) -> np.ndarray:
+    """Bootstrap values (draws + 1,) of points above the frontier, all NaN where :func:`acm.statistics.verdict` says 'outside'.
+
+    What is left of such values holds only the draws that lie inside, so neither an estimate nor an interval is shown of them.
+    """
+    return np.full_like(values, np.nan) if statistics.verdict(values) == "outside" else values
+
+
+def spanned(row: Mapping[str, float], what: str = "value", low: str = "low", high: str = "high", digits: int = 1) -> str:
+    """``+3.2 [+1.0, +5.4]``; no −0.0."""
+    value, *ends = (f"{round(float(row[k]), digits) + 0.0:+.{digits}f}" for k in (what, low, high))
+    return f"{value} [{', '.join(ends)}]"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 draw``, ``5 draws``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from acm.checkpoints import Checkpoint, layer_of
+from acm.checkpoints import HEAD, Checkpoint, layer_of
 
 Layers = dict[str, float]  # layer → λ
 
@@ -36,11 +36,14 @@ def single(layers: Layers, chosen: str, inside: float, outside: float) -> Layers
 
 
 def magnitudes(base: str, finetuned: str) -> Layers:
-    """‖δ‖ / ‖θ_0‖ of each layer's tensors together, L2."""
-    ours, theirs = Checkpoint(base).tensors, Checkpoint(finetuned).tensors
+    """‖δ‖ / ‖θ_0‖ of each layer's tensors together, L2; rows that both have. The head of a tied model is its embedding."""
+    ours, theirs = Checkpoint(base), Checkpoint(finetuned)
+    pairs = [(layer_of(name), info, theirs.tensors[name]) for name, info in ours.tensors.items() if name != HEAD]
+    pairs.append(("lm_head", ours.head, theirs.head))
     sums: dict[str, np.ndarray] = {}
-    for name, info in ours.items():
-        x = info.numbers().astype(np.float64)
-        d = theirs[name].numbers() - x
-        sums[layer_of(name)] = sums.get(layer_of(name), 0) + np.array([d @ d, x @ x])
+    for layer, left, right in pairs:
+        shared = min(left.size, right.size)
+        x = left.numbers(shared).astype(np.float64)
+        d = right.numbers(shared) - x
+        sums[layer] = sums.get(layer, 0) + np.array([d @ d, x @ x])
     return {layer: float(np.sqrt(d / x)) for layer, (d, x) in sums.items()}
