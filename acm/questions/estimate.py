@@ -77,7 +77,7 @@ def explained_by_length(table: pd.DataFrame) -> pd.DataFrame:
 def kept_by_control(table: pd.DataFrame) -> pd.DataFrame:
     """MI of each control as a share of the real pair's, mean over blocks and texts, with a 95 % bootstrap interval over texts.
 
-    Texts where one of the two is NaN count for neither.
+    real: mean of the real pair's MI, nats. Texts where one of the two is NaN count for neither.
     """
     blocks = table[table["layer"].str.isdigit()]
     wide = blocks.pivot_table(index=["estimator", "sample"], columns="control", values="value", sort=False)
@@ -86,11 +86,11 @@ def kept_by_control(table: pd.DataFrame) -> pd.DataFrame:
         for control in part.columns.drop("none"):
             real, kept = part[["none", control]].dropna().to_numpy().T
             if not len(real):
-                rows[name, control] = dict.fromkeys(("share", "low", "high"), np.nan)
+                rows[name, control] = dict.fromkeys(("real", "share", "low", "high"), np.nan)
                 continue
             draws = rng.integers(len(real), size=(2000, len(real)))
             low, high = np.quantile(kept[draws].sum(1) / real[draws].sum(1), [0.025, 0.975])
-            rows[name, control] = {"share": kept.sum() / real.sum(), "low": low, "high": high}
+            rows[name, control] = {"real": real.mean(), "share": kept.sum() / real.sum(), "low": low, "high": high}
     return pd.DataFrame(rows).T.rename_axis(["estimator", "control"])
 
 
@@ -159,6 +159,12 @@ def verdict(shares: pd.DataFrame, explained: pd.DataFrame, null: pd.DataFrame, k
         f"Of the plug-in MI of the blocks, {kept}.",
         f"Log length alone explains {100 * model['none']:.0f} % of its variance over texts." if model["none"] >= 0 else "How length explains it cannot be told.",
     ]  # fmt: skip
+    if "shuffle-corrected" in shares.index and "shuffled" in plug.index:
+        left = numbers["shuffle_corrected"] = {k: float(v) for k, v in shares.loc[("shuffle-corrected", "shuffled")].items()}
+        parts.append(
+            f"Less what is left with its entries shuffled, {left['real']:.3f} of {plug.loc['shuffled', 'real']:.2f} nats remain, "
+            f"and of those shuffled tokens keep {100 * left['share']:.0f} % [{100 * left['low']:.0f}, {100 * left['high']:.0f}]."
+        )
     if len(printed := null.dropna(subset=["paper"])):
         drawn = ", ".join(f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in printed[["null", "null_low", "null_high"]].to_numpy())
         parts.append(
