@@ -93,14 +93,8 @@ def reflections(number: str, records: pd.DataFrame | None = None) -> pd.DataFram
     """Table 6 or 7: responses with a reflection keyword, the paper's beside ours, and the number of items that bounds them."""
     if number not in REFLECTIONS:
         raise unknown("table of reflections", number, REFLECTIONS)
-    size = REFLECTIONS[number][0]
-    counts = (
-        published.load("reflection_counts")
-        .query("size == @size")
-        .drop(columns="size")
-        .melt("method", var_name="task", value_name="paper")
-        .dropna()
-    )
+    counts = published.load("reflection_counts").set_index("size").loc[REFLECTIONS[number][0]]
+    counts = counts.melt("method", var_name="task", value_name="paper").dropna()
     counts["items"] = counts["task"].map(published.ITEMS)
     reflecting = (
         None if records is None else records.assign(hit=records["reflections"] > 0).groupby(["method", "task"])["hit"].agg(["sum", "size"])
