@@ -33,6 +33,46 @@ def check(
     typer.echo(f"ready: {len(plan.jobs)} tensors by {plan.recipe.method.title}.")
 
 
+@app.command()
+def fetch(profile: Annotated[str, typer.Option(help="a profile, with variants if any")] = "tiny") -> None:
+    """Download a profile's models from the hub, into its usual cache."""
+    from acm.preflight import fetch as run
+    from acm.profiles import load_profile
+
+    typer.echo(run(load_profile(profile)))
+
+
+@app.command()
+def plan(
+    profile: Annotated[str, typer.Option(help="a profile, with variants if any")] = "tiny",
+    gpu_memory: Annotated[float | None, typer.Option(min=0, help="GB that the GPU has; refuses what cannot fit")] = None,
+    disk: Annotated[float | None, typer.Option(min=0, help="GB that are free; refuses what cannot fit")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="mean length of a response, assumed")] = 2500,
+    bandwidth: Annotated[float, typer.Option(min=1, help="memory bandwidth, GB/s, assumed (L40S 864, H100 3350)")] = 864,
+    cores: Annotated[int, typer.Option(min=1, help="CORES of `make reproduce`")] = 1,
+) -> None:
+    """What a profile would take: downloads, disk, memory, hours and jobs, estimated from the profile alone."""
+    from acm.plan import Machine, describe
+    from acm.profiles import load_profile
+
+    typer.echo(describe(load_profile(profile), Machine(gpu_memory, disk, tokens, bandwidth, cores)))
+
+
+@app.command(name="import")
+def import_(
+    profile: str,
+    experiment: str,
+    source: Annotated[list[Path], typer.Argument(help="records (parquet), lm-eval's samples_*.jsonl, or folders of them")],
+    method: Annotated[str | None, typer.Option(help="whose responses lm-eval's logs are; records name it themselves")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="the model's folder, to count the tokens of lm-eval's logs")] = None,
+) -> None:
+    """Take in records made elsewhere: checked against the profile, and stored whole or not at all."""
+    from acm.importing import import_records
+    from acm.profiles import load_profile
+
+    typer.echo(import_records(load_profile(profile), experiment, source, method, tokenizer))
+
+
 def planned(recipe: Path, out: Path | None):
     from acm.merging.plan import make_plan
     from acm.merging.recipe import load_recipe

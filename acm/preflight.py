@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from acm.checkpoints import check_same_shape, model_folder
+from acm import hub
+from acm.checkpoints import check_same_shape, model_folder, read_json
 from acm.errors import UserError
-from acm.paths import TASKS
-from acm.profiles import Profile
+from acm.merging.plan import make_plan
+from acm.paths import ROOT, TASKS
+from acm.profiles import Experiment, Profile, frontier_name
 from acm.texts import read_texts
 
 
 def check(profile: Profile) -> str:
     """UserError for the first thing that would stop the run; else one line on what will run."""
+    for experiment in profile.experiments.values():
+        for model, revision in experiment.hub_models.items():
+            hub.require(model, revision, profile.name)
     for name, experiment in profile.experiments.items():
-        base, *finetuned = (model_folder(path) for path in experiment.parents.values())
-        for model in finetuned:
-            check_same_shape(base, model)
-        check_cap(base, profile.cap(name), profile.name)
+        check_models(profile, name, experiment)
         read_texts(experiment.calibration.source, experiment.calibration.field)
         if not all((TASKS / f"{task}.yaml").is_file() for task in experiment.tasks):
             from acm.evaluation import task_manager  # seconds to import, so only for tasks that are not ours
@@ -28,10 +29,32 @@ def check(profile: Profile) -> str:
     return f"profile {profile.name}: {models} models to evaluate, {profile.items or 'all'} items per task."
 
 
-def check_cap(base: Path, cap: int, profile: str) -> None:
-    """The token cap must leave room for a prompt within the model's positions; merges keep the base's config."""
-    positions = json.loads((base / "config.json").read_text()).get("max_position_embeddings")
+def check_models(profile: Profile, name: str, experiment: Experiment) -> None:
+    """The models fit together, merge, and have room for prompt and response."""
+    base, *finetuned = (model_folder(path) for path in experiment.parents.values())
+    for model in finetuned:
+        check_same_shape(base, model, vocabulary=False)  # heads and rows that differ are the merge's to judge
+    point = experiment.recipe(frontier_name(experiment.frontier[0]), Path())  # the others read the same models
+    plan = make_plan(point, ROOT, profile.folder / name / "models").check()
+    for model, folder in experiment.parents.items():
+        check_cap(model, read_json(folder / "config.json"), profile, profile.cap(name, model))
+    for method in experiment.method_names:
+        check_cap(method, plan.config, profile, profile.cap(name, method))
+
+
+def check_cap(model: str, config: dict, profile: Profile, cap: int) -> None:
+    """The token cap must leave room for a prompt within the model's positions."""
+    positions = config.get("max_position_embeddings")
     if positions and cap >= positions:
         raise UserError(
-            f"max_tokens {cap} of profile {profile} leaves no room for a prompt: {base} has {positions} positions. Lower max_tokens."
+            f"max_tokens {cap} of profile {profile.name} leaves no room for a prompt: {model} has {positions} positions. Lower max_tokens, "
+            f"or this model's own with `caps: {{{model}: …}}`."
         )
+
+
+def fetch(profile: Profile) -> str:
+    """Download the models of a profile that are on the hub; one line for each, with the commit that was taken."""
+    wanted = {model: revision for e in profile.experiments.values() for model, revision in e.hub_models.items()}
+    lines = [f"{model}: {hub.fetch(model, revision).resolve().name}" for model, revision in wanted.items()]
+    head = "fetched, by commit (as `revisions` in the profile they pin the models):" if lines else "nothing to fetch."
+    return "\n".join([head, *lines])

@@ -1,6 +1,6 @@
 """The one dial: a profile names models, calibration texts, methods, tasks and generation settings.
 
-Relative paths start from the repository's root. Unknown keys are refused.
+Relative paths start from the repository's root. Unknown keys are refused. ``name+variant`` lays a variant over a profile.
 """
 
 from __future__ import annotations
@@ -8,16 +8,20 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from acm import hub
 from acm.errors import UserError, check_distinct, explain, unknown
 from acm.merging.recipe import Recipe, read_yaml
 from acm.paths import PROFILES, ROOT, RUNS
 from acm.texts import HUB_ID
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of profiles, experiments and methods, which name files
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of experiments and methods, which name files
+PROFILE_NAME = rf"{NAME[:-1]}(\+[A-Za-z0-9][A-Za-z0-9._-]*)*$"
+COMMIT = r"^[0-9a-f]{40}$"
+VARIANTS = PROFILES / "variants"
 Control = Literal["none", "shuffled", "gaussian"]
 Estimator = Literal[
     "plug-in", "miller-madow", "shuffle-corrected", "equal-width", "equal-frequency", "kraskov", "gaussian", "cka", "cosine"
@@ -27,6 +31,11 @@ NULLS = get_args(Control)  # what coefficients are computed from: the real pair,
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def optional(default: Any) -> Any:
+    """A field that a profile which does not use it does not show, so that its hash stays what it was."""
+    return Field(default, exclude_if=lambda value: value == default)
 
 
 class Calibration(Strict):
@@ -62,15 +71,24 @@ class Method(Strict):
 class Experiment(Strict):
     """One base with its fine-tuned models, tasks and methods; ``reference`` is the model that lengths compare with.
 
-    max_tokens: token cap of a response; None: the profile's.
+    base, finetuned: folders, or ids of the model hub (``owner/name``), which `python -m acm fetch` downloads.
+    revisions: hub id → commit; without one, fetch takes the newest and prints it.
+    max_tokens: token cap of a response; None: the profile's. caps: model or method → its lower one. prompts: model or method → its prompt,
+    where it is not the tasks' own.
+    compatibility, tie_word_embeddings: of all merges, as in a recipe.
     """
 
     base: str
     finetuned: list[str] = Field(min_length=1)
+    revisions: dict[str, Annotated[str, Field(pattern=COMMIT)]] = optional({})
     reference: str
     tasks: list[str] = Field(min_length=1)
     calibration: Calibration
     max_tokens: int | None = Field(None, ge=1)
+    caps: dict[str, Annotated[int, Field(ge=1)]] = optional({})
+    prompts: dict[str, Literal["qwen25-math-cot", "few-shot", "chat-template"]] = optional({})
+    compatibility: Literal["own", "paper"] | None = optional(None)
+    tie_word_embeddings: bool | None = optional(None)
     t: float = 0.7
     shift: Literal["layer", "global", "none"] = "layer"
     estimator: Estimator = "plug-in"
@@ -92,6 +110,11 @@ class Experiment(Strict):
             raise ValueError(f"method name '{bad[0]}' must be of letters, digits, '.', '_' and '-': it names files")
         if self.reference not in self.parents:
             raise ValueError(str(unknown("reference model", self.reference, self.parents)))
+        for key in ("caps", "prompts"):
+            if odd := set(getattr(self, key)) - {*self.parents, *self.method_names}:
+                raise ValueError(f"{key}: {unknown('model or method', min(odd), [*self.parents, *self.method_names])}")
+        if odd := set(self.revisions) - {self.base, *self.finetuned}:
+            raise ValueError(f"revisions: {unknown('model', min(odd), [self.base, *self.finetuned])}")
         for name in self.method_names:
             self.recipe(name, Path())  # raises for a bad method
         return self
@@ -99,7 +122,16 @@ class Experiment(Strict):
     @property
     def parents(self) -> dict[str, Path]:
         """Folder name → path of the base and the fine-tuned models, base first."""
-        return {Path(p).name: ROOT / p for p in (self.base, *self.finetuned)}
+        return {Path(p).name: ROOT / self.path(p) for p in (self.base, *self.finetuned)}
+
+    @property
+    def hub_models(self) -> dict[str, str | None]:
+        """Hub id → commit of the models that are no folders here."""
+        return {p: self.revisions.get(p) for p in (self.base, *self.finetuned) if hub.is_hub(p)}
+
+    def path(self, model: str) -> str:
+        """A model's folder, seen from the repository's root: as the profile says; of a hub model, where fetch puts it."""
+        return str(hub.link(model, self.revisions.get(model)).relative_to(ROOT)) if hub.is_hub(model) else model
 
     @property
     def method_names(self) -> list[str]:
@@ -114,11 +146,14 @@ class Experiment(Strict):
         method = self.methods.get(name) or Method(merge_method="task_arithmetic", parameters={"weight": frontier[name]})
         content = {
             "merge_method": method.merge_method,
-            "base_model": None if method.merge_method == "linear" and not method.include_base else self.base,
-            "models": [{"model": m} for m in self.finetuned],
+            "base_model": None if method.merge_method == "linear" and not method.include_base else self.path(self.base),
+            "models": [{"model": self.path(m)} for m in self.finetuned],
             "parameters": method.parameters,
             "seed": method.seed,
+            "tie_word_embeddings": self.tie_word_embeddings,
         }
+        if self.compatibility:
+            content["compatibility"] = self.compatibility
         if method.coefficients:
             content["coefficients"] = str(coefficients / coefficients_name(method.coefficients))
         try:
@@ -130,7 +165,7 @@ class Experiment(Strict):
 class Profile(Strict):
     """Everything that a run depends on. ``name``: the file's; ``items``: how many of each task, from its start (none: all)."""
 
-    name: str = Field(pattern=NAME)
+    name: str = Field(pattern=PROFILE_NAME)
     title: str = ""
     items: int | None = Field(None, ge=1)
     batch_size: int = Field(64, ge=1)
@@ -155,9 +190,11 @@ class Profile(Strict):
         """Where the run works: ``runs/<profile>``."""
         return RUNS / self.name
 
-    def cap(self, experiment: str) -> int:
-        """Token cap of an experiment's responses."""
-        return self.experiment(experiment).max_tokens or self.max_tokens
+    def cap(self, experiment: str, method: str = "") -> int:
+        """Token cap of an experiment's responses; of a model or method with a lower one, that."""
+        setting = self.experiment(experiment)
+        general = setting.max_tokens or self.max_tokens
+        return min(general, setting.caps.get(method, general))
 
     def experiment(self, name: str) -> Experiment:
         if name not in self.experiments:
@@ -174,17 +211,44 @@ def coefficients_name(control: str) -> str:
 
 
 def load_profile(name: str) -> Profile:
-    """The profile ``profiles/<name>.yaml``, or the YAML file at that path."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+    """The profile ``profiles/<name>.yaml``, or the YAML file at that path; each ``+variant`` after it is laid over it."""
+    path, variants = parse_name(name)
     if not path.is_file():
-        raise unknown("profile", name, (p.stem for p in PROFILES.glob("*.yaml")))
+        raise unknown("profile", name.partition("+")[0], (p.stem for p in PROFILES.glob("*.yaml")))
     try:
         content = read_yaml(path)
         if content.get("name", path.stem) != path.stem:
             raise UserError(f"{path}: the profile's name is its file's; remove `name` or rename the file.")
-        return Profile.model_validate(content | {"name": path.stem})
+        return Profile.model_validate(with_variants(content, variants) | {"name": "+".join([path.stem, *variants])})
     except ValidationError as error:
-        raise explain(error, str(path)) from None
+        raise explain(error, "+".join([str(path), *variants])) from None
+
+
+def parse_name(name: str) -> tuple[Path, list[str]]:
+    """The file of a profile, and the variants asked for."""
+    folder, slash, last = name.rpartition("/")
+    stem, *variants = last.split("+")
+    check_distinct(variants, "variants")
+    return (Path(folder + slash + stem) if stem.endswith((".yaml", ".yml")) else PROFILES / f"{folder}{slash}{stem}.yaml"), variants
+
+
+def with_variants(content: dict, variants: list[str]) -> dict:
+    """A profile's content with each variant's keys laid over every experiment; UserError where two variants disagree."""
+    if not variants or not isinstance(content.get("experiments"), dict):
+        return content
+    set_by: dict[str, str] = {}
+    titles, experiments = [content.get("title") or ""], content["experiments"]
+    for variant in variants:
+        path = VARIANTS / f"{variant}.yaml"
+        if not path.is_file():
+            raise unknown("variant", variant, (p.stem for p in VARIANTS.glob("*.yaml")))
+        change = read_yaml(path)
+        titles.append(change.pop("title", variant))
+        for key in change:
+            if set_by.setdefault(key, variant) != variant:
+                raise UserError(f"variants {set_by[key]} and {variant} both set {key}; name one of them.")
+        experiments = {name: e | change if isinstance(e, dict) else e for name, e in experiments.items()}
+    return content | {"title": ", ".join(filter(None, titles)), "experiments": experiments}
 
 
 # The paper's hyper-parameters at 1.5B and 7B (arXiv 2505.14009, experimental setup; its k is 1 − density), for one fine-tuned

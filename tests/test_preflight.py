@@ -50,3 +50,23 @@ def test_what_would_stop_the_run_is_named(own_pair, change, words):
     with pytest.raises(UserError) as error:
         check(own_pair(**change))
     assert words in str(error.value)
+
+
+def test_merges_may_have_more_positions_than_the_base_which_then_needs_a_cap_of_its_own(own_pair, make_model, f32, tmp_path):
+    long = make_model(tmp_path / "long", 1, f32[0])
+    config = json.loads((long / "config.json").read_text())
+    positions = config["max_position_embeddings"]
+    (long / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8 * positions}))
+    pair = {"finetuned": [str(long)], "reference": "long"}
+    with pytest.raises(UserError, match=f"base has {positions} positions. Lower max_tokens, or this model's own with `caps: {{base"):
+        check(own_pair(max_tokens=2 * positions, **pair))
+    own = pair | {"caps": {"base": positions // 2}}
+    assert check(own_pair(max_tokens=2 * positions, **own))
+    with pytest.raises(UserError, match=f"Average has {positions} positions"):  # the paper's merges keep the base's config
+        check(own_pair(max_tokens=2 * positions, **own, compatibility="paper"))
+
+
+def test_what_speaks_against_every_merge_is_found_here(own_pair, f32):
+    with pytest.raises(UserError, match="tie_word_embeddings: .* is for models that disagree"):
+        tied = json.loads((f32[0] / "config.json").read_text()).get("tie_word_embeddings", False)
+        check(own_pair(tie_word_embeddings=not tied))

@@ -1,0 +1,88 @@
+"""Models of the Hugging Face hub: fetched once into its own cache, then reached as folders that bear the model's name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from acm.errors import UserError
+from acm.paths import ROOT, RUNS
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]  # no pickles, which can run code when read
+SECONDS = 10  # to wait for the hub's answer
+
+
+def is_hub(model: str) -> bool:
+    """Whether a profile's model means one of the hub: ``owner/name``, and no such path here."""
+    return HUB_ID.fullmatch(model) is not None and not (ROOT / model).exists()
+
+
+def link(model: str, revision: str | None) -> Path:
+    """Where a fetched model is found: a link into the hub's cache, whose own folders are named after commits."""
+    owner, _, name = model.partition("/")
+    return RUNS / "hub" / owner / (revision or "main") / name
+
+
+def fetch(model: str, revision: str | None) -> Path:
+    """Download a model (what is in the cache already is not fetched again) and link it; UserError with the remedy otherwise."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        cached = Path(snapshot_download(model, revision=revision, allow_patterns=PATTERNS, etag_timeout=SECONDS))
+    except Exception as error:  # of many kinds: network, hub, terms, cache, disk
+        raise refusal(model, revision, error) from None
+    if not any(cached.glob("*.safetensors")):
+        raise UserError(
+            f"model {model} of the hub has no safetensors: its weights are pickles, which can run code when they are read. Convert it on a "
+            "machine you trust it on (AutoModelForCausalLM.from_pretrained(…).save_pretrained('folder')) and name that in the profile."
+        )
+    target = link(model, revision)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    target.symlink_to(cached)
+    return target
+
+
+def require(model: str, revision: str | None, profile: str) -> None:
+    """UserError where a hub model is not here yet: one sentence on whether, and how, it can be had. Nothing is downloaded."""
+    if link(model, revision).is_dir():
+        return
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        if constants.is_offline_mode():
+            raise OfflineModeIsEnabled
+        HfApi().model_info(model, revision=revision, timeout=SECONDS)
+        HfApi().auth_check(model)
+    except Exception as error:
+        raise refusal(model, revision, error) from None
+    raise UserError(f"model {model} is on the hub but not here yet; fetch it with `python -m acm fetch --profile {profile}`.")
+
+
+def refusal(model: str, revision: str | None, error: Exception) -> UserError:
+    """What kept a model from being had, and what to do."""
+    from huggingface_hub import errors
+
+    at = f" at revision {revision}" if revision else ""
+    if isinstance(error, errors.GatedRepoError):
+        return UserError(
+            f"model {model} is gated: accept its terms at https://huggingface.co/{model}, then `hf auth login` (or set HF_TOKEN), and try "
+            "again."
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return UserError(f"model {model} has no revision {revision}; mend `revisions` in the profile.")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return UserError(
+            f"no folder {ROOT / model}, and the hub shows no model {model}: check the name; if it is private or gated, `hf auth login`."
+        )
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        why = "HF_HUB_OFFLINE forbids asking the hub"
+    elif isinstance(error, OSError) and getattr(error, "errno", None) == 28:
+        return UserError(f"no space left for model {model}: `python -m acm plan` says how much is needed; HF_HOME moves the hub's cache.")
+    else:
+        why = f"the hub cannot be reached ({type(error).__name__})"
+    return UserError(
+        f"model {model}{at} is not here and {why}: run `python -m acm fetch` where there is network, or name a local folder in the profile."
+    )

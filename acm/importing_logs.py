@@ -1,0 +1,123 @@
+"""lm-eval's own logs as records: what they lack is counted again from the text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from acm.errors import UserError, unknown
+from acm.evaluation import REFLECTION, task_rows
+from acm.importing import LOG, LOG_ENGINE
+from acm.paths import TASKS
+from acm.profiles import Profile
+
+RETOKENIZED = 0.99  # text tokenized again may have another count by this much, so a response near the cap was cut there
+
+
+def log_records(profile: Profile, experiment: str, paths: list[Path], method: str | None, tokenizer: Path | None) -> pd.DataFrame:
+    """Records of one method from its logs. Lengths are those of the text tokenized again, stop string and end token not included."""
+    if method is None or tokenizer is None:
+        raise UserError("lm-eval's logs name no method and hold no token counts: give --method NAME and --tokenizer, the model's folder.")
+    count, cap, rows = token_counter(tokenizer), profile.cap(experiment, method), []
+    for path in paths:
+        task = LOG.fullmatch(path.name)["task"]
+        if task not in profile.experiment(experiment).tasks:
+            raise UserError(f"{path}: {unknown(f'task of {experiment}', task, profile.experiment(experiment).tasks)}")
+        check_thinking_kept(path)
+        rows += log_rows(path, task, count, cap)
+    setting = {"engine": LOG_ENGINE, "max_tokens": cap, "model": method, "lengths": f"text tokenized again by {tokenizer.name}"}
+    return pd.DataFrame(rows).assign(profile=profile.name, experiment=experiment, model=method, method=method, setting=json.dumps(setting))
+
+
+def token_counter(folder: Path) -> Callable[[str], int]:
+    from transformers import AutoTokenizer
+
+    if not folder.is_dir():
+        raise UserError(f"tokenizer folder {folder} does not exist; name the folder of the model that answered.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # whatever the files raise
+        raise UserError(f"no tokenizer in {folder} ({type(error).__name__}); name the folder of the model that answered.") from None
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def check_thinking_kept(path: Path) -> None:
+    """UserError where the results beside a log say that the harness cut the thinking away, which no length could then count."""
+    for results in sorted(path.parent.glob("results_*.json")):
+        try:
+            config = json.loads(results.read_text(encoding="utf-8")).get("config") or {}
+        except (ValueError, AttributeError):
+            raise UserError(f"{results} is not readable JSON; copy it again.") from None
+        arguments = config.get("model_args") or {}
+        used = arguments.get("think_end_token") if isinstance(arguments, dict) else re.search(r"think_end_token=([^,]+)", str(arguments))
+        if used:
+            raise UserError(f"{path} was made with think_end_token ({results.name}), so the thinking is lost; evaluate without it.")
+
+
+def log_rows(path: Path, task: str, count: Callable[[str], int], cap: int) -> list[dict]:
+    """The rows of one log; UserError that names the line of what is wrong."""
+    samples, generated = [], {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if line.strip():
+            place = f"{path}, line {number}"
+            sample = parsed(line, place)
+            (text,), asked = sample["resps"][0], sample["arguments"]["gen_args_0"]
+            check_asked(asked.get("arg_1"), cap, place)
+            length = count(text)
+            if length > cap / RETOKENIZED:
+                raise UserError(f"{place}: the response has {length} tokens, more than the cap of {cap}; is it another model's tokenizer?")
+            generated[task, sample["doc_id"], 0] = {"response": text, "length": min(length, cap), "truncated": length >= RETOKENIZED * cap}
+            samples.append(sample | {"arguments": [(asked["arg_0"], asked.get("arg_1"))]})
+    if not samples:
+        raise UserError(f"{path} holds no sample.")
+    return task_rows(task, samples, generated, re.compile(f"{REFLECTION.pattern}{own_reflection(task)}", re.IGNORECASE))
+
+
+def parsed(line: str, place: str) -> dict:
+    """One sample with what a record needs."""
+    try:
+        sample = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place} is not JSON ({error}); copy the log again.") from None
+    needed = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics")
+    if not isinstance(sample, dict) or (missing := [key for key in needed if key not in sample]):
+        raise UserError(f"{place} lacks {missing[0] if isinstance(sample, dict) else 'everything'}; is it a log of lm-eval?")
+    resps = sample["resps"][0] if isinstance(sample["resps"], list) and sample["resps"] else None
+    if not isinstance(resps, list) or not resps or not all(isinstance(text, str) for text in resps):
+        raise UserError(f"{place} holds no generated text; only generating tasks have a length.")
+    if len(resps) != 1:
+        raise UserError(f"{place} has {len(resps)} responses; repeats are not recorded yet, set `repeats: 1` in the task's YAML.")
+    if not isinstance(sample["arguments"], dict) or "arg_0" not in sample["arguments"].get("gen_args_0", {}):
+        raise UserError(f"{place} has no prompt (arguments.gen_args_0.arg_0); is it a log of lm-eval 0.4.5 or later?")
+    if bad := [metric for metric in sample["metrics"][:1] if not isinstance(sample.get(metric), (int, float))]:
+        raise UserError(f"{place} has no number for its metric {bad[0]}.")
+    return sample
+
+
+def check_asked(arguments: object, cap: int, place: str) -> None:
+    """The generation settings of a sample, where the log has them, are the profile's."""
+    arguments = arguments if isinstance(arguments, dict) else {}
+    if (found := arguments.get("max_gen_toks", cap)) != cap:
+        raise UserError(f"{place}: generated with a cap of {found} tokens, and the profile says {cap}.")
+    if arguments.get("do_sample") and arguments.get("temperature", 1) > 0:
+        raise UserError(f"{place}: sampled at temperature {arguments.get('temperature', 1)}, and the profile is greedy.")
+
+
+def own_reflection(task: str) -> str:
+    """The word that a task of ours counts as reflecting, beside the paper's list, as a further alternative of the pattern."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_multi_constructor("!function", lambda *_: None)
+    path, content = TASKS / f"{task}.yaml", {}
+    while path.is_file():
+        own = yaml.load(path.read_text(), Loader)  # a safe loader
+        content, path = own | content, TASKS / own.get("include", "")
+    word = (content.get("metadata") or {}).get("reflection")
+    return f"|{word}" if word else ""

@@ -1,0 +1,294 @@
+"""Records from elsewhere: checked against the profile, and stored whole or not at all. All files here are made up."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+
+from acm.checkpoints import identity
+from acm.errors import UserError
+from acm.importing import import_records
+from acm.profiles import load_profile
+from acm.records import RECORD_COLUMNS
+from acm.results import Results
+
+LONG, CAP, N = "long-to-short", 40, 3
+TASKS = ["abacus_easy", "abacus_medium"]
+
+
+@pytest.fixture
+def profile(f32, tmp_path, monkeypatch):
+    """A profile of two pico folders, two tasks and N items, whose run lies in the test's folder."""
+    monkeypatch.setattr("acm.profiles.RUNS", tmp_path / "runs")
+    experiment = {
+        "base": str(f32[0]), "finetuned": [str(f32[1])], "reference": f32[1].name, "tasks": TASKS, "frontier": [0.5],
+        "calibration": {"texts": "texts.jsonl"}, "methods": {"TA": {"merge_method": "task_arithmetic", "parameters": {"weight": 0.7}}},
+    }  # fmt: skip
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"items": N, "max_tokens": CAP, "dtype": "float32", "experiments": {LONG: experiment}}))
+    return load_profile(str(path))
+
+
+@pytest.fixture
+def records(profile, f32):
+    """Made-up records of a method, in the profile's setting; keywords change columns, ``setting`` its keys."""
+
+    def make(method="TA", setting=None, **columns):
+        facts = {"engine": "lm-eval/transformers", "dtype": "float32", "device": "cpu", "batch_size": 64, "max_tokens": CAP, "seed": 0,
+                 "model": identity(f32[0]) if method == f32[0].name else "0123456789abcdef"} | (setting or {})  # fmt: skip
+        rows = [{"task": task, "item": i, "repeat": 0, "correct": float(i == 0), "answer": str(i), "gold": f"{task} {i}",
+                 "response": f"the answer is {i}.", "length": 5 + i, "truncated": False, "thinking_closed": None, "reflections": 0}
+                for task in TASKS for i in range(N)]  # fmt: skip
+        frame = pd.DataFrame(rows).assign(profile=profile.name, experiment=LONG, model=method, method=method, setting=json.dumps(facts))
+        return frame.assign(**columns)
+
+    return make
+
+
+@pytest.fixture
+def stored(profile):
+    return lambda: sorted(path.name for path in (profile.folder / LONG).rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to(frame, name="there/TA.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        frame.to_parquet(tmp_path / name, index=False)
+        return tmp_path / name
+
+    return to
+
+
+def test_records_come_in_as_they_are_with_their_origin(profile, records, write):
+    path = write(records())
+    assert import_records(profile, LONG, [path]) == f"{LONG}: 1 imported (TA), 0 already here (none)."
+    folder = profile.folder / LONG / "records"
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "TA.parquet"), pd.read_parquet(path))
+    assert str(path) in json.loads((folder / "TA.imported.json").read_text())["imported_from"]
+    assert not (folder / ".importing").exists()
+
+
+def test_a_folder_brings_all_methods_and_the_results_read_them(profile, records, write, f32, tmp_path):
+    for method in (f32[0].name, f32[1].name, "TA", "frontier-0.5"):
+        setting = {"model": identity(f32[1])} if method == f32[1].name else None
+        write(records(method, setting), f"there/{method}.parquet")
+    assert "4 imported" in import_records(profile, LONG, [tmp_path / "there"])
+    assert len(Results(profile, LONG).records) == 4 * N * len(TASKS)
+
+
+def test_one_table_of_all_methods_as_a_report_has_it(profile, records, write, tmp_path):
+    write(pd.concat([records("TA"), records("frontier-0.5")]), "there/records.parquet")
+    write(pd.DataFrame({"value": [1.0]}), "there/mutual_information.parquet")
+    assert "2 imported" in import_records(profile, LONG, [tmp_path / "there"])
+
+
+def test_the_same_again_changes_nothing_and_others_are_refused(profile, records, write):
+    import_records(profile, LONG, [write(records())])
+    before = (profile.folder / LONG / "records" / "TA.parquet").stat().st_mtime_ns
+    assert "0 imported (none), 1 already here (TA)" in import_records(profile, LONG, [write(records())])
+    with pytest.raises(UserError, match="holds other records of this method; remove it first"):
+        import_records(profile, LONG, [write(records(correct=1.0))])
+    assert (profile.folder / LONG / "records" / "TA.parquet").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("columns, words", [
+    ({"profile": "other"}, "of profile other, not mine"),
+    ({"experiment": "general"}, "of experiment general, not long-to-short"),
+    ({"method": "TB"}, "unknown method of long-to-short 'TB'"),
+    ({"task": "abacus_easy"}, "lack the task abacus_medium"),
+    ({"task": ["abacus_easy"] * N + ["abacus_hard"] * N}, "unknown task of long-to-short 'abacus_hard'"),
+    ({"item": 0}, "item 0 of abacus_easy (repeat 0) comes twice"),
+    ({"item": [0, 1, 3, 0, 1, 2]}, "lack item 2 of abacus_easy (repeat 0); the profile asks for 3"),
+    ({"length": CAP + 1}, f"length of item 0 of abacus_easy is 41, and the profile's cap is {CAP}"),
+    ({"length": -1}, "length of item 0"),
+    ({"length": float("nan")}, "length of item 0"),
+    ({"correct": 2.0}, "correct of item 0"),
+    ({"response": None}, "response of item 0"),
+    ({"setting": "{"}, "their setting is not JSON"),
+    ({"setting": [json.dumps({"max_tokens": CAP, "part": i // N}) for i in range(2 * N)]}, "were made with 2 settings"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused_and_nothing_is_stored(profile, records, write, stored, columns, words):
+    path = write(records().assign(**columns))
+    with pytest.raises(UserError) as error:
+        import_records(profile, LONG, [path])
+    assert words in str(error.value) and stored() == []
+
+
+@pytest.mark.parametrize("key, value", [
+    ("max_tokens", 41), ("dtype", "bfloat16"), ("seed", 1), ("batch_size", 8), ("device", "cuda"), ("profile_hash", "0" * 16),
+])  # fmt: skip
+def test_another_setting_is_refused(profile, records, write, stored, key, value):
+    with pytest.raises(UserError, match=f"made with {key} {value}"):
+        import_records(profile, LONG, [write(records(setting={key: value}))])
+    assert stored() == []
+
+
+def test_a_parents_records_must_be_of_the_folder_that_is_here(profile, records, write, f32):
+    with pytest.raises(UserError, match="another model"):
+        import_records(profile, LONG, [write(records(f32[1].name))])
+
+
+def test_a_manifest_of_another_profile_content_is_refused(profile, records, write, tmp_path):
+    path = write(records())
+    general = json.loads(profile.model_dump_json(exclude={"experiments", "title"}))
+    own = json.loads(profile.experiment(LONG).model_dump_json())
+    manifest = tmp_path / "there" / "manifest.json"
+    manifest.write_text(json.dumps({"profile": general, "experiment": own | {"t": 0.5}, "models": {}}))
+    with pytest.raises(UserError, match="another content of profile mine in t;"):
+        import_records(profile, LONG, [path])
+    manifest.write_text(json.dumps({"profile": {}, "profile_hash": "0" * 16}))
+    with pytest.raises(UserError, match="another content"):
+        import_records(profile, LONG, [path])
+    manifest.write_text(json.dumps({"profile": general, "experiment": own, "models": {}}))
+    assert "1 imported" in import_records(profile, LONG, [path])
+
+
+def test_one_bad_method_stops_all(profile, records, write, stored, tmp_path):
+    write(records("TA"), "there/a.parquet")
+    write(records("frontier-0.5").iloc[1:], "there/b.parquet")
+    with pytest.raises(UserError, match="frontier-0.5 lack item 0"):
+        import_records(profile, LONG, [tmp_path / "there"])
+    assert stored() == []
+
+
+def test_a_failure_while_writing_leaves_nothing(profile, records, write, stored, tmp_path, monkeypatch):
+    write(records("TA"), "there/a.parquet")
+    write(records("frontier-0.5"), "there/b.parquet")
+    whole = pd.DataFrame.to_parquet
+
+    def full(frame, path, **options):
+        if "frontier" in str(path):
+            raise OSError(28, "No space left on device")
+        whole(frame, path, **options)
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    with pytest.raises(OSError, match="No space"):
+        import_records(profile, LONG, [tmp_path / "there"])
+    assert stored() == []
+
+
+def test_other_questions_than_those_stored_are_refused(profile, records, write):
+    import_records(profile, LONG, [write(records())])
+    with pytest.raises(UserError, match="another reference answer for item 0 of abacus_easy"):
+        import_records(profile, LONG, [write(records("frontier-0.5", gold="other"))])
+
+
+@pytest.mark.parametrize("name, content, words", [
+    ("absent.parquet", None, "does not exist"),
+    ("notes.txt", "", "neither a records file (.parquet) nor a log of lm-eval"),
+    ("bad.parquet", "no parquet", "is not a readable parquet file"),
+    ("empty", "", "holds no records"),
+])  # fmt: skip
+def test_sources_that_are_none(profile, tmp_path, name, content, words):
+    path = tmp_path / name
+    path.mkdir() if name == "empty" else path.write_text(content) if content is not None else None
+    with pytest.raises(UserError) as error:
+        import_records(profile, LONG, [path])
+    assert words in str(error.value)
+
+
+def test_a_table_without_the_columns_of_records(profile, records, write):
+    with pytest.raises(UserError, match="lacks the columns gold, length"):
+        import_records(profile, LONG, [write(records().drop(columns=["gold", "length"]))])
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Writes lm-eval's log of a task as its tracker does: N items, keywords change the samples."""
+
+    def make(task, name=None, lines=None, asked=None, **changes):
+        samples = [{
+            "doc_id": i, "doc": {"question": f"what is {i}+1?", "steps": 1}, "target": f"{task} {i}",
+            "arguments": {"gen_args_0": {"arg_0": f"question: what is {i}+1? answer:",
+                                         "arg_1": {"until": [], "do_sample": False, "max_gen_toks": CAP} | (asked or {})}},
+            "resps": [["check: wait, the answer is 1." if i else "the answer is 1."]], "filtered_resps": ["1"], "filter": "last-answer",
+            "metrics": ["exact_match"], "exact_match": float(i == 0), "doc_hash": "a", "prompt_hash": "b", "target_hash": "c",
+        } | changes for i in range(N)]  # fmt: skip
+        path = tmp_path / "logs" / (name or f"samples_{task}_2026-11-22T10-00-00.123456.jsonl")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(lines if lines is not None else map(json.dumps, samples)) + "\n")
+        return path
+
+    return make
+
+
+def test_logs_of_lm_eval_become_records(profile, log, f32, tmp_path, tokenizer):
+    for task in TASKS:
+        log(task)
+    assert "1 imported (TA)" in import_records(profile, LONG, [tmp_path / "logs"], "TA", f32[1])
+    found = pd.read_parquet(profile.folder / LONG / "records" / "TA.parquet")
+    assert set(RECORD_COLUMNS) <= set(found) and len(found) == N * len(TASKS)
+    assert found["length"].tolist() == [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in found["response"]]
+    assert found["correct"].tolist() == [1.0, 0.0, 0.0] * 2 and not found["truncated"].any()
+    assert found["reflections"].tolist() == [0, 2, 2] * 2  # the paper's "wait" and these tasks' own "check:"
+    assert json.loads(found["setting"].iloc[0])["engine"] == "lm-eval's log"
+
+
+def test_a_log_counted_up_to_the_cap_is_truncated(profile, log, f32):
+    paths = [log(task, resps=[["1" * CAP]]) for task in TASKS]
+    import_records(profile, LONG, paths, "TA", f32[1])
+    found = pd.read_parquet(profile.folder / LONG / "records" / "TA.parquet")
+    assert found["truncated"].all() and (found["length"] == CAP).all()
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"task": "abacus_hard"}, "unknown task of long-to-short 'abacus_hard'"),
+    ({"lines": ["{"]}, "line 1 is not JSON"),
+    ({"lines": ["[]"]}, "line 1 lacks everything"),
+    ({"lines": ["{}"]}, "line 1 lacks doc_id"),
+    ({"lines": []}, "holds no sample"),
+    ({"resps": [[["-1.5", "False"]]]}, "holds no generated text"),
+    ({"resps": [["a", "b"]]}, "2 responses; repeats are not recorded yet"),
+    ({"resps": [["1" * 2 * CAP]]}, "more than the cap of 40"),
+    ({"asked": {"max_gen_toks": 256}}, "a cap of 256 tokens, and the profile says 40"),
+    ({"asked": {"do_sample": True, "temperature": 0.6}}, "sampled at temperature 0.6"),
+    ({"exact_match": "yes"}, "no number for its metric exact_match"),
+    ({"arguments": {}}, "has no prompt"),
+    ({"doc_id": 0}, "item 0 of abacus_easy (repeat 0) comes twice"),
+    ({"name": "samples.jsonl"}, "neither a records file"),
+])  # fmt: skip
+def test_logs_that_do_not_fit_are_refused(profile, log, f32, stored, changes, words):
+    paths = [log("abacus_medium"), log(changes.pop("task", "abacus_easy"), **changes)]
+    with pytest.raises(UserError) as error:
+        import_records(profile, LONG, paths, "TA", f32[1])
+    assert words in str(error.value) and stored() == []
+
+
+def test_logs_need_a_method_and_a_tokenizer(profile, log, f32, tmp_path):
+    paths = [log(task) for task in TASKS]
+    for method, tokenizer in ((None, f32[1]), ("TA", None)):
+        with pytest.raises(UserError, match="--method NAME and --tokenizer"):
+            import_records(profile, LONG, paths, method, tokenizer)
+    with pytest.raises(UserError, match="tokenizer folder .* does not exist"):
+        import_records(profile, LONG, paths, "TA", tmp_path / "absent")
+    with pytest.raises(UserError, match="unknown method of long-to-short 'TB'"):
+        import_records(profile, LONG, paths, "TB", f32[1])
+
+
+@pytest.mark.parametrize("arguments", ["pretrained=x,think_end_token=</think>", {"think_end_token": "</think>"}])
+def test_logs_without_their_thinking_are_refused(profile, log, f32, stored, arguments):
+    paths = [log(task) for task in TASKS]
+    (paths[0].parent / "results_2026-11-22T10-00-00.123456.json").write_text(json.dumps({"config": {"model_args": arguments}}))
+    with pytest.raises(UserError, match="think_end_token.*the thinking is lost"):
+        import_records(profile, LONG, paths, "TA", f32[1])
+    assert stored() == []
+
+
+def test_a_log_named_without_a_date(profile, log, f32):
+    paths = [log(task, f"samples_{task}.jsonl") for task in TASKS]
+    assert "1 imported" in import_records(profile, LONG, paths, "TA", f32[1])
+
+
+def test_the_command_line(profile, records, write, tmp_path):
+    from typer.testing import CliRunner
+
+    from acm.__main__ import app
+
+    done = CliRunner().invoke(app, ["import", str(tmp_path / "mine.yaml"), LONG, str(write(records()))])
+    assert done.exit_code == 0 and "1 imported (TA)" in done.output
+    shutil.rmtree(profile.folder)
+    refused = CliRunner().invoke(app, ["import", str(tmp_path / "mine.yaml"), LONG, str(tmp_path / "absent")])
+    assert isinstance(refused.exception, UserError) and not profile.folder.exists()

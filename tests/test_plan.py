@@ -1,0 +1,106 @@
+"""The plan of a profile: sizes from shapes, jobs as the runner has them, refusals; no network, no torch."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from acm.errors import UserError
+from acm.paths import ROOT
+from acm.plan import SHAPES, Machine, cost, describe, downloads, jobs, shape_of
+from acm.profiles import load_profile
+
+PAPER = ["qwen-1.5b", "qwen-7b", "qwen-14b", "qwen-32b", "llama-2-7b"]
+LONG = "long-to-short"
+
+
+@pytest.mark.parametrize("model, parameters", [  # as the models' own indexes count them
+    ("Qwen/Qwen2.5-Math-1.5B", 1_543_714_304),
+    ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", 1_777_088_000),
+    ("Qwen/Qwen2.5-Math-7B", 7_615_616_512),
+    ("Qwen/Qwen2.5-14B", 14_770_033_664),
+    ("Qwen/Qwen2.5-32B", 32_763_876_352),
+    ("meta-llama/Llama-2-7b-hf", 6_738_415_616),
+    ("codellama/CodeLlama-7b-hf", 6_738_546_688),
+])  # fmt: skip
+def test_parameters_follow_from_the_shape(model, parameters):
+    assert SHAPES[model].parameters == parameters
+
+
+def test_keys_and_values_of_a_token():
+    assert SHAPES["Qwen/Qwen2.5-Math-7B"].cache("bfloat16") == 2 * 28 * 4 * 128 * 2
+    assert SHAPES["meta-llama/Llama-2-7b-hf"].cache("float32") == 2 * 32 * 4096 * 4
+
+
+def test_a_folders_own_config_decides(f32, tensors):
+    assert shape_of(str(f32[0]), f32[0]).parameters == sum(t.numel() for t in tensors(f32[0]).values())
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_every_paper_profile_has_a_plan(name):
+    text = describe(load_profile(name), Machine())
+    assert all(word in text for word in ("downloads", "disk", "calibrate", "merge", "evaluate", "GPU-hours", "jobs", "assumed", "--tokens"))
+
+
+def test_downloads_are_the_weights_once():
+    found = downloads(load_profile("qwen-7b"))
+    assert found == {m: pytest.approx(15.23, abs=0.01) for m in ("Qwen/Qwen2.5-Math-7B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B")}
+
+
+def test_more_tokens_or_less_bandwidth_take_longer_and_the_cap_bounds_it():
+    profile = load_profile("qwen-7b")
+    plain = cost(profile, LONG, Machine())
+    assert cost(profile, LONG, Machine(tokens=3000)).evaluate_hours > plain.evaluate_hours
+    assert cost(profile, LONG, Machine(bandwidth=400)).evaluate_hours > plain.evaluate_hours
+    assert cost(profile, LONG, Machine(tokens=99999)).evaluate_hours == pytest.approx(plain.capped_hours)
+    assert cost(load_profile("qwen-7b+cap4096"), LONG, Machine()).gpu < plain.gpu
+
+
+def test_what_cannot_fit_is_refused_with_the_batch_that_does():
+    profile = load_profile("qwen-7b")
+    with pytest.raises(UserError, match="GPU memory.*more than the 24 there are: lower batch_size to 10") as error:
+        describe(profile, Machine(gpu_memory=24))
+    small = profile.model_copy(update={"batch_size": 10})
+    assert describe(small, Machine(gpu_memory=24)) and "15.2" in str(error.value)
+    with pytest.raises(UserError, match="batch_size to 10"):
+        describe(profile.model_copy(update={"batch_size": 11}), Machine(gpu_memory=24))
+    with pytest.raises(UserError, match="no batch fits: take a GPU with more memory"):
+        describe(load_profile("qwen-32b"), Machine(gpu_memory=48))
+    with pytest.raises(UserError, match="GB of disk, more than the 20 there are"):
+        describe(profile, Machine(disk=20))
+
+
+def test_several_cores_beside_a_gpu_keep_all_merged_models_at_once():
+    profile = load_profile("qwen-7b")
+    assert Machine(cores=1).merged_at_once(profile) == 1 and Machine(cores=2).merged_at_once(profile) == 19
+    assert Machine(cores=2).merged_at_once(load_profile("tiny")) == 2
+
+
+def test_an_unknown_model_or_task_is_refused(tmp_path):
+    content = yaml.safe_load((ROOT / "profiles" / "qwen-7b.yaml").read_text())
+    path = tmp_path / "mine.yaml"
+    for key, value, words in (("base", "Qwen/Qwen2.5-Math-7C", "Did you mean 'Qwen/Qwen2.5-Math-7B'"), ("tasks", ["other"], "set `items`")):
+        changed = yaml.safe_load(yaml.safe_dump(content))
+        changed["experiments"][LONG] |= {key: value, "caps": {}, "prompts": {}}
+        path.write_text(yaml.safe_dump(changed))
+        with pytest.raises(UserError) as error:
+            describe(load_profile(str(path)), Machine())
+        assert words in str(error.value)
+
+
+def test_jobs_are_those_of_the_runner():
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--quiet", "rules", "--cores", "1", "--config", "profile=tiny"]
+    done = subprocess.run([*command, "--directory", str(ROOT)], cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = [line.split() for line in (done.stdout + done.stderr).splitlines()]
+    counted = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdecimal()}
+    planned = [jobs(e) for e in load_profile("tiny").experiments.values()]
+    assert counted, done.stderr[-2000:]
+    for rule in planned[0]:
+        assert counted[rule] == sum(p[rule] for p in planned)
+
+
+def test_the_command_needs_no_torch():
+    code = "import sys; from acm.plan import *; from acm.profiles import load_profile; describe(load_profile('qwen-7b'), Machine()); " \
+           "sys.exit(bool({'torch', 'transformers', 'pandas', 'huggingface_hub'} & set(sys.modules)))"  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

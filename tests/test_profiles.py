@@ -1,0 +1,191 @@
+"""The paper's profiles, variants laid over profiles, and models of the hub."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from acm import hub
+from acm.errors import UserError
+from acm.paths import PROFILES, ROOT
+from acm.preflight import check, fetch
+from acm.profiles import VARIANTS, load_profile
+
+PAPER = {"qwen-1.5b": "0.7", "qwen-7b": "0.7", "qwen-14b": "0.7", "qwen-32b": "0.7", "llama-2-7b": "-1.8"}
+LONG = "long-to-short"
+
+
+@pytest.fixture(autouse=True)
+def nothing_fetched(tmp_path, monkeypatch):
+    """Where fetched models are linked is inside the root, and empty."""
+    monkeypatch.setattr("acm.hub.RUNS", ROOT / "runs" / "absent")
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_profiles_name_its_models_and_settings(name):
+    profile = load_profile(name)
+    (experiment,) = profile.experiments.values()
+    assert profile.name == name and profile.dtype == "bfloat16" and profile.items is None
+    assert experiment.t == float(PAPER[name]) and experiment.shift == "layer" and experiment.estimator == "plug-in"
+    texts = experiment.calibration
+    assert texts.texts == "simplescaling/s1K" and texts.clusters * texts.per_cluster == 100
+    assert set(experiment.hub_models) == {experiment.base, *experiment.finetuned} and not experiment.revisions
+
+
+@pytest.mark.parametrize("name, density, alpha", [
+    ("qwen-1.5b", 0.2, 1.0), ("qwen-7b", 0.2, 1.0), ("qwen-14b", 0.8, 0.5), ("qwen-32b", 0.75, 0.55),
+])  # fmt: skip
+def test_the_papers_trim_fraction_is_one_minus_our_density(name, density, alpha):
+    parameters = load_profile(name).experiment(LONG).methods["TIES"].parameters
+    assert parameters["density"] == pytest.approx(density) and parameters["weight"] * parameters.get("lambda", 1.0) == pytest.approx(alpha)
+
+
+def test_a_hub_model_keeps_its_name_and_recipes_name_its_folder():
+    experiment = load_profile("qwen-7b").experiment(LONG)
+    assert list(experiment.parents) == ["Qwen2.5-Math-7B", "DeepSeek-R1-Distill-Qwen-7B"]
+    recipe = experiment.recipe("ACM-TA", Path("run"))
+    assert recipe.base_model == "runs/absent/hub/Qwen/main/Qwen2.5-Math-7B"
+    assert recipe.coefficients == "run/coefficients.json"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A profile file like qwen-7b with changes to its experiment; returns its path."""
+
+    def make(**changes):
+        content = yaml.safe_load((PROFILES / "qwen-7b.yaml").read_text())
+        content["experiments"][LONG] |= changes
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return str(path)
+
+    return make
+
+
+def test_a_pinned_revision_is_part_of_the_folder_and_the_hash(write):
+    plain = load_profile(write())
+    pinned = load_profile(write(revisions={"Qwen/Qwen2.5-Math-7B": "a" * 40}))
+    assert pinned.hash != plain.hash
+    assert pinned.experiment(LONG).parents["Qwen2.5-Math-7B"].parts[-2:] == ("a" * 40, "Qwen2.5-Math-7B")
+    assert pinned.experiment(LONG).hub_models["Qwen/Qwen2.5-Math-7B"] == "a" * 40
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"revisions": {"Qwen/Qwen2.5-Math-7B": "main"}}, "revisions"),
+    ({"revisions": {"Qwen/Qwen2.5-Math-7b": "a" * 40}}, "Did you mean 'Qwen/Qwen2.5-Math-7B'"),
+    ({"caps": {"Qwen2.5-Math-7": 3072}}, "Did you mean 'Qwen2.5-Math-7B'"),
+    ({"caps": {"TA": 0}}, "caps.TA"),
+    ({"prompts": {"TA": "few-shots"}}, "prompts.TA"),
+    ({"compatibility": "papers"}, "compatibility"),
+])  # fmt: skip
+def test_bad_keys_of_an_experiment_are_refused(write, change, words):
+    with pytest.raises(UserError) as error:
+        load_profile(write(**change))
+    assert words in str(error.value)
+
+
+def test_a_models_own_cap_is_never_above_the_experiments(write):
+    profile = load_profile(write(caps={"TA": 2000, "TIES": 99999}))
+    assert [profile.cap(LONG, name) for name in ("TA", "TIES", "ACM-TA", "")] == [2000, 10240, 10240, 10240]
+
+
+def test_without_new_keys_a_profile_shows_none_of_them():
+    shown = load_profile("tiny").experiment(LONG).model_dump()
+    assert not {"revisions", "caps", "prompts", "compatibility", "tie_word_embeddings"} & set(shown)
+
+
+@pytest.mark.parametrize("variant", sorted(path.stem for path in VARIANTS.glob("*.yaml")))
+def test_every_variant_lies_over_every_experiment_and_changes_name_and_hash(variant):
+    plain, changed = load_profile("tiny"), load_profile(f"tiny+{variant}")
+    assert changed.name == f"tiny+{variant}" and changed.hash != plain.hash and changed.folder != plain.folder
+    keys = set(yaml.safe_load((VARIANTS / f"{variant}.yaml").read_text())) - {"title"}
+    for experiment in changed.experiments.values():
+        assert keys and all(getattr(experiment, key) is not None for key in keys)
+
+
+def test_variants_combine_and_reach_caps_recipes_and_title():
+    profile = load_profile("qwen-1.5b+cap4096+head-dropped")
+    assert profile.cap(LONG) == 4096 and profile.cap(LONG, "Qwen2.5-Math-1.5B") == 3072
+    assert profile.experiment(LONG).recipe("TA", Path()).tie_word_embeddings is True
+    assert profile.title.endswith("token cap 4096, head dropped")
+    assert load_profile("tiny+head-kept").experiment(LONG).recipe("TA", Path()).tie_word_embeddings is False
+    assert load_profile("tiny+base-config").experiment(LONG).recipe("TA", Path()).compatibility == "paper"
+
+
+def test_a_profile_file_takes_variants_too(write):
+    assert load_profile(f"{write()}+shift-none").experiment(LONG).shift == "none"
+    assert load_profile(f"{write()}+shift-none").name == "mine+shift-none"
+
+
+@pytest.mark.parametrize("name, words", [
+    ("qwen-7b+cap4069", "unknown variant 'cap4069'. Did you mean 'cap4096'"),
+    ("qwen-7b+", "unknown variant ''"),
+    ("qwen-7+cap4096", "unknown profile 'qwen-7'. Did you mean 'qwen-7b'"),
+    ("qwen-7b+cap4096+cap10240", "variants cap4096 and cap10240 both set max_tokens"),
+    ("qwen-7b+cap4096+cap4096", "'cap4096' names two variants"),
+    ("qwen-7b+../qwen-7b", "unknown"),
+])  # fmt: skip
+def test_bad_variants_are_refused(name, words):
+    with pytest.raises(UserError) as error:
+        load_profile(name)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("raised, words", [
+    ("GatedRepoError", ["is gated", "accept its terms", "hf auth login"]),
+    ("RepositoryNotFoundError", ["the hub shows no model", "check the name"]),
+    ("RevisionNotFoundError", ["has no revision", "mend `revisions`"]),
+    ("OfflineModeIsEnabled", ["HF_HUB_OFFLINE"]),
+    ("ConnectError", ["cannot be reached (ConnectError)", "where there is network", "local folder"]),
+])  # fmt: skip
+def test_a_model_that_cannot_be_had_ends_in_one_sentence(monkeypatch, raised, words):
+    import httpx
+    from huggingface_hub import errors
+
+    kind = getattr(errors, raised, None) or getattr(httpx, raised)
+    error = kind.__new__(kind)
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    for action in (check, fetch):
+        with pytest.raises(UserError) as found:
+            action(load_profile("qwen-7b"))
+        assert all(word in str(found.value) for word in ["Qwen/Qwen2.5-Math-7B", *words])
+        assert "\n" not in str(found.value)
+
+
+def test_a_model_on_the_hub_that_is_not_here_names_the_command(monkeypatch):
+    for name in ("model_info", "auth_check"):
+        monkeypatch.setattr(f"huggingface_hub.HfApi.{name}", lambda *_, **__: None)
+    with pytest.raises(UserError, match="python -m acm fetch --profile qwen-7b"):
+        check(load_profile("qwen-7b"))
+
+
+def test_fetched_models_are_folders_of_their_own_name(f32, tmp_path, monkeypatch, write):
+    monkeypatch.setattr("acm.hub.RUNS", tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(f32[0] if "Math" in name else f32[1]))
+    for model in ("Qwen/Qwen2.5-Math-7B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"):
+        assert hub.fetch(model, None).is_dir() and hub.fetch(model, None).name == Path(model).name  # again: the link is replaced
+    hub.require("Qwen/Qwen2.5-Math-7B", None, "mine")
+
+
+def test_pickled_weights_are_refused_with_the_remedy(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(UserError, match="pickles.*Convert"):
+        hub.fetch("TIGER-Lab/MAmmoTH-7B", None)
+
+
+def test_check_from_the_command_line_without_network_is_quick_and_one_line():
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "acm", "check", "--profile", "qwen-7b"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0 and not done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: model Qwen/Qwen2.5-Math-7B is not here")
