@@ -25,13 +25,14 @@ from tqdm import tqdm
 
 from acm.checkpoints import identity, model_folder
 from acm.errors import UserError, unknown
+from acm.grading import THINK_OPEN, after_thinking, extract
 from acm.paths import TASKS
+from acm.prompts import FEW_SHOT_STOPS, PROMPTS
 from acm.records import source_hash, versions
 
 # The paper's list (its Tables 6 and 7): a response with any of these, in any case, reflects. A task may add a word of its own
 # (`metadata: {reflection: …}` in its YAML).
 REFLECTION = re.compile(r"wait|re-examine|recap|double-check|let me (?:just )?(?:check|verify)", re.IGNORECASE)
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 Row = dict[str, object]  # response, length, truncated
 
 
@@ -58,7 +59,8 @@ class RecordingLM(HFLM):
             self.rows[*key, repeats[key]] = found[i]
             repeats[key] += 1
         # lm-eval grades the text before a stop string; the record keeps the stop string too
-        return [postprocess_generated_text(str(found[i]["response"]), stop_strings(request), None) for i, request in enumerate(requests)]
+        texts = [postprocess_generated_text(str(found[i]["response"]), stop_strings(request), None) for i, request in enumerate(requests)]
+        return [opened(str(request.args[0])) + text for request, text in zip(requests, texts, strict=True)]
 
     def batch_rows(self, requests: list[Instance]) -> list[Row]:
         """The rows of one batch, from disk if it was finished before."""
@@ -113,16 +115,24 @@ class RecordingLM(HFLM):
         return self.tok_decode(ids, skip_special_tokens=False)
 
 
+def opened(prompt: str) -> str:
+    """The opening of thinking where a prompt ends with it, as chat templates of reasoning models do; the response then only closes it."""
+    return THINK_OPEN if prompt.rstrip().endswith(THINK_OPEN) else ""
+
+
 def stop_strings(request: Instance) -> list[str]:
     """The stop strings of a request."""
     until = request.args[1].get("until") or []
     return [stop for stop in ([until] if isinstance(until, str) else until) if stop]
 
 
-def task_manager(tasks: list[str]) -> TaskManager:
-    """Ours alone if they hold all tasks (quick), else with lm-eval's own; UserError for a task that neither has."""
+def task_manager(tasks: list[str], prompt: str | None = None) -> TaskManager:
+    """Ours alone if they hold all tasks (quick), else with lm-eval's own; UserError for a task that neither has.
+
+    prompt: of acm.prompts, for tasks that let one choose; None: what their YAML says.
+    """
     for defaults in (False, True):
-        manager = TaskManager(include_path=str(TASKS), include_defaults=defaults)
+        manager = TaskManager(include_path=str(TASKS), include_defaults=defaults, metadata={"prompt": prompt} if prompt else None)
         absent = [task for task in tasks if task not in manager.all_subtasks]
         if not absent:
             return manager
@@ -133,25 +143,30 @@ def task_manager(tasks: list[str]) -> TaskManager:
 
 def evaluate(model: str | Path, tasks: list[str], *, items: int | None = None, batch_size: int = 64,
              max_tokens: int = 10240, dtype: str = "float32", device: str = "cpu", seed: int = 0,
-             keep: Path | None = None, labels: dict[str, str] | None = None) -> pd.DataFrame:  # fmt: skip
+             keep: Path | None = None, labels: dict[str, str] | None = None, prompt: str | None = None) -> pd.DataFrame:  # fmt: skip
     """Records: one row per (task, item); one response each, greedy unless the task says otherwise.
 
     model: folder. tasks: lm-eval names. items: how many of each task, from its start. max_tokens: token cap.
     keep: folder for finished batches, for resuming. labels: columns to set, such as profile and method.
-    Length is in tokens, thinking included, end token excluded. Raises UserError for a missing model or task, or
-    a task that generates no text or asks for repeats.
+    prompt: one of acm.prompts for the mathematics tasks: qwen25-math-cot (their default), few-shot, chat-template.
+    Length is in tokens, thinking included, end token excluded. Raises UserError for a missing model or task,
+    a task that generates no text or asks for repeats, or a prompt that a task or model does not take.
     """
     folder = model_folder(model)
-    manager = task_manager(tasks)
+    check_prompt(prompt, tasks)
+    manager = task_manager(tasks, prompt)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     setting = {"engine": "lm-eval/transformers", "dtype": dtype, "device": device, "batch_size": batch_size,
-               "max_tokens": max_tokens, "seed": seed, "model": identity(folder)}  # fmt: skip
+               "max_tokens": max_tokens, "seed": seed, "model": identity(folder), **({"prompt": prompt} if prompt else {})}  # fmt: skip
     if keep:  # the labels too: two large merges of one base may have one identity
         keep = Path(keep) / hashlib.sha256(json.dumps([setting, labels]).encode()).hexdigest()[:16]
     lm = RecordingLM(pretrained=str(folder), dtype=dtype, device=device, batch_size=batch_size, keep=keep)
+    if prompt == "chat-template" and not getattr(lm.tokenizer, "chat_template", None):
+        raise UserError(f"{folder} has no chat template; choose another prompt: {', '.join(p for p in PROMPTS if p != prompt)}.")
+    stops = {"until": FEW_SHOT_STOPS} if prompt == "few-shot" else {}
     results = simple_evaluate(
-        lm, tasks=tasks, limit=items, task_manager=manager, gen_kwargs={"max_gen_toks": max_tokens}, bootstrap_iters=0,
-        random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
+        lm, tasks=tasks, limit=items, task_manager=manager, gen_kwargs={"max_gen_toks": max_tokens} | stops, bootstrap_iters=0,
+        apply_chat_template=prompt == "chat-template", random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
     )  # fmt: skip
     rows = []
     for task in tasks:
@@ -164,6 +179,16 @@ def evaluate(model: str | Path, tasks: list[str], *, items: int | None = None, b
     return pd.DataFrame(rows).assign(**known, setting=json.dumps(setting))
 
 
+def check_prompt(prompt: str | None, tasks: list[str]) -> None:
+    """UserError for an unknown prompt, or a task whose prompt cannot be chosen."""
+    if prompt is None:
+        return
+    if prompt not in PROMPTS:
+        raise unknown("prompt", prompt, PROMPTS)
+    if fixed := [task for task in tasks if not task.startswith("acm_")]:
+        raise UserError(f"task '{fixed[0]}' has its own prompt; choose a prompt for acm_ tasks only.")
+
+
 def task_rows(task: str, samples: list[dict], generated: dict[tuple[str, int, int], Row], reflection: re.Pattern) -> list[Row]:
     """A record for each sample of a task; where it has several answer filters, the last (most lenient) one counts."""
     last = samples[-1]["filter"]
@@ -174,12 +199,20 @@ def task_rows(task: str, samples: list[dict], generated: dict[tuple[str, int, in
         if (task, sample["doc_id"], 1) in generated:
             raise UserError(f"task '{task}' asks for repeats, which are not recorded yet; set `repeats: 1` in its YAML.")
         row = generated[task, sample["doc_id"], 0]
-        text = str(row["response"])
+        text, prompt = str(row["response"]), str(sample["arguments"][0][0])
         rows.append({
             "task": task, "item": sample["doc_id"], "repeat": 0,
             "correct": float(sample[sample["metrics"][0]]), "answer": str(sample["filtered_resps"][0]),
             "gold": str(sample["target"]), **row, "reflections": len(reflection.findall(text)),
-            "thinking_closed": THINK_CLOSE in text if THINK_OPEN in text or THINK_CLOSE in text else None,
-            "steps": sample["doc"].get("steps"), "question": sample["arguments"][0][0],
+            "thinking_closed": after_thinking(opened(prompt) + text)[1],
+            "steps": sample["doc"].get("steps"), "question": prompt, **mathematics(sample),
         })  # fmt: skip
     return rows
+
+
+def mathematics(sample: dict) -> Row:
+    """What records of our mathematics tasks have beside the others: the second grade, the answer, and where that stood."""
+    if "correct_string" not in sample["metrics"]:
+        return {}
+    answer, source = extract(sample["filtered_resps"][0])
+    return {"correct_string": float(sample["correct_string"]), "answer": answer, "answer_from": source}

@@ -1,15 +1,19 @@
 """Evaluation: lengths from token ids, truncation, resuming with whole batches, grading."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from abacus import BENCHMARKS, CHECKPOINTS
+from acm import benchmarks as mathematics
 from acm import evaluate
 from acm.errors import UserError
 from acm.evaluation import REFLECTION, RecordingLM
+from acm.grading import summary
+from acm.prompts import FEW_SHOT_STOPS, render
 from acm.records import RECORD_COLUMNS
 
 FAST = CHECKPOINTS / "abacus-fast"
@@ -116,3 +120,94 @@ def test_an_unknown_task_is_named_before_any_model_is_loaded(monkeypatch):
 def test_a_missing_model_is_named(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         evaluate(tmp_path / "nothing", TASKS)
+
+
+ITEMS = [("What is 1+1?", "2"), ("What is 3-1?", "[1,2)"), ("What is 2?", "\\frac{1}{2}")]
+
+
+@pytest.fixture
+def aime(tmp_path, monkeypatch):
+    """Three items in the place of AIME24, and a model that says what it is told."""
+    (tmp_path / "benchmarks").mkdir()
+    rows = [{"problem": question, "answer": gold} for question, gold in ITEMS]
+    (tmp_path / "benchmarks/aime24.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    known = mathematics.BENCHMARKS["aime24"]
+    monkeypatch.setenv("ACM_DATA", str(tmp_path))
+    monkeypatch.setitem(mathematics.BENCHMARKS, "aime24", replace(known, items=3, sha256=mathematics.digest([known.item(row) for row in rows])))
+    said = {}
+
+    def generate(self, requests):
+        said.update(contexts=[r.args[0] for r in requests], settings=[r.args[1] for r in requests])
+        return [{"response": next(text for question, text in said["texts"].items() if question in r.args[0].rsplit("What", 1)[1]),
+                 "length": 5, "truncated": False} for r in requests]  # fmt: skip
+
+    monkeypatch.setattr(RecordingLM, "generate_rows", generate)
+    return said
+
+
+def answers(aime, *texts, **settings):
+    aime["texts"] = {" is 1+1?": texts[0], " is 3-1?": texts[1], " is 2?": texts[2]}
+    return evaluate(FAST, ["acm_aime24"], batch_size=3, max_tokens=50, **settings)
+
+
+def test_a_mathematics_task_records_both_grades_the_answer_and_the_raw_text(aime):
+    records = answers(aime, "so \\boxed{2}", "so \\boxed{[1, 2)}", "<think>\\boxed{0.5}</think> so \\boxed{0.5}")
+    assert list(records["correct"]) == [1, 1, 1] and list(records["correct_string"]) == [1, 1, 0]
+    assert list(records["answer"]) == ["2", "[1, 2)", "0.5"] and list(records["gold"]) == [gold for _, gold in ITEMS]
+    assert records["response"][2].startswith("<think>") and list(records["thinking_closed"]) == [None, None, True]
+    assert set(records["answer_from"]) == {"box"} and set(RECORD_COLUMNS) <= set(records)
+    assert records["question"][0] == render("qwen25-math-cot", "What is 1+1?")
+    assert aime["settings"][0]["until"] == ["<|im_end|>"]
+
+
+def test_thinking_that_never_closes_is_wrong_and_counted(aime):
+    records = answers(aime, "<think> \\boxed{2}", "I see", "\\boxed{1/2")
+    assert not records["correct"].any() and list(records["thinking_closed"]) == [False, None, None]
+    row = summary(records).iloc[0]
+    assert row["still_thinking"] == pytest.approx(1 / 3) and row["no_answer"] == 1
+
+
+def test_a_template_that_opens_thinking_is_known(aime, monkeypatch):
+    template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}<think>"
+    monkeypatch.setattr(RecordingLM, "apply_chat_template", lambda self, chat, **_: template_text(self.tokenizer, template, chat))
+    monkeypatch.setattr(RecordingLM, "chat_template", lambda *_: template)
+    init = RecordingLM.__init__
+
+    def with_template(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        self.tokenizer.chat_template = template
+
+    monkeypatch.setattr(RecordingLM, "__init__", with_template)
+    records = answers(aime, "hm \\boxed{2}", "hm </think> \\boxed{[1,2)}", "hm", prompt="chat-template")
+    assert list(records["correct"]) == [0, 1, 0] and list(records["thinking_closed"]) == [False, True, False]
+    assert records["question"][0] == f"user: {render('chat-template', 'What is 1+1?')}\n<think>"
+    assert json.loads(records["setting"][0])["prompt"] == "chat-template"
+
+
+def template_text(tokenizer, template, chat):
+    return tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False)
+
+
+def test_few_shot_has_its_examples_and_stops_at_the_next_question(aime):
+    records = answers(aime, "\\boxed{2}\n\nQuestion: \\boxed{3}", "no", "no", prompt="few-shot")
+    assert records["correct"][0] == 1 and records["question"][0] == render("few-shot", "What is 1+1?")
+    assert aime["settings"][0]["until"] == FEW_SHOT_STOPS
+
+
+def test_prompts_that_do_not_fit_are_refused(aime):
+    with pytest.raises(UserError, match=r"unknown prompt 'few shot'\. Did you mean 'few-shot'"):
+        evaluate(FAST, ["acm_aime24"], prompt="few shot")
+    with pytest.raises(UserError, match="task 'abacus_easy' has its own prompt"):
+        evaluate(FAST, ["acm_aime24", "abacus_easy"], prompt="few-shot")
+    with pytest.raises(UserError, match="has no chat template; choose another prompt: qwen25-math-cot, few-shot"):
+        evaluate(FAST, ["acm_aime24"], prompt="chat-template")
+
+
+def test_data_that_is_missing_is_one_clear_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("ACM_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"aime24\.jsonl does not exist .* Remedy"):
+        evaluate(FAST, ["acm_aime24"])
+
+
+def test_tasks_without_a_second_grade_have_no_new_columns(records):
+    assert not {"correct_string", "answer_from"} & set(records)

@@ -1,0 +1,149 @@
+"""The paper's six mathematics benchmarks: where they come from, how many items, and a hash of what we evaluated.
+
+A folder named by the environment variable ACM_DATA is read first (``benchmarks/<name>.jsonl`` in it), then the Hugging Face
+hub. Either way count and hash must hold: benchmarks of one name circulate in several editions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from acm.errors import UserError, unknown
+
+FOLDER = "ACM_DATA"
+# The files that the paper's evaluation reads; each is <name>/test.jsonl there.
+QWEN = "https://github.com/QwenLM/Qwen2.5-Math/tree/main/evaluation/data"
+Row = dict[str, object]
+
+
+def last_box(text: str) -> str | None:
+    r"""Content of the last complete ``\boxed{…}`` or ``\fbox{…}``, braces nested; None without one."""
+    for match in reversed(list(re.finditer(r"\\f?box(?:ed)?\s*\{", text))):
+        depth = 1
+        for place in range(match.end(), len(text)):
+            escaped = text[place - 1] == "\\" and text[place - 2 : place] != "\\\\"
+            depth += 0 if escaped else {"{": 1, "}": -1}.get(text[place], 0)
+            if not depth:
+                return text[match.end() : place].strip()
+    return None
+
+
+def plain(row: Row) -> str:
+    return str(row["answer"])
+
+
+def after_hashes(row: Row) -> str:
+    """GSM8K: what follows ``####``, without separators of thousands."""
+    return str(row["answer"]).rsplit("####", 1)[1].strip().replace(",", "")
+
+
+# Minerva golds that are program text; everything else is taken as it stands.
+MINERVA_REPAIRS = {
+    "np.arcsin(10/13)": r"\arcsin(10/13)",
+    "-1./3": "-1/3",
+    "-3./2": "-3/2",
+    r"\frac{1}{2a}(\exp{a*t} - \exp{-a*t})": r"\frac{1}{2a}(e^{at} - e^{-at})",
+    r"\frac{1}{2}(\exp{a*t} + \exp{-a*t})": r"\frac{1}{2}(e^{at} + e^{-at})",
+    r"x_{0} \cos (\omega t)+$ $\dot{x}_{0} \sin (\omega t) / \omega": r"x_{0} \cos (\omega t)+\dot{x}_{0} \sin (\omega t) / \omega",
+}
+
+
+def boxed_in_solution(row: Row) -> str:
+    """Minerva: the last box of the solution (the hub's edition has it apart already)."""
+    gold = (last_box(str(row["solution"])) or "") if "solution" in row else str(row["answer"])
+    return MINERVA_REPAIRS.get(gold, gold)
+
+
+def final_answers(row: Row) -> str:
+    """OlympiadBench: a list with one entry, which itself may hold several answers, separated by commas.
+
+    Its ``unit`` is left out: the grader removes units. Its ``error`` too: the one item that has it asks for one decimal place.
+    """
+    return ",".join(str(answer) for answer in row["final_answer"])
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """``gold``: row → reference answer, as it stands. ``sha256``: of the items, see ``digest``."""
+
+    dataset: str
+    split: str
+    items: int
+    sha256: str
+    gold: Callable[[Row], str]
+    config: str | None = None
+    revision: str | None = None  # a commit of the hub; None: never seen from where this was written, so the hash alone guards
+
+    def item(self, row: Row) -> Row:
+        """question and gold of a row, ``$`` around the whole gold removed; KeyError if a field is missing."""
+        gold = self.gold(row).strip()
+        if gold.startswith("$") and gold.endswith("$") and gold.count("$") == 2:
+            gold = gold[1:-1].strip()
+        return {"question": str(row["problem"] if "problem" in row else row["question"]).strip(), "gold": gold}
+
+
+BENCHMARKS = {
+    "gsm8k": Benchmark("openai/gsm8k", "test", 1319, "2ef630045032df66c4189c5000df62f2dc07de85d7d8551288d5f891add4be0a", after_hashes, config="main"),
+    "math500": Benchmark("HuggingFaceH4/MATH-500", "test", 500, "108425accfd3c712a24b3b4086d3ab5da9b102abc5341be34c067764a9893483", plain),
+    "minerva_math": Benchmark("math-ai/minervamath", "test", 272, "b2b820379e774f1497e3176d99f5de849176eac2dac4fb28638afcdfb6f3e43b", boxed_in_solution),
+    "olympiadbench": Benchmark("Hothan/OlympiadBench", "train", 675, "a42dacdee4d559c64baf1753ce6d84fd108f407b310b79982843bb64c1e4a4f3", final_answers, config="OE_TO_maths_en_COMP"),
+    "college_math": Benchmark("di-zhang-fdu/College_Math_Test", "test", 2818, "9c36bf0c0ea9bd12a367b829dc9295c029236d7badf1fa8fa950396ea9a2e41a", plain),
+    "aime24": Benchmark("HuggingFaceH4/aime_2024", "train", 30, "88621b45d2349bf974ad28cc9dc53ee33206bbb88da2968f53af050d8ad926dd", plain),
+}
+
+
+def digest(items: list[Row]) -> str:
+    """SHA-256 of the [question, gold] pairs as JSON, runs of white space made one blank, so that line ends do not matter."""
+    pairs = [[" ".join(str(item[key]).split()) for key in ("question", "gold")] for item in items]
+    return hashlib.sha256(json.dumps(pairs, ensure_ascii=True).encode()).hexdigest()
+
+
+def load_benchmark(name: str) -> list[Row]:
+    """All items: question, gold. UserError for a missing or other edition, or where neither a folder nor the hub has it."""
+    if name not in BENCHMARKS:
+        raise unknown("benchmark", name, BENCHMARKS)
+    benchmark = BENCHMARKS[name]
+    folder = os.environ.get(FOLDER)
+    rows, source = from_folder(name, Path(folder)) if folder else from_hub(name, benchmark)
+    try:
+        items = [benchmark.item(row) for row in rows]
+    except (KeyError, IndexError, TypeError) as error:
+        raise UserError(f"{source} has rows without what {name} needs ({error!r}). {remedy(name)}") from None
+    if len(items) != benchmark.items:
+        raise UserError(f"{source} has {len(items)} items, and {name} has {benchmark.items}. {remedy(name)}")
+    if digest(items) != benchmark.sha256:
+        raise UserError(f"{source} is another edition of {name}: questions or answers differ from those hashed here. {remedy(name)}")
+    return items
+
+
+def from_folder(name: str, folder: Path) -> tuple[list[Row], str]:
+    path = folder / "benchmarks" / f"{name}.jsonl"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist (the environment variable {FOLDER} names the folder). {remedy(name)}")
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON lines: {error}. {remedy(name)}") from None
+    return rows, str(path)
+
+
+def from_hub(name: str, benchmark: Benchmark) -> tuple[list[Row], str]:
+    import datasets
+
+    source = f"the hub's {benchmark.dataset}"
+    try:
+        found = datasets.load_dataset(benchmark.dataset, benchmark.config, split=benchmark.split, revision=benchmark.revision)
+    except Exception as error:  # no network, a renamed data set, a missing split: the remedy is the same
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{source} cannot be loaded ({first}). {remedy(name)}") from None
+    return list(found), source
+
+
+def remedy(name: str) -> str:
+    return f"Remedy: set {FOLDER} to a folder that holds benchmarks/{name}.jsonl, a copy of {name}/test.jsonl from {QWEN}."
