@@ -84,5 +84,6 @@ def refusal(model: str, revision: str | None, error: Exception) -> UserError:
     else:
         why = f"the hub cannot be reached ({type(error).__name__})"
     return UserError(
-        f"model {model}{at} is not here and {why}: run `python -m acm fetch` where there is network, or name a local folder in the profile."
+        f"model {model}{at} is not here and {why}: fetch it where there is network (`python -m acm fetch --profile NAME`), or name a local "
+        "folder in the profile."
     )
