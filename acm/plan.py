@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from acm.benchmarks import BENCHMARKS
 from acm.errors import UserError, unknown
 from acm.merging.plan import SPEED
 from acm.paths import ROOT
@@ -30,9 +31,8 @@ READ = 1e9  # bytes a second from disk, when calibration walks through the layer
 SLOWEST_MERGE = min(SPEED[m] for m in ("ties", "slerp"))  # GB/s on two cores, of the methods that a profile usually has
 MERGE_MEMORY, EVALUATION_MEMORY, WORKSPACE = 0.5, 6.0, 1.1  # GB, GB of CPU memory beside a GPU, factor for what else the GPU holds
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-ITEMS = {  # the paper's benchmarks; the embedded ones have 500 each
-    "acm_gsm8k": 1319, "acm_math500": 500, "acm_minerva_math": 272, "acm_olympiadbench": 675, "acm_college_math": 2818, "acm_aime24": 30,
-} | dict.fromkeys(["abacus_easy", "abacus_medium", "abacus_hard", "abacus_sums", "abacus_words"], 500)  # fmt: skip
+EMBEDDED = ("abacus_easy", "abacus_medium", "abacus_hard", "abacus_sums", "abacus_words")
+ITEMS = {f"acm_{name}": benchmark.items for name, benchmark in BENCHMARKS.items()} | dict.fromkeys(EMBEDDED, 500)
 
 
 @dataclass(frozen=True)

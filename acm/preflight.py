@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from acm import hub
+from acm.benchmarks import BENCHMARKS, load_benchmark
 from acm.checkpoints import check_same_shape, model_folder, read_json
 from acm.errors import UserError
 from acm.merging.plan import make_plan
@@ -25,8 +26,21 @@ def check(profile: Profile) -> str:
             from acm.evaluation import task_manager  # seconds to import, so only for tasks that are not ours
 
             task_manager(experiment.tasks)
+        check_questions(experiment)
     models = sum(len(e.parents) + len(e.method_names) for e in profile.experiments.values())
     return f"profile {profile.name}: {models} models to evaluate, {profile.items or 'all'} items per task."
+
+
+def check_questions(experiment: Experiment) -> None:
+    """The benchmarks' items can be had, and the tasks take the prompts."""
+    for task in experiment.tasks:
+        if task.startswith("acm_") and (name := task.removeprefix("acm_")) in BENCHMARKS:
+            load_benchmark(name)
+    if experiment.prompts:
+        from acm.evaluation import check_prompt
+
+        for prompt in experiment.prompts.values():
+            check_prompt(prompt, experiment.tasks)
 
 
 def check_models(profile: Profile, name: str, experiment: Experiment) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from acm.errors import UserError
 from acm.paths import ROOT
-from acm.plan import SHAPES, Machine, cost, describe, downloads, jobs, shape_of
+from acm.plan import EMBEDDED, ITEMS, SHAPES, Machine, cost, describe, downloads, jobs, shape_of
 from acm.profiles import load_profile
 
 PAPER = ["qwen-1.5b", "qwen-7b", "qwen-14b", "qwen-32b", "llama-2-7b"]
@@ -87,6 +87,12 @@ def test_an_unknown_model_or_task_is_refused(tmp_path):
         with pytest.raises(UserError) as error:
             describe(load_profile(str(path)), Machine())
         assert words in str(error.value)
+
+
+def test_the_embedded_benchmarks_have_as_many_items_as_the_plan_says():
+    for task in EMBEDDED:
+        assert len((ROOT / "abacus" / "benchmarks" / f"{task}.jsonl").read_text().splitlines()) == ITEMS[task]
+    assert {task for name in PAPER for e in load_profile(name).experiments.values() for task in e.tasks} <= set(ITEMS)
 
 
 def test_jobs_are_those_of_the_runner():

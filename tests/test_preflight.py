@@ -45,6 +45,7 @@ def test_a_cap_without_room_for_a_prompt_is_refused(own_pair, f32):
     ({"tasks": ["mmlu"]}, "'mmlu' is a group of tasks"),
     ({"calibration": {"texts": "absent.jsonl"}}, "absent.jsonl does not exist"),
     ({"base": "/absent/base"}, "/absent/base does not exist"),
+    ({"prompts": {"TA": "few-shot"}}, "task 'abacus_easy' has its own prompt"),
 ])  # fmt: skip
 def test_what_would_stop_the_run_is_named(own_pair, change, words):
     with pytest.raises(UserError) as error:
@@ -70,3 +71,9 @@ def test_what_speaks_against_every_merge_is_found_here(own_pair, f32):
     with pytest.raises(UserError, match="tie_word_embeddings: .* is for models that disagree"):
         tied = json.loads((f32[0] / "config.json").read_text()).get("tie_word_embeddings", False)
         check(own_pair(tie_word_embeddings=not tied))
+
+
+def test_benchmarks_that_cannot_be_had_are_found_before_any_work(own_pair, monkeypatch, tmp_path):
+    monkeypatch.setenv("ACM_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"aime24.jsonl does not exist.*Remedy"):
+        check(own_pair(tasks=["acm_aime24"]))

@@ -13,6 +13,7 @@ from acm.errors import UserError
 from acm.paths import PROFILES, ROOT
 from acm.preflight import check, fetch
 from acm.profiles import VARIANTS, load_profile
+from acm.prompts import PROMPTS
 
 PAPER = {"qwen-1.5b": "0.7", "qwen-7b": "0.7", "qwen-14b": "0.7", "qwen-32b": "0.7", "llama-2-7b": "-1.8"}
 LONG = "long-to-short"
@@ -85,6 +86,11 @@ def test_bad_keys_of_an_experiment_are_refused(write, change, words):
     with pytest.raises(UserError) as error:
         load_profile(write(**change))
     assert words in str(error.value)
+
+
+def test_prompts_are_those_of_the_evaluation(write):
+    for prompt in PROMPTS:
+        assert load_profile(write(prompts={"TA": prompt})).experiment(LONG).prompts == {"TA": prompt}
 
 
 def test_a_models_own_cap_is_never_above_the_experiments(write):
