@@ -22,16 +22,22 @@ QWEN = "https://github.com/QwenLM/Qwen2.5-Math/tree/main/evaluation/data"
 Row = dict[str, object]
 
 
+BOX = r"\\f?box(?:ed)?\s*\{"
+BRACES = re.compile(rf"{BOX}|\\(?!{BOX}).|[{{}}]", re.DOTALL)  # \{ and \} are no braces
+
+
 def last_box(text: str) -> str | None:
-    r"""Content of the last complete ``\boxed{…}`` or ``\fbox{…}``, braces nested; None without one."""
-    for match in reversed(list(re.finditer(r"\\f?box(?:ed)?\s*\{", text))):
-        depth = 1
-        for place in range(match.end(), len(text)):
-            escaped = text[place - 1] == "\\" and text[place - 2 : place] != "\\\\"
-            depth += 0 if escaped else {"{": 1, "}": -1}.get(text[place], 0)
-            if not depth:
-                return text[match.end() : place].strip()
-    return None
+    r"""Content of the last complete ``\boxed{…}`` or ``\fbox{…}``, braces nested; None without one. One pass, whatever the text."""
+    opened: list[tuple[bool, int]] = []
+    found = (-1, "")
+    for token in BRACES.finditer(text):
+        if token[0].endswith("{") and token[0] != r"\{":
+            opened.append((token[0] != "{", token.end()))
+        elif token[0] == "}" and opened:
+            boxed, start = opened.pop()
+            if boxed and start > found[0]:
+                found = (start, text[start : token.start()].strip())
+    return found[1] if found[0] >= 0 else None
 
 
 def plain(row: Row) -> str:
@@ -60,12 +66,16 @@ def boxed_in_solution(row: Row) -> str:
     return MINERVA_REPAIRS.get(gold, gold)
 
 
+OLYMPIAD_REPAIRS = {"$t(0,4]$": "(0,4]"}  # a slip of the pen
+
+
 def final_answers(row: Row) -> str:
     """OlympiadBench: a list with one entry, which itself may hold several answers, separated by commas.
 
     Its ``unit`` is left out: the grader removes units. Its ``error`` too: the one item that has it asks for one decimal place.
     """
-    return ",".join(str(answer) for answer in row["final_answer"])
+    gold = ",".join(str(answer) for answer in row["final_answer"])
+    return OLYMPIAD_REPAIRS.get(gold, gold)
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ BENCHMARKS = {
     "gsm8k": Benchmark("openai/gsm8k", "test", 1319, "2ef630045032df66c4189c5000df62f2dc07de85d7d8551288d5f891add4be0a", after_hashes, config="main"),
     "math500": Benchmark("HuggingFaceH4/MATH-500", "test", 500, "108425accfd3c712a24b3b4086d3ab5da9b102abc5341be34c067764a9893483", plain),
     "minerva_math": Benchmark("math-ai/minervamath", "test", 272, "b2b820379e774f1497e3176d99f5de849176eac2dac4fb28638afcdfb6f3e43b", boxed_in_solution),
-    "olympiadbench": Benchmark("Hothan/OlympiadBench", "train", 675, "a42dacdee4d559c64baf1753ce6d84fd108f407b310b79982843bb64c1e4a4f3", final_answers, config="OE_TO_maths_en_COMP"),
+    "olympiadbench": Benchmark("Hothan/OlympiadBench", "train", 675, "88abf998a9a27ca162442228cbc38646de1b61a17232b56839445a2a4f8b7817", final_answers, config="OE_TO_maths_en_COMP"),
     "college_math": Benchmark("di-zhang-fdu/College_Math_Test", "test", 2818, "9c36bf0c0ea9bd12a367b829dc9295c029236d7badf1fa8fa950396ea9a2e41a", plain),
     "aime24": Benchmark("HuggingFaceH4/aime_2024", "train", 30, "88621b45d2349bf974ad28cc9dc53ee33206bbb88da2968f53af050d8ad926dd", plain),
 }

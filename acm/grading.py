@@ -4,8 +4,8 @@ r"""Grades a response to a mathematics question twice: by math-verify, and by co
    wrong, whatever it says (``thinking_closed`` of the record is False, so that such responses can be counted).
 2. The answer is the content of the last complete ``\boxed{…}``. A box that is cut off is no answer. Without any box, the answer is
    what follows the last "the answer is" or "answer:"; never just the last number, which in a cut-off response is chance.
-3. ``correct``: math-verify 0.9 says that answer and gold are equal, or they are the same text (some golds are prose, which it cannot
-   parse). It runs in a child process with limits of time and memory: answers such as ``2^{2^{2^{100}}}`` hang it, and its own
+3. ``correct``: math-verify 0.9 says that answer and gold are equal, or they are the same text. A gold that is prose, which it takes
+   for a product of letters, or that it cannot read is compared as in 4. It runs in a child process with limits of time and memory: answers such as ``2^{2^{2^{100}}}`` hang it, and its own
    time-outs work in a main thread only.
 4. ``correct_string``: the boxed answer and the gold are equal after ``normalized``. Without a box it is false.
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from acm.benchmarks import last_box
+from acm.benchmarks import BOX, last_box
 from acm.verifier import equal
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
@@ -29,12 +29,12 @@ LONGEST = 1000  # characters of an answer that math-verify is asked about; the l
 ANSWER = re.compile(r"answer\s*(?:is|:|=)\s*:?\s*(.+?)\s*(?:\.\s|\.?$|\n)", re.IGNORECASE | re.MULTILINE)
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
 SCIENTIFIC = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]|(?:\\times|\\cdot|×)10\^)\{?([+-]?\d+)\}?")
-NAME = re.compile(r"\s*(?:\\[A-Za-z]+\s*(?:\{\\?[A-Za-z]+\})?|[A-Za-z])\s*(?:_\{?\w+\}?|\^\{?(?:-\d|T|\\prime)\}?|'|\s)*(?:\([A-Za-z](?:,\s*[A-Za-z])*\))?\s*")
+NAME = re.compile(r"\s*(?:\\[A-Za-z]+\s*(?:\{\\?[A-Za-z]+\})?|[A-Za-z])\s*(?:_\w|_\{\s*\\?\w+\s*\}|\^\{?(?:-\d|T|\\prime)\}?|'|\s)*(?:\([A-Za-z](?:,\s*[A-Za-z])*\))?\s*")
 COUNTED = re.compile(  # "495 cookies", "\frac{40}{3} minutes"
     r"^(-?\d[\d,]*(?:\.\d+)?)\s+[A-Za-z]{3,}$"
     r"|^(.*[\d}])\s+(?:minutes?|hours?|seconds?|meters?|feet|inches|miles?|pounds?|degrees?|dollars?|cents?)$"
 )
-UNIT_COMMAND = re.compile(r"(?<=[\d}\s])\\(?:text|mbox|mathrm)\s*\{[~\s]*(?!or\b|and\b)[A-Za-z.]+[~\s]*\}(?:\^\{?\d\}?)?")
+UNIT_COMMAND = re.compile(r"(?<=[\d}\s])\\(?:text|mbox|mathrm)\s*\{[~\s]*(?!or\b|and\b)[A-Za-z.]+[~\s]*\}(?:\^\{?\d\}?)?(?:\s*/\s*\\mathrm\s*\{[A-Za-z~\s]+\}(?:\^\{?\d\}?)?)*")
 WORDS = re.compile(r"(?=.*[A-Za-z]{3})[A-Za-z][A-Za-z '’.-]*")
 
 
@@ -73,7 +73,7 @@ def extract(response: str) -> tuple[str, str]:
         return "", "none"
     if (boxed := last_box(text)) is not None:
         return boxed, "box"
-    if re.search(r"\\f?box(?:ed)?\s*\{", text):
+    if re.search(BOX, text):
         return "", "none"
     said = [m.group(1) for m in ANSWER.finditer(text)]
     return (said[-1].strip("*$ "), "sentence") if said else ("", "none")
@@ -87,7 +87,14 @@ def verified(answer: str, gold: str) -> bool:
     if len(ours) > LONGEST or prose(theirs):  # to math-verify, words are products of letters
         return normalized(answer) == normalized(gold)
     ours, *_ = halves(ours, r"\\approx")
-    return any(same(part, ours) for part in halves(theirs, r"\\approx"))
+    return any(same(part, ours) for part in alternatives(theirs))
+
+
+def alternatives(gold: str) -> list[str]:
+    """A gold that says its value twice: exactly and about, or as an inequality and, after a colon, as an interval."""
+    if found := re.fullmatch(r"(.*(?:[<>]|\\[lg]e).*):\s*((?:\\left\s*)?[(\[].*[)\]])", gold, re.DOTALL):
+        return [found[1], found[2]]
+    return halves(gold, r"\\approx")
 
 
 def same(gold: str, answer: str) -> bool:
@@ -96,11 +103,17 @@ def same(gold: str, answer: str) -> bool:
     if left and other and normalized(left) != normalized(other):
         return False
     if left or other:
-        return equal(right, ours, places(right))
+        return verdict(right, ours)
     gold_halves, answer_halves = halves(gold, "="), halves(answer, "=")
     if len(gold_halves) == len(answer_halves) == 2 and normalized(gold_halves[0]) == normalized(answer_halves[0]):
         gold, answer = gold_halves[1], answer_halves[1]
-    return equal(gold, answer, places(gold))
+    return verdict(gold, answer)
+
+
+def verdict(gold: str, answer: str) -> bool:
+    """math-verify's, or that of the strings where it cannot read the gold."""
+    found = equal(gold, answer, places(gold))
+    return normalized(gold) == normalized(answer) if found is None else found
 
 
 def prose(text: str) -> bool:
@@ -146,7 +159,9 @@ def readable(text: str) -> str:
     if found := SCIENTIFIC.fullmatch(re.sub(r"\s", "", text)):
         return rf"{found[1]} \times 10^{{{int(found[2])}}}"
     text = COUNTED.sub(r"\1\2", text)
-    if len(units := UNIT_COMMAND.findall(text)) > 1 or (units and "=" in text):  # math-verify takes all from the first to the last for one
+    text = re.sub(r"^\\approx\s*", "", text)
+    units = UNIT_COMMAND.findall(text)
+    if len(units) > 1 or (units and ("=" in text or "/" in units[0])):  # math-verify takes all from the first to the last for one
         text = UNIT_COMMAND.sub("", text)
     return rf"\text{{{text}}}" if WORDS.fullmatch(text) else text
 

@@ -17,7 +17,7 @@ CHAT = "{question}\n\n{system}"
 EXAMPLES = (
     (
         "A bakery fills 14 trays with 9 rolls each and sells 97 rolls before noon. How many rolls are left?",
-        "The bakery makes 14 \\cdot 9 = 126 rolls. After selling 97 of them, 126 - 97 = 29 are left. "
+        "The bakery makes $14 \\cdot 9 = 126$ rolls. After selling 97 of them, $126 - 97 = 29$ are left. "
         "The final answer is $\\boxed{29}$.",
     ),
     (
@@ -27,7 +27,7 @@ EXAMPLES = (
     ),
     (
         "Two fair dice are thrown. What is the probability that the sum of the two numbers is 5?",
-        "There are 6 \\cdot 6 = 36 equally likely outcomes. The sum is 5 for (1, 4), (2, 3), (3, 2) and (4, 1), which are 4. "
+        "There are $6 \\cdot 6 = 36$ equally likely outcomes. The sum is 5 for $(1, 4)$, $(2, 3)$, $(3, 2)$ and $(4, 1)$, which are 4. "
         "The probability is $\\frac{4}{36} = \\frac{1}{9}$. The final answer is $\\boxed{\\frac{1}{9}}$.",
     ),
     (

@@ -33,7 +33,8 @@ class Verifier:
         self.child: subprocess.Popen | None = None
         self.owner = 0
 
-    def equal(self, gold: str, answer: str, decimals: int) -> bool:
+    def equal(self, gold: str, answer: str, decimals: int) -> bool | None:
+        """Whether math-verify takes them for equal; None if it cannot read the gold."""
         with self.lock:
             if self.child is None or self.child.poll() is not None or self.owner != os.getpid():
                 self.start()
@@ -44,7 +45,7 @@ class Verifier:
                 line = b""
             if not line:
                 self.stop()
-            return bool(line) and json.loads(line)
+            return json.loads(line) if line else False
 
     def start(self) -> None:
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -80,8 +81,8 @@ def out_of_time(*_) -> None:
     raise OutOfTime
 
 
-def compare(gold: str, answer: str, decimals: int) -> bool:
-    """math-verify's verdict; both sides are read as the content of a box. May take forever.
+def compare(gold: str, answer: str, decimals: int) -> bool | None:
+    """math-verify's verdict, None for a gold that it cannot read; both sides are read as the content of a box. May take forever.
 
     All of it as LaTeX or not at all: else, where an expression cannot be read, math-verify takes its last number or fraction for it.
     """
@@ -89,6 +90,8 @@ def compare(gold: str, answer: str, decimals: int) -> bool:
 
     whole = {"extraction_config": [LatexExtractionConfig()], "extraction_mode": "first_match", "parsing_timeout": None}
     parsed = [parse(rf"\boxed{{{text}}}", **whole) for text in (gold, answer)]
+    if all(isinstance(found, str) for found in parsed[0]):
+        return None
     return verify(*parsed, float_rounding=decimals, numeric_precision=decimals + 9, timeout_seconds=None)
 
 
@@ -135,7 +138,7 @@ def serve() -> None:
             verdict = False
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-        print(json.dumps(bool(verdict)), file=out, flush=True)
+        print(json.dumps(verdict), file=out, flush=True)
 
 
 VERIFIER = Verifier()

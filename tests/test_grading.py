@@ -121,6 +121,14 @@ BOXED = [
     ("1985.06", "$P=\\frac{2000}{e^{0.0075}} \\approx \\$ 1985.06$", True, False),
     ("1985.07", "$P=\\frac{2000}{e^{0.0075}} \\approx \\$ 1985.06$", False, False),
     ("\\sum_{n=0}^\\infty (n+1) x^n", "\\sum_{n=0}^\\infty (n+2) x^n", False, False),
+    ("E_1,  E_2", "E_{1},E_{2}", False, False),
+    ("E_{1}, E_{2}", "E_{1},E_{2}", True, True),  # it cannot read the gold
+    ("E_{1}, E_{3}", "E_{1},E_{2}", False, False),
+    ("[-6,-2]", "$-6 \\leqslant x \\leqslant-2:[-6,-2]$", True, False),
+    ("(-6,-2]", "$-6 \\leqslant x \\leqslant-2:[-6,-2]$", False, False),
+    ("6.608", "$6.608 \\mathrm{mi} / \\mathrm{hr}$", True, True),
+    ("7 \\text{ m/s}", "$7 \\mathrm{~m} / \\mathrm{s}$", True, False),
+    ("n^2-n-1", "$m_{\\max }=n^{2}-n-1$", True, False),
     ("40/3 minutes", "$\\frac{40}{3}$ minutes", True, True),
     ("\\frac{2}{3} E_{2}", "\\frac{1}{3} E_{1}+\\frac{2}{3} E_{2}", False, False),  # it cannot read E_1 and takes the last fraction
     # OlympiadBench, College Math: units, several answers, prose, dollar signs
@@ -150,6 +158,8 @@ RESPONSES = [
     ("The result is \\boxed{18", "18", False, False),
     ("The answer is 18, so \\boxed{1", "18", False, False),  # cut off: nothing else is looked at
     ("\\boxed{\\frac{\\sqrt{2}}{{2}}}", "\\frac{\\sqrt2}{2}", True, False),
+    ("\\\\boxed{18}", "18", True, True),
+    ("\\boxed{" * 6000 + "18", "18", False, False),
     ("\\boxed {18}", "18", True, True),
     ("\\fbox{18}", "18", True, True),
     ("\\boxed{}", "18", False, False),
