@@ -166,7 +166,8 @@ def evaluate(model: str | Path, tasks: list[str], *, items: int | None = None, b
     stops = {"until": FEW_SHOT_STOPS} if prompt == "few-shot" else {}
     results = simple_evaluate(
         lm, tasks=tasks, limit=items, task_manager=manager, gen_kwargs={"max_gen_toks": max_tokens} | stops, bootstrap_iters=0,
-        apply_chat_template=prompt == "chat-template", random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
+        apply_chat_template=prompt == "chat-template",
+        random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
     )  # fmt: skip
     rows = []
     for task in tasks:

@@ -5,8 +5,8 @@ r"""Grades a response to a mathematics question twice: by math-verify, and by co
 2. The answer is the content of the last complete ``\boxed{…}``. A box that is cut off is no answer. Without any box, the answer is
    what follows the last "the answer is" or "answer:"; never just the last number, which in a cut-off response is chance.
 3. ``correct``: math-verify 0.9 says that answer and gold are equal, or they are the same text. A gold that is prose, which it takes
-   for a product of letters, or that it cannot read is compared as in 4. It runs in a child process with limits of time and memory: answers such as ``2^{2^{2^{100}}}`` hang it, and its own
-   time-outs work in a main thread only.
+   for a product of letters, or that it cannot read is compared as in 4. It runs in a child process with limits of time and memory:
+   answers such as ``2^{2^{2^{100}}}`` hang it, and its own time-outs work in a main thread only.
 4. ``correct_string``: the boxed answer and the gold are equal after ``normalized``. Without a box it is false.
 
 Units, degree and percent signs do not count in either grade, nor do subscripts of number bases and the order of what is listed
@@ -29,12 +29,18 @@ LONGEST = 1000  # characters of an answer that math-verify is asked about; the l
 ANSWER = re.compile(r"answer\s*(?:is|:|=)\s*:?\s*(.+?)\s*(?:\.\s|\.?$|\n)", re.IGNORECASE | re.MULTILINE)
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
 SCIENTIFIC = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]|(?:\\times|\\cdot|×)10\^)\{?([+-]?\d+)\}?")
-NAME = re.compile(r"\s*(?:\\[A-Za-z]+\s*(?:\{\\?[A-Za-z]+\})?|[A-Za-z])\s*(?:_\w|_\{\s*\\?\w+\s*\}|\^\{?(?:-\d|T|\\prime)\}?|'|\s)*(?:\([A-Za-z](?:,\s*[A-Za-z])*\))?\s*")
+NAME = re.compile(  # of what an assignment defines: x, f^{-1}(x), \mathbf{y}', m_{\max}
+    r"\s*(?:\\[A-Za-z]+\s*(?:\{\\?[A-Za-z]+\})?|[A-Za-z])\s*(?:_\w|_\{\s*\\?\w+\s*\}|\^\{?(?:-\d|T|\\prime)\}?|'|\s)*"
+    r"(?:\([A-Za-z](?:,\s*[A-Za-z])*\))?\s*"
+)
 COUNTED = re.compile(  # "495 cookies", "\frac{40}{3} minutes"
     r"^(-?\d[\d,]*(?:\.\d+)?)\s+[A-Za-z]{3,}$"
     r"|^(.*[\d}])\s+(?:minutes?|hours?|seconds?|meters?|feet|inches|miles?|pounds?|degrees?|dollars?|cents?)$"
 )
-UNIT_COMMAND = re.compile(r"(?<=[\d}\s])\\(?:text|mbox|mathrm)\s*\{[~\s]*(?!or\b|and\b)[A-Za-z.]+[~\s]*\}(?:\^\{?\d\}?)?(?:\s*/\s*\\mathrm\s*\{[A-Za-z~\s]+\}(?:\^\{?\d\}?)?)*")
+UNIT_COMMAND = re.compile(  # \mathrm{~cm}^2, \mathrm{mi} / \mathrm{hr}
+    r"(?<=[\d}\s])\\(?:text|mbox|mathrm)\s*\{[~\s]*(?!or\b|and\b)[A-Za-z.]+[~\s]*\}(?:\^\{?\d\}?)?"
+    r"(?:\s*/\s*\\mathrm\s*\{[A-Za-z~\s]+\}(?:\^\{?\d\}?)?)*"
+)
 WORDS = re.compile(r"(?=.*[A-Za-z]{3})[A-Za-z][A-Za-z '’.-]*")
 
 

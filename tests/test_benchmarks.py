@@ -176,8 +176,8 @@ def test_the_gold_in_a_box_is_right_for_all_items(name):
     assert [place for place, result in found if not (result.correct and result.correct_string)] == []
 
 
-# Items whose altered gold is right by the rules: the digit is the exponent of a unit.
-STILL_RIGHT = {"math500": {257, 467}}
+# Items whose altered gold is right by the rules: the exponent of a unit; infinity, and one more; the ninth decimal.
+STILL_RIGHT = {"math500": {257, 467}, "college_math": {1543, 1587, 1676}}
 
 
 @real
