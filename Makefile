@@ -18,13 +18,13 @@ reproduce: $(VENV)/installed  ## the whole pipeline for PROFILE (default tiny: a
 	@$(SNAKEMAKE) || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
 	@cat $(RUN)/published.txt
 
-questions: $(VENV)/installed  ## five questions to the method, after the pipeline (about 45 min more)
+questions: $(VENV)/installed  ## five questions to the method, after the pipeline (about 25 min more)
 	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
 	@test -f runs/abacus/seed-2/abacus-slow/model.safetensors || echo "Question 5 is left out: it needs the fresh families, see make families."
 	@$(SNAKEMAKE) -- questions || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
 	@cat $(RUN)/questions.txt
 
-families: $(VENV)/installed  ## train the fresh families that question 5 is tested on (hours)
+families: $(VENV)/installed  ## train the fresh families that question 5 is tested on (1 to 2 hours)
 	OMP_NUM_THREADS=2 $(VENV)/bin/python -m abacus.families
 
 dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why

@@ -143,7 +143,7 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict]:
 
     def words(kind: str) -> str:
         r = lead.loc[kind]
-        return "outside the frontier" if r["verdict"] == "outside" else spanned(r, "lead", "lead_low", "lead_high")
+        return "outside the frontier" if r["verdict"] == "outside" else spanned(r, "lead", "lead_low", "lead_high", 2)
 
     draws = counted(u["merges"], "calibration draw")
     found = (

@@ -171,7 +171,7 @@ def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataF
 
     def words(rule: str, what: str) -> str:
         r = whole.loc[rule]
-        return "outside their range" if np.isnan(r[what]) else spanned(r, what, f"{what}_low", f"{what}_high")
+        return "outside their range" if np.isnan(r[what]) else spanned(r, what, f"{what}_low", f"{what}_high", 2)
 
     found = (
         f"Over {fresh} the flat rule's lead over it has no value at equal length" if outcome == "outside" else

@@ -114,9 +114,9 @@ def draw_settings(found: pd.DataFrame) -> Figure:
         for k, (value, rows) in enumerate(part.groupby("value", sort=False)):
             arms = np.maximum([rows["coefficient"] - rows["low"], rows["high"] - rows["coefficient"]], 0)
             axes.errorbar(rows["layer"], rows["coefficient"], arms, marker="osD^v"[k % 5], capsize=2, lw=1.2, ms=5, color=sns.color_palette("colorblind")[k], label=value)  # fmt: skip
-        axes.set(title=name, xlabel="layer", ylabel="coefficient λ")
+        axes.set(xlabel="layer", ylabel="coefficient λ")
         axes.tick_params(axis="x", rotation=60, labelbottom=True)
-        axes.legend(fontsize=9, framealpha=0.7)
+        axes.legend(title=name, fontsize=9, title_fontsize=11, ncol=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     return figure
