@@ -3,22 +3,24 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROFILE ?= tiny
 CORES ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 VENV := .venv
-RUN := runs/$(patsubst %.yml,%,$(patsubst %.yaml,%,$(notdir $(PROFILE))))
+RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
 SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --rerun-incomplete --quiet rules
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce questions families dry-run unlock test benchmark benchmark-calibrate lab abacus abacus-seeds abacus-ship published lock clean
+.PHONY: help reproduce questions families dry-run unlock test benchmark benchmark-calibrate lab abacus abacus-seeds abacus-ship paper published lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 
 reproduce: $(VENV)/installed  ## the whole pipeline for PROFILE (default tiny: about 11 min; nothing to do: seconds)
+	@$(VENV)/bin/python -m acm fetch --profile "$(PROFILE)"
 	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
 	@echo "Running on $(CORES) cores; progress below, logs in $(RUN)/logs."
 	@$(SNAKEMAKE) || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
 	@cat $(RUN)/published.txt
 
 questions: $(VENV)/installed  ## five questions to the method, after the pipeline (about 25 min more)
+	@$(VENV)/bin/python -m acm fetch --profile "$(PROFILE)"
 	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
 	@test -f runs/abacus/seed-2/abacus-slow/model.safetensors || echo "Question 5 is left out: it needs the fresh families, see make families."
 	@$(SNAKEMAKE) -- questions || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
@@ -28,7 +30,7 @@ families: $(VENV)/installed  ## train the fresh families that question 5 is test
 	OMP_NUM_THREADS=2 $(VENV)/bin/python -m abacus.families
 
 dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
-	@$(VENV)/bin/snakemake --cores $(CORES) --config profile=$(PROFILE) --dry-run
+	@$(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --dry-run
 
 unlock: $(VENV)/installed  ## after a killed run: release its lock
 	@$(VENV)/bin/snakemake --unlock --config profile="$(PROFILE)"
@@ -53,6 +55,10 @@ abacus-seeds: $(VENV)/installed  ## the same for three seeds, with learning curv
 
 abacus-ship:  ## replace the shipped checkpoints by those that `make abacus` trained
 	for model in base fast slow sums words; do cp -r runs/abacus/seed-0/abacus-$$model abacus/checkpoints/; done
+
+paper: $(VENV)/installed  ## the paper's tables and figures beside ours, from what was run (5 min)
+	for name in $(basename $(notdir $(wildcard notebooks/paper/*.ipynb))); do \
+	  $(VENV)/bin/python -m acm notebook notebooks/paper/$$name.ipynb reports/paper/$$name.ipynb || exit 1; done
 
 published: $(VENV)/installed  ## check and redraw the paper's own numbers (1 min)
 	$(VENV)/bin/python -m acm notebook notebooks/published.ipynb reports/published/published.ipynb

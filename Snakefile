@@ -45,9 +45,9 @@ def manifest(experiment):
 for name in EXPERIMENTS:
     manifest(name)
 MANIFEST = RUN + "/{experiment}/manifest.json"
-CORE = ["acm/profiles.py", "acm/records.py", "acm/checkpoints.py"]
+CORE = ["acm/profiles.py", "acm/records.py", "acm/checkpoints.py", "acm/hub.py"]
 CALIBRATION = [f"acm/{m}.py" for m in ("calibration", "controls", "importance", "information", "journal", "layerwise", "preflight", "texts")]
-EVALUATION = ["acm/evaluation.py", *sorted(map(str, Path("acm/tasks").glob("*.*"))), *sorted(map(str, Path("abacus/benchmarks").glob("abacus_*")))]
+EVALUATION = [*(f"acm/{m}.py" for m in ("evaluation", "benchmarks", "prompts", "grading", "verifier")), *sorted(map(str, Path("acm/tasks").glob("*.*"))), *sorted(map(str, Path("abacus/benchmarks").glob("abacus_*")))]
 RESULTS = ["acm/results.py", "acm/statistics.py"]
 MERGING = sorted(map(str, Path("acm/merging").glob("*.py")))
 
@@ -61,6 +61,9 @@ def model_of(wildcards):
     parents = EXPERIMENTS[wildcards.experiment].parents
     return [] if wildcards.method in parents else f"{RUN}/{wildcards.experiment}/models/{wildcards.method}"
 
+
+# Imported records (`python -m acm import`) are taken as they are: no rule makes them.
+IMPORTED = [path.relative_to(RUN).with_suffix("").with_suffix(".parquet") for path in Path(RUN).glob("*/records/*.imported.json")]
 
 # The questions are asked of the first experiment that merges one model; the fifth needs the fresh families (`make families`).
 PAIR = next((name for name, e in EXPERIMENTS.items() if len(e.finetuned) == 1), None)
@@ -124,6 +127,8 @@ rule merge:
 
 
 rule evaluate:
+    wildcard_constraints:
+        experiment="".join(f"(?!{re.escape(str(path))}$)" for path in IMPORTED) + "(?:" + "|".join(map(re.escape, EXPERIMENTS)) + ")",
     input:
         "notebooks/4-evaluate.ipynb", MANIFEST, CORE, EVALUATION, model_of,
     output:

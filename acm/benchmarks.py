@@ -102,22 +102,22 @@ BENCHMARKS = {
     "gsm8k": Benchmark(
         "openai/gsm8k", "test", 1319, "2ef630045032df66c4189c5000df62f2dc07de85d7d8551288d5f891add4be0a", after_hashes, config="main"
     ),
-    "math500": Benchmark(
-        "HuggingFaceH4/MATH-500", "test", 500, "108425accfd3c712a24b3b4086d3ab5da9b102abc5341be34c067764a9893483", plain
-    ),
+    "math500": Benchmark("HuggingFaceH4/MATH-500", "test", 500, "108425accfd3c712a24b3b4086d3ab5da9b102abc5341be34c067764a9893483", plain),
     "minerva_math": Benchmark(
         "math-ai/minervamath", "test", 272, "b2b820379e774f1497e3176d99f5de849176eac2dac4fb28638afcdfb6f3e43b", boxed_in_solution
     ),
     "olympiadbench": Benchmark(
-        "Hothan/OlympiadBench", "train", 675, "88abf998a9a27ca162442228cbc38646de1b61a17232b56839445a2a4f8b7817", final_answers,
+        "Hothan/OlympiadBench",
+        "train",
+        675,
+        "88abf998a9a27ca162442228cbc38646de1b61a17232b56839445a2a4f8b7817",
+        final_answers,
         config="OE_TO_maths_en_COMP",
     ),
     "college_math": Benchmark(
         "di-zhang-fdu/College_Math_Test", "test", 2818, "9c36bf0c0ea9bd12a367b829dc9295c029236d7badf1fa8fa950396ea9a2e41a", plain
     ),
-    "aime24": Benchmark(
-        "HuggingFaceH4/aime_2024", "train", 30, "88621b45d2349bf974ad28cc9dc53ee33206bbb88da2968f53af050d8ad926dd", plain
-    ),
+    "aime24": Benchmark("HuggingFaceH4/aime_2024", "train", 30, "88621b45d2349bf974ad28cc9dc53ee33206bbb88da2968f53af050d8ad926dd", plain),
 }
 
 

@@ -95,10 +95,13 @@ class Results:
 
     def caption(self, text: str) -> str:
         """``text`` with n, what the intervals are, and the setting."""
-        p, tasks = self.profile, ", ".join(f"{task} n = {n}" for task, n in self.sample.items.items())
+        p, e, tasks = self.profile, self.experiment, ", ".join(f"{task} n = {n}" for task, n in self.sample.items.items())
+        own = "".join(f"; {model}: {prompt} prompt" for model, prompt in e.prompts.items()) + "".join(
+            f"; {m}: cap {c}" for m, c in e.caps.items()
+        )
         return (
             f"{text} {tasks}; 95 % intervals by bootstrap over items ({DRAWS} draws, paired across methods). Profile "
-            f"{p.name} ({p.hash}), {p.dtype} on {p.device}, batch size {p.batch_size}, cap {p.cap(self.name)} tokens, greedy."
+            f"{p.name} ({p.hash}), {p.dtype} on {p.device}, batch size {p.batch_size}, cap {p.cap(self.name)} tokens, greedy{own}."
         )
 
     def calibration_caption(self, text: str) -> str:

@@ -101,7 +101,9 @@ def test_without_a_network_there_is_one_clear_error(monkeypatch):
 
     monkeypatch.delenv(FOLDER, raising=False)
     monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(UserError, match=r"openai/gsm8k cannot be loaded \(Couldn't reach the Hub\)\. Remedy: set ACM_DATA to a folder") as error:
+    with pytest.raises(
+        UserError, match=r"openai/gsm8k cannot be loaded \(Couldn't reach the Hub\)\. Remedy: set ACM_DATA to a folder"
+    ) as error:
         load_benchmark("gsm8k")
     assert "long story" not in str(error.value)
 
@@ -117,7 +119,9 @@ def test_the_last_complete_box(text, box):
 
 def test_the_prompts():
     cot = render("qwen25-math-cot", "1+1?")
-    assert cot.startswith(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>") and cot.endswith("<|im_start|>assistant\n")
+    assert cot.startswith(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>") and cot.endswith(
+        "<|im_start|>assistant\n"
+    )
     few = render("few-shot", "1+1?")
     assert few.count("Question:") == len(EXAMPLES) + 1 == 5 and few.endswith("Question: 1+1?\nAnswer:")
     assert all(last_box(answer) for _, answer in EXAMPLES)

@@ -133,7 +133,9 @@ def aime(tmp_path, monkeypatch):
     (tmp_path / "benchmarks/aime24.jsonl").write_text("\n".join(map(json.dumps, rows)))
     known = mathematics.BENCHMARKS["aime24"]
     monkeypatch.setenv("ACM_DATA", str(tmp_path))
-    monkeypatch.setitem(mathematics.BENCHMARKS, "aime24", replace(known, items=3, sha256=mathematics.digest([known.item(row) for row in rows])))
+    monkeypatch.setitem(
+        mathematics.BENCHMARKS, "aime24", replace(known, items=3, sha256=mathematics.digest([known.item(row) for row in rows]))
+    )
     said = {}
 
     def generate(self, requests):

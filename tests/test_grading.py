@@ -252,4 +252,11 @@ def test_differences_and_summary():
     assert list(differences(records)["item"]) == [1]
     assert differences(records.drop(columns="correct_string")).empty
     row = summary(records).loc[("m", "a")]
-    assert dict(row.round(2)) == {"correct": 0.67, "correct_string": 0.33, "truncated": 0.33, "no_answer": 0.33, "still_thinking": 0.33, "n": 3}
+    assert dict(row.round(2)) == {
+        "correct": 0.67,
+        "correct_string": 0.33,
+        "truncated": 0.33,
+        "no_answer": 0.33,
+        "still_thinking": 0.33,
+        "n": 3,
+    }
