@@ -50,11 +50,15 @@ def publish_experiment(profile: Profile, experiment: str, reports: Path, figures
     shutil.copytree(results.folder / "figures", figures)
 
 
+PROGRESS = "application/vnd.jupyter.widget-view+json"
+
+
 def copy_notebook(source: str | Path, target: str | Path) -> None:
-    """An executed notebook without what its cells wrote to stderr: progress bars, redrawn thousands of times."""
+    """An executed notebook without its progress bars, as text or widgets: they are redrawn thousands of times."""
     notebook = nbformat.read(source, as_version=4)
+    notebook.metadata.pop("widgets", None)
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
-        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and PROGRESS not in o.get("data", {})]
     nbformat.write(notebook, target)
 
 
