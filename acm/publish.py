@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 
 from acm.paths import FIGURES, REPORTS, ROOT
@@ -44,8 +45,21 @@ def publish_experiment(profile: Profile, experiment: str, reports: Path, figures
     for control in ("none", "shuffled", "gaussian"):
         shutil.copyfile(results.path(coefficients_name(control)), reports / coefficients_name(control))
     shutil.copytree(results.folder / "tables", reports / "tables")
-    shutil.copytree(profile.folder / "notebooks" / experiment, reports / "notebooks", ignore=shutil.ignore_patterns("*.failed.ipynb"))
+    failed = shutil.ignore_patterns("*.failed.ipynb")
+    shutil.copytree(profile.folder / "notebooks" / experiment, reports / "notebooks", ignore=failed, copy_function=copy_notebook)
     shutil.copytree(results.folder / "figures", figures)
+
+
+PROGRESS = "application/vnd.jupyter.widget-view+json"
+
+
+def copy_notebook(source: str | Path, target: str | Path) -> None:
+    """An executed notebook without its progress bars, as text or widgets: they are redrawn thousands of times."""
+    notebook = nbformat.read(source, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and PROGRESS not in o.get("data", {})]
+    nbformat.write(notebook, target)
 
 
 def publish_questions(profile: Profile, reports: Path, figures: Path) -> None:
@@ -58,9 +72,10 @@ def publish_questions(profile: Profile, reports: Path, figures: Path) -> None:
         for path in [
             *(folder / name for name in ("verdict.json", "merges.json") if (folder / name).is_file()),
             *folder.glob("*.parquet"),
-            *(profile.folder / "notebooks" / "questions").glob(f"*-{folder.name}.ipynb"),
         ]:
             shutil.copy(path, reports / folder.name)
+        for path in (profile.folder / "notebooks" / "questions").glob(f"*-{folder.name}.ipynb"):
+            copy_notebook(path, reports / folder.name / path.name)
         if (folder / "figures").is_dir():
             shutil.copytree(folder / "figures", figures / folder.name, dirs_exist_ok=True)
 

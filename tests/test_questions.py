@@ -79,7 +79,7 @@ def labelled(figure):
     return len(seen)
 
 
-def in_order(text, *parts):
+def assert_in_order(text, *parts):
     assert re.search(".*".join(map(re.escape, parts)), text), text
     assert "nan" not in re.sub(r"\w*nan\w+|\w+nan\w*", "", text.lower()), text
 
@@ -173,7 +173,7 @@ def test_a_lead_by_construction_is_found_and_said(acm, uniform, word, head):
     assert row["lead_low"] <= 100 * (acm - uniform) <= row["lead_high"]
     assert table.loc["acm", "above"] == pytest.approx(100 * acm, abs=0.6) and (table["outside"] == 0).all()
     text, numbers = coefficients.verdict(table.reset_index())
-    in_order(text, head, f"{row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}] points over 3 calibration draws", f"{row['detectable']:.1f} points",
+    assert_in_order(text, head, f"{row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}] points over 3 calibration draws", f"{row['detectable']:.1f} points",
              "Lead over other λ", "λ of Gaussian noise")  # fmt: skip
     assert numbers["lead"]["uniform"]["lead"] == row["lead"] and text.startswith(head)
     json.dumps(plain(numbers), allow_nan=False)
@@ -230,7 +230,7 @@ def test_one_merge_outside_the_frontier_leaves_its_kind_undecided(which):
     assert table.set_index("kind")["outside"].to_dict() == {k: int(k == kind) for k in table["kind"]}
     assert table.set_index("kind").loc[kind, ["above", "above_low", "above_high"]].isna().all()
     text, numbers = coefficients.verdict(table)
-    in_order(text, "Undecided", f"{int(kind == 'uniform')} of the uniform merges and {int(kind == 'acm')} of ACM's")
+    assert_in_order(text, "Undecided", f"{int(kind == 'uniform')} of the uniform merges and {int(kind == 'acm')} of ACM's")
     json.dumps(plain(numbers), allow_nan=False)
     figure = coefficients.draw(table)
     assert labelled(figure) == 2 and "(3, 1 outside the frontier)" in " ".join(t.get_text() for t in figure.axes[0].get_yticklabels())
@@ -239,7 +239,7 @@ def test_one_merge_outside_the_frontier_leaves_its_kind_undecided(which):
 def test_another_kind_outside_is_said_and_does_not_touch_the_answer():
     table = coefficients.comparison(sampled(family_of(0.03, 0.0) | {"reversed 0": (-0.1, 0.0)}), FRONTIER)
     text, _ = coefficients.verdict(table)
-    in_order(text, "Yes: ", "outside the frontier (order of λ reversed)")
+    assert_in_order(text, "Yes: ", "outside the frontier (order of λ reversed)")
 
 
 def test_a_few_bootstrap_draws_outside_are_passed_over_many_are_not():
@@ -273,7 +273,7 @@ def test_every_kind_has_a_row_a_colour_and_a_control():
 def test_the_interval_of_a_skewed_bootstrap_can_be_drawn():
     table = coefficients.comparison(sampled(family_of(0.0, 0.0)), FRONTIER)
     table.loc[1, ["lead", "lead_low", "lead_high"]] = 3.0, 1.0, 2.9  # the percentile interval misses the estimate
-    labelled(coefficients.draw(table))
+    assert labelled(coefficients.draw(table)) == 2
 
 
 # --- question 4: layers -----------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_the_answer_names_the_layers_with_the_largest_changes_and_their_relation
     order = sorted(LAYERS, key=LAMBDA.get)
     text, numbers = layers.verdict(effects_of({layer: (0.01 * order.index(layer), 2.0 * (layer == "5")) for layer in LAYERS}))
     assert numbers["largest"] == {"accuracy": "lm_head", "length": "5"}
-    in_order(text, "length comes with layer 5 (without its update -2 [-2, -2] tokens)", "accuracy with layer lm_head (-8.0 [-8.0, -8.0] points)", "Over 9 layers",
+    assert_in_order(text, "length comes with layer 5 (without its update -2 [-2, -2] tokens)", "accuracy with layer lm_head (-8.0 [-8.0, -8.0] points)", "Over 9 layers",
              "+1.00 (accuracy, p < 0.001)", "related for accuracy.")  # fmt: skip
     assert numbers["rank_correlation"]["accuracy"]["value"] == pytest.approx(1) and numbers["rank_correlation"]["length"]["p"] > 0.05
 
@@ -323,7 +323,7 @@ def test_the_answer_names_the_layers_with_the_largest_changes_and_their_relation
 def test_a_change_that_may_be_nothing_is_called_so():
     table = effects_of({layer: (0.0, float(i)) for i, layer in enumerate(LAYERS)})
     table.loc[3, ["accuracy", "accuracy_low", "accuracy_high"]] = 0.4, -0.8, 1.6
-    in_order(layers.verdict(table)[0], "(+0.4 [-0.8, +1.6] points, not told from zero)")
+    assert_in_order(layers.verdict(table)[0], "(+0.4 [-0.8, +1.6] points, not told from zero)")
 
 
 @pytest.mark.parametrize("names", [["0"], ["0", "1"], ["0", "1", "2"]])
@@ -331,7 +331,7 @@ def test_few_layers_show_no_relation(names):
     text, numbers = layers.verdict(
         effects_of({layer: (0.01 * i, 2.0 * i) for i, layer in enumerate(names)}, dict(zip(names, (0.5, 0.6, 0.7), strict=False)))
     )
-    in_order(
+    assert_in_order(
         text,
         "Over 1 layer," if len(names) == 1 else f"Over {len(names)} layers,",
         "cannot be compared" if len(names) < 3 else "no relation shown",
@@ -343,12 +343,12 @@ def test_what_could_not_have_been_found_is_said():
     lam = dict(zip(LAYERS, (1, 9, 2, 8, 3, 7, 4, 6, 5), strict=True))
     text, numbers = layers.verdict(effects_of({layer: (0.01 * i, 1.0 * i) for i, layer in enumerate(LAYERS)}, lam))
     assert numbers["rank_correlation"]["length"]["p"] > 0.5
-    in_order(text, "Over 9 layers", "no relation shown; over so many layers only a correlation beyond about ±0.73 would be.")
+    assert_in_order(text, "Over 9 layers", "no relation shown; over so many layers only a correlation beyond about ±0.73 would be.")
 
 
 def test_equal_coefficients_have_no_rank_correlation():
     text, _ = layers.verdict(effects_of({layer: (0.01 * i, 1.0 * i) for i, layer in enumerate(LAYERS)}, dict.fromkeys(LAYERS, 0.5)))
-    in_order(text, "cannot be compared: there are too few, or all are equal.")
+    assert_in_order(text, "cannot be compared: there are too few, or all are equal.")
 
 
 @pytest.mark.parametrize("n", [4, 6, 9, 12])
@@ -398,7 +398,7 @@ def test_a_rule_that_leads_by_construction(flat, outcome, head):
     assert numbers["outcome"] == outcome and text.startswith(head) and lead["flat"].shape[0] == 3
     assert whole.loc["flat", "lead"] == pytest.approx(100 * flat, abs=0.6) and whole.loc["ramp", "above"] == pytest.approx(-10, abs=0.6)
     assert pd.isna(whole.loc["ACM", "lead"]) and len(table) == 3 * 3 + 3
-    in_order(
+    assert_in_order(
         text,
         "Over 3 fresh families",
         f"{whole.loc['flat', 'lead']:+.2f} [",
@@ -432,13 +432,13 @@ def test_a_family_outside_its_frontier_leaves_the_rule_undecided():
         .isna()
         .all(axis=None)
     )
-    in_order(text, "Undecided", "has no value at equal length", "ACM is at +0.0", "ramp at +0.0")
+    assert_in_order(text, "Undecided", "has no value at equal length", "ACM is at +0.0", "ramp at +0.0")
     json.dumps(plain(numbers), allow_nan=False)
 
 
 def test_one_family_is_a_family():
     _, _, text, _ = answered(family_table(names=["one"]))
-    in_order(text, "Over 1 fresh family the flat")
+    assert_in_order(text, "Over 1 fresh family the flat")
 
 
 def test_the_items_of_families_are_drawn_together():
@@ -530,7 +530,7 @@ def test_no_rank_correlation_is_said_to_be_none(names, samples, size):
     assert all(len(r) == 0 for r in ranks.values())
     sizes = stability.by_size(table, (1, size), 0.7, "layer", draws=10)
     text, numbers = stability.verdict(sizes, ranks, stability.with_interval("t", "0.7", table, 0.7, "layer"), size)
-    in_order(text, "the order of the blocks cannot be compared")
+    assert_in_order(text, "the order of the blocks cannot be compared")
     json.dumps(plain(numbers), allow_nan=False)
 
 
@@ -593,7 +593,7 @@ def test_the_answer_on_stability_is_true_to_its_numbers(settled):
     assert numbers["interval_width"] == pytest.approx((last["high"] - last["low"]).mean())
     assert numbers["mean_with_fewest"] == 0.5 and numbers["mean_coefficient"] == pytest.approx(last["mean"].mean())
     assert numbers["rank_correlation"]["none"]["pairs"] == 3 and set(numbers["moved_by"]) == {"t", "shift", "field", "max_tokens", "dtype"}
-    in_order(
+    assert_in_order(
         text,
         "Over draws of 20 texts",
         f"{np.median(ranks['none']):.2f}",
@@ -610,12 +610,12 @@ def test_without_a_shift_the_number_of_texts_is_no_hidden_parameter():
     ranks = {"none": stability.agreement(table, 20, 0.7, "none")}
     text, _ = stability.verdict(sizes, ranks, stability.with_interval("t", "0.7", table, 0.7, "none"), 20)
     assert "hidden" not in text
-    in_order(text, "with 2 texts to", "no more than draws differ")
+    assert_in_order(text, "with 2 texts to", "no more than draws differ")
 
 
 def test_an_interval_below_its_estimate_can_be_drawn():
     found = stability.with_interval("t", "0.7", information(), 0.7, "layer")
-    labelled(stability.draw_settings(found.assign(high=found["coefficient"] - 0.001)))
+    assert labelled(stability.draw_settings(found.assign(high=found["coefficient"] - 0.001))) == 1
 
 
 # --- question 1: the estimate -----------------------------------------------------------------------------------------
@@ -699,7 +699,7 @@ def test_the_answer_on_bias_is_no_stronger_than_the_shares(share, head):
     table["value"] *= 1 + 0.02 * rng.normal(size=len(table)) * (table["control"] != "none")
     text, numbers = estimate.verdict(estimate.kept_by_control(table), estimate.explained_by_length(table), NULL, KNOWN)
     assert text.startswith(head)
-    in_order(
+    assert_in_order(
         text,
         "shuffled tokens keep",
         "Log length alone explains 100 %",
@@ -718,7 +718,7 @@ def test_length_is_left_out_of_the_answer_where_it_explains_nothing():
     text, _ = estimate.verdict(estimate.kept_by_control(table), estimate.explained_by_length(table), NULL, KNOWN)
     assert text.startswith("It measures almost only its own bias. ")
     text, _ = estimate.verdict(estimate.kept_by_control(table), estimate.explained_by_length(table.assign(value=1.0)), NULL, KNOWN)
-    in_order(text, "How length explains it cannot be told.")
+    assert_in_order(text, "How length explains it cannot be told.")
 
 
 def test_a_temperature_that_the_paper_lacks_is_left_out_of_the_sentence():
@@ -732,7 +732,7 @@ def test_a_temperature_that_the_paper_lacks_is_left_out_of_the_sentence():
         ]
     )
     text, numbers = estimate.verdict(estimate.kept_by_control(table), estimate.explained_by_length(table), null, KNOWN)
-    in_order(text, "0.600 [0.520, 0.650] for t = 0.5, 0.7 (95 % of draws of 100 texts); the paper's blocks have 0.660, 0.640.")
+    assert_in_order(text, "0.600 [0.520, 0.650] for t = 0.5, 0.7 (95 % of draws of 100 texts); the paper's blocks have 0.660, 0.640.")
     assert len(numbers["null"]) == 3
 
 
