@@ -155,13 +155,16 @@ def test_the_examples_are_no_benchmark_questions():
     assert not [question for question, _ in EXAMPLES if re.sub(r"\W", "", question) in asked]
 
 
+UNCOUNTED = r"_\{?\w*$|\\(?:mathrm|text|operatorname)\s*\{[^{}]*\}\s*\^\s*\{?$"  # what stands before a subscript, or the exponent of a unit
+
+
 def altered(gold):
-    """A wrong answer close to the gold: its last digit outside of a subscript raised by one, words denied, else one added."""
+    """A wrong answer close to the gold: its last digit outside of subscripts and units raised by one, words denied, else one added."""
     plain = plain_text(readable(gold))
     if WORDS.fullmatch(plain):
         return f"not {plain}"
     exact, *about = re.split(r"(?=\\approx)", gold, maxsplit=1)  # what follows "about" need not be as precise
-    digits = [m.start() for m in re.finditer(r"\d", exact) if not re.search(r"_\{?\w*$", exact[: m.start()])]
+    digits = [m.start() for m in re.finditer(r"\d", exact) if not re.search(UNCOUNTED, exact[: m.start()])]
     if not digits:
         return "".join([exact + "+1", *about])
     at = digits[-1]
