@@ -1066,11 +1066,14 @@ def test_publishing_replaces_what_was_asked_again_and_leaves_the_rest(quick, tmp
     quick.save_figure(plt.figure(), "line", "A line.")
     (quick.profile.folder / "notebooks" / "questions").mkdir(parents=True, exist_ok=True)
     for name in ("9-quick.ipynb", "9-quick.failed.ipynb"):
-        (quick.profile.folder / "notebooks" / "questions" / name).write_text("{}")
+        cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("stream", name=n, text="said") for n in ("stdout", "stderr")])
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), quick.profile.folder / "notebooks" / "questions" / name)
     for stale in ("quick/old.json", "other/verdict.json"):
         (tmp_path / stale).parent.mkdir()
         (tmp_path / stale).write_text("{}")
     publish_questions(quick.profile, tmp_path, tmp_path / "figures")
+    outputs = nbformat.read(tmp_path / "quick" / "9-quick.ipynb", 4).cells[0].outputs
+    assert [output.name for output in outputs] == ["stdout"]
     assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")} == {
         "quick/verdict.json", "quick/9-quick.ipynb", "other/verdict.json", *(f"figures/quick/line.{kind}" for kind in ("svg", "png", "json"))}  # fmt: skip
 
