@@ -5,6 +5,7 @@ import re
 import shutil
 from itertools import permutations
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
