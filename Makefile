@@ -36,7 +36,7 @@ unlock: $(VENV)/installed  ## after a killed run: release its lock
 	@$(VENV)/bin/snakemake --unlock --config profile="$(PROFILE)"
 
 test: $(VENV)/installed  ## the tests (about 7 min)
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q -n $(CORES)
 
 benchmark: $(VENV)/installed  ## merging against a plain copy and mergekit at 1.5B (about 15 min, 20 GB of disk)
 	$(VENV)/bin/python benchmarks/merge.py

@@ -88,7 +88,7 @@ def test_a_parameter_that_no_filter_gives_some_tensor_is_missed_by_the_plan(f32)
     (lambda c: {"slices": [{"parameters": {}}]}, ["models"]),
     (lambda c: {"slices": [{"sources": [{**m, "layer_range": [0, 1]} for m in c["models"]]}]}, ["layer_range", "left", "[0, 2]"]),
     (lambda c: {"slices": [{"sources": [{**m, "layer_range": [1, 2]} for m in c["models"]]}]}, ["layer_range", "left", "[0, 2]"]),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_what_only_mergekit_has_is_refused_by_name(f32, tmp_path, change, words):
     content = recipe("task_arithmetic", *f32[:2], parameters={"weight": 1.0})
     if callable(change):
