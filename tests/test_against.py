@@ -89,7 +89,8 @@ def test_every_table_and_figure_has_its_notebook():
 @pytest.mark.pipeline
 @pytest.mark.parametrize("name", ["table-1", "figure-5"])
 def test_notebooks_run_on_published_numbers_alone(name, tmp_path):
-    run_notebook(ROOT / "notebooks" / "paper" / f"{name}.ipynb", tmp_path / "out.ipynb", {"profile": "absent"})
+    done = run_notebook(ROOT / "notebooks" / "paper" / f"{name}.ipynb", tmp_path / "out.ipynb", {"profile": "absent"})
+    assert done.is_file()
 
 
 def test_differences_are_nan_where_ours_is():
