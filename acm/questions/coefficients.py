@@ -13,6 +13,7 @@ from acm.plotting import COLOURS
 from acm.questions import variants
 from acm.questions.study import Coefficients, Study, counted, inside, spanned
 from acm.statistics import Sample, above_frontier, average, describe, detectable, over_draws
+from acm.tables import named
 from acm.texts import read_texts, select_texts
 
 QUESTION = "Do the coefficients matter?"
@@ -83,22 +84,18 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
         row = {"kind": kind, "merges": len(names), "outside": sum(statistics.verdict(residual[m]) == "outside" for m in names)}
         for what, measure, scale in (("accuracy", lambda m: average(sample, m), 100), ("length", lambda m: average(sample, m, "length"), 1),
                                      ("above", residual.__getitem__, 100)):  # fmt: skip
-            row |= spread(what, describe(inside(over_draws(np.array([measure(m) for m in names]))), scale))
+            row |= named(what, describe(inside(over_draws(np.array([measure(m) for m in names]))), scale))
         if kind in CONTROL_OF:
             ours = CONTROL_OF[kind]
             paired = [(f"{ours} {name.rpartition(' ')[2] if kind in OWN else 0}", name) for name in names]
             lead = inside(over_draws(np.array([residual[a] - residual[b] for a, b in paired])))
             outcome = statistics.verdict(lead)
-            row |= spread("lead", describe(lead)) | {
+            row |= named("lead", describe(lead)) | {
                 "detectable": np.nan if outcome == "outside" else 100 * detectable(lead),
                 "verdict": outcome,
             }
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def spread(what: str, described: dict[str, float]) -> dict[str, float]:
-    return {what: described["value"], f"{what}_low": described["low"], f"{what}_high": described["high"]}
 
 
 def draw(table: pd.DataFrame) -> Figure:

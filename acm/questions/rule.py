@@ -22,6 +22,7 @@ from acm.plotting import COLOURS
 from acm.questions.study import SLIM, Study, counted, evaluate_merge, inside, spanned
 from acm.questions.variants import Layers
 from acm.statistics import above_frontier, average, bootstrap, describe, detectable, over_draws
+from acm.tables import named
 from acm.texts import read_texts, select_texts
 
 QUESTION = "Is there a rule that beats the paper's?"
@@ -67,13 +68,9 @@ def against_frontier(sample: statistics.Sample, names: list[str], frontier: list
     rows = {}
     for name in names:
         above = above_frontier(sample, name, frontier)
-        rows[name] = {"accuracy": 100 * average(sample, name)[0], "length": average(sample, name, "length")[0], **spread("above", describe(inside(above))),
+        rows[name] = {"accuracy": 100 * average(sample, name)[0], "length": average(sample, name, "length")[0], **named("above", describe(inside(above))),
                       "verdict": statistics.verdict(above)}  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def spread(what: str, described: dict[str, float]) -> dict[str, float]:
-    return {what: described["value"], f"{what}_low": described["low"], f"{what}_high": described["high"]}
 
 
 def family_records(study: Study, name: str, folder: Path = FOLDER) -> pd.DataFrame:
@@ -125,13 +122,13 @@ def leads(records: pd.DataFrame, tasks: list[str], frontier: list[str], seed: in
             above = above_frontier(sample, rule, curves)
             residuals[rule].append(above)
             rows.append({"family": family, "rule": rule, "accuracy": 100 * average(sample, rule)[0], "length": average(sample, rule, "length")[0],
-                         **spread("above", describe(inside(above))), **spread("lead", describe(inside(above - residuals["ACM"][-1])))})  # fmt: skip
+                         **named("above", describe(inside(above))), **named("lead", describe(inside(above - residuals["ACM"][-1])))})  # fmt: skip
     lead = {rule: np.array(values) - np.array(residuals["ACM"]) for rule, values in residuals.items() if rule != "ACM"}
     for rule, values in residuals.items():
-        rows.append({"family": "all", "rule": rule, **spread("above", describe(inside(over_draws(np.array(values)))))})
+        rows.append({"family": "all", "rule": rule, **named("above", describe(inside(over_draws(np.array(values)))))})
         if rule in lead:
             ahead = over_draws(lead[rule])
-            rows[-1] |= spread("lead", describe(inside(ahead))) | {
+            rows[-1] |= named("lead", describe(inside(ahead))) | {
                 "detectable": np.nan if statistics.verdict(ahead) == "outside" else 100 * detectable(ahead)
             }
     return pd.DataFrame(rows), lead
