@@ -35,7 +35,7 @@ def check(
 
 @app.command()
 def fetch(profile: Annotated[str, typer.Option(help="a profile, with variants if any")] = "tiny") -> None:
-    """Download a profile's models from the hub, into its usual cache."""
+    """Download what a profile takes from the hub, models, texts and benchmarks, into its usual caches."""
     from acm.preflight import fetch as run
     from acm.profiles import load_profile
 
@@ -131,7 +131,7 @@ def methods() -> None:
 def calibrate(
     base: Path,
     finetuned: list[Path],
-    texts: Annotated[str, typer.Option(help="JSONL or text file of calibration texts, or a hub dataset such as simplescaling/s1K")],
+    texts: Annotated[str, typer.Option(help="JSONL or text file of texts, or a hub dataset such as simplescaling/s1K, also s1K@COMMIT")],
     out: Annotated[Path, typer.Option(help="folder for the MI table, coefficients.json and statistics")] = Path(),
     field: Annotated[str, typer.Option(help="field of the JSONL file; several joined by +")] = "question",
     clusters: Annotated[int, typer.Option(min=1, help="K-means clusters of the texts")] = 20,

@@ -1,7 +1,7 @@
 """The paper's tables and figures beside ours, cell by cell; what was not run says so.
 
-Accuracies and truncation in percent, lengths in tokens. Ours come from records (``runs`` or ``reports`` of a profile), with 95 % intervals by
-bootstrap over items; the paper prints none. Other sources stand beside: arXiv 2503.20641 (sister) and 2604.06465 (replication).
+Accuracies and truncation in percent, lengths in tokens. Ours come from records (``runs`` or ``reports`` of a profile), with 95 % intervals for
+the choice of items; the paper prints none. Other sources stand beside: arXiv 2503.20641 (sister) and 2604.06465 (replication).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from acm import published
 from acm.errors import UserError, unknown
 from acm.paths import REPORTS, RUNS
 from acm.plotting import COLOURS, MARKERS, family, label_points
-from acm.statistics import bootstrap, describe
+from acm.statistics import bootstrap, describe, share
 
 NOT_RUN, NOT_PRINTED = "not run", "not printed"
 TABLES = {"1": ("table1", "7b", "qwen-7b"), "2": ("table2", "1.5b", "qwen-1.5b"), "3": ("table3", "llama2-7b", "llama-2-7b"),
@@ -25,6 +25,8 @@ TABLES = {"1": ("table1", "7b", "qwen-7b"), "2": ("table2", "1.5b", "qwen-1.5b")
 REFLECTIONS = {"6": ("1.5b", "qwen-1.5b"), "7": ("14b", "qwen-14b")}
 SOURCES = {"l2s-sister": "sister", "evo-l2s-replication": "replication"}
 PREFIX = "acm_"  # of our tasks' names
+PRINTED = {f"{label}{suffix}": (f"{label} {unit}", digits) for label in ("paper", *SOURCES.values())
+           for suffix, unit, digits in (("", "%", 1), ("_length", "tokens", 0))}  # column: (heading, decimals)  # fmt: skip
 
 
 def our_records(profile: str) -> pd.DataFrame | None:
@@ -68,37 +70,53 @@ def our_cell(records: pd.DataFrame | None, method: str, task: str) -> dict[str, 
     if part is None or part.empty:
         return dict.fromkeys(columns, np.nan)
     sample = bootstrap(part, [method], [task])
-    cells = [describe(sample.accuracy[0, 0]).values(), describe(sample.length[0, 0], 1).values()]
+    cells = [share(sample, method).values(), describe(sample.length[0, 0], 1).values()]
     cap = json.loads(part["setting"].iloc[0]).get("max_tokens", np.nan)
     return dict(zip(columns, [*cells[0], *cells[1], sample.items[task], 100 * part["truncated"].mean(), cap], strict=True))
 
 
+def number(value: float, digits: int = 1, missing: str = NOT_RUN) -> str:
+    return missing if pd.isna(value) else f"{value:.{digits}f}"
+
+
+def printed(values: pd.DataFrame, digits: int = 1) -> pd.DataFrame:
+    """Published numbers as text, sources in columns by their names here; what was not printed says so."""
+    return values.map(number, digits=digits, missing=NOT_PRINTED).rename(columns={"acm-v1": "paper"} | SOURCES)
+
+
 def shown(found: pd.DataFrame) -> pd.DataFrame:
-    """The comparison as text: no empty cell looks like a result."""
-
-    def number(value: float, digits: int = 1, missing: str = NOT_RUN) -> str:
-        return missing if pd.isna(value) else f"{value:.{digits}f}"
-
+    """The comparison as text: no empty cell looks like a result. Other sources have a column where they print anything for this table."""
+    columns = {key: style for key, style in PRINTED.items() if key.startswith("paper") or found[key].notna().any()}
+    if not np.allclose(found["paper"], found["paper"].round(1)):  # Table 3 prints two decimals
+        columns["paper"] = ("paper %", 2)
     rows = [{
-        "method": r.method, "task": r.task, "paper %": number(r.paper, 1, NOT_PRINTED), "paper tokens": number(r.paper_length, 0, NOT_PRINTED),
+        "method": r.method, "task": r.task,
+        **{label: number(getattr(r, key), digits, NOT_PRINTED) for key, (label, digits) in columns.items()},
         "ours %": NOT_RUN if pd.isna(r.ours) else f"{r.ours:.1f} [{r.ours_low:.1f}, {r.ours_high:.1f}]",
         "ours tokens": NOT_RUN if pd.isna(r.ours) else f"{r.ours_length:.0f} [{r.ours_length_low:.0f}, {r.ours_length_high:.0f}]",
         "ours − paper": NOT_RUN if pd.isna(r.difference) else f"{r.difference:+.1f}", "n": number(r.n, 0), "truncated %": number(r.truncated), "cap": number(r.cap, 0),
-        **{label: number(getattr(r, label), 1, NOT_PRINTED) for label in SOURCES.values()},
     } for r in found.itertuples()]  # fmt: skip
     return pd.DataFrame(rows).set_index(["method", "task"])
 
 
 def reflections(number: str, records: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Table 6 or 7: responses with a reflection keyword, the paper's beside ours, and the number of items that bounds them."""
+    """Table 6 or 7: responses with a reflection keyword, the paper's beside ours, and the number of items that bounds them.
+
+    Ours of several repeats is their mean, rounded.
+    """
     if number not in REFLECTIONS:
         raise unknown("table of reflections", number, REFLECTIONS)
     counts = published.load("reflection_counts").set_index("size").loc[REFLECTIONS[number][0]]
     counts = counts.melt("method", var_name="task", value_name="paper").dropna()
     counts["items"] = counts["task"].map(published.ITEMS)
     reflecting = (
-        None if records is None else records.assign(hit=records["reflections"] > 0).groupby(["method", "task"])["hit"].agg(["sum", "size"])
-    )
+        None
+        if records is None
+        else records.assign(hit=records["reflections"] > 0).groupby(["method", "task"]).agg(
+            sum=("hit", "sum"), size=("hit", "size"), repeats=("repeat", "nunique"))
+    )  # fmt: skip
+    if reflecting is not None:
+        reflecting = reflecting[["sum", "size"]].div(reflecting["repeats"], axis=0).round()
     keys = list(zip(counts["method"], counts["task"], strict=True))
     known = [reflecting is not None and key in reflecting.index for key in keys]
     counts["ours"] = [int(reflecting.loc[key, "sum"]) if k else NOT_RUN for key, k in zip(keys, known, strict=True)]
@@ -112,14 +130,26 @@ def conclusion(found: pd.DataFrame) -> str:
     if ran.empty:
         return f"None of the {len(found)} cells was run here: this table shows the paper's numbers and other sources alone."
     covered = ((ran["ours_low"] <= ran["paper"]) & (ran["paper"] <= ran["ours_high"])).sum()
-    return f"{len(ran)} of {len(found)} cells were run here; in {covered} the paper's accuracy lies in our interval; mean difference {ran['difference'].mean():+.1f} points."
+    return (
+        f"{len(ran)} of {len(found)} cells were run here: mean difference {ran['difference'].mean():+.1f} points, the largest "
+        f"{ran['difference'].abs().max():.1f}. In {covered} the paper's accuracy lies in our interval, which is for the choice of items: "
+        "running the same items again varies less."
+    )
 
 
 def trade_off(size: str, records: pd.DataFrame | None = None) -> Figure:
-    """Average accuracy against length with the replication's frontier of plain interpolation under it; ours where it was run on all tasks."""
+    """Average accuracy against length with the replication's frontier of plain interpolation under it; ours where it was run on all of its tasks.
+
+    UserError for records of a size that the replication has not: then no axis is in tokens.
+    """
     figure = published.accuracy_against_length(size)
     if records is not None:
-        means = records.groupby(["method", "task"])[["correct", "length"]].mean().groupby("method").mean()
+        if len(figure.axes) < 2:
+            raise UserError(f"size {size} has no published frontier in tokens to draw ours beside; its table compares them.")
+        scores = published.load("published_scores")
+        wanted = set(scores[(scores["source"] == "evo-l2s-replication") & (scores["size"] == size)]["task"])
+        whole = records[records["task"].isin(wanted)].groupby("method").filter(lambda part: set(part["task"]) == wanted)
+        means = whole.groupby(["method", "task"])[["correct", "length"]].mean().groupby("method").mean()
         axes = figure.axes[-1]
         for method, row in means.iterrows():
             axes.plot(

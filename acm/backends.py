@@ -19,6 +19,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import postprocess_generated_text
 from tqdm import tqdm
+from transformers import GenerationConfig
 
 from acm.errors import UserError
 from acm.grading import THINK_OPEN
@@ -43,6 +44,7 @@ class Recording:
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Texts in the order of ``requests``; batches are cut from all of them, longest prompts first."""
         check_repeats(requests)
+        self.check_room(requests)
         order = sorted(range(len(requests)), key=lambda i: (str(requests[i].args[1]), -len(requests[i].args[0]), i))
         groups = [list(group) for _, group in itertools.groupby(order, key=lambda i: str(requests[i].args[1]))]
         batches = [group[k : k + self.size] for group in groups for k in range(0, len(group), self.size)]
@@ -53,6 +55,26 @@ class Recording:
         # lm-eval grades the text before a stop string; the record keeps the stop string too
         texts = [postprocess_generated_text(str(found[i]["response"]), stop_strings(request), None) for i, request in enumerate(requests)]
         return [opened(str(request.args[0])) + text for request, text in zip(requests, texts, strict=True)]
+
+    @property
+    def positions(self) -> int | None:
+        """How many tokens a prompt and its response may have together; None where a server sees to it."""
+        return None
+
+    def check_room(self, requests: list[Instance]) -> None:
+        """UserError where a prompt does not fit beside a response of the cap's length: lm-eval would cut its beginning, without a word."""
+        if self.positions is None:
+            return
+        tokens = [len(self.tok_encode(request.args[0])) for request in requests]
+        caps = [request.args[1].get("max_gen_toks", self.max_gen_toks) for request in requests]
+        if long := [k for k, (n, cap) in enumerate(zip(tokens, caps, strict=True)) if n + cap > self.positions]:
+            worst = max(long, key=tokens.__getitem__)
+            room = self.positions - tokens[worst]
+            remedy = f"Set max_tokens to at most {room}." if room > 0 else "Choose a shorter prompt, or a model with more positions."
+            raise UserError(
+                f"task '{requests[worst].task_name}': {len(long)} of {len(requests)} prompts do not fit beside a response of {caps[worst]} tokens "
+                f"in the model's {self.positions} positions; the longest has {tokens[worst]} tokens. {remedy}"
+            )
 
     def batch_rows(self, requests: list[Instance]) -> list[Row]:
         """The rows of one batch, from disk if it was finished before."""
@@ -71,14 +93,14 @@ class Recording:
         """A seed below 2³¹ for this content: the same in every process, another in every repeat."""
         return int.from_bytes(hashlib.sha256(json.dumps([self.seed, self.repeat, *content], sort_keys=True).encode()).digest()[:4]) >> 1
 
-    def row(self, ids: list[int], stops: list[str], cap: int) -> Row:
-        """Response and length: tokens up to the first end token (excluded) or the token that completes a stop string."""
+    def row(self, ids: list[int], stops: list[str]) -> Row:
+        """Response and length: tokens up to the first end token (excluded) or the token that completes a stop string; else it was cut."""
         length = next((i for i, token in enumerate(ids) if token in self.end_ids), len(ids))
         ended = length < len(ids)
         if any(stop in self.full_text(ids[:length]) for stop in stops):
             ended, length = True, self.first_stop(ids[:length], stops)
         response = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
-        return {"response": response, "length": length, "truncated": not ended and length >= cap}
+        return {"response": response, "length": length, "truncated": not ended}
 
     def first_stop(self, ids: list[int], stops: list[str]) -> int:
         """The least number of tokens whose text holds a stop string."""
@@ -90,22 +112,36 @@ class Recording:
 
 
 class RecordingLM(Recording, HFLM):
-    """transformers, by lm-eval's Hugging Face model; its batches are ours."""
+    """transformers, by lm-eval's Hugging Face model; its batches are ours.
+
+    Of the model's generation_config.json the special tokens alone count: what else it says of sampling, penalties and the number of new tokens
+    (2048 in Qwen2.5's) would change the responses behind the setting's back.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        own = self.model.generation_config
+        self.model.generation_config = GenerationConfig(
+            bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
+        )
 
     @property
     def end_ids(self) -> set[int]:
         ends = self.model.generation_config.eos_token_id
         return {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
 
+    @property
+    def positions(self) -> int:
+        return self.max_length
+
     def generate_rows(self, requests: list[Instance]) -> list[Row]:
         """Generate one batch with lm-eval's own code, and count on the token ids that pass by."""
         torch.manual_seed(self.random_state(content_hash(requests)))
         self._contexts, self._outputs = [], []
         HFLM.generate_until(self, requests, disable_tqdm=True)
-        cap = requests[0].args[1].get("max_gen_toks", self.max_gen_toks)
         by_context = defaultdict(list)
         for context, ids in zip(self._contexts, self._outputs, strict=True):
-            by_context[context].append(self.row(ids, stop_strings(requests[0]), cap))
+            by_context[context].append(self.row(ids, stop_strings(requests[0])))
         return [by_context[request.args[0]].pop(0) for request in requests]
 
     def tok_batch_encode(self, strings, *args, **kwargs):

@@ -13,14 +13,23 @@ from vllm import SamplingParams
 
 from acm.backends import Recording, Row, stop_strings
 from acm.checkpoints import read_json
+from acm.errors import UserError
+
+PROMPT = 2048  # tokens that a prompt has room for beside a response of the cap's length, where max_model_len is not given
 
 
 class RecordingVLLM(Recording, VLLM):
-    """vLLM; lengths and responses from the token ids of its outputs, by the definition of the default backend."""
+    """vLLM; lengths and responses from the token ids of its outputs, by the definition of the default backend.
 
-    def __init__(self, folder: Path, **settings) -> None:
+    folder: of the model. max_gen_toks: cap of a response, tokens. max_model_len: tokens of prompt and response together that vLLM keeps room
+    for; None: those of the cap and PROMPT more, at most the model's positions (131072 of many, for which a GPU has no room). Other settings
+    are those of lm-eval's class. UserError where a prompt does not fit.
+    """
+
+    def __init__(self, folder: Path, max_gen_toks: int, max_model_len: int | None = None, **settings) -> None:
         self.folder = folder
-        super().__init__(pretrained=str(folder), load_format="safetensors", **settings)
+        room = max_model_len or model_length(folder, max_gen_toks)
+        super().__init__(pretrained=str(folder), load_format="safetensors", max_gen_toks=max_gen_toks, max_model_len=room, **settings)
         self.facts = {"vllm": version("vllm")}
 
     @cached_property
@@ -29,6 +38,16 @@ class RecordingVLLM(Recording, VLLM):
         path = self.folder / "generation_config.json"
         stated = read_json(path if path.is_file() else self.folder / "config.json").get("eos_token_id")
         return {self.tokenizer.eos_token_id, *(stated if isinstance(stated, list) else [stated])}
+
+    @property
+    def positions(self) -> int:
+        return self.max_length
+
+    def check_room(self, requests: list[Instance]) -> None:
+        try:
+            super().check_room(requests)
+        except UserError as error:
+            raise UserError(f"{error} Or give a larger `max_model_len` in model_args, where the model has the positions.") from None
 
     def generate_rows(self, requests: list[Instance]) -> list[Row]:
         """The rows of a batch; vLLM schedules it by itself. When sampling, each request has its own random state."""
@@ -42,6 +61,12 @@ class RecordingVLLM(Recording, VLLM):
             parameters.append(SamplingParams(max_tokens=cap, stop=until, seed=self.random_state(*request.args), **settings))
         outputs = [result.outputs[0] for result in self._model_generate(contexts, generate=True, sampling_params=parameters)]
         return [
-            self.row(list(output.token_ids), stop_strings(request), p.max_tokens) | {"truncated": output.finish_reason == "length"}
-            for request, output, p in zip(requests, outputs, parameters, strict=True)
+            self.row(list(output.token_ids), stop_strings(request)) | {"truncated": output.finish_reason == "length"}
+            for request, output in zip(requests, outputs, strict=True)
         ]
+
+
+def model_length(folder: Path, cap: int) -> int | None:
+    """Tokens of prompt and response that suffice for a cap, at most the positions of the model's config; None where it states none."""
+    positions = read_json(folder / "config.json").get("max_position_embeddings")
+    return min(positions, cap + PROMPT) if positions else None

@@ -31,7 +31,7 @@ from acm.errors import UserError, unknown
 from acm.importance import KINDS, InputStatistics, check_kinds, gradients
 from acm.journal import Journal
 from acm.layerwise import LayerwiseModel, to_bf16, watch
-from acm.texts import check_texts, read_texts, select_texts
+from acm.texts import check_texts, read_texts, select_texts, texts_hash
 
 __all__ = ["COLUMNS", "KINDS", "calibrate", "read_texts", "select_texts"]
 
@@ -52,7 +52,8 @@ def calibrate(base: str | Path, finetuned: dict[str, str | Path], texts: list[st
     bf16); activations are rounded to bf16 whatever it is. device: ``cpu``, ``cuda``, ``auto``; several GPUs share the models. threads: for
     the estimates, which are the same for any number. keep: folder for what an interrupted run continues from; removed at the end.
     statistics: folder for the files of ``kinds`` (:mod:`acm.importance`), which merge methods read.
-    Columns: value in the estimator's unit, norm_base and norm_finetuned the mean L2 norm of a token's activations, each side.
+    Columns: value in the estimator's unit, norm_base and norm_finetuned the mean L2 norm of a token's activations, each side. The table's
+    ``attrs``, which its parquet file keeps, hold texts_sha256, the hash of the texts.
     Source: Eq. 1 of arXiv 2505.14009 and its released code. Raises UserError for missing or unlike models, weights that are not finite,
     empty texts, unknown controls, estimators, kinds, dtypes or devices, and activations that are not finite.
     """
@@ -74,7 +75,9 @@ def calibrate(base: str | Path, finetuned: dict[str, str | Path], texts: list[st
         if keep is None and {"fisher", "sensitivity"} & set(kinds):
             keep = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "states"
         walk = Walk(base, folders, ids, controls, estimators, seed, placed, statistics, kinds, keep)
-        return walk.run(stack.enter_context(ThreadPoolExecutor(threads)))
+        table = walk.run(stack.enter_context(ThreadPoolExecutor(threads)))
+    table.attrs["texts_sha256"] = texts_hash(texts)
+    return table
 
 
 def tokenized(base: Path, texts: list[str], max_tokens: int | None) -> list[torch.Tensor]:

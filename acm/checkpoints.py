@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from acm.errors import UserError
+from acm.paths import RUNS
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 TOKENIZER_FILES = (
@@ -31,6 +32,8 @@ STORED = {"float32": np.dtype("<f4"), "bfloat16": np.dtype("<u2"), "float16": np
 MAX_HEADER = 100 << 20  # bytes; the safetensors library's own limit
 CHECKED = 1 << 22  # entries looked at together
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+BUFFERS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")  # ends of names: computed, though old conversions store them
+SMOL = RUNS / "smollm2"
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,9 @@ def model_folder(path: str | Path) -> Path:
     """The folder, once it is known to hold a config and safetensors; UserError otherwise."""
     folder = Path(path)
     if not exists(folder) or not folder.is_dir():
-        raise UserError(f"model folder {folder} does not exist; check the path, or download the model into it first.")
+        made = folder.absolute().is_relative_to(SMOL)
+        how = "`make smol-models` makes it" if made else "check the path, or download the model into it first"
+        raise UserError(f"model folder {folder} does not exist; {how}.")
     if not (folder / "config.json").is_file():
         raise UserError(f"model folder {folder} has no config.json; is it a Hugging Face model folder?")
     if not (folder / INDEX).is_file() and not (folder / SINGLE).exists():
@@ -144,11 +149,11 @@ def shard_files(folder: Path) -> dict[str, list[str] | None]:
 
 
 def headers(folder: Path) -> dict[str, TensorInfo]:
-    """Tensor name → where it lies, of the whole folder; UserError for anything that does not add up."""
+    """Tensor name → where it lies, of the whole folder, without buffers; UserError for anything that does not add up."""
     found: dict[str, TensorInfo] = {}
     for name, expected in shard_files(folder).items():
         held = read_header(folder / name)
-        if expected is not None and (lacking := sorted(set(expected) - set(held))):
+        if expected is not None and (lacking := sorted({tensor for tensor in expected if not tensor.endswith(BUFFERS)} - set(held))):
             raise UserError(f"{folder / INDEX} puts tensor {lacking[0]} into {name}, which lacks it; fetch both again.")
         if twice := sorted(set(held) & set(found)):
             raise UserError(f"tensor {twice[0]} is in both {found[twice[0]].file.name} and {name} of {folder}; fetch the model again.")
@@ -159,7 +164,7 @@ def headers(folder: Path) -> dict[str, TensorInfo]:
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of one safetensors file. Only the header is read; all that it claims is checked against the file's size."""
+    """The tensors of one safetensors file, without buffers. Only the header is read; what it claims is checked against the file's size."""
 
     def refuse(why: str) -> UserError:
         return UserError(f"{path} is not a sound safetensors file: {why}; fetch it again.")
@@ -187,6 +192,8 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         raise refuse(f"{odd[0]!r} is no name of a tensor")
     found = {}
     for name, entry in content.items():
+        if name.endswith(BUFFERS):
+            continue
         try:
             found[name] = tensor_info(path, entry, 8 + length, size)
         except ValueError as error:

@@ -59,10 +59,10 @@ def coefficients_from_table(table: pd.DataFrame, t: float = 0.7, shift: str = "l
 
 def write_coefficients(path: Path, table: pd.DataFrame, provenance: dict, t: float = 0.7, shift: str = "layer",
                        control: str = "none", estimator: str = "plug-in") -> dict:  # fmt: skip
-    """Compute and store ``coefficients.json``; returns what was written."""
+    """Compute and store ``coefficients.json``; returns what was written. The provenance takes what ``table.attrs`` knows: the texts' hash."""
     content = {
         "t": t, "shift": shift, "estimator": estimator, "control": control,
-        "coefficients": coefficients_from_table(table, t, shift, control, estimator), "provenance": provenance,
+        "coefficients": coefficients_from_table(table, t, shift, control, estimator), "provenance": provenance | table.attrs,
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")

@@ -18,6 +18,7 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from acm.backends import Recording, RecordingLM, Row, opened
+from acm.calibration import devices
 from acm.checkpoints import identity, model_folder
 from acm.errors import UserError, unknown
 from acm.grading import after_thinking, extract
@@ -155,6 +156,8 @@ def check_backend(backend: str, url: str | None, served: str | None, concurrency
         raise UserError(f"backend {backend}: takes no url, served or concurrency; leave them out, or choose the backend server.")
     if concurrency < 1:
         raise UserError(f"concurrency: is {concurrency}; give the number of requests at a time, 1 or more.")
+    if backend == "transformers" and device.startswith("cuda"):
+        devices(device)
     if backend == "vllm" and not find_spec("vllm"):
         raise UserError("backend vllm: the package vllm is not installed; install it on a machine with a GPU, or choose another backend.")
     if backend == "vllm" and device == "cpu":

@@ -59,7 +59,7 @@ def draw_points(axes: plt.Axes, points: pd.DataFrame, names: list[str], parents:
 
 def point(sample: Sample, method: str, reference: str) -> dict[str, float]:
     x = describe(-statistics.length_change(sample, method, reference))
-    y = describe(statistics.average(sample, method))
+    y = statistics.share(sample, method)
     return {f"{axis}{end}": d[key] for axis, d in (("x", x), ("y", y)) for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
 
 
@@ -87,10 +87,11 @@ def coefficients_by_layer(table: pd.DataFrame, shift: str = "layer", temperature
 
 
 def name_layers(axes: Axes, layers: list[str]) -> None:
-    """Layers along the horizontal axis; of many blocks only each fifth."""
-    step = 5 if len(layers) > 15 else 1
-    named = [i for i, layer in enumerate(layers) if not layer.isdigit() or int(layer) % step == 0]
-    axes.set_xticks(named, [layers[i] for i in named], rotation=60)
+    """Layers along the horizontal axis; of many the first, the last and each fifth block."""
+    named = range(len(layers))
+    if len(layers) > 15:
+        named = [0, *(i for i, layer in enumerate(layers) if layer.isdigit() and int(layer) % 5 == 0 < int(layer)), len(layers) - 1]
+    axes.set_xticks(named, [layers[i] for i in named], rotation=60, ha="right", rotation_mode="anchor")
 
 
 def coefficient_strips(coefficients: dict[str, dict[str, float]]) -> Figure:
@@ -116,7 +117,7 @@ def scaling_sweep(sample: Sample, swept: dict[float, str]) -> Figure:
     """Task arithmetic with its scaling swept: accuracy as bars, mean length as a line on its own axis."""
     figure, axes = plt.subplots(figsize=(8, 4.5))
     names = [f"{scaling:g}" for scaling in swept]
-    accuracy = pd.DataFrame([describe(statistics.average(sample, m)) for m in swept.values()])
+    accuracy = pd.DataFrame([statistics.share(sample, m) for m in swept.values()])
     length = pd.DataFrame([describe(statistics.average(sample, m, "length"), 1) for m in swept.values()])
     axes.bar(names, accuracy["value"], color=COLOURS["baseline"], alpha=0.75, yerr=spread(accuracy), capsize=3, label="accuracy")
     axes.set(xlabel="scaling of the task vector", ylabel="accuracy, %", ylim=(0, 100))

@@ -29,36 +29,66 @@ def fetch(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        cached = Path(snapshot_download(model, revision=revision, allow_patterns=PATTERNS, etag_timeout=SECONDS))
+        found = Path(snapshot_download(model, revision=revision, allow_patterns=PATTERNS, etag_timeout=SECONDS))
     except Exception as error:  # of many kinds: network, hub, terms, cache, disk
         raise refusal(model, revision, error) from None
-    if not any(cached.glob("*.safetensors")):
-        raise UserError(
-            f"model {model} of the hub has no safetensors: its weights are pickles, which can run code when they are read. Convert it on a "
-            "machine you trust it on (AutoModelForCausalLM.from_pretrained(…).save_pretrained('folder')) and name that in the profile."
-        )
+    if not any(found.glob("*.safetensors")):
+        raise pickled(model)
     target = link(model, revision)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
-    target.symlink_to(cached)
+    target.symlink_to(found)
     return target
 
 
-def require(model: str, revision: str | None, profile: str) -> None:
-    """UserError where a hub model is not here yet: one sentence on whether, and how, it can be had. Nothing is downloaded."""
+def cached(model: str, revision: str | None) -> bool:
+    """Whether the model is linked, or whole in the hub's cache. Nothing is asked of the hub."""
+    from huggingface_hub import snapshot_download
+
     if link(model, revision).is_dir():
-        return
+        return True
+    try:
+        found = Path(snapshot_download(model, revision=revision, allow_patterns=PATTERNS, local_files_only=True))
+    except Exception:  # not there, incomplete, or no readable cache
+        return False
+    return any(found.glob("*.safetensors"))
+
+
+def ask(model: str, revision: str | None) -> UserError | None:
+    """What speaks against fetching a model: unknown, gated, pickled, out of reach; None if nothing does. Nothing is downloaded."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
         if constants.is_offline_mode():
             raise OfflineModeIsEnabled
-        HfApi().model_info(model, revision=revision, timeout=SECONDS)
+        found = HfApi().model_info(model, revision=revision, timeout=SECONDS)
         HfApi().auth_check(model)
     except Exception as error:
-        raise refusal(model, revision, error) from None
-    raise UserError(f"model {model} is on the hub but not here yet; fetch it with `python -m acm fetch --profile {profile}`.")
+        return refusal(model, revision, error)
+    return None if any(file.rfilename.endswith(".safetensors") for file in found.siblings or []) else pickled(model)
+
+
+def check_all(models: dict[str, str | None]) -> None:
+    """UserError that names all of these models (hub id → commit) that are not here and cannot be fetched, one a line."""
+    errors = [error for model, revision in models.items() if not cached(model, revision) and (error := ask(model, revision))]
+    if errors:
+        raise UserError("\n".join(map(str, errors)))
+
+
+def require(model: str, revision: str | None, profile: str) -> None:
+    """UserError where a hub model is not here yet: one sentence on whether, and how, it can be had. Nothing is downloaded."""
+    if not link(model, revision).is_dir():
+        raise ask(model, revision) or UserError(
+            f"model {model} is on the hub but not here yet; fetch it with `python -m acm fetch --profile {profile}`."
+        )
+
+
+def pickled(model: str) -> UserError:
+    return UserError(
+        f"model {model} of the hub has no safetensors: its weights are pickles, which can run code when they are read. Convert it on a "
+        "machine you trust it on (AutoModelForCausalLM.from_pretrained(…).save_pretrained('folder')) and name that in the profile."
+    )
 
 
 def refusal(model: str, revision: str | None, error: Exception) -> UserError:

@@ -1,6 +1,7 @@
 """Records from elsewhere: ours, or lm-eval's own ``samples_<task>_<date>.jsonl``; checked, then stored whole or not at all.
 
-Beside each ``records/<method>.parquet`` an ``<method>.imported.json`` says where it came from; the runner takes such records as they are.
+Taken are the profile's models and methods, and those that the paper's tables print for it and the pipeline does not run. Beside each
+``records/<method>.parquet`` an ``<method>.imported.json`` says where it came from; the runner takes such records as they are.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from acm.records import RECORD_COLUMNS, provenance, write_records
 LOG = re.compile(r"samples_(?P<task>.+?)(?:_\d{4}-\d\d-\d\dT[\d.:-]+)?\.jsonl")
 KEY = ["task", "item", "repeat"]
 LOG_ENGINE = "lm-eval's log"
-DEFAULTS = {"temperature": 0.0, "top_p": 1.0, "backend": "transformers"}  # of a setting that does not name them
+TASKS_PROMPT = "qwen25-math-cot"  # what the tasks that let one choose a prompt ask where none is named
+# of a setting that does not name them
+DEFAULTS = {"temperature": 0.0, "top_p": 1.0, "backend": "transformers", "prompt": TASKS_PROMPT, "model_args": {}}
+TEXT_ONLY = ("skip_special_tokens", "add_special_tokens")  # of a server's requests: how text is handed over, not what is generated
+NEUTRAL = {"top_k": (-1, 0), "min_p": (0,), "repetition_penalty": (1,)}  # of a server's requests: what leaves sampling as the profile says
 
 
 def import_records(profile: Profile, experiment: str, sources: list[Path], method: str | None = None, tokenizer: Path | None = None) -> str:
@@ -39,8 +44,9 @@ def import_records(profile: Profile, experiment: str, sources: list[Path], metho
         frames.append(log_records(profile, experiment, logs, method, tokenizer))
     records = pd.concat(frames, ignore_index=True)
     names = list(dict.fromkeys(records["method"]))
-    if odd := [name for name in names if name not in [*setting.parents, *setting.method_names]]:
-        raise unknown(f"method of {experiment}", str(odd[0]), [*setting.parents, *setting.method_names])
+    takes = [*setting.parents, *setting.method_names, *printed_methods(profile, experiment)]
+    if odd := [name for name in names if name not in takes]:
+        raise unknown(f"method of {experiment}", str(odd[0]), takes)
     folder = profile.folder / experiment / "records"
     fresh = {}
     for name in names:
@@ -53,6 +59,20 @@ def import_records(profile: Profile, experiment: str, sources: list[Path], metho
     store(folder, fresh, [*tables, *logs])
     known = [name for name in names if name not in fresh]
     return f"{experiment}: {len(fresh)} imported ({', '.join(fresh) or 'none'}), {len(known)} already here ({', '.join(known) or 'none'})."
+
+
+def printed_methods(profile: Profile, experiment: str) -> list[str]:
+    """Methods that the paper's tables print for a profile of this name and that it does not run itself, such as AIM."""
+    from acm.against import REFLECTIONS, TABLES, paper_name
+    from acm.published import load
+
+    name = profile.name.partition("+")[0]  # of its variants too
+    scores, counts = load("published_scores").query("source == 'acm-v1'"), load("reflection_counts")
+    tables = [scores[scores["table"] == table] for table, _, named in TABLES.values() if named == name]
+    tables += [counts[counts["size"] == size] for size, named in REFLECTIONS.values() if named == name]
+    setting = profile.experiment(experiment)
+    own = {*map(paper_name, setting.parents), *setting.method_names}
+    return [method for method in dict.fromkeys(m for table in tables for m in table["method"]) if method not in own]
 
 
 def gather(sources: list[Path]) -> tuple[list[Path], list[Path]]:
@@ -168,10 +188,11 @@ def check_setting(profile: Profile, experiment: str, name: str, records: pd.Data
     found = settings[0]
     if different := sum(other != found for other in settings):
         raise UserError(f"records of {name} were made with {different + 1} settings; make all tasks with one.")
-    wanted = {key: value for key, value in profile.evaluation(experiment, name).items() if key not in ("items", "prompt")}
+    wanted = DEFAULTS | {key: value for key, value in profile.evaluation(experiment, name).items() if key != "items" and value is not None}
     stated = DEFAULTS | found if found.get("engine") != LOG_ENGINE else found
     if stated.get("backend") == "server":  # whose own engine is not known
-        del wanted["backend"]
+        wanted |= {"backend": "server", "model_args": {}}
+        stated |= {"model_args": sampling_arguments(stated["model_args"])}
     for key, value in (wanted | {"profile_hash": profile.hash}).items():
         if key in stated and stated[key] != value:
             raise UserError(f"records of {name} were made with {key} {stated[key]}, and profile {profile.name} says {value}.")
@@ -179,6 +200,13 @@ def check_setting(profile: Profile, experiment: str, name: str, records: pd.Data
     if folder and folder.is_dir() and found.get("engine") != LOG_ENGINE and found.get("model") != identity(folder):
         theirs = found.get("model")
         raise UserError(f"records of {name} were made with another model than {folder}: its hash is {identity(folder)}, not {theirs}.")
+
+
+def sampling_arguments(arguments: object) -> object:
+    """Of a server's model_args those that change what is generated; what is no mapping as it is."""
+    if not isinstance(arguments, dict):
+        return arguments
+    return {key: value for key, value in arguments.items() if key not in TEXT_ONLY and value not in NEUTRAL.get(key, ())}
 
 
 def check_against(folder: Path, name: str, records: pd.DataFrame) -> None:

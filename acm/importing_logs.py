@@ -12,11 +12,13 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from acm.code_benchmarks import CODE_BENCHMARKS
 from acm.errors import UserError, unknown
 from acm.evaluation import REFLECTION, task_rows
-from acm.importing import LOG, LOG_ENGINE
+from acm.importing import LOG, LOG_ENGINE, TASKS_PROMPT
 from acm.paths import TASKS
 from acm.profiles import Profile
+from acm.prompts import CODE_EXAMPLES, CODE_SYSTEM, FEW_SHOT_STOPS, render
 
 RETOKENIZED = 0.99  # text tokenized again may have another count by this much, so a response near the cap was cut there
 
@@ -31,6 +33,7 @@ def log_records(profile: Profile, experiment: str, paths: list[Path], method: st
     if len({hashlib.sha256(path.read_bytes()).digest() for path in paths}) < len(paths):
         raise UserError(f"two of the logs for {method} are the same file or copies of one, so they are no repeats; name each log once.")
     count, asked, rows, repeats = token_counter(tokenizer), profile.evaluation(experiment, method), [], Counter()
+    asked["prompt"] = asked["prompt"] or TASKS_PROMPT
     for path in sorted(paths, key=lambda path: path.name):
         task = LOG.fullmatch(path.name)["task"]
         if task not in profile.experiment(experiment).tasks:
@@ -77,6 +80,7 @@ def log_rows(path: Path, task: str, count: Callable[[str], int], wanted: dict) -
             sample = parsed(line, place)
             (text,), asked = sample["resps"][0], sample["arguments"]["gen_args_0"]
             check_asked(asked.get("arg_1"), wanted, place)
+            check_prompted(task, sample["doc"], str(asked["arg_0"]), wanted["prompt"], place)
             length = count(text)
             if length > cap / RETOKENIZED:
                 raise UserError(f"{place}: the response has {length} tokens, more than the cap of {cap}; is it another model's tokenizer?")
@@ -122,6 +126,29 @@ def check_asked(arguments: object, wanted: dict, place: str) -> None:
     if found != (wanted["temperature"], wanted["top_p"]):
         texts = [f"at temperature {t}, top_p {p}" if t else "greedily" for t, p in (found, (wanted["temperature"], wanted["top_p"]))]
         raise UserError(f"{place}: generated {texts[0]}, and the profile generates {texts[1]}.")
+    until = arguments.get("until", FEW_SHOT_STOPS)
+    if wanted["prompt"] == "few-shot" and not all(stop in (until if isinstance(until, list) else [until]) for stop in FEW_SHOT_STOPS):
+        raise UserError(
+            f"{place}: generated without the few-shot prompt's stop string, so a base model goes on with questions of its own; run lm-eval "
+            f"with --gen_kwargs 'until={json.dumps(FEW_SHOT_STOPS)}'."
+        )
+
+
+def check_prompted(task: str, doc: dict, text: str, prompt: str, place: str) -> None:
+    """The text that a sample was asked is the profile's prompt around its question, in the tasks of ours that let one choose."""
+    if not task.startswith("acm_"):
+        return
+    if not isinstance(doc, dict) or not isinstance(doc.get("question"), str):
+        raise UserError(f"{place} has no question (doc.question); is it a log of {task}?")
+    code = task.removeprefix("acm_") in CODE_BENCHMARKS
+    wanted = render(prompt, doc["question"], *((CODE_SYSTEM, CODE_EXAMPLES) if code else ()))
+    if prompt == "chat-template" and wanted in text and wanted != text:  # the model's own template stands around it
+        return
+    if prompt == "chat-template" or text != wanted:
+        raise UserError(
+            f"{place}: asked {text[:60]!r}…, which is not the prompt {prompt} of the profile; run lm-eval with "
+            f'--metadata \'{{"prompt": "{prompt}"}}\'{", --apply_chat_template" if prompt == "chat-template" else ""} and no other prompt.'
+        )
 
 
 def own_reflection(task: str) -> str:

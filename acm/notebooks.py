@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ast
 import logging
+import os
+import re
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from acm.errors import UserError, unknown
+
+LINK = re.compile(r"(\]\()([^)\s:#/][^)\s:#]*)")  # a relative one, up to its anchor
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
@@ -51,5 +56,20 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], root:
             f"{notebook}, cell {error.cell_index + 1} failed with {error.ename}: {error.evalue}\n"
             f"The partly executed copy is {failed}. Mend the cause and run the same command again."
         ) from None
+    book = nbformat.read(failed, as_version=4)
+    relink(book, notebook.parent, output.parent)
+    nbformat.write(book, failed)
     failed.rename(output)
     return output
+
+
+def relink(book: nbformat.NotebookNode, old: Path, new: Path) -> None:
+    """Relative links in the text of a notebook that moves from folder ``old`` to ``new`` lead where they led."""
+
+    def moved(match: re.Match) -> str:
+        place = (old / match[2]).resolve()
+        return match[1] + Path(os.path.relpath(place, new.resolve())).as_posix() if place.exists() else match[0]
+
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            cell.source = LINK.sub(moved, cell.source)

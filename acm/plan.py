@@ -11,17 +11,16 @@ Sizes follow from the models' shapes. Hours are estimates: what they assume is i
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from acm.benchmarks import BENCHMARKS
 from acm.code_benchmarks import RELEASES, SELF_INVOKING
-from acm.errors import UserError, unknown
+from acm.errors import UserError
 from acm.merging.plan import SPEED
 from acm.paths import ROOT
 from acm.profiles import NULLS, Experiment, Profile
+from acm.shapes import BYTES, SHAPES, Shape, merged_positions, shape_of
 
 LAUNCH = 0.001  # seconds a layer: transformers' own overhead, which bounds small models
 EFFICIENCY = 0.6  # of the memory bandwidth that decoding reaches
@@ -35,52 +34,9 @@ SLOWEST_MERGE = min(SPEED[m] for m in ("ties", "slerp"))  # GB/s on two cores, o
 MERGE_MEMORY, EVALUATION_MEMORY, WORKSPACE = 0.5, 6.0, 1.1  # GB, GB of CPU memory beside a GPU, factor for what else the GPU holds
 NOTEBOOK_MEMORY, COPIES, CHARACTERS = 1.5, 3, 4  # GB of the interpreters; of the records, in the tables; of a token
 MARGIN, START, UNKNOWN = 1.3, 15, {"mem_mb": 16000, "runtime": 1440}  # on what a cluster is asked for; minutes; where the size is not known
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 EMBEDDED = ("abacus_easy", "abacus_medium", "abacus_hard", "abacus_sums", "abacus_words")
 ITEMS = {f"acm_{name}": benchmark.items for name, benchmark in (BENCHMARKS | SELF_INVOKING).items()} | dict.fromkeys(EMBEDDED, 500)
-ITEMS["acm_livecodebench"] = RELEASES["release_v5"]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A decoder's shape as its config.json has it. bias: on queries, keys and values. stored: bytes a parameter on the hub."""
-
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    vocabulary: int
-    tied: bool = False
-    bias: bool = True
-    stored: int = 2
-
-    @property
-    def parameters(self) -> int:
-        kv = self.hidden // self.heads * self.kv_heads
-        attention = 2 * self.hidden**2 + 2 * self.hidden * kv + self.bias * (self.hidden + 2 * kv)
-        block = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
-        return self.layers * block + self.hidden + (1 if self.tied else 2) * self.vocabulary * self.hidden
-
-    def cache(self, dtype: str) -> int:
-        """Bytes of keys and values a token."""
-        return 2 * self.layers * self.hidden // self.heads * self.kv_heads * BYTES[dtype]
-
-
-QWEN_14B, QWEN_32B = Shape(48, 5120, 13824, 40, 8, 152064), Shape(64, 5120, 27648, 40, 8, 152064)
-SHAPES = {
-    "Qwen/Qwen2.5-Math-1.5B": Shape(28, 1536, 8960, 12, 2, 151936, tied=True),
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": Shape(28, 1536, 8960, 12, 2, 151936),
-    "Qwen/Qwen2.5-Math-7B": Shape(28, 3584, 18944, 28, 4, 152064),
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Shape(28, 3584, 18944, 28, 4, 152064),
-    "Qwen/Qwen2.5-14B": QWEN_14B,
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": QWEN_14B,
-    "Qwen/Qwen2.5-32B": QWEN_32B,
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": QWEN_32B,
-    "meta-llama/Llama-2-7b-hf": Shape(32, 4096, 11008, 32, 32, 32000, bias=False),
-    "TIGER-Lab/MAmmoTH-7B": Shape(32, 4096, 11008, 32, 32, 32001, bias=False, stored=4),
-    "codellama/CodeLlama-7b-hf": Shape(32, 4096, 11008, 32, 32, 32016, bias=False),
-}
+ITEMS |= {"acm_livecodebench": RELEASES["release_v5"], "smol_words": 200}  # as many as `make smol-models` writes
 
 
 @dataclass(frozen=True)
@@ -99,20 +55,9 @@ class Machine:
         return sum(merges) if self.cores > 1 and profile.device != "cpu" else min(self.cores, sum(merges))
 
 
-def shape_of(model: str, folder: Path) -> Shape:
-    """From the model's config.json where it is here, else from the table; UserError for a model that neither has."""
-    if not (folder / "config.json").is_file():
-        if model not in SHAPES:
-            raise UserError(f"the size of {model} is not known here; fetch it, or name a folder. {unknown('model', model, SHAPES)}")
-        return SHAPES[model]
-    config = json.loads((folder / "config.json").read_text())
-    try:
-        return Shape(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"], config["num_attention_heads"],
-                     config.get("num_key_value_heads", config["num_attention_heads"]), config["vocab_size"],
-                     config.get("tie_word_embeddings", False), config.get("model_type") == "qwen2",
-                     BYTES.get(config.get("dtype") or config.get("torch_dtype"), 4))  # fmt: skip
-    except KeyError as error:
-        raise UserError(f"{folder / 'config.json'} has no {error}, so the model's size cannot be computed.") from None
+def shapes_of(e: Experiment) -> list[Shape]:
+    """Of the base and the fine-tuned models, base first; UserError for a model whose shape is not known."""
+    return [shape_of(m, f) for m, f in zip([e.base, *e.finetuned], e.parents.values(), strict=True)]
 
 
 def items_of(profile: Profile, task: str) -> int:
@@ -150,7 +95,7 @@ class Cost:
 def cost(profile: Profile, name: str, machine: Machine) -> Cost:
     """The estimate of one experiment, from its largest model."""
     e = profile.experiments[name]
-    shapes = [shape_of(m, f) for m, f in zip([e.base, *e.finetuned], e.parents.values(), strict=True)]
+    shapes = shapes_of(e)
     largest = max(shapes, key=lambda s: s.parameters)
     width, cap = BYTES[profile.dtype], profile.cap(name)
     sizes = call_sizes(profile, e)
@@ -241,6 +186,43 @@ def downloads(profile: Profile) -> dict[str, float]:
     return found
 
 
+def check_possible(profile: Profile) -> None:
+    """UserError for what `acm check` would refuse of the models, as far as their shapes tell: caps, and the merges' head.
+
+    An experiment with a model whose shape is not known is passed over.
+    """
+    for name, e in profile.experiments.items():
+        try:
+            shapes = shapes_of(e)
+        except UserError:
+            continue
+        check_head(profile, e, shapes)
+        for model, shape in zip(e.parents, shapes, strict=True):
+            check_cap(profile, model, shape.positions, profile.cap(name, model))
+        positions = merged_positions(shapes, e.compatibility == "paper")
+        for method in e.method_names:
+            check_cap(profile, method, positions, profile.cap(name, method))
+
+
+def check_cap(profile: Profile, model: str, positions: int | None, cap: int) -> None:
+    """UserError where the token cap leaves no room for a prompt within the model's positions (None: not known)."""
+    if positions and cap >= positions:
+        raise UserError(
+            f"max_tokens {cap} of profile {profile.name} leaves no room for a prompt: {model} has {positions} positions. Lower max_tokens, "
+            f"or this model's own with `caps: {{{model}: …}}`; the variant cap2048 lowers it for all."
+        )
+
+
+def check_head(profile: Profile, e: Experiment, shapes: list[Shape]) -> None:
+    """UserError where the merges are to tie or untie a head, and all models agree on the opposite."""
+    wanted, tied = e.tie_word_embeddings, {shape.tied for shape in shapes}
+    if wanted is not None and tied == {not wanted}:
+        raise UserError(
+            f"profile {profile.name}: tie_word_embeddings {str(wanted).lower()} is for models that disagree, and {', '.join(e.parents)} all "
+            f"{'untie' if wanted else 'tie'} their heads. Leave it out (it is set by the variants head-dropped and head-kept)."
+        )
+
+
 def check_fits(profile: Profile, costs: dict[str, Cost], disk: float, machine: Machine) -> None:
     """UserError for the first thing that cannot fit."""
     for name, c in costs.items():
@@ -249,7 +231,7 @@ def check_fits(profile: Profile, costs: dict[str, Cost], disk: float, machine: M
             remedy = f"lower batch_size to {room}" if room > 0 else "no batch fits: take a GPU with more memory, or lower max_tokens"
             raise UserError(
                 f"{name} of {profile.name} needs {c.gpu:.0f} GB of GPU memory to evaluate (weights {c.weights:.1f}, keys and values "
-                f"{c.batch} × {c.cache_each:.2f}), more than the {machine.gpu_memory:g} there are: {remedy}."
+                f"{c.batch} × {c.cache_each:.2f}), more than the {machine.gpu_memory:.4g} there are: {remedy}."
             )
     if machine.disk is not None and disk > machine.disk:
         raise UserError(
@@ -263,9 +245,12 @@ def describe(profile: Profile, machine: Machine) -> str:
     costs, fetched = {name: cost(profile, name, machine) for name in profile.experiments}, downloads(profile)
     kept = max(c.merged for c in costs.values()) * machine.merged_at_once(profile)
     disk = sum(fetched.values()) + kept
+    check_possible(profile)
     check_fits(profile, costs, disk, machine)
     lines = [f"profile {profile.name} ({profile.hash}): {profile.title}", "", f"downloads  {sum(fetched.values()):.1f} GB"]
-    lines += [f"  {size:6.1f} GB  {model}" for model, size in fetched.items()]
+    lines += [
+        f"  {size:6.1f} GB  {model}{', pickled: convert it first' if SHAPES[model].pickled else ''}" for model, size in fetched.items()
+    ]
     lines += [f"disk       {disk:.1f} GB: downloads, and {kept:.1f} GB of merged models, at most {machine.merged_at_once(profile)} at once"]
     for name, c in costs.items():
         lines += ["", f"{name}, on {profile.device}", *table(profile, name, c)]

@@ -41,21 +41,41 @@ def optional(default: Any, **bounds: float) -> Any:
 class Calibration(Strict):
     """Which texts, and how many: K-means into ``clusters``, ``per_cluster`` of each (the paper: 20 × 5).
 
-    texts: a file, or a hub dataset such as simplescaling/s1K. field: of a JSONL file, or several joined by ``+``. max_tokens: texts are
-    cut there (None: whole, as in the paper).
+    texts: a file, or a hub dataset such as simplescaling/s1K. revision: commit of that dataset (None: the newest). field: of a JSONL file, or
+    several joined by ``+``. max_tokens: texts are cut there (None: whole, as in the paper).
     """
 
     texts: str
+    revision: Annotated[str, Field(pattern=COMMIT)] | None = optional(None)
     field: str = "question"
     clusters: int = Field(20, ge=1)
     per_cluster: int = Field(5, ge=1)
     seed: int = 54
     max_tokens: int | None = Field(None, ge=1)
 
+    @model_validator(mode="after")
+    def revision_of_a_dataset(self) -> Calibration:
+        if self.revision and not HUB_ID.fullmatch(self.texts):
+            raise ValueError(f"`revision` pins a dataset of the hub (owner/name), and texts is the file {self.texts}; leave it out")
+        return self
+
     @property
     def source(self) -> str:
-        """The file, seen from the repository's root; or a hub dataset's name, where there is no such file."""
-        return str(ROOT / self.texts) if (ROOT / self.texts).exists() or not HUB_ID.fullmatch(self.texts) else self.texts
+        """The file, seen from the repository's root; or a hub dataset's name and ``@commit``, where there is no such file."""
+        if (ROOT / self.texts).exists() or not HUB_ID.fullmatch(self.texts):
+            return str(ROOT / self.texts)
+        return f"{self.texts}@{self.revision}" if self.revision else self.texts
+
+
+class EngineArguments(Strict):
+    """What :func:`acm.evaluate` takes for vLLM (docs/backends.md); None: vLLM's default, of ``max_model_len`` (tokens) what the cap needs."""
+
+    tensor_parallel_size: int | None = optional(None, ge=1)
+    gpu_memory_utilization: float | None = optional(None, gt=0, le=1)
+    max_model_len: int | None = optional(None, ge=1)
+    max_num_seqs: int | None = optional(None, ge=1)
+    quantization: str | None = optional(None)
+    enforce_eager: bool | None = optional(None)
 
 
 class Method(Strict):
@@ -186,7 +206,8 @@ class Experiment(Strict):
 class Profile(Strict):
     """Everything that a run depends on. ``name``: the file's; ``items``: how many of each task, from its start (none: all).
 
-    backend: what generates. jobs: one process evaluates a model, or one of its tasks in one repeat: then batches hold one task's items.
+    backend: what generates, and its model_args. jobs: one process evaluates a model, or one of its tasks in one repeat: then batches hold one
+    task's items.
     """
 
     name: str = Field(pattern=PROFILE_NAME)
@@ -198,13 +219,19 @@ class Profile(Strict):
     device: str = "cpu"
     seed: int = 0
     backend: Literal["transformers", "vllm"] = optional("transformers")
+    model_args: EngineArguments = optional(EngineArguments())
     jobs: Literal["model", "task"] = optional("model")
     experiments: dict[Annotated[str, Field(pattern=NAME)], Experiment] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def free_names(self) -> Profile:
+    def coherent(self) -> Profile:
         if taken := {"logs", "notebooks", "tables", "figures"} & set(self.experiments):
             raise ValueError(f"no experiment can be called '{min(taken)}': a folder of the run has that name")
+        given, cap = self.model_args.model_dump(), max(map(self.cap, self.experiments))
+        if given and self.backend != "vllm":
+            raise ValueError(f"model_args: {', '.join(given)} are of vLLM's engine, and backend is {self.backend}; set `backend: vllm`")
+        if (room := given.get("max_model_len", cap + 1)) <= cap:
+            raise ValueError(f"model_args: max_model_len {room} leaves no room for a prompt beside max_tokens {cap}; raise it")
         return self
 
     @property
@@ -224,10 +251,10 @@ class Profile(Strict):
 
     def evaluation(self, experiment: str, method: str = "") -> dict[str, Any]:
         """Keywords of :func:`acm.evaluate` for a model or method, but for `repeat`; without ``method``, those of any that has none of its own."""
-        e = self.experiment(experiment)
+        e, arguments = self.experiment(experiment), self.model_args.model_dump()
         return {"items": self.items, "batch_size": self.batch_size, "max_tokens": self.cap(experiment, method), "dtype": self.dtype,
                 "device": self.device, "seed": self.seed, "prompt": e.prompts.get(method), "temperature": e.temperature, "top_p": e.top_p,
-                "backend": self.backend}  # fmt: skip
+                "backend": self.backend, **({"model_args": arguments} if arguments else {})}  # fmt: skip
 
     def experiment(self, name: str) -> Experiment:
         if name not in self.experiments:

@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
+from acm.notebooks import relink
 from acm.paths import FIGURES, REPORTS, ROOT
 from acm.profiles import Profile, coefficients_name, load_profile
 from acm.records import provenance, write_records
@@ -54,8 +55,9 @@ PROGRESS = "application/vnd.jupyter.widget-view+json"
 
 
 def copy_notebook(source: str | Path, target: str | Path) -> None:
-    """An executed notebook without its progress bars, as text or widgets: they are redrawn thousands of times."""
+    """An executed notebook without its progress bars, as text or widgets: they are redrawn thousands of times. Its links are mended."""
     notebook = nbformat.read(source, as_version=4)
+    relink(notebook, Path(source).parent, Path(target).parent)
     notebook.metadata.pop("widgets", None)
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and PROGRESS not in o.get("data", {})]

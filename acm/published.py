@@ -6,6 +6,8 @@ Sources (column ``source``): ``acm-v1`` is arXiv 2505.14009v1, ``l2s-sister`` ar
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
@@ -95,6 +97,54 @@ def impossible_accuracies() -> pd.DataFrame:
     scores["nearest"] = 100 * (scores["accuracy"] * scores["items"] / 100).round() / scores["items"]
     wrong = (scores["nearest"] - scores["accuracy"]).abs() > half_unit(printed) + 1e-9
     return scores.loc[wrong, [*KEYS, "task", "items", "accuracy", "nearest"]].reset_index(drop=True)
+
+
+def shared_averages(other: str) -> pd.DataFrame:
+    """Mean accuracies (percent) of the paper and of source ``other`` over the benchmarks that both print, per size and method.
+
+    Columns: paper, the last word of ``other`` (sister, replication), and tasks, the number of those benchmarks.
+    """
+    scores = load("published_scores")
+    if other not in (known := sorted(set(scores["source"]) - {"acm-v1"})):
+        raise unknown("source beside the paper", other, known)
+    paper, beside = (scores[scores["source"] == source] for source in ("acm-v1", other))
+    both = paper.merge(beside, on=["size", "method", "task"], suffixes=("", "_beside"))
+    columns = {"paper": ("accuracy", "mean"), other.split("-")[-1]: ("accuracy_beside", "mean"), "tasks": ("task", "size")}
+    return both.groupby(["size", "method"], sort=False).agg(**columns)
+
+
+def benchmarks(size: str) -> dict[str, str]:
+    """Which benchmarks each source prints at a size, with their numbers of items where known: source → 'gsm8k 1319, …'."""
+    scores = load("published_scores").query("size == @size")
+    names = scores["task"].map(lambda task: f"{task} {ITEMS[task]}" if task in ITEMS else task)
+    return names.groupby(scores["source"]).agg(lambda part: ", ".join(part.unique())).to_dict()
+
+
+def equal_cells(least: int = 3) -> pd.DataFrame:
+    """Pairs of rows of one size with ``least`` or more cells, accuracies and lengths together, that are equal in every printed digit.
+
+    shared: benchmarks that both rows print; accuracies, lengths: the benchmarks of the equal cells.
+    """
+    cells = load("published_scores", dtype=str).melt([*KEYS, "task"], ["accuracy", "length"], "quantity", "printed").dropna()
+    rows = [
+        (key, part.set_index(["quantity", "task"])["printed"].to_dict())
+        for key, part in cells.groupby(["size", "source", "method"], sort=False)
+    ]
+    found = []
+    for ((size, *name), one), ((other_size, *other_name), other) in combinations(rows, 2):
+        equal = [cell for cell, printed in one.items() if other.get(cell) == printed]
+        if size == other_size and len(equal) >= least:
+            shared = sum(quantity == "accuracy" for quantity, _ in one.keys() & other.keys())
+            tasks = [", ".join(task for quantity, task in equal if quantity == wanted) for wanted in ("accuracy", "length")]
+            found.append((size, *name, *other_name, shared, *tasks))
+    return pd.DataFrame(found, columns=["size", "source", "method", "other_source", "other_method", "shared", "accuracies", "lengths"])
+
+
+def equal_lengths() -> pd.DataFrame:
+    """Rows that print one mean length (tokens) for several benchmarks."""
+    scores = load("published_scores").dropna(subset=["length"])
+    same = scores[scores.duplicated([*KEYS, "length"], keep=False)]
+    return same.groupby([*KEYS, "length"], sort=False)["task"].agg(", ".join).rename("tasks").reset_index()
 
 
 def figures_against_tables() -> pd.DataFrame:

@@ -51,8 +51,8 @@ class Results:
 
     @property
     def selected(self) -> list[str]:
-        """Parents, task arithmetic and the ACM methods, for figures that cannot show all."""
-        chosen = [m for m in self.experiment.methods if m in {"TA", "TIES"} or m.startswith("ACM")]
+        """Parents, plain merges and the ACM methods, for figures and tables that cannot show all."""
+        chosen = [m for m in self.experiment.methods if m in {"Average", "TA", "TIES"} or m.startswith("ACM")]
         return [*self.experiment.parents, *chosen]
 
     @property
@@ -97,11 +97,12 @@ class Results:
     def caption(self, text: str) -> str:
         """``text`` with n, what the intervals are, and the setting."""
         p, e, tasks = self.profile, self.experiment, ", ".join(f"{task} n = {n}" for task, n in self.sample.items.items())
-        own = "".join(f"; {model}: {prompt} prompt" for model, prompt in e.prompts.items()) + "".join(
+        asked = {prompt: [m for m, p in e.prompts.items() if p == prompt] for prompt in dict.fromkeys(e.prompts.values())}
+        own = "".join(f"; {', '.join(names)}: {prompt} prompt" for prompt, names in asked.items()) + "".join(
             f"; {m}: cap {c}" for m, c in e.caps.items()
         )
         return (
-            f"{text} {tasks}; 95 % intervals by bootstrap over items ({DRAWS} draws, paired across methods). Profile "
+            f"{text} {tasks}; 95 % intervals by bootstrap over items ({DRAWS} draws, paired across methods), of one task's shares by Wilson. Profile "
             f"{p.name} ({p.hash}), {p.dtype} on {p.device}, batch size {p.batch_size}, cap {p.cap(self.name)} tokens, {sampling(e)}{own}."
         )
 

@@ -1,4 +1,4 @@
-"""Intervals by bootstrap over items, and the verdict against the frontier.
+"""Intervals, by bootstrap over items save for the share of one task (Wilson's), and the verdict against the frontier.
 
     variable   shape                     meaning
     correct    (methods, items)          1.0 where the response is right                        one task
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.stats import binomtest, t
 
 DRAWS = 2000
 
@@ -30,6 +30,7 @@ class Sample:
     items: dict[str, int]
     accuracy: np.ndarray  # fraction
     length: np.ndarray  # tokens
+    repeats: int = 1  # responses to each item
 
     def row(self, method: str) -> int:
         return self.methods.index(method)
@@ -56,7 +57,7 @@ def bootstrap(records: pd.DataFrame, methods: list[str], tasks: list[str], draws
         counts = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=draws)])
         means.append(np.stack([cells[c].to_numpy(float) @ counts.T / n for c in ("correct", "length")]))
     accuracy, length = np.stack(means, axis=2)
-    return Sample(methods, tasks, items, accuracy, length)
+    return Sample(methods, tasks, items, accuracy, length, int(groups.size().iloc[0]))
 
 
 def check_repeats(task: str, responses: pd.Series) -> None:
@@ -96,13 +97,32 @@ def above_frontier(sample: Sample, method: str, frontier: list[str]) -> np.ndarr
     The frontier is interpolated linearly between the two neighbouring points whose mean lengths bracket the
     method's, and bracketed anew in every draw. NaN where its length lies outside the frontier's range.
     """
-    lengths = np.stack([average(sample, m, "length") for m in frontier])
-    accuracies = np.stack([average(sample, m) for m in frontier])
-    own = average(sample, method, "length")
-    order = np.argsort(lengths, axis=0, kind="stable")
-    lengths, accuracies = np.take_along_axis(lengths, order, 0), np.take_along_axis(accuracies, order, 0)
-    expected = [np.interp(x, lengths[:, i], accuracies[:, i], np.nan, np.nan) for i, x in enumerate(own)]
+    lengths, accuracies = curve(sample, frontier)
+    expected = [np.interp(x, lengths[i], accuracies[i], np.nan, np.nan) for i, x in enumerate(average(sample, method, "length"))]
     return average(sample, method) - np.array(expected)
+
+
+def above_bar(sample: Sample, method: str, frontier: list[str]) -> np.ndarray:
+    """Accuracy of the method less the best of plain interpolation at its mean length or shorter, a fraction, (draws + 1,).
+
+    The bar is the frontier without the points that a shorter one beats or equals, found anew in every draw. Where the frontier rises
+    they are one; where it falls, a method can lie above it and yet be longer and less often right than one of its points. NaN, as there,
+    outside the frontier's range.
+    """
+    lengths, accuracies = curve(sample, frontier)
+    expected = []
+    for i, x in enumerate(average(sample, method, "length")):
+        best = np.maximum.accumulate(accuracies[i])
+        kept = np.append(True, accuracies[i, 1:] > best[:-1])
+        expected.append(np.interp(x, lengths[i, kept], accuracies[i, kept]) if lengths[i, 0] <= x <= lengths[i, -1] else np.nan)
+    return average(sample, method) - np.array(expected)
+
+
+def curve(sample: Sample, frontier: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean lengths of the frontier's points, ascending in every draw, and their accuracies, each (draws + 1, points)."""
+    lengths, accuracies = (np.stack([average(sample, m, what) for m in frontier], axis=1) for what in ("length", "accuracy"))
+    order = np.argsort(lengths, axis=1, kind="stable")
+    return np.take_along_axis(lengths, order, 1), np.take_along_axis(accuracies, order, 1)
 
 
 def over_draws(differences: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -125,7 +145,7 @@ def detectable(difference: np.ndarray) -> float:
 
 
 def verdict(difference: np.ndarray) -> str:
-    """'above', 'below' or 'no difference shown' from :func:`above_frontier`; 'outside' if the data or 5 % of draws are."""
+    """'above', 'below' or 'no difference shown' from :func:`above_frontier` or :func:`above_bar`; 'outside' if the data or 5 % of draws are."""
     if np.isnan(difference[0]) or np.isnan(difference).mean() > 0.05:
         return "outside"
     low, high = interval(difference[~np.isnan(difference)])
@@ -137,6 +157,22 @@ def describe(values: np.ndarray, scale: float = 100.0) -> dict[str, float]:
     known = np.concatenate([values[:1], values[1:][~np.isnan(values[1:])]])
     low, high = interval(known) if len(known) > 1 else (np.nan, np.nan)
     return {"value": scale * float(values[0]), "low": scale * low, "high": scale * high}
+
+
+def share(sample: Sample, method: str, task: str | None = None) -> dict[str, float]:
+    """Accuracy in percent with its 95 % interval, of one task or the mean over tasks.
+
+    One task with one response an item has Wilson's interval: the bootstrap's has no width where all or no items are right.
+    """
+    if task is None and len(sample.tasks) > 1:
+        return describe(average(sample, method))
+    values = sample.accuracy[sample.row(method), sample.tasks.index(task or sample.tasks[0])]
+    n = sample.items[task or sample.tasks[0]]
+    right = round(values[0] * n)
+    if sample.repeats > 1 or abs(values[0] * n - right) > 1e-6:
+        return describe(values)
+    low, high = binomtest(right, n).proportion_ci(0.95, "wilson")
+    return {"value": 100 * float(values[0]), "low": 100 * float(low), "high": 100 * float(high)}
 
 
 def over_methods(sample: Sample, measure: Callable[[str], np.ndarray], scale: float = 100.0) -> pd.DataFrame:

@@ -8,34 +8,34 @@ import numpy as np
 import pandas as pd
 
 from acm import statistics
-from acm.statistics import Sample, describe
+from acm.statistics import Sample, describe, share
 
 
 def long_table(records: pd.DataFrame, sample: Sample, reference: str) -> pd.DataFrame:
     """One row per (method, task) and one per (method, "average"), the source of the main and general tables.
 
     accuracy in percent, length in tokens, length_change in percent of the reference's, each with _low and _high
-    (95 %, bootstrap over items); length_change_of_means: ratio of mean lengths; truncated in percent of the responses; n items.
+    (95 %); length_change_of_means: ratio of mean lengths; truncated in percent of the responses; n items.
     """
-    cut = statistics.bootstrap(records.assign(correct=records["truncated"].astype(float)), sample.methods, sample.tasks).accuracy
+    cut = statistics.bootstrap(records.assign(correct=records["truncated"].astype(float)), sample.methods, sample.tasks)
     rows = []
     base = sample.length[sample.row(reference)]
     for i, method in enumerate(sample.methods):
         for k, task in enumerate(sample.tasks):
             rows.append({
                 "method": method, "task": task, "n": sample.items[task],
-                **named("accuracy", describe(sample.accuracy[i, k])),
+                **named("accuracy", share(sample, method, task)),
                 **named("length", describe(sample.length[i, k], 1)),
                 **named("length_change", describe(sample.length[i, k] / base[k] - 1)),
-                **named("truncated", describe(cut[i, k])),
+                **named("truncated", share(cut, method, task)),
             })  # fmt: skip
         rows.append({
             "method": method, "task": "average", "n": sum(sample.items.values()),
-            **named("accuracy", describe(statistics.average(sample, method))),
+            **named("accuracy", share(sample, method)),
             **named("length", describe(statistics.average(sample, method, "length"), 1)),
             **named("length_change", describe(statistics.length_change(sample, method, reference))),
             **named("length_change_of_means", describe(statistics.length_change_of_means(sample, method, reference))),
-            **named("truncated", describe(cut[i].mean(axis=0))),
+            **named("truncated", share(cut, method)),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -49,7 +49,7 @@ def cell(row: pd.Series, name: str, digits: int = 1) -> str:
     value, low, high = (row[name + end] for end in ("", "_low", "_high"))
     if np.isnan(value):
         return "–"
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:z.{digits}f} [{low:z.{digits}f}, {high:z.{digits}f}]"
 
 
 def wide_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -75,9 +75,9 @@ def reflection_table(records: pd.DataFrame, methods: list[str], tasks: list[str]
     rows = []
     for i, method in enumerate(methods):
         for k, task in enumerate(tasks):
-            share = named("reflecting", describe(sample.accuracy[i, k]))
+            reflecting = named("reflecting", share(sample, method, task))
             count = round(sample.accuracy[i, k, 0] * sample.items[task] * records["repeat"].nunique())
-            rows.append({"method": method, "task": task, "n": sample.items[task], "responses": count, **share})
+            rows.append({"method": method, "task": task, "n": sample.items[task], "responses": count, **reflecting})
     return pd.DataFrame(rows)
 
 
@@ -89,13 +89,14 @@ def wide_reflections(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict_table(sample: Sample, methods: list[str], frontier: list[str]) -> pd.DataFrame:
-    """Each method against plain interpolation at equal mean length: points of accuracy, interval, verdict."""
+    """Each method against plain interpolation: points of accuracy above the frontier at equal mean length, and above the bar, with verdict."""
     rows = []
     for method in methods:
-        difference = statistics.above_frontier(sample, method, frontier)
+        difference, above = (f(sample, method, frontier) for f in (statistics.above_frontier, statistics.above_bar))
         length = describe(statistics.average(sample, method, "length"), 1)
+        verdict = "on the bar" if above[0] == 0 and not difference.any() else statistics.verdict(above)
         rows.append({"method": method, **named("length", length), **named("difference", describe(difference)),
-                     "verdict": statistics.verdict(difference), "n": sum(sample.items.values())})  # fmt: skip
+                     **named("bar", describe(above)), "verdict": verdict, "n": sum(sample.items.values())})  # fmt: skip
     return pd.DataFrame(rows, columns=None if rows else ["method", "verdict"])
 
 
@@ -103,6 +104,7 @@ def wide_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({
         "mean length": table.apply(cell, axis=1, name="length", digits=0),
         "points above the frontier": table.apply(cell, axis=1, name="difference"),
+        "points above the bar": table.apply(cell, axis=1, name="bar"),
         "verdict": table["verdict"], "n": table["n"],
     }).set_index(table["method"])  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -14,15 +15,18 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def read_texts(path: str | Path, field: str = "question") -> list[str]:
-    """Calibration texts: a JSONL file's ``field``, the lines of a text file, or a dataset of the hub (``owner/name``, split train).
+    """Calibration texts: a JSONL file's ``field``, the lines of a text file, or a dataset of the hub (split train).
 
+    path: the file; or ``owner/name`` of the dataset, with ``@`` and a commit or tag where not the newest is meant.
     field: one name, or several joined by ``+``, whose texts are then joined by a space (the paper does not say what of s1K it used);
     a field that holds a list of texts is joined too. Empty input is an error.
     """
     path = Path(path)
     if not path.is_file():
-        if HUB_ID.fullmatch(str(path)) and not path.suffix[1:].isalpha():  # s1K-1.1 is a dataset, questions.jsonl a file
-            return check_texts([field_of(row, field, f"{path}, row {i}") for i, row in enumerate(hub_rows(str(path)))], str(path))
+        name, _, revision = str(path).partition("@")
+        if HUB_ID.fullmatch(name) and not Path(name).suffix[1:].isalpha():  # s1K-1.1 is a dataset, questions.jsonl a file
+            rows = hub_rows(name, revision or None)
+            return check_texts([field_of(row, field, f"{path}, row {i}") for i, row in enumerate(rows)], str(path))
         raise UserError(f"calibration file {path} does not exist; set `calibration.texts` in the profile.")
     try:
         content = path.read_text(encoding="utf-8-sig")
@@ -34,15 +38,16 @@ def read_texts(path: str | Path, field: str = "question") -> list[str]:
     return check_texts([line for _, line in lines], str(path))
 
 
-def hub_rows(name: str) -> list[dict]:
-    """The rows of a hub dataset's train split; UserError where it cannot be had."""
+def hub_rows(name: str, revision: str | None = None) -> list[dict]:
+    """The rows of a hub dataset's train split, of the newest revision or this one; UserError where it cannot be had."""
     from datasets import load_dataset
 
     try:
-        return list(load_dataset(name, split="train"))
+        return list(load_dataset(name, split="train", revision=revision))
     except Exception as error:  # whatever network, hub or cache raise
+        at = f" at revision {revision}" if revision else ""
         raise UserError(
-            f"calibration texts {name}: no such file here, and the hub gives no dataset of that name ({type(error).__name__}). "
+            f"calibration texts {name}: no such file here, and the hub gives no dataset of that name{at} ({type(error).__name__}). "
             "Download it once where there is network, save it as JSONL and name that file."
         ) from None
 
@@ -73,6 +78,11 @@ def check_texts(texts: list[str], source: str) -> list[str]:
     if empty := [i for i, text in enumerate(texts, 1) if not str(text).strip()]:
         raise UserError(f"{source}: calibration text {empty[0]} is empty; remove it or fill it.")
     return texts
+
+
+def texts_hash(texts: list[str]) -> str:
+    """SHA-256 of texts in their order, as hexadecimal digits; another edition of a dataset changes it where it changes a text."""
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def select_texts(texts: list[str], clusters: int = 20, per_cluster: int = 5, seed: int = 54, encoder: str | None = None) -> list[str]:

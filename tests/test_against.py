@@ -69,10 +69,36 @@ def test_unknown_tables_are_refused():
             call("9")
 
 
+def test_repeats_are_averaged(records):
+    twice = pd.concat([records, records.assign(repeat=1, reflections=0)])
+    assert against.reflections("6", twice).loc[("ACM-TA", "math500"), ["ours", "ours of"]].tolist() == [1, 10]
+
+
+def test_an_accuracy_of_no_item_has_an_interval(records):
+    row = against.table("1", records.assign(correct=0.0)).set_index(["method", "task"]).loc[("ACM-TA", "math500")]
+    assert row["ours"] == row["ours_low"] == 0 and row["ours_high"] == pytest.approx(27.75, abs=0.01)  # Wilson, 0 of 10
+
+
+def test_other_sources_stand_where_they_print_something_and_digits_are_the_papers():
+    text = against.shown(against.table("2"))
+    assert {"sister %", "sister tokens", "replication %"} <= set(text) and "replication tokens" not in text
+    assert text.loc[("TA", "gsm8k"), "sister %"] == against.NOT_PRINTED
+    llama = against.shown(against.table("3"))
+    assert llama.loc[("TA", "mbpp_pro"), "paper %"] == "6.61" and "sister %" not in llama
+    frame = against.printed(pd.DataFrame({"acm-v1": [1.04, np.nan], "l2s-sister": [2.0, 3.0]}))
+    assert frame.to_dict("list") == {"paper": ["1.0", against.NOT_PRINTED], "sister": ["2.0", "3.0"]}
+
+
 def test_the_frontier_lies_under_our_points(records):
+    half = against.trade_off("7b", records).axes[-1]
+    assert "ACM-TA (ours)" not in {line.get_gid() for line in half.lines}  # one task of six
+    tasks = published.load("published_scores").query("source == 'evo-l2s-replication' and size == '7b'")["task"].unique()
+    records = pd.concat([records.assign(task=task) for task in [*tasks, "another"]])
     figure = against.trade_off("7b", records)
-    labels = {line.get_gid() for line in figure.axes[-1].lines}
-    assert "ACM-TA (ours)" in labels
+    ours = {line.get_gid(): line for line in figure.axes[-1].lines}["ACM-TA (ours)"]
+    assert [*ours.get_xdata(), *ours.get_ydata()] == pytest.approx([104.5, 60])
+    with pytest.raises(UserError, match="size 32b has no published frontier in tokens"):
+        against.trade_off("32b", records)
     swept = published.load("uniform_coefficient_frontier").query("size == '7b'")
     assert any(len(line.get_xdata()) == len(swept) for line in figure.axes[-1].lines)
 

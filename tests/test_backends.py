@@ -499,3 +499,24 @@ def test_vllm_counts_stop_strings_cuts_and_samples_as_the_default_backend_does(v
 def test_vllm_needs_a_gpu(vllm):
     with pytest.raises(UserError, match="device: is cpu, and the backend vllm runs on a GPU"):
         evaluate(FAST, ["abacus_easy"], backend="vllm")
+
+
+def test_vllm_keeps_room_for_the_cap_and_a_prompt_not_for_all_positions(vllm, tmp_path):
+    from acm.backends_vllm import RecordingVLLM
+
+    folder = tmp_path / "long"
+    shutil.copytree(FAST, folder)
+    config = json.loads((folder / "config.json").read_text())
+    for positions, given, room in ((131072, None, 22 + 2048), (1024, None, 1024), (131072, 4096, 4096)):
+        (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": positions}))
+        RecordingVLLM(folder, max_gen_toks=22, max_model_len=given, batch_size=2)
+        assert vllm.LLM.made[-1].arguments["max_model_len"] == room
+
+
+def test_vllm_refuses_a_prompt_that_does_not_fit_before_it_generates(vllm):
+    settings = {"items": 7, "batch_size": 4, "max_tokens": 22, "backend": "vllm", "device": "cuda"}
+    with pytest.raises(
+        UserError, match=r"task 'abacus_easy': 7 of 7 prompts do not fit beside a response of 22 tokens .* larger `max_model_len`"
+    ):
+        evaluate(FAST, ["abacus_easy"], **settings, model_args={"max_model_len": 25})
+    assert not hasattr(vllm.LLM.made[-1], "parameters")

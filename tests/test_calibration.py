@@ -1,5 +1,6 @@
 """Calibration: the table against plain forward passes and scikit-learn, controls, interruptions, choice of texts, errors."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import acm.calibration
 import acm.journal
 import acm.texts
 from acm.calibration import COLUMNS, Walk, groups, read_texts, select_texts
+from acm.coefficients import write_coefficients
 from acm.controls import CONTROLS
 from acm.errors import UserError
 from acm.layerwise import LayerwiseModel
@@ -562,6 +564,26 @@ def test_a_dataset_of_the_hub_is_read_or_refused(monkeypatch, name):
     monkeypatch.setattr("datasets.load_dataset", offline)
     with pytest.raises(UserError, match=rf"{name}: no such file here, and the hub gives no dataset .*ConnectionError"):
         read_texts(name)
+    with pytest.raises(UserError, match=rf"{name}: .* no dataset of that name at revision {'a' * 40} \(ConnectionError\)"):
+        read_texts(f"{name}@{'a' * 40}")
+
+
+def test_a_commit_after_the_name_is_the_one_that_the_hub_is_asked_for(monkeypatch):
+    monkeypatch.setattr("datasets.load_dataset", lambda name, split, revision: [{"question": f"{name} {split} {revision}"}])
+    assert read_texts("simplescaling/s1K") == ["simplescaling/s1K train None"]
+    assert read_texts("simplescaling/s1K-1.1@" + "a" * 40) == ["simplescaling/s1K-1.1 train " + "a" * 40]
+
+
+def test_the_table_keeps_the_hash_of_its_texts_through_parquet_and_into_the_coefficients(f32, tmp_path):
+    def stored(texts):
+        acm.calibrate(f32[0], {"left": f32[1]}, texts, controls=("none",)).to_parquet(tmp_path / "mi.parquet", index=False)
+        content = write_coefficients(tmp_path / "coefficients.json", pd.read_parquet(tmp_path / "mi.parquet"), {"texts": "some.jsonl"})
+        assert content["provenance"]["texts"] == "some.jsonl"
+        return content["provenance"]["texts_sha256"]
+
+    changed = [*TEXTS[:-1], TEXTS[-1].replace("5", "6")]
+    assert stored(TEXTS) == hashlib.sha256(json.dumps(TEXTS).encode()).hexdigest()
+    assert len({stored(TEXTS), stored(TEXTS[::-1]), stored(changed)}) == 3 and stored(list(TEXTS)) == stored(TEXTS)
 
 
 @pytest.mark.parametrize("name", ["texts/absent.jsonl", "absent.txt", "a/b/c"])

@@ -132,3 +132,10 @@ def test_file_holds_what_design_promises(tmp_path):
     assert (stored["t"], stored["shift"], stored["estimator"]) == (0.5, "none", "plug-in")
     assert stored["provenance"] == {"texts": "some.jsonl"}
     assert stored["coefficients"] == coefficients_from_table(mi_table(), 0.5, "none")
+
+
+def test_what_the_table_knows_of_its_texts_stands_in_the_provenance(tmp_path):
+    table = mi_table()
+    table.attrs["texts_sha256"] = "ab"
+    stored = write_coefficients(tmp_path / "coefficients.json", table, {"texts": "some.jsonl"})
+    assert stored["provenance"] == {"texts": "some.jsonl", "texts_sha256": "ab"}

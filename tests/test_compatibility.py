@@ -85,6 +85,29 @@ def between(base, other):
     return base + LAMBDA * (other - base)
 
 
+BUFFERS = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2), "model.layers.1.self_attn.masked_bias": torch.zeros(3).bool()}
+
+
+@pytest.mark.parametrize("stored", [0, 1])
+def test_buffers_that_old_conversions_store_count_for_nothing(bf16, variant, tensors, tmp_path, stored):
+    pair = list(bf16[:2])
+    pair[stored] = variant(pair[stored], "old", weights=lambda held: held.update(BUFFERS))
+    plan = plan_of(*pair).check()
+    assert not any("dtypes differ" in text for text in texts(plan, "note"))
+    found, expected = (tensors(acm.merge(recipe(*models), tmp_path / name)) for name, models in (("found", pair), ("expected", bf16[:2])))
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_an_index_may_name_buffers(make_model, f32, tmp_path):
+    old = make_model(tmp_path / "old", 0, shard="20KB")
+    path = old / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    name, shard = next(iter(BUFFERS)), min(index["weight_map"].values())
+    save_file(load_file(old / shard) | {name: BUFFERS[name]}, old / shard, metadata={"format": "pt"})
+    path.write_text(json.dumps(index | {"weight_map": index["weight_map"] | {name: shard}}))
+    assert plan_of(old, f32[1]).check().jobs
+
+
 CHANGED = {"model_type": "llama", "hidden_act": "gelu", "hidden_activation": "gelu", "rms_norm_eps": 1e-5, "layer_norm_eps": 1e-5,
            "num_attention_heads": 2, "num_key_value_heads": 4, "head_dim": 8, "hidden_size": 32, "intermediate_size": 64,
            "num_hidden_layers": 3}  # fmt: skip

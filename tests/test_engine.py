@@ -57,6 +57,15 @@ def test_folder_holds_what_the_design_promises(bf16, tmp_path):
     assert json.loads((out / "config.json").read_text()) == json.loads((base / "config.json").read_text())
 
 
+def test_the_bases_limit_of_a_response_is_not_the_merges(bf16, tmp_path):
+    base, left, _ = bf16
+    limited = shutil.copytree(base, tmp_path / "base")
+    stated = json.loads((base / "generation_config.json").read_text())
+    (limited / "generation_config.json").write_text(json.dumps(stated | {"max_new_tokens": 2048, "max_length": 99}))
+    out = acm.merge(recipe("task_arithmetic", limited, left, parameters={"weight": 0.7}), tmp_path / "out")
+    assert json.loads((out / "generation_config.json").read_text()) == stated
+
+
 @pytest.mark.parametrize("method", ["task_arithmetic", "interpolation"])
 @pytest.mark.parametrize("weight, source", [(0, 0), (0.0, 0), (1, 1), (1.0, 1)])
 def test_coefficients_zero_and_one_copy_bytes(bf16, merged, tensors, method, weight, source):

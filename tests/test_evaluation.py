@@ -1,8 +1,10 @@
 """Evaluation: lengths from token ids, truncation, resuming with whole batches, grading."""
 
 import json
+import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -71,20 +73,55 @@ def test_a_cap_truncates_and_is_recorded():
     assert records["truncated"].all() and (records["length"] == 5).all() and not records["correct"].any()
 
 
+def test_a_models_own_generation_settings_do_not_change_the_run(records, tmp_path):
+    shutil.copytree(FAST, tmp_path / FAST.name)
+    path = tmp_path / FAST.name / "generation_config.json"
+    advice = {
+        "max_new_tokens": 3,
+        "min_new_tokens": 2,
+        "repetition_penalty": 5.0,
+        "do_sample": True,
+        "temperature": 9.0,
+        "no_repeat_ngram_size": 2,
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | advice))
+    found = evaluate(tmp_path / FAST.name, ["abacus_easy"], items=6, batch_size=4, max_tokens=60)
+    expected = records[records["task"] == "abacus_easy"].reset_index(drop=True)
+    columns = ["response", "length", "truncated", "correct"]
+    pd.testing.assert_frame_equal(found[columns], expected[columns])
+    capped = evaluate(tmp_path / FAST.name, ["abacus_easy"], items=6, batch_size=4, max_tokens=4)
+    assert capped["truncated"].all() and (capped["length"] == 4).all()
+
+
+def test_a_prompt_that_does_not_fit_beside_a_response_is_refused(lm):
+    with pytest.raises(UserError, match=r"task 'abacus_hard': 2 of 2 prompts do not fit.*at most (\d+)") as found:
+        evaluate(FAST, ["abacus_hard"], items=2, max_tokens=lm.max_length)
+    fits = int(str(found.value).rpartition(" ")[2].rstrip("."))
+    assert fits < lm.max_length - 20
+    with pytest.raises(UserError, match="1 of 2|2 of 2"):
+        evaluate(FAST, ["abacus_hard"], items=2, max_tokens=fits + 1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_gpu_that_is_not_there_is_named():
+    with pytest.raises(UserError, match="torch finds no such GPU"):
+        evaluate(FAST, ["abacus_easy"], items=1, device="cuda")
+
+
 def test_length_stops_at_the_end_token_or_the_completed_stop_string(lm):
     tokenizer = lm.tokenizer
     text = tokenizer(" 17+4=21. we are done.")["input_ids"]
     end = tokenizer.eos_token_id
-    assert lm.row([*text, end, end], [], 50) == {"response": " 17+4=21. we are done.", "length": len(text), "truncated": False}
-    stopped = lm.row(text, ["1. we"], 50)
+    assert lm.row([*text, end, end], []) == {"response": " 17+4=21. we are done.", "length": len(text), "truncated": False}
+    stopped = lm.row(text, ["1. we"])
     assert stopped["response"] == " 17+4=21. we" and not stopped["truncated"]
     assert stopped["length"] == len(tokenizer(" 17+4=21. we")["input_ids"])
-    assert lm.row(text, [], len(text))["truncated"]
+    assert lm.row(text, [])["truncated"]
 
 
 def test_a_stop_string_that_is_a_special_token_ends_the_count(lm):
     ids = lm.tokenizer(" 17+4=21. we<|pad|> are")["input_ids"]
-    row = lm.row(ids, ["<|pad|>"], 50)
+    row = lm.row(ids, ["<|pad|>"])
     assert row["length"] == ids.index(lm.tokenizer.pad_token_id) + 1 and row["response"] == " 17+4=21. we"
 
 
@@ -196,7 +233,10 @@ def template_text(tokenizer, template, chat):
     return tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False)
 
 
-def test_few_shot_has_its_examples_and_stops_at_the_next_question(aime):
+def test_few_shot_has_its_examples_and_stops_at_the_next_question(aime, monkeypatch):
+    with pytest.raises(UserError, match="3 of 3 prompts do not fit .* Choose a shorter prompt, or a model with more positions"):
+        answers(aime, "no", "no", "no", prompt="few-shot")
+    monkeypatch.setattr(RecordingLM, "positions", 4096)
     records = answers(aime, "\\boxed{2}\n\nQuestion: \\boxed{3}", "no", "no", prompt="few-shot")
     assert records["correct"][0] == 1 and records["question"][0] == render("few-shot", "What is 1+1?")
     assert aime["settings"][0]["until"] == FEW_SHOT_STOPS

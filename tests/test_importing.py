@@ -1,21 +1,25 @@
 """Records from elsewhere: checked against the profile, and stored whole or not at all. All files here are made up."""
 
 import json
+import re
 import shutil
 
 import pandas as pd
 import pytest
 import yaml
 
+from acm import against
 from acm.checkpoints import identity
 from acm.errors import UserError
-from acm.importing import import_records
+from acm.importing import import_records, printed_methods
 from acm.profiles import load_profile
+from acm.prompts import CODE_EXAMPLES, CODE_SYSTEM, FEW_SHOT_STOPS, PROMPTS, render
 from acm.records import RECORD_COLUMNS
 from acm.results import Results
 
 LONG, CAP, N = "long-to-short", 40, 3
 TASKS = ["abacus_easy", "abacus_medium"]
+PAPERS = ["acm_gsm8k", "acm_aime24"]
 
 
 @pytest.fixture
@@ -39,6 +43,19 @@ def sampled(profile, tmp_path):
     content["experiments"][LONG] |= {"temperature": 0.6, "top_p": 0.95, "repeats": 2}
     path.write_text(yaml.safe_dump(content))
     return load_profile(str(path))
+
+
+@pytest.fixture
+def named(profile, tmp_path):
+    """The same profile under another name, with other tasks and further keys of its experiment."""
+
+    def make(name, tasks, **keys):
+        content = yaml.safe_load((tmp_path / "mine.yaml").read_text())
+        content["experiments"][LONG] |= {"tasks": tasks} | keys
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        return load_profile(str(tmp_path / f"{name}.yaml"))
+
+    return make
 
 
 @pytest.fixture
@@ -132,10 +149,10 @@ def test_what_does_not_fit_is_refused_and_nothing_is_stored(profile, records, wr
 
 @pytest.mark.parametrize("key, value", [
     ("max_tokens", 41), ("dtype", "bfloat16"), ("seed", 1), ("batch_size", 8), ("device", "cuda"), ("profile_hash", "0" * 16),
-    ("temperature", 0.6), ("top_p", 0.9), ("backend", "vllm"),
+    ("temperature", 0.6), ("top_p", 0.9), ("backend", "vllm"), ("prompt", "chat-template"), ("model_args", {"quantization": "fp8"}),
 ])  # fmt: skip
 def test_another_setting_is_refused(profile, records, write, stored, key, value):
-    with pytest.raises(UserError, match=f"made with {key} {value}"):
+    with pytest.raises(UserError, match=re.escape(f"made with {key} {value}")):
         import_records(profile, LONG, [write(records(setting={key: value}))])
     assert stored() == []
 
@@ -187,6 +204,71 @@ def test_greedy_records_of_a_sampled_profile_and_an_item_without_its_second_repe
 def test_records_of_a_server_are_taken_for_either_backend(profile, records, write):
     setting = {"engine": "lm-eval/server", "backend": "server"}
     assert "1 imported" in import_records(profile, LONG, [write(records(setting=setting))])
+
+
+def test_records_need_the_prompt_that_the_profile_gives_their_method(named, records, write):
+    profile = named("mine", TASKS, prompts={"TA": "few-shot"})
+    for setting, theirs in (({}, "qwen25-math-cot"), ({"prompt": "chat-template"}, "chat-template")):
+        with pytest.raises(UserError, match=f"made with prompt {theirs}, and profile mine says few-shot"):
+            import_records(profile, LONG, [write(records(setting=setting))])
+    assert "1 imported" in import_records(profile, LONG, [write(records(setting={"prompt": "few-shot"}))])
+    spelled_out = records("frontier-0.5", setting={"prompt": "qwen25-math-cot"})  # what the tasks ask where none is named
+    assert "1 imported (frontier-0.5)" in import_records(profile, LONG, [write(spelled_out)])
+
+
+def test_records_of_vllm_need_the_arguments_of_the_profiles_engine(profile, records, write, tmp_path):
+    content = yaml.safe_load((tmp_path / "mine.yaml").read_text())
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content | {"backend": "vllm", "model_args": {"tensor_parallel_size": 2}}))
+    profile, vllm = load_profile(str(tmp_path / "mine.yaml")), {"backend": "vllm"}
+    for arguments in ({}, {"model_args": {"tensor_parallel_size": 2, "quantization": "fp8"}}):
+        with pytest.raises(UserError, match=r"made with model_args \{.*, and profile mine says \{'tensor_parallel_size': 2\}"):
+            import_records(profile, LONG, [write(records(setting=vllm | arguments))])
+    good = records(setting=vllm | {"model_args": {"tensor_parallel_size": 2}})
+    assert "1 imported" in import_records(profile, LONG, [write(good)])
+
+
+def test_records_of_a_server_may_hand_text_over_in_its_way_and_switch_its_defaults_off(profile, records, write, stored):
+    server = {"engine": "lm-eval/server", "backend": "server"}
+    for bad in ({"top_k": 5}, {"repetition_penalty": 1.1}, "none"):
+        with pytest.raises(UserError, match="made with model_args"):
+            import_records(profile, LONG, [write(records(setting=server | {"model_args": bad}))])
+    assert stored() == []
+    own = {"skip_special_tokens": False, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+    assert "1 imported" in import_records(profile, LONG, [write(records(setting=server | {"model_args": own}))])
+
+
+def test_methods_that_the_paper_prints_and_the_profile_does_not_run_stand_in_its_table(named, records, write, monkeypatch):
+    profile, labels = named("qwen-14b", PAPERS), {"profile": "qwen-14b", "task": [task for task in PAPERS for _ in range(N)]}
+    monkeypatch.setattr("acm.against.RUNS", profile.folder.parent)
+    further = ("Sens-Merging", "ACM-Average", "AIM")  # the last stands in Table 7 alone
+    for method in further:
+        assert f"1 imported ({method})" in import_records(profile, LONG, [write(records(method).assign(**labels))])
+    ours = against.our_records("qwen-14b")
+    assert set(ours["method"]) == set(further)
+    ran = against.table("4", ours).dropna(subset=["ours"])
+    assert set(zip(ran["method"], ran["task"], strict=True)) == {(m, t) for m in further[:2] for t in ("gsm8k", "aime24")}
+    with pytest.raises(UserError, match="reference answer"):
+        import_records(profile, LONG, [write(records("TA").assign(**labels, gold="other"))])
+    import_records(profile, LONG, [write(records("TA").assign(**labels))])
+    assert set(Results(profile, LONG).methods) & set(further) == set()  # the pipeline's tables have its own methods alone
+
+
+@pytest.mark.parametrize("name, method", [
+    ("qwen-14b", "DPO"), ("mine", "AIM"), ("qwen-32b", "AIM"), ("llama-2-7b", "Sens-Merging"),
+])  # fmt: skip
+def test_methods_that_the_paper_does_not_print_for_the_profile_are_refused(named, records, write, stored, name, method):
+    profile = named(name, TASKS)
+    with pytest.raises(UserError, match=f"unknown method of long-to-short '{method}'"):
+        import_records(profile, LONG, [write(records(method, profile=name))])
+    assert stored() == []
+
+
+def test_a_parent_is_no_further_method_under_the_papers_name_for_it():
+    assert printed_methods(load_profile("qwen-7b"), LONG) == ["DPO", "AIM", "Sens-Merging"]
+    assert printed_methods(load_profile("qwen-1.5b+cap4096"), LONG) == ["AIM", "Sens-Merging"]
+    assert printed_methods(load_profile("qwen-14b"), LONG) == ["Sens-Merging", "ACM-Average", "AIM"]
+    assert printed_methods(load_profile("qwen-32b"), LONG) == printed_methods(load_profile("llama-2-7b"), "general") == []
+    assert printed_methods(load_profile("tiny"), LONG) == []
 
 
 def test_a_parents_records_must_be_of_the_folder_that_is_here(profile, records, write, f32):
@@ -388,6 +470,55 @@ def test_logs_without_their_thinking_are_refused(profile, log, f32, stored, argu
 def test_a_log_named_without_a_date(profile, log, f32):
     paths = [log(task, f"samples_{task}.jsonl") for task in TASKS]
     assert "1 imported" in import_records(profile, LONG, paths, "TA", f32[1])
+
+
+QUESTION = "What is $2+2$?"
+
+
+@pytest.fixture
+def prompted(log):
+    """A log of a task of ours with the text that its samples were asked."""
+
+    def make(task, text, until=()):
+        generation = {"until": ["<|im_end|>", *until], "do_sample": False, "max_gen_toks": CAP}
+        return log(task, doc={"question": QUESTION, "gold": "4"}, metrics=["correct"], correct=1.0,
+                   arguments={"gen_args_0": {"arg_0": text, "arg_1": generation}})  # fmt: skip
+
+    return make
+
+
+def templated(prompt, text):
+    return f"<|user|>{text}<|assistant|>" if prompt == "chat-template" else text
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("task, own", [("acm_gsm8k", ()), ("acm_humaneval_pro", (CODE_SYSTEM, CODE_EXAMPLES))])
+def test_logs_must_have_asked_the_profiles_prompt(named, prompted, f32, stored, prompt, task, own):
+    profile = named("mine", [task], prompts={} if prompt == "qwen25-math-cot" else {"TA": prompt})
+    for other in {*PROMPTS} - {prompt}:
+        path = prompted(task, templated(other, render(other, QUESTION, *own)), FEW_SHOT_STOPS)
+        with pytest.raises(
+            UserError, match=rf"line 1: asked '.*'…, which is not the prompt {prompt} of the profile; run lm-eval with --metadata"
+        ):
+            import_records(profile, LONG, [path], "TA", f32[1])
+    path = prompted(
+        task, render("chat-template", QUESTION, *own) if prompt == "chat-template" else "Answer. " + render(prompt, QUESTION, *own)
+    )
+    with pytest.raises(UserError, match=r"not the prompt|stop string"):  # without the model's template, or with an instruction before it
+        import_records(profile, LONG, [path], "TA", f32[1])
+    assert stored() == []
+    path = prompted(task, templated(prompt, render(prompt, QUESTION, *own)), FEW_SHOT_STOPS)
+    assert "1 imported (TA)" in import_records(profile, LONG, [path], "TA", f32[1])
+
+
+def test_few_shot_logs_without_the_stop_string_and_logs_without_a_question_are_refused(named, prompted, log, f32, stored):
+    profile = named("mine", ["acm_gsm8k"], prompts={"TA": "few-shot"})
+    with pytest.raises(UserError, match=r"without the few-shot prompt's stop string.*--gen_kwargs 'until=\[\"\\n\\nQuestion:\"\]'"):
+        import_records(profile, LONG, [prompted("acm_gsm8k", render("few-shot", QUESTION))], "TA", f32[1])
+    for doc in ({"gold": "4"}, {"question": 4}, []):
+        with pytest.raises(UserError, match="line 1 has no question"):
+            import_records(profile, LONG, [log("acm_gsm8k", doc=doc, asked={"until": FEW_SHOT_STOPS})], "TA", f32[1])
+    assert stored() == []
 
 
 def test_the_command_line(profile, records, write, tmp_path):

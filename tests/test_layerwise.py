@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model
 
 import acm.layerwise
-from acm.checkpoints import EMBEDDING, HEAD
+from acm.checkpoints import EMBEDDING, HEAD, check_same_shape
 from acm.errors import UserError
 from acm.layerwise import LayerwiseModel, watch
 
@@ -89,6 +89,15 @@ def assert_equal(found, expected):
 def test_equals_a_plain_forward_pass(tmp_path, kind, dtype):
     folder = make(tmp_path / kind, kind)
     assert_equal(walked(LayerwiseModel(folder, dtype, CPU)), plain(folder, dtype))
+
+
+def test_stored_rope_buffers_change_nothing(tmp_path):
+    folder, expected = make(tmp_path / "old", "Llama"), plain(make(tmp_path / "new", "Llama"))
+    stored = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.zeros(2) for i in range(3)}
+    save_file(load_file(folder / "model.safetensors") | stored, folder / "model.safetensors", metadata={"format": "pt"})
+    assert_equal(walked(LayerwiseModel(folder, torch.float32, CPU)), expected)
+    for base, finetuned in ((folder, tmp_path / "new"), (tmp_path / "new", folder)):  # what `acm calibrate` asks first
+        check_same_shape(base, finetuned, vocabulary=False)
 
 
 def test_positions_that_scale_with_the_length_do_not_depend_on_other_texts(tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
+from acm.merging import matrices
 from acm.merging.matrices import thresholded
 from acm.merging.methods import FUNCTIONS, PREPARE, kept_magnitudes, merge_tensor
 from acm.merging.primitives import count_magnitudes, drop, magnitudes_at, random_words, trim
@@ -33,6 +34,12 @@ def merge(method, deltas, coefficients, base=BASE, density=1.0, divisors=None, s
 def assert_close(found, expected, tolerance=1e-6):
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, torch.as_tensor(expected, dtype=torch.float32), rtol=tolerance, atol=tolerance)
+
+
+@pytest.fixture(params=[matrices.ROWS, 2])
+def stretches(request, monkeypatch):
+    """Matrices in one stretch, and two rows at a time."""
+    monkeypatch.setattr(matrices, "ROWS", request.param)
 
 
 def randn(*shape, seed=0):
@@ -366,6 +373,7 @@ def test_fisher_without_information_is_the_mean(information):
     assert_close(found, BASE + (0.3 * FIRST + 0.9 * SECOND) / 1.2)
 
 
+@pytest.mark.usefixtures("stretches")
 @pytest.mark.parametrize("weights", [[1.0, 1.0], [0.4, 0.8]])
 @pytest.mark.parametrize("alpha", [1.0, 0.6])
 def test_regmean_is_the_least_squares_fit_to_all_models(weights, alpha):
@@ -385,11 +393,13 @@ def test_regmean_without_correlations_weighs_each_input_by_its_energy():
     assert_close(merge("regmean", deltas, [1.0, 1.0], base, statistics=statistics, numbers={"alpha": 0.0}), expected, 1e-5)
 
 
+@pytest.mark.usefixtures("stretches")
 def test_regmean_of_tensors_without_statistics_is_the_mean():
     found = merge("regmean", [FIRST, SECOND], [0.3, 0.9], statistics=[None, None], numbers={"alpha": 0.9})
     assert_close(found, BASE + (0.3 * FIRST + 0.9 * SECOND) / 2)
 
 
+@pytest.mark.usefixtures("stretches")
 @pytest.mark.parametrize("used", [[1, 1, 1, 0, 0], [0, 0, 0, 0, 0]])
 def test_regmean_averages_the_weights_of_inputs_that_no_model_used(used):
     base, deltas, used = randn(3, INPUTS), [randn(3, INPUTS, seed=i) for i in (1, 2)], torch.tensor(used)
@@ -401,6 +411,7 @@ def test_regmean_averages_the_weights_of_inputs_that_no_model_used(used):
 SHAPES = [(9, 4), (4, 9), (6, 6), (1, 5), (7,)]
 
 
+@pytest.mark.usefixtures("stretches")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("rank", [0.2, 0.5, 0.51, 1.0])
 def test_twin_truncates_the_singular_values(shape, rank):

@@ -25,3 +25,19 @@ def test_the_papers_numbers_are_checked_and_drawn(tmp_path):
     drawn = {p.stem for p in (tmp_path / "figures").glob("*.svg")}
     assert {"figure2", "figure4", "figure5", "accuracy_against_length_7b"} <= drawn
     assert (tmp_path / "checks.csv").read_text() == (ROOT / "reports" / "published" / "checks.csv").read_text()
+
+
+def test_links_of_an_executed_copy_lead_where_they_led(tmp_path):
+    source, target = tmp_path / "notebooks" / "paper", tmp_path / "reports" / "paper"
+    for folder in (source, target, tmp_path / "docs"):
+        folder.mkdir(parents=True)
+    (tmp_path / "docs" / "page.md").touch()
+    kept = "[a](https://a.org/b.md), [here](#part), [absent](../absent.md), [root](/docs/page.md), ![](attachment:x.png)"
+    text = f"[page](../../docs/page.md#part), [again](other.ipynb), {kept}"
+    (source / "other.ipynb").touch()
+    cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("x = 1  # [page](other.ipynb)")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), source / "one.ipynb")
+    done = run_notebook(source / "one.ipynb", target / "one.ipynb", {})
+    found = nbformat.read(done, 4).cells
+    assert found[0].source == f"[page](../../docs/page.md#part), [again](../../notebooks/paper/other.ipynb), {kept}"
+    assert found[1].source == cells[1].source

@@ -2,14 +2,16 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from acm.errors import UserError
 from acm.paths import ROOT
-from acm.plan import EMBEDDED, ITEMS, SHAPES, Machine, cost, describe, downloads, jobs, shape_of
+from acm.plan import EMBEDDED, ITEMS, Machine, cost, describe, downloads, jobs
 from acm.profiles import load_profile
+from acm.shapes import SHAPES, merged_positions, shape_of
 
 PAPER = ["qwen-1.5b", "qwen-7b", "qwen-14b", "qwen-32b", "llama-2-7b"]
 LONG = "long-to-short"
@@ -59,7 +61,7 @@ def test_more_tokens_or_less_bandwidth_take_longer_and_the_cap_bounds_it():
 
 def test_what_cannot_fit_is_refused_with_the_batch_that_does():
     profile = load_profile("qwen-7b")
-    with pytest.raises(UserError, match="GPU memory.*more than the 24 there are: lower batch_size to 10") as error:
+    with pytest.raises(UserError, match=r"GPU memory.*more than the 24 there are: lower batch_size to 10") as error:
         describe(profile, Machine(gpu_memory=24))
     small = profile.model_copy(update={"batch_size": 10})
     assert describe(small, Machine(gpu_memory=24)) and "15.2" in str(error.value)
@@ -69,6 +71,49 @@ def test_what_cannot_fit_is_refused_with_the_batch_that_does():
         describe(load_profile("qwen-32b"), Machine(gpu_memory=48))
     with pytest.raises(UserError, match="GB of disk, more than the 20 there are"):
         describe(profile, Machine(disk=20))
+
+
+def test_the_32b_profile_fits_a_card_of_80_gb():
+    assert describe(load_profile("qwen-32b"), Machine(gpu_memory=80))
+
+
+@pytest.mark.parametrize("name, words", [
+    ("qwen-7b+base-config", "max_tokens 10240 of profile qwen-7b+base-config leaves no room for a prompt: Average has 4096 positions"),
+    ("qwen-1.5b+base-config+cap4096", "leaves no room for a prompt: Average has 4096 positions"),
+    ("llama-2-7b+cap4096", "leaves no room for a prompt: Llama-2-7b-hf has 4096 positions"),
+    ("qwen-7b+head-dropped", "tie_word_embeddings true is for models that disagree"),
+])  # fmt: skip
+def test_what_check_would_refuse_of_the_models_the_plan_refuses(name, words):
+    with pytest.raises(UserError) as error:
+        describe(load_profile(name), Machine())
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("name", [
+    "qwen-1.5b+base-config+cap2048", "qwen-7b+base-config+cap2048", "qwen-14b+base-config", "qwen-1.5b+head-dropped", "qwen-7b+head-kept",
+])  # fmt: skip
+def test_what_check_would_take_the_plan_takes(name):
+    assert describe(load_profile(name), Machine())
+
+
+def test_a_merge_has_the_most_positions_where_position_codes_agree_else_the_bases():
+    base, long, other = (
+        SHAPES[m] for m in ("Qwen/Qwen2.5-Math-7B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "codellama/CodeLlama-7b-hf")
+    )
+    assert merged_positions([base, long], paper=False) == 131072 and merged_positions([base, long], paper=True) == 4096
+    assert merged_positions([SHAPES["meta-llama/Llama-2-7b-hf"], other], paper=False) == 4096
+    assert merged_positions([base, replace(long, positions=None)], paper=False) is None
+
+
+def test_a_pickled_model_is_marked():
+    assert "TIGER-Lab/MAmmoTH-7B, pickled: convert it first" in describe(load_profile("llama-2-7b"), Machine())
+
+
+def test_smol_has_a_plan_before_its_models_exist(tmp_path, monkeypatch):
+    monkeypatch.setattr("acm.profiles.ROOT", tmp_path)
+    profile = load_profile("smol")
+    assert "evaluate" in describe(profile, Machine())
+    assert SHAPES["runs/smollm2/smol-terse"].parameters == 134_515_008  # SmolLM2-135M
 
 
 def test_several_cores_beside_a_gpu_keep_all_merged_models_at_once():

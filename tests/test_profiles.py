@@ -1,9 +1,12 @@
 """The paper's profiles, variants laid over profiles, and models of the hub."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,7 +15,7 @@ from acm import hub
 from acm.errors import UserError
 from acm.paths import PROFILES, ROOT
 from acm.preflight import check, fetch
-from acm.profiles import VARIANTS, load_profile
+from acm.profiles import VARIANTS, EngineArguments, load_profile
 from acm.prompts import PROMPTS
 
 PAPER = {"qwen-1.5b": "0.7", "qwen-7b": "0.7", "qwen-14b": "0.7", "qwen-32b": "0.7", "llama-2-7b": "-1.8"}
@@ -77,7 +80,7 @@ def test_a_pinned_revision_is_part_of_the_folder_and_the_hash(write):
 @pytest.mark.parametrize("change, words", [
     ({"revisions": {"Qwen/Qwen2.5-Math-7B": "main"}}, "revisions"),
     ({"revisions": {"Qwen/Qwen2.5-Math-7b": "a" * 40}}, "Did you mean 'Qwen/Qwen2.5-Math-7B'"),
-    ({"caps": {"Qwen2.5-Math-7": 3072}}, "Did you mean 'Qwen2.5-Math-7B'"),
+    ({"caps": {"Qwen2.5-Math-7": 2048}}, "Did you mean 'Qwen2.5-Math-7B'"),
     ({"caps": {"TA": 0}}, "caps.TA"),
     ({"prompts": {"TA": "few-shots"}}, "prompts.TA"),
     ({"compatibility": "papers"}, "compatibility"),
@@ -116,17 +119,18 @@ def test_every_variant_lies_over_every_experiment_and_changes_name_and_hash(vari
 
 def test_variants_combine_and_reach_caps_recipes_and_title():
     profile = load_profile("qwen-1.5b+cap4096+head-dropped")
-    assert profile.cap(LONG) == 4096 and profile.cap(LONG, "Qwen2.5-Math-1.5B") == 3072
+    assert profile.cap(LONG) == 4096 and profile.cap(LONG, "Qwen2.5-Math-1.5B") == 2048
     assert profile.experiment(LONG).recipe("TA", Path()).tie_word_embeddings is True
     assert profile.title.endswith("token cap 4096, head dropped")
     assert load_profile("tiny+head-kept").experiment(LONG).recipe("TA", Path()).tie_word_embeddings is False
     assert load_profile("tiny+base-config").experiment(LONG).recipe("TA", Path()).compatibility == "paper"
+    assert load_profile("qwen-7b+base-config+cap2048").cap(LONG, "ACM-TA") == 2048
 
 
 def test_the_sampled_variant_joins_others():
     profile = load_profile("qwen-7b+sampled+cap4096")
     assert profile.evaluation(LONG, "Qwen2.5-Math-7B") == {
-        "items": None, "batch_size": 32, "max_tokens": 3072, "dtype": "bfloat16", "device": "cuda", "seed": 0, "prompt": "few-shot",
+        "items": None, "batch_size": 32, "max_tokens": 2048, "dtype": "bfloat16", "device": "cuda", "seed": 0, "prompt": "few-shot",
         "temperature": 0.6, "top_p": 0.95, "backend": "transformers",
     }  # fmt: skip
     assert profile.title.endswith("sampled, avg@5, token cap 4096") and profile.evaluation(LONG)["max_tokens"] == 4096
@@ -170,16 +174,102 @@ def test_a_model_that_cannot_be_had_ends_in_one_sentence(monkeypatch, raised, wo
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    for action in (check, fetch):
+    for action, models in ((check, 1), (fetch, 2)):  # fetch asks for all of them first
         with pytest.raises(UserError) as found:
             action(load_profile("qwen-7b"))
-        assert all(word in str(found.value) for word in ["Qwen/Qwen2.5-Math-7B", *words])
-        assert "\n" not in str(found.value)
+        assert all(word in line for line in str(found.value).splitlines() for word in words)
+        names = ["Qwen/Qwen2.5-Math-7B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"][:models]
+        assert all(name in line for name, line in zip(names, str(found.value).splitlines(), strict=True))
+
+
+def shown(**files):
+    """A stand-in for the hub's answer on a model: owner's name → its files."""
+    return lambda _self, model, **_: SimpleNamespace(siblings=[SimpleNamespace(rfilename=f) for f in files[model.partition("/")[0]]])
+
+
+def refuse_gated(_self, model):
+    from huggingface_hub.errors import GatedRepoError
+
+    if model.startswith("meta-llama/"):
+        raise GatedRepoError.__new__(GatedRepoError)
+
+
+def test_what_the_hub_refuses_of_any_model_is_said_before_the_first_download(monkeypatch):
+    def download(*_, local_files_only=False, **__):
+        if not local_files_only:
+            pytest.fail("downloaded")
+        raise OSError
+
+    weights = ["config.json", "model-00001-of-00002.safetensors"]
+    files = shown(**{"meta-llama": weights, "TIGER-Lab": ["config.json", "pytorch_model-00001-of-00002.bin"], "codellama": weights})
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", files)
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", refuse_gated)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(UserError) as found:
+        fetch(load_profile("llama-2-7b"))
+    gated, pickled = str(found.value).splitlines()
+    assert "meta-llama/Llama-2-7b-hf is gated" in gated
+    assert "TIGER-Lab/MAmmoTH-7B" in pickled and "pickles" in pickled and "Convert" in pickled
+
+
+def test_what_no_variant_can_do_is_refused_before_the_hub_is_asked(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: pytest.fail("asked"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("downloaded"))
+    with pytest.raises(UserError, match="Average has 4096 positions"):
+        fetch(load_profile("qwen-7b+base-config"))
+
+
+@pytest.fixture
+def pair(f32, tmp_path, monkeypatch):
+    """The profile qwen-7b on a hub of two pico models with as many positions as its own, and what is loaded beside them."""
+    loaded, folders = [], {}
+    for folder, owner, positions in ((f32[0], "Qwen", 4096), (f32[1], "deepseek-ai", 131072)):
+        folders[owner] = Path(shutil.copytree(folder, tmp_path / owner))
+        config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": positions}
+        (folders[owner] / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("acm.hub.RUNS", tmp_path / "runs")
+    monkeypatch.setattr("acm.profiles.ROOT", tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(folders[name.partition("/")[0]]))
+    monkeypatch.setattr("acm.preflight.read_texts", lambda source, _field: loaded.append(source))
+    monkeypatch.setattr("acm.preflight.load_benchmark", loaded.append)
+    return load_profile("qwen-7b"), loaded
+
+
+def test_fetch_loads_texts_and_benchmarks_too(pair):
+    profile, loaded = pair
+    assert "calibration texts and benchmarks: here." in fetch(profile)
+    assert loaded == ["simplescaling/s1K", "gsm8k", "math500", "minerva_math", "olympiadbench", "college_math", "aime24"]
+
+
+def test_with_everything_cached_fetch_asks_the_hub_for_nothing(pair, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: pytest.fail("asked"))
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
+    profile, _ = pair
+    assert fetch(profile) == fetch(profile)
+
+
+def test_data_that_cannot_be_had_ends_a_fetch_before_the_models(pair, monkeypatch):
+    def refuse(_):
+        raise UserError("no such benchmark")
+
+    monkeypatch.setattr("acm.preflight.load_benchmark", refuse)
+    monkeypatch.setattr("acm.hub.fetch", lambda *_: pytest.fail("downloaded"))
+    with pytest.raises(UserError, match="no such benchmark"):
+        fetch(pair[0])
+
+
+@pytest.mark.parametrize("action", [check, fetch])
+def test_the_smol_models_name_the_command_that_makes_them(monkeypatch, tmp_path, action):
+    for place in ("profiles.ROOT", "preflight.ROOT"):
+        monkeypatch.setattr(f"acm.{place}", tmp_path)
+    monkeypatch.setattr("acm.checkpoints.SMOL", tmp_path / "runs" / "smollm2")
+    with pytest.raises(UserError, match="smol-terse does not exist; `make smol-models` makes it"):
+        action(load_profile("smol"))
 
 
 def test_a_model_on_the_hub_that_is_not_here_names_the_command(monkeypatch):
-    for name in ("model_info", "auth_check"):
-        monkeypatch.setattr(f"huggingface_hub.HfApi.{name}", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", shown(Qwen=["model.safetensors"]))
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", lambda *_: None)
     with pytest.raises(UserError, match="python -m acm fetch --profile qwen-7b"):
         check(load_profile("qwen-7b"))
 
@@ -195,7 +285,7 @@ def test_fetched_models_are_folders_of_their_own_name(f32, tmp_path, monkeypatch
 def test_pickled_weights_are_refused_with_the_remedy(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
-    with pytest.raises(UserError, match="pickles.*Convert"):
+    with pytest.raises(UserError, match=r"pickles.*Convert"):
         hub.fetch("TIGER-Lab/MAmmoTH-7B", None)
 
 
@@ -206,3 +296,71 @@ def test_check_from_the_command_line_without_network_is_quick_and_one_line():
     assert done.returncode != 0 and not done.stdout
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: model Qwen/Qwen2.5-Math-7B is not here")
+
+
+def test_llama_asks_every_model_of_its_profile_few_shot():
+    """None of them knows the tokens of ChatML; a name that is missing in `prompts` would be asked in it."""
+    profile = load_profile("llama-2-7b")
+    experiment = profile.experiment("general")
+    for name in [*experiment.parents, *experiment.method_names]:
+        assert profile.evaluation("general", name)["prompt"] == "few-shot", name
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """The profile qwen-7b with these keys at its top."""
+
+    def make(**keys):
+        content = yaml.safe_load((PROFILES / "qwen-7b.yaml").read_text()) | keys
+        path = tmp_path / "engine.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return load_profile(str(path))
+
+    return make
+
+
+def test_arguments_of_vllm_reach_the_evaluation_and_the_hash(engine):
+    plain, wide = engine(backend="vllm"), engine(backend="vllm", model_args={"tensor_parallel_size": 4, "max_model_len": 12288})
+    assert wide.evaluation(LONG, "TA")["model_args"] == {"tensor_parallel_size": 4, "max_model_len": 12288}
+    assert "model_args" not in plain.evaluation(LONG) and wide.hash != plain.hash
+    assert engine(backend="vllm", model_args={}).hash == plain.hash and "model_args" not in plain.model_dump()
+
+
+def test_a_profile_knows_the_arguments_that_the_evaluation_takes():
+    from acm.evaluation import MODEL_ARGS, check_backend
+
+    assert set(EngineArguments.model_fields) == set(MODEL_ARGS["vllm"])
+    with pytest.raises(UserError, match="unknown model argument of backend transformers"):
+        check_backend("transformers", None, None, 1, "cpu", {"max_model_len": 1})
+
+
+@pytest.mark.parametrize("keys, words", [
+    ({"model_args": {"max_model_len": 12288}}, "max_model_len are of vLLM's engine, and backend is transformers; set `backend: vllm`"),
+    ({"backend": "vllm", "model_args": {"max_model_len": 10240}}, "leaves no room for a prompt beside max_tokens 10240"),
+    ({"backend": "vllm", "model_args": {"tensor_parallel": 2}}, "model_args.tensor_parallel: unknown key"),
+    ({"backend": "vllm", "model_args": {"tensor_parallel_size": "two"}}, "model_args.tensor_parallel_size"),
+    ({"backend": "vllm", "model_args": {"gpu_memory_utilization": 1.5}}, "model_args.gpu_memory_utilization"),
+    ({"backend": "vllm", "model_args": 4}, "model_args"),
+])  # fmt: skip
+def test_bad_arguments_of_the_engine_are_refused(engine, keys, words):
+    with pytest.raises(UserError) as error:
+        engine(**keys)
+    assert words in str(error.value)
+
+
+def test_a_pinned_dataset_of_calibration_texts_is_part_of_its_source_and_the_hash(write):
+    texts = {"texts": "simplescaling/s1K", "field": "question"}
+    plain, pinned = (load_profile(write(calibration=texts | more)) for more in ({}, {"revision": "b" * 40}))
+    assert pinned.experiment(LONG).calibration.source == "simplescaling/s1K@" + "b" * 40
+    assert plain.experiment(LONG).calibration.source == "simplescaling/s1K" and plain.hash != pinned.hash
+    assert "revision" not in plain.experiment(LONG).calibration.model_dump()
+
+
+@pytest.mark.parametrize("calibration, words", [
+    ({"texts": "simplescaling/s1K", "revision": "main"}, "calibration.revision"),
+    ({"texts": "abacus/benchmarks/calibration_skills.jsonl", "revision": "b" * 40}, "`revision` pins a dataset of the hub"),
+])  # fmt: skip
+def test_a_revision_that_pins_nothing_is_refused(write, calibration, words):
+    with pytest.raises(UserError) as error:
+        load_profile(write(calibration=calibration))
+    assert words in str(error.value)

@@ -118,6 +118,68 @@ def test_accuracies_between_two_items():
         ("llama2-7b", "ACM-TA", "gsm8k")}  # fmt: skip
 
 
+@pytest.mark.parametrize(("other", "label"), [("l2s-sister", "sister"), ("evo-l2s-replication", "replication")])
+def test_shared_averages_are_those_of_plain_loops(other, label):
+    cells = {(r.source, r.size, r.method, r.task): r.accuracy for r in published.load("published_scores").itertuples()}
+    expected = {}
+    for source, size, method, task in cells:
+        if source == "acm-v1" and (other, size, method, task) in cells:
+            expected.setdefault((size, method), []).append([cells[s, size, method, task] for s in ("acm-v1", other)])
+    found = published.shared_averages(other)
+    assert found.columns.tolist() == ["paper", label, "tasks"] and set(found.index) == set(expected)
+    for key, pairs in expected.items():
+        paper, beside = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
+        assert found.loc[key].tolist() == pytest.approx([paper, beside, len(pairs)])
+
+
+def test_shared_averages_by_hand():
+    found = published.shared_averages("evo-l2s-replication").round(1)
+    assert found.loc[("14b", "ACM-TA")].tolist() == [76.2, 62.9, 3]
+    assert found.loc[("14b", "Qwen2.5-14B")].tolist() == [47.1, 47.1, 3]
+    assert (found.xs("7b")["tasks"] == 6).all()
+    found = published.shared_averages("l2s-sister").round(1)
+    assert found.loc[("1.5b", "Sens-Merging")].tolist() == [49.5, 55.9, 3]
+
+
+def test_shared_averages_with_an_unknown_source_names_the_nearest():
+    with pytest.raises(ValueError, match="l2s-sister"):
+        published.shared_averages("sister")
+
+
+def test_benchmarks_of_each_source():
+    found = published.benchmarks("14b")
+    assert found["acm-v1"] == "gsm8k 1319, math500 500, aime24 30, humaneval_pro 164"
+    assert found["l2s-sister"] == "gsm8k 1319, math500 500, aime24 30" and found["evo-l2s-replication"].count(",") == 5
+    assert set(published.benchmarks("32b")) == {"acm-v1", "l2s-sister"}
+    assert published.benchmarks("llama2-7b")["acm-v1"].startswith("gsm8k 1319, ")  # of the other two the number is not known
+
+
+def test_runs_of_equal_cells():
+    found = published.equal_cells().set_index(["size", "method", "other_method"])
+    maths = {"minerva_math", "olympiadbench", "college_math"}
+    assert found.index.tolist() == [("7b", "TA", "Sens-Merging"), ("1.5b", "Qwen2.5-Math-1.5B", "AIM"), ("32b", "TIES", "TIES")]
+    assert [set(tasks.split(", ")) for tasks in found["accuracies"]] == [maths, maths, {"gsm8k", "math500", "aime24"}]
+    assert found["lengths"].tolist() == ["", "", "gsm8k, math500"] and found["shared"].tolist() == [6, 6, 3]
+    assert found["other_source"].tolist() == ["l2s-sister", "acm-v1", "l2s-sister"]
+
+
+def test_equal_cells_need_every_printed_digit_and_no_missing_length(monkeypatch):
+    rows = [
+        ("a", "t", "7b", method, task, accuracy, None) for method, accuracy in (("x", "5.0"), ("y", "5.00"), ("z", "5.0")) for task in "pqr"
+    ]
+    scores = pd.DataFrame(rows, columns=[*published.KEYS, "task", "accuracy", "length"])
+    monkeypatch.setattr(published, "load", lambda name, **options: scores)
+    assert published.equal_cells()[["method", "other_method", "accuracies"]].to_numpy().tolist() == [["x", "z", "p, q, r"]]
+    assert published.equal_cells(4).empty
+
+
+def test_one_row_prints_the_same_length_for_two_benchmarks():
+    found = published.equal_lengths()
+    assert found[["size", "method", "length", "tasks"]].to_numpy().tolist() == [
+        ["1.5b", "Qwen2.5-Math-1.5B", 864.9, "college_math, aime24"]
+    ]
+
+
 def test_figure_2_and_table_4_print_other_numbers_for_the_same_setting():
     found = published.figures_against_tables().set_index(["figure", "run", "quantity"])
     assert found.loc[("Figure 2", "TA 0.7, 14B", "AIME24 accuracy, %")].tolist() == [46.7, 33.3]

@@ -165,7 +165,7 @@ def family_of(acm, uniform, kinds=("null", "permuted", "reversed", "magnitude"),
 
 
 @pytest.mark.parametrize("acm, uniform, word, head", [
-    (0.03, 0.0, "above", "Yes: "), (0.0, 0.03, "below", "No: one λ"), (0.0, 0.0, "no difference shown", "No difference shown"),
+    (0.03, 0.0, "above", "Yes: "), (0.0, 0.03, "below", "Not for the better: one λ"), (0.0, 0.0, "no difference shown", "No difference shown"),
 ])  # fmt: skip
 def test_a_lead_by_construction_is_found_and_said(acm, uniform, word, head):
     table = coefficients.comparison(sampled(family_of(acm, uniform), noise=0.02), FRONTIER).set_index("kind")
@@ -385,7 +385,15 @@ def family_table(flat=0.0, ramp=0.0, acm=0.0, names=("one", "two", "three"), **s
 def answered(records, tasks=TASKS):
     table, lead = rule.leads(records, tasks, ["frontier-0.5"], 0)
     attempts = pd.DataFrame(
-        {"accuracy": [50.0, 60], "length": [30.0, 40], "above": [1.0, -2.0], "verdict": ["above", "below"]}, index=["a", "b"]
+        {
+            "accuracy": [50.0, 60],
+            "length": [30.0, 40],
+            "above": [1.0, -2.0],
+            "verdict": ["above", "below"],
+            "bar": [-1.0, -2.0],
+            "bar_verdict": "below",
+        },
+        index=["a", "b"],
     )
     return table, lead, *rule.verdict(table, lead, attempts)
 
@@ -408,6 +416,8 @@ def test_a_rule_that_leads_by_construction(flat, outcome, head):
         "Of 2 tilts",
         "1 stood above",
         "1 below",
+        "above the bar",
+        "none.",
     )
     json.dumps(plain(numbers), allow_nan=False)
 
@@ -477,6 +487,7 @@ def test_tilts_against_the_frontier_are_numbers_with_a_verdict():
     found = rule.against_frontier(sampled({"up": (0.4, 0.05), "down": (0.4, -0.05), "far": (1.5, 0.0)}), ["up", "down", "far"], FRONTIER)
     assert found["verdict"].tolist() == ["above", "below", "outside"] and found["above"].dtype == float
     assert found.loc[["up", "down"], "above"].tolist() == pytest.approx([5, -5]) and found.loc["far", ["above", "above_low"]].isna().all()
+    assert found["bar"].tolist()[:2] == pytest.approx([5, -5]) and found["bar_verdict"].tolist()[:2] == ["above", "below"]
 
 
 # --- question 3: stability --------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from acm import statistics
-from acm.statistics import Sample, above_frontier, average, bootstrap, describe, interval, length_change, length_change_of_means, verdict
+from acm.statistics import (Sample, above_bar, above_frontier, average, bootstrap, describe, interval, length_change, length_change_of_means, share,
+                            verdict)  # fmt: skip
 
 TASKS = ["easy", "hard"]
 
@@ -147,6 +148,49 @@ def test_no_verdict_outside_the_range_of_the_frontier(length):
     sample = by_hand({"x": 0.1, "y": 0.9, "m": 0.6}, {"x": 10, "y": 80, "m": length})
     found = above_frontier(sample, "m", ["x", "y"])
     assert np.isnan(found).all() and verdict(found) == "outside"
+
+
+@pytest.mark.parametrize(
+    "length, bar", [(9, np.nan), (10, 0.2), (15, 0.5), (20, 0.8), (30, 0.8), (50, 0.8), (60, 0.85), (70, 0.9), (71, np.nan)]
+)
+def test_the_bar_leaves_out_the_points_that_a_shorter_one_beats(length, bar):
+    accuracy = {"a": 0.2, "peak": 0.8, "dip": 0.3, "equal": 0.8, "end": 0.9, "m": 0.6}
+    sample = by_hand(accuracy, {"a": 10, "peak": 20, "dip": 40, "equal": 50, "end": 70, "m": length}, tasks=2)
+    frontier = ["dip", "end", "equal", "a", "peak"]
+    expected = bar if length not in (30, 50, 60) else 0.8 + 0.1 * (length - 20) / 50  # straight from peak to end
+    assert above_bar(sample, "m", frontier) == pytest.approx([0.6 - expected] * 4, nan_ok=True)
+    kept = above_frontier(sample, "m", ["a", "peak", "end"])
+    assert above_bar(sample, "m", frontier)[~np.isnan(kept)] == pytest.approx(kept[~np.isnan(kept)])
+
+
+def test_the_bar_is_nowhere_below_the_frontier_and_found_anew_in_each_draw():
+    rng = np.random.default_rng(0)
+    correct, length = ({m: high * rng.random(60) for m in "abcdm"} for high in (1.0, 90.0))
+    sample = bootstrap(records(correct, length, TASKS), list("abcdm"), TASKS, draws=200)
+    curve, bar = (f(sample, "m", list("abcd")) for f in (above_frontier, above_bar))
+    known = ~np.isnan(curve)
+    assert known.sum() > 50 and (bar[known] <= curve[known] + 1e-12).all() and (bar[known] < curve[known] - 1e-3).any()
+
+
+@pytest.mark.parametrize("right, low, high", [(0, 0.0, 11.35), (15, 33.15, 66.85), (30, 88.65, 100.0)])
+def test_the_share_of_one_task_has_wilsons_interval(right, low, high):
+    frame = records({"m": np.arange(30) < right}, {"m": np.ones(30)}, ["one"])
+    found = share(bootstrap(frame, ["m"], ["one"], draws=50), "m")
+    assert list(found.values()) == pytest.approx([right / 0.3, low, high], abs=0.01)
+    z, p = 1.959964, right / 30  # Wilson 1927
+    middle, half = (p + z * z / 60) / (1 + z * z / 30), z / (1 + z * z / 30) * np.sqrt(p * (1 - p) / 30 + z * z / 3600)
+    assert [found["low"], found["high"]] == pytest.approx([100 * (middle - half), 100 * (middle + half)], abs=1e-3)
+
+
+def test_shares_over_tasks_and_repeats_have_the_bootstraps_interval():
+    frame = random_records()
+    sample = bootstrap(frame, ["a"], TASKS, draws=50)
+    assert (
+        share(sample, "a") == describe(average(sample, "a"))
+        and share(sample, "a", TASKS[1])["value"] == describe(sample.accuracy[0, 1])["value"]
+    )
+    twice = bootstrap(pd.concat([frame, frame.assign(repeat=frame["repeat"] + 2)]), ["a"], TASKS, draws=50)
+    assert sample.repeats == 2 and twice.repeats == 4 and share(twice, "a", TASKS[0]) == describe(twice.accuracy[0, 0])
 
 
 def test_frontier_is_bracketed_anew_in_each_draw():

@@ -109,11 +109,11 @@ def test_verdict_table():
     constant = [np.tile(np.array(v)[:, None, None], (1, 1, 50)) for v in (accuracy, length)]
     sample = Sample(names, ["easy"], {"easy": 40}, *constant)
     found = tables.verdict_table(sample, names[2:], ["fast", "slow"]).set_index("method")
-    assert found["verdict"].to_dict() == {"good": "above", "even": "no difference shown", "bad": "below", "long": "outside"}
+    assert found["verdict"].to_dict() == {"good": "above", "even": "on the bar", "bad": "below", "long": "outside"}
     assert found["difference"].to_numpy() == pytest.approx([20, 0, -10, np.nan], nan_ok=True)
     assert found.loc["good", ["length", "difference_low", "difference_high", "n"]].tolist() == pytest.approx([20, 20, 20, 40])
     wide = tables.wide_verdicts(found.reset_index())
-    assert wide.loc["good"].tolist() == ["20 [20, 20]", "20.0 [20.0, 20.0]", "above", 40]
+    assert wide.loc["good"].tolist() == ["20 [20, 20]", "20.0 [20.0, 20.0]", "20.0 [20.0, 20.0]", "above", 40]
     assert wide.loc["long", "points above the frontier"] == "–"
 
 

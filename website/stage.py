@@ -124,7 +124,7 @@ class Stage:
         cells, heading = [], ""
         for number, cell in enumerate(book.cells):
             if cell.cell_type == "markdown":
-                cell.source = self.markdown(cell.source, origin)
+                cell.source = self.markdown(cell.source, path)
                 heading = next((line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")), heading)
                 cells.append(cell)
                 if number == 0:

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 import acm
-from acm.checkpoints import Checkpoint
+from acm.checkpoints import Checkpoint, read_json
 from acm.merging.plan import Plan
 from acm.merging.vocabulary import write_tokenizer
 
@@ -23,13 +23,23 @@ def write_companions(part: Path, plan: Plan, hash_inputs: bool = False) -> None:
     source = plan.models[plan.alignment.source].folder
     (part / "config.json").write_text(json.dumps(plan.config, indent=2) + "\n")
     if (source / "generation_config.json").is_file():
-        shutil.copyfile(source / "generation_config.json", part / "generation_config.json")
+        write_generation_config(source / "generation_config.json", part / "generation_config.json")
     write_tokenizer(source, part, plan.alignment.added)
     (part / "recipe.yml").write_text(recipe_text(plan))
     if plan.inputs.coefficients:
         content = {model: dict(sorted(found.items(), key=layer_order)) for model, found in plan.inputs.coefficients.items()}
         (part / "coefficients.json").write_text(json.dumps({"coefficients": content}, indent=1) + "\n")
     (part / "README.md").write_text(model_card(plan, hash_inputs), encoding="utf-8", errors="backslashreplace")
+
+
+def write_generation_config(source: Path, target: Path) -> None:
+    """The source's, without its limit of the response: the base's (2048 tokens in Qwen2.5) would cut what the fine-tuned model writes."""
+    content = read_json(source)
+    kept = {key: value for key, value in content.items() if key not in ("max_new_tokens", "max_length")}
+    if kept == content:
+        shutil.copyfile(source, target)
+    else:
+        target.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def layer_order(item: tuple[str, float]) -> int:

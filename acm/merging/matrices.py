@@ -1,4 +1,4 @@
-"""Merge methods that need a whole matrix at once: their memory is that of one tensor of each model, in float32 and float64.
+"""Merge methods that need a whole matrix at once: one tensor of each model is held in float32, and square matrices of the inputs in float64.
 
 variable    symbol   shape                    meaning
 matrix      W_i      (outputs, inputs)        a weight matrix; vectors pass unchanged through truncation
@@ -18,6 +18,8 @@ from acm.merging.methods import combine, implements
 from acm.merging.primitives import task_vectors, total
 from acm.merging.settings import Settings
 
+ROWS = 4096  # of a matrix that are computed in float64 at a time
+
 
 def filtered(matrix: Tensor, keep: Callable[[Tensor], Tensor]) -> Tensor:
     """The matrix with its singular values s (descending) scaled by keep(s), through the eigenvectors of the smaller Gram matrix.
@@ -29,11 +31,11 @@ def filtered(matrix: Tensor, keep: Callable[[Tensor], Tensor]) -> Tensor:
     if not torch.isfinite(matrix).all():
         return torch.full_like(matrix, float("nan"))
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
-    tall = tall.double()
-    values, vectors = torch.linalg.eigh(tall.T @ tall)
+    values, vectors = torch.linalg.eigh(total(part.double().T @ part.double() for part in tall.split(ROWS)))
     factors = keep(values.clamp(min=0).sqrt().flip(0)).flip(0)
     used = vectors[:, factors > 0]
-    found = ((tall @ used * factors[factors > 0]) @ used.T).float()
+    scaled = used * factors[factors > 0]
+    found = torch.cat([(part.double() @ scaled @ used.T).float() for part in tall.split(ROWS)])
     return found if tall.shape == matrix.shape else found.T.contiguous()
 
 
@@ -62,9 +64,11 @@ def lore(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     The true base takes part only where the recipe lists it as a model. The paper leaves the final step open; a mean here.
     """
     models = [model.float() for model in finetuned]
-    deltas = [torch.zeros_like(model) for model in models]
+    deltas, estimate = [torch.zeros_like(model) for model in models], torch.full_like(models[0], float("inf"))
     for _ in range(int(s.numbers["iterations"])):
-        estimate = total(m - d for m, d in zip(models, deltas, strict=True)) / len(models)
+        before, estimate = estimate, total(m - d for m, d in zip(models, deltas, strict=True)) / len(models)
+        if (estimate - before).norm() <= 2e-7 * estimate.norm():
+            break  # as with two models, at once: their task vectors are each other's negative
         deltas = [thresholded(m - estimate, s.numbers["mu"] / 2) for m in models]
     return combine(estimate, deltas, s)
 
@@ -73,16 +77,37 @@ def lore(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
 def regmean(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """The linear map nearest to all models on their own inputs: (Σ G_i)⁻¹ Σ G_i W_iᵀ, off-diagonals of G_i times α.
 
-    ACM's λ scales the task vectors first. Tensors without Gram matrices (vectors, embedding) are averaged.
+    Row by row of W_i, so in stretches. ACM's λ scales the task vectors first. Tensors without Gram matrices (vectors, embedding) are averaged.
     """
-    models = [base.float() + c * d for c, d in zip(s.coefficients, task_vectors(base, finetuned), strict=True)]
-    if any(gram is None for gram in s.statistics):
-        return total(models) / len(models)
-    sums, targets = 0, 0
-    for gram, model in zip(s.statistics, models, strict=True):
-        gram = gram.double()
-        gram = s.numbers["alpha"] * gram + (1 - s.numbers["alpha"]) * torch.diag(gram.diagonal())
-        sums, targets = sums + gram, targets + gram @ model.double().T
-    mean, pull = total(models).double() / len(models), 1e-9 * sums.diagonal().mean().clamp(min=1e-30)  # inputs never used: the mean
-    sums = sums + pull * torch.eye(len(sums), dtype=torch.float64, device=sums.device)
-    return torch.linalg.solve(sums, targets + pull * mean.T).T.float().contiguous()
+    joined = average if any(gram is None for gram in s.statistics) else solver(s.statistics, s.numbers["alpha"])
+    stretches = zip(*(model.split(ROWS) for model in (base, *finetuned)), strict=True)
+    return torch.cat([
+        joined([first.float() + c * d for c, d in zip(s.coefficients, task_vectors(first, own), strict=True)]) for first, *own in stretches
+    ])  # fmt: skip
+
+
+def average(models: list[Tensor]) -> Tensor:
+    return total(models) / len(models)
+
+
+def solver(grams: list[Tensor], alpha: float) -> Callable[[list[Tensor]], Tensor]:
+    """The function from some rows of all models to those of the result; towards inputs never used it takes the models' average."""
+    grams = [shrunk(gram, alpha) for gram in grams]
+    sums = total(grams).clone()
+    pull = 1e-9 * sums.diagonal().mean().clamp(min=1e-30)
+    sums.diagonal().add_(pull)
+    factors = torch.linalg.lu_factor(sums)
+
+    def solve(models: list[Tensor]) -> Tensor:
+        columns = [model.double().T for model in models]
+        targets = total(gram @ column for gram, column in zip(grams, columns, strict=True)) + pull * average(columns)
+        return torch.linalg.lu_solve(*factors, targets).T.float()
+
+    return solve
+
+
+def shrunk(gram: Tensor, alpha: float) -> Tensor:
+    """The Gram matrix in float64, its off-diagonals times α."""
+    found = gram.double() * alpha
+    found.diagonal().copy_(gram.diagonal())
+    return found

@@ -134,7 +134,7 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict]:
     }
     u = lead.loc["uniform"]
     head = {
-        "above": "Yes: they beat one λ for all layers at the same mean.", "below": "No: one λ for all layers at the same mean is better.",
+        "above": "Yes: they beat one λ for all layers at the same mean.", "below": "Not for the better: one λ for all layers at the same mean is ahead.",
         "outside": "Undecided: the lengths lie outside the frontier.", "no difference shown": "No difference shown between them and one λ for all layers at the same mean.",
     }[u["verdict"]]  # fmt: skip
 

@@ -115,8 +115,7 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict]:
     if not known:
         return f"{text}λ and the size of a layer's effect cannot be compared: there are too few, or all are equal.", numbers
     least = student.ppf(1 - 0.025 / len(ranks), len(out) - 2)
-    none = (
-        f"no relation shown; over so many layers only a correlation beyond about ±{least / np.sqrt(len(out) - 2 + least**2):.2f} would be."
-    )
+    beyond = least / np.sqrt(len(out) - 2 + least**2)
+    none = f"no relation shown; over so many layers only a correlation beyond about ±{beyond:.2f} would be, as two are looked at."
     end = f"related for {' and '.join(related)}." if related else none
     return f"{text}λ and the size of a layer's effect have rank correlations of {' and '.join(map(rank, known))}: {end}", numbers

@@ -21,7 +21,7 @@ from acm.errors import UserError
 from acm.plotting import COLOURS
 from acm.questions.study import SLIM, Study, counted, evaluate_merge, inside, spanned
 from acm.questions.variants import Layers
-from acm.statistics import above_frontier, average, bootstrap, describe, detectable, over_draws
+from acm.statistics import above_bar, above_frontier, average, bootstrap, describe, detectable, over_draws
 from acm.tables import named
 from acm.texts import read_texts, select_texts
 
@@ -64,12 +64,13 @@ def tried(layers: Layers) -> dict[str, Layers]:
 
 
 def against_frontier(sample: statistics.Sample, names: list[str], frontier: list[str]) -> pd.DataFrame:
-    """Accuracy, length and points above the frontier of each merge, with 95 % intervals over items."""
+    """Accuracy, length and points above the frontier and above the bar of each merge, with 95 % intervals over items."""
     rows = {}
     for name in names:
-        above = above_frontier(sample, name, frontier)
-        rows[name] = {"accuracy": 100 * average(sample, name)[0], "length": average(sample, name, "length")[0], **named("above", describe(inside(above))),
-                      "verdict": statistics.verdict(above)}  # fmt: skip
+        above, bar = (f(sample, name, frontier) for f in (above_frontier, above_bar))
+        rows[name] = {"accuracy": 100 * average(sample, name)[0], "length": average(sample, name, "length")[0],
+                      **named("above", describe(inside(above))), "verdict": statistics.verdict(above),
+                      **named("bar", describe(inside(bar))), "bar_verdict": statistics.verdict(bar)}  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -165,7 +166,7 @@ def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataF
     }[outcome]  # fmt: skip
     fresh = "1 fresh family" if len(families) == 1 else f"{len(families)} fresh families"
     numbers = {"families": families, "outcome": outcome, "rules": whole.drop(columns=["family", "accuracy", "length"]).T.to_dict(),
-               "tried": attempts[["accuracy", "length", "above", "verdict"]].T.to_dict()}  # fmt: skip
+               "tried": attempts[["accuracy", "length", "above", "verdict", "bar", "bar_verdict"]].T.to_dict()}  # fmt: skip
 
     def words(rule: str, what: str) -> str:
         r = whole.loc[rule]
@@ -179,6 +180,7 @@ def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataF
     text = (
         f"{head} {found}; against their frontiers ACM is at {words('ACM', 'above')}, a rising ramp at {words('ramp', 'above')}. "
         f"Of {counted(len(attempts), 'tilt')} tried on the shipped family {(attempts['verdict'] == 'above').sum()} stood above its frontier and "
-        f"{(attempts['verdict'] == 'below').sum()} below."
+        f"{(attempts['verdict'] == 'below').sum()} below; above the bar, its frontier without the points that a shorter one beats, "
+        f"{(attempts['bar_verdict'] == 'above').sum() or 'none'}."
     )  # fmt: skip
     return text, numbers

@@ -17,7 +17,7 @@ from acm.errors import UserError
 from acm.figures import draw_points
 from acm.plotting import label_points
 from acm.results import Results
-from acm.statistics import Sample, average, bootstrap, describe, length_change
+from acm.statistics import Sample, average, bootstrap, describe, length_change, share
 from acm.widgets.markup import card, cards, shown
 from acm.widgets.responses import reflection_pattern
 
@@ -177,7 +177,7 @@ def points(sample: Sample, reference: str | None) -> pd.DataFrame:
     rows = {}
     for method in sample.methods:
         x = describe(-length_change(sample, method, reference)) if reference else describe(average(sample, method, "length"), 1)
-        y = describe(average(sample, method))
+        y = share(sample, method)
         ends = [d[key] for d in (x, y) for key in ("value", "low", "high")]
         rows[method] = dict(zip(ENDS, ends, strict=True)) | {"n": sum(sample.items.values())}
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,0 +1,93 @@
+"""Shapes of decoders, which sizes and limits follow from: of a model that is here its config.json, of the paper's a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from acm.checkpoints import read_json
+from acm.errors import UserError, unknown
+from acm.merging.compatibility import rope
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder's shape as its config.json has it. bias: on queries, keys and values. stored: bytes a parameter on the hub.
+
+    positions: tokens that prompt and response can have together (None: not known). pickled: the hub has no safetensors of it.
+    """
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+    tied: bool = False
+    bias: bool = True
+    stored: int = 2
+    positions: int | None = None
+    rope_theta: float = 10000.0
+    pickled: bool = False
+
+    @property
+    def parameters(self) -> int:
+        kv = self.hidden // self.heads * self.kv_heads
+        attention = 2 * self.hidden**2 + 2 * self.hidden * kv + self.bias * (self.hidden + 2 * kv)
+        block = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+        return self.layers * block + self.hidden + (1 if self.tied else 2) * self.vocabulary * self.hidden
+
+    def cache(self, dtype: str) -> int:
+        """Bytes of keys and values a token."""
+        return 2 * self.layers * self.hidden // self.heads * self.kv_heads * BYTES[dtype]
+
+
+LONG = 131072  # positions
+QWEN_14B = Shape(48, 5120, 13824, 40, 8, 152064, positions=LONG, rope_theta=1e6)
+QWEN_32B = Shape(64, 5120, 27648, 40, 8, 152064, positions=LONG, rope_theta=1e6)
+SMOL = Shape(30, 576, 1536, 9, 3, 49152, tied=True, bias=False, stored=4, positions=8192, rope_theta=1e5)
+SHAPES = {
+    "Qwen/Qwen2.5-Math-1.5B": Shape(28, 1536, 8960, 12, 2, 151936, tied=True, positions=4096),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": Shape(28, 1536, 8960, 12, 2, 151936, positions=LONG),
+    "Qwen/Qwen2.5-Math-7B": Shape(28, 3584, 18944, 28, 4, 152064, positions=4096),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Shape(28, 3584, 18944, 28, 4, 152064, positions=LONG),
+    "Qwen/Qwen2.5-14B": QWEN_14B,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": QWEN_14B,
+    "Qwen/Qwen2.5-32B": QWEN_32B,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": QWEN_32B,
+    "meta-llama/Llama-2-7b-hf": Shape(32, 4096, 11008, 32, 32, 32000, bias=False, positions=4096),
+    "TIGER-Lab/MAmmoTH-7B": Shape(32, 4096, 11008, 32, 32, 32001, bias=False, stored=4, pickled=True),
+    "codellama/CodeLlama-7b-hf": Shape(32, 4096, 11008, 32, 32, 32016, bias=False, positions=16384, rope_theta=1e6),
+    "runs/smollm2/smol-terse": SMOL,  # `make smol-models` makes these two
+    "runs/smollm2/smol-long": SMOL,
+}
+
+
+def shape_of(model: str, folder: Path) -> Shape:
+    """From the model's config.json where it is here, else from the table; UserError for a model that neither has."""
+    if not (folder / "config.json").is_file():
+        if model not in SHAPES:
+            raise UserError(f"the size of {model} is not known here; fetch it, or name a folder. {unknown('model', model, SHAPES)}")
+        return SHAPES[model]
+    config = read_json(folder / "config.json")
+    try:
+        return Shape(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"], config["num_attention_heads"],
+                     config.get("num_key_value_heads", config["num_attention_heads"]), config["vocab_size"],
+                     config.get("tie_word_embeddings", False), config.get("model_type") == "qwen2",
+                     BYTES.get(config.get("dtype") or config.get("torch_dtype"), 4),
+                     config.get("max_position_embeddings"), rope(config, "rope_theta"))  # fmt: skip
+    except KeyError as error:
+        raise UserError(f"{folder / 'config.json'} has no {error}, so the model's size cannot be computed.") from None
+
+
+def merged_positions(shapes: list[Shape], paper: bool) -> int | None:
+    """Positions of a merge (None: not known): the most of all models where their position codes agree, else the base's, the first.
+
+    paper: merges keep the base's config.
+    """
+    positions = [shape.positions for shape in shapes]
+    if paper or len({shape.rope_theta for shape in shapes}) > 1:
+        return positions[0]
+    return None if None in positions else max(positions)
