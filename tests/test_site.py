@@ -69,7 +69,7 @@ def repository(tmp_path):
     widget = {"model_id": "x", "version_major": 2, "version_minor": 0}
     data = {"image/png": "eA==", "text/plain": "<Figure>", "application/javascript": "alert(1)"}
     outputs = [new_output("display_data", data), new_output("display_data", {"application/vnd.jupyter.widget-view+json": widget})]
-    intro = new_markdown_cell("# Tables\n\nSee [one](1-one.ipynb).")
+    intro, moved = (new_markdown_cell(f"# Tables\n\nSee [one]({up}1-one.ipynb).") for up in ("", "../../../../notebooks/"))
     texts = {
         "README.md": "[report](reports/tiny/report.md), [data](a.csv), [folder](reports/tiny), [book](notebooks/5-tables.ipynb)",
         "reports/tiny/report.md": "![the plot](../../figures/tiny/e/plot.svg)\n\n[out](../../../secret) [gone](gone.md) [web](https://x.y)",
@@ -80,8 +80,8 @@ def repository(tmp_path):
     books = {
         "notebooks/1-one.ipynb": [new_markdown_cell("# One")],
         "notebooks/5-tables.ipynb": [intro, new_code_cell(plot)],
-        "reports/tiny/long-to-short/notebooks/5-tables.ipynb": [intro, new_code_cell("1")],
-        "reports/tiny/e/notebooks/6-figures.ipynb": [intro, new_code_cell(plot, outputs=outputs)],
+        "reports/tiny/long-to-short/notebooks/5-tables.ipynb": [moved, new_code_cell("1")],
+        "reports/tiny/e/notebooks/6-figures.ipynb": [moved, new_code_cell(plot, outputs=outputs)],
     }
     root = tmp_path / "root"
     for name, text in (texts | books).items():
