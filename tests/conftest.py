@@ -1,5 +1,6 @@
 """Pico models for the tests: random Qwen2 folders of hidden size 16 and two layers, made in milliseconds."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from abacus.tokenizer import build_tokenizer
 from abacus.training import new_model
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of kernels and commands that tests start: two threads on shared cores are slower than one
 
 
 @pytest.fixture(scope="session")
