@@ -361,6 +361,7 @@ def test_a_task_asks_and_grades(folder, monkeypatch):
     lines = json.dumps(BODILESS) + "\n" + json.dumps(BODILESS | {"new_problem": f"# Yes.\n{BODILESS['new_problem']}"})
     (folder / "mbpp_pro.jsonl").write_text(lines)
     monkeypatch.setattr(RecordingLM, "generate_rows", generate)
+    monkeypatch.setattr(RecordingLM, "positions", 4096)  # the prompt is longer than the model's
     records = evaluate(ROOT / "abacus/checkpoints/abacus-fast", ["acm_mbpp_pro"], max_tokens=20, prompt="few-shot")
     assert sorted(records["correct"]) == [0, 1] and records["length"].tolist() == [3, 3]
     question = load_code_benchmark("mbpp_pro")[0]["question"]

@@ -344,7 +344,7 @@ def test_what_could_not_have_been_found_is_said():
     lam = dict(zip(LAYERS, (1, 9, 2, 8, 3, 7, 4, 6, 5), strict=True))
     text, numbers = layers.verdict(effects_of({layer: (0.01 * i, 1.0 * i) for i, layer in enumerate(LAYERS)}, lam))
     assert numbers["rank_correlation"]["length"]["p"] > 0.5
-    assert_in_order(text, "Over 9 layers", "no relation shown; over so many layers only a correlation beyond about ±0.73 would be.")
+    assert_in_order(text, "Over 9 layers", "no relation shown; over so many layers only a correlation beyond about ±0.73 would be, as two are looked at.")
 
 
 def test_equal_coefficients_have_no_rank_correlation():

@@ -18,7 +18,7 @@ from acm.errors import UserError
 from acm.paths import REPORTS
 from acm.profiles import load_profile
 from acm.results import Results
-from acm.statistics import average, describe
+from acm.statistics import average, share
 from acm.widgets import coefficients, markup, parts, playground, responses, sources, trade_off
 from acm.widgets.coefficients_explorer import CoefficientsExplorer
 from acm.widgets.merge_playground import MergePlayground
@@ -196,7 +196,7 @@ def test_points_are_the_tables_numbers(records):
     sample = records.results.sample
     task = sample.tasks.index("abacus_hard")
     assert tokens.table.loc["TIES", "x"] == pytest.approx(sample.length[sample.row("TIES"), task, 0])
-    assert tokens.table.loc["ACM-TA", "y_low"] == pytest.approx(describe(sample.accuracy[sample.row("ACM-TA"), task])["low"])
+    assert tokens.table.loc["ACM-TA", "y_low"] == pytest.approx(share(sample, "ACM-TA", sample.tasks[task])["low"])
     assert (tokens.table["n"] == 250).all() and not tokens.frontier
     hint = tokens.hint("TIES")
     assert "n = 250" in hint and "tokens" in hint and hint.count("[") == 2
