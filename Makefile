@@ -40,7 +40,7 @@ dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
 unlock: $(VENV)/installed  ## after a killed run: release its lock
 	@$(VENV)/bin/snakemake --unlock --config profile="$(PROFILE)"
 
-test: $(VENV)/installed  ## the tests (about 12 min)
+test: $(VENV)/installed  ## the tests (about 10 min)
 	$(VENV)/bin/python -m pytest -q -n $(CORES)
 
 slurm-test: $(VENV)/installed  ## the pipeline through a SLURM cluster of one node; disposable machines only, see docs/slurm.md
