@@ -17,7 +17,7 @@ help:  ## list the targets
 # the smol profile's models are made first; what is there is kept
 SMOL = $(if $(filter smol smol+%,$(PROFILE)),runs/smollm2/0-train-smol.ipynb)
 
-reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default tiny: about 11 min; nothing to do: seconds)
+reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default tiny: about 12 min; nothing to do: seconds)
 	@$(VENV)/bin/python -m acm fetch --profile "$(PROFILE)"
 	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
 	@echo "Running on $(CORES) cores; progress below, logs in $(RUN)/logs."
