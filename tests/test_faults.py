@@ -505,7 +505,7 @@ def test_command_line_checks_and_plans_without_torch_and_writes_nothing(f32, tmp
 
 
 def test_command_line_is_interrupted_without_a_traceback(large, tmp_path):
-    content = recipe("lore", *large, parameters={"mu": 0.1, "iterations": 60})  # long enough to be interrupted
+    content = recipe("lore", *large, parameters={"mu": 0.01, "iterations": 300})  # long enough to be interrupted
     (tmp_path / "r.yml").write_text(yaml.safe_dump(content))
     process = python("-m", "acm", "merge", "r.yml", "out", cwd=tmp_path)
     while not list(tmp_path.glob(".out.part/journal.jsonl")):
