@@ -10,7 +10,7 @@ from pathlib import Path
 
 from abacus.families import FRESH
 from acm.checkpoints import identity
-from acm.plan import request
+from acm.running.budget import request
 from acm.profiles import coefficients_name, load_profile
 from acm.records import combine, read_records, write_records
 
@@ -73,7 +73,7 @@ CORE = ["acm/profiles.py", "acm/records.py", "acm/checkpoints.py", "acm/hub.py"]
 CALIBRATION = [f"acm/{m}.py" for m in ("calibration", "controls", "importance", "information", "journal", "layerwise", "preflight", "texts")]
 TASK_FILES = [*Path("acm").glob("backends*.py"), *Path("acm").glob("code_*.py"), *Path("acm/tasks").glob("*.*"), *Path("abacus/benchmarks").glob("abacus_*")]
 EVALUATION = [*(f"acm/{m}.py" for m in ("evaluation", "benchmarks", "prompts", "grading", "verifier")), *sorted(map(str, TASK_FILES))]
-RESULTS = ["acm/results.py", "acm/statistics.py"]
+RESULTS = ["acm/reporting/results.py", "acm/reporting/statistics.py"]
 MERGING = sorted(map(str, Path("acm/merging").glob("*.py")))
 
 
@@ -136,7 +136,7 @@ rule calibrate:
 
 rule coefficients:
     input:
-        "notebooks/2-coefficients.ipynb", MANIFEST, CORE, "acm/coefficients.py", rules.calibrate.output.table,
+        "notebooks/2-coefficients.ipynb", MANIFEST, CORE, "acm/calibration/coefficients.py", rules.calibrate.output.table,
     output:
         [RUN + "/{experiment}/" + name for name in COEFFICIENTS],
         notebook=RUN + "/notebooks/{experiment}/2-coefficients.ipynb",
@@ -194,7 +194,7 @@ if BY_TASK:
 
 rule tables:
     input:
-        "notebooks/5-tables.ipynb", MANIFEST, CORE, RESULTS, "acm/tables.py",
+        "notebooks/5-tables.ipynb", MANIFEST, CORE, RESULTS, "acm/reporting/tables.py",
         lambda wildcards: all_records(wildcards.experiment),
     output:
         tables=directory(RUN + "/{experiment}/tables"),
@@ -208,7 +208,7 @@ rule tables:
 
 rule figures:
     input:
-        "notebooks/6-figures.ipynb", MANIFEST, CORE, RESULTS, "acm/figures.py", "acm/plotting.py", "acm/coefficients.py",
+        "notebooks/6-figures.ipynb", MANIFEST, CORE, RESULTS, "acm/reporting/figures.py", "acm/reporting/plotting.py", "acm/calibration/coefficients.py",
         rules.coefficients.output[0], rules.calibrate.output.table,
         lambda wildcards: all_records(wildcards.experiment),
     output:
@@ -223,7 +223,7 @@ rule figures:
 
 rule publish:
     input:
-        "acm/publish.py", "acm/report.py", "acm/report.md.jinja", RESULTS, "acm/tables.py",
+        "acm/reporting/publish.py", "acm/reporting/report.py", "acm/reporting/report.md.jinja", RESULTS, "acm/reporting/tables.py",
         expand(RUN + "/{experiment}/{kind}", experiment=EXPERIMENTS, kind=["tables", "figures"]),
     output:
         f"{RUN}/published.txt",

@@ -15,7 +15,9 @@ SETTING = {"batch_size": 250, "max_tokens": 320}
 def parent_records(family: Path, tasks: list[str], items: int) -> pd.DataFrame:
     """Records of every model of a family on these tasks."""
     models = sorted(p for p in family.glob("abacus-*") if p.is_dir())
-    return pd.concat([evaluate(m, tasks, items=items, keep=family / "batches", **SETTING) for m in models], ignore_index=True)
+    return pd.concat(
+        [evaluate(m, tasks, items=items, keep=family / "batches", **SETTING) for m in models], ignore_index=True
+    )
 
 
 def frontier_records(family: Path, tasks: list[str], items: int) -> pd.DataFrame:

@@ -24,6 +24,8 @@ def build_tokenizer() -> PreTrainedTokenizerBase:
         for made, solution in (problems.sums(rng), problems.words(rng)):
             texts += [made.question, solution]
     seed = Qwen2Tokenizer(unk_token=None, eos_token=END, pad_token=PAD)
-    tokenizer = seed.train_new_from_iterator([f" {text}" for text in texts] + texts, vocab_size=1024, show_progress=False)
+    tokenizer = seed.train_new_from_iterator(
+        [f" {text}" for text in texts] + texts, vocab_size=1024, show_progress=False
+    )
     tokenizer.padding_side = "left"
     return tokenizer

@@ -130,7 +130,9 @@ def fit(model: Qwen2ForCausalLM, stage: Stage, tokenizer: PreTrainedTokenizerBas
     return losses
 
 
-def train_family(out: Path, seed: int = 0, scale: float = 1.0, stages: Collection[str] = tuple(STAGES), **size: int) -> pd.DataFrame:
+def train_family(
+    out: Path, seed: int = 0, scale: float = 1.0, stages: Collection[str] = tuple(STAGES), **size: int
+) -> pd.DataFrame:
     """Train stages into ``out``: float32 under ``out/training``, bf16 model folders beside it.
 
     scale: fraction of each stage's steps, for trials. size: ``hidden`` and ``layers`` of :func:`new_model`. A stage that is on disk, with as
@@ -148,13 +150,17 @@ def train_family(out: Path, seed: int = 0, scale: float = 1.0, stages: Collectio
         else:
             losses = fit(model, replace(stage, steps=steps), tokenizer, f"{name}/{seed}")
             model.save_pretrained(folder)
-            pd.DataFrame({"stage": name, "step": range(len(losses)), "loss": losses}).to_csv(folder / "losses.csv", index=False)
+            pd.DataFrame({"stage": name, "step": range(len(losses)), "loss": losses}).to_csv(
+                folder / "losses.csv", index=False
+            )
         models[name] = model
         ship(model, tokenizer, out / f"abacus-{name}", name, seed, steps)
     return pd.concat([pd.read_csv(out / "training" / name / "losses.csv") for name in stages], ignore_index=True)
 
 
-def ship(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path, name: str, seed: int, steps: int) -> None:
+def ship(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path, name: str, seed: int, steps: int
+) -> None:
     """A bf16 model folder with tokenizer and model card."""
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -7,11 +7,11 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 _HOMES = {
-    "mutual_information": "acm.information",
-    "layer_coefficients": "acm.coefficients",
-    "calibrate": "acm.calibration",
+    "mutual_information": "acm.calibration.information",
+    "layer_coefficients": "acm.calibration.coefficients",
+    "calibrate": "acm.calibration.walk",
     "merge": "acm.merging.engine",
-    "evaluate": "acm.evaluation",
+    "evaluate": "acm.evaluation.harness",
 }
 __all__ = list(_HOMES)
 

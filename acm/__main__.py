@@ -22,8 +22,8 @@ def check(
 ) -> None:
     """Check a recipe, or a profile's models, texts and tasks, before any work: errors, warnings and notes with their remedies."""
     if recipe is None:
-        from acm.preflight import check as run
         from acm.profiles import load_profile
+        from acm.running.preflight import check as run
 
         typer.echo(run(load_profile(profile)))
         return
@@ -36,8 +36,8 @@ def check(
 @app.command()
 def fetch(profile: Annotated[str, typer.Option(help="a profile, with variants if any")] = "tiny") -> None:
     """Download what a profile takes from the hub, models, texts and benchmarks, into its usual caches."""
-    from acm.preflight import fetch as run
     from acm.profiles import load_profile
+    from acm.running.preflight import fetch as run
 
     typer.echo(run(load_profile(profile)))
 
@@ -45,15 +45,19 @@ def fetch(profile: Annotated[str, typer.Option(help="a profile, with variants if
 @app.command()
 def plan(
     profile: Annotated[str, typer.Option(help="a profile, with variants if any")] = "tiny",
-    gpu_memory: Annotated[float | None, typer.Option(min=0, help="GB that the GPU has; refuses what cannot fit")] = None,
+    gpu_memory: Annotated[
+        float | None, typer.Option(min=0, help="GB that the GPU has; refuses what cannot fit")
+    ] = None,
     disk: Annotated[float | None, typer.Option(min=0, help="GB that are free; refuses what cannot fit")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="mean length of a response, assumed")] = 2500,
-    bandwidth: Annotated[float, typer.Option(min=1, help="memory bandwidth, GB/s, assumed (L40S 864, H100 3350)")] = 864,
+    bandwidth: Annotated[
+        float, typer.Option(min=1, help="memory bandwidth, GB/s, assumed (L40S 864, H100 3350)")
+    ] = 864,
     cores: Annotated[int, typer.Option(min=1, help="CORES of `make reproduce`")] = 1,
 ) -> None:
     """What a profile would take: downloads, disk, memory, hours and jobs, estimated from the profile alone."""
-    from acm.plan import Machine, describe
     from acm.profiles import load_profile
+    from acm.running.budget import Machine, describe
 
     typer.echo(describe(load_profile(profile), Machine(gpu_memory, disk, tokens, bandwidth, cores)))
 
@@ -62,13 +66,19 @@ def plan(
 def import_(
     profile: str,
     experiment: str,
-    source: Annotated[list[Path], typer.Argument(help="records (parquet), lm-eval's samples_*.jsonl, or folders of them")],
-    method: Annotated[str | None, typer.Option(help="whose responses lm-eval's logs are; records name it themselves")] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="the model's folder, to count the tokens of lm-eval's logs")] = None,
+    source: Annotated[
+        list[Path], typer.Argument(help="records (parquet), lm-eval's samples_*.jsonl, or folders of them")
+    ],
+    method: Annotated[
+        str | None, typer.Option(help="whose responses lm-eval's logs are; records name it themselves")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="the model's folder, to count the tokens of lm-eval's logs")
+    ] = None,
 ) -> None:
     """Take in records made elsewhere: checked against the profile, and stored whole or not at all."""
-    from acm.importing import import_records
     from acm.profiles import load_profile
+    from acm.running.imported import import_records
 
     typer.echo(import_records(load_profile(profile), experiment, source, method, tokenizer))
 
@@ -100,7 +110,9 @@ def merge(
     from acm.merging.engine import merge as run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    made = run(recipe, out, device=device, threads=threads, kernels=kernels, allow_nan=allow_nan, hash_inputs=hash_inputs)
+    made = run(
+        recipe, out, device=device, threads=threads, kernels=kernels, allow_nan=allow_nan, hash_inputs=hash_inputs
+    )
     typer.echo(f"merged model: {made}")
 
 
@@ -131,16 +143,25 @@ def methods() -> None:
 def calibrate(
     base: Path,
     finetuned: list[Path],
-    texts: Annotated[str, typer.Option(help="JSONL or text file of texts, or a hub dataset such as simplescaling/s1K, also s1K@COMMIT")],
+    texts: Annotated[
+        str,
+        typer.Option(help="JSONL or text file of texts, or a hub dataset such as simplescaling/s1K, also s1K@COMMIT"),
+    ],
     out: Annotated[Path, typer.Option(help="folder for the MI table, coefficients.json and statistics")] = Path(),
     field: Annotated[str, typer.Option(help="field of the JSONL file; several joined by +")] = "question",
     clusters: Annotated[int, typer.Option(min=1, help="K-means clusters of the texts")] = 20,
     per_cluster: Annotated[int, typer.Option(min=1, help="texts drawn from each")] = 5,
     text_seed: Annotated[int, typer.Option(help="seed of the choice of texts")] = 54,
-    encoder: Annotated[str | None, typer.Option(help="sentence-transformers model for the clusters (default: TF-IDF)")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="sentence-transformers model for the clusters (default: TF-IDF)")
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="cut texts there (default: whole)")] = None,
     estimator: Annotated[list[str], typer.Option(help="repeatable; the first gives the coefficients")] = ["plug-in"],  # noqa: B006
-    control: Annotated[list[str], typer.Option(help="repeatable; `none` is the real pair")] = ["none", "shuffled", "gaussian"],  # noqa: B006
+    control: Annotated[list[str], typer.Option(help="repeatable; `none` is the real pair")] = [
+        "none",
+        "shuffled",
+        "gaussian",
+    ],  # noqa: B006
     statistic: Annotated[list[str] | None, typer.Option(help="repeatable: aim, regmean, fisher, sensitivity")] = None,
     t: Annotated[float, typer.Option(help="temperature of Eq. 2")] = 0.7,
     shift: Annotated[str, typer.Option(help="layer, global or none")] = "layer",
@@ -153,9 +174,9 @@ def calibrate(
 
     Models are run layer by layer, so any size fits; interrupted, the same command continues with the next layer.
     """
-    from acm.calibration import calibrate as run
-    from acm.calibration import read_texts, select_texts
-    from acm.coefficients import check_mapping, write_coefficients
+    from acm.calibration.coefficients import check_mapping, write_coefficients
+    from acm.calibration.walk import calibrate as run
+    from acm.calibration.walk import read_texts, select_texts
     from acm.records import provenance
 
     check_mapping(t, shift)
@@ -183,21 +204,31 @@ def evaluate(
     dtype: str = "float32",
     device: str = "cpu",
     seed: int = 0,
-    prompt: Annotated[str | None, typer.Option(help="of the mathematics tasks: qwen25-math-cot, few-shot, chat-template")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="of the mathematics tasks: qwen25-math-cot, few-shot, chat-template")
+    ] = None,
     repeat: Annotated[int, typer.Option(help="number of this repeat, from 0")] = 0,
     temperature: Annotated[float, typer.Option(help="0 is greedy; above, responses are sampled")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="when sampling: the likeliest tokens that have this probability together")] = 1.0,
+    top_p: Annotated[
+        float, typer.Option(help="when sampling: the likeliest tokens that have this probability together")
+    ] = 1.0,
     backend: Annotated[str, typer.Option(help="transformers, vllm or server")] = "transformers",
     url: Annotated[str | None, typer.Option(help="of a server: its address, such as http://localhost:8000/v1")] = None,
-    served: Annotated[str | None, typer.Option(help="of a server: the model's name there (default: the one that it lists)")] = None,
+    served: Annotated[
+        str | None, typer.Option(help="of a server: the model's name there (default: the one that it lists)")
+    ] = None,
     concurrency: Annotated[int, typer.Option(help="of a server: requests at a time")] = 1,
-    model_args: Annotated[str, typer.Option(help="of vllm's engine or a server's requests, as YAML: '{tensor_parallel_size: 2}'")] = "{}",
-    profile: Annotated[str | None, typer.Option(help="label of the records, with which `acm import` takes them")] = None,
+    model_args: Annotated[
+        str, typer.Option(help="of vllm's engine or a server's requests, as YAML: '{tensor_parallel_size: 2}'")
+    ] = "{}",
+    profile: Annotated[
+        str | None, typer.Option(help="label of the records, with which `acm import` takes them")
+    ] = None,
     experiment: Annotated[str | None, typer.Option(help="label of the records")] = None,
     method: Annotated[str | None, typer.Option(help="label of the records (default: the folder's name)")] = None,
 ) -> None:
     """Evaluate a model folder on lm-eval tasks; one record for each response, with its length in tokens."""
-    from acm.evaluation import evaluate as run
+    from acm.evaluation.harness import evaluate as run
     from acm.records import write_records
 
     labels = {"profile": profile, "experiment": experiment, "method": method}
@@ -218,7 +249,7 @@ def notebook(
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value, repeatable")] = None,
 ) -> None:
     """Run a notebook through papermill, from the repository's root; refuses unknown or mistyped parameters."""
-    from acm.notebooks import run_notebook
+    from acm.running.notebooks import run_notebook
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, progress bars included
     given = dict(item.split("=", 1) for item in parameter or [] if "=" in item)
@@ -237,10 +268,12 @@ def literal(name: str, value: str) -> object:
 
 @app.command()
 def course(
-    overwrite: Annotated[bool, typer.Option(help="start student copies anew even where someone has worked in them")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="start student copies anew even where someone has worked in them")
+    ] = False,
 ) -> None:
     """Write the course's student copies into notebooks/course, and its solutions into runs/course/solutions."""
-    from acm.course import build
+    from acm.course.copies import build
 
     typer.echo(build(overwrite=overwrite))
 
@@ -248,7 +281,7 @@ def course(
 @app.command()
 def publish(profile: str = "tiny") -> None:
     """Regenerate reports/PROFILE and figures/PROFILE from runs/PROFILE, and print what differs from the committed."""
-    from acm.publish import publish as run
+    from acm.reporting.publish import publish as run
 
     typer.echo(run(profile))
 

@@ -28,11 +28,19 @@ TOKENIZER_FILES = (
     "merges.txt", "tokenizer.model", "chat_template.jinja",
 )  # fmt: skip
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-STORED = {"float32": np.dtype("<f4"), "bfloat16": np.dtype("<u2"), "float16": np.dtype("<f2")}  # numpy has no bfloat16: its bits
+STORED = {
+    "float32": np.dtype("<f4"),
+    "bfloat16": np.dtype("<u2"),
+    "float16": np.dtype("<f2"),
+}  # numpy has no bfloat16: its bits
 MAX_HEADER = 100 << 20  # bytes; the safetensors library's own limit
 CHECKED = 1 << 22  # entries looked at together
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-BUFFERS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")  # ends of names: computed, though old conversions store them
+BUFFERS = (
+    ".rotary_emb.inv_freq",
+    ".masked_bias",
+    ".attn.bias",
+)  # ends of names: computed, though old conversions store them
 SMOL = RUNS / "smollm2"
 
 
@@ -63,7 +71,9 @@ class TensorInfo:
 
 def as_float32(raw: np.ndarray) -> np.ndarray:
     """Stored numbers, uint16 being the bits of bfloat16, as float32."""
-    return (raw.astype(np.uint32) << 16).view(np.float32) if raw.dtype == np.uint16 else raw.astype(np.float32, copy=False)
+    return (
+        (raw.astype(np.uint32) << 16).view(np.float32) if raw.dtype == np.uint16 else raw.astype(np.float32, copy=False)
+    )
 
 
 class Checkpoint:
@@ -143,7 +153,9 @@ def shard_files(folder: Path) -> dict[str, list[str] | None]:
     found: dict[str, list[str]] = {}
     for tensor, name in weight_map.items():
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise UserError(f"{folder / INDEX} names the shard '{name}', which is not a safetensors file in its folder.")
+            raise UserError(
+                f"{folder / INDEX} names the shard '{name}', which is not a safetensors file in its folder."
+            )
         found.setdefault(name, []).append(tensor)
     return dict(sorted(found.items()))
 
@@ -153,10 +165,14 @@ def headers(folder: Path) -> dict[str, TensorInfo]:
     found: dict[str, TensorInfo] = {}
     for name, expected in shard_files(folder).items():
         held = read_header(folder / name)
-        if expected is not None and (lacking := sorted({tensor for tensor in expected if not tensor.endswith(BUFFERS)} - set(held))):
+        if expected is not None and (
+            lacking := sorted({tensor for tensor in expected if not tensor.endswith(BUFFERS)} - set(held))
+        ):
             raise UserError(f"{folder / INDEX} puts tensor {lacking[0]} into {name}, which lacks it; fetch both again.")
         if twice := sorted(set(held) & set(found)):
-            raise UserError(f"tensor {twice[0]} is in both {found[twice[0]].file.name} and {name} of {folder}; fetch the model again.")
+            raise UserError(
+                f"tensor {twice[0]} is in both {found[twice[0]].file.name} and {name} of {folder}; fetch the model again."
+            )
         found |= held
     if not found:
         raise UserError(f"{folder} holds no tensors; fetch the model again.")
@@ -216,9 +232,13 @@ def tensor_info(path: Path, entry: object, data: int, size: int) -> TensorInfo:
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise ValueError("lacks dtype, shape or data_offsets")
     if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
-        raise ValueError(f"has the dtype {entry['dtype']}, and only {', '.join(DTYPES)} can be merged: convert the model to bfloat16")
+        raise ValueError(
+            f"has the dtype {entry['dtype']}, and only {', '.join(DTYPES)} can be merged: convert the model to bfloat16"
+        )
     shape, offsets = entry["shape"], entry["data_offsets"]
-    numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2 else [None]
+    numbers = (
+        [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2 else [None]
+    )
     if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
         raise ValueError("has a shape or offsets that are not whole numbers")
     dtype, (start, stop) = DTYPES[entry["dtype"]], offsets
@@ -241,7 +261,9 @@ def check_same_shape(base: Path, finetuned: Path, vocabulary: bool = True) -> No
     """
     ours, theirs = shapes(base), shapes(finetuned)
     if not vocabulary:
-        ours, theirs = ({n: s for n, s in found.items() if layer_of(n) not in {"embed", "lm_head"}} for found in (ours, theirs))
+        ours, theirs = (
+            {n: s for n, s in found.items() if layer_of(n) not in {"embed", "lm_head"}} for found in (ours, theirs)
+        )
     if problems := shape_problems(base, ours, finetuned, theirs):
         raise unlike(base, finetuned, problems)
 
@@ -250,7 +272,9 @@ def shape_problems(base: Path, ours: dict[str, tuple], finetuned: Path, theirs: 
     """One line for each tensor that one of the models lacks or has in another shape."""
     problems = [f"{n}: missing in {finetuned}" for n in ours.keys() - theirs.keys()]
     problems += [f"{n}: missing in {base}" for n in theirs.keys() - ours.keys()]
-    return sorted(problems + [f"{n}: {ours[n]} against {theirs[n]}" for n in ours.keys() & theirs.keys() if ours[n] != theirs[n]])
+    return sorted(
+        problems + [f"{n}: {ours[n]} against {theirs[n]}" for n in ours.keys() & theirs.keys() if ours[n] != theirs[n]]
+    )
 
 
 def unlike(base: Path, finetuned: Path, problems: list[str]) -> UserError:
@@ -266,7 +290,9 @@ def check_weights(folder: Path) -> None:
     for name, info in headers(model_folder(folder)).items():
         raw = info.read()
         if bad := sum(int((~np.isfinite(as_float32(raw[i : i + CHECKED]))).sum()) for i in range(0, len(raw), CHECKED)):
-            raise UserError(f"{info.file}: tensor {name} holds {bad} values that are NaN or infinite; fetch or train it again.")
+            raise UserError(
+                f"{info.file}: tensor {name} holds {bad} values that are NaN or infinite; fetch or train it again."
+            )
 
 
 def layer_of(tensor_name: str) -> str:

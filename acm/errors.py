@@ -32,6 +32,8 @@ def explain(error: pydantic.ValidationError, source: str) -> UserError:
     lines = []
     for finding in error.errors():
         place = ".".join(map(str, finding["loc"])) or "(top level)"
-        message = "unknown key; remove it or mend its spelling" if finding["type"] == "extra_forbidden" else finding["msg"]
+        message = (
+            "unknown key; remove it or mend its spelling" if finding["type"] == "extra_forbidden" else finding["msg"]
+        )
         lines.append(f"  {place}: {message}")
     return UserError(f"{source} is not valid:\n" + "\n".join(lines))

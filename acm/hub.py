@@ -71,7 +71,9 @@ def ask(model: str, revision: str | None) -> UserError | None:
 
 def check_all(models: dict[str, str | None]) -> None:
     """UserError that names all of these models (hub id → commit) that are not here and cannot be fetched, one a line."""
-    errors = [error for model, revision in models.items() if not cached(model, revision) and (error := ask(model, revision))]
+    errors = [
+        error for model, revision in models.items() if not cached(model, revision) and (error := ask(model, revision))
+    ]
     if errors:
         raise UserError("\n".join(map(str, errors)))
 
@@ -110,7 +112,9 @@ def refusal(model: str, revision: str | None, error: Exception) -> UserError:
     if isinstance(error, errors.OfflineModeIsEnabled):
         why = "HF_HUB_OFFLINE forbids asking the hub"
     elif isinstance(error, OSError) and getattr(error, "errno", None) == 28:
-        return UserError(f"no space left for model {model}: `python -m acm plan` says how much is needed; HF_HOME moves the hub's cache.")
+        return UserError(
+            f"no space left for model {model}: `python -m acm plan` says how much is needed; HF_HOME moves the hub's cache."
+        )
     else:
         why = f"the hub cannot be reached ({type(error).__name__})"
     return UserError(

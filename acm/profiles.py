@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from acm import hub
+from acm.calibration.texts import HUB_ID
 from acm.errors import UserError, check_distinct, explain, unknown
 from acm.merging.recipe import Recipe, read_yaml
 from acm.paths import PROFILES, ROOT, RUNS
-from acm.texts import HUB_ID
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of experiments and methods, which name files
 PROFILE_NAME = rf"{NAME[:-1]}(\+[A-Za-z0-9][A-Za-z0-9._-]*)*$"
@@ -24,7 +24,15 @@ COMMIT = r"^[0-9a-f]{40}$"
 VARIANTS = PROFILES / "variants"
 Control = Literal["none", "shuffled", "gaussian"]
 Estimator = Literal[
-    "plug-in", "miller-madow", "shuffle-corrected", "equal-width", "equal-frequency", "kraskov", "gaussian", "cka", "cosine"
+    "plug-in",
+    "miller-madow",
+    "shuffle-corrected",
+    "equal-width",
+    "equal-frequency",
+    "kraskov",
+    "gaussian",
+    "cka",
+    "cosine",
 ]
 NULLS = get_args(Control)  # what coefficients are computed from: the real pair, and the controls that methods may name
 
@@ -56,7 +64,9 @@ class Calibration(Strict):
     @model_validator(mode="after")
     def revision_of_a_dataset(self) -> Calibration:
         if self.revision and not HUB_ID.fullmatch(self.texts):
-            raise ValueError(f"`revision` pins a dataset of the hub (owner/name), and texts is the file {self.texts}; leave it out")
+            raise ValueError(
+                f"`revision` pins a dataset of the hub (owner/name), and texts is the file {self.texts}; leave it out"
+            )
         return self
 
     @property
@@ -132,7 +142,9 @@ class Experiment(Strict):
         check_distinct([*folders, *self.method_names], "of the models' folders, methods and frontier points")
         check_distinct(self.tasks, "tasks")
         if self.top_p < 1 and not self.temperature:
-            raise ValueError(f"top_p {self.top_p:g} has no effect at temperature 0; set a temperature, or leave top_p out")
+            raise ValueError(
+                f"top_p {self.top_p:g} has no effect at temperature 0; set a temperature, or leave top_p out"
+            )
         if bad := [n for n in self.methods if not re.fullmatch(NAME, n)]:
             raise ValueError(f"method name '{bad[0]}' must be of letters, digits, '.', '_' and '-': it names files")
         if self.reference not in self.parents:
@@ -229,9 +241,13 @@ class Profile(Strict):
             raise ValueError(f"no experiment can be called '{min(taken)}': a folder of the run has that name")
         given, cap = self.model_args.model_dump(), max(map(self.cap, self.experiments))
         if given and self.backend != "vllm":
-            raise ValueError(f"model_args: {', '.join(given)} are of vLLM's engine, and backend is {self.backend}; set `backend: vllm`")
+            raise ValueError(
+                f"model_args: {', '.join(given)} are of vLLM's engine, and backend is {self.backend}; set `backend: vllm`"
+            )
         if (room := given.get("max_model_len", cap + 1)) <= cap:
-            raise ValueError(f"model_args: max_model_len {room} leaves no room for a prompt beside max_tokens {cap}; raise it")
+            raise ValueError(
+                f"model_args: max_model_len {room} leaves no room for a prompt beside max_tokens {cap}; raise it"
+            )
         return self
 
     @property
@@ -289,7 +305,9 @@ def parse_name(name: str) -> tuple[Path, list[str]]:
     folder, slash, last = name.rpartition("/")
     stem, *variants = last.split("+")
     check_distinct(variants, "variants")
-    return (Path(folder + slash + stem) if stem.endswith((".yaml", ".yml")) else PROFILES / f"{folder}{slash}{stem}.yaml"), variants
+    return (
+        Path(folder + slash + stem) if stem.endswith((".yaml", ".yml")) else PROFILES / f"{folder}{slash}{stem}.yaml"
+    ), variants
 
 
 def with_variants(content: dict, variants: list[str]) -> dict:

@@ -69,7 +69,9 @@ def shape_of(model: str, folder: Path) -> Shape:
     """From the model's config.json where it is here, else from the table; UserError for a model that neither has."""
     if not (folder / "config.json").is_file():
         if model not in SHAPES:
-            raise UserError(f"the size of {model} is not known here; fetch it, or name a folder. {unknown('model', model, SHAPES)}")
+            raise UserError(
+                f"the size of {model} is not known here; fetch it, or name a folder. {unknown('model', model, SHAPES)}"
+            )
         return SHAPES[model]
     config = read_json(folder / "config.json")
     try:

@@ -29,8 +29,8 @@ from sklearn.metrics import mutual_info_score
 from abacus.build import calibration_problems
 from abacus.tokenizer import build_tokenizer
 from acm import mutual_information
+from acm.calibration.information import ESTIMATORS
 from acm.checkpoints import INDEX
-from acm.information import ESTIMATORS
 
 RESULT = Path(__file__).with_suffix(".md")
 ESTIMATORS_RESULT = RESULT.with_name("estimators.md")
@@ -63,8 +63,12 @@ def speed() -> list[str]:
     rows = [f"| scikit-learn `mutual_info_score` (faster of floats and codes) | {theirs * 1e3:.1f} | 1.0 | {theirs / touched:.0f} | {expected:.9f} |",
             f"| one pass over the data (sum of both) | {touched * 1e3:.2f} | {theirs / touched:.0f} | 1 | |"]  # fmt: skip
     for name in ESTIMATORS:
-        seconds, value = fastest(lambda name=name: mutual_information(x, y, name), 9 if name in {"plug-in", "miller-madow"} else 2)
-        rows.append(f"| `{name}` | {seconds * 1e3:.1f} | {theirs / seconds:.1f} | {seconds / touched:.0f} | {value:.9f} |")
+        seconds, value = fastest(
+            lambda name=name: mutual_information(x, y, name), 9 if name in {"plug-in", "miller-madow"} else 2
+        )
+        rows.append(
+            f"| `{name}` | {seconds * 1e3:.1f} | {theirs / seconds:.1f} | {seconds / touched:.0f} | {value:.9f} |"
+        )
     head = ["| estimator | CPU ms | × faster than scikit-learn | × one pass | value |", "|---|---|---|---|---|"]
     return head + rows
 
@@ -84,7 +88,9 @@ def shorten(folder: Path, config: dict) -> None:
         shutil.copy(folder / INDEX, whole)
     index = json.loads(whole.read_text())
     needed = shapes(config)
-    (folder / INDEX).write_text(json.dumps(index | {"weight_map": {n: shard for n, shard in index["weight_map"].items() if n in needed}}))
+    (folder / INDEX).write_text(
+        json.dumps(index | {"weight_map": {n: shard for n, shard in index["weight_map"].items() if n in needed}})
+    )
     (folder / "config.json").write_text(json.dumps(config))
 
 
@@ -116,7 +122,9 @@ def memory(folder: Path, threads: int) -> list[str]:
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="where the checkpoints go; removed afterwards")] = Path("runs/benchmark-calibrate"),
+    folder: Annotated[Path, typer.Option(help="where the checkpoints go; removed afterwards")] = Path(
+        "runs/benchmark-calibrate"
+    ),
     speed_only: Annotated[bool, typer.Option("--speed", help="the estimators alone")] = False,
     threads: Annotated[int, typer.Option(help="of torch")] = 2,
     keep: Annotated[bool, typer.Option(help="keep the checkpoints, and use them if they are there")] = False,

@@ -40,7 +40,10 @@ def shapes(config: dict) -> dict[str, tuple[int, ...]]:
         for name, rows in (("q", d), ("k", kv), ("v", kv)):
             found |= {f"{block}self_attn.{name}_proj.weight": (rows, d), f"{block}self_attn.{name}_proj.bias": (rows,)}
         found[f"{block}self_attn.o_proj.weight"] = (d, d)
-        found |= {f"{block}mlp.{n}_proj.weight": s for n, s in (("gate", (inner, d)), ("up", (inner, d)), ("down", (d, inner)))}
+        found |= {
+            f"{block}mlp.{n}_proj.weight": s
+            for n, s in (("gate", (inner, d)), ("up", (inner, d)), ("down", (d, inner)))
+        }
     head = {} if config["tie_word_embeddings"] else {"lm_head.weight": (vocabulary, d)}
     return found | {"model.norm.weight": (d,)} | head
 
@@ -58,7 +61,9 @@ def make_checkpoint(folder: Path, config: dict, seed: int) -> None:
     blocks = [np.random.default_rng(s).standard_normal(1 << 24, np.float32) for s in (0, seed)]
     jobs, used = [], 0
     for name, shape in shapes(config).items():
-        jobs.append(Job(name, shape, "bfloat16", f"model-{1 + used // 500_000_000:05d}.safetensors", [], None, [], Settings([])))
+        jobs.append(
+            Job(name, shape, "bfloat16", f"model-{1 + used // 500_000_000:05d}.safetensors", [], None, [], Settings([]))
+        )
         used += jobs[-1].bytes
     places, headers, _ = layout(jobs)
     for k, job in enumerate(jobs):

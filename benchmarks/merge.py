@@ -65,8 +65,12 @@ def main(
     layers: int = 28,
     vocabulary: int = 151936,
     methods: Annotated[str, typer.Option(help="comma-separated, of ours")] = ",".join(QUICK),
-    against: Annotated[str, typer.Option(help="comma-separated, of mergekit's; empty: none")] = "linear,task_arithmetic,ties,dare_ties",
-    mergekit: Annotated[str, typer.Option(help="its command line program")] = str(Path(sys.executable).with_name("mergekit-yaml")),
+    against: Annotated[
+        str, typer.Option(help="comma-separated, of mergekit's; empty: none")
+    ] = "linear,task_arithmetic,ties,dare_ties",
+    mergekit: Annotated[str, typer.Option(help="its command line program")] = str(
+        Path(sys.executable).with_name("mergekit-yaml")
+    ),
     repeats: int = 3,
     write: Annotated[bool, typer.Option(help="store the table beside this file")] = True,
     keep: Annotated[bool, typer.Option(help="keep the checkpoints, and use them if they are there")] = False,
@@ -77,7 +81,10 @@ def main(
     for seed, name in enumerate(("base", "left", "right")):
         if not (folder / name).is_dir():
             make_checkpoint(folder / name, config, seed)
-    out, inputs = folder / "out", f"{folder}/base/*.safetensors {folder}/left/*.safetensors {folder}/right/*.safetensors"
+    out, inputs = (
+        folder / "out",
+        f"{folder}/base/*.safetensors {folder}/left/*.safetensors {folder}/right/*.safetensors",
+    )
     copy = ["sh", "-c", f"cat {inputs} > /dev/null && cp -r {folder}/base {out} && sync {out}/*"]
     floor = best(copy, out, repeats + 1)  # the first one warms the cache
     started = best([sys.executable, "-c", "import acm.merging.engine, typer"], out, repeats)

@@ -24,12 +24,15 @@ import yaml
 from common import Measured, make_checkpoint, measure, qwen2
 
 from abacus.tokenizer import build_tokenizer
-from acm.importance import KINDS
+from acm.calibration.importance import KINDS
 from acm.merging.registry import METHODS
 
 RESULT = Path(__file__).with_suffix(".md")
 SHAPE = {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "num_key_value_heads": 2}
-TEXTS = ["question: nora has 17 shells. she finds 4 more. how many shells are left? answer:", "question: what is 17+5? answer:"]
+TEXTS = [
+    "question: nora has 17 shells. she finds 4 more. how many shells are left? answer:",
+    "question: what is 17+5? answer:",
+]
 STATISTICS = "statistics/statistics/"  # of the second calibration
 PARAMETERS = {  # method → its recipe's parameters
     "linear": {"weight": 1.0},
@@ -83,7 +86,18 @@ def acm(*arguments: object) -> list[str]:
 
 def calibrate(folder: Path, out: str, *options: str) -> list[str]:
     texts = folder / "texts.txt"
-    return acm("calibrate", folder / "base", folder / "finetuned", "--texts", texts, "--out", folder / out, "--dtype", "bfloat16", *options)
+    return acm(
+        "calibrate",
+        folder / "base",
+        folder / "finetuned",
+        "--texts",
+        texts,
+        "--out",
+        folder / out,
+        "--dtype",
+        "bfloat16",
+        *options,
+    )
 
 
 def recipe(folder: Path, method: str) -> Path:
@@ -92,7 +106,10 @@ def recipe(folder: Path, method: str) -> Path:
     content = {"merge_method": method, "dtype": "bfloat16", "parameters": PARAMETERS[method]}
     names = ["finetuned", "second"] if known.models[0] > 1 else ["finetuned"]
     if known.takes_coefficients:
-        content |= {"base_model": str(folder / "base"), "coefficients": [0.5] if len(names) > 1 else "plain/coefficients.json"}
+        content |= {
+            "base_model": str(folder / "base"),
+            "coefficients": [0.5] if len(names) > 1 else "plain/coefficients.json",
+        }
     else:
         names = ["base", *names]
     path.write_text(yaml.safe_dump(content | {"models": [{"model": str(folder / name)} for name in names]}))
@@ -100,7 +117,9 @@ def recipe(folder: Path, method: str) -> Path:
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="where the checkpoints go; removed afterwards")] = Path("runs/real-shapes"),
+    folder: Annotated[Path, typer.Option(help="where the checkpoints go; removed afterwards")] = Path(
+        "runs/real-shapes"
+    ),
     keep: Annotated[bool, typer.Option(help="keep the checkpoints")] = False,
 ) -> None:
     """Make the pair, run every step, print and store the table."""
@@ -118,7 +137,11 @@ def main(
     for out, kinds in (("plain", []), ("statistics", list(KINDS))):
         name = f"calibrate, 2 texts{''.join(f', {kind}' for kind in kinds)}"
         if name not in rows:
-            add(name, measure(calibrate(folder, out, *(word for kind in kinds for word in ("--statistic", kind))), one), "")
+            add(
+                name,
+                measure(calibrate(folder, out, *(word for kind in kinds for word in ("--statistic", kind))), one),
+                "",
+            )
     for method in METHODS:
         path, out = recipe(folder, method), folder / "merged"
         if f"merge, {method}" in rows:
@@ -134,7 +157,10 @@ def main(
     lines = ["# The paper's 1.5B pair in its shapes, random weights\n",
              f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores; calibration has one thread, merging two; made by `benchmarks/real_shapes.py`.\n",
              "| step | s | s of CPU | peak anonymous GB | loaded in transformers, generated |", "|---|---|---|---|---|"]  # fmt: skip
-    lines += [f"| {name} | {wall:.0f} | {cpu:.0f} | {anonymous:.2f} | {text} |" for name, (wall, cpu, anonymous, text) in rows.items()]
+    lines += [
+        f"| {name} | {wall:.0f} | {cpu:.0f} | {anonymous:.2f} | {text} |"
+        for name, (wall, cpu, anonymous, text) in rows.items()
+    ]
     lines += [
         "\nWhat `acm check` says of the merge by task arithmetic:\n",
         "```",

@@ -44,7 +44,9 @@ def distinct(seed: int, seen: set[str]) -> Iterator[Row]:
     try:
         from reasoning_gym import create_dataset
     except ImportError:
-        raise UserError("package reasoning-gym is not installed; `make smol-models` installs what is in requirements-smol.txt.") from None
+        raise UserError(
+            "package reasoning-gym is not installed; `make smol-models` installs what is in requirements-smol.txt."
+        ) from None
     for example in create_dataset("gsm_symbolic", seed=seed, size=100_000):
         row = answered(example)
         if row and row["question"] not in seen:

@@ -19,7 +19,9 @@ def gguf_file() -> Path:
     try:
         return next(Path(str(f.locate())) for f in files(PACKAGE) or [] if f.suffix == ".gguf")
     except (PackageNotFoundError, StopIteration):
-        raise UserError(f"package {PACKAGE} is not installed; `make smol-models` installs what is in requirements-smol.txt.") from None
+        raise UserError(
+            f"package {PACKAGE} is not installed; `make smol-models` installs what is in requirements-smol.txt."
+        ) from None
 
 
 def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -8,10 +8,17 @@ from pathlib import Path
 import pandas as pd
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
-from acm.prompts import render
+from acm.evaluation.prompts import render
 from smol.problems import Row
 from smol.source import save
 
@@ -25,7 +32,13 @@ def documents(rows: list[Row], style: str, tokenizer: PreTrainedTokenizerBase) -
     for row in rows:
         prompt = tokenizer(render("qwen25-math-cot", row["question"]), add_special_tokens=False)["input_ids"]
         answer = tokenizer(row[style] + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
-        made.append({"input_ids": prompt + answer, "attention_mask": [1] * len(prompt + answer), "labels": [-100] * len(prompt) + answer})
+        made.append(
+            {
+                "input_ids": prompt + answer,
+                "attention_mask": [1] * len(prompt + answer),
+                "labels": [-100] * len(prompt) + answer,
+            }
+        )
     return Dataset.from_list(made)
 
 

@@ -13,7 +13,9 @@ from abacus.tokenizer import build_tokenizer
 from abacus.training import new_model
 
 torch.set_num_threads(1)
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of kernels and commands that tests start: two threads on shared cores are slower than one
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # of kernels and commands that tests start: two threads on shared cores are slower than one
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +26,9 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def tensors():
     """Reads all tensors of a model folder, sharded or not."""
-    return lambda folder: {n: t for path in sorted(Path(folder).glob("*.safetensors")) for n, t in load_file(path).items()}
+    return lambda folder: {
+        n: t for path in sorted(Path(folder).glob("*.safetensors")) for n, t in load_file(path).items()
+    }
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +78,8 @@ def recipe(method, base, *models, parameters=None, **extra):
 def same(found, expected):
     """Same names, dtypes and bytes; −0 differs from +0."""
     return found.keys() == expected.keys() and all(
-        found[n].dtype == expected[n].dtype and torch.equal(found[n].view(torch.uint8), expected[n].view(torch.uint8)) for n in found
+        found[n].dtype == expected[n].dtype and torch.equal(found[n].view(torch.uint8), expected[n].view(torch.uint8))
+        for n in found
     )
 
 

@@ -15,9 +15,9 @@ import acm
 from acm.__main__ import app
 from acm.errors import UserError
 from acm.merging.recipe import load_recipe
-from acm.notebooks import check_parameters, run_notebook
 from acm.paths import PROFILES, ROOT
 from acm.profiles import load_profile
+from acm.running.notebooks import check_parameters, run_notebook
 
 NOTEBOOK = ROOT / "notebooks" / "1-calibrate.ipynb"
 TA = {"merge_method": "task_arithmetic", "parameters": {"weight": 0.2}}
@@ -81,11 +81,15 @@ def test_recipe(assert_merge_refused, change, words):
 def test_density_outside_its_range(assert_merge_refused, f32, method, density):
     words = ["density is the fraction kept, in (0, 1]", str(density)]
     assert_merge_refused(*words, merge_method=method, parameters={"weight": 1.0, "density": density})
-    assert_merge_refused(*words, merge_method=method, models=[{"model": str(f32[1]), "parameters": {"weight": 1.0, "density": density}}])
+    assert_merge_refused(
+        *words, merge_method=method, models=[{"model": str(f32[1]), "parameters": {"weight": 1.0, "density": density}}]
+    )
 
 
 def test_interpolation_of_several_models(assert_merge_refused, f32):
-    assert_merge_refused("interpolation takes exactly 1 model", merge_method="interpolation", models=[{"model": str(m)} for m in f32[1:]])
+    assert_merge_refused(
+        "interpolation takes exactly 1 model", merge_method="interpolation", models=[{"model": str(m)} for m in f32[1:]]
+    )
 
 
 def test_base_alone(assert_merge_refused, f32):
@@ -98,7 +102,9 @@ def test_linear_weights_that_sum_to_zero(assert_merge_refused, f32):
 
 
 def test_coefficients_with_linear(assert_merge_refused):
-    assert_merge_refused("linear has no task vectors", "use task_arithmetic", merge_method="linear", coefficients="coefficients.json")
+    assert_merge_refused(
+        "linear has no task vectors", "use task_arithmetic", merge_method="linear", coefficients="coefficients.json"
+    )
 
 
 def test_output_exists(assert_merge_refused, tmp_path):
@@ -108,7 +114,11 @@ def test_output_exists(assert_merge_refused, tmp_path):
 
 def test_model_of_another_shape(assert_merge_refused, make_model, tmp_path):
     wide = make_model(tmp_path / "wide", hidden=32)
-    words = ["hidden_size is 32 against 16", "model.layers.0.mlp.down_proj.weight: (16, 48) against (32, 96)", "not fine-tuned from"]
+    words = [
+        "hidden_size is 32 against 16",
+        "model.layers.0.mlp.down_proj.weight: (16, 48) against (32, 96)",
+        "not fine-tuned from",
+    ]
     assert_merge_refused(*words, models=[{"model": str(wide)}])
 
 
@@ -143,7 +153,9 @@ def test_truncated_safetensors(assert_merge_refused, make_model, tmp_path):
     whole = (folder / "model.safetensors").read_bytes()
     for kept in (len(whole) // 2, 100, 4, 0):
         (folder / "model.safetensors").write_bytes(whole[:kept])
-        assert_merge_refused(f"{folder / 'model.safetensors'} is not a sound safetensors file", "again", models=[{"model": str(folder)}])
+        assert_merge_refused(
+            f"{folder / 'model.safetensors'} is not a sound safetensors file", "again", models=[{"model": str(folder)}]
+        )
 
 
 @pytest.mark.parametrize("shard, words", [
@@ -239,7 +251,9 @@ def test_an_experiment_that_cannot_name_a_folder(tmp_path, name):
 
 
 def test_unknown_experiment():
-    assert_refused(lambda: load_profile("tiny").experiment("long-to-shrot"), "'long-to-shrot'", "Did you mean 'long-to-short'?")
+    assert_refused(
+        lambda: load_profile("tiny").experiment("long-to-shrot"), "'long-to-shrot'", "Did you mean 'long-to-short'?"
+    )
 
 
 @pytest.mark.parametrize("parameters, words", [
@@ -305,7 +319,9 @@ def test_notebook_command_refuses_a_value_that_is_not_yaml(tmp_path):
 
 def command(*arguments, cwd):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "200"}
-    return subprocess.run([sys.executable, "-m", "acm", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "acm", *arguments], cwd=cwd, env=environment, capture_output=True, text=True
+    )
 
 
 def test_command_line_prints_one_line_without_a_traceback(tmp_path):

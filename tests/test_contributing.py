@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
-from acm import evaluation, exercises, paths, profiles
+from acm import course as exercises
+from acm import paths, profiles
+from acm.evaluation import harness as evaluation
 from acm.merging import methods, registry
 from acm.paths import PROFILES, ROOT, TASKS
 

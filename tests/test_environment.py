@@ -15,14 +15,16 @@ from packaging.utils import canonicalize_name
 from acm.merging.registry import table
 from acm.paths import FIGURES, REPORTS, ROOT
 from acm.profiles import load_profile
-from acm.report import MARKS, headline, summary
+from acm.reporting.report import MARKS, headline, summary
 
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def lock() -> dict[str, str]:
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")
+    ]
     return {canonicalize_name(r.name): next(iter(r.specifier)).version for r in map(Requirement, lines)}
 
 
@@ -40,7 +42,17 @@ def test_conda_installs_the_lock_on_the_same_python():
 
 
 def test_what_is_installed_is_what_is_locked():
-    for name in ("torch", "transformers", "lm-eval", "papermill", "snakemake", "pandas", "seaborn", "jupyterlab", "ipywidgets"):
+    for name in (
+        "torch",
+        "transformers",
+        "lm-eval",
+        "papermill",
+        "snakemake",
+        "pandas",
+        "seaborn",
+        "jupyterlab",
+        "ipywidgets",
+    ):
         assert version(name).split("+")[0] == lock()[name]
 
 
@@ -83,7 +95,9 @@ def test_links_of_the_readme_lead_somewhere():
 
 
 def test_results_are_small():
-    size = sum(p.stat().st_size for folder in (REPORTS / "tiny", FIGURES / "tiny") for p in folder.rglob("*") if p.is_file())
+    size = sum(
+        p.stat().st_size for folder in (REPORTS / "tiny", FIGURES / "tiny") for p in folder.rglob("*") if p.is_file()
+    )
     assert size <= 12e6
 
 

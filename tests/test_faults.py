@@ -110,7 +110,9 @@ def test_a_merge_killed_at_any_moment_ends_in_the_same_bytes(large, tmp_path, mo
     monkeypatch.setattr(engine, "STRETCH", 1 << 10)
     monkeypatch.setattr(engine, "CHUNK", 1 << 10)
     monkeypatch.setattr(tqdm, "monitor_interval", 0)
-    monkeypatch.setattr(tqdm, "_lock", threading.RLock(), raising=False)  # its own is shared with forks: one that dies with it stops all
+    monkeypatch.setattr(
+        tqdm, "_lock", threading.RLock(), raising=False
+    )  # its own is shared with forks: one that dies with it stops all
     method, models, parameters, extra = KILLED[name]
     content = recipe(method, *large[: 1 + models], parameters=parameters, **extra)
     whole = contents(acm.merge(content, tmp_path / "whole", threads=2))
@@ -197,13 +199,19 @@ def test_what_an_interrupted_merge_left_is_checked(f32, tmp_path, kept, damage, 
     kept()
     assert contents(acm.merge(content, tmp_path / "out")) == whole
     found = kept() or 0
-    assert {"all": found == 0, "some": 0 < found < tensors, "any": True}[lost] if isinstance(lost, str) else found == tensors - lost
+    assert (
+        {"all": found == 0, "some": 0 < found < tensors, "any": True}[lost]
+        if isinstance(lost, str)
+        else found == tensors - lost
+    )
     assert names(tmp_path) == ["out", "whole"]
 
 
 def rewrite(folder):
     tensors = load_file(folder / "model.safetensors")
-    save_file({name: tensor * 2 for name, tensor in tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: tensor * 2 for name, tensor in tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"}
+    )
 
 
 def swap_tokens(folder):
@@ -303,11 +311,16 @@ def failing(function, after, number):
     (os, "write", 0), (os, "write", 5), (os, "fsync", 1), (Path, "write_text", 0), (Path, "write_text", 2), (shutil, "copyfile", 1),
 ])  # fmt: skip
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_says_what_to_do_and_the_merge_continues(make_model, f32, tmp_path, kept, where, name, after, number):
+def test_a_full_disk_says_what_to_do_and_the_merge_continues(
+    make_model, f32, tmp_path, kept, where, name, after, number
+):
     base = make_model(tmp_path / "base", shard="20KB")
     content = recipe("ties", base, f32[1], parameters=DARE)
     whole = contents(acm.merge(content, tmp_path / "whole"))
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=r"no space left while writing .*out.*it continues"):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(UserError, match=r"no space left while writing .*out.*it continues"),
+    ):
         patch.setattr(where, name, failing(getattr(where, name), after, number))
         acm.merge(content, tmp_path / "out", threads=1)
     assert names(tmp_path) == [".out.part", "base", "whole"]
@@ -379,7 +392,11 @@ def test_a_disk_that_is_read_only(f32, disk):
 def test_an_output_where_nothing_can_be_written(f32, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
     content = recipe("task_arithmetic", *f32)
-    for out, why in (("file/out", "cannot write beside"), ("file/new/out", "cannot write beside"), ("x" * 250, "cannot be made")):
+    for out, why in (
+        ("file/out", "cannot write beside"),
+        ("file/new/out", "cannot write beside"),
+        ("x" * 250, "cannot be made"),
+    ):
         with pytest.raises(UserError, match=why):
             acm.merge(content, tmp_path / out)
     monkeypatch.setattr(Path, "mkdir", failing(Path.mkdir, 0, errno.EACCES))
@@ -447,11 +464,15 @@ def poisoned(f32, tmp_path):
 
 
 @pytest.mark.parametrize("kernels", [True, False])
-@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "slerp", "della", "twin"])
+@pytest.mark.parametrize(
+    "method", ["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "slerp", "della", "twin"]
+)
 def test_nan_stops_a_merge(f32, poisoned, tmp_path, method, kernels):
     parameters = {key: PARAMETERS[key] for key in METHODS[method].parameters if key in PARAMETERS}
     before = names(tmp_path)
-    with pytest.raises(UserError, match=f"{poisoned / 'model.safetensors'}: tensor {HEAD} holds 3 values that are NaN .*--allow-nan"):
+    with pytest.raises(
+        UserError, match=f"{poisoned / 'model.safetensors'}: tensor {HEAD} holds 3 values that are NaN .*--allow-nan"
+    ):
         acm.merge(recipe(method, f32[0], poisoned, parameters=parameters), tmp_path / "out", kernels=kernels)
     assert names(tmp_path) == before
 
@@ -459,11 +480,15 @@ def test_nan_stops_a_merge(f32, poisoned, tmp_path, method, kernels):
 @pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("method", ["linear", "task_arithmetic", "dare_linear", "dare_ties"])
 def test_allowed_nan_leaves_the_rest_right(f32, poisoned, tmp_path, tensors, method, kernels):
-    clean = tensors(acm.merge(recipe(method, *f32[:2], parameters=DARE if "dare" in method else None), tmp_path / "clean"))
+    clean = tensors(
+        acm.merge(recipe(method, *f32[:2], parameters=DARE if "dare" in method else None), tmp_path / "clean")
+    )
     content = recipe(method, f32[0], poisoned, parameters=DARE if "dare" in method else None)
     found = tensors(acm.merge(content, tmp_path / "out", kernels=kernels, allow_nan=True))
     finite = torch.isfinite(found[HEAD].view(-1))
-    assert set(torch.where(~finite)[0].tolist()) <= {3, 70, 71} and (method.startswith("dare") or not finite[[3, 70, 71]].any())
+    assert set(torch.where(~finite)[0].tolist()) <= {3, 70, 71} and (
+        method.startswith("dare") or not finite[[3, 70, 71]].any()
+    )
     assert torch.equal(found.pop(HEAD).view(-1)[finite], clean.pop(HEAD).view(-1)[finite])
     assert all(torch.equal(found[name], tensor) for name, tensor in clean.items())
 
@@ -471,14 +496,21 @@ def test_allowed_nan_leaves_the_rest_right(f32, poisoned, tmp_path, tensors, met
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_allowed_nan_has_the_same_bytes_without_kernels(f32, poisoned, tmp_path, dtype):
     content = recipe("task_arithmetic", f32[0], poisoned, out_dtype=dtype)
-    outs = [acm.merge(content, tmp_path / f"out-{kernels}", kernels=kernels, allow_nan=True) for kernels in (True, False)]
+    outs = [
+        acm.merge(content, tmp_path / f"out-{kernels}", kernels=kernels, allow_nan=True) for kernels in (True, False)
+    ]
     assert contents(outs[0]) == contents(outs[1])
 
 
 def python(*arguments, cwd):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "200"}
     return subprocess.Popen(
-        [sys.executable, *arguments], cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -489,14 +521,20 @@ def test_command_line_merges_once(f32, tmp_path):
     stdout, stderr = process.communicate()
     assert process.returncode == 0 and stdout == "merged model: out\n" and "Traceback" not in stderr
     process = python("-m", "acm", "merge", "r.yml", "out", cwd=tmp_path)
-    assert process.communicate() == ("", "error: output folder out exists; remove it or name another.\n") and process.returncode == 1
+    assert (
+        process.communicate() == ("", "error: output folder out exists; remove it or name another.\n")
+        and process.returncode == 1
+    )
     assert contents(tmp_path / "out") == whole
 
 
 def test_command_line_checks_and_plans_without_torch_and_writes_nothing(f32, tmp_path):
     (tmp_path / "r.yml").write_text(yaml.safe_dump(recipe("task_arithmetic", f32[0], *f32)))
     script = "import sys; sys.argv[0] = 'acm'; from acm.__main__ import app; app(standalone_mode=False); assert 'torch' not in sys.modules"
-    for arguments, word in ((["check", "r.yml"], "ready: 27 tensors by Task Arithmetic."), (["merge", "r.yml", "out", "--dry-run"], NORM)):
+    for arguments, word in (
+        (["check", "r.yml"], "ready: 27 tensors by Task Arithmetic."),
+        (["merge", "r.yml", "out", "--dry-run"], NORM),
+    ):
         process = python("-c", script, *arguments, cwd=tmp_path)
         stdout, stderr = process.communicate()
         assert process.returncode == 0, stderr
@@ -513,7 +551,10 @@ def test_command_line_is_interrupted_without_a_traceback(large, tmp_path):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
     assert process.returncode not in (0, -signal.SIGINT) and "Traceback" not in stderr
-    assert "interrupted; the same merge continues when it is run again" in stderr and names(tmp_path) == [".out.part", "r.yml"]
+    assert "interrupted; the same merge continues when it is run again" in stderr and names(tmp_path) == [
+        ".out.part",
+        "r.yml",
+    ]
 
 
 @pytest.mark.parametrize("every", [0.1, None])

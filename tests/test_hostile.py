@@ -32,7 +32,12 @@ def sharded(make_model, tmp_path_factory):
 
 
 def ta(base, left, weight=0.5):
-    return {"merge_method": "task_arithmetic", "base_model": str(base), "models": [{"model": str(left)}], "parameters": {"weight": weight}}
+    return {
+        "merge_method": "task_arithmetic",
+        "base_model": str(base),
+        "models": [{"model": str(left)}],
+        "parameters": {"weight": weight},
+    }
 
 
 def split(path):
@@ -115,12 +120,21 @@ FILES = {
     "nested and closed": (header(b'{"a":' * 50_000 + b"1" + b"}" * 50_000), [SINGLE, "its header is not JSON"]),
     "endless number": (header(b'{"a": ' + b"9" * 10_000 + b"}"), [SINGLE, "its header is not JSON"]),
     "entry is a number": (header({"a": 1}), [SINGLE, "tensor a lacks dtype, shape or data_offsets"]),
-    "entry without a shape": (header({"a": {"dtype": "F32", "data_offsets": [0, 4]}}), [SINGLE, "tensor a lacks dtype"]),
+    "entry without a shape": (
+        header({"a": {"dtype": "F32", "data_offsets": [0, 4]}}),
+        [SINGLE, "tensor a lacks dtype"],
+    ),
     "no tensors": (header({}), []),
     "name twice": (twice, [SINGLE, f"'{NORM}' comes twice"]),
     "overlap": (overlapping, [SINGLE, NORM, "model.layers.0.input_layernorm.weight", "overlap"]),
-    "offsets beyond the end": (entry(data_offsets=lambda o: [n + 10**9 for n in o]), [SINGLE, NORM, "past the end of the file"]),
-    "offsets beyond 64 bits": (entry(data_offsets=lambda o: [n + 2**70 for n in o]), [SINGLE, NORM, "past the end of the file"]),
+    "offsets beyond the end": (
+        entry(data_offsets=lambda o: [n + 10**9 for n in o]),
+        [SINGLE, NORM, "past the end of the file"],
+    ),
+    "offsets beyond 64 bits": (
+        entry(data_offsets=lambda o: [n + 2**70 for n in o]),
+        [SINGLE, NORM, "past the end of the file"],
+    ),
     "negative offsets": (entry(data_offsets=[-64, 0]), [SINGLE, NORM, "offsets that are not whole numbers"]),
     "swapped offsets": (entry(data_offsets=lambda o: o[::-1]), [SINGLE, NORM, "cannot have -64 bytes"]),
     "float offsets": (entry(data_offsets=lambda o: [float(n) for n in o]), [SINGLE, NORM, "not whole numbers"]),
@@ -136,7 +150,10 @@ FILES = {
     "bool shape": (entry(shape=[16, True]), [SINGLE, NORM, "not whole numbers"]),
     "string shape": (entry(shape="16"), [SINGLE, NORM, "not whole numbers"]),
     "nested shape": (entry(shape=[[16]]), [SINGLE, NORM, "not whole numbers"]),
-    **{f"dtype {d}": (entry(dtype=d), [SINGLE, NORM, f"dtype {d}", "convert"]) for d in ("F8_E4M3", "I4", "I64", "F64", "f32", None)},
+    **{
+        f"dtype {d}": (entry(dtype=d), [SINGLE, NORM, f"dtype {d}", "convert"])
+        for d in ("F8_E4M3", "I4", "I64", "F64", "f32", None)
+    },
     "dtype of a list": (entry(dtype=["F32"]), [SINGLE, NORM, "dtype"]),
     "dtype of an object": (entry(dtype={}), [SINGLE, NORM, "dtype"]),
     "pickle alone": (pickled, ["no safetensors", "pytorch_model.bin is a pickle", "save_pretrained('converted')"]),
@@ -232,7 +249,10 @@ SHARDS = {
     "NUL": (indexed("a\0.safetensors"), ["does not exist"]),
     "surrogate": (indexed("\ud800.safetensors"), ["does not exist"]),
     "long name": (indexed("x" * 300 + ".safetensors"), ["xxx.safetensors"]),
-    "shard lacks it": (lambda folder: indexed(min(folder.glob("*.safetensors")).name, "no")(folder), [INDEX, "puts tensor no into"]),
+    "shard lacks it": (
+        lambda folder: indexed(min(folder.glob("*.safetensors")).name, "no")(folder),
+        [INDEX, "puts tensor no into"],
+    ),
     "tensor in two shards": (in_both, ["is in both"]),
     "index: broken": (index(b"{"), [INDEX, "not readable JSON"]),
     "index: not utf-8": (index(b'{"\xff": 1}'), [INDEX, "not readable JSON"]),
@@ -286,7 +306,9 @@ def test_tokenizer(assert_refused, f32, tmp_path, where, name, source, content):
     folder = shutil.copytree(f32[1], tmp_path / "bad")
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     (folder / name).write_bytes(content)
-    message = assert_refused(f"{folder / name} ", "fetch it again", change={"tokenizer_source": source}, **{where: folder})
+    message = assert_refused(
+        f"{folder / name} ", "fetch it again", change={"tokenizer_source": source}, **{where: folder}
+    )
     assert "field of the wrong type" not in message
 
 
@@ -331,12 +353,18 @@ def test_names_of_tensors(f32, tmp_path, old, new, weight):
 
 def with_empty(folder, shape):
     found, data = split(folder / SINGLE)
-    join(folder / SINGLE, found | {"model.layers.0.extra": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}, data)
+    join(
+        folder / SINGLE,
+        found | {"model.layers.0.extra": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}},
+        data,
+    )
     return folder
 
 
 @pytest.mark.parametrize("shape", [[0], [0, 16], [16, 0], [2**40, 0]], ids=str)
-@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "ties", "dare_ties", "slerp", "della", "twin", "model_stock"])
+@pytest.mark.parametrize(
+    "method", ["linear", "task_arithmetic", "ties", "dare_ties", "slerp", "della", "twin", "model_stock"]
+)
 def test_tensors_without_entries_are_kept(f32, tmp_path, method, shape):
     base, *models = (with_empty(shutil.copytree(folder, tmp_path / folder.name), shape) for folder in f32)
     given = {"slerp": {"t": 0.5}, "twin": {"weight": 0.5, "rank": 0.5}, "model_stock": {}}.get(method, {"weight": 0.5})
@@ -363,7 +391,9 @@ def test_an_index_of_one_shard_gives_a_model_that_loads(f32, tmp_path):
     out = acm.merge(ta(base, f32[1]), tmp_path / "out")
     state = AutoModelForCausalLM.from_pretrained(out).state_dict()
     stored = load_file(out / "model-00001-of-00001.safetensors")
-    assert stored.keys() == weight_map.keys() and all(torch.equal(state[name], tensor) for name, tensor in stored.items())
+    assert stored.keys() == weight_map.keys() and all(
+        torch.equal(state[name], tensor) for name, tensor in stored.items()
+    )
 
 
 @pytest.mark.parametrize("out", [
@@ -393,7 +423,9 @@ def test_names_of_outputs(assert_refused, tmp_path, out, words):
     assert_refused(*words, out=out)
 
 
-LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(
+    f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}, *a{i - 1}]\n" for i in range(1, 40)
+)
 
 
 @pytest.mark.parametrize("text, words", [
@@ -485,7 +517,9 @@ def test_files_of_coefficients(assert_refused, tmp_path, name, text):
 
 def run(*arguments, cwd):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "200"}
-    return subprocess.run([sys.executable, "-m", "acm", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=20)
+    return subprocess.run(
+        [sys.executable, "-m", "acm", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=20
+    )
 
 
 @pytest.mark.parametrize("command", ["check r.yml", "merge r.yml out", "merge r.yml out --dry-run"])
@@ -501,5 +535,7 @@ def test_command_line_prints_an_error_and_no_traceback(f32, tmp_path, command, t
     before = sorted(tmp_path.rglob("*"))
     done = run(*command.split(), cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("error:") == 1
-    assert "Traceback" not in done.stderr + done.stdout and ("r.yml" if isinstance(tamper, str) else "bad") in done.stderr
+    assert (
+        "Traceback" not in done.stderr + done.stdout and ("r.yml" if isinstance(tamper, str) else "bad") in done.stderr
+    )
     assert sorted(tmp_path.rglob("*")) == before

@@ -13,10 +13,10 @@ import yaml
 
 from acm import hub
 from acm.errors import UserError
+from acm.evaluation.prompts import PROMPTS
 from acm.paths import PROFILES, ROOT
-from acm.preflight import check, fetch
 from acm.profiles import VARIANTS, EngineArguments, load_profile
-from acm.prompts import PROMPTS
+from acm.running.preflight import check, fetch
 
 PAPER = {"qwen-1.5b": "0.7", "qwen-7b": "0.7", "qwen-14b": "0.7", "qwen-32b": "0.7", "llama-2-7b": "-1.8"}
 LONG = "long-to-short"
@@ -44,7 +44,9 @@ def test_the_papers_profiles_name_its_models_and_settings(name):
 ])  # fmt: skip
 def test_the_papers_trim_fraction_is_one_minus_our_density(name, density, alpha):
     parameters = load_profile(name).experiment(LONG).methods["TIES"].parameters
-    assert parameters["density"] == pytest.approx(density) and parameters["weight"] * parameters.get("lambda", 1.0) == pytest.approx(alpha)
+    assert parameters["density"] == pytest.approx(density) and parameters["weight"] * parameters.get(
+        "lambda", 1.0
+    ) == pytest.approx(alpha)
 
 
 def test_a_hub_model_keeps_its_name_and_recipes_name_its_folder():
@@ -105,7 +107,16 @@ def test_a_models_own_cap_is_never_above_the_experiments(write):
 
 def test_without_new_keys_a_profile_shows_none_of_them():
     shown = load_profile("tiny").experiment(LONG).model_dump()
-    assert not {"revisions", "caps", "prompts", "compatibility", "tie_word_embeddings", "temperature", "top_p", "repeats"} & set(shown)
+    assert not {
+        "revisions",
+        "caps",
+        "prompts",
+        "compatibility",
+        "tie_word_embeddings",
+        "temperature",
+        "top_p",
+        "repeats",
+    } & set(shown)
 
 
 @pytest.mark.parametrize("variant", sorted(path.stem for path in VARIANTS.glob("*.yaml")))
@@ -184,7 +195,9 @@ def test_a_model_that_cannot_be_had_ends_in_one_sentence(monkeypatch, raised, wo
 
 def shown(**files):
     """A stand-in for the hub's answer on a model: owner's name → its files."""
-    return lambda _self, model, **_: SimpleNamespace(siblings=[SimpleNamespace(rfilename=f) for f in files[model.partition("/")[0]]])
+    return lambda _self, model, **_: SimpleNamespace(
+        siblings=[SimpleNamespace(rfilename=f) for f in files[model.partition("/")[0]]]
+    )
 
 
 def refuse_gated(_self, model):
@@ -201,7 +214,13 @@ def test_what_the_hub_refuses_of_any_model_is_said_before_the_first_download(mon
         raise OSError
 
     weights = ["config.json", "model-00001-of-00002.safetensors"]
-    files = shown(**{"meta-llama": weights, "TIGER-Lab": ["config.json", "pytorch_model-00001-of-00002.bin"], "codellama": weights})
+    files = shown(
+        **{
+            "meta-llama": weights,
+            "TIGER-Lab": ["config.json", "pytorch_model-00001-of-00002.bin"],
+            "codellama": weights,
+        }
+    )
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", files)
     monkeypatch.setattr("huggingface_hub.HfApi.auth_check", refuse_gated)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
@@ -230,15 +249,23 @@ def pair(f32, tmp_path, monkeypatch):
     monkeypatch.setattr("acm.hub.RUNS", tmp_path / "runs")
     monkeypatch.setattr("acm.profiles.ROOT", tmp_path)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(folders[name.partition("/")[0]]))
-    monkeypatch.setattr("acm.preflight.read_texts", lambda source, _field: loaded.append(source))
-    monkeypatch.setattr("acm.preflight.load_benchmark", loaded.append)
+    monkeypatch.setattr("acm.running.preflight.read_texts", lambda source, _field: loaded.append(source))
+    monkeypatch.setattr("acm.running.preflight.load_benchmark", loaded.append)
     return load_profile("qwen-7b"), loaded
 
 
 def test_fetch_loads_texts_and_benchmarks_too(pair):
     profile, loaded = pair
     assert "calibration texts and benchmarks: here." in fetch(profile)
-    assert loaded == ["simplescaling/s1K", "gsm8k", "math500", "minerva_math", "olympiadbench", "college_math", "aime24"]
+    assert loaded == [
+        "simplescaling/s1K",
+        "gsm8k",
+        "math500",
+        "minerva_math",
+        "olympiadbench",
+        "college_math",
+        "aime24",
+    ]
 
 
 def test_with_everything_cached_fetch_asks_the_hub_for_nothing(pair, monkeypatch):
@@ -252,7 +279,7 @@ def test_data_that_cannot_be_had_ends_a_fetch_before_the_models(pair, monkeypatc
     def refuse(_):
         raise UserError("no such benchmark")
 
-    monkeypatch.setattr("acm.preflight.load_benchmark", refuse)
+    monkeypatch.setattr("acm.running.preflight.load_benchmark", refuse)
     monkeypatch.setattr("acm.hub.fetch", lambda *_: pytest.fail("downloaded"))
     with pytest.raises(UserError, match="no such benchmark"):
         fetch(pair[0])
@@ -276,9 +303,13 @@ def test_a_model_on_the_hub_that_is_not_here_names_the_command(monkeypatch):
 
 def test_fetched_models_are_folders_of_their_own_name(f32, tmp_path, monkeypatch, write):
     monkeypatch.setattr("acm.hub.RUNS", tmp_path)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(f32[0] if "Math" in name else f32[1]))
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **_: str(f32[0] if "Math" in name else f32[1])
+    )
     for model in ("Qwen/Qwen2.5-Math-7B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"):
-        assert hub.fetch(model, None).is_dir() and hub.fetch(model, None).name == Path(model).name  # again: the link is replaced
+        assert (
+            hub.fetch(model, None).is_dir() and hub.fetch(model, None).name == Path(model).name
+        )  # again: the link is replaced
     hub.require("Qwen/Qwen2.5-Math-7B", None, "mine")
 
 
@@ -320,14 +351,17 @@ def engine(tmp_path):
 
 
 def test_arguments_of_vllm_reach_the_evaluation_and_the_hash(engine):
-    plain, wide = engine(backend="vllm"), engine(backend="vllm", model_args={"tensor_parallel_size": 4, "max_model_len": 12288})
+    plain, wide = (
+        engine(backend="vllm"),
+        engine(backend="vllm", model_args={"tensor_parallel_size": 4, "max_model_len": 12288}),
+    )
     assert wide.evaluation(LONG, "TA")["model_args"] == {"tensor_parallel_size": 4, "max_model_len": 12288}
     assert "model_args" not in plain.evaluation(LONG) and wide.hash != plain.hash
     assert engine(backend="vllm", model_args={}).hash == plain.hash and "model_args" not in plain.model_dump()
 
 
 def test_a_profile_knows_the_arguments_that_the_evaluation_takes():
-    from acm.evaluation import MODEL_ARGS, check_backend
+    from acm.evaluation.harness import MODEL_ARGS, check_backend
 
     assert set(EngineArguments.model_fields) == set(MODEL_ARGS["vllm"])
     with pytest.raises(UserError, match="unknown model argument of backend transformers"):

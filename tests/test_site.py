@@ -37,13 +37,26 @@ def test_tables_and_half_pairs_pass():
     table = pd.DataFrame({"answer": ["<b>1</b>"]}, index=["x & y"]).to_html()
     before, after = (BeautifulSoup(html, "html.parser") for html in (table, safe.clean(table)))
     assert [c.get_text() for c in after.select("th, td")] == [c.get_text() for c in before.select("th, td")]
-    assert after.table["class"] == ["dataframe"] and not after.select("b") and not [th for th in after.select("th") if not th.get_text()]
+    assert (
+        after.table["class"] == ["dataframe"]
+        and not after.select("b")
+        and not [th for th in after.select("th") if not th.get_text()]
+    )
     assert safe.clean("<details><summary>Hint</summary>") == "<details><summary>Hint</summary>"
     assert safe.clean("</details>\n") == "</details>\n"
 
 
 @pytest.mark.parametrize(
-    "target", ["javascript:alert(1)", " JavaScript:x", "java\nscript:x", "data:text/html,x", "vbscript:x", "file:///etc/passwd", "http://["]
+    "target",
+    [
+        "javascript:alert(1)",
+        " JavaScript:x",
+        "java\nscript:x",
+        "data:text/html,x",
+        "vbscript:x",
+        "file:///etc/passwd",
+        "http://[",
+    ],
 )
 def test_links_that_run_or_read_files_are_refused(target):
     assert not safe.is_safe_link(target)
@@ -51,10 +64,14 @@ def test_links_that_run_or_read_files_are_refused(target):
 
 def test_links_of_the_web_and_of_the_site_pass():
     assert all(map(safe.is_safe_link, ["https://arxiv.org/abs/2505.14009", "a/b.html#c", "#c", "mailto:a@b.c"]))
-    assert safe.is_local("_images/a.svg") and not any(map(safe.is_local, ["http://x/a.png", "//x/a.png", "data:image/png;base64,x"]))
+    assert safe.is_local("_images/a.svg") and not any(
+        map(safe.is_local, ["http://x/a.png", "//x/a.png", "data:image/png;base64,x"])
+    )
 
 
-@pytest.mark.parametrize("text", ["*a* _b_ `c` [d](e) ![f](g) <b>h</b> $i$ | j", "# k", "{raw}`l` &lt; \\m https://x.y", *HOSTILE])
+@pytest.mark.parametrize(
+    "text", ["*a* _b_ `c` [d](e) ![f](g) <b>h</b> $i$ | j", "# k", "{raw}`l` &lt; \\m https://x.y", *HOSTILE]
+)
 def test_captions_are_taken_as_plain_text(text):
     tokens = MarkdownIt().parse(figures.plain(text))
     assert [t.type for t in tokens] == ["paragraph_open", "inline", "paragraph_close"]
@@ -68,8 +85,13 @@ def repository(tmp_path):
     svg, plot = "<svg xmlns='http://www.w3.org/2000/svg'/>", 'save_figure(figure, folder / "plot")'
     widget = {"model_id": "x", "version_major": 2, "version_minor": 0}
     data = {"image/png": "eA==", "text/plain": "<Figure>", "application/javascript": "alert(1)"}
-    outputs = [new_output("display_data", data), new_output("display_data", {"application/vnd.jupyter.widget-view+json": widget})]
-    intro, moved = (new_markdown_cell(f"# Tables\n\nSee [one]({up}1-one.ipynb).") for up in ("", "../../../../notebooks/"))
+    outputs = [
+        new_output("display_data", data),
+        new_output("display_data", {"application/vnd.jupyter.widget-view+json": widget}),
+    ]
+    intro, moved = (
+        new_markdown_cell(f"# Tables\n\nSee [one]({up}1-one.ipynb).") for up in ("", "../../../../notebooks/")
+    )
     texts = {
         "README.md": "[report](reports/tiny/report.md), [data](a.csv), [folder](reports/tiny), [book](notebooks/5-tables.ipynb)",
         "reports/tiny/report.md": "![the plot](../../figures/tiny/e/plot.svg)\n\n[out](../../../secret) [gone](gone.md) [web](https://x.y)",
@@ -86,7 +108,9 @@ def repository(tmp_path):
     root = tmp_path / "root"
     for name, text in (texts | books).items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text) if isinstance(text, str) else nbformat.write(new_notebook(cells=text), root / name)
+        (root / name).write_text(text) if isinstance(text, str) else nbformat.write(
+            new_notebook(cells=text), root / name
+        )
     stage = Stage(root, tmp_path / "out")
     stage.collect()
     return stage
@@ -94,7 +118,9 @@ def repository(tmp_path):
 
 def test_links_lead_to_pages_files_and_folders_but_not_out(repository):
     executed = "/reports/tiny/long-to-short/notebooks/5-tables.ipynb"
-    expected = f"[report](/reports/tiny/report.md), [data](/a.csv), [folder](/reports/tiny/files.md), [book]({executed})"
+    expected = (
+        f"[report](/reports/tiny/report.md), [data](/a.csv), [folder](/reports/tiny/files.md), [book]({executed})"
+    )
     assert repository.markdown((repository.root / "README.md").read_text(), Path("README.md")) == expected
     assert (repository.out / "a.csv").read_text() == "1"
     report = Path("reports/tiny/report.md")
@@ -105,8 +131,14 @@ def test_links_lead_to_pages_files_and_folders_but_not_out(repository):
 
 def test_a_figure_brings_caption_alternative_text_and_sources(repository):
     shown = figures.block(repository, Path("figures/tiny/e/plot.svg"), "the plot")
-    assert ':alt: "the plot: A *plot*."' in shown and "A \\*plot\\*" in shown and "Source hash 0123456789abcdef" in shown
-    for target in ("/reports/tiny/e/notebooks/6-figures.ipynb", "/reports/tiny/e/records.parquet", "/figures/tiny/e/plot.svg"):
+    assert (
+        ':alt: "the plot: A *plot*."' in shown and "A \\*plot\\*" in shown and "Source hash 0123456789abcdef" in shown
+    )
+    for target in (
+        "/reports/tiny/e/notebooks/6-figures.ipynb",
+        "/reports/tiny/e/records.parquet",
+        "/figures/tiny/e/plot.svg",
+    ):
         assert f"]({target})" in shown
     assert figures.block(repository, None) == ""
 

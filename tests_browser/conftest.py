@@ -21,8 +21,15 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "runs" / "site"
 SHOTS = ROOT / "runs" / "screenshots"
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PYTHON = Path(os.environ.get("ACM_PYTHON", ROOT / ".venv/bin/python"))  # of the environment that holds JupyterLab and acm
+CHROMIUM = (
+    os.environ.get("CHROMIUM")
+    or shutil.which("chromium")
+    or shutil.which("chromium-browser")
+    or shutil.which("google-chrome")
+)
+PYTHON = Path(
+    os.environ.get("ACM_PYTHON", ROOT / ".venv/bin/python")
+)  # of the environment that holds JupyterLab and acm
 SETTINGS = {  # all cells are on the page, seen or not; no question about news
     "notebook-extension/tracker": '{"windowingMode": "none"}',
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
@@ -33,7 +40,9 @@ DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 @pytest.fixture(scope="session")
 def browser():
     if CHROMIUM is None:
-        pytest.skip("Chromium is not installed: `apt-get install chromium`, or name the program in the variable CHROMIUM.")
+        pytest.skip(
+            "Chromium is not installed: `apt-get install chromium`, or name the program in the variable CHROMIUM."
+        )
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if os.geteuid() == 0 else [])
         yield found

@@ -32,20 +32,47 @@ PAYLOADS = [
     "```{include} /etc/passwd\n```",
     "{raw-html}`<b onclick=alert(1)>` $\\href{javascript:alert(1)}{x}$ $\\require{html}\\style{position:fixed}{x}$",
 ]
-FORBIDDEN = ["script", "style", "iframe", "object", "embed", "form", "meta", "base", "svg", "math", "noscript", "template"]
+FORBIDDEN = [
+    "script",
+    "style",
+    "iframe",
+    "object",
+    "embed",
+    "form",
+    "meta",
+    "base",
+    "svg",
+    "math",
+    "noscript",
+    "template",
+]
 
 
 def hostile_notebook():
     """Every payload as every kind of output."""
     cells = [new_markdown_cell("# Hostile")]
     for text in PAYLOADS:
-        outputs = [new_output("stream", name="stdout", text=text), new_output("error", ename=text, evalue=text, traceback=[text])]
-        for kind in ("text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml", "application/javascript"):
+        outputs = [
+            new_output("stream", name="stdout", text=text),
+            new_output("error", ename=text, evalue=text, traceback=[text]),
+        ]
+        for kind in (
+            "text/plain",
+            "text/html",
+            "text/markdown",
+            "text/latex",
+            "image/svg+xml",
+            "application/javascript",
+        ):
             outputs.append(new_output("display_data", {kind: text}))
         view = {"model_id": text, "version_major": 2, "version_minor": 0}
-        outputs.append(new_output("display_data", {"application/vnd.jupyter.widget-view+json": view, "text/html": text}))
+        outputs.append(
+            new_output("display_data", {"application/vnd.jupyter.widget-view+json": view, "text/html": text})
+        )
         cells.append(new_code_cell(f"print({text!r})", outputs=outputs))
-    return new_notebook(cells=cells, metadata={"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {"x": PAYLOADS[0]}}}})
+    return new_notebook(
+        cells=cells, metadata={"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {"x": PAYLOADS[0]}}}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +86,9 @@ def hostile(tmp_path_factory):
         + "".join(f"| x | {p} |\n" for p in PAYLOADS if "\n" not in p),
         "reports/tiny/long-to-short/notebooks/.keep": "",
         "figures/tiny/long-to-short/trade_off.svg": "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
-        "figures/tiny/long-to-short/trade_off.json": json.dumps({"caption": " ".join(PAYLOADS), "provenance": {"source": PAYLOADS[0]}}),
+        "figures/tiny/long-to-short/trade_off.json": json.dumps(
+            {"caption": " ".join(PAYLOADS), "provenance": {"source": PAYLOADS[0]}}
+        ),
     }
     for name, text in texts.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -95,13 +124,21 @@ def test_no_markup_of_a_model_reaches_a_page(hostile):
             assert not [key for key in tag.attrs if key.startswith("on")], f"{name}: {tag}"
             for key in ("href", "src", "action", "formaction", "data", "srcdoc"):
                 value = "".join(tag.get(key, "").split()).lower()
-                assert "evil.example" not in value and not value.startswith(("javascript:", "data:", "vbscript:")), f"{name}: {tag}"
-        assert not any("alert(1)" in script.get_text() or "pwned" in script.get_text() for script in soup.find_all("script")), name
+                assert "evil.example" not in value and not value.startswith(("javascript:", "data:", "vbscript:")), (
+                    f"{name}: {tag}"
+                )
+        assert not any(
+            "alert(1)" in script.get_text() or "pwned" in script.get_text() for script in soup.find_all("script")
+        ), name
         assert "root:x:0" not in soup.get_text(), name
 
 
 def test_what_was_written_can_still_be_read(hostile):
-    text = BeautifulSoup((hostile / "reports/tiny/questions/evil/1-evil.html").read_text(), "html.parser").select_one("article").get_text()
+    text = (
+        BeautifulSoup((hostile / "reports/tiny/questions/evil/1-evil.html").read_text(), "html.parser")
+        .select_one("article")
+        .get_text()
+    )
     for payload in PAYLOADS:
         assert payload.split("\n")[0] in text
 

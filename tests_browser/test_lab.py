@@ -43,7 +43,9 @@ def run_all(lab, open_page):
 
 def kernels(address, token, path="", method="GET"):
     """JupyterLab's list of kernels, or what else its interface does with one."""
-    request = urllib.request.Request(f"{address}/api/kernels{path}", method=method, headers={"Authorization": f"token {token}"})
+    request = urllib.request.Request(
+        f"{address}/api/kernels{path}", method=method, headers={"Authorization": f"token {token}"}
+    )
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read() or "null")
 
@@ -68,7 +70,11 @@ def changed(locator, before):
 
 def quiet(page):
     """No script failed and nothing was asked from elsewhere; what JupyterLab itself logs does not count."""
-    return [t for t in page.trouble if t.startswith(("script:", "dialog:", "request to elsewhere")) and "ResizeObserver" not in t]
+    return [
+        t
+        for t in page.trouble
+        if t.startswith(("script:", "dialog:", "request to elsewhere")) and "ResizeObserver" not in t
+    ]
 
 
 def test_the_start_page_opens_runs_and_leads_on(run_all, shot):

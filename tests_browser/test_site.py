@@ -34,7 +34,9 @@ def test_axe_finds_nothing(site, open_page, dark):
         page.goto(f"{site}/{name}", wait_until="load")
         for violation in Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]:
             node = violation["nodes"][0]
-            found.append(f"{name}: {violation['id']} × {len(violation['nodes'])}: {node['html'][:160]} {node['failureSummary'][:300]}")
+            found.append(
+                f"{name}: {violation['id']} × {len(violation['nodes'])}: {node['html'][:160]} {node['failureSummary'][:300]}"
+            )
     assert not found, "\n".join(found)
 
 
@@ -45,7 +47,9 @@ def test_every_picture_has_alternative_text_and_every_figure_its_sources():
         for figure in soup.select("figure.plot"):
             links = [a["href"] for a in figure.select("a[href]")]
             assert figure.img["src"].endswith(".svg"), name
-            assert any(link.endswith((".html", "#")) for link in links) and any(link.endswith(".json") for link in links), name
+            assert any(link.endswith((".html", "#")) for link in links) and any(
+                link.endswith(".json") for link in links
+            ), name
             assert re.search(r"Source hash [0-9a-f]{8,}", figure.get_text()), name
 
 

@@ -20,7 +20,13 @@ version = commit(ROOT)
 language = "en"
 extensions = ["myst_nb", "sphinx_design", "sphinx.ext.mathjax"]
 exclude_patterns = [f"{ASIDE}/**"]
-suppress_warnings = ["toc.not_included", "myst.header", "myst.xref_missing", "mystnb.unknown_mime_type", "misc.highlighting_failure"]
+suppress_warnings = [
+    "toc.not_included",
+    "myst.header",
+    "myst.xref_missing",
+    "mystnb.unknown_mime_type",
+    "misc.highlighting_failure",
+]
 
 nb_execution_mode = "off"
 nb_merge_streams = True

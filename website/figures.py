@@ -18,7 +18,10 @@ def plain(text: str) -> str:
 
 def saved_by(root: Path, notebook: Path, source: str) -> list[Path]:
     """The committed SVG files that a cell of an executed notebook names, in its order."""
-    folder = Path("figures", *notebook.parts[1 : 4 if "questions" in notebook.parts else 2 if "published" in notebook.parts else 3])
+    folder = Path(
+        "figures",
+        *notebook.parts[1 : 4 if "questions" in notebook.parts else 2 if "published" in notebook.parts else 3],
+    )
     names = re.findall(r'"(\w[\w.-]*)"', source) if "save" in source and notebook.parts[0] == "reports" else []
     return [path for name in names if (root / (path := folder / f"{name}.svg")).is_file()]
 
@@ -29,7 +32,11 @@ def makers(root: Path, svg: Path) -> tuple[Path | None, list[Path]]:
     if svg.parts[1] == "published":
         return folder / "published.ipynb", [folder]
     drawn = folder / "notebooks" / "6-figures.ipynb"
-    notebook = drawn if (root / drawn).is_file() else next((p.relative_to(root) for p in (root / folder).glob("*.ipynb")), None)
+    notebook = (
+        drawn
+        if (root / drawn).is_file()
+        else next((p.relative_to(root) for p in (root / folder).glob("*.ipynb")), None)
+    )
     return notebook, [p.relative_to(root) for p in sorted((root / folder).glob("*.parquet"))]
 
 
@@ -41,7 +48,10 @@ def block(stage: Stage, svg: Path | None, alt: str = "") -> str:
     text, facts = found["caption"], found["provenance"]
     notebook, data = makers(stage.root, svg)
     links = [f"[{notebook.stem}]({stage.address(notebook)})"] if notebook else []
-    links += [f"[{path.name if path.suffix else f'{path}/'}]({stage.address(path)})" for path in [*data, svg, svg.with_suffix(".json")]]
+    links += [
+        f"[{path.name if path.suffix else f'{path}/'}]({stage.address(path)})"
+        for path in [*data, svg, svg.with_suffix(".json")]
+    ]
     source = (facts.get("drawn_with") or facts).get("source", "unknown")
     alt = f"{alt}: {text}" if alt else text
     return "\n".join([

@@ -38,13 +38,33 @@ TEXT = {
 TAGS = TABLE | TEXT | {"div", "span", "a"}
 PLAIN = {"colspan", "rowspan", "scope"}
 SCHEMES = {"http", "https", "mailto"}
-DROPPED = ["script", "style", "template", "noscript", "iframe", "object", "embed", "svg", "math", "form", "textarea", "select", "button"]
-PIECE = re.compile(rf"(?:[^<>&]|</?(?:{'|'.join(sorted(TEXT))})\s*/?>)*")  # may be half of a pair, such as <details> before Markdown
+DROPPED = [
+    "script",
+    "style",
+    "template",
+    "noscript",
+    "iframe",
+    "object",
+    "embed",
+    "svg",
+    "math",
+    "form",
+    "textarea",
+    "select",
+    "button",
+]
+PIECE = re.compile(
+    rf"(?:[^<>&]|</?(?:{'|'.join(sorted(TEXT))})\s*/?>)*"
+)  # may be half of a pair, such as <details> before Markdown
 
 
 def allowed(tag: str, name: str, value: str) -> bool:
     """Whether a tag keeps an attribute; pandas' tables keep the class by which the theme knows them."""
-    return name in PLAIN or (tag, name) in {("a", "href"), ("details", "open")} or (tag, name, value) == ("table", "class", "dataframe")
+    return (
+        name in PLAIN
+        or (tag, name) in {("a", "href"), ("details", "open")}
+        or (tag, name, value) == ("table", "class", "dataframe")
+    )
 
 
 def clean(html: str) -> str:

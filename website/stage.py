@@ -61,7 +61,9 @@ class Stage:
             return path
         if "questions" in path.parts or path.parts[1] == "paper":
             return Path("notebooks", "questions" if "questions" in path.parts else "paper", path.name)
-        return Path("notebooks", path.name if path.parts[-2] in ("notebooks", "published") else f"{path.parts[-2]}.ipynb")
+        return Path(
+            "notebooks", path.name if path.parts[-2] in ("notebooks", "published") else f"{path.parts[-2]}.ipynb"
+        )
 
     def write(self) -> None:
         """All pages, what they link to, and the sections' pages."""
@@ -125,7 +127,9 @@ class Stage:
         for number, cell in enumerate(book.cells):
             if cell.cell_type == "markdown":
                 cell.source = self.markdown(cell.source, path)
-                heading = next((line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")), heading)
+                heading = next(
+                    (line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")), heading
+                )
                 cells.append(cell)
                 if number == 0:
                     cell.source = re.sub("$", part_of(path), cell.source, count=1, flags=re.MULTILINE)
@@ -137,7 +141,9 @@ class Stage:
 
     def code(self, cell: nbformat.NotebookNode, path: Path, heading: str) -> list[nbformat.NotebookNode]:
         """A code cell; PNG outputs that were also saved as SVG give way to the SVG, with its caption."""
-        kept = [] if "check" in cell.metadata.get("tags", []) else cell.outputs  # of an exercise that waits for its reader
+        kept = (
+            [] if "check" in cell.metadata.get("tags", []) else cell.outputs
+        )  # of an exercise that waits for its reader
         outputs = [o for o in kept if o.output_type in ("stream", "error") or set(o.get("data", {})) & set(SHOWN)]
         for output in outputs:
             if "data" in output:
@@ -190,7 +196,9 @@ class Stage:
         text = nbformat.read(page, as_version=4).cells[0].source if path.suffix == ".ipynb" else page.read_text()
         title, _, rest = text.lstrip().partition("\n")
         paragraph = next((p for p in re.split(r"\n\s*\n", rest.strip()) if not re.match(r"[-#<|`*!{]", p)), "")
-        return title.lstrip("# ").strip() + part_of(path), re.split(r"(?<=[.?!])\s+(?=[A-Z`*])", " ".join(paragraph.split()))[0]
+        return title.lstrip("# ").strip() + part_of(path), re.split(
+            r"(?<=[.?!])\s+(?=[A-Z`*])", " ".join(paragraph.split())
+        )[0]
 
 
 def part_of(path: Path) -> str:
@@ -205,7 +213,9 @@ def natural(path: Path) -> list:
 
 def sections(stage: Stage) -> None:
     """Render the home page and the page of each section from the templates."""
-    environment = Environment(loader=FileSystemLoader(HERE / "pages"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "pages"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     readme = (stage.root / "README.md").read_text()
 
     def pages(*patterns: str) -> list[dict]:
@@ -225,7 +235,9 @@ def sections(stage: Stage) -> None:
 def commit(root: Path) -> str:
     """The commit that is checked out; empty without git."""
     try:
-        done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, check=False
+        )
     except OSError:
         return ""
     return done.stdout.strip()

@@ -27,7 +27,9 @@ def write_companions(part: Path, plan: Plan, hash_inputs: bool = False) -> None:
     write_tokenizer(source, part, plan.alignment.added)
     (part / "recipe.yml").write_text(recipe_text(plan))
     if plan.inputs.coefficients:
-        content = {model: dict(sorted(found.items(), key=layer_order)) for model, found in plan.inputs.coefficients.items()}
+        content = {
+            model: dict(sorted(found.items(), key=layer_order)) for model, found in plan.inputs.coefficients.items()
+        }
         (part / "coefficients.json").write_text(json.dumps({"coefficients": content}, indent=1) + "\n")
     (part / "README.md").write_text(model_card(plan, hash_inputs), encoding="utf-8", errors="backslashreplace")
 
@@ -57,7 +59,9 @@ def origin(model: Checkpoint, hash_inputs: bool) -> str:
     if found := REVISION.search(str(model.folder.absolute())):
         text = f"hub revision `{found[3]}` of `{found[1]}/{found[2]}`"
     else:
-        described = json.dumps({n: [i.dtype, i.shape, i.file.name, i.start, i.stop] for n, i in sorted(model.tensors.items())})
+        described = json.dumps(
+            {n: [i.dtype, i.shape, i.file.name, i.start, i.stop] for n, i in sorted(model.tensors.items())}
+        )
         text = f"{sum(f.stat().st_size for f in files)} bytes, headers sha256 `{hashlib.sha256(described.encode()).hexdigest()[:16]}`"
     if hash_inputs:
         digest = hashlib.sha256()
@@ -71,12 +75,15 @@ def origin(model: Checkpoint, hash_inputs: bool) -> str:
 def model_card(plan: Plan, hash_inputs: bool) -> str:
     """A card with Hugging Face metadata, the recipe, the identity of every input and what was chosen."""
     models = list({model.folder: model for model in plan.models}.values())
-    header = yaml.safe_dump({"base_model": [model.name for model in models], "library_name": "transformers", "tags": ["merge", "acm"]})
+    header = yaml.safe_dump(
+        {"base_model": [model.name for model in models], "library_name": "transformers", "tags": ["merge", "acm"]}
+    )
     listed = "\n".join(f"- `{model.name}`: {origin(model, hash_inputs)}" for model in models)
     noted = "\n".join(f"- {finding}" for finding in plan.findings if "GB are free" not in finding.text)
     method = plan.recipe.method
     acm_line = " with ACM coefficients (arXiv:2505.14009)" if plan.recipe.coefficients is not None else ""
     return (
         f"---\n{header}---\n\n# {method.title}{acm_line}\n\nMerged by acm {acm.__version__}, method [{method.paper}]({method.url}).\n\n"
-        f"## Inputs\n\n{listed}\n\n## Recipe\n\n```yaml\n{recipe_text(plan)}```\n" + (f"\n## Findings\n\n{noted}\n" if noted else "")
+        f"## Inputs\n\n{listed}\n\n## Recipe\n\n```yaml\n{recipe_text(plan)}```\n"
+        + (f"\n## Findings\n\n{noted}\n" if noted else "")
     )

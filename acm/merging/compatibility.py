@@ -19,7 +19,9 @@ ANCESTRY = (  # fields that no fine-tuning changes
 )  # fmt: skip
 DEFAULTS = {"rope_theta": 10000.0}
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
-USUAL_NORM = 0.9  # ‖δ‖ / ‖θ_0‖ above this: fine-tuning moves weights by a small part of their norm, unrelated models are at √2
+USUAL_NORM = (
+    0.9  # ‖δ‖ / ‖θ_0‖ above this: fine-tuning moves weights by a small part of their norm, unrelated models are at √2
+)
 SAMPLE = 1 << 16  # entries
 
 
@@ -69,7 +71,9 @@ def compared(base: Checkpoint, other: Checkpoint) -> list[Finding]:
                                             "perhaps not its ancestor. Position codes that disagree usually break a merge; the base's is kept."))  # fmt: skip
     for key in SPECIAL:
         if ours.get(key) != theirs.get(key):
-            found.append(Finding("note", f"{key} is {theirs.get(key)!r} in {other.name} and {ours.get(key)!r} in {base.name}."))
+            found.append(
+                Finding("note", f"{key} is {theirs.get(key)!r} in {other.name} and {ours.get(key)!r} in {base.name}.")
+            )
     if template(base.folder) != template(other.folder):
         found.append(
             Finding(
@@ -95,7 +99,11 @@ def token_findings(base: Checkpoint, other: Checkpoint, aligned: bool) -> list[F
     if not differing:
         return []
     i, ours, theirs = differing[0]
-    done = "they are aligned by token" if aligned else "rows are merged by id; `tokenizer_source: base` or `union` aligns them by token"
+    done = (
+        "they are aligned by token"
+        if aligned
+        else "rows are merged by id; `tokenizer_source: base` or `union` aligns them by token"
+    )
     return [Finding("note" if aligned else "warning",
                     f"{len(differing)} ids mean different tokens in {other.name} and {base.name} (such as {i}: {theirs!r} against {ours!r}); {done}.")]  # fmt: skip
 
@@ -106,7 +114,10 @@ def norm_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
                    and info.shape == other.tensors[n].shape and ".layers." in n)  # fmt: skip
     if not names:
         return []
-    ratios = {name: relative_norm(base.tensors[name], other.tensors[name]) for name in {names[0], names[len(names) // 2], names[-1]}}
+    ratios = {
+        name: relative_norm(base.tensors[name], other.tensors[name])
+        for name in {names[0], names[len(names) // 2], names[-1]}
+    }
     name, worst = max(ratios.items(), key=lambda item: item[1])
     if worst > USUAL_NORM:
         return [Finding("warning", f"the task vector of {other.name} is {worst:.2f} of the base's norm at {name}; fine-tuning leaves it far "
@@ -123,7 +134,9 @@ def relative_norm(base: TensorInfo, other: TensorInfo) -> float:
         return float(np.nan_to_num(np.linalg.norm(y - x) / max(np.linalg.norm(x), 1e-30), nan=0.0))
 
 
-def output_config(models: list[Checkpoint], dtype: str, tied: bool, alignment: Alignment, paper: bool) -> tuple[dict, list[Finding]]:
+def output_config(
+    models: list[Checkpoint], dtype: str, tied: bool, alignment: Alignment, paper: bool
+) -> tuple[dict, list[Finding]]:
     """The merged model's config: the base's, and what was chosen beside it. docs/merging.md lists the rules."""
     config = dict(models[0].config)
     config.pop("torch_dtype", None)  # the name of older versions of transformers
@@ -140,4 +153,6 @@ def output_config(models: list[Checkpoint], dtype: str, tied: bool, alignment: A
         choices["vocab_size"] = alignment.rows
     choices |= {key: models[alignment.source].config[key] for key in SPECIAL if key in models[alignment.source].config}
     changed = {k: v for k, v in choices.items() if k != "dtype" and config.get(k) != v}
-    return config | choices, [Finding("note", f"config: {k} is {v} (the base has {config.get(k)}).") for k, v in changed.items()]
+    return config | choices, [
+        Finding("note", f"config: {k} is {v} (the base has {config.get(k)}).") for k, v in changed.items()
+    ]

@@ -70,7 +70,9 @@ def merge(recipe: str | Path | dict | Recipe, out: str | Path, folder: Path | No
 
 def cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has no affinity
+    return (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )  # macOS has no affinity
 
 
 def check_output(out: Path, inputs: list[Path]) -> None:
@@ -89,7 +91,9 @@ def check_output(out: Path, inputs: list[Path]) -> None:
 class Runner:
     """Merges all tensors of a plan that the workspace does not hold yet."""
 
-    def __init__(self, plan: Plan, work: Workspace, device: torch.device, threads: int, kernels: bool, allow_nan: bool) -> None:
+    def __init__(
+        self, plan: Plan, work: Workspace, device: torch.device, threads: int, kernels: bool, allow_nan: bool
+    ) -> None:
         self.plan, self.work, self.device, self.threads, self.allow_nan = plan, work, device, threads, allow_nan
         self.method = plan.recipe.method
         self.fused = kernels and device.type == "cpu" and self.method.name in fused.METHODS
@@ -100,7 +104,9 @@ class Runner:
         todo = [job for job in self.plan.jobs if job.name not in self.work.finished]
         if todo and self.plan.recipe.scope == "global":
             self.thresholds = self.global_thresholds()
-        self.progress = Progress(self.plan.bytes, self.plan.bytes - sum(job.bytes for job in todo), f"merging ({self.method.name})")
+        self.progress = Progress(
+            self.plan.bytes, self.plan.bytes - sum(job.bytes for job in todo), f"merging ({self.method.name})"
+        )
         with self.progress:
             self.each(self.merge_one, todo)
 
@@ -157,7 +163,9 @@ class Runner:
             return fused.count_magnitudes((stored for _, stored in stream.stored()), models, buckets)
         return count_magnitudes(lambda: stream.chunks(self.device), models, buckets)
 
-    def merged(self, job: Job, stored: list[np.ndarray], settings: Settings, copied: int | None, bad: np.ndarray) -> np.ndarray:
+    def merged(
+        self, job: Job, stored: list[np.ndarray], settings: Settings, copied: int | None, bad: np.ndarray
+    ) -> np.ndarray:
         """A stretch of the result as it is stored, or of a source that is copied; ``bad`` counts NaN and infinity of each source."""
         if self.fused and job.dtype != "float16":
             out = np.empty(stored[0].size, STORED[job.dtype])

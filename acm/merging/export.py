@@ -26,7 +26,10 @@ def mergekit_recipe(plan: Plan, folder: Path) -> str:
     def path(name: str) -> str:
         return str((folder / name).resolve()) if (folder / name).is_dir() else name
 
-    models = [{"model": path(entry.model), "parameters": parameters(plan, entry.name, entry.parameters)} for entry in recipe.finetuned]
+    models = [
+        {"model": path(entry.model), "parameters": parameters(plan, entry.name, entry.parameters)}
+        for entry in recipe.finetuned
+    ]
     if recipe.merge_method == "slerp":
         models = [{"model": path(recipe.base_model)}, *({"model": m["model"]} for m in models)]
     shared = {k: v for k, v in recipe.parameters.items() if not (k == "weight" and recipe.coefficients is not None)}
@@ -78,7 +81,9 @@ def parameters(plan: Plan, name: str, own: dict[str, Any]) -> dict[str, Any]:
     """A model's parameters, λ as its weight."""
     if plan.inputs.coefficients is None or "weight" not in plan.recipe.method.parameters:
         return own
-    return {k: v for k, v in own.items() if k != "weight"} | {"weight": along_layers(plan, plan.inputs.coefficients[name])}
+    return {k: v for k, v in own.items() if k != "weight"} | {
+        "weight": along_layers(plan, plan.inputs.coefficients[name])
+    }
 
 
 def along_layers(plan: Plan, coefficients: dict[str, float]) -> list[dict[str, Any]]:

@@ -41,7 +41,13 @@ def copy(stored: np.ndarray, out: np.ndarray, bad: np.ndarray) -> None:
 
 
 def deltas(
-    method: str, base: np.ndarray, models: tuple[np.ndarray, ...], s: Settings, weights: np.ndarray, out: np.ndarray, bad: np.ndarray
+    method: str,
+    base: np.ndarray,
+    models: tuple[np.ndarray, ...],
+    s: Settings,
+    weights: np.ndarray,
+    out: np.ndarray,
+    bad: np.ndarray,
 ) -> None:
     bounds = np.asarray(s.prepared if method in TRIMMED else [[0, np.inf]] * len(models), np.float32)
     density = np.asarray(s.density if method in DROPPED and s.rescale else np.ones(len(models)), np.float32)

@@ -173,7 +173,14 @@ def deltas(base, models, start, trims, lows, highs, drops, densities, limits, ke
             if trims:
                 trim(delta, lows[m], highs[m])
             if drops and limits[m] < 2**32:
-                drop(delta, densities[m], np.uint32(limits[m]), np.uint32(start + np.uint32(begin)), keys[m, 0], keys[m, 1])
+                drop(
+                    delta,
+                    densities[m],
+                    np.uint32(limits[m]),
+                    np.uint32(start + np.uint32(begin)),
+                    keys[m, 0],
+                    keys[m, 1],
+                )
             if elects:
                 add_scaled(elected[:n], votes[m], delta, m == 0)
             else:

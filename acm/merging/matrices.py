@@ -41,7 +41,9 @@ def filtered(matrix: Tensor, keep: Callable[[Tensor], Tensor]) -> Tensor:
 
 def truncated(matrix: Tensor, rank: float) -> Tensor:
     """The matrix with the largest ceil(rank · min(shape)) singular values alone."""
-    return filtered(matrix, lambda values: (torch.arange(len(values), device=values.device) < rank * len(values)).double())
+    return filtered(
+        matrix, lambda values: (torch.arange(len(values), device=values.device) < rank * len(values)).double()
+    )
 
 
 def thresholded(matrix: Tensor, threshold: float) -> Tensor:

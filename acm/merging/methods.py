@@ -23,7 +23,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acm.merging.primitives import Chunks, consensus, count_magnitudes, drop, gram, magnitudes_at, random_words, task_vectors, total, trim
+from acm.merging.primitives import (
+    Chunks,
+    consensus,
+    count_magnitudes,
+    drop,
+    gram,
+    magnitudes_at,
+    random_words,
+    task_vectors,
+    total,
+    trim,
+)
 from acm.merging.settings import Settings
 
 Merge = Callable[[Tensor, list[Tensor], Settings], Tensor]
@@ -225,8 +236,13 @@ def aim(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     s = mean |x| per input channel over its maximum. Tensors without statistics (biases, norms, embedding) are merged plainly.
     """
     (importance,) = s.statistics
-    relaxation = 1.0 if importance is None else 1 - importance / importance.max().clamp(min=1e-30) * (1 - s.numbers["omega"])
-    return base.float() + total(c * d for c, d in zip(s.coefficients, task_vectors(base, finetuned), strict=True)) * relaxation
+    relaxation = (
+        1.0 if importance is None else 1 - importance / importance.max().clamp(min=1e-30) * (1 - s.numbers["omega"])
+    )
+    return (
+        base.float()
+        + total(c * d for c, d in zip(s.coefficients, task_vectors(base, finetuned), strict=True)) * relaxation
+    )
 
 
 @implements("sens")

@@ -74,7 +74,9 @@ class Plan:
     def digest(self) -> str:
         """Changes with the recipe, the inputs' files and this code: what an interrupted merge must share to be continued."""
         statistics = {info.file for job in self.jobs for info in filter(None, job.statistics)}
-        files = sorted(statistics | {path for model in self.models for path in model.folder.iterdir() if path.is_file()})
+        files = sorted(
+            statistics | {path for model in self.models for path in model.folder.iterdir() if path.is_file()}
+        )
         stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
         code = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
         content = [self.recipe.model_dump(), self.inputs.coefficients, self.inputs.sensitivity, stamps, code]
@@ -117,7 +119,13 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
     alignment = align_rows(recipe, models, given)
     tied, head_findings = tied_output(recipe, models)
     blocks = count_blocks(models[0])
-    stored = recipe.out_dtype or recipe.dtype or models[0].config.get("dtype") or models[0].config.get("torch_dtype") or "float32"
+    stored = (
+        recipe.out_dtype
+        or recipe.dtype
+        or models[0].config.get("dtype")
+        or models[0].config.get("torch_dtype")
+        or "float32"
+    )
     config, chosen = output_config(models, stored, tied, alignment, recipe.compatibility == "paper")
     findings = [*compared, *row_findings(models, alignment), *head_findings,
                 *range_findings(recipe, blocks), *chosen]  # fmt: skip
@@ -139,7 +147,9 @@ def rows_of(model: Checkpoint) -> int:
 def align_rows(recipe: Recipe, models: list[Checkpoint], given: list[str]) -> Alignment:
     paper = recipe.compatibility == "paper"
     if paper and recipe.tokenizer_source not in (None, "base"):
-        raise UserError("`compatibility: paper` keeps the base's tokenizer and rows; remove `tokenizer_source`, or `compatibility`.")
+        raise UserError(
+            "`compatibility: paper` keeps the base's tokenizer and rows; remove `tokenizer_source`, or `compatibility`."
+        )
     return align(recipe.tokenizer_source, models, given, [rows_of(model) for model in models], paper)
 
 
@@ -162,7 +172,10 @@ def count_blocks(model: Checkpoint) -> int:
 
 def output_names(models: list[Checkpoint], tied: bool) -> dict[str, str]:
     """Output tensor → shard: the base's tensors where the base has them, a new head beside the embedding's shard's end."""
-    names = {name: info.file.name for name, info in sorted(models[0].tensors.items(), key=lambda item: (item[1].file.name, item[1].start))}
+    names = {
+        name: info.file.name
+        for name, info in sorted(models[0].tensors.items(), key=lambda item: (item[1].file.name, item[1].start))
+    }
     if tied:
         names.pop(HEAD, None)
     elif HEAD not in names and EMBEDDING in names:
@@ -179,7 +192,9 @@ def make_job(plan: Plan, name: str, shard: str) -> Job:
     wanted = {"aim": shape[-1:], "regmean": shape[-1:] * 2}.get(plan.recipe.merge_method, shape)
     for found in filter(None, statistics):
         if found.shape != wanted or (wanted != shape and len(shape) != 2):
-            raise UserError(f"{found.file}: the statistics of {name} have the shape {list(found.shape)}, the tensor {list(shape)}.")
+            raise UserError(
+                f"{found.file}: the statistics of {name} have the shape {list(found.shape)}, the tensor {list(shape)}."
+            )
     dtype = plan.recipe.out_dtype or plan.recipe.dtype or sources[0].dtype
     return Job(
         name,
@@ -206,7 +221,10 @@ def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
     dtypes = {m.name: next(iter(m.tensors.values())).dtype for m in (base, other)}
     if len(set(dtypes.values())) > 1:
         found.append(
-            Finding("note", f"stored dtypes differ: {dtypes}; arithmetic is in float32, the result as `out_dtype` or the base says.")
+            Finding(
+                "note",
+                f"stored dtypes differ: {dtypes}; arithmetic is in float32, the result as `out_dtype` or the base says.",
+            )
         )
     return found
 
@@ -223,7 +241,12 @@ def row_findings(models: list[Checkpoint], alignment: Alignment) -> list[Finding
 def tied_output(recipe: Recipe, models: list[Checkpoint]) -> tuple[bool, list[Finding]]:
     """Whether the result ties its head to the embedding, and why."""
     if broken := [m for m in models if m.tied and m.config.get("tie_word_embeddings") is False]:
-        return True, [Finding("error", f"{broken[0].folder} has no {HEAD}, but its config says that the head is its own; fetch it again.")]
+        return True, [
+            Finding(
+                "error",
+                f"{broken[0].folder} has no {HEAD}, but its config says that the head is its own; fetch it again.",
+            )
+        ]
     tied = [m.tied for m in models]
     wanted = recipe.tie_word_embeddings
     if len(set(tied)) == 1:
@@ -237,13 +260,24 @@ def tied_output(recipe: Recipe, models: list[Checkpoint]) -> tuple[bool, list[Fi
     done = (f"the result is tied, and the head of {', '.join(lost)} is lost" if result
             else "the result gets a head of its own; a tied model's head is its embedding")  # fmt: skip
     return result, [
-        Finding("warning", f"{names} ties its head to the embedding, the others do not: {done} (`tie_word_embeddings` decides).")
+        Finding(
+            "warning",
+            f"{names} ties its head to the embedding, the others do not: {done} (`tie_word_embeddings` decides).",
+        )
     ]
 
 
 def range_findings(recipe: Recipe, blocks: int) -> list[Finding]:
     odd = [e.model for e in recipe.models if e.layer_range not in (None, (0, blocks))]
-    return [Finding("error", f"layer_range of {odd[0]} must be [0, {blocks}], all layers: stacking parts is not supported.")] if odd else []
+    return (
+        [
+            Finding(
+                "error", f"layer_range of {odd[0]} must be [0, {blocks}], all layers: stacking parts is not supported."
+            )
+        ]
+        if odd
+        else []
+    )
 
 
 def cost_findings(plan: Plan, out: Path | None) -> list[Finding]:
@@ -252,7 +286,9 @@ def cost_findings(plan: Plan, out: Path | None) -> list[Finding]:
     out = (out or Path()).absolute()
     existing = next(p for p in (out, *out.parents) if p.exists())
     part = out.with_name(f".{out.name}.part")
-    reserved = sum(p.stat().st_blocks * 512 for p in part.iterdir() if p.is_file()) if part.is_dir() else 0  # by an interrupted merge
+    reserved = (
+        sum(p.stat().st_blocks * 512 for p in part.iterdir() if p.is_file()) if part.is_dir() else 0
+    )  # by an interrupted merge
     free = shutil.disk_usage(existing).free + reserved
     speed = SPEED.get(plan.recipe.merge_method)
     took = f" in about {plan.bytes / 1e9 / speed:.0f} s on two cores" if speed else ""
@@ -264,6 +300,9 @@ def cost_findings(plan: Plan, out: Path | None) -> list[Finding]:
     ]
     if plan.bytes > free:
         found.append(
-            Finding("error", f"no space left for the result at {existing}: {plan.bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free.")
+            Finding(
+                "error",
+                f"no space left for the result at {existing}: {plan.bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free.",
+            )
         )
     return found

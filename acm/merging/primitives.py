@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Chunks = Callable[[], Iterable[tuple[Tensor, list[Tensor]]]]  # each call: base and fine-tuned chunks of a tensor, from its start
+Chunks = Callable[
+    [], Iterable[tuple[Tensor, list[Tensor]]]
+]  # each call: base and fine-tuned chunks of a tensor, from its start
 COARSE, FINE = 16, 15  # bits: the 31 magnitude bits of a float32 as bucket and place within the bucket
 BLOCK = 1 << 14  # entries that `gram` sums at a time; the engine's chunks are multiples of it
 
@@ -35,7 +37,9 @@ def narrow(values: Tensor, dtype: str) -> np.ndarray:
     found = values.to(getattr(torch, dtype)).contiguous()
     if dtype != "bfloat16":
         return found.numpy()
-    return torch.where(torch.isnan(values), 0x7FC0, found.view(torch.int16)).short().numpy().view(np.uint16)  # one NaN, as the kernels
+    return (
+        torch.where(torch.isnan(values), 0x7FC0, found.view(torch.int16)).short().numpy().view(np.uint16)
+    )  # one NaN, as the kernels
 
 
 def task_vectors(base: Tensor, finetuned: list[Tensor]) -> list[Tensor]:
@@ -75,7 +79,9 @@ def drop(delta: Tensor, density: float, key: tuple[int, int], start: int = 0, re
     return torch.where(kept, delta / (density if rescale else 1.0), 0.0)
 
 
-def consensus(deltas: list[Tensor], coefficients: list[float], divisors: list[float], normalize: bool, election: str) -> Tensor:
+def consensus(
+    deltas: list[Tensor], coefficients: list[float], divisors: list[float], normalize: bool, election: str
+) -> Tensor:
     """Elect a sign per entry, then Σ λ_i δ_i over the models that agree with it, over the sum of their divisors if `normalize`.
 
     election: ``weighted`` sums λ_i δ_i, as mergekit does; ``unweighted`` sums δ_i, as the TIES paper does. A zero sum elects +,
@@ -109,7 +115,8 @@ def count_magnitudes(chunks: Chunks, models: int, buckets: np.ndarray | None) ->
     if buckets is None:
         return sum(np.stack([histogram(d, None) for d in task_vectors(*chunk)]) for chunk in chunks())
     return sum(
-        np.stack([[histogram(d, b) for b in own] for d, own in zip(task_vectors(*chunk), buckets, strict=True)]) for chunk in chunks()
+        np.stack([[histogram(d, b) for b in own] for d, own in zip(task_vectors(*chunk), buckets, strict=True)])
+        for chunk in chunks()
     )
 
 

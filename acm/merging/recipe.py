@@ -75,13 +75,17 @@ class Recipe(BaseModel):
             return content
         slices = content["slices"]
         if "models" in content or not isinstance(slices, list) or len(slices) != 1 or not isinstance(slices[0], dict):
-            raise ValueError("`slices` must be one slice of all layers; stacking layers of several models is not supported")
+            raise ValueError(
+                "`slices` must be one slice of all layers; stacking layers of several models is not supported"
+            )
         if odd := set(slices[0]) - {"sources", "parameters"}:
             raise ValueError(f"slices: {unknown('key', min(map(str, odd)), ['sources', 'parameters'])}")
         shared, own = content.get("parameters") or {}, slices[0].get("parameters") or {}
         if not isinstance(shared, dict) or not isinstance(own, dict):
             raise ValueError("slices: `parameters` must map names to values")
-        parameters = shared | {key: conditions(value) + conditions(shared[key]) if key in shared else value for key, value in own.items()}
+        parameters = shared | {
+            key: conditions(value) + conditions(shared[key]) if key in shared else value for key, value in own.items()
+        }
         rest = {key: value for key, value in content.items() if key != "slices"}
         return rest | {"models": slices[0].get("sources"), "parameters": parameters}
 
@@ -109,7 +113,9 @@ class Recipe(BaseModel):
         if self.coefficients is not None and not self.method.takes_coefficients:
             raise ValueError(f"{self.merge_method} has no task vectors; use task_arithmetic with `normalize: true`")
         if self.scope == "global" and self.merge_method not in {"ties", "breadcrumbs", "breadcrumbs_ties"}:
-            raise ValueError(f"`scope: global` is for ties and breadcrumbs; {self.merge_method} ranks no magnitudes over tensors")
+            raise ValueError(
+                f"`scope: global` is for ties and breadcrumbs; {self.merge_method} ranks no magnitudes over tensors"
+            )
         self.check_values()
         return self
 
@@ -204,7 +210,9 @@ def leaves(setting: Any, place: str, nested: bool) -> list[Any]:
         return setting
     for item in setting:
         if not isinstance(item, dict) or "value" not in item or set(item) - {"value", "filter"}:
-            raise ValueError(f"{place} must be a number, a list of numbers, or a list of {{filter, value}}, not {setting!r}")
+            raise ValueError(
+                f"{place} must be a number, a list of numbers, or a list of {{filter, value}}, not {setting!r}"
+            )
         if not isinstance(item.get("filter"), (str, type(None))):
             raise ValueError(f"{place}: a filter is a part of a tensor's name, not {item['filter']!r}")
     return [value for item in setting for value in leaves(item["value"], place, nested)]
@@ -251,7 +259,14 @@ def read_yaml(path: Path) -> dict:
         content = yaml.safe_load(text)
     except UserError:
         raise
-    except (OSError, yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError) as error:  # the last from YAML's own types
+    except (
+        OSError,
+        yaml.YAMLError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ) as error:  # the last from YAML's own types
         raise UserError(f"{path} is not a readable YAML file: {error!s:.500}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold `key: value` lines.")

@@ -48,7 +48,11 @@ class MergeMethod:
 
     @property
     def url(self) -> str:
-        return self.paper if self.paper.startswith("http") else f"https://arxiv.org/abs/{self.paper.removeprefix('arXiv:')}"
+        return (
+            self.paper
+            if self.paper.startswith("http")
+            else f"https://arxiv.org/abs/{self.paper.removeprefix('arXiv:')}"
+        )
 
 
 METHODS = {
@@ -99,7 +103,10 @@ METHODS = {
 
 def table() -> str:
     """The methods as a Markdown table."""
-    lines = ["| method | recipe name | formula | parameters (default) | paper | mergekit |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| method | recipe name | formula | parameters (default) | paper | mergekit |",
+        "|---|---|---|---|---|---|",
+    ]
     for m in METHODS.values():
         keys = ", ".join(f"`{k}`" + ("" if d is None else f" ({str(d).lower()})") for k, d in m.parameters.items())
         lines.append(

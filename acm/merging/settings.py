@@ -58,7 +58,9 @@ class Inputs:
 def read_inputs(recipe: Recipe, folder: Path, layers: set[str], base: str) -> Inputs:
     """UserError for a file that is missing, unreadable or lacks a model, layer or number."""
     names = [entry.name for entry in recipe.finetuned]
-    coefficients = None if recipe.coefficients is None else read_coefficients(recipe.coefficients, folder, names, layers)
+    coefficients = (
+        None if recipe.coefficients is None else read_coefficients(recipe.coefficients, folder, names, layers)
+    )
     sensitivity = None
     if "sensitivity" in recipe.method.parameters:
         blocks = {layer for layer in layers if layer.isdecimal()}
@@ -131,7 +133,9 @@ def read_table(path: Path, key: str) -> dict[str, Any]:
         for row in rows:
             found.setdefault(row["finetuned"], {})[row["layer"]] = float(row["coefficient"])
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a readable table with the columns finetuned, layer, coefficient: {error!r}") from None
+        raise UserError(
+            f"{path} is not a readable table with the columns finetuned, layer, coefficient: {error!r}"
+        ) from None
     return found
 
 
@@ -156,7 +160,9 @@ def settings_of(recipe: Recipe, inputs: Inputs, base: str, name: str, shape: tup
     numbers = {key: one(key, None) for key in keys - FIELDS}
     if inputs.sensitivity is not None:
         pair = [inputs.sensitivity[model].get(layer) for model in (base, entries[0].name)]
-        numbers |= dict(zip(("c_0", "c_1"), sensitivity_pair(*pair, numbers["alpha"], numbers["temperature"]), strict=True))
+        numbers |= dict(
+            zip(("c_0", "c_1"), sensitivity_pair(*pair, numbers["alpha"], numbers["temperature"]), strict=True)
+        )
     found = Settings(
         coefficients, divisors, one("lambda", 1.0), one("normalize", False), one("rescale", False),
         recipe.election or ("weighted" if inputs.coefficients is None else "unweighted"),
@@ -178,7 +184,9 @@ def check_settings(recipe: Recipe, settings: Settings, name: str) -> Settings:
     return settings
 
 
-def sensitivity_pair(base: float | None, finetuned: float | None, alpha: float, temperature: float) -> tuple[float, float]:
+def sensitivity_pair(
+    base: float | None, finetuned: float | None, alpha: float, temperature: float
+) -> tuple[float, float]:
     """Sens-Merging's coefficients of a layer: twice the softmax of ((1 − α) s_0, α s_1) / T; (1, 1) outside the blocks.
 
     Whether T divides or multiplies the paper leaves open; as everywhere else, it divides here.

@@ -50,7 +50,9 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
         if not all(isinstance(i, int) and i >= 0 for i in ids.values()):
             raise TypeError("an id is not a whole number")
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / 'tokenizer.json'} is not a readable tokenizer ({error!r}); fetch it again.") from None
+        raise UserError(
+            f"{folder / 'tokenizer.json'} is not a readable tokenizer ({error!r}); fetch it again."
+        ) from None
     return Vocabulary(ids, added)
 
 
@@ -64,7 +66,9 @@ def source_of(tokenizer_source: str | None, models: list[Checkpoint], given: lis
     raise unknown("tokenizer_source", tokenizer_source, ["base", "union", *given])
 
 
-def align(tokenizer_source: str | None, models: list[Checkpoint], given: list[str], rows: list[int], paper: bool) -> Alignment:
+def align(
+    tokenizer_source: str | None, models: list[Checkpoint], given: list[str], rows: list[int], paper: bool
+) -> Alignment:
     """How rows correspond: by id without a `tokenizer_source` (as mergekit and the paper), else by token.
 
     models: base first. rows: of their embeddings. Raises UserError where a tokenizer cannot be read, or a union would need
@@ -79,7 +83,9 @@ def align(tokenizer_source: str | None, models: list[Checkpoint], given: list[st
     source = source_of(tokenizer_source, models, given)
     tokens = [read_vocabulary(model.folder) for model in models]
     if lacking := [model.folder for model, found in zip(models, tokens, strict=True) if found is None]:
-        raise UserError(f"{lacking[0]} has no tokenizer.json, so its tokens cannot be aligned; remove `tokenizer_source` or convert it.")
+        raise UserError(
+            f"{lacking[0]} has no tokenizer.json, so its tokens cannot be aligned; remove `tokenizer_source` or convert it."
+        )
     ids, added = dict(tokens[source].ids), []
     if tokenizer_source == "union":
         added = union(models, tokens)
@@ -123,7 +129,9 @@ def differing_tokens(base: Path, other: Path) -> list[tuple[int, str | None, str
         if (base / "tokenizer.json").read_bytes() == (other / "tokenizer.json").read_bytes():
             return []
         ours, theirs = ({i: t for t, i in read_vocabulary(f).ids.items()} for f in (base, other))
-        return [(i, ours.get(i), theirs.get(i)) for i in sorted(ours.keys() | theirs.keys()) if ours.get(i) != theirs.get(i)]
+        return [
+            (i, ours.get(i), theirs.get(i)) for i in sorted(ours.keys() | theirs.keys()) if ours.get(i) != theirs.get(i)
+        ]
     return []
 
 

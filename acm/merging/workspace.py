@@ -49,14 +49,18 @@ class Workspace:
             self.part.mkdir(parents=True, exist_ok=True)
             self.lock = os.open(self.part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
-            raise UserError(f"cannot write beside {self.out} ({error.strerror}); name an output folder where you may write.") from None
+            raise UserError(
+                f"cannot write beside {self.out} ({error.strerror}); name an output folder where you may write."
+            ) from None
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(self.lock), self.part.stat()):
                 raise OSError  # the other merge ended between our two steps
         except OSError:
             os.close(self.lock)
-            raise UserError(f"another merge is writing {self.out} right now; wait for it, or name another output.") from None
+            raise UserError(
+                f"another merge is writing {self.out} right now; wait for it, or name another output."
+            ) from None
         if self.out.exists():
             self.discard()
             os.close(self.lock)
@@ -91,7 +95,9 @@ class Workspace:
     def open_shards(self) -> set[str]:
         """Open what an interrupted merge of this plan left, or make the files anew."""
         journal, sums = self.part / JOURNAL, {}
-        lines = journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else []  # a line cut off by a kill is dropped
+        lines = (
+            journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else []
+        )  # a line cut off by a kill is dropped
         continued = bool(lines) and lines[0] == self.key
         if continued:
             sums = dict(filter(None, map(journal_entry, lines[1:])))
@@ -104,7 +110,9 @@ class Workspace:
                 os.posix_fallocate(self.files[name], 0, size)
             os.ftruncate(self.files[name], size)
             os.pwrite(self.files[name], self.headers[name], 0)
-        rewritten = journal.with_suffix(".new")  # without a line that was cut off; the old one stays until this is whole
+        rewritten = journal.with_suffix(
+            ".new"
+        )  # without a line that was cut off; the old one stays until this is whole
         rewritten.write_bytes(b"\n".join([self.key, *(json.dumps(entry).encode() for entry in sums.items()), b""]))
         rewritten.replace(journal)
         self.files[JOURNAL] = os.open(journal, os.O_WRONLY | os.O_APPEND)
@@ -137,7 +145,9 @@ class Workspace:
         for path in self.part.iterdir():
             sync(path)
         if self.out.exists():
-            raise Unfinished(f"output folder {self.out} appeared during the merge; remove it and run again: nothing is lost.")
+            raise Unfinished(
+                f"output folder {self.out} appeared during the merge; remove it and run again: nothing is lost."
+            )
         (self.part / JOURNAL).unlink()
         sync(self.part)
         self.part.rename(self.out)
@@ -184,7 +194,9 @@ def layout(jobs: list[Job]) -> tuple[dict[str, tuple[str, int]], dict[str, bytes
         text = json.dumps(content, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         headers[shard] = len(text).to_bytes(8, "little") + text
-    places = {job.name: (job.shard, len(headers[job.shard]) + entries[job.shard][job.name]["data_offsets"][0]) for job in jobs}
+    places = {
+        job.name: (job.shard, len(headers[job.shard]) + entries[job.shard][job.name]["data_offsets"][0]) for job in jobs
+    }
     return places, headers, {shard: len(headers[shard]) + end for shard, end in ends.items()}
 
 

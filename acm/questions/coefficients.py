@@ -7,14 +7,14 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from acm import statistics
-from acm.coefficients import SHIFTS, coefficients_from_table
-from acm.plotting import COLOURS
+from acm.calibration.coefficients import SHIFTS, coefficients_from_table
+from acm.calibration.texts import read_texts, select_texts
 from acm.questions import variants
 from acm.questions.study import Coefficients, Study, counted, inside, spanned
-from acm.statistics import Sample, above_frontier, average, describe, detectable, over_draws
-from acm.tables import named
-from acm.texts import read_texts, select_texts
+from acm.reporting import statistics
+from acm.reporting.plotting import COLOURS
+from acm.reporting.statistics import Sample, above_frontier, average, describe, detectable, over_draws
+from acm.reporting.tables import named
 
 QUESTION = "Do the coefficients matter?"
 KINDS = {
@@ -29,7 +29,9 @@ OWN = {"uniform", "null"}  # kinds with a merge for each calibration draw; the o
 TIES = {"merge_method": "ties", "parameters": {"density": 0.2}}
 
 
-def draw_coefficients(study: Study, pool: pd.DataFrame, seeds: list[int], shift: str, control: str = "none") -> list[Coefficients]:
+def draw_coefficients(
+    study: Study, pool: pd.DataFrame, seeds: list[int], shift: str, control: str = "none"
+) -> list[Coefficients]:
     """λ of calibration sets chosen by K-means with these seeds from the texts of ``pool``."""
     source = study.setting.calibration
     texts = read_texts(source.source, source.field)[: pool["sample"].nunique()]
@@ -44,7 +46,9 @@ def draw_coefficients(study: Study, pool: pd.DataFrame, seeds: list[int], shift:
 
 def merges(study: Study, pool: pd.DataFrame, seeds: list[int], permutations: int) -> dict[str, dict]:
     """``<kind> <draw>`` → what to merge. Draws are calibration sets; permutations and single variants belong to the first."""
-    real, null = (draw_coefficients(study, pool, seeds, study.setting.shift, control) for control in ("none", "gaussian"))
+    real, null = (
+        draw_coefficients(study, pool, seeds, study.setting.shift, control) for control in ("none", "gaussian")
+    )
     first, base, finetuned = real[0], *study.models
     sizes = {name: variants.magnitudes(base, path) for name, path in finetuned.items()}
     found: dict[str, Coefficients] = {}
@@ -57,7 +61,9 @@ def merges(study: Study, pool: pd.DataFrame, seeds: list[int], permutations: int
         other = draw_coefficients(study, pool, seeds[:1], shift)[0]
         found |= {f"{shift} 0": other, f"uniform-{shift} 0": each(variants.uniform, other)}
     ties = {"ties 0": first, "uniform-ties 0": each(variants.uniform, first), "null-ties 0": null[0]}
-    return {k: {"coefficients": v} for k, v in found.items()} | {k: {"coefficients": v, **TIES} for k, v in ties.items()}
+    return {k: {"coefficients": v} for k, v in found.items()} | {
+        k: {"coefficients": v, **TIES} for k, v in ties.items()
+    }
 
 
 def each(change, coefficients: Coefficients, *arguments) -> Coefficients:
@@ -81,7 +87,11 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
         names = names_of(sample, kind)
         if not names:
             continue
-        row = {"kind": kind, "merges": len(names), "outside": sum(statistics.verdict(residual[m]) == "outside" for m in names)}
+        row = {
+            "kind": kind,
+            "merges": len(names),
+            "outside": sum(statistics.verdict(residual[m]) == "outside" for m in names),
+        }
         for what, measure, scale in (("accuracy", lambda m: average(sample, m), 100), ("length", lambda m: average(sample, m, "length"), 1),
                                      ("above", residual.__getitem__, 100)):  # fmt: skip
             row |= named(what, describe(inside(over_draws(np.array([measure(m) for m in names]))), scale))
@@ -106,14 +116,22 @@ def draw(table: pd.DataFrame) -> Figure:
         places = [len(table) - 1 - i for i in part.index]
         if what == "lead":
             axes.barh(
-                places, 2 * part["detectable"], left=-part["detectable"], height=0.75, color="0.9", label="smaller than could be detected"
+                places,
+                2 * part["detectable"],
+                left=-part["detectable"],
+                height=0.75,
+                color="0.9",
+                label="smaller than could be detected",
             )
         colours = [COLOURS["control"] if k in CONTROL_OF else COLOURS["acm"] for k in part["kind"]]
         for y, colour, (_, r) in zip(places, colours, part.iterrows(), strict=True):
             arms = [[max(0.0, r[what] - r[f"{what}_low"])], [max(0.0, r[f"{what}_high"] - r[what])]]
             axes.errorbar(r[what], y, xerr=arms, fmt="o", color=colour, capsize=3)
         axes.axvline(0, color="0.3", lw=0.8)
-    names = [f"{KINDS[r.kind]} ({r.merges}{f', {r.outside} outside the frontier' if r.outside else ''})" for r in table.itertuples()]
+    names = [
+        f"{KINDS[r.kind]} ({r.merges}{f', {r.outside} outside the frontier' if r.outside else ''})"
+        for r in table.itertuples()
+    ]
     panels[0].set_yticks([len(table) - 1 - i for i in table.index], names)
     panels[0].set_xlabel("points of accuracy above the frontier, equal length")
     panels[1].set_xlabel("lead of ACM over it, points at equal length")
@@ -125,7 +143,8 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict]:
     """The answer in words, and the numbers it is made of."""
     rows = table.set_index("kind")
     lead = rows.loc[
-        [k for k in CONTROL_OF if k in rows.index], ["lead", "lead_low", "lead_high", "detectable", "verdict", "merges", "outside"]
+        [k for k in CONTROL_OF if k in rows.index],
+        ["lead", "lead_low", "lead_high", "detectable", "verdict", "merges", "outside"],
     ]
     numbers = {
         "lead": lead.T.to_dict(),

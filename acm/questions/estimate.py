@@ -9,8 +9,8 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from acm.coefficients import layer_coefficients
-from acm.information import ESTIMATORS, mutual_information
+from acm.calibration.coefficients import layer_coefficients
+from acm.calibration.information import ESTIMATORS, mutual_information
 from acm.paths import REPORTS
 
 QUESTION = "What does plug-in MI measure?"
@@ -25,7 +25,9 @@ TITLES = {"none": "real pair", "shuffled": "tokens shuffled", "other-sample": "a
           "gaussian": "independent Gaussians"}  # fmt: skip
 
 
-def known_gaussians(tokens: tuple[int, ...] = (30, 100, 1000), channels: tuple[int, ...] = (8, 128), seeds: int = 3) -> pd.DataFrame:
+def known_gaussians(
+    tokens: tuple[int, ...] = (30, 100, 1000), channels: tuple[int, ...] = (8, 128), seeds: int = 3
+) -> pd.DataFrame:
     """Estimates on pairs of Gaussians of correlation ρ, channel by channel, bf16: one row per (estimator, tokens, channels, rho, seed).
 
     truth and estimate: nats per channel, truth −½ log(1 − ρ²); similarities as they are.
@@ -54,7 +56,11 @@ def draw_known(table: pd.DataFrame) -> Figure:
             axes.plot([0, table["truth"].max()], [0, table["truth"].max()], color="0.6", lw=1, zorder=0)
         sns.lineplot(part, x="truth", y="estimate", hue="tokens", style="channels", markers=True, dashes=True, errorbar=("ci", 95), n_boot=200,
                      seed=0, palette="colorblind", ax=axes, legend=axes is grid.flat[0])  # fmt: skip
-        axes.set(title=name, xlabel="true MI, nats per channel", ylabel="similarity" if name in SIMILARITIES else "estimate, nats")
+        axes.set(
+            title=name,
+            xlabel="true MI, nats per channel",
+            ylabel="similarity" if name in SIMILARITIES else "estimate, nats",
+        )
     handles, labels = grid.flat[0].get_legend_handles_labels()
     grid.flat[0].get_legend().remove()
     figure.legend(handles, labels, loc="outside lower center", ncol=len(labels))
@@ -68,7 +74,9 @@ def explained_by_length(table: pd.DataFrame) -> pd.DataFrame:
     def r2(part: pd.DataFrame) -> float:
         part = part.dropna(subset=["value"])
         told = part["value"].std() > 1e-12 and part["tokens"].nunique() > 1  # else a line explains nothing, or anything
-        return float(np.corrcoef(np.log(part["tokens"]), part["value"])[0, 1] ** 2) if told and len(part) > 2 else np.nan
+        return (
+            float(np.corrcoef(np.log(part["tokens"]), part["value"])[0, 1] ** 2) if told and len(part) > 2 else np.nan
+        )
 
     found = blocks.groupby(["estimator", "finetuned", "layer", "control"], sort=False)[["tokens", "value"]].apply(r2)
     return found.groupby(["estimator", "finetuned", "control"], sort=False).mean().unstack("control")
@@ -98,7 +106,9 @@ def draw_lengths(table: pd.DataFrame, layer: str) -> Figure:
     """MI against tokens at one layer, a panel for each estimator: every control is a colour."""
     figure, panels = plt.subplots(1, len(CORRECTED), figsize=(13, 4.3))
     for axes, name in zip(panels, CORRECTED, strict=True):
-        part = table[(table["estimator"] == name) & (table["layer"] == layer)].assign(control=lambda r: r["control"].map(TITLES))
+        part = table[(table["estimator"] == name) & (table["layer"] == layer)].assign(
+            control=lambda r: r["control"].map(TITLES)
+        )
         sns.scatterplot(part, x="tokens", y="value", hue="control", style="control", hue_order=TITLES.values(), palette="colorblind", s=28, alpha=0.8,
                         ax=axes, legend=axes is panels[0])  # fmt: skip
         axes.set(title=name, xlabel="tokens of the text", ylabel=f"MI at layer {layer}, nats")
@@ -140,7 +150,11 @@ def verdict(shares: pd.DataFrame, explained: pd.DataFrame, null: pd.DataFrame, k
     """The answer in words, and the numbers it is made of."""
     plug = shares.loc["plug-in"]
     model = explained.loc["plug-in"].iloc[0]
-    noise = known[(known["rho"] == 0) & (known["estimator"] == "plug-in")].groupby(["tokens", "channels"])["estimate"].mean()
+    noise = (
+        known[(known["rho"] == 0) & (known["estimator"] == "plug-in")]
+        .groupby(["tokens", "channels"])["estimate"]
+        .mean()
+    )
     numbers = {
         "kept": {c: {k: float(v) for k, v in plug.loc[c].items()} for c in plug.index},
         "beyond_shuffled": float(1 - plug["share"].get("shuffled", np.nan)),
@@ -160,13 +174,17 @@ def verdict(shares: pd.DataFrame, explained: pd.DataFrame, null: pd.DataFrame, k
         f"Log length alone explains {100 * model['none']:.0f} % of its variance over texts." if model["none"] >= 0 else "How length explains it cannot be told.",
     ]  # fmt: skip
     if "shuffle-corrected" in shares.index and "shuffled" in plug.index:
-        left = numbers["shuffle_corrected"] = {k: float(v) for k, v in shares.loc[("shuffle-corrected", "shuffled")].items()}
+        left = numbers["shuffle_corrected"] = {
+            k: float(v) for k, v in shares.loc[("shuffle-corrected", "shuffled")].items()
+        }
         parts.append(
             f"Less what is left with its entries shuffled, {left['real']:.3f} of {plug.loc['shuffled', 'real']:.2f} nats remain, "
             f"and of those shuffled tokens keep {100 * left['share']:.0f} % [{100 * left['low']:.0f}, {100 * left['high']:.0f}]."
         )
     if len(printed := null.dropna(subset=["paper"])):
-        drawn = ", ".join(f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in printed[["null", "null_low", "null_high"]].to_numpy())
+        drawn = ", ".join(
+            f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in printed[["null", "null_low", "null_high"]].to_numpy()
+        )
         parts.append(
             f"At the paper's width noise gives λ = {drawn} for t = {', '.join(f'{t:g}' for t in printed.index)} (95 % of draws of {TEXTS} texts); "
             f"the paper's blocks have {', '.join(f'{v:.3f}' for v in printed['paper'])}."

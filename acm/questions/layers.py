@@ -11,14 +11,17 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
-from acm import statistics
-from acm.plotting import COLOURS
 from acm.questions.study import Study, counted, spanned
 from acm.questions.variants import single
-from acm.statistics import Sample, describe
+from acm.reporting import statistics
+from acm.reporting.plotting import COLOURS
+from acm.reporting.statistics import Sample, describe
 
 QUESTION = "Which layers carry length, which accuracy?"
-KINDS = {"without": "the fine-tuned model with this layer of the base", "only": "the base with this layer of the fine-tuned model"}
+KINDS = {
+    "without": "the fine-tuned model with this layer of the base",
+    "only": "the base with this layer of the fine-tuned model",
+}
 
 
 def merges(study: Study) -> dict[str, dict]:
@@ -39,8 +42,13 @@ def effects(sample: Sample, layers: dict[str, float], base: str, finetuned: str)
         for layer, coefficient in layers.items():
             row = {"kind": kind, "layer": layer, "coefficient": coefficient}
             for what, scale in (("accuracy", 100), ("length", 1)):
-                difference = statistics.average(sample, f"{kind} {layer}", what) - statistics.average(sample, reference, what)
-                row |= {f"{what}{end}": v for end, v in zip(("", "_low", "_high"), describe(difference, scale).values(), strict=True)}
+                difference = statistics.average(sample, f"{kind} {layer}", what) - statistics.average(
+                    sample, reference, what
+                )
+                row |= {
+                    f"{what}{end}": v
+                    for end, v in zip(("", "_low", "_high"), describe(difference, scale).values(), strict=True)
+                }
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -48,13 +56,20 @@ def effects(sample: Sample, layers: dict[str, float], base: str, finetuned: str)
 def draw(table: pd.DataFrame) -> Figure:
     """Bars of the change of accuracy and length by layer, and λ beside them."""
     figure, axes = plt.subplot_mosaic(
-        [["without accuracy", "without length", "λ"], ["only accuracy", "only length", "λ"]], figsize=(13.5, 7), sharex=True
+        [["without accuracy", "without length", "λ"], ["only accuracy", "only length", "λ"]],
+        figsize=(13.5, 7),
+        sharex=True,
     )
     for kind, title in KINDS.items():
         part = table[table["kind"] == kind]
         for what, unit, colour in (("accuracy", "points", "baseline"), ("length", "tokens", "acm")):
-            panel, errors = axes[f"{kind} {what}"], [part[what] - part[f"{what}_low"], part[f"{what}_high"] - part[what]]
-            panel.bar(part["layer"], part[what], yerr=np.maximum(errors, 0), color=COLOURS[colour], alpha=0.75, capsize=3)
+            panel, errors = (
+                axes[f"{kind} {what}"],
+                [part[what] - part[f"{what}_low"], part[f"{what}_high"] - part[what]],
+            )
+            panel.bar(
+                part["layer"], part[what], yerr=np.maximum(errors, 0), color=COLOURS[colour], alpha=0.75, capsize=3
+            )
             panel.axhline(0, color="0.3", lw=0.8)
             panel.set_ylabel(f"change of {what}, {unit}")
         axes[f"{kind} accuracy"].set_title(title, loc="left", fontsize=11)
@@ -113,9 +128,15 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict]:
         f"{largest['accuracy']} ({change('accuracy', 'points', 1)}). Over {counted(len(out), 'layer')}, "
     )  # fmt: skip
     if not known:
-        return f"{text}λ and the size of a layer's effect cannot be compared: there are too few, or all are equal.", numbers
+        return (
+            f"{text}λ and the size of a layer's effect cannot be compared: there are too few, or all are equal.",
+            numbers,
+        )
     least = student.ppf(1 - 0.025 / len(ranks), len(out) - 2)
     beyond = least / np.sqrt(len(out) - 2 + least**2)
     none = f"no relation shown; over so many layers only a correlation beyond about ±{beyond:.2f} would be, as two are looked at."
     end = f"related for {' and '.join(related)}." if related else none
-    return f"{text}λ and the size of a layer's effect have rank correlations of {' and '.join(map(rank, known))}: {end}", numbers
+    return (
+        f"{text}λ and the size of a layer's effect have rank correlations of {' and '.join(map(rank, known))}: {end}",
+        numbers,
+    )

@@ -15,15 +15,16 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from abacus.families import FOLDER, FRESH
-from acm import calibrate, evaluate, statistics
-from acm.coefficients import coefficients_from_table
+from acm import calibrate, evaluate
+from acm.calibration.coefficients import coefficients_from_table
+from acm.calibration.texts import read_texts, select_texts
 from acm.errors import UserError
-from acm.plotting import COLOURS
 from acm.questions.study import SLIM, Study, counted, evaluate_merge, inside, spanned
 from acm.questions.variants import Layers
-from acm.statistics import above_bar, above_frontier, average, bootstrap, describe, detectable, over_draws
-from acm.tables import named
-from acm.texts import read_texts, select_texts
+from acm.reporting import statistics
+from acm.reporting.plotting import COLOURS
+from acm.reporting.statistics import above_bar, above_frontier, average, bootstrap, describe, detectable, over_draws
+from acm.reporting.tables import named
 
 QUESTION = "Is there a rule that beats the paper's?"
 BASE, FINETUNED = "abacus-fast", "abacus-slow"
@@ -60,7 +61,10 @@ def tried(layers: Layers) -> dict[str, Layers]:
             f"rising, mean {mean}": line(layers, mean - 0.2, mean + 0.2),
             f"falling, mean {mean}": line(layers, mean + 0.2, mean - 0.2),
         }
-    return found | {"head 1, else 0.3": parted(layers, 0.3, 0.3, 1.0), "head 0, else 0.6": parted(layers, 0.6, 0.6, 0.0)}
+    return found | {
+        "head 1, else 0.3": parted(layers, 0.3, 0.3, 1.0),
+        "head 0, else 0.6": parted(layers, 0.6, 0.6, 0.0),
+    }
 
 
 def against_frontier(sample: statistics.Sample, names: list[str], frontier: list[str]) -> pd.DataFrame:
@@ -83,7 +87,9 @@ def family_records(study: Study, name: str, folder: Path = FOLDER) -> pd.DataFra
     texts = select_texts(read_texts(chosen.source, chosen.field), chosen.clusters, chosen.per_cluster, chosen.seed)
     table = calibrate(base, {FINETUNED: finetuned}, texts, ("none",), (study.setting.estimator,), profile.seed, profile.dtype, profile.device,
                       max_tokens=chosen.max_tokens)  # fmt: skip
-    acm = coefficients_from_table(table, study.setting.t, study.setting.shift, estimator=study.setting.estimator)[FINETUNED]
+    acm = coefficients_from_table(table, study.setting.t, study.setting.shift, estimator=study.setting.estimator)[
+        FINETUNED
+    ]
     merges = {f"frontier-{x:g}": dict.fromkeys(acm, x) for x in study.setting.frontier}
     merges |= {"ACM": acm, "flat": flat(acm), "ramp": line(acm, *RAMP)}
     setting = profile.evaluation(study.experiment) | {"keep": study.folder / "batches"}
@@ -111,7 +117,9 @@ def trained(folder: Path = FOLDER) -> list[str]:
     return found
 
 
-def leads(records: pd.DataFrame, tasks: list[str], frontier: list[str], seed: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def leads(
+    records: pd.DataFrame, tasks: list[str], frontier: list[str], seed: int
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Points above the frontier by family and rule, and the lead of each rule over ACM; the last rows hold all families.
 
     All families: mean, intervals over items and families. Returns the lead of each rule too, (families, draws + 1).
@@ -147,7 +155,13 @@ def draw(records: pd.DataFrame, tasks: list[str], frontier: list[str]) -> Figure
         axes.plot(curve["length"], 100 * curve["correct"], ".-", color=COLOURS["frontier"], label="frontier")
         for rule, marker, colour in zip(RULES, "Dov", ("acm", "baseline", "control"), strict=True):
             axes.plot(
-                means.loc[rule, "length"], 100 * means.loc[rule, "correct"], marker, color=COLOURS[colour], ms=8, ls="none", label=rule
+                means.loc[rule, "length"],
+                100 * means.loc[rule, "correct"],
+                marker,
+                color=COLOURS[colour],
+                ms=8,
+                ls="none",
+                label=rule,
             )
         axes.set(title=family, xlabel="mean length, tokens")
     panels[0, 0].set_ylabel("accuracy, %")

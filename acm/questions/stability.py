@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from acm import calibrate
-from acm.coefficients import layer_coefficients
+from acm.calibration.coefficients import layer_coefficients
+from acm.calibration.texts import read_texts
 from acm.questions.study import Study, counted
-from acm.texts import read_texts
 
 QUESTION = "How stable are the coefficients?"
 TEMPERATURES, SHIFTS = (0.3, 0.5, 0.7, 0.9, 1.5), ("layer", "global", "none")
@@ -33,10 +33,14 @@ def matrix(table: pd.DataFrame, control: str = "none") -> tuple[list[str], np.nd
     return list(wide.index), wide.to_numpy()
 
 
-def draws_of(mi: np.ndarray, size: int, draws: int, t: float, shift: str, seed: int = 0, replace: bool = False) -> np.ndarray:
+def draws_of(
+    mi: np.ndarray, size: int, draws: int, t: float, shift: str, seed: int = 0, replace: bool = False
+) -> np.ndarray:
     """λ (draws, layers) of random draws of ``size`` texts."""
     rng = np.random.default_rng([seed, size])
-    return np.array([layer_coefficients(mi[:, rng.choice(mi.shape[1], size, replace=replace)], t, shift) for _ in range(draws)])
+    return np.array(
+        [layer_coefficients(mi[:, rng.choice(mi.shape[1], size, replace=replace)], t, shift) for _ in range(draws)]
+    )
 
 
 def by_size(table: pd.DataFrame, sizes: tuple[int, ...], t: float, shift: str, draws: int = 200) -> pd.DataFrame:
@@ -59,7 +63,9 @@ def agreement(table: pd.DataFrame, size: int, t: float, shift: str, control: str
     layers, mi = matrix(table, control)
     blocks = [layer.isdigit() for layer in layers]
     order = np.random.default_rng(0).permutation(mi.shape[1])
-    found = [layer_coefficients(mi[:, order[i : i + size]], t, shift)[blocks] for i in range(0, len(order) - size + 1, size)]
+    found = [
+        layer_coefficients(mi[:, order[i : i + size]], t, shift)[blocks] for i in range(0, len(order) - size + 1, size)
+    ]
     ranked = [f for f in found if np.ptp(f) > 0]
     return np.array([spearmanr(a, b).statistic for i, a in enumerate(ranked) for b in ranked[i + 1 :]])
 
@@ -70,17 +76,29 @@ def with_interval(name: str, value: str, table: pd.DataFrame, t: float, shift: s
     mi = mi[:, :texts]
     low, high = np.quantile(draws_of(mi, mi.shape[1], 500, t, shift, replace=True), [0.025, 0.975], axis=0)
     return pd.DataFrame(
-        {"setting": name, "value": value, "layer": layers, "coefficient": layer_coefficients(mi, t, shift), "low": low, "high": high}
+        {
+            "setting": name,
+            "value": value,
+            "layer": layers,
+            "coefficient": layer_coefficients(mi, t, shift),
+            "low": low,
+            "high": high,
+        }
     )
 
 
-def settings(study: Study, table: pd.DataFrame, fields: list[str], caps: list[int], dtypes: list[str], texts: int = 100) -> pd.DataFrame:
+def settings(
+    study: Study, table: pd.DataFrame, fields: list[str], caps: list[int], dtypes: list[str], texts: int = 100
+) -> pd.DataFrame:
     """λ of each layer with one setting changed at a time; ``table`` is the pool at the profile's setting."""
     t, shift = study.setting.t, study.setting.shift
     parts = [with_interval("t", f"{other:g}", table, other, shift, texts) for other in sorted({*TEMPERATURES, t})]
     parts += [with_interval("shift", other, table, t, other, texts) for other in SHIFTS]
     for name, values in (("field", fields), ("max_tokens", caps), ("dtype", dtypes)):
-        parts += [with_interval(name, str(value), pool(study, texts, ("none",), **{name: value}), t, shift, texts) for value in values]
+        parts += [
+            with_interval(name, str(value), pool(study, texts, ("none",), **{name: value}), t, shift, texts)
+            for value in values
+        ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -116,7 +134,15 @@ def draw_settings(found: pd.DataFrame) -> Figure:
             axes.errorbar(rows["layer"], rows["coefficient"], arms, marker="osD^v"[k % 5], capsize=2, lw=1.2, ms=5, color=sns.color_palette("colorblind")[k], label=value)  # fmt: skip
         axes.set(xlabel="layer", ylabel="coefficient λ")
         axes.tick_params(axis="x", rotation=60, labelbottom=True)
-        axes.legend(title=name, fontsize=9, title_fontsize=11, ncol=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+        axes.legend(
+            title=name,
+            fontsize=9,
+            title_fontsize=11,
+            ncol=3,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1),
+            frameon=False,
+        )
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     return figure
@@ -126,7 +152,10 @@ def verdict(sizes: pd.DataFrame, ranks: dict[str, np.ndarray], found: pd.DataFra
     """The answer in words, and the numbers it is made of."""
     blocks = sizes[sizes["layer"].str.isdigit() & (sizes["control"] == "none")]
     typical, one = blocks[blocks["texts"] == size], blocks[blocks["texts"] == sizes["texts"].min()]
-    width, spread = float((typical["high"] - typical["low"]).mean()), float(typical["mean"].max() - typical["mean"].min())
+    width, spread = (
+        float((typical["high"] - typical["low"]).mean()),
+        float(typical["mean"].max() - typical["mean"].min()),
+    )
     part = found[found["layer"].str.isdigit()].groupby(["setting", "value"], sort=False)["coefficient"].mean()
     moved = {name: float(values.max() - values.min()) for name, values in part.groupby("setting", sort=False)}
     numbers = {
@@ -140,7 +169,11 @@ def verdict(sizes: pd.DataFrame, ranks: dict[str, np.ndarray], found: pd.DataFra
         f"the order of the blocks agrees between disjoint draws with a median rank correlation of {r['median']:.2f} (5 to 95 %: {r['low']:.2f} to {r['high']:.2f})"
         if r["pairs"] else "the order of the blocks cannot be compared between disjoint draws"
     )  # fmt: skip
-    hidden = "the number of texts is a hidden parameter of the shift" if abs(mean - fewest) > width else "no more than draws differ"
+    hidden = (
+        "the number of texts is a hidden parameter of the shift"
+        if abs(mean - fewest) > width
+        else "no more than draws differ"
+    )
     text = (
         f"Over draws of {counted(size, 'text')} a block's λ varies by {width:.4f} (95 %), the blocks' means differ by up to {spread:.4f}; {order}. "
         f"The mean λ moves from {fewest:.3f} with {counted(numbers['fewest'], 'text')} to {mean:.3f} with {size}: {hidden}. "
@@ -152,5 +185,9 @@ def verdict(sizes: pd.DataFrame, ranks: dict[str, np.ndarray], found: pd.DataFra
 def quantiles(values: np.ndarray) -> dict[str, float]:
     """Median, 5 and 95 %; NaN of nothing."""
     return dict(
-        zip(("median", "low", "high"), map(float, np.quantile(values, [0.5, 0.05, 0.95])) if len(values) else [np.nan] * 3, strict=True)
+        zip(
+            ("median", "low", "high"),
+            map(float, np.quantile(values, [0.5, 0.05, 0.95])) if len(values) else [np.nan] * 3,
+            strict=True,
+        )
     )

@@ -14,12 +14,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from acm import evaluate, merge, statistics
-from acm.plotting import save_figure, use_theme
+from acm import evaluate, merge
 from acm.profiles import Profile, load_profile
 from acm.records import provenance
-from acm.results import Results
-from acm.statistics import bootstrap
+from acm.reporting import statistics
+from acm.reporting.plotting import save_figure, use_theme
+from acm.reporting.results import Results
+from acm.reporting.statistics import bootstrap
 
 Coefficients = dict[str, dict[str, float]]  # finetuned → layer → λ
 SLIM = ["method", "task", "item", "repeat", "correct", "length", "truncated"]
@@ -55,7 +56,9 @@ class Study:
         variants: name → what the recipe says beside base and models; task arithmetic where it names no method. Finished batches are kept, so
         an interrupted call continues.
         """
-        found = [self.one(name, variants[name]) for name in tqdm(variants, desc=self.name, unit="merge", mininterval=10)]
+        found = [
+            self.one(name, variants[name]) for name in tqdm(variants, desc=self.name, unit="merge", mininterval=10)
+        ]
         records = pd.concat([self.known, *found], ignore_index=True)
         records[SLIM].to_parquet(self.folder / "records.parquet", index=False)
         (self.folder / "merges.json").write_text(json.dumps(variants, indent=1) + "\n")
@@ -64,7 +67,9 @@ class Study:
     def one(self, name: str, variant: dict) -> pd.DataFrame:
         base, finetuned = self.models
         models = {"base_model": str(base), "models": [{"model": str(path)} for path in finetuned.values()]}
-        return evaluate_merge({"merge_method": "task_arithmetic", **models, **variant}, self.profile, self.experiment, self.folder, name)
+        return evaluate_merge(
+            {"merge_method": "task_arithmetic", **models, **variant}, self.profile, self.experiment, self.folder, name
+        )
 
     def sample(self, records: pd.DataFrame):
         """Bootstrap of the records, paired across methods, on the items of the pipeline's."""
@@ -82,7 +87,12 @@ class Study:
 
     @property
     def provenance(self) -> dict:
-        return provenance(profile=self.profile.name, profile_hash=self.profile.hash, experiment=self.experiment, items=self.profile.items)
+        return provenance(
+            profile=self.profile.name,
+            profile_hash=self.profile.hash,
+            experiment=self.experiment,
+            items=self.profile.items,
+        )
 
 
 def evaluate_merge(recipe: dict, profile: Profile, experiment: str, folder: Path, name: str) -> pd.DataFrame:
@@ -90,7 +100,12 @@ def evaluate_merge(recipe: dict, profile: Profile, experiment: str, folder: Path
     with tempfile.TemporaryDirectory(dir=folder) as place:
         model = merge(recipe, Path(place) / "merged")
         setting = profile.evaluation(experiment) | {"keep": folder / "batches", "labels": {"method": name}}
-        return pd.concat([evaluate(model, tasks, repeat=repeat, **setting) for tasks, repeat in profile.experiment(experiment).calls()])
+        return pd.concat(
+            [
+                evaluate(model, tasks, repeat=repeat, **setting)
+                for tasks, repeat in profile.experiment(experiment).calls()
+            ]
+        )
 
 
 def plain(value: object) -> object:
@@ -104,14 +119,16 @@ def plain(value: object) -> object:
 
 
 def inside(values: np.ndarray) -> np.ndarray:
-    """Bootstrap values (draws + 1,) of points above the frontier, all NaN where :func:`acm.statistics.verdict` says 'outside'.
+    """Bootstrap values (draws + 1,) of points above the frontier, all NaN where :func:`acm.reporting.statistics.verdict` says 'outside'.
 
     What is left of such values holds only the draws that lie inside, so neither an estimate nor an interval is shown of them.
     """
     return np.full_like(values, np.nan) if statistics.verdict(values) == "outside" else values
 
 
-def spanned(row: Mapping[str, float], what: str = "value", low: str = "low", high: str = "high", digits: int = 1) -> str:
+def spanned(
+    row: Mapping[str, float], what: str = "value", low: str = "low", high: str = "high", digits: int = 1
+) -> str:
     """``+3.2 [+1.0, +5.4]``; no −0.0."""
     value, *ends = (f"{round(float(row[k]), digits) + 0.0:+.{digits}f}" for k in (what, low, high))
     return f"{value} [{', '.join(ends)}]"

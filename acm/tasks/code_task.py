@@ -2,8 +2,8 @@
 
 import datasets
 
-from acm.code_benchmarks import grade_code, load_code_benchmark
-from acm.prompts import CODE_EXAMPLES, CODE_SYSTEM, render
+from acm.evaluation.code_benchmarks import grade_code, load_code_benchmark
+from acm.evaluation.prompts import CODE_EXAMPLES, CODE_SYSTEM, render
 
 
 def load(name: str, prompt: str, release: str, **_) -> datasets.DatasetDict:

@@ -2,9 +2,9 @@
 
 import datasets
 
-from acm.benchmarks import load_benchmark
-from acm.grading import grade
-from acm.prompts import render
+from acm.evaluation.benchmarks import load_benchmark
+from acm.evaluation.grading import grade
+from acm.evaluation.prompts import render
 
 
 def load(name: str, prompt: str, **_) -> datasets.DatasetDict:

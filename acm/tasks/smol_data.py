@@ -5,7 +5,7 @@ import json
 import datasets
 
 from acm.errors import UserError
-from acm.prompts import render
+from acm.evaluation.prompts import render
 from smol import FOLDER
 
 
@@ -15,5 +15,7 @@ def load(prompt: str, **_) -> datasets.DatasetDict:
     if not path.is_file():
         raise UserError(f"{path} does not exist; `make smol-models` makes it.")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    rows = [{"question": row["question"], "gold": row["gold"], "prompt": render(prompt, row["question"])} for row in rows]
+    rows = [
+        {"question": row["question"], "gold": row["gold"], "prompt": render(prompt, row["question"])} for row in rows
+    ]
     return datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})

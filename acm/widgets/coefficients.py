@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from acm.coefficients import check_mapping, layer_coefficients
+from acm.calibration.coefficients import check_mapping, layer_coefficients
 from acm.errors import UserError, unknown
 from acm.questions.stability import draws_of, matrix
-from acm.results import Results
+from acm.reporting.results import Results
 
 CONTROLS = {
     "none": "real pair", "shuffled": "null: tokens shuffled", "other-sample": "null: another text", "unrelated": "null: channels permuted",
@@ -87,7 +87,9 @@ class Tables:
 def curves(mi: dict[str, pd.DataFrame], t: float, shift: str) -> pd.DataFrame:
     """λ of each layer (rows) under each control (columns). UserError for a t or shift that the mapping cannot take."""
     check_mapping(t, shift)
-    return pd.DataFrame({control: pd.Series(layer_coefficients(wide.to_numpy(), t, shift), wide.index) for control, wide in mi.items()})
+    return pd.DataFrame(
+        {control: pd.Series(layer_coefficients(wide.to_numpy(), t, shift), wide.index) for control, wide in mi.items()}
+    )
 
 
 def band(pool: pd.DataFrame | None, t: float, shift: str) -> pd.DataFrame | None:
@@ -102,12 +104,16 @@ def band(pool: pd.DataFrame | None, t: float, shift: str) -> pd.DataFrame | None
 def summary(found: pd.DataFrame, mi: dict[str, pd.DataFrame]) -> str:
     """One sentence: λ of the real pair, and how far from each null."""
     real, texts = found["none"], mi["none"].shape[1]
-    apart = "; ".join(f"{CONTROLS[c].removeprefix('null: ')} {(real - found[c]).abs().mean():.4f}" for c in found if c != "none")
+    apart = "; ".join(
+        f"{CONTROLS[c].removeprefix('null: ')} {(real - found[c]).abs().mean():.4f}" for c in found if c != "none"
+    )
     return (f"λ of the real pair runs from {real.min():.3f} ({real.idxmin()}) to {real.max():.3f} ({real.idxmax()}), mean {real.mean():.3f}, n = {texts} texts. "
             f"Mean distance to the λ of each null: {apart or 'no null measured'}.")  # fmt: skip
 
 
-def draw(mi: dict[str, pd.DataFrame], t: float, shift: str, controls: tuple[str, ...], spread: pd.DataFrame | None = None) -> Figure:
+def draw(
+    mi: dict[str, pd.DataFrame], t: float, shift: str, controls: tuple[str, ...], spread: pd.DataFrame | None = None
+) -> Figure:
     """Left, λ against layer, the real pair beside the chosen nulls; right, the mapping from MI to λ with the texts of the real pair on it."""
     if "none" not in mi:
         raise UserError("the MI table has no rows of the real pair (control 'none').")
@@ -117,10 +123,24 @@ def draw(mi: dict[str, pd.DataFrame], t: float, shift: str, controls: tuple[str,
     colours = dict(zip(CONTROLS, sns.color_palette("colorblind", 5), strict=True))
     for control, marker, line in zip(CONTROLS, "Dos^v", ("-", "--", "-.", ":", "--"), strict=True):
         if control == "none" or (control in controls and control in found):
-            left.plot(found.index, found[control], marker=marker, ls=line, ms=6, color=colours[control], label=CONTROLS[control])
+            left.plot(
+                found.index,
+                found[control],
+                marker=marker,
+                ls=line,
+                ms=6,
+                color=colours[control],
+                label=CONTROLS[control],
+            )
     if spread is not None:
         left.fill_between(
-            spread.index, spread["low"], spread["high"], color=colours["none"], alpha=0.2, lw=0, label=f"95 % of draws of {DRAWN} texts"
+            spread.index,
+            spread["low"],
+            spread["high"],
+            color=colours["none"],
+            alpha=0.2,
+            lw=0,
+            label=f"95 % of draws of {DRAWN} texts",
         )
     left.set(xlabel="layer", ylabel="coefficient λ", title=f"λ of each layer (t = {t:g}, shift {shift})")
     left.legend(fontsize=9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipywidgets as widgets
 
-from acm.coefficients import SHIFTS
+from acm.calibration.coefficients import SHIFTS
 from acm.widgets import coefficients as state
 from acm.widgets.parts import WIDE, Explorer, Picture, choice, column, guarded, labelled, offer, several
 from acm.widgets.sources import preferred, results_with
@@ -18,7 +18,9 @@ class CoefficientsExplorer(Explorer):
 
     def build(self, profile: str, experiment: str) -> None:
         self.sources = results_with("mutual_information.parquet")
-        self.source = choice("Results", list(self.sources), "acm-source", preferred(list(self.sources), profile, experiment))
+        self.source = choice(
+            "Results", list(self.sources), "acm-source", preferred(list(self.sources), profile, experiment)
+        )
         self.model, self.estimator, self.drawn = (choice(label, [], name) for label, name in (
             ("Fine-tuned model", "acm-model"), ("Estimator", "acm-estimator"), ("Calibration draw", "acm-draw")))  # fmt: skip
         self.t = labelled(widgets.FloatSlider(0.7, description="Temperature t", min=-3, max=3, step=0.1, continuous_update=False, style=WIDE,
@@ -68,5 +70,8 @@ class CoefficientsExplorer(Explorer):
         mi = self.tables.mi(self.model.value, self.estimator.value, self.drawn.value)
         pool = self.tables.pool if len(self.drawn.options) > 1 else None
         text = state.summary(state.curves(mi, t, shift), mi)
-        self.picture.draw(state.draw(mi, t, shift, self.controls.value, state.band(pool, t, shift)), f"Coefficients of each layer. {text}")
+        self.picture.draw(
+            state.draw(mi, t, shift, self.controls.value, state.band(pool, t, shift)),
+            f"Coefficients of each layer. {text}",
+        )
         self.summary.value = f"<p>{text}</p>"

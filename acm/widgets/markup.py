@@ -50,7 +50,10 @@ def shown(text: object) -> str:
     if PLAIN.fullmatch(text):
         return html.escape(text)
     return "".join(
-        html.escape(c) if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} else named(c) for c in text
+        html.escape(c)
+        if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+        else named(c)
+        for c in text
     )
 
 
@@ -83,16 +86,30 @@ def card(title: str, row: Mapping[str, object], pattern: re.Pattern | None = Non
     correct = row.get("correct")
     state = "acm-unknown" if correct is None else "acm-right" if correct else "acm-wrong"
     name = f'<h4 class="{NO_MATHS}"><bdi>{shown(title)}</bdi></h4>'
-    asked = f"<details><summary>question</summary>{block(str(row['question']))}</details>" if question and "question" in row else ""
-    text = block(str(row["response"]), pattern) if row.get("response") is not None else "<em>these records keep no text</em>"
+    asked = (
+        f"<details><summary>question</summary>{block(str(row['question']))}</details>"
+        if question and "question" in row
+        else ""
+    )
+    text = (
+        block(str(row["response"]), pattern)
+        if row.get("response") is not None
+        else "<em>these records keep no text</em>"
+    )
     return f'<section class="acm-card {state}">{name}<p class="{NO_MATHS}">{facts(row)}</p>{asked}{text}</section>'
 
 
 def facts(row: Mapping[str, object]) -> str:
     """One line on a response, escaped."""
     correct, length = row.get("correct"), row["length"]
-    parts = [] if correct is None else ["✓ right" if correct == 1 else "✗ wrong" if correct == 0 else f"{correct:.0%} right"]
-    parts.append(f"{length:,.0f} token{'' if length == 1 else 's'}" + (", cut by the cap" if row.get("truncated") else ""))
+    parts = (
+        []
+        if correct is None
+        else ["✓ right" if correct == 1 else "✗ wrong" if correct == 0 else f"{correct:.0%} right"]
+    )
+    parts.append(
+        f"{length:,.0f} token{'' if length == 1 else 's'}" + (", cut by the cap" if row.get("truncated") else "")
+    )
     if (count := row.get("reflections")) is not None:
         parts.append(f"{count} reflection{'' if count == 1 else 's'}")
     if row.get("answer") is not None:

@@ -36,7 +36,11 @@ class MergePlayground(Explorer):
     """
 
     def __init__(
-        self, profile: str = "tiny", experiment: str = "long-to-short", items: int = 100, saved: Path = RUNS / "playground"
+        self,
+        profile: str = "tiny",
+        experiment: str = "long-to-short",
+        items: int = 100,
+        saved: Path = RUNS / "playground",
     ) -> None:
         self.worker, self.saved = Worker(self.fail), saved
         super().__init__("playground", profile=profile, experiment=experiment, items=items)
@@ -45,7 +49,9 @@ class MergePlayground(Explorer):
         sources = results_with("records.parquet") | results_with("records")
         self.results = sources[preferred(list(sources), profile, experiment)]
         if not self.results.pair:
-            raise UserError(f"experiment {experiment} merges several models into its base; the playground takes one. Choose another.")
+            raise UserError(
+                f"experiment {experiment} merges several models into its base; the playground takes one. Choose another."
+            )
         self.base, self.finetuned = self.results.experiment.parents
         paths = self.results.experiment.parents.values()
         self.trio = state.Trio(*paths, cap=self.results.profile.cap(experiment))
@@ -64,13 +70,22 @@ class MergePlayground(Explorer):
     def recipe_controls(self) -> widgets.VBox:
         """Method, its parameters, and λ."""
         self.method = choice(
-            "Method", {METHODS[m].title: m for m in state.offered_methods()}, "acm-method", "task_arithmetic", width="410px"
+            "Method",
+            {METHODS[m].title: m for m in state.offered_methods()},
+            "acm-method",
+            "task_arithmetic",
+            width="410px",
         )
         self.parameters: dict[str, widgets.Widget] = {}
         self.parameter_box = labelled(widgets.VBox(), "acm-parameters")
-        self.seed = labelled(widgets.IntText(0, description="Seed of masks", style=WIDE, layout={"width": "260px"}), "acm-seed")
+        self.seed = labelled(
+            widgets.IntText(0, description="Seed of masks", style=WIDE, layout={"width": "260px"}), "acm-seed"
+        )
         self.every = slider("λ of all layers", "acm-all", 0.5)
-        self.layers = {layer: slider(f"λ of {'layer ' * layer.isdigit()}{layer}", f"acm-layer-{layer}", 0.5) for layer in self.trio.layers}
+        self.layers = {
+            layer: slider(f"λ of {'layer ' * layer.isdigit()}{layer}", f"acm-layer-{layer}", 0.5)
+            for layer in self.trio.layers
+        }
         self.undo_button = button("Undo", "acm-undo", self.undo, "back to the setting before", disabled=True)
         presets = [
             button(words, f"acm-preset-{c}", functools.partial(self.preset, c))
@@ -88,12 +103,16 @@ class MergePlayground(Explorer):
     def measure_controls(self) -> widgets.VBox:
         """The picture, measuring, comparing."""
         self.picture = Picture(self.pressed)
-        self.measure_button = button(f"Measure on {len(self.items)} items", "acm-measure", self.measure, button_style="primary")
+        self.measure_button = button(
+            f"Measure on {len(self.items)} items", "acm-measure", self.measure, button_style="primary"
+        )
         self.stop_button = button("Stop", "acm-stop", self.stop, "stop measuring", disabled=True)
         self.progress = labelled(
             widgets.IntProgress(0, max=len(self.items), description="Items", layout={"width": "260px"}), "acm-progress"
         )
-        self.other = choice("Compare with", [self.base, self.finetuned, *self.results.swept.values()], "acm-compare", self.finetuned)
+        self.other = choice(
+            "Compare with", [self.base, self.finetuned, *self.results.swept.values()], "acm-compare", self.finetuned
+        )
         self.table = labelled(widgets.HTML(), "acm-table")
         self.other.observe(self.compared, "value")
         return widgets.VBox([self.picture, widgets.HBox([self.measure_button, self.stop_button, self.progress])],
@@ -103,7 +122,9 @@ class MergePlayground(Explorer):
         """The problem and the answers."""
         self.problem = labelled(widgets.Textarea(description="Problem", continuous_update=False, rows=3, style={"description_width": "110px"},
                                                  layout={"width": "760px"}), "acm-problem")  # fmt: skip
-        self.steps = labelled(widgets.BoundedIntText(3, min=1, max=6, description="Steps", layout={"width": "150px"}), "acm-steps")
+        self.steps = labelled(
+            widgets.BoundedIntText(3, min=1, max=6, description="Steps", layout={"width": "150px"}), "acm-steps"
+        )
         self.golds: dict[str, str] = {}
         self.draw_new(0)
         self.problem.observe(self.typed, "value")
@@ -112,8 +133,12 @@ class MergePlayground(Explorer):
         return widgets.VBox([widgets.HBox([self.problem, widgets.VBox([self.steps, draw])]), self.answers])
 
     def export_controls(self) -> widgets.VBox:
-        self.style_of_recipe = labelled(widgets.ToggleButtons(options=["ours", "mergekit"], description="Recipe", value=None), "acm-style")
-        self.recipe = labelled(widgets.Textarea(disabled=True, rows=10, layout={"width": "760px", "display": "none"}), "acm-recipe")
+        self.style_of_recipe = labelled(
+            widgets.ToggleButtons(options=["ours", "mergekit"], description="Recipe", value=None), "acm-style"
+        )
+        self.recipe = labelled(
+            widgets.Textarea(disabled=True, rows=10, layout={"width": "760px", "display": "none"}), "acm-recipe"
+        )
         self.save_button = button("Save recipe", "acm-save", self.save, "write the recipe to a file", disabled=True)
         self.style_of_recipe.observe(self.export, "value")
         return widgets.VBox([widgets.HBox([self.style_of_recipe, self.save_button]), self.recipe])
@@ -255,10 +280,14 @@ class MergePlayground(Explorer):
         self.progress.value = done
 
     def add_point(self, chosen: state.Choice, records) -> None:
-        name = next((n for n, (known, _) in self.measured.items() if known == chosen), f"merge {len(self.measured) + 1}")
+        name = next(
+            (n for n, (known, _) in self.measured.items() if known == chosen), f"merge {len(self.measured) + 1}"
+        )
         self.measured[name] = chosen, records
         with self.quietly():
-            offer(self.other, [self.base, self.finetuned, *self.results.swept.values(), *self.measured], self.other.value)
+            offer(
+                self.other, [self.base, self.finetuned, *self.results.swept.values(), *self.measured], self.other.value
+            )
         self.redraw(name)
         self.say(f"{name}: {chosen.describe()}, measured on {len(self.items)} items.")
 
@@ -277,7 +306,10 @@ class MergePlayground(Explorer):
             self.results.frontier,
         )
         figure, places = trade_off.draw(points, (8.6, 4.6))
-        hints = {name: points.hint(name) + (f"\n{self.measured[name][0].describe()}" if name in own else "") for name in places}
+        hints = {
+            name: points.hint(name) + (f"\n{self.measured[name][0].describe()}" if name in own else "")
+            for name in places
+        }
         alt = "Accuracy against length of the frontier and the measured merges. " + "; ".join(hints.values())
         self.picture.draw(figure, alt, places, hints)
         self.picture.select(selected)
@@ -287,7 +319,9 @@ class MergePlayground(Explorer):
         words = {name: chosen.describe() for name, (chosen, _) in self.measured.items()}
         table = state.comparison(self.sample, words, self.other.value, self.results.frontier)
         self.table.value = (
-            table.to_html(border=0) if words else f"<p>No merge measured yet; each is measured on {len(self.items)} items.</p>"
+            table.to_html(border=0)
+            if words
+            else f"<p>No merge measured yet; each is measured on {len(self.items)} items.</p>"
         )
 
     @guarded

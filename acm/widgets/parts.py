@@ -85,7 +85,10 @@ def choice(label: str, options: Any, name: str, value: Any = None, **layout: str
     """A labelled drop-down list."""
     options = list(options.items()) if isinstance(options, Mapping) else list(options)
     chosen = {} if value is None else {"value": value}
-    return labelled(widgets.Dropdown(description=label, options=options, style=WIDE, layout={"width": "400px"} | layout, **chosen), name)
+    return labelled(
+        widgets.Dropdown(description=label, options=options, style=WIDE, layout={"width": "400px"} | layout, **chosen),
+        name,
+    )
 
 
 def offer(control: widgets.Dropdown, options: list, value: Any = None) -> None:
@@ -95,7 +98,9 @@ def offer(control: widgets.Dropdown, options: list, value: Any = None) -> None:
     control.value = value if value in values else values[0] if values else None
 
 
-def several(label: str, options: list[str], name: str, value: list[str] | None = None, rows: int = 8) -> widgets.SelectMultiple:
+def several(
+    label: str, options: list[str], name: str, value: list[str] | None = None, rows: int = 8
+) -> widgets.SelectMultiple:
     """A labelled list of which several are chosen (with Ctrl or Shift)."""
     return labelled(widgets.SelectMultiple(description=label, options=options, value=tuple(options if value is None else value), rows=rows,
                                            style={"description_width": "100px"}, layout={"width": "310px"}), name)  # fmt: skip
@@ -107,7 +112,10 @@ def column(*parts: widgets.Widget) -> widgets.VBox:
 
 
 def button(label: str, name: str, handler: Callable, tooltip: str = "", **traits: Any) -> widgets.Button:
-    found = labelled(widgets.Button(description=label, tooltip=tooltip or label, layout={"width": "auto", "flex": "none"}, **traits), name)
+    found = labelled(
+        widgets.Button(description=label, tooltip=tooltip or label, layout={"width": "auto", "flex": "none"}, **traits),
+        name,
+    )
     found.on_click(handler)
     return found
 
@@ -124,7 +132,11 @@ class Picture(widgets.Box):
         self.add_class("acm-picture")
 
     def draw(
-        self, figure: Figure, alt: str, places: Mapping[str, tuple[float, float]] | None = None, hints: Mapping[str, str] | None = None
+        self,
+        figure: Figure,
+        alt: str,
+        places: Mapping[str, tuple[float, float]] | None = None,
+        hints: Mapping[str, str] | None = None,
     ) -> None:
         """Show a figure. places: point → fractions of the width from the left and of the height from the top."""
         self.image.value = image(figure, alt)

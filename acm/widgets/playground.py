@@ -30,7 +30,7 @@ from acm.merging.export import mergekit_recipe
 from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
 from acm.merging.registry import FILES, METHODS
-from acm.statistics import Sample, above_frontier, average, bootstrap, describe, verdict
+from acm.reporting.statistics import Sample, above_frontier, average, bootstrap, describe, verdict
 from acm.widgets.responses import reflection_pattern
 from acm.widgets.sources import task_setting
 
@@ -48,12 +48,16 @@ def never() -> bool:
 
 def offered_methods() -> list[str]:
     """Methods that merge one model into a base by λ of each layer, without further files."""
-    return [m.name for m in METHODS.values() if m.takes_coefficients and m.models[0] == 1 and not FILES & set(m.parameters)]
+    return [
+        m.name for m in METHODS.values() if m.takes_coefficients and m.models[0] == 1 and not FILES & set(m.parameters)
+    ]
 
 
 def parameters_of(method: str) -> dict[str, float | bool]:
     """The parameters of a method beside λ, at their defaults; a fraction without a default starts at a half."""
-    return {key: 0.5 if value is None else value for key, value in METHODS[method].parameters.items() if key not in REPLACED}
+    return {
+        key: 0.5 if value is None else value for key, value in METHODS[method].parameters.items() if key not in REPLACED
+    }
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,11 @@ class Trio:
         """The layers that have tensors of their own, from the first to the last."""
         plan = make_plan(load_recipe(self.recipe(Choice("task_arithmetic", {}), weight=1.0))[0], Path())
         present = {layer_of(job.name) for job in plan.jobs}
-        return ["embed", *sorted(filter(str.isdecimal, present), key=int), *(layer for layer in ("norm", "lm_head") if layer in present)]
+        return [
+            "embed",
+            *sorted(filter(str.isdecimal, present), key=int),
+            *(layer for layer in ("norm", "lm_head") if layer in present),
+        ]
 
     def recipe(self, choice: Choice, **extra: object) -> dict:
         """The recipe of a choice, with absolute paths."""
@@ -132,12 +140,20 @@ class Trio:
     def merge(self, choice: Choice) -> None:
         """Make ``merge`` the merge of this choice, by the engine. Raises UserError as :func:`acm.merge`."""
         with tempfile.TemporaryDirectory() as place:
-            folder = merge(self.recipe(choice), Path(place) / "merged", threads=1, kernels=False)  # same bytes, nothing to compile
-            tensors = {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
-        absent = self.models["merge"].load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+            folder = merge(
+                self.recipe(choice), Path(place) / "merged", threads=1, kernels=False
+            )  # same bytes, nothing to compile
+            tensors = {
+                name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()
+            }
+        absent = self.models["merge"].load_state_dict(
+            {name: tensor.float() for name, tensor in tensors.items()}, strict=False
+        )
         tied = {"lm_head.weight"} if self.models["merge"].config.tie_word_embeddings else set()
         if absent.unexpected_keys or set(absent.missing_keys) - tied:
-            raise UserError(f"the merge does not fit the base's architecture: {(absent.unexpected_keys + absent.missing_keys)[0]}.")
+            raise UserError(
+                f"the merge does not fit the base's architecture: {(absent.unexpected_keys + absent.missing_keys)[0]}."
+            )
 
     def export(self, choice: Choice, style: str = "ours") -> str:
         """The recipe as YAML: ``ours``, or ``mergekit``; UserError for what mergekit could not reproduce."""
@@ -160,7 +176,9 @@ class Trio:
         batch = self.tokenizer(prompts, return_tensors="pt", padding=True)
         width = batch["input_ids"].shape[1]
         if not 0 < width <= room:
-            raise UserError(f"the problem has {width} tokens; with {self.cap} for the answer the models have room for {room}.")
+            raise UserError(
+                f"the problem has {width} tokens; with {self.cap} for the answer the models have room for {room}."
+            )
         with torch.inference_mode():
             output = model.generate(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=False, max_new_tokens=self.cap,
                                     pad_token_id=self.tokenizer.pad_token_id, stopping_criteria=[Until(stop)])  # fmt: skip
@@ -196,7 +214,13 @@ def graded(item: dict, answer: Answer) -> dict:
     found = re.findall(pattern, answer.response)
     said = found[-1].strip() if found else "[invalid]"  # lm-eval's word for no answer
     reflections = len(reflection_pattern(item["task"]).findall(answer.response))
-    return item | {"repeat": 0, "answer": said, "correct": float(said == item["gold"]), "reflections": reflections, **vars(answer)}
+    return item | {
+        "repeat": 0,
+        "answer": said,
+        "correct": float(said == item["gold"]),
+        "reflections": reflections,
+        **vars(answer),
+    }
 
 
 def benchmark_items(count: int, tasks: Iterable[str] = TASKS) -> pd.DataFrame:

@@ -22,10 +22,13 @@ class ResponseBrowser(Explorer):
 
     def build(self, profile: str, experiment: str) -> None:
         self.sources = record_sources()
-        self.source = choice("Results", list(self.sources), "acm-source", preferred(list(self.sources), profile, experiment))
+        self.source = choice(
+            "Results", list(self.sources), "acm-source", preferred(list(self.sources), profile, experiment)
+        )
         self.task = choice("Task", [], "acm-task")
         self.search = labelled(
-            widgets.Text(description="Search", continuous_update=False, style=WIDE, layout={"width": "400px"}), "acm-search"
+            widgets.Text(description="Search", continuous_update=False, style=WIDE, layout={"width": "400px"}),
+            "acm-search",
         )
         self.question = choice("Question", [], "acm-question", width="100%")
         self.models = several("Models", [], "acm-models", rows=7)
@@ -80,7 +83,10 @@ class ResponseBrowser(Explorer):
             offer(
                 self.question,
                 [
-                    (f"{row.answers} answers · {row.task} {row.item} · {brief(row.question, 110)}", (row.task, row.item))
+                    (
+                        f"{row.answers} answers · {row.task} {row.item} · {brief(row.question, 110)}",
+                        (row.task, row.item),
+                    )
                     for row in found.head(LISTED).itertuples()
                 ],
             )

@@ -17,7 +17,7 @@ NEEDED = ("method", "task", "item", "answer", "response", "length", "correct")
 @cache
 def reflection_pattern(task: str) -> re.Pattern:
     """What counts as reflecting in a response to a task: the paper's list and the task's own word, as in the evaluation."""
-    from acm.evaluation import REFLECTION  # imports lm-evaluation-harness: seconds
+    from acm.evaluation.harness import REFLECTION  # imports lm-evaluation-harness: seconds
 
     own = (task_setting(task).get("metadata") or {}).get("reflection")
     return re.compile(f"{REFLECTION.pattern}|{own}", re.IGNORECASE) if own else REFLECTION
@@ -29,7 +29,9 @@ def questions(records: pd.DataFrame) -> pd.DataFrame:
     Ties go by how evenly the models split into right and wrong, then by the order of the records. UserError for records without texts.
     """
     if absent := [column for column in NEEDED if column not in records]:
-        raise UserError(f"these records have no column '{absent[0]}', so there are no responses to browse; choose others.")
+        raise UserError(
+            f"these records have no column '{absent[0]}', so there are no responses to browse; choose others."
+        )
     if records.empty:
         raise UserError("there are no records; choose other tasks or methods.")
     answers = records.assign(said=records["answer"].astype(str))
@@ -38,7 +40,11 @@ def questions(records: pd.DataFrame) -> pd.DataFrame:
     for column in ("question", "gold"):
         found[column] = groups[column].first() if column in records else ""
     found["evenness"] = -(found["right"] - 0.5).abs()
-    return found.sort_values(["answers", "evenness"], ascending=False, kind="stable").drop(columns="evenness").reset_index()
+    return (
+        found.sort_values(["answers", "evenness"], ascending=False, kind="stable")
+        .drop(columns="evenness")
+        .reset_index()
+    )
 
 
 def matching(listed: pd.DataFrame, text: str = "", task: str = "") -> pd.DataFrame:

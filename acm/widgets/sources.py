@@ -7,7 +7,7 @@ import yaml
 from acm.errors import UserError
 from acm.paths import REPORTS, RUNS, TASKS
 from acm.profiles import load_profile
-from acm.results import Results
+from acm.reporting.results import Results
 
 KINDS = {"runs": (RUNS, "your run"), "reports": (REPORTS, "committed")}
 

@@ -12,12 +12,12 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from acm import published
 from acm.errors import UserError
-from acm.figures import draw_points
-from acm.plotting import label_points
-from acm.results import Results
-from acm.statistics import Sample, average, bootstrap, describe, length_change, share
+from acm.reporting import paper_numbers as published
+from acm.reporting.figures import draw_points
+from acm.reporting.plotting import label_points
+from acm.reporting.results import Results
+from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, share
 from acm.widgets.markup import card, cards, shown
 from acm.widgets.responses import reflection_pattern
 
@@ -40,7 +40,9 @@ class Points:
         spans = [f"{value:.1f}{sign}" + (f"  [{low:.1f}, {high:.1f}]" if np.isfinite(low) else "  (printed without interval)")
                  for value, low, high, sign in ((p.y, p.y_low, p.y_high, " %"), (p.x, p.x_low, p.x_high, unit))]  # fmt: skip
         what = "length" if not unit else "length reduction"
-        return f"{name}\naccuracy {spans[0]}\n{what} {spans[1]}{' tokens' if not unit else ''}\nn = {p.n:,.0f} responses"
+        return (
+            f"{name}\naccuracy {spans[0]}\n{what} {spans[1]}{' tokens' if not unit else ''}\nn = {p.n:,.0f} responses"
+        )
 
 
 @dataclass
@@ -70,7 +72,9 @@ class Records:
     def rows(self) -> pd.DataFrame:
         return self.results.records
 
-    def points(self, methods: Sequence[str], tasks: Sequence[str], cap: int | None = None, reduction: bool = True) -> Points:
+    def points(
+        self, methods: Sequence[str], tasks: Sequence[str], cap: int | None = None, reduction: bool = True
+    ) -> Points:
         """Accuracy (percent) and length (tokens, or reduction in percent of the reference) of these methods over these tasks."""
         chosen = checked(methods, self.methods, "method"), checked(tasks, self.tasks, "task")
         parents, frontier = list(self.results.experiment.parents), [m for m in self.results.frontier if m in methods]
@@ -106,7 +110,11 @@ class Printed:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        return published.load("published_scores").query("source == @self.source and size == @self.size").dropna(subset=["length"])
+        return (
+            published.load("published_scores")
+            .query("source == @self.source and size == @self.size")
+            .dropna(subset=["length"])
+        )
 
     @property
     def methods(self) -> list[str]:
@@ -120,16 +128,18 @@ class Printed:
     def reference(self) -> str | None:
         return next((m for m in self.methods if m.startswith("DeepSeek-R1")), None)
 
-    def points(self, methods: Sequence[str], tasks: Sequence[str], cap: int | None = None, reduction: bool = True) -> Points:
+    def points(
+        self, methods: Sequence[str], tasks: Sequence[str], cap: int | None = None, reduction: bool = True
+    ) -> Points:
         """As :meth:`Records.points`; methods without a number for one of the tasks are left out, and named."""
         methods, tasks = checked(methods, self.methods, "method"), checked(tasks, self.tasks, "task")
         cells = self.scores.set_index(["method", "task"])[["accuracy", "length"]].unstack("task")
         accuracy, length = cells["accuracy"].loc[methods, tasks], cells["length"].loc[:, tasks]
         reference = self.reference if reduction else None
         x = 100 * (1 - length / length.loc[reference]) if reference else length
-        table = pd.DataFrame({"x": x.loc[methods].mean(axis=1, skipna=False), "y": accuracy.mean(axis=1, skipna=False)}).reindex(
-            columns=ENDS
-        )
+        table = pd.DataFrame(
+            {"x": x.loc[methods].mean(axis=1, skipna=False), "y": accuracy.mean(axis=1, skipna=False)}
+        ).reindex(columns=ENDS)
         table["n"] = sum(published.ITEMS[task] for task in tasks)
         whole = table.dropna(subset=["x", "y"])
         if whole.empty:
@@ -138,7 +148,9 @@ class Printed:
         return Points(whole, xlabel(reference), parents, left_out=[m for m in methods if m not in whole.index])
 
     def behind(self, method: str, tasks: Sequence[str], cap: int | None = None) -> str:
-        return f"<p><strong>{shown(method)}</strong>: printed numbers; the responses behind them were not published.</p>"
+        return (
+            f"<p><strong>{shown(method)}</strong>: printed numbers; the responses behind them were not published.</p>"
+        )
 
 
 def printed() -> dict[str, Printed]:
@@ -168,7 +180,9 @@ def capped(records: pd.DataFrame, cap: int | None) -> pd.DataFrame:
         raise UserError(f"the cap must be at least 1 token, not {cap}.")
     cut = records["length"] > cap
     return records.assign(
-        length=records["length"].where(~cut, cap), correct=records["correct"].where(~cut, 0.0), truncated=records["truncated"] | cut
+        length=records["length"].where(~cut, cap),
+        correct=records["correct"].where(~cut, 0.0),
+        truncated=records["truncated"] | cut,
     )
 
 
@@ -176,7 +190,11 @@ def points(sample: Sample, reference: str | None) -> pd.DataFrame:
     """x, y with their 95 % intervals, and n, of each method. reference: length reduction in percent of it; None: length in tokens."""
     rows = {}
     for method in sample.methods:
-        x = describe(-length_change(sample, method, reference)) if reference else describe(average(sample, method, "length"), 1)
+        x = (
+            describe(-length_change(sample, method, reference))
+            if reference
+            else describe(average(sample, method, "length"), 1)
+        )
         y = share(sample, method)
         ends = [d[key] for d in (x, y) for key in ("value", "low", "high")]
         rows[method] = dict(zip(ENDS, ends, strict=True)) | {"n": sum(sample.items.values())}
@@ -184,7 +202,11 @@ def points(sample: Sample, reference: str | None) -> pd.DataFrame:
 
 
 def xlabel(reference: str | None) -> str:
-    return f"length reduction against {reference}, % (mean over tasks)" if reference else "length, tokens (mean over tasks)"
+    return (
+        f"length reduction against {reference}, % (mean over tasks)"
+        if reference
+        else "length, tokens (mean over tasks)"
+    )
 
 
 def extremes(rows: pd.DataFrame) -> list[tuple[str, dict]]:
@@ -199,7 +221,9 @@ def extremes(rows: pd.DataFrame) -> list[tuple[str, dict]]:
     return found
 
 
-def draw(shown_points: Points, size: tuple[float, float] = (10.5, 5.6)) -> tuple[Figure, dict[str, tuple[float, float]]]:
+def draw(
+    shown_points: Points, size: tuple[float, float] = (10.5, 5.6)
+) -> tuple[Figure, dict[str, tuple[float, float]]]:
     """The picture, and where each method's point lies on it: fractions of its width from the left, of its height from the top."""
     table = shown_points.table
     names = [m for m in table.index if m not in shown_points.frontier or m in shown_points.parents]

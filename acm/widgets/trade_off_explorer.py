@@ -27,10 +27,15 @@ class TradeOffExplorer(Explorer):
         records = record_sources()
         self.sources = records | state.printed()
         self.source = choice("Results", list(self.sources), "acm-source", preferred(list(records), profile, experiment))
-        self.methods, self.tasks = several("Methods", [], "acm-methods", rows=9), several("Tasks", [], "acm-tasks", rows=5)
+        self.methods, self.tasks = (
+            several("Methods", [], "acm-methods", rows=9),
+            several("Tasks", [], "acm-tasks", rows=5),
+        )
         self.units = choice("Length as", UNITS, "acm-units")
         self.cap = labelled(
-            widgets.IntSlider(1, description="Token cap", min=1, max=1, continuous_update=False, style=WIDE, layout={"width": "400px"}),
+            widgets.IntSlider(
+                1, description="Token cap", min=1, max=1, continuous_update=False, style=WIDE, layout={"width": "400px"}
+            ),
             "acm-cap",
         )
         self.chosen = choice("Responses of", [], "acm-chosen")
@@ -85,10 +90,15 @@ class TradeOffExplorer(Explorer):
         figure, places = state.draw(points)
         hints = {name: points.hint(name) for name in places}
         self.picture.draw(
-            figure, "Accuracy against length. " + "; ".join(hint.replace("\n", ", ") for hint in hints.values()), places, hints
+            figure,
+            "Accuracy against length. " + "; ".join(hint.replace("\n", ", ") for hint in hints.values()),
+            places,
+            hints,
         )
         self.show_responses()
-        told = [f"left out, without numbers for all chosen tasks: {', '.join(points.left_out)}"] if points.left_out else []
+        told = (
+            [f"left out, without numbers for all chosen tasks: {', '.join(points.left_out)}"] if points.left_out else []
+        )
         told += [f"cap {cap}: what is longer is cut there and counts as wrong"] if cap else []
         self.say("; ".join(told))
 

@@ -14,7 +14,9 @@ from snakemake_executor_plugin_kubernetes import Executor as Kubernetes
 from snakemake_executor_plugin_kubernetes import ExecutorSettings as ExecutorSettings
 from snakemake_executor_plugin_kubernetes import common_settings as unshared
 
-common_settings = replace(unshared, implies_no_shared_fs=False, job_deploy_sources=False, auto_deploy_default_storage_provider=False)
+common_settings = replace(
+    unshared, implies_no_shared_fs=False, job_deploy_sources=False, auto_deploy_default_storage_provider=False
+)
 
 
 class Executor(Kubernetes):

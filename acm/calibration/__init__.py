@@ -1,0 +1,1 @@
+"""Calibration: texts → activations → mutual information → one coefficient for each layer."""

@@ -1,0 +1,132 @@
+"""Calibration texts: read them, and choose a spread."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from acm.errors import UserError
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def read_texts(path: str | Path, field: str = "question") -> list[str]:
+    """Calibration texts: a JSONL file's ``field``, the lines of a text file, or a dataset of the hub (split train).
+
+    path: the file; or ``owner/name`` of the dataset, with ``@`` and a commit or tag where not the newest is meant.
+    field: one name, or several joined by ``+``, whose texts are then joined by a space (the paper does not say what of s1K it used);
+    a field that holds a list of texts is joined too. Empty input is an error.
+    """
+    path = Path(path)
+    if not path.is_file():
+        name, _, revision = str(path).partition("@")
+        if (
+            HUB_ID.fullmatch(name) and not Path(name).suffix[1:].isalpha()
+        ):  # s1K-1.1 is a dataset, questions.jsonl a file
+            rows = hub_rows(name, revision or None)
+            return check_texts([field_of(row, field, f"{path}, row {i}") for i, row in enumerate(rows)], str(path))
+        raise UserError(f"calibration file {path} does not exist; set `calibration.texts` in the profile.")
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"calibration file {path} is not readable as UTF-8 text ({error}); convert it.") from None
+    lines = [
+        (i, line) for i, line in enumerate(content.split("\n"), 1) if line.strip()
+    ]  # JSON may hold other line separators
+    if path.suffix == ".jsonl":
+        return check_texts(
+            [field_of(parsed(line, f"{path}, line {i}"), field, f"{path}, line {i}") for i, line in lines], str(path)
+        )
+    return check_texts([line for _, line in lines], str(path))
+
+
+def hub_rows(name: str, revision: str | None = None) -> list[dict]:
+    """The rows of a hub dataset's train split, of the newest revision or this one; UserError where it cannot be had."""
+    from datasets import load_dataset
+
+    try:
+        return list(load_dataset(name, split="train", revision=revision))
+    except Exception as error:  # whatever network, hub or cache raise
+        at = f" at revision {revision}" if revision else ""
+        raise UserError(
+            f"calibration texts {name}: no such file here, and the hub gives no dataset of that name{at} ({type(error).__name__}). "
+            "Download it once where there is network, save it as JSONL and name that file."
+        ) from None
+
+
+def parsed(line: str, place: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place} is not JSON: {error}.") from None
+
+
+def field_of(row: object, field: str, place: str) -> str:
+    if not isinstance(row, dict):
+        raise UserError(f'{place} is not a JSON object such as {{"{field}": "…"}}.')
+    found = []
+    for name in map(str.strip, field.split("+")):
+        value = row.get(name)
+        value = " ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
+        if not isinstance(value, str):
+            raise UserError(f"{place}: no field '{name}' that is text; it has {', '.join(row)}.")
+        found.append(value)
+    return " ".join(found)
+
+
+def check_texts(texts: list[str], source: str) -> list[str]:
+    if not texts:
+        raise UserError(f"{source} holds no calibration text; give at least one.")
+    if empty := [i for i, text in enumerate(texts, 1) if not str(text).strip()]:
+        raise UserError(f"{source}: calibration text {empty[0]} is empty; remove it or fill it.")
+    return texts
+
+
+def texts_hash(texts: list[str]) -> str:
+    """SHA-256 of texts in their order, as hexadecimal digits; another edition of a dataset changes it where it changes a text."""
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+
+def select_texts(
+    texts: list[str], clusters: int = 20, per_cluster: int = 5, seed: int = 54, encoder: str | None = None
+) -> list[str]:
+    """A spread of texts: K-means on their features, ``per_cluster`` drawn from each of ``clusters``.
+
+    The paper clusters s1K into 20 and takes 5 of each, with an encoder that it does not name. encoder: a model of sentence-transformers,
+    where that package is installed; None: TF-IDF, which needs no download. What a cluster with fewer members lacks is drawn from the
+    rest. Seeded; the order is that of the input.
+    """
+    from sklearn.cluster import KMeans
+
+    if len(texts) <= clusters * per_cluster:
+        return list(texts)
+    label = KMeans(clusters, random_state=seed, n_init=10).fit_predict(features(texts, encoder))
+    rng = np.random.default_rng(seed)
+    chosen = np.concatenate([rng.permutation(np.flatnonzero(label == c))[:per_cluster] for c in range(clusters)])
+    rest = rng.permutation(np.setdiff1d(np.arange(len(texts)), chosen))[: clusters * per_cluster - len(chosen)]
+    return [texts[i] for i in sorted([*chosen, *rest])]
+
+
+def features(texts: list[str], encoder: str | None) -> np.ndarray:
+    """(texts, features): sentence embeddings, or sparse TF-IDF weights of the words."""
+    if encoder is None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        return TfidfVectorizer(token_pattern=r"(?u)\S+").fit_transform(texts)
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise UserError(
+            f"encoder {encoder} needs the package sentence-transformers; install it, or leave the encoder out for TF-IDF."
+        ) from None
+    try:
+        model = SentenceTransformer(encoder, trust_remote_code=False, model_kwargs={"use_safetensors": True})
+    except Exception as error:  # whatever network, hub or files raise
+        raise UserError(
+            f"encoder {encoder} cannot be loaded ({type(error).__name__}: {error}); leave it out for TF-IDF."
+        ) from None
+    return model.encode(texts)

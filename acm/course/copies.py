@@ -1,0 +1,118 @@
+"""The course: student and solution copies of the lessons in ``notebooks/course/source``.
+
+A lesson marks its cells by tags: ``exercise`` (markdown), ``solution`` (code; what stands between ``# BEGIN SOLUTION`` and
+``# END SOLUTION`` is the learner's to write) and ``check`` (code). The student copy records a hash of itself, so that a copy in which someone
+has worked is never overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from acm.errors import UserError
+from acm.paths import ROOT, RUNS
+
+COURSE = ROOT / "notebooks" / "course"
+SOLUTIONS = RUNS / "course" / "solutions"
+HEADING = re.compile(r"^### Exercise (\d+\.\d+) · (.+)$", re.MULTILINE)
+MARKED = re.compile(r"^([ \t]*)# BEGIN SOLUTION\n(.*?\n)?[ \t]*# END SOLUTION$", re.MULTILINE | re.DOTALL)
+MARKER = re.compile(r"^[ \t]*# (BEGIN|END) SOLUTION\n?", re.MULTILINE)
+
+
+def lessons(course: Path = COURSE) -> list[Path]:
+    """The source notebooks, in order."""
+    return sorted((course / "source").glob("*.ipynb"))
+
+
+def read_lesson(path: Path) -> NotebookNode:
+    """A notebook; UserError if it is not readable as one."""
+    try:
+        return nbformat.read(path, 4)
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+        raise UserError(f"{path} is not a readable notebook ({type(error).__name__}); restore it.") from None
+
+
+def tagged(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
+    """The cells with a tag."""
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+
+
+def student_copy(source: Path) -> NotebookNode:
+    """The lesson with each solution replaced by ``raise NotImplementedError("Exercise 1.2")``.
+
+    Raises UserError, which names the exercise, for a solution without its two marks, or with other marks than these.
+    """
+    notebook = read_lesson(source)
+    number = None
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "exercise" in tags and (found := HEADING.search(cell.source)):
+            number = found[1]
+        if "solution" in tags:
+            text, count = MARKED.subn(rf'\1raise NotImplementedError("Exercise {number}")', cell.source)
+            if count != 1 or MARKER.search(text):
+                raise UserError(
+                    f"{source}, exercise {number}: a solution needs one pair of # BEGIN SOLUTION and # END SOLUTION, each on a line."
+                )
+            cell.source = text
+        elif MARKER.search(cell.source):
+            raise UserError(
+                f"{source}, after exercise {number}: a cell with # BEGIN SOLUTION needs the tag `solution`."
+            )
+        elif cell.cell_type == "markdown":
+            cell.source = cell.source.replace("](../", "](")  # the copy lies one folder higher
+    notebook.metadata["student_copy"] = fingerprint(notebook)
+    return notebook
+
+
+def solution_copy(source: Path) -> NotebookNode:
+    """The lesson with its solutions, without the marks."""
+    notebook = read_lesson(source)
+    for cell in tagged(notebook, "solution"):
+        cell.source = MARKER.sub("", cell.source).rstrip("\n")
+    return notebook
+
+
+def fingerprint(notebook: NotebookNode) -> str:
+    """Hash of what all cells say."""
+    return hashlib.sha256("\0".join(cell.source for cell in notebook.cells).encode()).hexdigest()[:16]
+
+
+def in_use(path: Path) -> bool:
+    """Whether someone has worked in this student copy: edited a cell, or run one."""
+    if not path.is_file():
+        return False
+    notebook = read_lesson(path)
+    ran = any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+    return ran or notebook.metadata.get("student_copy") != fingerprint(notebook)
+
+
+def text_of(notebook: NotebookNode) -> str:
+    return nbformat.writes(notebook) + "\n"
+
+
+def build(course: Path = COURSE, solutions: Path = SOLUTIONS, overwrite: bool = False) -> str:
+    """Write the student copies into ``course`` and the solution copies into ``solutions``; returns what was done, a line each.
+
+    overwrite: replace student copies that hold someone's work too; else they stay as they are. Raises UserError for a broken lesson, before
+    anything is written.
+    """
+    made = {path: (student_copy(path), solution_copy(path)) for path in lessons(course)}
+    if not made:
+        raise UserError(f"{course / 'source'} holds no lessons; restore it.")
+    kept = {path.name for path in made if not overwrite and in_use(course / path.name)}
+    solutions.mkdir(parents=True, exist_ok=True)
+    said = []
+    for path, (student, solution) in made.items():
+        (solutions / path.name).write_text(text_of(solution), encoding="utf-8")
+        if path.name in kept:
+            said.append(f"kept     {course / path.name}: someone has worked in it (--overwrite starts it anew)")
+        else:
+            (course / path.name).write_text(text_of(student), encoding="utf-8")
+            said.append(f"written  {course / path.name}")
+    return "\n".join([*said, f"solutions: {solutions}"])

@@ -1,0 +1,1 @@
+"""Evaluation: a model → records, one for each response."""

@@ -1,0 +1,186 @@
+"""Runs a candidate program with its tests, in a child process with limits; for HumanEval-Pro, MBPP-Pro and LiveCodeBench.
+
+**Not a sandbox.** Contained: CPU and clock time, memory, size of a file, number of processes where the user is not root, left-over
+child processes, environment variables (no tokens), standard input, core dumps. **Not contained**: the program runs as you, so it
+can read your files, write wherever you can (each file up to the limit), use the network, and a program that starts a session of its
+own outlives its time. Run untrusted programs in a container or a virtual machine; the flag says that you know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import BinaryIO
+
+from acm.errors import UserError
+from acm.evaluation.grading import after_thinking
+
+ALLOW = "ACM_ALLOW_UNSAFE_CODE"  # of the environment, so that no profile or task file can set it
+MEGABYTE = 1 << 20
+OUTPUT = 2000  # characters of the program's output that are kept
+FENCE = re.compile(r"```([\w+-]*)[^\S\n]*\n(.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """seconds: of the clock; cpu_seconds: of each process; memory and file: megabytes; processes: of the user, unless root."""
+
+    seconds: float = 20.0
+    cpu_seconds: int = 10
+    memory: int = 1024
+    file: int = 16
+    processes: int = 64
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """passed: the program and its tests ended without an error; reason: passed, failed, time, memory or killed."""
+
+    passed: bool
+    reason: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a program ended: exit status (negative: the signal), whether its time was over, and what it wrote."""
+
+    status: int
+    late: bool
+    printed: str
+    errors: str
+
+
+def allowed() -> bool:
+    """Whether the user has set the flag."""
+    return os.environ.get(ALLOW) == "1"
+
+
+def find_code(response: str) -> str:
+    """The last complete fenced block, if some are marked as Python the last of these; without a fence the whole text.
+
+    Only what follows thinking counts; of a response whose thinking never closes, nothing does.
+    """
+    text, closed = after_thinking(response)
+    if closed is False:
+        return ""
+    blocks = FENCE.findall(text)
+    marked = [block for block in blocks if block[0].lower() in ("python", "python3", "py")]
+    return (marked or blocks or [("", text)])[-1][1]
+
+
+def run_tests(code: str, tests: str, *, allow_unsafe_code: bool = False, limits: Limits = Limits()) -> Verdict:
+    """Run ``code`` followed by ``tests`` (which raise on failure). UserError without the flag, see the module's text."""
+    marker = f"done-{os.urandom(8).hex()}"  # the program may call exit(0) before its tests
+    run = execute(f"{code}\n\n{tests}\n\nprint({marker!r}, flush=True)\n", "", allow_unsafe_code, limits)
+    done = run.printed.rstrip().endswith(marker)
+    return verdict(replace(run, printed=run.printed.replace(marker, "")), done)
+
+
+def run_program(
+    code: str, given: str, expected: str, *, allow_unsafe_code: bool = False, limits: Limits = Limits()
+) -> Verdict:
+    """Run ``code`` with standard input ``given``; it passes if it prints ``expected``, see ``same_output``. UserError without the flag."""
+    run = execute(code, given, allow_unsafe_code, limits)
+    return verdict(run, same_output(run.printed, expected))
+
+
+def verdict(run: Run, passed: bool) -> Verdict:
+    output = f"{run.printed}{run.errors}".strip()[-OUTPUT:]
+    if run.status == 0 and passed:
+        return Verdict(True, "passed", output)
+    if run.late or run.status in (-signal.SIGXCPU, -signal.SIGKILL):
+        return Verdict(False, "time", output)
+    if "MemoryError" in run.errors:
+        return Verdict(False, "memory", output)
+    return Verdict(False, "killed" if run.status < 0 else "failed", output)
+
+
+def same_output(printed: str, expected: str) -> bool:
+    """Line by line the same, blanks at the ends left out, or the same decimal numbers (1.0 and 1): LiveCodeBench's rule."""
+    ours, theirs = ([line.strip() for line in text.strip().split("\n")] for text in (printed, expected))
+    return len(ours) == len(theirs) and all(
+        a == b or decimals(a) == decimals(b) != [] for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def decimals(line: str) -> list[Decimal]:
+    """The numbers of a line; none if anything else is there."""
+    try:
+        found = [Decimal(word) for word in line.split()]
+    except ArithmeticError:
+        return []
+    return found if all(number.is_finite() for number in found) else []
+
+
+def execute(source: str, given: str, allow_unsafe_code: bool, limits: Limits) -> Run:
+    """Run a program in a folder of its own, which is removed. The program's whole process group is killed at the end."""
+    if not allow_unsafe_code:
+        raise UserError(
+            f"grading code runs programs that a model wrote; set {ALLOW}=1 (allow_unsafe_code=True), best within a container."
+        )
+    with tempfile.TemporaryDirectory(prefix="acm-code-", ignore_cleanup_errors=True) as place:
+        folder = Path(place)
+        (folder / "program.py").write_text(source, encoding="utf-8", errors="replace")
+        (folder / "input.txt").write_text(given, encoding="utf-8", errors="replace")
+        with contextlib.ExitStack() as stack:
+            modes = {"input": "rb", "output": "wb", "errors": "wb"}
+            streams = [stack.enter_context((folder / f"{name}.txt").open(mode)) for name, mode in modes.items()]
+            status, late = wait(folder, streams, limits)
+        printed, written = (
+            (folder / f"{log}.txt").read_bytes().decode("utf-8", errors="replace") for log in ("output", "errors")
+        )
+    return Run(status, late, printed, written)
+
+
+def wait(folder: Path, streams: list[BinaryIO], limits: Limits) -> tuple[int, bool]:
+    """Exit status, and whether the time was over. streams: standard input, output and error."""
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-c", LAUNCHER, *map(str, settings(limits)), "program.py"], cwd=folder,
+        stdin=streams[0], stdout=streams[1], stderr=streams[2], start_new_session=True,
+        env={"PATH": os.defpath, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        return child.wait(limits.seconds), False
+    except subprocess.TimeoutExpired:
+        return -signal.SIGKILL, True
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+# The child limits itself before it reads the program: preexec_fn is unsafe where the parent has threads.
+LAUNCHER = """
+import resource, runpy, sys
+for name, value in zip(("RLIMIT_CPU", "RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_NPROC", "RLIMIT_CORE"), map(int, sys.argv[1:6])):
+    try:
+        resource.setrlimit(getattr(resource, name), (value, value))
+    except (ValueError, OSError, AttributeError):
+        pass
+program = sys.argv[6]
+sys.argv = [program]
+runpy.run_path(program, run_name="__main__")
+"""
+
+
+def settings(limits: Limits) -> list[int]:
+    """The limits in the order that the launcher sets them; none above what this process itself has."""
+    wanted = {
+        resource.RLIMIT_CPU: limits.cpu_seconds,
+        resource.RLIMIT_AS: limits.memory * MEGABYTE,
+        resource.RLIMIT_FSIZE: limits.file * MEGABYTE,
+        resource.RLIMIT_NPROC: limits.processes,
+        resource.RLIMIT_CORE: 0,
+    }
+    hard = {kind: resource.getrlimit(kind)[1] for kind in wanted}
+    return [value if hard[kind] == resource.RLIM_INFINITY else min(value, hard[kind]) for kind, value in wanted.items()]

@@ -1,0 +1,1 @@
+"""Reporting: records → statistics, tables, figures and the report."""

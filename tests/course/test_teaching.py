@@ -1,0 +1,52 @@
+"""The grading script of docs/teaching.md runs as it stands, and its links and lessons exist."""
+
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pandas as pd
+import pytest
+
+from acm.course.copies import COURSE, lessons, solution_copy, tagged
+from acm.paths import ROOT
+
+TEXT = (ROOT / "docs/teaching.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["docs/teaching.md", "docs/troubleshooting.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_every_lesson_is_listed():
+    assert re.findall(r"course/(\d-[\w-]+\.ipynb)", TEXT.split("## Ways")[0]) == [path.name for path in lessons()]
+
+
+def test_binder_installs_the_lock_on_the_same_python():
+    assert (ROOT / "binder/runtime.txt").read_text().strip() == "python-3.11"
+    assert "-r ../requirements.lock" in (ROOT / "binder/requirements.txt").read_text()
+    assert all((ROOT / "binder" / name).stat().st_mode & 0o111 for name in ("postBuild", "start"))
+
+
+@pytest.mark.pipeline
+def test_the_grading_script_uses_its_own_checks(tmp_path):
+    (tmp_path / "grade.py").write_text(TEXT.split("<!-- script: grade.py -->\n```python\n")[1].split("```")[0])
+    notebook = solution_copy(COURSE / "source" / "5-measuring.ipynb")
+    wrong, *_ = (cell for cell in tagged(notebook, "solution") if "def length_changes" in cell.source)
+    wrong.source = wrong.source.replace("lengths / reference", "reference / lengths")
+    for cell in tagged(notebook, "check"):
+        cell.source = "print('passed')"
+    folder = tmp_path / "submitted" / "ada"
+    folder.mkdir(parents=True)
+    nbformat.write(notebook, folder / "5-measuring.ipynb")
+    subprocess.run(
+        [sys.executable, tmp_path / "grade.py", tmp_path / "submitted"],
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    grades = pd.read_csv(tmp_path / "submitted" / "grades.csv", dtype={"exercise": str}).set_index("exercise")
+    assert grades.index[~grades["passed"]].tolist() == ["5.6"] and "upside down" in grades.loc["5.6", "said"]

@@ -1,0 +1,250 @@
+"""The mathematics benchmarks: with made-up data always; on the real files, where ACM_DATA names their folder."""
+
+import json
+import os
+import re
+from dataclasses import replace
+
+import pytest
+
+from acm.errors import UserError
+from acm.evaluation.benchmarks import BENCHMARKS, FOLDER, digest, last_box, load_benchmark
+from acm.evaluation.grading import WORDS, grade, places, plain_text, prose, readable
+from acm.evaluation.prompts import EXAMPLES, PROMPTS, SYSTEM, render
+from acm.evaluation.verifier import Verifier
+
+# 5,614 items in all; each gold, and each altered gold, is graded where ACM_DATA_FULL is set.
+ITEMS = {"gsm8k": 1319, "math500": 500, "minerva_math": 272, "olympiadbench": 675, "college_math": 2818, "aime24": 30}
+SAMPLE = {
+    "gsm8k": 20,
+    "math500": 5,
+    "minerva_math": 5,
+    "olympiadbench": 6,
+    "college_math": 40,
+    "aime24": 1,
+}  # every n-th item
+real = pytest.mark.skipif(
+    FOLDER not in os.environ, reason=f"needs the real benchmarks: {FOLDER}=<folder with benchmarks/*.jsonl>"
+)
+full = pytest.mark.skipif("ACM_DATA_FULL" not in os.environ, reason="about 10 minutes: ACM_DATA_FULL=1 with ACM_DATA")
+ROWS = {
+    "gsm8k": [{"question": "How many?", "answer": "2 * 600 = 1,200\n#### 1,200"}],
+    "minerva_math": [{"problem": "How far?", "solution": "\\boxed{3} or rather $\\boxed{\\frac{1}{2}}$ m"}],
+    "olympiadbench": [{"question": "Which?", "final_answer": ["$3 n$"], "unit": None}],
+    "college_math": [{"question": "Solve.", "answer": "$x=1$ or $x=2$"}],
+    "aime24": [{"id": 1, "problem": "Find it.", "answer": "025"}],
+}
+GOLDS = {
+    "gsm8k": "1200",
+    "minerva_math": "\\frac{1}{2}",
+    "olympiadbench": "3 n",
+    "college_math": "$x=1$ or $x=2$",
+    "aime24": "025",
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of made-up benchmarks whose counts and hashes are those registered."""
+    (tmp_path / "benchmarks").mkdir()
+    for name, rows in ROWS.items():
+        (tmp_path / "benchmarks" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+        known = replace(BENCHMARKS[name], items=len(rows), sha256=digest([BENCHMARKS[name].item(row) for row in rows]))
+        monkeypatch.setitem(BENCHMARKS, name, known)
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    return tmp_path / "benchmarks"
+
+
+def test_the_papers_benchmarks_with_their_counts():
+    assert {name: b.items for name, b in BENCHMARKS.items()} == ITEMS
+    assert all(re.fullmatch("[0-9a-f]{64}", b.sha256) for b in BENCHMARKS.values())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_golds_of_each_format(folder, name):
+    (item,) = load_benchmark(name)
+    assert item["gold"] == GOLDS[name] and item["question"]
+
+
+def test_line_ends_do_not_change_the_hash(folder):
+    path = folder / "gsm8k.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"\\n", b"\\r\\n").replace(b"\n", b"\r\n"))
+    assert load_benchmark("gsm8k")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda text: text + text, r"gsm8k\.jsonl has 2 items, and gsm8k has 1\. Remedy: set ACM_DATA"),
+    (lambda text: text.replace("How many", "How few"), r"gsm8k\.jsonl is another edition of gsm8k"),
+    (lambda text: text.replace("1,200\"", "1,201\""), "another edition"),
+    (lambda text: text.replace('"answer"', '"solution"'), r"rows without what gsm8k needs \(KeyError\('answer'\)\)"),
+    (lambda text: text.replace("####", "so"), "rows without what gsm8k needs"),
+    (lambda text: text[:-5], r"gsm8k\.jsonl is not JSON lines"),
+    (lambda text: "", "has 0 items"),
+])  # fmt: skip
+def test_other_data_is_refused_with_a_remedy(folder, change, message):
+    path = folder / "gsm8k.jsonl"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(UserError, match=message) as error:
+        load_benchmark("gsm8k")
+    assert "Remedy: set ACM_DATA" in str(error.value)
+
+
+def test_a_missing_file_and_an_unknown_name(folder):
+    (folder / "aime24.jsonl").unlink()
+    with pytest.raises(
+        UserError, match=r"aime24\.jsonl does not exist \(the environment variable ACM_DATA names the folder\)\. Remedy"
+    ):
+        load_benchmark("aime24")
+    with pytest.raises(UserError, match=r"unknown benchmark 'aime25'\. Did you mean 'aime24'"):
+        load_benchmark("aime25")
+
+
+def test_without_a_folder_the_hub_is_asked_by_revision(monkeypatch):
+    import datasets
+
+    asked = []
+    monkeypatch.delenv(FOLDER, raising=False)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: asked.append((a, k)) or ROWS["gsm8k"])
+    monkeypatch.setitem(BENCHMARKS, "gsm8k", replace(BENCHMARKS["gsm8k"], revision="abc"))
+    with pytest.raises(UserError, match="the hub's openai/gsm8k has 1 items"):
+        load_benchmark("gsm8k")
+    assert asked == [(("openai/gsm8k", "main"), {"split": "test", "revision": "abc"})]
+
+
+def test_without_a_network_there_is_one_clear_error(monkeypatch):
+    import datasets
+
+    def offline(*_, **__):
+        raise ConnectionError("Couldn't reach the Hub\nlong story")
+
+    monkeypatch.delenv(FOLDER, raising=False)
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(
+        UserError, match=r"openai/gsm8k cannot be loaded \(Couldn't reach the Hub\)\. Remedy: set ACM_DATA to a folder"
+    ) as error:
+        load_benchmark("gsm8k")
+    assert "long story" not in str(error.value)
+
+
+@pytest.mark.parametrize(("text", "box"), [
+    ("\\boxed{1}", "1"), ("\\boxed{\\{1\\}}", "\\{1\\}"), ("\\boxed{a{b}{c}} d", "a{b}{c}"), ("\\boxed{1} \\boxed{2", "1"), ("\\boxed{1", None),
+    ("\\boxed{x\\\\} y", "x\\\\"), ("\\fbox{3}", "3"), ("boxed{1}", None), ("", None),
+    ("\\boxed{a \\boxed{b}}", "b"), ("} \\boxed{1}", "1"), ("{ \\boxed{1}", "1"), ("\\boxed{1} \\boxed{2} }", "2"),
+])  # fmt: skip
+def test_the_last_complete_box(text, box):
+    assert last_box(text) == box
+
+
+def test_the_prompts():
+    cot = render("qwen25-math-cot", "1+1?")
+    assert cot.startswith(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>") and cot.endswith(
+        "<|im_start|>assistant\n"
+    )
+    few = render("few-shot", "1+1?")
+    assert few.count("Question:") == len(EXAMPLES) + 1 == 5 and few.endswith("Question: 1+1?\nAnswer:")
+    assert all(last_box(answer) for _, answer in EXAMPLES)
+    assert render("chat-template", "{x}") == "{x}\n\n" + SYSTEM and render("qwen25-math-cot", "{x}")
+    with pytest.raises(UserError, match="unknown prompt 'few-shots'"):
+        render("few-shots", "1+1?")
+    assert set(PROMPTS) == {"qwen25-math-cot", "few-shot", "chat-template"}
+
+
+@real
+@pytest.mark.parametrize("name", ITEMS)
+def test_every_item_loads_through_lm_eval(name):
+    from lm_eval.tasks import get_task_dict
+
+    from acm.evaluation.harness import task_manager
+
+    task = get_task_dict([f"acm_{name}"], task_manager([f"acm_{name}"]))[f"acm_{name}"]
+    items = load_benchmark(name)
+    assert len(task.eval_docs) == ITEMS[name] == len({item["question"] for item in items}) + REPEATED.get(name, 0)
+    for doc, item in zip(task.eval_docs, items, strict=True):
+        assert item["question"] in task.doc_to_text(doc) and task.doc_to_target(doc) == item["gold"] != ""
+
+
+# Questions that a benchmark has more than once.
+REPEATED = {"college_math": 36}
+
+
+@real
+def test_the_examples_are_no_benchmark_questions():
+    asked = {re.sub(r"\W", "", item["question"]) for name in ITEMS for item in load_benchmark(name)}
+    assert not [question for question, _ in EXAMPLES if re.sub(r"\W", "", question) in asked]
+
+
+# What stands before a subscript, or the exponent of a unit.
+UNCOUNTED = r"_\{?\w*$|\\(?:mathrm|text|mbox|operatorname)\s*\{[^{}]*\}\s*\^\s*\{?$"
+
+
+def altered(gold):
+    """A wrong answer close to the gold: its last digit outside of subscripts and units raised by one, words denied, else one added."""
+    plain = plain_text(readable(gold))
+    if WORDS.fullmatch(plain):
+        return f"not {plain}"
+    exact, *about = re.split(r"(?=\\approx)", gold, maxsplit=1)  # what follows "about" need not be as precise
+    digits = [m.start() for m in re.finditer(r"\d", exact) if not re.search(UNCOUNTED, exact[: m.start()])]
+    if not digits:
+        return "".join([exact + "+1", *about])
+    at = digits[-1]
+    return "".join([exact[:at] + str((int(exact[at]) + 1) % 10) + exact[at + 1 :], *about])
+
+
+def graded(name, step, answer):
+    items = list(enumerate(load_benchmark(name)))[::step]
+    return [(place, grade(f"Hence \\boxed{{{answer(item['gold'])}}}", item["gold"])) for place, item in items]
+
+
+@real
+@pytest.mark.parametrize("name", ITEMS)
+def test_the_gold_in_a_box_is_right_for_all_items(name):
+    found = graded(name, 1, str)
+    assert len(found) == ITEMS[name]
+    assert [place for place, result in found if not (result.correct and result.correct_string)] == []
+
+
+# Items whose altered gold is right: infinity and one more is infinity (two items); the ninth decimal, where six count.
+STILL_RIGHT = {"college_math": {1543, 1587, 1676}}
+
+
+@real
+@pytest.mark.parametrize("name", ITEMS)
+def test_an_altered_gold_is_wrong(name):
+    found = graded(name, SAMPLE[name], altered)
+    assert {place for place, result in found if result.correct or result.correct_string} <= STILL_RIGHT.get(name, set())
+
+
+@real
+@full
+@pytest.mark.parametrize("name", ITEMS)
+def test_an_altered_gold_is_wrong_for_all_items(name):
+    found = graded(name, 1, altered)
+    assert len(found) == ITEMS[name]
+    assert {place for place, result in found if result.correct or result.correct_string} == STILL_RIGHT.get(name, set())
+
+
+# Golds that math-verify reads but does not take for equal to themselves; right only as the same text.
+UNEQUAL: dict[str, set[int]] = {}
+
+
+def unequal(name, step):
+    verifier, found = Verifier(), set()
+    for place, item in list(enumerate(load_benchmark(name)))[::step]:
+        text = readable(item["gold"])
+        if not prose(text) and verifier.equal(text, text, places(item["gold"])) is False:
+            found.add(place)
+    verifier.stop()
+    return found
+
+
+@real
+@pytest.mark.parametrize("name", ITEMS)
+def test_golds_that_math_verify_rejects_are_known(name):
+    assert unequal(name, SAMPLE[name]) <= UNEQUAL.get(name, set())
+
+
+@real
+@full
+@pytest.mark.parametrize("name", ITEMS)
+def test_all_golds_that_math_verify_rejects_are_known(name):
+    assert unequal(name, 1) == UNEQUAL.get(name, set())

@@ -1,0 +1,278 @@
+"""Evaluation: lengths from token ids, truncation, resuming with whole batches, grading."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from abacus import BENCHMARKS, CHECKPOINTS
+from acm import evaluate
+from acm.errors import UserError
+from acm.evaluation import benchmarks as mathematics
+from acm.evaluation.grading import summary
+from acm.evaluation.harness import REFLECTION, RecordingLM, task_manager
+from acm.evaluation.prompts import FEW_SHOT_STOPS, render
+from acm.records import RECORD_COLUMNS
+
+FAST = CHECKPOINTS / "abacus-fast"
+TASKS = ["abacus_easy", "abacus_hard"]
+SETTING = {"items": 6, "batch_size": 4, "max_tokens": 60}
+
+
+@pytest.fixture(scope="module")
+def records():
+    return evaluate(FAST, TASKS, **SETTING)
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return RecordingLM(pretrained=str(FAST), dtype="float32", device="cpu", batch_size=4)
+
+
+def test_a_task_that_scores_choices_is_refused_before_any_work():
+    assert task_manager(["gsm8k_cot_zeroshot", "acm_gsm8k"])
+    with pytest.raises(
+        UserError, match="'hellaswag' generates no text, so it has no length; run it with lm-eval itself"
+    ):
+        task_manager(["gsm8k_cot_zeroshot", "hellaswag"])
+
+
+def test_records_have_the_promised_columns(records):
+    assert set(RECORD_COLUMNS) - {"profile", "experiment"} <= set(records)
+    assert list(records["task"].value_counts()[TASKS]) == [6, 6]
+    assert json.loads(records["setting"][0])["batch_size"] == 4
+
+
+def test_response_and_length_are_those_of_plain_generation(records):
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(FAST),
+        AutoModelForCausalLM.from_pretrained(FAST, dtype=torch.float32),
+    )
+    for _, row in records.iterrows():
+        ids = tokenizer(row["question"], return_tensors="pt")["input_ids"]
+        out = model.generate(ids, max_new_tokens=60, do_sample=False)[0, ids.shape[1] :].tolist()
+        ended = tokenizer.eos_token_id in out
+        kept = out[: out.index(tokenizer.eos_token_id)] if ended else out
+        assert (row["length"], row["response"], row["truncated"]) == (len(kept), tokenizer.decode(kept), not ended)
+
+
+def test_reflections_count_the_papers_words_and_the_tasks_own(records):
+    for _, row in records.iterrows():
+        assert row["reflections"] == len(REFLECTION.findall(row["response"])) + row["response"].count("check:")
+
+
+def test_correct_means_the_last_answer_equals_the_gold(records):
+    golds = [json.loads(line)["gold"] for line in (BENCHMARKS / "abacus_easy.jsonl").read_text().splitlines()[:6]]
+    easy = records[records["task"] == "abacus_easy"]
+    said = [r.rsplit("the answer is ", 1)[-1].rstrip(".") for r in easy["response"]]
+    assert list(easy["gold"]) == golds
+    assert list(easy["correct"] == 1) == [a == g for a, g in zip(said, golds, strict=True)]
+
+
+def test_a_cap_truncates_and_is_recorded():
+    records = evaluate(FAST, ["abacus_hard"], items=3, batch_size=3, max_tokens=5)
+    assert records["truncated"].all() and (records["length"] == 5).all() and not records["correct"].any()
+
+
+def test_a_models_own_generation_settings_do_not_change_the_run(records, tmp_path):
+    shutil.copytree(FAST, tmp_path / FAST.name)
+    path = tmp_path / FAST.name / "generation_config.json"
+    advice = {
+        "max_new_tokens": 3,
+        "min_new_tokens": 2,
+        "repetition_penalty": 5.0,
+        "do_sample": True,
+        "temperature": 9.0,
+        "no_repeat_ngram_size": 2,
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | advice))
+    found = evaluate(tmp_path / FAST.name, ["abacus_easy"], items=6, batch_size=4, max_tokens=60)
+    expected = records[records["task"] == "abacus_easy"].reset_index(drop=True)
+    columns = ["response", "length", "truncated", "correct"]
+    pd.testing.assert_frame_equal(found[columns], expected[columns])
+    capped = evaluate(tmp_path / FAST.name, ["abacus_easy"], items=6, batch_size=4, max_tokens=4)
+    assert capped["truncated"].all() and (capped["length"] == 4).all()
+
+
+def test_a_prompt_that_does_not_fit_beside_a_response_is_refused(lm):
+    with pytest.raises(UserError, match=r"task 'abacus_hard': 2 of 2 prompts do not fit.*at most (\d+)") as found:
+        evaluate(FAST, ["abacus_hard"], items=2, max_tokens=lm.max_length)
+    fits = int(str(found.value).rpartition(" ")[2].rstrip("."))
+    assert fits < lm.max_length - 20
+    with pytest.raises(UserError, match="1 of 2|2 of 2"):
+        evaluate(FAST, ["abacus_hard"], items=2, max_tokens=fits + 1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_gpu_that_is_not_there_is_named():
+    with pytest.raises(UserError, match="torch finds no such GPU"):
+        evaluate(FAST, ["abacus_easy"], items=1, device="cuda")
+
+
+def test_length_stops_at_the_end_token_or_the_completed_stop_string(lm):
+    tokenizer = lm.tokenizer
+    text = tokenizer(" 17+4=21. we are done.")["input_ids"]
+    end = tokenizer.eos_token_id
+    assert lm.row([*text, end, end], []) == {
+        "response": " 17+4=21. we are done.",
+        "length": len(text),
+        "truncated": False,
+    }
+    stopped = lm.row(text, ["1. we"])
+    assert stopped["response"] == " 17+4=21. we" and not stopped["truncated"]
+    assert stopped["length"] == len(tokenizer(" 17+4=21. we")["input_ids"])
+    assert lm.row(text, [])["truncated"]
+
+
+def test_a_stop_string_that_is_a_special_token_ends_the_count(lm):
+    ids = lm.tokenizer(" 17+4=21. we<|pad|> are")["input_ids"]
+    row = lm.row(ids, ["<|pad|>"])
+    assert row["length"] == ids.index(lm.tokenizer.pad_token_id) + 1 and row["response"] == " 17+4=21. we"
+
+
+def test_a_resumed_run_keeps_whole_batches_and_gives_the_same_records(records, tmp_path, monkeypatch):
+    calls = []
+    generate = RecordingLM.generate_rows
+
+    def dies_in_the_second_batch(self, requests):
+        calls.append(len(requests))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return generate(self, requests)
+
+    monkeypatch.setattr(RecordingLM, "generate_rows", dies_in_the_second_batch)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(FAST, TASKS, keep=tmp_path, **SETTING)
+    resumed = evaluate(FAST, TASKS, keep=tmp_path, **SETTING)
+    assert calls == [4, 4, 4, 4]  # one kept, one lost, and the two that were left
+    assert resumed.equals(records)
+
+
+def test_batches_of_another_setting_are_not_reused(tmp_path):
+    evaluate(FAST, ["abacus_easy"], items=2, batch_size=2, max_tokens=4, keep=tmp_path)
+    longer = evaluate(FAST, ["abacus_easy"], items=2, batch_size=2, max_tokens=9, keep=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2 and longer["length"].max() > 4
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("Wait, wait.", 2), ("let me just check", 1), ("Let me verify: recap", 2), ("check: yes", 0)]
+)
+def test_reflection_keywords_are_the_papers(text, count):
+    assert len(REFLECTION.findall(text)) == count
+
+
+def test_an_unknown_task_is_named_before_any_model_is_loaded(monkeypatch):
+    monkeypatch.setattr(RecordingLM, "__init__", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(UserError, match=r"unknown task 'abacus_eazy'\. Did you mean 'abacus_easy'"):
+        evaluate(FAST, ["abacus_eazy"])
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        evaluate(tmp_path / "nothing", TASKS)
+
+
+ITEMS = [("What is 1+1?", "2"), ("What is 3-1?", "[1,2)"), ("What is 2?", "\\frac{1}{2}")]
+
+
+@pytest.fixture
+def aime(tmp_path, monkeypatch):
+    """Three items in the place of AIME24, and a model that says what it is told."""
+    (tmp_path / "benchmarks").mkdir()
+    rows = [{"problem": question, "answer": gold} for question, gold in ITEMS]
+    (tmp_path / "benchmarks/aime24.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    known = mathematics.BENCHMARKS["aime24"]
+    monkeypatch.setenv("ACM_DATA", str(tmp_path))
+    monkeypatch.setitem(
+        mathematics.BENCHMARKS,
+        "aime24",
+        replace(known, items=3, sha256=mathematics.digest([known.item(row) for row in rows])),
+    )
+    said = {}
+
+    def generate(self, requests):
+        said.update(contexts=[r.args[0] for r in requests], settings=[r.args[1] for r in requests])
+        return [{"response": next(text for question, text in said["texts"].items() if question in r.args[0].rsplit("What", 1)[1]),
+                 "length": 5, "truncated": False} for r in requests]  # fmt: skip
+
+    monkeypatch.setattr(RecordingLM, "generate_rows", generate)
+    return said
+
+
+def answers(aime, *texts, **settings):
+    aime["texts"] = {" is 1+1?": texts[0], " is 3-1?": texts[1], " is 2?": texts[2]}
+    return evaluate(FAST, ["acm_aime24"], batch_size=3, max_tokens=50, **settings)
+
+
+def test_a_mathematics_task_records_both_grades_the_answer_and_the_raw_text(aime):
+    records = answers(aime, "so \\boxed{2}", "so \\boxed{[1, 2)}", "<think>\\boxed{0.5}</think> so \\boxed{0.5}")
+    assert list(records["correct"]) == [1, 1, 1] and list(records["correct_string"]) == [1, 1, 0]
+    assert list(records["answer"]) == ["2", "[1, 2)", "0.5"] and list(records["gold"]) == [gold for _, gold in ITEMS]
+    assert records["response"][2].startswith("<think>") and list(records["thinking_closed"]) == [None, None, True]
+    assert set(records["answer_from"]) == {"box"} and set(RECORD_COLUMNS) <= set(records)
+    assert records["question"][0] == render("qwen25-math-cot", "What is 1+1?")
+    assert aime["settings"][0]["until"] == ["<|im_end|>"]
+
+
+def test_thinking_that_never_closes_is_wrong_and_counted(aime):
+    records = answers(aime, "<think> \\boxed{2}", "I see", "\\boxed{1/2")
+    assert not records["correct"].any() and list(records["thinking_closed"]) == [False, None, None]
+    row = summary(records).iloc[0]
+    assert row["still_thinking"] == pytest.approx(1 / 3) and row["no_answer"] == 1
+
+
+def test_a_template_that_opens_thinking_is_known(aime, monkeypatch):
+    template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}<think>"
+    monkeypatch.setattr(
+        RecordingLM, "apply_chat_template", lambda self, chat, **_: template_text(self.tokenizer, template, chat)
+    )
+    monkeypatch.setattr(RecordingLM, "chat_template", lambda *_: template)
+    init = RecordingLM.__init__
+
+    def with_template(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        self.tokenizer.chat_template = template
+
+    monkeypatch.setattr(RecordingLM, "__init__", with_template)
+    records = answers(aime, "hm \\boxed{2}", "hm </think> \\boxed{[1,2)}", "hm", prompt="chat-template")
+    assert list(records["correct"]) == [0, 1, 0] and list(records["thinking_closed"]) == [False, True, False]
+    assert records["question"][0] == f"user: {render('chat-template', 'What is 1+1?')}\n<think>"
+    assert json.loads(records["setting"][0])["prompt"] == "chat-template"
+
+
+def template_text(tokenizer, template, chat):
+    return tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False)
+
+
+def test_few_shot_has_its_examples_and_stops_at_the_next_question(aime, monkeypatch):
+    with pytest.raises(
+        UserError, match="3 of 3 prompts do not fit .* Choose a shorter prompt, or a model with more positions"
+    ):
+        answers(aime, "no", "no", "no", prompt="few-shot")
+    monkeypatch.setattr(RecordingLM, "positions", 4096)
+    records = answers(aime, "\\boxed{2}\n\nQuestion: \\boxed{3}", "no", "no", prompt="few-shot")
+    assert records["correct"][0] == 1 and records["question"][0] == render("few-shot", "What is 1+1?")
+    assert aime["settings"][0]["until"] == FEW_SHOT_STOPS
+
+
+def test_prompts_that_do_not_fit_are_refused(aime):
+    with pytest.raises(UserError, match=r"unknown prompt 'few shot'\. Did you mean 'few-shot'"):
+        evaluate(FAST, ["acm_aime24"], prompt="few shot")
+    with pytest.raises(UserError, match="task 'abacus_easy' has its own prompt"):
+        evaluate(FAST, ["acm_aime24", "abacus_easy"], prompt="few-shot")
+    with pytest.raises(UserError, match="has no chat template; choose another prompt: qwen25-math-cot, few-shot"):
+        evaluate(FAST, ["acm_aime24"], prompt="chat-template")
+
+
+def test_data_that_is_missing_is_one_clear_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("ACM_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"aime24\.jsonl does not exist .* Remedy"):
+        evaluate(FAST, ["acm_aime24"])
+
+
+def test_tasks_without_a_second_grade_have_no_new_columns(records):
+    assert not {"correct_string", "answer_from"} & set(records)

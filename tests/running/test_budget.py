@@ -1,0 +1,185 @@
+"""The plan of a profile: sizes from shapes, jobs as the runner has them, refusals; no network, no torch."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from acm.errors import UserError
+from acm.paths import ROOT
+from acm.profiles import load_profile
+from acm.running.budget import EMBEDDED, ITEMS, Machine, cost, describe, downloads, jobs
+from acm.shapes import SHAPES, merged_positions, shape_of
+
+PAPER = ["qwen-1.5b", "qwen-7b", "qwen-14b", "qwen-32b", "llama-2-7b"]
+LONG = "long-to-short"
+
+
+@pytest.mark.parametrize("model, parameters", [  # as the models' own indexes count them
+    ("Qwen/Qwen2.5-Math-1.5B", 1_543_714_304),
+    ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", 1_777_088_000),
+    ("Qwen/Qwen2.5-Math-7B", 7_615_616_512),
+    ("Qwen/Qwen2.5-14B", 14_770_033_664),
+    ("Qwen/Qwen2.5-32B", 32_763_876_352),
+    ("meta-llama/Llama-2-7b-hf", 6_738_415_616),
+    ("codellama/CodeLlama-7b-hf", 6_738_546_688),
+])  # fmt: skip
+def test_parameters_follow_from_the_shape(model, parameters):
+    assert SHAPES[model].parameters == parameters
+
+
+def test_keys_and_values_of_a_token():
+    assert SHAPES["Qwen/Qwen2.5-Math-7B"].cache("bfloat16") == 2 * 28 * 4 * 128 * 2
+    assert SHAPES["meta-llama/Llama-2-7b-hf"].cache("float32") == 2 * 32 * 4096 * 4
+
+
+def test_a_folders_own_config_decides(f32, tensors):
+    assert shape_of(str(f32[0]), f32[0]).parameters == sum(t.numel() for t in tensors(f32[0]).values())
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_every_paper_profile_has_a_plan(name):
+    text = describe(load_profile(name), Machine())
+    assert all(
+        word in text
+        for word in ("downloads", "disk", "calibrate", "merge", "evaluate", "GPU-hours", "jobs", "assumed", "--tokens")
+    )
+
+
+def test_downloads_are_the_weights_once():
+    found = downloads(load_profile("qwen-7b"))
+    assert found == {
+        m: pytest.approx(15.23, abs=0.01) for m in ("Qwen/Qwen2.5-Math-7B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B")
+    }
+
+
+def test_more_tokens_or_less_bandwidth_take_longer_and_the_cap_bounds_it():
+    profile = load_profile("qwen-7b")
+    plain = cost(profile, LONG, Machine())
+    assert cost(profile, LONG, Machine(tokens=3000)).evaluate_hours > plain.evaluate_hours
+    assert cost(profile, LONG, Machine(bandwidth=400)).evaluate_hours > plain.evaluate_hours
+    assert cost(profile, LONG, Machine(tokens=99999)).evaluate_hours == pytest.approx(plain.capped_hours)
+    assert cost(load_profile("qwen-7b+cap4096"), LONG, Machine()).gpu < plain.gpu
+
+
+def test_what_cannot_fit_is_refused_with_the_batch_that_does():
+    profile = load_profile("qwen-7b")
+    with pytest.raises(UserError, match=r"GPU memory.*more than the 24 there are: lower batch_size to 10") as error:
+        describe(profile, Machine(gpu_memory=24))
+    small = profile.model_copy(update={"batch_size": 10})
+    assert describe(small, Machine(gpu_memory=24)) and "15.2" in str(error.value)
+    with pytest.raises(UserError, match="batch_size to 10"):
+        describe(profile.model_copy(update={"batch_size": 11}), Machine(gpu_memory=24))
+    with pytest.raises(UserError, match="no batch fits: take a GPU with more memory"):
+        describe(load_profile("qwen-32b"), Machine(gpu_memory=48))
+    with pytest.raises(UserError, match="GB of disk, more than the 20 there are"):
+        describe(profile, Machine(disk=20))
+
+
+def test_the_32b_profile_fits_a_card_of_80_gb():
+    assert describe(load_profile("qwen-32b"), Machine(gpu_memory=80))
+
+
+@pytest.mark.parametrize("name, words", [
+    ("qwen-7b+base-config", "max_tokens 10240 of profile qwen-7b+base-config leaves no room for a prompt: Average has 4096 positions"),
+    ("qwen-1.5b+base-config+cap4096", "leaves no room for a prompt: Average has 4096 positions"),
+    ("llama-2-7b+cap4096", "leaves no room for a prompt: Llama-2-7b-hf has 4096 positions"),
+    ("qwen-7b+head-dropped", "tie_word_embeddings true is for models that disagree"),
+])  # fmt: skip
+def test_what_check_would_refuse_of_the_models_the_plan_refuses(name, words):
+    with pytest.raises(UserError) as error:
+        describe(load_profile(name), Machine())
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("name", [
+    "qwen-1.5b+base-config+cap2048", "qwen-7b+base-config+cap2048", "qwen-14b+base-config", "qwen-1.5b+head-dropped", "qwen-7b+head-kept",
+])  # fmt: skip
+def test_what_check_would_take_the_plan_takes(name):
+    assert describe(load_profile(name), Machine())
+
+
+def test_a_merge_has_the_most_positions_where_position_codes_agree_else_the_bases():
+    base, long, other = (
+        SHAPES[m]
+        for m in ("Qwen/Qwen2.5-Math-7B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "codellama/CodeLlama-7b-hf")
+    )
+    assert merged_positions([base, long], paper=False) == 131072 and merged_positions([base, long], paper=True) == 4096
+    assert merged_positions([SHAPES["meta-llama/Llama-2-7b-hf"], other], paper=False) == 4096
+    assert merged_positions([base, replace(long, positions=None)], paper=False) is None
+
+
+def test_a_pickled_model_is_marked():
+    assert "TIGER-Lab/MAmmoTH-7B, pickled: convert it first" in describe(load_profile("llama-2-7b"), Machine())
+
+
+def test_smol_has_a_plan_before_its_models_exist(tmp_path, monkeypatch):
+    monkeypatch.setattr("acm.profiles.ROOT", tmp_path)
+    profile = load_profile("smol")
+    assert "evaluate" in describe(profile, Machine())
+    assert SHAPES["runs/smollm2/smol-terse"].parameters == 134_515_008  # SmolLM2-135M
+
+
+def test_several_cores_beside_a_gpu_keep_all_merged_models_at_once():
+    profile = load_profile("qwen-7b")
+    assert Machine(cores=1).merged_at_once(profile) == 1 and Machine(cores=2).merged_at_once(profile) == 19
+    assert Machine(cores=2).merged_at_once(load_profile("tiny")) == 2
+
+
+def test_an_unknown_model_or_task_is_refused(tmp_path):
+    content = yaml.safe_load((ROOT / "profiles" / "qwen-7b.yaml").read_text())
+    path = tmp_path / "mine.yaml"
+    for key, value, words in (
+        ("base", "Qwen/Qwen2.5-Math-7C", "Did you mean 'Qwen/Qwen2.5-Math-7B'"),
+        ("tasks", ["other"], "set `items`"),
+    ):
+        changed = yaml.safe_load(yaml.safe_dump(content))
+        changed["experiments"][LONG] |= {key: value, "caps": {}, "prompts": {}}
+        path.write_text(yaml.safe_dump(changed))
+        with pytest.raises(UserError) as error:
+            describe(load_profile(str(path)), Machine())
+        assert words in str(error.value)
+
+
+def test_the_embedded_benchmarks_have_as_many_items_as_the_plan_says():
+    for task in EMBEDDED:
+        assert len((ROOT / "abacus" / "benchmarks" / f"{task}.jsonl").read_text().splitlines()) == ITEMS[task]
+    assert {task for name in PAPER for e in load_profile(name).experiments.values() for task in e.tasks} <= set(ITEMS)
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder that looks like the repository, without its runs."""
+    for part in ("acm", "abacus", "notebooks", "Snakefile"):
+        (tmp_path / part).symlink_to(ROOT / part)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny+sampled", "qwen-1.5b+head-dropped", "llama-2-7b+sampled"])
+def test_jobs_are_those_of_the_runner(name, clone):
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--config", f"profile={name}"]
+    done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
+    lines = [line.split() for line in (done.stdout + done.stderr).splitlines()]
+    counted = {
+        words[0]: int(words[1])
+        for words in lines
+        if len(words) == 2 and words[0].isidentifier() and words[1].isdecimal()
+    }
+    profile = load_profile(name)
+    planned = [jobs(profile, e) for e in profile.experiments.values()]
+    assert counted, done.stderr[-2000:]
+    assert set(planned[0]) | {"publish", "all", "total"} == set(counted)
+    for rule in planned[0]:
+        assert counted[rule] == sum(p[rule] for p in planned)
+    asked = [line for line in done.stdout.splitlines() if "resources:" in line]
+    assert sum("mem_mb=" in line and "runtime=" in line for line in asked) == counted["total"] - 1  # `all` does nothing
+    models = counted["evaluate"] + counted["calibrate"] if profile.device == "cuda" else 0
+    assert sum("gpu=1, gpu_manufacturer=nvidia, scale=0" in line for line in asked) == models
+
+
+def test_the_command_needs_no_torch():
+    code = "import sys; from acm.running.budget import *; from acm.profiles import load_profile; describe(load_profile('qwen-7b'), Machine()); " \
+           "sys.exit(bool({'torch', 'transformers', 'pandas', 'huggingface_hub'} & set(sys.modules)))"  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
