@@ -11,8 +11,8 @@ from pathlib import Path
 from abacus.families import FRESH
 from acm.checkpoints import identity
 from acm.running.budget import request
-from acm.profiles import coefficients_name, load_profile
-from acm.records import combine, read_records, write_records
+from acm.profiles import load_profile
+from acm.records import coefficients_name, combine, read_records, write_records
 
 PROFILE_NAME = config.get("profile", "tiny")
 PROFILE = load_profile(PROFILE_NAME)

@@ -177,7 +177,7 @@ def calibrate(
     from acm.calibration.coefficients import check_mapping, write_coefficients
     from acm.calibration.walk import calibrate as run
     from acm.calibration.walk import read_texts, select_texts
-    from acm.records import provenance
+    from acm.records import provenance, write_parquet
 
     check_mapping(t, shift)
     check_distinct((path.name for path in finetuned), "fine-tuned models by their folder name")
@@ -187,8 +187,8 @@ def calibrate(
     out.mkdir(parents=True, exist_ok=True)
     table = run(base, {path.name: path for path in finetuned}, chosen, tuple(control), tuple(estimator), seed, dtype, device, threads,
                 max_tokens, keep=out / "calibration", statistics=out / "statistics" if statistic else None, kinds=tuple(statistic or ()))  # fmt: skip
-    table.to_parquet(out / "mutual_information.parquet", index=False)
-    facts = provenance(texts=texts, field=field, n=len(chosen), dtype=dtype)
+    write_parquet(table, out / "mutual_information.parquet")
+    facts = provenance("calibration", texts=texts, field=field, n=len(chosen), dtype=dtype)
     write_coefficients(out / "coefficients.json", table, facts, t, shift, estimator=estimator[0])
     typer.echo(f"coefficients: {out / 'coefficients.json'}")
 
