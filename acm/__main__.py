@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 import yaml
 
+from acm.calibration import defaults
+from acm.calibration.registry import COEFFICIENT_CONTROLS, SHIFTS, STATISTICS
 from acm.errors import UserError, check_distinct, unknown
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -148,35 +150,37 @@ def calibrate(
         typer.Option(help="JSONL or text file of texts, or a hub dataset such as simplescaling/s1K, also s1K@COMMIT"),
     ],
     out: Annotated[Path, typer.Option(help="folder for the MI table, coefficients.json and statistics")] = Path(),
-    field: Annotated[str, typer.Option(help="field of the JSONL file; several joined by +")] = "question",
-    clusters: Annotated[int, typer.Option(min=1, help="K-means clusters of the texts")] = 20,
-    per_cluster: Annotated[int, typer.Option(min=1, help="texts drawn from each")] = 5,
-    text_seed: Annotated[int, typer.Option(help="seed of the choice of texts")] = 54,
+    field: Annotated[str, typer.Option(help="field of the JSONL file; several joined by +")] = defaults.FIELD,
+    clusters: Annotated[int, typer.Option(min=1, help="K-means clusters of the texts")] = defaults.CLUSTERS,
+    per_cluster: Annotated[int, typer.Option(min=1, help="texts drawn from each")] = defaults.PER_CLUSTER,
+    text_seed: Annotated[int, typer.Option(help="seed of the choice of texts")] = defaults.TEXT_SEED,
     encoder: Annotated[
         str | None, typer.Option(help="sentence-transformers model for the clusters (default: TF-IDF)")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="cut texts there (default: whole)")] = None,
-    estimator: Annotated[list[str], typer.Option(help="repeatable; the first gives the coefficients")] = ["plug-in"],  # noqa: B006
-    control: Annotated[list[str], typer.Option(help="repeatable; `none` is the real pair")] = [
-        "none",
-        "shuffled",
-        "gaussian",
-    ],  # noqa: B006
-    statistic: Annotated[list[str] | None, typer.Option(help="repeatable: aim, regmean, fisher, sensitivity")] = None,
-    t: Annotated[float, typer.Option(help="temperature of Eq. 2")] = 0.7,
-    shift: Annotated[str, typer.Option(help="layer, global or none")] = "layer",
-    seed: Annotated[int, typer.Option(help="seed of the controls")] = 0,
-    dtype: Annotated[str, typer.Option(help="of the computation: float32 or bfloat16")] = "float32",
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto; several GPUs share the models")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="for the estimates")] = 1,
+    estimator: Annotated[
+        list[str],
+        typer.Option(help="repeatable; the first gives the coefficients"),
+    ] = [defaults.ESTIMATOR],  # noqa: B006 (nobody changes it)
+    control: Annotated[
+        list[str],
+        typer.Option(help="repeatable; `none` is the real pair"),
+    ] = [*COEFFICIENT_CONTROLS],  # noqa: B006
+    statistic: Annotated[list[str] | None, typer.Option(help=f"repeatable: {', '.join(STATISTICS)}")] = None,
+    t: Annotated[float, typer.Option(help="temperature of Eq. 2")] = defaults.T,
+    shift: Annotated[str, typer.Option(help=", ".join(SHIFTS))] = defaults.SHIFT,
+    seed: Annotated[int, typer.Option(help="seed of the controls")] = defaults.SEED,
+    dtype: Annotated[str, typer.Option(help="of the computation: float32 or bfloat16")] = defaults.DTYPE,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto; several GPUs share the models")] = defaults.DEVICE,
+    threads: Annotated[int, typer.Option(min=1, help="for the estimates")] = defaults.THREADS,
 ) -> None:
     """Mutual information of BASE and each FINETUNED model, and the layer coefficients that follow from it.
 
     Models are run layer by layer, so any size fits; interrupted, the same command continues with the next layer.
     """
     from acm.calibration.coefficients import check_mapping, write_coefficients
+    from acm.calibration.texts import read_texts, select_texts
     from acm.calibration.walk import calibrate as run
-    from acm.calibration.walk import read_texts, select_texts
     from acm.records import provenance, write_parquet
 
     check_mapping(t, shift)
@@ -185,8 +189,21 @@ def calibrate(
         raise UserError("the coefficients come from the control `none`; name it too.")
     chosen = select_texts(read_texts(texts, field), clusters, per_cluster, text_seed, encoder)
     out.mkdir(parents=True, exist_ok=True)
-    table = run(base, {path.name: path for path in finetuned}, chosen, tuple(control), tuple(estimator), seed, dtype, device, threads,
-                max_tokens, keep=out / "calibration", statistics=out / "statistics" if statistic else None, kinds=tuple(statistic or ()))  # fmt: skip
+    table = run(
+        base,
+        {path.name: path for path in finetuned},
+        chosen,
+        controls=control,
+        estimators=estimator,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        threads=threads,
+        max_tokens=max_tokens,
+        keep=out / "calibration",
+        statistics=out / "statistics" if statistic else None,
+        kinds=statistic or (),
+    )
     write_parquet(table, out / "mutual_information.parquet")
     facts = provenance("calibration", texts=texts, field=field, n=len(chosen), dtype=dtype)
     write_coefficients(out / "coefficients.json", table, facts, t, shift, estimator=estimator[0])

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from acm import hub
+from acm.calibration import defaults
 from acm.calibration.registry import COEFFICIENT_CONTROLS, ESTIMATORS, SHIFTS
 from acm.errors import UserError, check_distinct, explain, unknown
 from acm.merging.recipe import Recipe, read_yaml
@@ -58,10 +59,10 @@ class Calibration(Strict):
 
     texts: str
     revision: Annotated[str, Field(pattern=COMMIT)] | None = optional(None)
-    field: str = "question"
-    clusters: int = Field(20, ge=1)
-    per_cluster: int = Field(5, ge=1)
-    seed: int = 54
+    field: str = defaults.FIELD
+    clusters: int = Field(defaults.CLUSTERS, ge=1)
+    per_cluster: int = Field(defaults.PER_CLUSTER, ge=1)
+    seed: int = defaults.TEXT_SEED
     max_tokens: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -126,9 +127,9 @@ class Experiment(Strict):
     repeats: int = optional(1, ge=1)
     compatibility: Literal["own", "paper"] | None = optional(None)
     tie_word_embeddings: bool | None = optional(None)
-    t: float = 0.7
-    shift: Annotated[str, one_of("shift", SHIFTS)] = "layer"
-    estimator: Annotated[str, one_of("estimator", ESTIMATORS)] = "plug-in"
+    t: float = defaults.T
+    shift: Annotated[str, one_of("shift", SHIFTS)] = defaults.SHIFT
+    estimator: Annotated[str, one_of("estimator", ESTIMATORS)] = defaults.ESTIMATOR
     frontier: list[float] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     methods: dict[str, Method] = {}
 

@@ -29,7 +29,7 @@ from sklearn.metrics import mutual_info_score
 from abacus.build import calibration_problems
 from abacus.tokenizer import build_tokenizer
 from acm import mutual_information
-from acm.calibration.information import ESTIMATORS
+from acm.calibration.registry import ESTIMATORS
 from acm.checkpoints import INDEX
 
 RESULT = Path(__file__).with_suffix(".md")

@@ -24,7 +24,7 @@ import yaml
 from common import Measured, make_checkpoint, measure, qwen2
 
 from abacus.tokenizer import build_tokenizer
-from acm.calibration.importance import KINDS
+from acm.calibration.registry import STATISTICS as KINDS
 from acm.merging.registry import METHODS
 
 RESULT = Path(__file__).with_suffix(".md")

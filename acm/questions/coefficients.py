@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from acm.calibration.coefficients import SHIFTS, coefficients_from_table
+from acm.calibration.coefficients import coefficients_from_table
+from acm.calibration.registry import SHIFTS
 from acm.calibration.texts import read_texts, select_texts
 from acm.questions import variants
 from acm.questions.study import Coefficients, Study, counted, inside, spanned

@@ -85,8 +85,8 @@ def family_records(study: Study, name: str, folder: Path = FOLDER) -> pd.DataFra
         raise UserError(f"the fresh family {name} is not trained; `make families` does it (hours).")
     profile, chosen = study.profile, study.setting.calibration
     texts = select_texts(read_texts(chosen.source, chosen.field), chosen.clusters, chosen.per_cluster, chosen.seed)
-    table = calibrate(base, {FINETUNED: finetuned}, texts, ("none",), (study.setting.estimator,), profile.seed, profile.dtype, profile.device,
-                      max_tokens=chosen.max_tokens)  # fmt: skip
+    table = calibrate(base, {FINETUNED: finetuned}, texts, controls=("none",), estimators=(study.setting.estimator,),
+                      seed=profile.seed, dtype=profile.dtype, device=profile.device, max_tokens=chosen.max_tokens)  # fmt: skip
     acm = coefficients_from_table(table, study.setting.t, study.setting.shift, estimator=study.setting.estimator)[
         FINETUNED
     ]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ipywidgets as widgets
 
-from acm.calibration.coefficients import SHIFTS
+from acm.calibration import defaults
+from acm.calibration.registry import COEFFICIENT_CONTROLS, CONTROLS, SHIFTS
 from acm.widgets import coefficients as state
 from acm.widgets.parts import WIDE, Explorer, Picture, choice, column, guarded, labelled, offer, several
 from acm.widgets.sources import preferred, results_with
 
 
 class CoefficientsExplorer(Explorer):
-    """profile, experiment: what it starts with; your own run if there is one, else the committed results."""
+    """The explorer as a widget. profile, experiment: what it starts with.
+
+    It shows the reader's own run where there is one, else the committed results.
+    """
 
     def __init__(self, profile: str = "tiny", experiment: str = "long-to-short") -> None:
         super().__init__("coefficients", profile=profile, experiment=experiment)
@@ -21,14 +25,19 @@ class CoefficientsExplorer(Explorer):
         self.source = choice(
             "Results", list(self.sources), "acm-source", preferred(list(self.sources), profile, experiment)
         )
-        self.model, self.estimator, self.drawn = (choice(label, [], name) for label, name in (
-            ("Fine-tuned model", "acm-model"), ("Estimator", "acm-estimator"), ("Calibration draw", "acm-draw")))  # fmt: skip
-        self.t = labelled(widgets.FloatSlider(0.7, description="Temperature t", min=-3, max=3, step=0.1, continuous_update=False, style=WIDE,
-                                              layout={"width": "400px"}), "acm-t")  # fmt: skip
-        self.shift = choice("Shift", SHIFTS, "acm-shift", "layer")
-        nulls = {words: control for control, words in state.CONTROLS.items() if control != "none"}
+        self.model = choice("Fine-tuned model", [], "acm-model")
+        self.estimator = choice("Estimator", [], "acm-estimator")
+        self.drawn = choice("Calibration draw", [], "acm-draw")
+        slider = widgets.FloatSlider(
+            defaults.T, description="Temperature t", min=-3, max=3, step=0.1, continuous_update=False, style=WIDE,
+            layout={"width": "400px"},
+        )  # fmt: skip
+        self.t = labelled(slider, "acm-t")
+        self.shift = choice("Shift", list(SHIFTS), "acm-shift", defaults.SHIFT)
+        nulls = [(control.label, name) for name, control in CONTROLS.items() if name != "none"]
         self.controls = several("Null controls", [], "acm-controls", rows=4)
-        self.controls.options, self.controls.value = list(nulls.items()), ("shuffled", "gaussian")
+        self.controls.options = nulls
+        self.controls.value = [name for name in COEFFICIENT_CONTROLS if name != "none"]
         self.picture, self.summary = Picture(), labelled(widgets.HTML(), "acm-summary")
         left = column(self.source, self.model, self.estimator, self.drawn)
         self.show(widgets.HBox([left, column(self.t, self.shift, self.controls)]), self.picture, self.summary)

@@ -46,7 +46,7 @@ class Explorer(widgets.VBox):
         self.add_class("acm-explorer").add_class(f"acm-{name}")
         guarded(lambda self: self.build(**parameters))(self)
 
-    def build(self, **parameters: Any) -> None:
+    def build(self, *arguments: Any, **parameters: Any) -> None:
         raise NotImplementedError
 
     def show(self, *parts: widgets.Widget) -> None:
