@@ -29,12 +29,10 @@ from torch import Tensor
 from acm.calibration import defaults
 from acm.calibration.arrays import checked, labels
 from acm.calibration.counts import PairSums, pair_sums
-from acm.calibration.registry import ESTIMATORS
+from acm.calibration.registry import BINS, ESTIMATORS, KRASKOV_CHANNELS
 from acm.errors import unknown
 
-BINS = 32  # of the histogram estimators, for each array
 KRASKOV_NEIGHBOURS = 3  # nearest neighbours that Kraskov's estimator looks at
-KRASKOV_CHANNELS = 32  # channels that Kraskov's estimator looks at, evenly spread
 SHUFFLES = 2  # shuffles whose mean the shuffle correction subtracts
 
 Function = TypeVar("Function", bound=Callable[..., float])

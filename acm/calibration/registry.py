@@ -18,6 +18,8 @@ PER_ENTRY = "nats per entry"
 PER_CHANNEL = "nats per channel"
 PER_TOKEN = "nats per token"  # a sum over channels
 SIMILARITY = "similarity"  # a number without unit, which is no mutual information
+BINS = 32  # of the histogram estimators, for each array
+KRASKOV_CHANNELS = 32  # channels that Kraskov's estimator looks at, evenly spread
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ ESTIMATORS = {
                   labelled=True, additive=True),
         Estimator("shuffle-corrected", "`plug-in` less its mean value with one side's entries shuffled", "–",
                   labelled=True),
-        Estimator("equal-width", "`plug-in` on 32 bins of equal width for each side", "–"),
-        Estimator("equal-frequency", "`plug-in` on 32 bins for each side that hold equally many entries", "–"),
-        Estimator("kraskov", "nearest neighbours, mean over up to 32 channels, tokens as samples",
+        Estimator("equal-width", f"`plug-in` on {BINS} bins of equal width for each side", "–"),
+        Estimator("equal-frequency", f"`plug-in` on {BINS} bins for each side that hold equally many entries", "–"),
+        Estimator("kraskov", f"nearest neighbours, mean over up to {KRASKOV_CHANNELS} channels, tokens as samples",
                   "arXiv:cond-mat/0305641", unit=PER_CHANNEL),
         Estimator("gaussian", "canonical correlations of the shrunk joint covariance, tokens as samples",
                   "doi:10.1016/S0047-259X(03)00096-4", unit=PER_TOKEN),

@@ -74,25 +74,29 @@ def calibrate(
     Raises UserError for missing or unlike models, weights that are not finite, empty texts, unknown controls,
     estimators, kinds, dtypes or devices, and activations that are not finite.
 
-    Two models of the repository, as they write: tersely, and step by step. Two texts, cut to eight tokens:
+    Two models of the repository: one writes tersely, the other step by step. They read two texts, of 7 and 24 tokens.
 
     >>> import acm
-    >>> base, finetuned = "abacus/checkpoints/abacus-fast", {"slow": "abacus/checkpoints/abacus-slow"}
-    >>> texts = ["question: what is 17+5? answer:", "question: add 3, 4, 5. answer:"]
-    >>> table = acm.calibrate(base, finetuned, texts, controls=("none", "gaussian"), max_tokens=8)
+    >>> base, finetuned = "abacus/checkpoints/abacus-fast", {"abacus-slow": "abacus/checkpoints/abacus-slow"}
+    >>> texts = ["17+5=22", "question: leo has 49 pears. he gives away 29. how many pears are left? answer:"]
+    >>> table = acm.calibrate(base, finetuned, texts, controls=("none", "gaussian"))
     >>> table.shape
     (36, 9)
 
-    The MI of the first block in both texts, in nats, and λ of every layer:
+    The MI of block 0 in both texts, nats: of the real pair, and of independent noise, where any MI is bias.
 
-    >>> table.query("layer == '0' and control == 'none'")["value"].round(1).tolist()
-    [5.9, 5.9]
+    >>> block = table[table["layer"] == "0"].set_index("control")["value"].round(1)
+    >>> block["none"].tolist(), block["gaussian"].tolist()
+    ([6.0, 6.0], [5.9, 5.7])
+
+    λ of every layer is near 0.5 where the texts agree; they agree least at the head:
+
     >>> from acm.calibration.coefficients import matrix
     >>> layers, mi = matrix(table, "none")
     >>> layers
     ['embed', '0', '1', '2', '3', '4', '5', 'norm', 'lm_head']
     >>> acm.layer_coefficients(mi).round(1)
-    array([0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+    array([0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.6])
     """
     folder = Path(statistics) if statistics else None
     measures = Measures(tuple(controls), tuple(estimators), seed, tuple(kinds), folder)

@@ -9,7 +9,8 @@ from sklearn.feature_selection import mutual_info_regression
 from sklearn.metrics import mutual_info_score
 
 from acm.calibration import information
-from acm.calibration.information import BINS, mutual_information
+from acm.calibration.information import mutual_information
+from acm.calibration.registry import BINS
 
 # ---- histograms
 

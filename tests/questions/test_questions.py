@@ -1,7 +1,6 @@
-"""The five questions on tables and records with known answers: numbers, figures, and whether the sentences say what the numbers say."""
+"""Questions 2, 4 and 5 and the study on records with known answers: numbers, figures, and whether sentences say them."""
 
 import json
-import re
 import shutil
 from itertools import permutations
 
@@ -10,31 +9,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers_questions import LAYERS, assert_in_order, information, labelled
 from matplotlib import pyplot as plt
 from safetensors.torch import load_file, save_file
-from scipy.special import expit
 from scipy.stats import spearmanr
 
-from acm.calibration.coefficients import coefficients_from_table, layer_coefficients
+from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.texts import read_texts, select_texts
 from acm.checkpoints import layer_of
 from acm.errors import UserError
-from acm.questions import coefficients, estimate, layers, rule, stability, variants
+from acm.questions import coefficients, layers, rule, variants
 from acm.questions.study import SLIM, Study, counted, inside, plain
 from acm.reporting import report, statistics
 from acm.reporting.publish import publish_questions
 
-LAYERS = ["embed", "0", "1", "2", "3", "4", "5", "norm", "lm_head"]
 LAMBDA = dict(zip(LAYERS, (0.51, 0.55, 0.544, 0.543, 0.542, 0.545, 0.546, 0.552, 0.583), strict=True))
 TASKS = ["easy", "hard"]
 PARENTS = ["abacus-fast", "abacus-slow"]
 FRONTIER = [PARENTS[0], "frontier-0.5", PARENTS[1]]
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 def made_up(placed, items=60, noise=0.0, seed=0, tasks=TASKS):
@@ -60,52 +52,6 @@ def made_up(placed, items=60, noise=0.0, seed=0, tasks=TASKS):
 def sampled(placed, draws=300, **setting):
     records = made_up(placed, **setting)
     return statistics.bootstrap(records, list(records["method"].unique()), TASKS, draws=draws)
-
-
-def information(
-    samples=12, controls=("none", "gaussian"), estimators=("plug-in",), finetuned=("abacus-slow",), names=LAYERS, seed=0
-):
-    """An MI table of random numbers that rise with length, the real pair's a little more."""
-    rng = np.random.default_rng(seed)
-    tokens = rng.integers(10, 120, samples)
-    rows = [
-        (model, layer, sample, tokens[sample], estimator, control, 3 + 0.5 * np.log(tokens[sample]) + 0.3 * (control == "none") + 0.1 * rng.normal(), 1.0, 1.0)
-        for model in finetuned for layer in names for sample in range(samples) for estimator in estimators for control in controls
-    ]  # fmt: skip
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "finetuned",
-            "layer",
-            "sample",
-            "tokens",
-            "estimator",
-            "control",
-            "value",
-            "norm_base",
-            "norm_finetuned",
-        ],
-    )
-
-
-def labelled(figure):
-    """How many panels are seen; each says what its axes are, by a label or by names at its ticks, its own or those of a panel that shares the axis."""
-    seen = [a for a in figure.axes if a.axison]
-    figure.draw_without_rendering()
-    for axes in seen:
-        for way in "xy":
-            kin = [b for b in seen if b is axes or getattr(axes, f"get_shared_{way}_axes")().joined(axes, b)]
-            ticks = [label.get_text() for b in kin for label in getattr(b, f"get_{way}ticklabels")()]
-            assert any(getattr(b, f"get_{way}label")() for b in kin) or any(re.search("[a-z]{3}", t) for t in ticks), (
-                axes,
-                way,
-            )
-    return len(seen)
-
-
-def assert_in_order(text, *parts):
-    assert re.search(".*".join(map(re.escape, parts)), text), text
-    assert "nan" not in re.sub(r"\w*nan\w+|\w+nan\w*", "", text.lower()), text
 
 
 # --- variants ---------------------------------------------------------------------------------------------------------
@@ -567,397 +513,7 @@ def test_tilts_against_the_frontier_are_numbers_with_a_verdict():
     ]
 
 
-# --- question 3: stability --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shift", ["layer", "global", "none"])
-@pytest.mark.parametrize("t", [0.7, -1.8])
-def test_draws_are_the_coefficients_of_subsets(shift, t):
-    names, mi = stability.matrix(information())
-    assert names == LAYERS and mi.shape == (9, 12)
-    found = stability.draws_of(mi, 5, 4, t, shift, seed=2)
-    rng = np.random.default_rng([2, 5])
-    for row in found:
-        np.testing.assert_array_equal(row, layer_coefficients(mi[:, rng.choice(12, 5, replace=False)], t, shift))
-    whole = stability.draws_of(mi, 12, 3, t, shift)  # all texts in some order
-    np.testing.assert_allclose(
-        whole, np.broadcast_to(layer_coefficients(mi, t, shift), whole.shape), rtol=0, atol=1e-12
-    )
-
-
-def test_one_text_gives_one_half_with_the_shift_by_layer():
-    found = stability.by_size(information(), (1, 12), 0.7, "layer", draws=20)
-    assert (found.loc[found["texts"] == 1, ["mean", "low", "high"]] == 0.5).all(axis=None)
-    assert (found.loc[found["texts"] == 12, "mean"] > 0.5).all()
-    assert found.groupby(["control", "texts"]).size().to_dict() == {
-        (c, n): 9 for c in ("none", "gaussian") for n in (1, 12)
-    }
-
-
-def test_one_text_gives_one_half_to_the_largest_layer_alone_with_a_global_shift():
-    _, mi = stability.matrix(information())
-    found = stability.draws_of(mi, 1, 30, 0.7, "global")
-    assert (found.min(axis=1) == 0.5).all() and ((found > 0.5).sum(axis=1) == 8).all()
-
-
-def test_the_matrix_is_of_the_first_model_and_keeps_the_order_of_layers():
-    table = information(finetuned=("b", "a"))
-    names, mi = stability.matrix(table, "gaussian")
-    part = table[(table["finetuned"] == "b") & (table["control"] == "gaussian")]
-    assert names == LAYERS
-    np.testing.assert_array_equal(mi, part["value"].to_numpy().reshape(9, 12))
-
-
-def test_texts_that_rank_blocks_alike_agree_and_noise_does_not():
-    table = information(60)
-    ranks = stability.agreement(table, 10, 0.7, "layer")
-    assert len(ranks) == 15 and (np.abs(ranks) <= 1).all() and abs(np.median(ranks)) < 0.5
-    slanted = table.assign(
-        value=np.log(table["tokens"]) * table["layer"].map({layer: 1 + i for i, layer in enumerate(LAYERS)})
-    )
-    assert stability.agreement(slanted, 10, 0.7, "layer") == pytest.approx(np.ones(15))
-
-
-@pytest.mark.parametrize("names, samples, size", [(["embed", "0", "norm"], 12, 3), (LAYERS, 12, 12), (LAYERS, 12, 1)])
-def test_no_rank_correlation_is_said_to_be_none(names, samples, size):
-    table = information(samples, names=names)
-    ranks = {control: stability.agreement(table, size, 0.7, "layer", control) for control in ("none", "gaussian")}
-    assert all(len(r) == 0 for r in ranks.values())
-    sizes = stability.by_size(table, (1, size), 0.7, "layer", draws=10)
-    text, numbers = stability.verdict(sizes, ranks, stability.with_interval("t", "0.7", table, 0.7, "layer"), size)
-    assert_in_order(text, "the order of the blocks cannot be compared")
-    json.dumps(plain(numbers), allow_nan=False)
-
-
-def test_two_blocks_agree_or_not():
-    ranks = stability.agreement(information(12, names=["embed", "0", "1"]), 3, 0.7, "layer")
-    assert len(ranks) == 6 and set(np.round(ranks, 9)) <= {-1.0, 1.0}
-
-
-def test_the_interval_of_a_setting_is_of_its_texts():
-    table = information(30)
-    found = stability.with_interval("t", "0.7", table, 0.7, "none", texts=10).set_index("layer")
-    _, mi = stability.matrix(table)
-    np.testing.assert_allclose(found["coefficient"], layer_coefficients(mi[:, :10], 0.7, "none"))
-    error = expit(0.7 * mi[:, :10]).std(axis=1) / 10**0.5
-    np.testing.assert_allclose((found["high"] - found["low"]) / (2 * 1.96 * error), 1, atol=0.25)
-    assert ((found["low"] < found["coefficient"]) & (found["coefficient"] < found["high"])).all()
-
-
-@pytest.fixture
-def settled(quick, monkeypatch):
-    """Settings of question 3 with a made-up MI table for each, and the arguments that calibration was called with."""
-    calls = []
-
-    def fake(*given, **named):
-        calls.append((given, named))
-        return information(len(given[2]), given[3], seed=len(calls))
-
-    monkeypatch.setattr(stability, "calibrate", fake)
-    return stability.settings(quick, information(20), ["question", "question+short"], [8, 16], ["bfloat16"], 12), calls
-
-
-def test_settings_change_one_thing_at_a_time(settled, quick):
-    found, calls = settled
-    assert found.groupby("setting", sort=False)["value"].nunique().to_dict() == {
-        "t": 5,
-        "shift": 3,
-        "field": 2,
-        "max_tokens": 2,
-        "dtype": 1,
-    }
-    assert [(named["max_tokens"], given[6]) for given, named in calls] == [(None, "float32")] * 2 + [
-        (8, "float32"),
-        (16, "float32"),
-        (None, "bfloat16"),
-    ]
-    assert (
-        calls[0][0][2] != calls[1][0][2]
-        and calls[0][0][2] == calls[2][0][2] == read_texts(quick.setting.calibration.source)[:12]
-    )
-    same = found[
-        ((found["setting"] == "t") & (found["value"] == "0.7"))
-        | ((found["setting"] == "shift") & (found["value"] == "layer"))
-    ]
-    assert same.groupby("layer")["coefficient"].nunique().eq(1).all()
-    assert labelled(stability.draw_settings(found)) == 5
-
-
-def test_the_answer_on_stability_is_true_to_its_numbers(settled):
-    table = information(60)
-    sizes = stability.by_size(table, (1, 5, 20), 0.7, "layer", draws=50)
-    assert labelled(stability.draw_sizes(sizes)) == 2
-    ranks = {control: stability.agreement(table, 20, 0.7, "layer", control) for control in ("none", "gaussian")}
-    text, numbers = stability.verdict(sizes, ranks, settled[0], 20)
-    blocks = sizes[(sizes["control"] == "none") & sizes["layer"].str.isdigit()]
-    last = blocks[blocks["texts"] == 20]
-    assert numbers["interval_width"] == pytest.approx((last["high"] - last["low"]).mean())
-    assert numbers["mean_with_fewest"] == 0.5 and numbers["mean_coefficient"] == pytest.approx(last["mean"].mean())
-    assert numbers["rank_correlation"]["none"]["pairs"] == 3 and set(numbers["moved_by"]) == {
-        "t",
-        "shift",
-        "field",
-        "max_tokens",
-        "dtype",
-    }
-    assert_in_order(
-        text,
-        "Over draws of 20 texts",
-        f"{np.median(ranks['none']):.2f}",
-        "from 0.500 with 1 text to",
-        "hidden parameter of the shift",
-        "(t), ",
-        "(dtype).",
-    )
-
-
-def test_without_a_shift_the_number_of_texts_is_no_hidden_parameter():
-    table = information(60)
-    sizes = stability.by_size(table, (2, 20), 0.7, "none", draws=100)
-    ranks = {"none": stability.agreement(table, 20, 0.7, "none")}
-    text, _ = stability.verdict(sizes, ranks, stability.with_interval("t", "0.7", table, 0.7, "none"), 20)
-    assert "hidden" not in text
-    assert_in_order(text, "with 2 texts to", "no more than draws differ")
-
-
-def test_an_interval_below_its_estimate_can_be_drawn():
-    found = stability.with_interval("t", "0.7", information(), 0.7, "layer")
-    assert labelled(stability.draw_settings(found.assign(high=found["coefficient"] - 0.001))) == 1
-
-
-# --- question 1: the estimate -----------------------------------------------------------------------------------------
-
-
-def exact(shares=None, samples=20, estimators=estimate.CORRECTED, slope=1.0):
-    """An MI table in which a control keeps this share of the real pair's MI, which is exactly linear in log tokens."""
-    shares = shares or {"shuffled": 0.97, "other-sample": 0.96, "unrelated": 0.95, "gaussian": 0.94}
-    table = information(samples, ("none", *shares), estimators)
-    return table.assign(value=(1 + slope * np.log(table["tokens"])) * table["control"].map({"none": 1.0, **shares}))
-
-
-KNOWN = pd.DataFrame([("plug-in", n, d, 0.0, 0, 0.0, 1 / n) for n in (30, 100) for d in (8, 16)],
-                     columns=["estimator", "tokens", "channels", "rho", "seed", "truth", "estimate"])  # fmt: skip
-NULL = pd.DataFrame({"null": [0.55, 0.6], "null_low": [0.5, 0.52], "null_high": [0.58, 0.65], "correlation": [0.99] * 2, "paper": [0.66, 0.64],
-                     "texts": [100] * 2}, index=[0.5, 0.7]).rename_axis("t")  # fmt: skip
-
-
-def test_controls_keep_what_they_keep_by_construction():
-    found = estimate.kept_by_control(exact())
-    assert len(found) == 3 * 4
-    for control, share in {"shuffled": 0.97, "gaussian": 0.94}.items():
-        assert found.loc[("plug-in", control), ["share", "low", "high"]].tolist() == pytest.approx([share] * 3)
-
-
-def test_shares_are_of_blocks_and_their_interval_that_of_a_ratio_over_texts():
-    rng = np.random.default_rng(0)
-    table = exact(samples=80)
-    noisy = table.assign(
-        value=table["value"] * np.where(table["control"] == "none", 1, 1 + 0.2 * rng.normal(size=len(table)))
-    )
-    noisy.loc[~noisy["layer"].str.isdigit(), "value"] = 1e6
-    row = estimate.kept_by_control(noisy).loc[("plug-in", "shuffled")]
-    blocks = (
-        noisy[noisy["layer"].str.isdigit() & (noisy["estimator"] == "plug-in")]
-        .groupby(["control", "sample"])["value"]
-        .mean()
-        .unstack("control")
-    )
-    ratio = blocks["shuffled"].sum() / blocks["none"].sum()
-    error = (blocks["shuffled"] - ratio * blocks["none"]).std() / blocks["none"].mean() / 80**0.5
-    assert row["share"] == pytest.approx(ratio)
-    assert (row["high"] - row["low"]) / (2 * 1.96 * error) == pytest.approx(1, abs=0.15)
-
-
-def test_a_nan_of_an_estimator_counts_for_neither_side():
-    table = exact(estimators=("plug-in", "cka"))
-    hit = (table["estimator"] == "cka") & (table["sample"] == 3) & (table["control"] == "shuffled")
-    found = estimate.kept_by_control(table.assign(value=table["value"].mask(hit)))
-    assert found.loc[("cka", "shuffled"), ["share", "low", "high"]].tolist() == pytest.approx(
-        [0.97] * 3
-    ) and found.notna().all(axis=None)
-    gone = estimate.kept_by_control(
-        table.assign(
-            value=table["value"].mask(hit | ((table["estimator"] == "cka") & (table["control"] == "gaussian")))
-        )
-    )
-    assert gone.loc[("cka", "gaussian")].isna().all() and gone.loc[("plug-in", "gaussian")].notna().all()
-    assert estimate.explained_by_length(table.assign(value=table["value"].mask(hit))).loc[
-        ("cka", "abacus-slow")
-    ].tolist() == pytest.approx([1.0] * 5)
-
-
-def test_log_length_explains_what_it_explains():
-    table = exact()
-    assert estimate.explained_by_length(table).to_numpy() == pytest.approx(np.ones((3, 5)))
-    flat = table.assign(value=1.0)
-    assert estimate.explained_by_length(flat).isna().all(axis=None)
-    assert estimate.explained_by_length(table.assign(tokens=7)).isna().all(axis=None)
-    assert estimate.explained_by_length(table[table["sample"] < 2]).isna().all(axis=None)  # a line fits any two texts
-    noise = table.assign(value=np.random.default_rng(0).normal(size=len(table)))
-    assert estimate.explained_by_length(noise).max(axis=None) < 0.2
-
-
-def test_several_models_are_told_apart_by_what_length_explains():
-    table = information(20, ("none", "shuffled"), finetuned=("left", "right"))
-    assert list(estimate.explained_by_length(table).index) == [("plug-in", "left"), ("plug-in", "right")]
-
-
-@pytest.mark.parametrize("share, head", [
-    (0.97, "It measures almost only its own bias, and with it the length of the text."), (0.7, "It measures mostly its own bias, and with it"),
-    (0.2, "Its bias does not account for most of it here."), (0.5, "Whether its bias accounts for most of it here is undecided"),
-])  # fmt: skip
-def test_the_answer_on_bias_is_no_stronger_than_the_shares(share, head):
-    table = exact(dict.fromkeys(("shuffled", "other-sample", "unrelated", "gaussian"), share))
-    rng = np.random.default_rng(0)
-    table["value"] *= 1 + 0.02 * rng.normal(size=len(table)) * (table["control"] != "none")
-    text, numbers = estimate.verdict(estimate.kept_by_control(table), estimate.explained_by_length(table), NULL, KNOWN)
-    assert text.startswith(head)
-    assert_in_order(
-        text,
-        "shuffled tokens keep",
-        "Log length alone explains 100 %",
-        "λ = 0.550 [0.500, 0.580], 0.600 [0.520, 0.650] for t = 0.5, 0.7 (95 % of draws of 100",
-        "0.660, 0.640.",
-    )
-    assert numbers["beyond_shuffled"] == pytest.approx(1 - share, abs=0.02) and numbers[
-        "noise_smallest_sample"
-    ] == pytest.approx(1 / 30)
-    json.dumps(plain(numbers), allow_nan=False)
-
-
-def test_length_is_left_out_of_the_answer_where_it_explains_nothing():
-    table = exact(samples=40)
-    table["value"] = table["sample"].map(dict(enumerate(np.random.default_rng(0).uniform(1, 2, 40)))) * table[
-        "control"
-    ].map({"none": 1.0}).fillna(0.97)
-    text, _ = estimate.verdict(estimate.kept_by_control(table), estimate.explained_by_length(table), NULL, KNOWN)
-    assert text.startswith("It measures almost only its own bias. ")
-    text, _ = estimate.verdict(
-        estimate.kept_by_control(table), estimate.explained_by_length(table.assign(value=1.0)), NULL, KNOWN
-    )
-    assert_in_order(text, "How length explains it cannot be told.")
-
-
-def test_a_temperature_that_the_paper_lacks_is_left_out_of_the_sentence():
-    table = exact()
-    null = pd.concat(
-        [
-            NULL,
-            pd.DataFrame(
-                {
-                    "null": [0.7],
-                    "null_low": [0.6],
-                    "null_high": [0.8],
-                    "correlation": [0.9],
-                    "paper": [np.nan],
-                    "texts": [100],
-                },
-                index=[1.5],
-            ),
-        ]
-    )
-    text, numbers = estimate.verdict(estimate.kept_by_control(table), estimate.explained_by_length(table), null, KNOWN)
-    assert_in_order(
-        text,
-        "0.600 [0.520, 0.650] for t = 0.5, 0.7 (95 % of draws of 100 texts); the paper's blocks have 0.660, 0.640.",
-    )
-    assert len(numbers["null"]) == 3
-
-
-def test_estimates_of_known_gaussians_have_the_truth_beside_them():
-    found = estimate.known_gaussians((40,), (4,), 2)
-    assert len(found) == 9 * 4 * 2
-    truth = {rho: -0.5 * np.log(1 - rho**2) for rho in (0.0, 0.5, 0.8, 0.95)}
-    assert found["truth"].tolist() == pytest.approx(found["rho"].map(truth).tolist())
-    means = (
-        found[found["estimator"].isin(["gaussian", "kraskov"])]
-        .groupby(["estimator", "rho"])["estimate"]
-        .mean()
-        .unstack()
-    )
-    assert (means.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
-    assert found[(found["estimator"] == "plug-in") & (found["rho"] == 0)]["estimate"].min() > 1  # of a truth of 0
-    figure = estimate.draw_known(found)
-    assert labelled(figure) == 9
-
-
-def test_gaussian_estimate_is_per_channel():
-    found = estimate.known_gaussians((2000,), (4,), 1)
-    part = found[(found["estimator"] == "gaussian") & (found["rho"] > 0)]
-    np.testing.assert_allclose(part["estimate"], part["truth"], rtol=0.12)
-
-
-def test_the_papers_null_is_the_rule_on_noise(monkeypatch):
-    monkeypatch.setattr(estimate, "WIDTH", 256)
-    found = estimate.paper_null((0.5, 1.5))
-    assert (
-        list(found.columns) == ["null", "null_low", "null_high", "correlation", "paper", "texts"]
-        and (found["texts"] == 100).all()
-    )
-    assert (found["null_low"] < found["null"]).all() and (found["null"] < found["null_high"]).all()
-    assert (found["correlation"] < -0.9).all() and 0.5 < found.loc[0.5, "null"] < found.loc[1.5, "null"] < 1
-    assert pd.isna(found.loc[1.5, "paper"])
-    printed = pd.DataFrame(
-        {"t": [0.5, 0.5, 0.5, 0.7], "layer": ["0", "1", "norm", "0"], "coefficient": [0.6, 0.8, 9.0, 0.5]}
-    )
-    assert estimate.paper_means(printed).to_dict() == {0.5: pytest.approx(0.7), 0.7: 0.5}
-
-
-def test_lengths_are_drawn_by_estimator_and_control():
-    table = exact()
-    assert labelled(estimate.draw_lengths(table, "3")) == 3
-
-
 # --- the study: files and merges --------------------------------------------------------------------------------------
-
-PROFILE = """
-items: 3
-batch_size: 3
-max_tokens: 16
-dtype: float32
-experiments:
-  long-to-short:
-    base: abacus/checkpoints/abacus-fast
-    finetuned: [abacus/checkpoints/abacus-slow]
-    reference: abacus-slow
-    tasks: [abacus_easy]
-    calibration: {texts: abacus/benchmarks/calibration_problems.jsonl, clusters: 2, per_cluster: 2}
-    frontier: [0.5]
-    methods:
-      ACM-TA: {merge_method: task_arithmetic, coefficients: none}
-  general:
-    base: abacus/checkpoints/abacus-base
-    finetuned: [abacus/checkpoints/abacus-sums, abacus/checkpoints/abacus-words]
-    reference: abacus-base
-    tasks: [abacus_sums]
-    calibration: {texts: abacus/benchmarks/calibration_skills.jsonl, clusters: 2, per_cluster: 2}
-    shift: global
-    frontier: [0.5]
-    methods:
-      ACM-TA: {merge_method: task_arithmetic, coefficients: none}
-"""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A profile with made-up records of the pipeline; its runs go to a folder of the test."""
-    place = tmp_path_factory.mktemp("questions")
-    (place / "mini.yaml").write_text(PROFILE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("acm.profiles.RUNS", place / "runs")
-        for experiment, task in (("long-to-short", "abacus_easy"), ("general", "abacus_sums")):
-            setting = Study(str(place / "mini.yaml"), experiment, "none").setting
-            records = place / "runs" / "mini" / experiment / "records"
-            records.mkdir(parents=True)
-            for k, name in enumerate([*setting.parents, *setting.method_names]):
-                rows = [(name, task, i, 0, float(i < k), 10 * (k + 1) + i, False, "{}") for i in range(3)]
-                pd.DataFrame(rows, columns=[*SLIM, "setting"]).to_parquet(records / f"{name}.parquet")
-        yield place
-
-
-@pytest.fixture
-def quick(folder):
-    return Study(str(folder / "mini.yaml"), "long-to-short", "quick")
 
 
 def test_a_study_knows_models_and_records_of_the_pipeline(quick, folder):
@@ -1114,25 +670,6 @@ def test_merges_of_question_four_change_one_layer(quick):
     assert found["only lm_head"]["coefficients"]["abacus-slow"] == {
         layer: float(layer == "lm_head") for layer in LAYERS
     }
-
-
-def test_pool_passes_the_profiles_setting_on(quick, monkeypatch):
-    seen = []
-    monkeypatch.setattr(stability, "calibrate", lambda *given, **named: seen.append((given, named)))
-    stability.pool(quick, 7, field="question+short", max_tokens=9)
-    (base, finetuned, texts, controls, estimators, seed, dtype, device), named = seen[0]
-    assert (
-        (base, finetuned) == quick.models
-        and len(texts) == 7
-        and texts == read_texts(quick.setting.calibration.source, "question+short")[:7]
-    )
-    assert (controls, estimators, seed, dtype, device) == (
-        ("none", "gaussian"),
-        ("plug-in",),
-        0,
-        "float32",
-        "cpu",
-    ) and named["max_tokens"] == 9
 
 
 def test_a_familys_records_are_of_its_own_parents_and_calibration(quick, tmp_path, monkeypatch):
