@@ -195,9 +195,10 @@ def centred(values: Tensor) -> Tensor:
 
 def standardized(values: Tensor) -> np.ndarray:
     """Channels of mean 0 and variance 1, without the constant ones."""
-    numbers = centred(values).numpy()
+    numbers: np.ndarray = centred(values).numpy()
     scale = numbers.std(axis=0)
-    return numbers[:, scale > 0] / scale[scale > 0]
+    varying: np.ndarray = numbers[:, scale > 0] / scale[scale > 0]
+    return varying
 
 
 def ledoit_wolf(values: np.ndarray) -> float:

@@ -177,7 +177,7 @@ class Walk:
             self.hidden[key][sample] = model.block(layer, hidden)
         return activations[0]
 
-    def rows(self, layer: str, held: Held, group: list[int], name: str, sample: int, control: str) -> list[tuple]:
+    def rows(self, layer: str, held: Held, group: list[int], name: str, sample: int, control: str) -> list[tuple[object, ...]]:
         """Of one text, one fine-tuned model and one control: a row for each estimator."""
         compared = CONTROLS[control]
         other = group[(group.index(sample) + 1) % len(group)] if compared.other_text else sample

@@ -677,7 +677,7 @@ def test_a_familys_records_are_of_its_own_parents_and_calibration(quick, tmp_pat
         (tmp_path / "fresh" / name).mkdir(parents=True)
     seen, merges = {}, {}
 
-    def calibrated(base, finetuned, texts, *_, **named):
+    def calibrated(base, finetuned, texts, **named):
         seen.update(base=base, finetuned=finetuned, texts=len(texts), **named)
         return information(len(texts), ("none",))
 
@@ -696,6 +696,11 @@ def test_a_familys_records_are_of_its_own_parents_and_calibration(quick, tmp_pat
         "base": tmp_path / "fresh" / PARENTS[0],
         "finetuned": {PARENTS[1]: tmp_path / "fresh" / PARENTS[1]},
         "texts": 4,
+        "controls": ("none",),
+        "estimators": ("plug-in",),
+        "seed": 0,
+        "dtype": "float32",
+        "device": "cpu",
         "max_tokens": None,
     }
     assert list(records) == [*SLIM, "family"] and set(records["method"]) == {*FRONTIER, *rule.RULES}
