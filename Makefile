@@ -8,14 +8,14 @@ VENV := .venv
 SITE_VENV := .venv-site
 # UV=1 installs with uv instead of pip: the same versions, in less time
 UV ?=
-NEW_VENV = $(if $(UV),uv venv --quiet --seed --allow-existing --python "$(PYTHON)",$(PYTHON) -m venv)
+NEW_VENV = $(if $(UV),uv venv --quiet --seed --python "$(PYTHON)",$(PYTHON) -m venv)
 INSTALL = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install --quiet --disable-pip-version-check)
 SNAKEMAKE_ARGS ?=
 RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
 SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --rerun-incomplete --quiet rules $(SNAKEMAKE_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce questions families dry-run unlock test test-browser slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper published lock clean
+.PHONY: help reproduce questions families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper published lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -48,6 +48,11 @@ unlock: $(VENV)/installed  ## after a killed run: release its lock
 
 test: $(VENV)/installed  ## the tests (about 10 min)
 	$(VENV)/bin/python -m pytest -q -n $(CORES)
+
+lint: $(VENV)/installed  ## style and types: ruff and mypy (a minute)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
 
 slurm-test: $(VENV)/installed  ## the pipeline through a SLURM cluster of one node; disposable machines only, see docs/slurm.md
 	tests/slurm/cluster.sh --disposable-machine
@@ -101,14 +106,14 @@ published: $(VENV)/installed  ## check and redraw the paper's own numbers (1 min
 $(VENV)/installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found: install one, or name it, as in make PYTHON=/path/to/python3."; exit 1; }
 	@echo "Installing into $(VENV) from requirements.lock: about 2 GB, 2-5 minutes, once."
-	$(NEW_VENV) $(VENV)
+	test -x $(VENV)/bin/python || $(NEW_VENV) $(VENV)
 	$(call INSTALL,$(VENV)) -r requirements.lock
 	$(call INSTALL,$(VENV)) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(SITE_VENV)/installed: requirements-site.txt
 	@echo "Installing into $(SITE_VENV) from $<: about 280 MB, a minute, once."
-	$(NEW_VENV) $(SITE_VENV)
+	test -x $(SITE_VENV)/bin/python || $(NEW_VENV) $(SITE_VENV)
 	$(call INSTALL,$(SITE_VENV)) -r $<
 	@touch $@
 

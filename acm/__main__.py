@@ -1,4 +1,4 @@
-"""The command line: ``python -m acm --help``."""
+"""Activation-guided consensus merging: calibrate, weigh, merge, evaluate. COMMAND --help says more of each."""
 
 from __future__ import annotations
 
@@ -10,9 +10,26 @@ from typing import Annotated
 import typer
 import yaml
 
-from acm.errors import UserError, check_distinct, unknown
+from acm import __version__
+from acm.errors import UserError, absent, check_distinct, unknown
+from acm.paths import require_clone
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"acm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="print the version and stop")
+    ] = False,
+) -> None:
+    """What all commands have; the text of the help is the module's."""
 
 
 @app.command()
@@ -249,6 +266,7 @@ def notebook(
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value, repeatable")] = None,
 ) -> None:
     """Run a notebook through papermill, from the repository's root; refuses unknown or mistyped parameters."""
+    require_clone("acm notebook")
     from acm.running.notebooks import run_notebook
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, progress bars included
@@ -273,6 +291,7 @@ def course(
     ] = False,
 ) -> None:
     """Write the course's student copies into notebooks/course, and its solutions into runs/course/solutions."""
+    require_clone("acm course")
     from acm.course.copies import build
 
     typer.echo(build(overwrite=overwrite))
@@ -281,6 +300,7 @@ def course(
 @app.command()
 def publish(profile: str = "tiny") -> None:
     """Regenerate reports/PROFILE and figures/PROFILE from runs/PROFILE, and print what differs from the committed."""
+    require_clone("acm publish")
     from acm.reporting.publish import publish as run
 
     typer.echo(run(profile))
@@ -291,6 +311,10 @@ def main() -> None:
         app()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        if not (said := absent(error)):
+            raise
+        sys.exit(f"error: {said}")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,11 @@ def source_hash() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a number depends on."""
-    return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # lm-eval, where nothing is evaluated
+            found[name] = version(name)
+    return found
 
 
 def provenance(**facts: object) -> dict:
