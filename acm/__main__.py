@@ -174,11 +174,11 @@ def calibrate(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="cut texts there (default: whole)")] = None,
     estimator: Annotated[list[str], typer.Option(help="repeatable; the first gives the coefficients")] = ["plug-in"],  # noqa: B006
-    control: Annotated[list[str], typer.Option(help="repeatable; `none` is the real pair")] = [
+    control: Annotated[list[str], typer.Option(help="repeatable; `none` is the real pair")] = [  # noqa: B006
         "none",
         "shuffled",
         "gaussian",
-    ],  # noqa: B006
+    ],
     statistic: Annotated[list[str] | None, typer.Option(help="repeatable: aim, regmean, fisher, sensitivity")] = None,
     t: Annotated[float, typer.Option(help="temperature of Eq. 2")] = 0.7,
     shift: Annotated[str, typer.Option(help="layer, global or none")] = "layer",
