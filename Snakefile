@@ -10,9 +10,12 @@ from pathlib import Path
 
 from abacus.families import FRESH
 from acm.checkpoints import identity
-from acm.running.budget import request
+from acm.files import write_text
+from acm.paths import ROOT
 from acm.profiles import load_profile
 from acm.records import coefficients_name, combine, read_records, write_records
+from acm.running.budget import request
+from acm.sources import TRUNK, files_of
 
 PROFILE_NAME = config.get("profile", "tiny")
 PROFILE = load_profile(PROFILE_NAME)
@@ -22,14 +25,11 @@ RUN = f"runs/{PROFILE.name}"
 COEFFICIENTS = ["coefficients.json", coefficients_name("shuffled"), coefficients_name("gaussian")]
 PYTHON = sys.executable
 
-# numerical libraries keep to the threads of their job, so that parallel jobs do not fight for the cores
-THREADS = "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; "
-NOTEBOOK = (
-    THREADS + "{PYTHON:q} -m acm notebook {input[0]:q} {output.notebook:q} -p profile={PROFILE_NAME:q}"
-    " -p experiment={wildcards.experiment:q}"
-)
+# Every job is one notebook. `--threads` keeps numerical libraries to the threads of their job, so that parallel jobs do not fight for
+# the cores; `--log` holds what the job prints. Both are options of the command, so that no shell is needed but the system's own.
+RUN_NOTEBOOK = "{PYTHON:q} -m acm notebook {input[0]:q} {output.notebook:q} --threads {threads} --log {log:q} -p profile={PROFILE_NAME:q}"
+NOTEBOOK = RUN_NOTEBOOK + " -p experiment={wildcards.experiment:q}"
 METHOD = NOTEBOOK + " -p method={wildcards.method:q}"
-LOG = " > {log:q} 2>&1 || {{ tail -n 8 {log:q} >&2; exit 1; }}"
 # one process evaluates a model, or one of its tasks in one repeat
 BY_TASK = PROFILE.jobs == "task"
 PART = "/{part}" if BY_TASK else ""
@@ -62,19 +62,20 @@ def manifest(experiment):
     general = PROFILE.model_dump(exclude={"experiments", "title"})
     text = json.dumps({"profile": general, "experiment": setting.model_dump(), "models": models}, indent=1)
     if not path.is_file() or path.read_text() != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        write_text(path, text)
 
 
 for name in EXPERIMENTS:
     manifest(name)
 MANIFEST = RUN + "/{experiment}/manifest.json"
-CORE = ["acm/profiles.py", "acm/records.py", "acm/checkpoints.py", "acm/hub.py"]
-CALIBRATION = [f"acm/{m}.py" for m in ("calibration", "controls", "importance", "information", "journal", "layerwise", "preflight", "texts")]
-TASK_FILES = [*Path("acm").glob("backends*.py"), *Path("acm").glob("code_*.py"), *Path("acm/tasks").glob("*.*"), *Path("abacus/benchmarks").glob("abacus_*")]
-EVALUATION = [*(f"acm/{m}.py" for m in ("evaluation", "benchmarks", "prompts", "grading", "verifier")), *sorted(map(str, TASK_FILES))]
-RESULTS = ["acm/reporting/results.py", "acm/reporting/statistics.py"]
-MERGING = sorted(map(str, Path("acm/merging").glob("*.py")))
+
+
+def code(*rooms):
+    """The code that a rule's own step consists of. What lies further down reaches it through the files that it reads."""
+    return [str(path.relative_to(ROOT)) for room in (TRUNK, *rooms) for path in files_of(room)]
+
+
+BENCHMARKS = sorted(map(str, Path("abacus/benchmarks").glob("abacus_*")))
 
 
 def parts_of(wildcards):
@@ -96,15 +97,16 @@ def model_of(wildcards):
 IMPORTED = [path.relative_to(RUN).with_suffix("").with_suffix(".parquet") for path in Path(RUN).glob("*/records/*.imported.json")]
 UNTAKEN = "".join(f"(?!{re.escape(str(path))}$)" for path in IMPORTED) + "(?:" + "|".join(map(re.escape, EXPERIMENTS)) + ")"
 
-# Of the questions, the fifth needs the fresh families (`make families`).
+# The questions by name: their notebook. The fifth needs the fresh families (`make families`).
 FAMILIES = [f"runs/abacus/{name}/abacus-slow/model.safetensors" for name in FRESH]
-QUESTIONS = ["1-estimate", "2-coefficients", "3-stability", "4-layers"] + ["5-rule"] * all(map(os.path.isfile, FAMILIES))
+QUESTIONS = {path.stem.split("-", 1)[1]: path.stem for path in sorted(Path("notebooks/questions").glob("*.ipynb"))}
+if not all(map(os.path.isfile, FAMILIES)):
+    del QUESTIONS["rule"]
 
 
 def question_needs(wildcards):
     """What a question reads beside the pipeline's results."""
-    pool = [f"{RUN}/questions/3-stability.json"]
-    return {"2-coefficients": pool, "5-rule": FAMILIES}.get(wildcards.question, [])
+    return {"coefficients": [f"{RUN}/questions/stability/verdict.json"], "rule": FAMILIES}.get(wildcards.question, [])
 
 
 wildcard_constraints:
@@ -116,12 +118,12 @@ wildcard_constraints:
 
 rule all:
     input:
-        f"{RUN}/published.txt",
+        f"{RUN}/summary.txt",
 
 
 rule calibrate:
     input:
-        "notebooks/1-calibrate.ipynb", MANIFEST, CORE, CALIBRATION,
+        "notebooks/1-calibrate.ipynb", MANIFEST, code("calibration"),
         lambda wildcards: [p for p in [EXPERIMENTS[wildcards.experiment].calibration.source] if Path(p).is_absolute()],
     output:
         table=RUN + "/{experiment}/mutual_information.parquet",
@@ -131,12 +133,12 @@ rule calibrate:
     threads: model_threads
     resources: **ask("calibrate", **ACCELERATOR)
     shell:
-        NOTEBOOK + LOG
+        NOTEBOOK
 
 
 rule coefficients:
     input:
-        "notebooks/2-coefficients.ipynb", MANIFEST, CORE, "acm/calibration/coefficients.py", rules.calibrate.output.table,
+        "notebooks/2-coefficients.ipynb", MANIFEST, code("calibration"), rules.calibrate.output.table,
     output:
         [RUN + "/{experiment}/" + name for name in COEFFICIENTS],
         notebook=RUN + "/notebooks/{experiment}/2-coefficients.ipynb",
@@ -144,12 +146,12 @@ rule coefficients:
         RUN + "/logs/{experiment}/2-coefficients.log",
     resources: **ask("coefficients")
     shell:
-        NOTEBOOK + LOG
+        NOTEBOOK
 
 
 rule merge:
     input:
-        "notebooks/3-merge.ipynb", MANIFEST, CORE, MERGING, [RUN + "/{experiment}/" + name for name in COEFFICIENTS],
+        "notebooks/3-merge.ipynb", MANIFEST, code("merging"), [RUN + "/{experiment}/" + name for name in COEFFICIENTS],
     output:
         model=temp(directory(RUN + "/{experiment}/models/{method}")),
         notebook=RUN + "/notebooks/{experiment}/3-merge/{method}.ipynb",
@@ -157,14 +159,14 @@ rule merge:
         RUN + "/logs/{experiment}/3-merge/{method}.log",
     resources: **ask("merge")
     shell:
-        METHOD + LOG
+        METHOD
 
 
 rule evaluate:
     wildcard_constraints:
         experiment=UNTAKEN,
     input:
-        "notebooks/4-evaluate.ipynb", MANIFEST, CORE, EVALUATION, model_of,
+        "notebooks/4-evaluate.ipynb", MANIFEST, code("evaluation"), BENCHMARKS, model_of,
     output:
         records=RUN + "/{experiment}/" + ("parts" if BY_TASK else "records") + "/{method}" + PART + ".parquet",
         notebook=RUN + "/notebooks/{experiment}/4-evaluate/{method}" + PART + ".ipynb",
@@ -174,7 +176,7 @@ rule evaluate:
     priority: int(BY_TASK)  # all parts of a model before the next merge, so that few merged models lie about
     resources: **ask("evaluate", **ACCELERATOR)
     shell:
-        METHOD + (" -p part={wildcards.part:q}" if BY_TASK else "") + LOG
+        METHOD + (" -p part={wildcards.part:q}" if BY_TASK else "")
 
 
 if BY_TASK:
@@ -194,7 +196,7 @@ if BY_TASK:
 
 rule tables:
     input:
-        "notebooks/5-tables.ipynb", MANIFEST, CORE, RESULTS, "acm/reporting/tables.py",
+        "notebooks/5-tables.ipynb", MANIFEST, code("reporting"),
         lambda wildcards: all_records(wildcards.experiment),
     output:
         tables=directory(RUN + "/{experiment}/tables"),
@@ -203,12 +205,12 @@ rule tables:
         RUN + "/logs/{experiment}/5-tables.log",
     resources: **ask("tables")
     shell:
-        NOTEBOOK + LOG
+        NOTEBOOK
 
 
 rule figures:
     input:
-        "notebooks/6-figures.ipynb", MANIFEST, CORE, RESULTS, "acm/reporting/figures.py", "acm/reporting/plotting.py", "acm/calibration/coefficients.py",
+        "notebooks/6-figures.ipynb", MANIFEST, code("reporting"),
         rules.coefficients.output[0], rules.calibrate.output.table,
         lambda wildcards: all_records(wildcards.experiment),
     output:
@@ -218,41 +220,42 @@ rule figures:
         RUN + "/logs/{experiment}/6-figures.log",
     resources: **ask("figures")
     shell:
-        NOTEBOOK + LOG
+        NOTEBOOK
 
 
 rule publish:
     input:
-        "acm/reporting/publish.py", "acm/reporting/report.py", "acm/reporting/report.md.jinja", RESULTS, "acm/reporting/tables.py",
+        code("reporting"),
         expand(RUN + "/{experiment}/{kind}", experiment=EXPERIMENTS, kind=["tables", "figures"]),
     output:
-        f"{RUN}/published.txt",
+        f"{RUN}/summary.txt",
     resources: **ask("publish")
     shell:
-        THREADS + "{PYTHON:q} -m acm publish --profile {PROFILE_NAME:q} > {output:q}"
+        "{PYTHON:q} -m acm publish --profile {PROFILE_NAME:q} --summary {output:q}"
 
 
 rule question:
     input:
-        "notebooks/questions/{question}.ipynb", CORE, CALIBRATION, EVALUATION, MERGING, RESULTS, sorted(map(str, Path("acm/questions").glob("*.py"))),
+        lambda wildcards: f"notebooks/questions/{QUESTIONS[wildcards.question]}.ipynb",
+        code("questions", "calibration", "merging", "evaluation", "reporting"), BENCHMARKS,
         RUN + f"/{PAIR}/manifest.json", RUN + f"/{PAIR}/coefficients.json", all_records(PAIR) if PAIR else [], question_needs,
     output:
-        notebook=RUN + "/notebooks/questions/{question}.ipynb",
-        verdict=RUN + "/questions/{question}.json",
+        RUN + "/questions/{question}/verdict.json",
+    params:
+        notebook=lambda wildcards: f"{RUN}/notebooks/questions/{QUESTIONS[wildcards.question]}.ipynb",
     log:
         RUN + "/logs/questions/{question}.log",
     threads: model_threads
     resources: **ask("question", **ACCELERATOR)
     shell:
-        THREADS + "{PYTHON:q} -m acm notebook {input[0]:q} {output.notebook:q} -p profile={PROFILE_NAME:q} -p experiment={PAIR:q}" + LOG
-        + " && cp {RUN:q}/questions/$(echo {wildcards.question} | cut -d- -f2)/verdict.json {output.verdict:q}"
+        RUN_NOTEBOOK.replace("{output.notebook", "{params.notebook") + " -p experiment={PAIR:q}"
 
 
 rule questions:
     input:
-        f"{RUN}/published.txt", expand(RUN + "/questions/{question}.json", question=QUESTIONS),
+        f"{RUN}/summary.txt", expand(RUN + "/questions/{question}/verdict.json", question=QUESTIONS),
     output:
         f"{RUN}/questions.txt",
     resources: **ask("publish")
     shell:
-        THREADS + "{PYTHON:q} -m acm publish --profile {PROFILE_NAME:q} > {output:q}"
+        "{PYTHON:q} -m acm publish --profile {PROFILE_NAME:q} --summary {output:q}"
