@@ -20,14 +20,18 @@ from acm.sources import TRUNK, files_of
 PROFILE_NAME = config.get("profile", "tiny")
 PROFILE = load_profile(PROFILE_NAME)
 EXPERIMENTS = PROFILE.experiments
-PAIR = next((name for name, e in EXPERIMENTS.items() if len(e.finetuned) == 1), None)  # merges one model: of it the questions are asked
+# The experiment that merges one model: the questions are asked of it.
+PAIR = next((name for name, e in EXPERIMENTS.items() if len(e.finetuned) == 1), None)
 RUN = f"runs/{PROFILE.name}"
 COEFFICIENTS = ["coefficients.json", coefficients_name("shuffled"), coefficients_name("gaussian")]
 PYTHON = sys.executable
 
-# Every job is one notebook. `--threads` keeps numerical libraries to the threads of their job, so that parallel jobs do not fight for
-# the cores; `--log` holds what the job prints. Both are options of the command, so that no shell is needed but the system's own.
-RUN_NOTEBOOK = "{PYTHON:q} -m acm notebook {input[0]:q} {output.notebook:q} --threads {threads} --log {log:q} -p profile={PROFILE_NAME:q}"
+# Every job is one notebook. `--threads` keeps numerical libraries to the threads of their job, so that parallel jobs do
+# not fight for the cores. `--log` holds what the job prints. Both are options of the command: every shell will do.
+RUN_NOTEBOOK = (
+    "{PYTHON:q} -m acm notebook {input[0]:q} {output.notebook:q} --threads {threads} --log {log:q}"
+    " -p profile={PROFILE_NAME:q}"
+)
 NOTEBOOK = RUN_NOTEBOOK + " -p experiment={wildcards.experiment:q}"
 METHOD = NOTEBOOK + " -p method={wildcards.method:q}"
 # one process evaluates a model, or one of its tasks in one repeat
@@ -36,7 +40,9 @@ PART = "/{part}" if BY_TASK else ""
 
 
 def model_threads(wildcards):
-    """Of jobs that run a model: one at a time on an accelerator, else one for each core; on a cluster a few cores beside the GPU."""
+    """Threads of a job that runs a model. On the CPU one job runs on each core; on one machine with an accelerator one job at
+    a time; on a cluster a job has a few cores beside its GPU.
+    """
     return 1 if PROFILE.device == "cpu" else 4 if workflow.non_local_exec else workflow.cores
 
 
@@ -49,7 +55,8 @@ def ask(rule, **more):
     of_job = cache(lambda experiment, part: request(PROFILE, experiment, rule, part))
 
     def of(key):
-        return lambda wildcards: of_job(wildcards.get("experiment", PAIR or next(iter(EXPERIMENTS))), wildcards.get("part", ""))[key]
+        usual = PAIR or next(iter(EXPERIMENTS))
+        return lambda wildcards: of_job(wildcards.get("experiment", usual), wildcards.get("part", ""))[key]
 
     return {"mem_mb": of("mem_mb"), "runtime": of("runtime"), **more}
 
@@ -71,7 +78,7 @@ MANIFEST = RUN + "/{experiment}/manifest.json"
 
 
 def code(*rooms):
-    """The code that a rule's own step consists of. What lies further down reaches it through the files that it reads."""
+    """The code of a rule's own step. What lies further down reaches the rule through the files that it reads."""
     return [str(path.relative_to(ROOT)) for room in (TRUNK, *rooms) for path in files_of(room)]
 
 
@@ -80,7 +87,8 @@ BENCHMARKS = sorted(map(str, Path("abacus/benchmarks").glob("abacus_*")))
 
 def parts_of(wildcards):
     """The records that are gathered into those of a method."""
-    return [f"{RUN}/{wildcards.experiment}/parts/{wildcards.method}/{part}.parquet" for part in EXPERIMENTS[wildcards.experiment].parts]
+    folder = f"{RUN}/{wildcards.experiment}/parts/{wildcards.method}"
+    return [f"{folder}/{part}.parquet" for part in EXPERIMENTS[wildcards.experiment].parts]
 
 
 def all_records(experiment):
@@ -94,8 +102,10 @@ def model_of(wildcards):
 
 
 # Imported records (`python -m acm import`) are taken as they are: no rule makes them.
-IMPORTED = [path.relative_to(RUN).with_suffix("").with_suffix(".parquet") for path in Path(RUN).glob("*/records/*.imported.json")]
-UNTAKEN = "".join(f"(?!{re.escape(str(path))}$)" for path in IMPORTED) + "(?:" + "|".join(map(re.escape, EXPERIMENTS)) + ")"
+ORIGINS = [path.relative_to(RUN) for path in Path(RUN).glob("*/records/*.imported.json")]
+IMPORTED = [path.with_suffix("").with_suffix(".parquet") for path in ORIGINS]
+TAKEN = "".join(f"(?!{re.escape(str(path))}$)" for path in IMPORTED)
+UNTAKEN = TAKEN + "(?:" + "|".join(map(re.escape, EXPERIMENTS)) + ")"
 
 # The questions by name: their notebook. The fifth needs the fresh families (`make families`).
 FAMILIES = [f"runs/abacus/{name}/abacus-slow/model.safetensors" for name in FRESH]
@@ -238,7 +248,8 @@ rule question:
     input:
         lambda wildcards: f"notebooks/questions/{QUESTIONS[wildcards.question]}.ipynb",
         code("questions", "calibration", "merging", "evaluation", "reporting"), BENCHMARKS,
-        RUN + f"/{PAIR}/manifest.json", RUN + f"/{PAIR}/coefficients.json", all_records(PAIR) if PAIR else [], question_needs,
+        RUN + f"/{PAIR}/manifest.json", RUN + f"/{PAIR}/coefficients.json", all_records(PAIR) if PAIR else [],
+        question_needs,
     output:
         RUN + "/questions/{question}/verdict.json",
     params:

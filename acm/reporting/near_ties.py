@@ -1,8 +1,9 @@
 """Why a response differs from the committed one: the gap between two logits at the first token that differs.
 
-Greedy decoding takes the token of the largest logit. Processors add up floating-point numbers in different orders, so a logit
-differs in its last digits from one machine to the next. Where two tokens have nearly the same logit, that decides between them, and
-everything after them differs too. A gap far above the rounding means something else: other weights, other code, other versions.
+Greedy decoding takes the token of the largest logit. Processors add up floating-point numbers in different orders, so a
+logit differs in its last digits from one machine to the next. Where two tokens have nearly the same logit, the last
+digits decide between them, and the rest of the response differs too. A gap far above the rounding means something
+else: other weights, other code or other versions.
 
     gap       |z_a − z_b|       z_a, z_b: logits of the two tokens at the first place where the responses part
 """
@@ -30,8 +31,8 @@ LOOKED_AT = 50  # responses
 def explain(profile: Profile, experiment: str, changed: pd.DataFrame, coefficients: Path) -> str:
     """One sentence on why responses differ, after a look at each of the first LOOKED_AT of them.
 
-    changed: method, question, response_old and response_new of the responses that differ. coefficients: the folder of the
-    coefficient files that the merges were made with. The models are run in float32 on the CPU, one response at a time.
+    changed: method, question, response_old and response_new of the responses that differ. coefficients: the folder of
+    the coefficient files of the merges. The models are run in float32 on the CPU, one response at a time.
     """
     setting, setting_dtype = profile.experiment(experiment), profile.dtype
     base = next(iter(setting.parents.values()))
@@ -45,12 +46,12 @@ def explain(profile: Profile, experiment: str, changed: pd.DataFrame, coefficien
     which = "Each of them parts" if len(looked) == len(changed) else f"Of the first {len(looked)}, each parts"
     if near == len(gaps):
         return (
-            f"{which} at a near tie: two tokens whose logits are {min(gaps):.0e} to {max(gaps):.0e} apart, which another "
-            "processor's rounding decides otherwise."
+            f"{which} at a near tie: two tokens whose logits are {min(gaps):.0e} to {max(gaps):.0e} apart, "
+            "which another processor's rounding decides otherwise."
         )
     return (
-        f"{len(gaps) - near} of the {len(gaps)} looked at part where two logits are up to {max(gaps):.1g} apart: more than "
-        "rounding, so the models, the code or its versions differ."
+        f"{len(gaps) - near} of the {len(gaps)} looked at part where two logits are up to {max(gaps):.1g} apart: "
+        "that is more than rounding, so the models, the code or its versions differ."
     )
 
 

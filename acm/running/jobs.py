@@ -1,4 +1,4 @@
-"""What surrounds one job of the pipeline: the threads that its libraries may use, and the file that holds what it prints."""
+"""What surrounds a job of the pipeline: the threads that its libraries may use, and the log of what it prints."""
 
 from __future__ import annotations
 

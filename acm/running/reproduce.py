@@ -15,9 +15,9 @@ from acm.running.preflight import check, fetch
 def reproduce(name: str, target: str, cores: int, dry_run: bool = False, arguments: list[str] | None = None) -> str:
     """Run what is not up to date, and return the summary.
 
-    name: the profile, with variants if any. target: ``summary`` (the pipeline) or ``questions`` (the five questions too).
-    cores: jobs at a time. dry_run: show the jobs and run none; then nothing is returned. arguments: further ones of Snakemake's.
-    Raises UserError for what would stop the run, before any work, and where a job fails.
+    name: the profile, with variants if any. target: ``summary`` is the pipeline, ``questions`` the five questions too.
+    cores: jobs at a time. dry_run: show the jobs and run none; the result is then empty. arguments: more of
+    Snakemake's. Raises UserError for what would stop the run, before any work, and where a job fails.
     """
     profile = load_profile(name)
     if not dry_run:
