@@ -42,9 +42,8 @@ def changed(monkeypatch, tmp_path):
     """The hashes of all rooms once one file has another content."""
 
     def hashes(name):
-        original = code_of
-        text = (PACKAGE / name).read_text(encoding="utf-8")
-        monkeypatch.setattr(sources, "code_of", lambda given: original(given) + "\nx = 1" * (given == text))
+        original = sources.decisive
+        monkeypatch.setattr(sources, "decisive", lambda path: original(path) + "\nx = 1" * (path == PACKAGE / name))
         source_hash.cache_clear()
         found = {room: source_hash(room) for room in BELOW}
         monkeypatch.undo()
