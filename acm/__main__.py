@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -194,7 +195,7 @@ def calibrate(
     from acm.calibration.coefficients import check_mapping, write_coefficients
     from acm.calibration.walk import calibrate as run
     from acm.calibration.walk import read_texts, select_texts
-    from acm.records import provenance
+    from acm.records import provenance, write_parquet
 
     check_mapping(t, shift)
     check_distinct((path.name for path in finetuned), "fine-tuned models by their folder name")
@@ -204,8 +205,8 @@ def calibrate(
     out.mkdir(parents=True, exist_ok=True)
     table = run(base, {path.name: path for path in finetuned}, chosen, tuple(control), tuple(estimator), seed, dtype, device, threads,
                 max_tokens, keep=out / "calibration", statistics=out / "statistics" if statistic else None, kinds=tuple(statistic or ()))  # fmt: skip
-    table.to_parquet(out / "mutual_information.parquet", index=False)
-    facts = provenance(texts=texts, field=field, n=len(chosen), dtype=dtype)
+    write_parquet(table, out / "mutual_information.parquet")
+    facts = provenance("calibration", texts=texts, field=field, n=len(chosen), dtype=dtype)
     write_coefficients(out / "coefficients.json", table, facts, t, shift, estimator=estimator[0])
     typer.echo(f"coefficients: {out / 'coefficients.json'}")
 
@@ -264,16 +265,42 @@ def notebook(
     source: Path,
     out: Path,
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value, repeatable")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="of numerical libraries (default: theirs)")] = None,
+    log: Annotated[Path | None, typer.Option(help="file for what the cells print (default: shown)")] = None,
 ) -> None:
     """Run a notebook through papermill, from the repository's root; refuses unknown or mistyped parameters."""
     require_clone("acm notebook")
-    from acm.running.notebooks import run_notebook
+    from acm.running.jobs import limit_threads, logged
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, progress bars included
-    given = dict(item.split("=", 1) for item in parameter or [] if "=" in item)
-    if bad := [item for item in parameter or [] if "=" not in item]:
-        raise UserError(f"parameter '{bad[0]}' must be name=value.")
-    run_notebook(source, out, {name: literal(name, value) for name, value in given.items()})
+    with logged(log):
+        if threads:
+            limit_threads(threads)
+        from acm.running.notebooks import run_notebook
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, progress bars included
+        given = dict(item.split("=", 1) for item in parameter or [] if "=" in item)
+        if bad := [item for item in parameter or [] if "=" not in item]:
+            raise UserError(f"parameter '{bad[0]}' must be name=value.")
+        run_notebook(source, out, {name: literal(name, value) for name, value in given.items()})
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def reproduce(
+    context: typer.Context,
+    profile: Annotated[str, typer.Option(help="a profile, with variants if any")] = "tiny",
+    cores: Annotated[int | None, typer.Option(min=1, help="jobs at a time (default: one for each core)")] = None,
+    questions: Annotated[bool, typer.Option("--questions", help="ask the five questions too")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the jobs, and why each would run")] = False,
+    unlock: Annotated[bool, typer.Option("--unlock", help="release the lock of a killed run")] = False,
+) -> None:
+    """Run a profile's whole pipeline, as `make reproduce` does. What follows `--` goes to Snakemake."""
+    require_clone("acm reproduce")
+    from acm.running import reproduce as running
+
+    if unlock:
+        return running.unlock(profile)
+    target, cores = "questions" if questions else "summary", cores or os.cpu_count() or 1
+    typer.echo(running.reproduce(profile, target, cores, dry_run, context.args))
 
 
 def literal(name: str, value: str) -> object:

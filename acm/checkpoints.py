@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from acm.errors import UserError
+from acm.files import read_json
 from acm.paths import RUNS
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -130,17 +131,6 @@ def exists(path: Path) -> bool:
         return path.exists()
     except OSError:
         return False
-
-
-def read_json(path: Path) -> dict:
-    """A JSON object from a file; UserError that names the file otherwise."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}); fetch it again.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a JSON object; fetch it again.")
-    return content
 
 
 def shard_files(folder: Path) -> dict[str, list[str] | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from acm.errors import UserError
 from acm.paths import ROOT, RUNS
 
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/name
 PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]  # no pickles, which can run code when read
 SECONDS = 10  # to wait for the hub's answer
 
@@ -24,8 +24,14 @@ def link(model: str, revision: str | None) -> Path:
     return RUNS / "hub" / owner / (revision or "main") / name
 
 
-def fetch(model: str, revision: str | None) -> Path:
-    """Download a model (what is in the cache already is not fetched again) and link it; UserError with the remedy otherwise."""
+def with_revision(name: str) -> tuple[str, str | None] | None:
+    """Hub id and revision of ``owner/name`` or ``owner/name@revision``; None for what is neither."""
+    model, _, revision = name.partition("@")
+    return (model, revision or None) if HUB_ID.fullmatch(model) else None
+
+
+def download(model: str, revision: str | None) -> Path:
+    """The model's folder in the hub's own cache, fetched unless it is there; UserError with the remedy otherwise."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -34,7 +40,12 @@ def fetch(model: str, revision: str | None) -> Path:
         raise refusal(model, revision, error) from None
     if not any(found.glob("*.safetensors")):
         raise pickled(model)
-    target = link(model, revision)
+    return found
+
+
+def fetch(model: str, revision: str | None) -> Path:
+    """Download a model and link it to where a profile finds it."""
+    found, target = download(model, revision), link(model, revision)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     target.symlink_to(found)
@@ -107,7 +118,7 @@ def refusal(model: str, revision: str | None, error: Exception) -> UserError:
         return UserError(f"model {model} has no revision {revision}; mend `revisions` in the profile.")
     if isinstance(error, errors.RepositoryNotFoundError):
         return UserError(
-            f"no folder {ROOT / model}, and the hub shows no model {model}: check the name; if it is private or gated, `hf auth login`."
+            f"no folder {model}, and the hub shows no model of this name: check the name; if it is private or gated, `hf auth login`."
         )
     if isinstance(error, errors.OfflineModeIsEnabled):
         why = "HF_HUB_OFFLINE forbids asking the hub"

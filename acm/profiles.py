@@ -7,34 +7,37 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from acm import hub
-from acm.calibration.texts import HUB_ID
+from acm.calibration.registry import COEFFICIENT_CONTROLS, ESTIMATORS, SHIFTS
 from acm.errors import UserError, check_distinct, explain, unknown
 from acm.merging.recipe import Recipe, read_yaml
 from acm.paths import PROFILES, ROOT, RUNS
+from acm.records import coefficients_name
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of experiments and methods, which name files
 PROFILE_NAME = rf"{NAME[:-1]}(\+[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 COMMIT = r"^[0-9a-f]{40}$"
 VARIANTS = PROFILES / "variants"
-Control = Literal["none", "shuffled", "gaussian"]
-Estimator = Literal[
-    "plug-in",
-    "miller-madow",
-    "shuffle-corrected",
-    "equal-width",
-    "equal-frequency",
-    "kraskov",
-    "gaussian",
-    "cka",
-    "cosine",
-]
-NULLS = get_args(Control)  # what coefficients are computed from: the real pair, and the controls that methods may name
+
+
+def one_of(what: str, names: Iterable[str]) -> AfterValidator:
+    """Refuses a name that is not among these, with the nearest as a hint."""
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(str(unknown(what, name, names)))
+        return name
+
+    return AfterValidator(check)
+
+
+Control = Annotated[str, one_of("control that gives coefficients", COEFFICIENT_CONTROLS)]
 
 
 class Strict(BaseModel):
@@ -63,7 +66,7 @@ class Calibration(Strict):
 
     @model_validator(mode="after")
     def revision_of_a_dataset(self) -> Calibration:
-        if self.revision and not HUB_ID.fullmatch(self.texts):
+        if self.revision and not hub.HUB_ID.fullmatch(self.texts):
             raise ValueError(
                 f"`revision` pins a dataset of the hub (owner/name), and texts is the file {self.texts}; leave it out"
             )
@@ -72,7 +75,7 @@ class Calibration(Strict):
     @property
     def source(self) -> str:
         """The file, seen from the repository's root; or a hub dataset's name and ``@commit``, where there is no such file."""
-        if (ROOT / self.texts).exists() or not HUB_ID.fullmatch(self.texts):
+        if (ROOT / self.texts).exists() or not hub.HUB_ID.fullmatch(self.texts):
             return str(ROOT / self.texts)
         return f"{self.texts}@{self.revision}" if self.revision else self.texts
 
@@ -124,8 +127,8 @@ class Experiment(Strict):
     compatibility: Literal["own", "paper"] | None = optional(None)
     tie_word_embeddings: bool | None = optional(None)
     t: float = 0.7
-    shift: Literal["layer", "global", "none"] = "layer"
-    estimator: Estimator = "plug-in"
+    shift: Annotated[str, one_of("shift", SHIFTS)] = "layer"
+    estimator: Annotated[str, one_of("estimator", ESTIMATORS)] = "plug-in"
     frontier: list[float] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     methods: dict[str, Method] = {}
 
@@ -283,10 +286,6 @@ class Profile(Strict):
 
 def frontier_name(coefficient: float) -> str:
     return f"frontier-{coefficient:g}"
-
-
-def coefficients_name(control: str) -> str:
-    return "coefficients.json" if control == "none" else f"coefficients-{control}.json"
 
 
 def load_profile(name: str) -> Profile:

@@ -1,19 +1,22 @@
-"""What is kept of a run: the columns of the tables, and where a number comes from."""
+"""What is kept of a run: the columns of the tables, the files of coefficients, and where a number comes from."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import csv
 import platform
-from contextlib import suppress
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from acm.errors import UserError
-from acm.paths import ROOT
+from acm.files import read_json, whole
+from acm.sources import source_hash
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RECORD_COLUMNS = [
     "profile", "experiment", "model", "method", "task", "item", "repeat", "correct", "answer", "gold", "response",
@@ -22,18 +25,23 @@ RECORD_COLUMNS = [
 PACKAGES = ("torch", "transformers", "lm-eval", "numpy", "pandas", "scikit-learn")
 
 
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """A table as a parquet file that appears whole."""
+    with whole(path) as part:
+        table.to_parquet(part, index=False)
+
+
 def write_records(records: pd.DataFrame, path: Path) -> None:
     """Records as parquet; UserError if a promised column is missing."""
     if missing := [c for c in RECORD_COLUMNS if c not in records]:
         raise UserError(f"records for {path} lack the columns {', '.join(missing)}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    records.to_parquet(part, index=False)
-    part.rename(path)
+    write_parquet(records, path)
 
 
 def read_records(paths: list[Path]) -> pd.DataFrame:
     """All records of these files in one frame, in the given order."""
+    import pandas as pd  # takes half a second, and a merge needs none of it
+
     if absent := [p for p in paths if not Path(p).is_file()]:
         raise UserError(f"no records at {absent[0]}; run the evaluation first.")
     return pd.concat([pd.read_parquet(p) for p in paths], ignore_index=True)
@@ -44,39 +52,55 @@ def combine(frames: list[pd.DataFrame], tasks: list[str]) -> pd.DataFrame:
 
     Columns as in the first frame, then those that only others have.
     """
-    whole = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    order = np.lexsort((whole["repeat"], whole["task"].map(tasks.index)))  # stable
-    return whole.iloc[order].reset_index(drop=True)
+    import pandas as pd
+
+    records = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    order = np.lexsort((records["repeat"], records["task"].map(tasks.index)))  # stable
+    return records.iloc[order].reset_index(drop=True)
 
 
-@cache
-def source_hash() -> str:
-    """Hash of the sources that a result depends on; a committed figure cannot name its own commit."""
-    digest = hashlib.sha256()
-    taught = {ROOT / "acm" / part for part in ("exercises", "widgets", "course.py")}  # no result depends on these
-    for folder, pattern in (
-        ("acm", "**/*.py"),
-        ("acm", "**/*.yaml"),
-        ("abacus", "*.py"),
-        ("smol", "*.py"),
-        ("notebooks", "[1-6]-*.ipynb"),
-        ("notebooks/questions", "*.ipynb"),
-    ):
-        for path in sorted((ROOT / folder).glob(pattern)):
-            if not taught & {path, path.parent}:
-                digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+def coefficients_name(control: str) -> str:
+    """The file of the coefficients that come from a control of the MI table; ``none`` is the real pair."""
+    return "coefficients.json" if control == "none" else f"coefficients-{control}.json"
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a number depends on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):  # lm-eval, where nothing is evaluated
-            found[name] = version(name)
+def read_coefficients(path: Path, key: str = "coefficients") -> dict[str, Any]:
+    """``{model: {layer: number}}`` from a JSON file with this key, or from a CSV file of coefficients.
+
+    The columns of the CSV file are finetuned, layer and coefficient. Numbers are as the file has them: whoever uses
+    them checks models, layers and ranges. Raises UserError for a file that cannot be read so.
+    """
+    if path.suffix == ".csv":
+        return read_coefficients_csv(path)
+    found = read_json(path).get(key)
+    if not isinstance(found, dict):
+        raise UserError(f"{path} has no `{key}` that maps models to layers.")
     return found
 
 
-def provenance(**facts: object) -> dict:
-    """Facts about a result plus the hash of the sources and the versions of what computed it."""
-    return {**facts, "source": source_hash(), "versions": versions()}
+def read_coefficients_csv(path: Path) -> dict[str, dict[str, float]]:
+    """``{model: {layer: λ}}`` from a table with the columns finetuned, layer and coefficient."""
+    found: dict[str, dict[str, float]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(row["finetuned"], {})[row["layer"]] = float(row["coefficient"])
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{path} is not a readable table with the columns finetuned, layer, coefficient: {error!r}"
+        ) from None
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a number depends on, as far as they are installed."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):  # lm-eval, where only the core is installed
+            found[name] = version(name)
+    return found | {"python": platform.python_version()}
+
+
+def provenance(room: str, **facts: object) -> dict[str, Any]:
+    """Facts about a result, plus the hash of the code of the room that made it and the versions of what computed it."""
+    return {**facts, "source": source_hash(room), "versions": versions()}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from acm.checkpoints import read_json
 from acm.errors import UserError, unknown
-from acm.merging.compatibility import rope
+from acm.files import read_json
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+ROPE_THETA = 10000.0  # transformers' own, where a config names none
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Shape:
     bias: bool = True
     stored: int = 2
     positions: int | None = None
-    rope_theta: float = 10000.0
+    rope_theta: float = ROPE_THETA
     pickled: bool = False
 
     @property
@@ -63,6 +64,16 @@ SHAPES = {
     "runs/smollm2/smol-terse": SMOL,  # `make smol-models` makes these two
     "runs/smollm2/smol-long": SMOL,
 }
+
+
+def rope(config: dict, key: str) -> Any:
+    """A rope field, wherever this version of transformers stores it."""
+    nested = config.get("rope_parameters") or {}
+    if key == "rope_theta":
+        return config.get(key, nested.get(key, ROPE_THETA))
+    scaling = dict(config.get("rope_scaling") or {k: v for k, v in nested.items() if k != "rope_theta"})
+    scaling["rope_type"] = scaling.pop("type", scaling.get("rope_type", "default"))  # its older name
+    return None if scaling["rope_type"] == "default" else scaling
 
 
 def shape_of(model: str, folder: Path) -> Shape:

@@ -8,16 +8,15 @@ t          t        ()                  temperature of the sigmoid              
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from acm.calibration.registry import SHIFTS
 from acm.errors import UserError, unknown
-
-SHIFTS = ("layer", "global", "none")
+from acm.files import write_json
 
 
 def layer_coefficients(mi: np.ndarray, t: float = 0.7, shift: str = "layer") -> np.ndarray:
@@ -64,6 +63,22 @@ def write_coefficients(path: Path, table: pd.DataFrame, provenance: dict, t: flo
         "t": t, "shift": shift, "estimator": estimator, "control": control,
         "coefficients": coefficients_from_table(table, t, shift, control, estimator), "provenance": provenance | table.attrs,
     }  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(path, content)
     return content
+
+
+def matrix(table: pd.DataFrame, control: str = "none") -> tuple[list[str], np.ndarray]:
+    """Layers, and MI (layers, texts), of the first fine-tuned model."""
+    part = table[(table["control"] == control) & (table["finetuned"] == table["finetuned"].iloc[0])]
+    wide = part.pivot(index="layer", columns="sample", values="value").loc[part["layer"].unique()]
+    return list(wide.index), wide.to_numpy()
+
+
+def draws_of(
+    mi: np.ndarray, size: int, draws: int, t: float, shift: str, seed: int = 0, replace: bool = False
+) -> np.ndarray:
+    """λ (draws, layers) of random draws of ``size`` texts."""
+    rng = np.random.default_rng([seed, size])
+    return np.array(
+        [layer_coefficients(mi[:, rng.choice(mi.shape[1], size, replace=replace)], t, shift) for _ in range(draws)]
+    )

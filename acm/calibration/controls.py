@@ -20,9 +20,9 @@ from torch import Tensor
 
 from acm.calibration.information import ADDITIVE, CODED, ESTIMATORS, PairCounts, mutual_information
 from acm.calibration.layerwise import LayerwiseModel
+from acm.calibration.registry import CONTROLS
 from acm.errors import UserError, unknown
 
-CONTROLS = ("none", "shuffled", "other-sample", "unrelated", "gaussian")
 PART = 1 << 24  # entries of an array that are held at a time
 
 Pair = tuple[Tensor, Tensor]

@@ -16,7 +16,6 @@ times in float32 (7B: 3.7 GB), and at embedding and head the vocabulary's matrix
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -24,10 +23,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from acm.calibration.journal import Journal, replace_text
+from acm.calibration.journal import Journal
 from acm.calibration.layerwise import LayerwiseModel
 from acm.checkpoints import EMBEDDING, HEAD
 from acm.errors import UserError, unknown
+from acm.files import whole, write_json
 from acm.records import provenance
 
 KINDS = ("aim", "regmean", "fisher", "sensitivity")
@@ -54,10 +54,10 @@ def check_kinds(
 
 def write(folder: Path, layer: str, tensors: dict[str, Tensor]) -> Path:
     """One layer's file, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{layer}.part"
-    save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, part)
-    return part.replace(folder / f"{layer}.safetensors")
+    path = folder / f"{layer}.safetensors"
+    with whole(path) as part:
+        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, part)
+    return path
 
 
 class InputStatistics:
@@ -110,9 +110,12 @@ def gradients(
             norm = sum(v * v for v in found.values()) ** 0.5 or 1.0
             sensitivity[name] = {layer: value / norm for layer, value in found.items()}
     if "sensitivity" in kinds:
-        content = {"sensitivity": sensitivity, "provenance": provenance(n=sum(i.shape[1] > 1 for i in ids))}
+        content = {
+            "sensitivity": sensitivity,
+            "provenance": provenance("calibration", n=sum(i.shape[1] > 1 for i in ids)),
+        }
         folder.mkdir(parents=True, exist_ok=True)
-        replace_text(folder / "sensitivity.json", json.dumps(content, indent=1) + "\n")
+        write_json(folder / "sensitivity.json", content)
 
 
 class Backward:

@@ -25,7 +25,7 @@ from acm.errors import unknown
 BINS = 32  # of the histogram estimators, for each array
 NEIGHBOURS = 3  # of Kraskov's estimator
 CHANNELS = 32  # that Kraskov's estimator looks at, evenly spread
-NULLS = 2  # shuffles whose mean the shuffle correction subtracts
+SHUFFLES = 2  # shuffles whose mean the shuffle correction subtracts
 MOST = (1 << 31) - 1  # entries of an array: pairs are counted in int32
 CODED = (torch.bfloat16, torch.float16)  # their codes are labels
 DTYPES = (*CODED, torch.float32, torch.float64)
@@ -89,7 +89,7 @@ def shuffle_corrected(x: torch.Tensor, y: torch.Tensor) -> float:
     """Plug-in less its mean over seeded shuffles of y's entries, which leave nothing but bias. Nats, may be negative."""
     a, b = labels(x), labels(y)
     rng = np.random.default_rng(0)
-    nulls = [information(*pair_sums(a, rng.permutation(b))) for _ in range(NULLS)]
+    nulls = [information(*pair_sums(a, rng.permutation(b))) for _ in range(SHUFFLES)]
     return information(*pair_sums(a, b)) - float(np.mean(nulls))
 
 

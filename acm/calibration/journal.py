@@ -17,13 +17,14 @@ from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
-import xxhash
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from acm.checkpoints import identity
-from acm.records import source_hash, versions
+from acm.files import digest, write_json
+from acm.records import versions
+from acm.sources import source_hash
 
 States = dict[str, list[Tensor]]  # model → hidden state of each text
 
@@ -43,7 +44,7 @@ class Journal:
             key = [
                 facts,
                 {name: [identity(path), changed(path)] for name, path in models.items()},
-                source_hash(),
+                source_hash("calibration"),
                 versions(),
             ]
             self.folder = (
@@ -96,9 +97,7 @@ class Journal:
         save_file(tensors, self.path(layer, "safetensors"))
         rows.to_parquet(self.path(layer, "parquet"), index=False)
         noted = {kind: digest(self.path(layer, kind)) for kind in ("parquet", "safetensors")}
-        replace_text(
-            self.path(layer, "json"), json.dumps(noted | {"files": {str(file): digest(file) for file in files}})
-        )
+        write_json(self.path(layer, "json"), noted | {"files": {str(file): digest(file) for file in files}})
         before = self.layers.index(layer) - 1
         if before >= 0 and not self.all_states:
             self.path(self.layers[before], "safetensors").unlink(missing_ok=True)
@@ -113,18 +112,6 @@ class Journal:
 
     def path(self, layer: str, kind: str) -> Path:
         return self.folder / f"{self.layers.index(layer):03d}-{layer}.{kind}"
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def changed(folder: Path) -> list:

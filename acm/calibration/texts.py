@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 
 from acm.errors import UserError
-
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+from acm.hub import with_revision
 
 
 def read_texts(path: str | Path, field: str = "question") -> list[str]:
@@ -23,11 +21,9 @@ def read_texts(path: str | Path, field: str = "question") -> list[str]:
     """
     path = Path(path)
     if not path.is_file():
-        name, _, revision = str(path).partition("@")
-        if (
-            HUB_ID.fullmatch(name) and not Path(name).suffix[1:].isalpha()
-        ):  # s1K-1.1 is a dataset, questions.jsonl a file
-            rows = hub_rows(name, revision or None)
+        on_hub = with_revision(str(path))
+        if on_hub and not Path(on_hub[0]).suffix[1:].isalpha():  # s1K-1.1 is a dataset, questions.jsonl a file
+            rows = hub_rows(*on_hub)
             return check_texts([field_of(row, field, f"{path}, row {i}") for i, row in enumerate(rows)], str(path))
         raise UserError(f"calibration file {path} does not exist; set `calibration.texts` in the profile.")
     try:

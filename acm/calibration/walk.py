@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,19 +28,20 @@ from acm.calibration.controls import PART, Logits, check_measures, measure, part
 from acm.calibration.importance import KINDS, InputStatistics, check_kinds, gradients
 from acm.calibration.journal import Journal
 from acm.calibration.layerwise import LayerwiseModel, to_bf16, watch
+from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.calibration.texts import check_texts, read_texts, select_texts, texts_hash
 from acm.checkpoints import DTYPES, check_same_shape, check_weights, model_folder
+from acm.devices import devices
 from acm.errors import UserError, unknown
 
 __all__ = ["COLUMNS", "KINDS", "calibrate", "read_texts", "select_texts"]
 
-DEFAULT_CONTROLS = ("none", "shuffled", "gaussian")
 COLUMNS = ["finetuned", "layer", "sample", "tokens", "estimator", "control", "value", "norm_base", "norm_finetuned"]
 BASE = "base"
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
-def calibrate(base: str | Path, finetuned: dict[str, str | Path], texts: list[str], controls: tuple[str, ...] = DEFAULT_CONTROLS,
+def calibrate(base: str | Path, finetuned: dict[str, str | Path], texts: list[str], controls: tuple[str, ...] = COEFFICIENT_CONTROLS,
               estimators: tuple[str, ...] = ("plug-in",), seed: int = 0, dtype: str = "float32", device: str = "cpu", threads: int = 1,
               max_tokens: int | None = None, keep: Path | None = None, statistics: Path | None = None,
               kinds: tuple[str, ...] = ()) -> pd.DataFrame:  # fmt: skip
@@ -100,17 +100,6 @@ def check_dtype(name: str) -> torch.dtype:
     if name not in DTYPES.values():
         raise unknown("dtype", str(name), DTYPES.values())
     return getattr(torch, name)
-
-
-def devices(device: str) -> list[torch.device]:
-    """``auto``: all GPUs, else the CPU; ``cuda``: all GPUs; ``cuda:1``: that one."""
-    gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", str(device)):
-        raise unknown("device", str(device), ["auto", "cpu", "cuda", "cuda:0"])
-    chosen = [gpu for gpu in gpus if device in {"auto", "cuda", str(gpu)}]
-    if str(device).startswith("cuda") and not chosen:
-        raise UserError(f"device {device}: torch finds no such GPU here ({len(gpus)} in all); use cpu or auto.")
-    return chosen or [torch.device("cpu")]
 
 
 class Walk:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from transformers import GenerationConfig
 
 from acm.errors import UserError
 from acm.evaluation.grading import THINK_OPEN
+from acm.files import write_json
 
 Row = dict[str, object]  # response, length, truncated
 
@@ -92,10 +92,7 @@ class Recording:
             return json.loads(path.read_text())
         rows = self.generate_rows(requests)
         if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{os.getpid()}.part")
-            part.write_text(json.dumps(rows))
-            part.replace(path)
+            write_json(path, rows, indent=None)
         return rows
 
     def random_state(self, *content: object) -> int:

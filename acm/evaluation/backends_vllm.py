@@ -11,9 +11,9 @@ from lm_eval.models.utils import maybe_truncate
 from lm_eval.models.vllm_causallms import VLLM
 from vllm import SamplingParams
 
-from acm.checkpoints import read_json
 from acm.errors import UserError
 from acm.evaluation.backends import Recording, Row, stop_strings
+from acm.files import read_json
 
 PROMPT = (
     2048  # tokens that a prompt has room for beside a response of the cap's length, where max_model_len is not given

@@ -17,14 +17,15 @@ import pandas as pd
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
-from acm.calibration.walk import devices
 from acm.checkpoints import identity, model_folder
+from acm.devices import devices
 from acm.errors import UserError, unknown
 from acm.evaluation.backends import Recording, RecordingLM, Row, opened
 from acm.evaluation.grading import after_thinking, extract
 from acm.evaluation.prompts import FEW_SHOT_STOPS, PROMPTS
 from acm.paths import TASKS
-from acm.records import source_hash, versions
+from acm.records import versions
+from acm.sources import source_hash
 
 # The paper's list (its Tables 6 and 7): a response with any of these, in any case, reflects. A task may add a word of its own
 # (`metadata: {reflection: …}` in its YAML).
@@ -152,7 +153,7 @@ def table(results: dict, tasks: list[str], lm: Recording, known: dict[str, str],
         task: hashlib.sha256("".join(s["doc_hash"] for s in results["samples"][task]).encode()).hexdigest()[:16]
         for task in tasks
     }
-    setting = setting | {"tasks": data, "source": source_hash(), "versions": versions()}
+    setting = setting | {"tasks": data, "source": source_hash("evaluation"), "versions": versions()}
     return pd.DataFrame(rows).assign(**known, setting=json.dumps(setting))
 
 

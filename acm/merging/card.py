@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 
 import acm
-from acm.checkpoints import Checkpoint, read_json
+from acm.checkpoints import Checkpoint
+from acm.files import read_json
 from acm.merging.plan import Plan
 from acm.merging.vocabulary import write_tokenizer
 

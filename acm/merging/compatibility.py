@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from acm.checkpoints import Checkpoint, TensorInfo, read_json
+from acm.checkpoints import Checkpoint, TensorInfo
 from acm.errors import UserError
+from acm.files import read_json
 from acm.merging.vocabulary import Alignment, differing_tokens
+from acm.shapes import rope
 
 ANCESTRY = (  # fields that no fine-tuning changes
     "model_type", "hidden_act", "hidden_activation", "rms_norm_eps", "layer_norm_eps", "num_attention_heads", "num_key_value_heads",
     "head_dim", "hidden_size", "intermediate_size", "num_hidden_layers",
 )  # fmt: skip
-DEFAULTS = {"rope_theta": 10000.0}
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 USUAL_NORM = (
     0.9  # ‖δ‖ / ‖θ_0‖ above this: fine-tuning moves weights by a small part of their norm, unrelated models are at √2
@@ -34,16 +35,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.level}: {self.text}"
-
-
-def rope(config: dict, key: str) -> Any:
-    """A rope field, wherever this version of transformers stores it."""
-    nested = config.get("rope_parameters") or {}
-    if key == "rope_theta":
-        return config.get(key, nested.get(key, DEFAULTS[key]))
-    scaling = dict(config.get("rope_scaling") or {k: v for k, v in nested.items() if k != "rope_theta"})
-    scaling["rope_type"] = scaling.pop("type", scaling.get("rope_type", "default"))  # its older name
-    return None if scaling["rope_type"] == "default" else scaling
 
 
 def compare(base: Checkpoint, other: Checkpoint) -> list[Finding]:

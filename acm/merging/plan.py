@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from acm import hub
 from acm.checkpoints import EMBEDDING, HEAD, STORED, Checkpoint, TensorInfo, exists, layer_of, shape_problems, unlike
 from acm.errors import UserError
 from acm.merging.compatibility import Finding, compare, output_config, token_findings
@@ -24,7 +24,6 @@ SPEED = {  # GB of output per second, two models, two cores, files in memory: be
     "linear": 0.7, "interpolation": 0.5, "task_arithmetic": 0.5, "dare_linear": 0.5, "dare_ties": 0.5, "slerp": 0.27, "ties": 0.27,
     "breadcrumbs": 0.3, "breadcrumbs_ties": 0.3, "model_stock": 0.1, "della": 0.008, "della_linear": 0.008, "twin": 0.005,
 }  # fmt: skip
-HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
 
 
 @dataclass(frozen=True)
@@ -90,21 +89,10 @@ class Plan:
 
 
 def resolve_model(name: str, folder: Path) -> Path:
-    """The folder of a model: a path, else a hub id (with ``@revision``) whose safetensors are fetched into the hub's cache."""
+    """The folder of a model: a path, else a hub id (with ``@revision``), fetched into the hub's cache."""
     path = folder / name
-    if exists(path) or not HUB_ID.match(name) or name.startswith("."):
-        return path
-    from huggingface_hub import snapshot_download
-
-    repository, _, revision = name.partition("@")
-    patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
-    try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
-    except Exception as error:  # of many kinds: no network, no such repository, gated, no disk
-        raise UserError(
-            f"model folder {path} does not exist, and as a hub id '{name}' could not be fetched ({type(error).__name__}). Check the "
-            "path or name, the network, and for gated models `hf auth login` after accepting their terms."
-        ) from None
+    on_hub = None if exists(path) else hub.with_revision(name)
+    return hub.download(*on_hub) if on_hub else path
 
 
 def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from acm.checkpoints import TensorInfo, layer_of, read_header, read_json
+from acm.checkpoints import TensorInfo, layer_of, read_header
 from acm.errors import UserError, unknown
 from acm.merging.recipe import FLOAT32, Recipe, resolve
+from acm.records import read_coefficients
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,13 +58,11 @@ class Inputs:
 def read_inputs(recipe: Recipe, folder: Path, layers: set[str], base: str) -> Inputs:
     """UserError for a file that is missing, unreadable or lacks a model, layer or number."""
     names = [entry.name for entry in recipe.finetuned]
-    coefficients = (
-        None if recipe.coefficients is None else read_coefficients(recipe.coefficients, folder, names, layers)
-    )
+    coefficients = None if recipe.coefficients is None else layer_numbers(recipe.coefficients, folder, names, layers)
     sensitivity = None
     if "sensitivity" in recipe.method.parameters:
         blocks = {layer for layer in layers if layer.isdecimal()}
-        sensitivity = read_coefficients(recipe.setting("sensitivity"), folder, [base, *names], blocks, "sensitivity")
+        sensitivity = layer_numbers(recipe.setting("sensitivity"), folder, [base, *names], blocks, "sensitivity")
     entries = recipe.finetuned if "statistics" in recipe.method.parameters else []
     entries = entries[:1] if recipe.merge_method == "aim" else entries
     statistics = [read_headers(folder / recipe.setting("statistics", entry)) for entry in entries]
@@ -81,8 +79,8 @@ def read_headers(path: Path) -> dict[str, TensorInfo]:
     return found
 
 
-def read_coefficients(given: Any, folder: Path, names: list[str], layers: set[str],
-                      key: str = "coefficients") -> dict[str, dict[str, float]]:  # fmt: skip
+def layer_numbers(given: Any, folder: Path, names: list[str], layers: set[str],
+                  key: str = "coefficients") -> dict[str, dict[str, float]]:  # fmt: skip
     """``{finetuned: {layer: λ}}`` for these models; UserError for a model, layer or finite number that is missing.
 
     given: what a recipe may say (:class:`Recipe`), or a file: JSON with this key, or CSV with the columns finetuned, layer and
@@ -90,7 +88,7 @@ def read_coefficients(given: Any, folder: Path, names: list[str], layers: set[st
     """
     source = f"`{key}`"
     if isinstance(given, str):
-        source, given = str(folder / given), read_table(folder / given, key)
+        source, given = str(folder / given), read_coefficients(folder / given, key)
     if isinstance(given, list):
         given = dict.fromkeys(names, given)
     found = {}
@@ -117,26 +115,6 @@ def along_layers(values: list[float], layers: set[str]) -> dict[str, float]:
 def place(layer: str, blocks: int) -> float:
     """Where on a list of values a layer stands, 0 to 1; as in mergekit 0.1.5, layers outside the blocks take the first value."""
     return (int(layer) / (blocks - 1) if blocks > 1 else 1.0) if layer.isdecimal() else 0.0
-
-
-def read_table(path: Path, key: str) -> dict[str, Any]:
-    """``{model: {layer: number}}`` from JSON or CSV."""
-    if path.suffix != ".csv":
-        found = read_json(path).get(key)
-        if not isinstance(found, dict):
-            raise UserError(f"{path} has no `{key}` that maps models to layers.")
-        return found
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        found = {}
-        for row in rows:
-            found.setdefault(row["finetuned"], {})[row["layer"]] = float(row["coefficient"])
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UserError(
-            f"{path} is not a readable table with the columns finetuned, layer, coefficient: {error!r}"
-        ) from None
-    return found
 
 
 def settings_of(recipe: Recipe, inputs: Inputs, base: str, name: str, shape: tuple[int, ...], blocks: int) -> Settings:

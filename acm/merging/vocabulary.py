@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from acm.checkpoints import TOKENIZER_FILES, Checkpoint, read_json
+from acm.checkpoints import TOKENIZER_FILES, Checkpoint
 from acm.errors import UserError, unknown
+from acm.files import read_json
 
 
 @dataclass

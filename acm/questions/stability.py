@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from acm import calibrate
-from acm.calibration.coefficients import layer_coefficients
+from acm.calibration.coefficients import draws_of, layer_coefficients, matrix
 from acm.calibration.texts import read_texts
 from acm.questions.study import Study, counted
 
@@ -24,23 +24,6 @@ def pool(study: Study, texts: int, controls: tuple[str, ...] = ("none", "gaussia
     rows = read_texts(source.source, changes.get("field", source.field))[:texts]
     return calibrate(base, finetuned, rows, controls, (study.setting.estimator,), study.profile.seed, changes.get("dtype", study.profile.dtype),
                      study.profile.device, max_tokens=changes.get("max_tokens", source.max_tokens), keep=study.folder / "calibration")  # fmt: skip
-
-
-def matrix(table: pd.DataFrame, control: str = "none") -> tuple[list[str], np.ndarray]:
-    """Layers, and MI (layers, texts), of the first fine-tuned model."""
-    part = table[(table["control"] == control) & (table["finetuned"] == table["finetuned"].iloc[0])]
-    wide = part.pivot(index="layer", columns="sample", values="value").loc[part["layer"].unique()]
-    return list(wide.index), wide.to_numpy()
-
-
-def draws_of(
-    mi: np.ndarray, size: int, draws: int, t: float, shift: str, seed: int = 0, replace: bool = False
-) -> np.ndarray:
-    """λ (draws, layers) of random draws of ``size`` texts."""
-    rng = np.random.default_rng([seed, size])
-    return np.array(
-        [layer_coefficients(mi[:, rng.choice(mi.shape[1], size, replace=replace)], t, shift) for _ in range(draws)]
-    )
 
 
 def by_size(table: pd.DataFrame, sizes: tuple[int, ...], t: float, shift: str, draws: int = 200) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Mapping
@@ -15,8 +14,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from acm import evaluate, merge
+from acm.files import write_json
 from acm.profiles import Profile, load_profile
-from acm.records import provenance
+from acm.records import provenance, write_parquet
 from acm.reporting import statistics
 from acm.reporting.plotting import save_figure, use_theme
 from acm.reporting.results import Results
@@ -60,8 +60,8 @@ class Study:
             self.one(name, variants[name]) for name in tqdm(variants, desc=self.name, unit="merge", mininterval=10)
         ]
         records = pd.concat([self.known, *found], ignore_index=True)
-        records[SLIM].to_parquet(self.folder / "records.parquet", index=False)
-        (self.folder / "merges.json").write_text(json.dumps(variants, indent=1) + "\n")
+        write_parquet(records[SLIM], self.folder / "records.parquet")
+        write_json(self.folder / "merges.json", variants)
         return records
 
     def one(self, name: str, variant: dict) -> pd.DataFrame:
@@ -82,12 +82,13 @@ class Study:
     def save_verdict(self, question: str, verdict: str, numbers: dict) -> str:
         """Store ``verdict.json`` and return the verdict, which every reader of the numbers can compute again."""
         content = {"question": question, "verdict": verdict, "numbers": numbers, "provenance": self.provenance}
-        (self.folder / "verdict.json").write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+        write_json(self.folder / "verdict.json", plain(content), allow_nan=False)
         return verdict
 
     @property
     def provenance(self) -> dict:
         return provenance(
+            "questions",
             profile=self.profile.name,
             profile_hash=self.profile.hash,
             experiment=self.experiment,

@@ -14,15 +14,14 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from acm.errors import UserError, unknown
+from acm.paper import REFLECTIONS, TABLES, load, paper_name
 from acm.paths import REPORTS, RUNS
-from acm.reporting import paper_numbers as published
+from acm.records import read_coefficients
+from acm.reporting import paper_numbers
 from acm.reporting.plotting import COLOURS, MARKERS, family, label_points
 from acm.reporting.statistics import bootstrap, describe, share
 
 NOT_RUN, NOT_PRINTED = "not run", "not printed"
-TABLES = {"1": ("table1", "7b", "qwen-7b"), "2": ("table2", "1.5b", "qwen-1.5b"), "3": ("table3", "llama2-7b", "llama-2-7b"),
-          "4": ("table4", "14b", "qwen-14b"), "5": ("table5", "32b", "qwen-32b")}  # fmt: skip
-REFLECTIONS = {"6": ("1.5b", "qwen-1.5b"), "7": ("14b", "qwen-14b")}
 SOURCES = {"l2s-sister": "sister", "evo-l2s-replication": "replication"}
 PREFIX = "acm_"  # of our tasks' names
 PRINTED = {f"{label}{suffix}": (f"{label} {unit}", digits) for label in ("paper", *SOURCES.values())
@@ -43,17 +42,12 @@ def our_records(profile: str) -> pd.DataFrame | None:
     return None
 
 
-def paper_name(method: str) -> str:
-    """A parent's folder as the paper calls it: DeepSeek-R1-Distill-Qwen-7B is DeepSeek-R1-7B."""
-    return method.replace("-Distill-Qwen", "").replace("CodeLlama-7b-hf", "CodeLlama-7b")
-
-
 def table(number: str, records: pd.DataFrame | None = None) -> pd.DataFrame:
     """Table 1 to 5: one row per (method, task): the paper's accuracy and length, ours with intervals, n, truncation and cap, other sources."""
     if number not in TABLES:
         raise unknown("table of scores", number, TABLES)
     name, size, _ = TABLES[number]
-    scores = published.load("published_scores")
+    scores = load("published_scores")
     paper = scores[(scores["source"] == "acm-v1") & (scores["table"] == name)][["method", "task", "accuracy", "length"]]
     found = paper.rename(columns={"accuracy": "paper", "length": "paper_length"}).reset_index(drop=True)
     ours = pd.DataFrame([our_cell(records, row.method, row.task) for row in found.itertuples()])
@@ -121,9 +115,9 @@ def reflections(number: str, records: pd.DataFrame | None = None) -> pd.DataFram
     """
     if number not in REFLECTIONS:
         raise unknown("table of reflections", number, REFLECTIONS)
-    counts = published.load("reflection_counts").set_index("size").loc[REFLECTIONS[number][0]]
+    counts = load("reflection_counts").set_index("size").loc[REFLECTIONS[number][0]]
     counts = counts.melt("method", var_name="task", value_name="paper").dropna()
-    counts["items"] = counts["task"].map(published.ITEMS)
+    counts["items"] = counts["task"].map(paper_numbers.ITEMS)
     reflecting = (
         None
         if records is None
@@ -157,13 +151,13 @@ def trade_off(size: str, records: pd.DataFrame | None = None) -> Figure:
 
     UserError for records of a size that the replication has not: then no axis is in tokens.
     """
-    figure = published.accuracy_against_length(size)
+    figure = paper_numbers.accuracy_against_length(size)
     if records is not None:
         if len(figure.axes) < 2:
             raise UserError(
                 f"size {size} has no published frontier in tokens to draw ours beside; its table compares them."
             )
-        scores = published.load("published_scores")
+        scores = load("published_scores")
         wanted = set(scores[(scores["source"] == "evo-l2s-replication") & (scores["size"] == size)]["task"])
         whole = records[records["task"].isin(wanted)].groupby("method").filter(lambda part: set(part["task"]) == wanted)
         means = whole.groupby(["method", "task"])[["correct", "length"]].mean().groupby("method").mean()
@@ -184,11 +178,15 @@ def trade_off(size: str, records: pd.DataFrame | None = None) -> Figure:
 
 def coefficients(ours: dict[str, dict[str, float]] | None = None) -> Figure:
     """Figure 4 with ours on it (t = 0.7), where they were computed."""
-    figure = published.figure4()
+    figure = paper_numbers.figure4()
     for name, layers in (ours or {}).items():
-        places = [published.LAYERS.index(layer) for layer in layers if layer in published.LAYERS]
+        places = [paper_numbers.LAYERS.index(layer) for layer in layers if layer in paper_numbers.LAYERS]
         figure.axes[0].plot(
-            places, [layers[published.LAYERS[i]] for i in places], "D--", color=COLOURS["acm"], label=f"ours: {name}"
+            places,
+            [layers[paper_numbers.LAYERS[i]] for i in places],
+            "D--",
+            color=COLOURS["acm"],
+            label=f"ours: {name}",
         )
         figure.axes[0].legend(loc="lower center", ncols=2)
     return figure
@@ -198,7 +196,7 @@ def our_coefficients(profile: str) -> dict[str, dict[str, float]] | None:
     """λ by fine-tuned model and layer of a profile, yours first, else the committed; None where they were not computed."""
     for root in (RUNS, REPORTS):
         for path in sorted((root / profile).glob("*/coefficients.json")):
-            return json.loads(path.read_text())["coefficients"]
+            return read_coefficients(path)
     return None
 
 

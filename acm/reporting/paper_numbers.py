@@ -13,10 +13,9 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 
 from acm.errors import unknown
-from acm.paths import REPORTS, ROOT  # noqa: F401  ROOT is for the notebook
+from acm.paper import load
 from acm.reporting.plotting import COLOURS, MARKERS, family, label_points
 
-FOLDER = REPORTS / "published"
 KEYS = ["source", "table", "size", "method"]
 ITEMS = {
     "gsm8k": 1319,
@@ -28,14 +27,6 @@ ITEMS = {
     "humaneval_pro": 164,
 }
 LAYERS = ["embed", *map(str, range(28)), "norm", "lm_head"]
-
-
-def load(name: str, **options) -> pd.DataFrame:
-    """One CSV file of ``reports/published`` by its stem; ``options`` go to :func:`pandas.read_csv`."""
-    path = FOLDER / f"{name}.csv"
-    if not path.is_file():
-        raise unknown("published table", name, (p.stem for p in FOLDER.glob("*.csv")))
-    return pd.read_csv(path, **options)
 
 
 def half_unit(printed: pd.Series) -> pd.Series:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,6 +10,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
+
+from acm.files import write_json
 
 # One colour and marker per family of methods, from seaborn's colour-blind palette; markers differ too.
 _C = sns.color_palette("colorblind").as_hex()
@@ -33,9 +34,7 @@ def save_figure(figure: Figure, stem: Path, caption: str, provenance: dict) -> d
     paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png", "json")}
     figure.savefig(paths["svg"], metadata={"Date": None})
     figure.savefig(paths["png"], metadata={"Software": None})
-    paths["json"].write_text(
-        json.dumps({"caption": caption, "provenance": provenance}, indent=1, sort_keys=True) + "\n"
-    )
+    write_json(paths["json"], {"caption": caption, "provenance": provenance}, sort_keys=True)
     return paths
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
+from acm.calibration.registry import COEFFICIENT_CONTROLS
+from acm.files import write_json
 from acm.paths import FIGURES, REPORTS, ROOT
-from acm.profiles import Profile, coefficients_name, load_profile
-from acm.records import provenance, write_records
+from acm.profiles import Profile, load_profile
+from acm.records import coefficients_name, provenance, write_parquet, write_records
 from acm.reporting.report import headline, write_report
 from acm.reporting.results import Results
 from acm.running.notebooks import relink
@@ -28,8 +30,8 @@ def publish(name: str) -> str:
     for experiment in profile.experiments:
         publish_experiment(profile, experiment, reports / experiment, figures / experiment)
     publish_questions(profile, reports / "questions", figures / "questions")
-    manifest = provenance(profile=profile.model_dump(), profile_hash=profile.hash)
-    (reports / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    manifest = provenance("reporting", profile=profile.model_dump(), profile_hash=profile.hash)
+    write_json(reports / "manifest.json", manifest)
     report = write_report(profile, reports)
     lines = [
         headline(profile),
@@ -47,8 +49,8 @@ def publish_experiment(profile: Profile, experiment: str, reports: Path, figures
     for folder in (reports, figures):
         shutil.rmtree(folder, ignore_errors=True)
     write_records(records, reports / "records.parquet")
-    information.to_parquet(reports / "mutual_information.parquet", index=False)
-    for control in ("none", "shuffled", "gaussian"):
+    write_parquet(information, reports / "mutual_information.parquet")
+    for control in COEFFICIENT_CONTROLS:
         shutil.copyfile(results.path(coefficients_name(control)), reports / coefficients_name(control))
     shutil.copytree(results.folder / "tables", reports / "tables")
     failed = shutil.ignore_patterns("*.failed.ipynb")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from acm import paper
 from acm.paths import FIGURES, ROOT
 from acm.profiles import Profile
-from acm.reporting import paper_numbers as published
 from acm.reporting import statistics, tables
 from acm.reporting.results import Results
 from acm.reporting.statistics import describe
@@ -30,7 +30,7 @@ def write_report(profile: Profile, reports: Path) -> Path:
     environment.filters |= {"span": span, "points": points}
     experiments = {name: findings(Results(profile, name, "reports")) for name in profile.experiments}
     path = reports / "report.md"
-    claims = published.load("published_averages").query("source == 'acm-v1' and size == '7b'").set_index("method")
+    claims = paper.load("published_averages").query("source == 'acm-v1' and size == '7b'").set_index("method")
     path.write_text(
         environment.from_string(TEMPLATE.read_text()).render(
             profile=profile, experiments=experiments, claims=claims, LOW=LOW, questions=questions(profile, reports)

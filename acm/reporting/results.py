@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.errors import UserError
 from acm.paths import REPORTS
-from acm.profiles import NULLS, Experiment, Profile, coefficients_name, frontier_name
-from acm.records import provenance, read_records
+from acm.profiles import Experiment, Profile, frontier_name
+from acm.records import coefficients_name, provenance, read_coefficients, read_records
 from acm.reporting.statistics import DRAWS, Sample, bootstrap
 
 
@@ -77,7 +78,7 @@ class Results:
     @cached_property
     def coefficients(self) -> dict[str, dict[str, dict[str, float]]]:
         """control → finetuned → layer → λ."""
-        return {c: json.loads(self.path(coefficients_name(c)).read_text())["coefficients"] for c in NULLS}
+        return {c: read_coefficients(self.path(coefficients_name(c))) for c in COEFFICIENT_CONTROLS}
 
     def path(self, name: str) -> Path:
         if not (self.folder / name).is_file():
@@ -94,7 +95,7 @@ class Results:
             {"tasks": tasks} if tasks else {}
         )
         return {"profile": self.profile.name, "profile_hash": self.profile.hash, "experiment": self.name, "n": self.sample.items,
-                "models": sorted(models), "evaluated_with": common, "drawn_with": provenance()}  # fmt: skip
+                "models": sorted(models), "evaluated_with": common, "drawn_with": provenance("reporting")}  # fmt: skip
 
     def caption(self, text: str) -> str:
         """``text`` with n, what the intervals are, and the setting."""

@@ -14,12 +14,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.errors import UserError
 from acm.evaluation.benchmarks import BENCHMARKS
 from acm.evaluation.code_benchmarks import RELEASES, SELF_INVOKING
 from acm.merging.plan import SPEED
 from acm.paths import ROOT
-from acm.profiles import NULLS, Experiment, Profile
+from acm.profiles import Experiment, Profile
 from acm.shapes import BYTES, SHAPES, Shape, merged_positions, shape_of
 
 LAUNCH = 0.001  # seconds a layer: transformers' own overhead, which bounds small models
@@ -147,7 +148,14 @@ def texts_of(e: Experiment) -> int:
 
 def calibration_hours(e: Experiment, shapes: list[Shape]) -> float:
     """Reading every model once, and an estimate for each layer, text, pair and control, on one core."""
-    entries = shapes[0].layers * shapes[0].hidden * texts_of(e) * CALIBRATION_TOKENS * len(e.finetuned) * len(NULLS)
+    entries = (
+        shapes[0].layers
+        * shapes[0].hidden
+        * texts_of(e)
+        * CALIBRATION_TOKENS
+        * len(e.finetuned)
+        * len(COEFFICIENT_CONTROLS)
+    )
     return (sum(s.parameters * s.stored for s in shapes) / READ + entries / ESTIMATE) / 3600
 
 

@@ -16,6 +16,8 @@ import pandas as pd
 
 from acm.checkpoints import identity
 from acm.errors import UserError, unknown
+from acm.files import write_json
+from acm.paper import paper_name, printed_methods
 from acm.profiles import Profile
 from acm.records import RECORD_COLUMNS, provenance, write_records
 from acm.running.budget import ITEMS
@@ -53,7 +55,7 @@ def import_records(
         frames.append(log_records(profile, experiment, logs, method, tokenizer))
     records = pd.concat(frames, ignore_index=True)
     names = list(dict.fromkeys(records["method"]))
-    takes = [*setting.parents, *setting.method_names, *printed_methods(profile, experiment)]
+    takes = [*setting.parents, *setting.method_names, *other_methods(profile, experiment)]
     if odd := [name for name in names if name not in takes]:
         raise unknown(f"method of {experiment}", str(odd[0]), takes)
     folder = profile.folder / experiment / "records"
@@ -70,18 +72,11 @@ def import_records(
     return f"{experiment}: {len(fresh)} imported ({', '.join(fresh) or 'none'}), {len(known)} already here ({', '.join(known) or 'none'})."
 
 
-def printed_methods(profile: Profile, experiment: str) -> list[str]:
+def other_methods(profile: Profile, experiment: str) -> list[str]:
     """Methods that the paper's tables print for a profile of this name and that it does not run itself, such as AIM."""
-    from acm.reporting.paper_comparison import REFLECTIONS, TABLES, paper_name
-    from acm.reporting.paper_numbers import load
-
-    name = profile.name.partition("+")[0]  # of its variants too
-    scores, counts = load("published_scores").query("source == 'acm-v1'"), load("reflection_counts")
-    tables = [scores[scores["table"] == table] for table, _, named in TABLES.values() if named == name]
-    tables += [counts[counts["size"] == size] for size, named in REFLECTIONS.values() if named == name]
     setting = profile.experiment(experiment)
     own = {*map(paper_name, setting.parents), *setting.method_names}
-    return [method for method in dict.fromkeys(m for table in tables for m in table["method"]) if method not in own]
+    return [method for method in printed_methods(profile.name.partition("+")[0]) if method not in own]
 
 
 def gather(sources: list[Path]) -> tuple[list[Path], list[Path]]:
@@ -290,7 +285,7 @@ def store(folder: Path, fresh: dict[str, pd.DataFrame], sources: list[Path]) -> 
     try:
         for name, records in fresh.items():
             write_records(records.reset_index(drop=True), aside / f"{name}.parquet")
-            (aside / f"{name}.imported.json").write_text(json.dumps(provenance(imported_from=origin), indent=1) + "\n")
+            write_json(aside / f"{name}.imported.json", provenance("evaluation", imported_from=origin))
         for path in sorted(aside.glob("*")):
             path.replace(folder / path.name)
     finally:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from acm import hub
 from acm.calibration.texts import read_texts
-from acm.checkpoints import check_same_shape, model_folder, read_json
+from acm.checkpoints import check_same_shape, model_folder
 from acm.errors import UserError
 from acm.evaluation.benchmarks import BENCHMARKS, load_benchmark
 from acm.evaluation.code_benchmarks import CODE_BENCHMARKS, load_code_benchmark
+from acm.files import read_json
 from acm.merging.plan import make_plan
 from acm.paths import ROOT, TASKS
 from acm.profiles import Experiment, Profile, frontier_name
@@ -76,7 +77,7 @@ def gpu_memory(device: str) -> float | None:
 
     if not torch.cuda.is_available():
         return None
-    from acm.calibration.walk import devices
+    from acm.devices import devices
 
     return torch.cuda.get_device_properties(devices(device)[0]).total_memory / 1e9
 

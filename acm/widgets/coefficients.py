@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from acm.calibration.coefficients import check_mapping, layer_coefficients
+from acm.calibration.coefficients import check_mapping, draws_of, layer_coefficients, matrix
 from acm.errors import UserError, unknown
-from acm.questions.stability import draws_of, matrix
 from acm.reporting.results import Results
 
 CONTROLS = {

@@ -340,7 +340,7 @@ def test_a_run_that_is_interrupted_again_and_again_ends_the_same(f32, small, tmp
 
 
 @pytest.mark.parametrize("change", [
-    {"seed": 3}, {"controls": CONTROLS[:2]}, {"estimators": ("plug-in",)}, {"dtype": "bfloat16"}, {"max_tokens": 5}, {"texts": TEXTS[1:]},
+    {"seed": 3}, {"controls": tuple(CONTROLS)[:2]}, {"estimators": ("plug-in",)}, {"dtype": "bfloat16"}, {"max_tokens": 5}, {"texts": TEXTS[1:]},
 ])  # fmt: skip
 def test_changed_settings_start_anew(f32, keep, ran, change):
     kept = leftovers(keep)

@@ -1,0 +1,69 @@
+"""Files: written whole or not at all, and read with errors that name the file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from acm.errors import UserError
+
+
+@contextlib.contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; ``path`` appears, durable, once the block has ended without an exception.
+
+    Folders on the way are made. After an exception ``path`` is what it was before.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        sync(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file (UTF-8) that appears whole."""
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any, **options: Any) -> None:
+    """Write a JSON file that appears whole, with an indent of 1. options: further ones of :func:`json.dumps`."""
+    write_text(path, json.dumps(content, **{"indent": 1} | options) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; UserError that names the file otherwise."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}); fetch it again.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a JSON object; fetch it again.")
+    return content
+
+
+def sync(path: Path) -> None:
+    """Make a file or a folder's list of names durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def digest(path: Path) -> str:
+    """XXH3 (128 bits) of a file's content, as hexadecimal digits: finds damage, not forgery."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()

@@ -1,0 +1,49 @@
+"""What the paper printed: its tables as CSV files, which profile of ours each stands for, and what it calls our models.
+
+Sources (column ``source``): ``acm-v1`` is arXiv 2505.14009v1, ``l2s-sister`` arXiv 2503.20641 and
+``evo-l2s-replication`` arXiv 2604.06465. Accuracies are in percent, lengths in tokens a response.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from acm.errors import unknown
+from acm.paths import REPORTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = REPORTS / "published"
+# Number of a table: its name in the CSV files, the models' size there, the profile that runs it.
+TABLES = {
+    "1": ("table1", "7b", "qwen-7b"),
+    "2": ("table2", "1.5b", "qwen-1.5b"),
+    "3": ("table3", "llama2-7b", "llama-2-7b"),
+    "4": ("table4", "14b", "qwen-14b"),
+    "5": ("table5", "32b", "qwen-32b"),
+}
+REFLECTIONS = {"6": ("1.5b", "qwen-1.5b"), "7": ("14b", "qwen-14b")}  # the same of the tables of reflections
+
+
+def load(name: str, **options: Any) -> pd.DataFrame:
+    """One CSV file by its stem; ``options`` go to :func:`pandas.read_csv`. UserError for a name that is none of them."""
+    import pandas as pd  # takes half a second, and most commands need none of it
+
+    path = FOLDER / f"{name}.csv"
+    if not path.is_file():
+        raise unknown("published table", name, (p.stem for p in FOLDER.glob("*.csv")))
+    return pd.read_csv(path, **options)
+
+
+def paper_name(method: str) -> str:
+    """A parent's folder as the paper calls it: DeepSeek-R1-Distill-Qwen-7B is DeepSeek-R1-7B."""
+    return method.replace("-Distill-Qwen", "").replace("CodeLlama-7b-hf", "CodeLlama-7b")
+
+
+def printed_methods(profile: str) -> list[str]:
+    """Methods that the paper's tables print for a profile, in their order there. profile: its name, variants left out."""
+    scores, counts = load("published_scores").query("source == 'acm-v1'"), load("reflection_counts")
+    tables = [scores[scores["table"] == table] for table, _, named in TABLES.values() if named == profile]
+    tables += [counts[counts["size"] == size] for size, named in REFLECTIONS.values() if named == profile]
+    return list(dict.fromkeys(method for table in tables for method in table["method"]))

@@ -1,0 +1,86 @@
+"""The rooms of the package, which room may lean on which, and the hash of a room's code.
+
+A result names the hash of the room that made it. So a changed figure does not make responses stale, and a reader sees
+which results are older than the code that made them.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import tokenize
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+TRUNK = "trunk"  # the modules that lie flat in the package, apart from the two above the rooms
+# Room → the rooms right below it. A room may import from itself and from all below; nothing imports upwards.
+BELOW: dict[str, tuple[str, ...]] = {
+    TRUNK: (),
+    "calibration": (TRUNK,),
+    "merging": (TRUNK,),
+    "evaluation": (TRUNK,),
+    "profiles": ("calibration", "merging", "evaluation"),
+    "running": ("profiles",),
+    "reporting": ("running",),
+    "questions": ("reporting",),
+    "widgets": ("reporting",),
+    "course": ("reporting",),
+    "__main__": ("questions", "widgets", "course"),
+}
+HOMES = {"tasks": "evaluation"}  # folders that belong to a room of another name
+CODE = ("**/*.py", "tasks/*.yaml", "**/*.jinja")
+
+
+def room_of(path: Path) -> str:
+    """The room of a file of the package."""
+    first = path.relative_to(PACKAGE).parts[0]
+    stem = first.removesuffix(".py")
+    return HOMES.get(first, stem if stem in BELOW else TRUNK)
+
+
+def all_below(room: str) -> set[str]:
+    """A room and everything that it may lean on."""
+    return {room}.union(*(all_below(lower) for lower in BELOW[room]))
+
+
+@cache
+def files_of(room: str) -> tuple[Path, ...]:
+    """The files of a room, sorted."""
+    return tuple(sorted(path for pattern in CODE for path in PACKAGE.glob(pattern) if room_of(path) == room))
+
+
+@cache
+def source_hash(room: str) -> str:
+    """Hash (16 hexadecimal digits) of the code of a room and of the rooms below it, without comments and docstrings."""
+    digest = hashlib.sha256()
+    for path in (path for part in sorted(all_below(room)) for path in files_of(part)):
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0{decisive(path)}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def decisive(path: Path) -> str:
+    """What a file can change in a result: the code of a module, the whole text of another file."""
+    text = path.read_text(encoding="utf-8")
+    return code_of(text) if path.suffix == ".py" else text
+
+
+def code_of(text: str) -> str:
+    """Python source without comments, docstrings, blank lines and trailing spaces: what decides a result.
+
+    The rest stays as it was written, so that every version of Python finds the same.
+    """
+    lines = text.split("\n")
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
+            node
+        ):
+            first, last = node.body[0].lineno, node.body[0].end_lineno
+            lines[first - 1 : last] = [""] * (last - first + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
