@@ -16,6 +16,7 @@ import yaml
 import acm
 from abacus import CHECKPOINTS
 from acm.paths import ROOT
+from acm.sources import source_hash
 
 pytestmark = pytest.mark.slow
 MEGABYTES = 12  # nearly all of it the five embedded models
@@ -117,6 +118,8 @@ def test_calibration_and_evaluation_work(run, recipe, place):
     run("acm", "calibrate", base, finetuned, "--texts", texts.name, "--control", "none")
     found = json.loads((place / "work/coefficients.json").read_text())["coefficients"]["abacus-slow"]
     assert found and all(0 < value < 1 for value in found.values())
+    source = json.loads((place / "work/coefficients.json").read_text())["provenance"]["source"]
+    assert source == source_hash("calibration"), "the installed package is the code of the clone"
     run("acm", "evaluate", base, "--task", "abacus_easy", "--items", 2, "--max-tokens", 8)
     records = pd.read_parquet(place / "work/records.parquet")
     assert len(records) == 2 and records["length"].between(1, 8).all()
@@ -127,7 +130,10 @@ def test_a_profile_of_the_package_is_checked(run):
     assert "Known: llama-2-7b, qwen-" in run("acm", "check", "--profile", "none", fails=True)
 
 
-@pytest.mark.parametrize("command", [["course"], ["publish"], ["notebook", "notebooks/1-calibrate.ipynb", "out.ipynb"]])
+@pytest.mark.parametrize(
+    "command",
+    [["course"], ["publish"], ["reproduce", "--dry-run"], ["notebook", "notebooks/1-calibrate.ipynb", "out.ipynb"]],
+)
 def test_what_needs_the_clone_says_so_in_a_sentence(run, command):
     said = run("acm", *command, fails=True)
     assert said.startswith(f"error: acm {command[0]} needs a clone of the repository") and len(said.splitlines()) == 1
