@@ -19,6 +19,7 @@ from acm.calibration.coefficients import layer_coefficients
 from acm.calibration.information import mutual_information
 from acm.calibration.registry import CONTROLS, ESTIMATORS, PER_TOKEN, SIMILARITY
 from acm.paper import load
+from acm.paths import require_clone
 
 QUESTION = "What does plug-in MI measure?"
 CHARACTERS_PER_TOKEN = 3.2  # of s1K's questions, a rule of thumb
@@ -152,6 +153,7 @@ def paper_null(temperatures: tuple[float, ...] = (0.5, 0.7, 0.9), seed: int = 0)
     null: mean over 200 draws of as many questions as the paper takes; 95 % of the draws lie from null_low to null_high.
     (λ rises with the number of texts.) correlation: of MI with log tokens. paper: NaN for a t that the paper lacks.
     """
+    require_clone("paper_null, which reads the paper's published numbers,")
     characters = load("s1k_question_characters")["characters"]
     tokens = (characters / CHARACTERS_PER_TOKEN).round().clip(lower=1).astype(int)
     generator, mi = torch.Generator().manual_seed(seed), []
