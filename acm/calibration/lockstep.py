@@ -35,6 +35,7 @@ COLUMNS = ["finetuned", "layer", "sample", "tokens", "estimator", "control", "va
 INPUT_KINDS = {BASE: "aim", "finetuned": "regmean"}  # which statistic of its inputs a model gets, by its role
 
 Activations = Tensor | Logits  # (tokens, d) of one text at one layer
+Row = tuple[object, ...]  # of the table, in the order of COLUMNS
 Held = dict[str, dict[int, Activations]]  # model → text → activations
 
 
@@ -177,7 +178,7 @@ class Walk:
             self.hidden[key][sample] = model.block(layer, hidden)
         return activations[0]
 
-    def rows(self, layer: str, held: Held, group: list[int], name: str, sample: int, control: str) -> list[tuple[object, ...]]:
+    def rows(self, layer: str, held: Held, group: list[int], name: str, sample: int, control: str) -> list[Row]:
         """Of one text, one fine-tuned model and one control: a row for each estimator."""
         compared = CONTROLS[control]
         other = group[(group.index(sample) + 1) % len(group)] if compared.other_text else sample
