@@ -1,14 +1,8 @@
 """Controls: the pairs of arrays whose MI is measured, the real one and those from which something was taken away.
 
-    none          base and fine-tuned activations as they are
-    shuffled      the fine-tuned side's tokens permuted: channels keep their values, tokens no longer match
-    other-sample  the fine-tuned side from another text of nearly the same length, both cut to the shorter
-    unrelated     the fine-tuned model with the channels of every tensor permuted: the same weights, nothing learnt
-    gaussian      independent standard normal numbers on both sides: any MI is bias of the estimate
-
-Each control is one function here, bound to its row in `registry.py` by :func:`pairs_up`. The row says which model and
-which text the second array comes from; the function says how rows of the two arrays are paired. Every pair has the
-tokens and the channels that both arrays have.
+Each control is one function here, bound to its row in `registry.py` by :func:`pairs_up`. The row says what the
+control is, and which model and which text the second array comes from. The function says how rows of the two arrays
+are paired. Every pair has the tokens and the channels that both arrays have.
 """
 
 from __future__ import annotations
@@ -97,14 +91,14 @@ def pairs_up(*names: str) -> Callable[[Pairing], Pairing]:
 
 @pairs_up("none", "other-sample", "unrelated")
 def in_order(sides: Sides, chunks: Sequence[Tensor], generator: torch.Generator) -> Iterator[Pair]:
-    """Each row with the same row of the other side."""
+    """Each token of the base with the same token of the other side."""
     for rows in chunks:
         yield sides.left(rows), sides.right(rows)
 
 
 @pairs_up("shuffled")
 def shuffled(sides: Sides, chunks: Sequence[Tensor], generator: torch.Generator) -> Iterator[Pair]:
-    """Each row with another row of the other side."""
+    """Each token of the base with a random token of the other side."""
     order = torch.randperm(sides.tokens, generator=generator)
     for rows in chunks:
         yield sides.left(rows), sides.right(order[rows])

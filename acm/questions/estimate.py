@@ -80,6 +80,7 @@ def draw_known(table: pd.DataFrame) -> Figure:
         axes.set_axis_off()
     for axes in panels[-COLUMNS:]:  # the lowest of each column
         axes.tick_params(axis="x", labelbottom=True)
+        axes.xaxis.label.set_visible(True)
     legend_below(figure, panels[0])
     return figure
 
