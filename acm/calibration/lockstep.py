@@ -112,10 +112,9 @@ class Walk:
         if self.measures.of_gradients and self.measures.folder:
             gradients(self.models, self.ids, self.journal, self.measures.folder, self.measures.kinds)
         table = self.journal.finish()
-        order = {"finetuned": self.finetuned, "layer": self.layers}
-        return table.sort_values(
-            [*order], key=lambda column: column.map(order[column.name].index), kind="stable", ignore_index=True
-        )[COLUMNS]
+        models, layers = table["finetuned"].map(self.finetuned.index), table["layer"].map(self.layers.index)
+        places = pd.DataFrame({"model": models, "layer": layers}).sort_values(["model", "layer"], kind="stable")
+        return table.loc[places.index, COLUMNS].reset_index(drop=True)
 
     def layer_rows(self, layer: str, pool: ThreadPoolExecutor) -> tuple[pd.DataFrame, list[Path]]:
         """Push all texts through one layer of all models: its rows of the table, and the files of its statistics."""

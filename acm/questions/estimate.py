@@ -182,29 +182,30 @@ def verdict(
     shares: pd.DataFrame, explained: pd.DataFrame, null: pd.DataFrame, known: pd.DataFrame
 ) -> tuple[str, dict[str, Any]]:
     """The answer in words, and the numbers it is made of. The tables are those of the functions above."""
-    plug, by_length = shares.loc["plug-in"], explained.loc["plug-in"].iloc[0]
-    noise = known[(known["rho"] == 0) & (known["estimator"] == "plug-in")]
-    noise = noise.groupby(["tokens", "channels"])["estimate"].mean()
+    plug, by_length = of_estimator(shares, "plug-in"), numbers_of(explained.loc[["plug-in"]].iloc[0])
+    independent = known[(known["rho"] == 0) & (known["estimator"] == "plug-in")]
+    noise = independent.groupby(["tokens", "channels"])["estimate"].mean().tolist()
+    kept = {str(control): numbers_of(row) for control, row in plug.iterrows()}
     numbers = {
-        "kept": {control: numbers_of(row) for control, row in plug.iterrows()},
-        "beyond_shuffled": float(1 - plug["share"].get("shuffled", np.nan)),
-        "explained": numbers_of(by_length),
+        "kept": kept,
+        "beyond_shuffled": 1 - kept["shuffled"]["share"] if "shuffled" in kept else np.nan,
+        "explained": by_length,
         "null": {str(t): numbers_of(row) for t, row in null.iterrows()},
-        "noise_smallest_sample": float(noise.iloc[0]),
-        "noise_largest_sample": float(noise.iloc[-1]),
+        "noise_smallest_sample": noise[0],
+        "noise_largest_sample": noise[-1],
     }
     sentences = [
         answer(plug, by_length["none"]),
-        f"Of the plug-in MI of the blocks, {kept_in_words(plug)}.",
+        f"Of the plug-in MI of the blocks, {kept_in_words(kept)}.",
         f"Log length alone explains {100 * by_length['none']:.0f} % of its variance over texts."
         if by_length["none"] >= 0
         else "How length explains it cannot be told.",
     ]
-    if "shuffle-corrected" in shares.index and "shuffled" in plug.index:
-        left = numbers_of(shares.loc[("shuffle-corrected", "shuffled")])
+    if "shuffle-corrected" in shares.index and "shuffled" in kept:
+        left = numbers_of(of_estimator(shares, "shuffle-corrected").T["shuffled"])
         numbers["shuffle_corrected"] = left
         sentences.append(
-            f"Less what is left with its entries shuffled, {left['real']:.3f} of {plug.loc['shuffled', 'real']:.2f} "
+            f"Less what is left with its entries shuffled, {left['real']:.3f} of {kept['shuffled']['real']:.2f} "
             f"nats remain, and of those shuffled tokens keep {100 * left['share']:.0f} % "
             f"[{100 * left['low']:.0f}, {100 * left['high']:.0f}]."
         )
@@ -215,7 +216,12 @@ def verdict(
 
 def numbers_of(row: pd.Series) -> dict[str, float]:
     """A row as plain numbers by name."""
-    return {name: float(value) for name, value in row.items()}
+    return {str(name): float(value) for name, value in row.items()}
+
+
+def of_estimator(shares: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The shares of one estimator, by control."""
+    return shares.loc[[name]].droplevel("estimator")
 
 
 def answer(plug: pd.DataFrame, by_length: float) -> str:
@@ -234,10 +240,10 @@ def answer(plug: pd.DataFrame, by_length: float) -> str:
     return f"Whether its bias accounts for most of it here is undecided: {reason}."
 
 
-def kept_in_words(plug: pd.DataFrame) -> str:
-    """What each control keeps of the real pair's MI."""
-    kept = {name: 100 * plug.loc[name, "share"] for name in CONTROLS if name in plug.index}
-    return ", ".join(f"{KEEPS.get(name, CONTROLS[name].title)} {share:.1f} %" for name, share in kept.items())
+def kept_in_words(kept: dict[str, dict[str, float]]) -> str:
+    """What each control keeps of the real pair's MI. kept: control → its row of :func:`kept_by_control`."""
+    words = {name: KEEPS.get(name, control.title) for name, control in CONTROLS.items() if name in kept}
+    return ", ".join(f"{told} {100 * kept[name]['share']:.1f} %" for name, told in words.items())
 
 
 def null_in_words(printed: pd.DataFrame) -> str:

@@ -161,7 +161,7 @@ def verdict(
         "fewest": int(sizes["texts"].min()),
         "rank_correlation": {control: quantiles(values) | {"pairs": len(values)} for control, values in ranks.items()},
         "moved_by": moved,
-        "means": {f"{setting}={value}": float(mean) for (setting, value), mean in means.items()},
+        "means": dict(zip(map("=".join, means.index.tolist()), means.tolist(), strict=True)),
     }
     return in_words(numbers), numbers
 

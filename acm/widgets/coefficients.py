@@ -116,7 +116,7 @@ def band(pool: pd.DataFrame | None, t: float, shift: str) -> pd.DataFrame | None
 def summary(found: pd.DataFrame, mi: dict[str, pd.DataFrame]) -> str:
     """One sentence: λ of the real pair, and how far it is from each null. found: from :func:`curves`."""
     real, texts = found["none"], mi["none"].shape[1]
-    distances = {CONTROLS[name].title: (real - found[name]).abs().mean() for name in found if name != "none"}
+    distances = {CONTROLS[name].title: (real - found[name]).abs().mean() for name in mi if name != "none"}
     apart = "; ".join(f"{title} {distance:.4f}" for title, distance in distances.items())
     return (
         f"λ of the real pair runs from {real.min():.3f} ({real.idxmin()}) to {real.max():.3f} ({real.idxmax()}), "
@@ -156,10 +156,11 @@ def draw_mapping(axes: Axes, real: pd.DataFrame, t: float, shift: str) -> None:
 
     A diamond stands at the layer's mean MI and at its λ, the mean over its texts.
     """
-    weights = 1 - pd.DataFrame(redundancy(real.to_numpy(), t, shift), real.index)
-    for (layer, row), colour in zip(real.iterrows(), sns.color_palette("viridis", len(real)), strict=True):
-        axes.plot(row, weights.loc[layer], ".", ms=4, alpha=0.45, color=colour)
-        axes.plot(row.mean(), weights.loc[layer].mean(), "D", ms=7, color=colour, mec="black", label=layer)
+    values = real.to_numpy()
+    weights, colours = 1 - redundancy(values, t, shift), sns.color_palette("viridis", len(real))
+    for layer, mi, weight, colour in zip(real.index, values, weights, colours, strict=True):
+        axes.plot(mi, weight, ".", ms=4, alpha=0.45, color=colour)
+        axes.plot(mi.mean(), weight.mean(), "D", ms=7, color=colour, mec="black", label=layer)
     axes.set(
         xlabel="mutual information of a text, nats",
         ylabel="1 − σ(t · (MI − shift))",
