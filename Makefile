@@ -1,7 +1,7 @@
 # Two commands matter: `make reproduce` and `make test`. `make help` lists all, with minutes on 2 cores.
-# the first of these that runs and is 3.11 or newer; 3.11 made the committed results
+# the first of these that runs and that the locked torch has a wheel for; 3.11 made the committed results
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
-  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && command -v $$python && break; done)
+  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2> /dev/null && command -v $$python && break; done)
 PROFILE ?= tiny
 CORES ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 VENV := .venv
@@ -100,16 +100,16 @@ published: $(VENV)/installed  ## check and redraw the paper's own numbers (1 min
 	$(VENV)/bin/python -m acm notebook notebooks/published.ipynb reports/published/published.ipynb
 
 $(VENV)/installed: requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found: install one, or name it, as in make PYTHON=/path/to/python3."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.14 was found: install one, or name it, as in make PYTHON=/path/to/python3."; exit 1; }
 	@echo "Installing into $(VENV) from requirements.lock: about 2 GB, 2-5 minutes, once."
-	test -x $(VENV)/bin/python || $(NEW_VENV) $(VENV)
+	@test -x $(VENV)/bin/python || $(NEW_VENV) $(VENV)
 	$(call INSTALL,$(VENV)) -r requirements.lock
 	$(call INSTALL,$(VENV)) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(SITE_VENV)/installed: requirements-site.txt
 	@echo "Installing into $(SITE_VENV) from $<: about 280 MB, a minute, once."
-	test -x $(SITE_VENV)/bin/python || $(NEW_VENV) $(SITE_VENV)
+	@test -x $(SITE_VENV)/bin/python || $(NEW_VENV) $(SITE_VENV)
 	$(call INSTALL,$(SITE_VENV)) -r $<
 	@touch $@
 

@@ -32,7 +32,7 @@ def options(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="print the version and stop")
     ] = False,
 ) -> None:
-    """What all commands have; the text of the help is the module's."""
+    """What stands before a command."""
 
 
 @app.command()

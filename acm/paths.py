@@ -25,5 +25,5 @@ def require_clone(what: str) -> None:
     if not CLONE:
         raise UserError(
             f"{what} needs a clone of the repository, which has the notebooks and the committed results, and this acm is "
-            f"an installed package ({PACKAGE}): clone the repository, and run `make` there."
+            f"an installed package ({PACKAGE}): clone the repository, and give the command there."
         )

@@ -143,7 +143,7 @@ def test_a_clone_is_known_as_one(monkeypatch):
     require_clone("this")
     assert PROFILES == ROOT / "profiles" and TASKS.is_dir()
     monkeypatch.setattr("acm.paths.CLONE", False)
-    with pytest.raises(UserError, match=r"^acm course needs a clone of the repository, .*: clone the repository, "):
+    with pytest.raises(UserError, match=r"^acm course needs a clone of the repository, .*: clone the repository, and "):
         require_clone("acm course")
 
 

@@ -15,7 +15,9 @@ from acm.paths import ROOT
 TEXT = (ROOT / "docs/teaching.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", ["docs/teaching.md", "docs/troubleshooting.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "page", ["CONTRIBUTING.md", "docs/macos.md", "docs/teaching.md", "docs/troubleshooting.md", "docs/windows.md"]
+)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):
         assert (ROOT / page).parent.joinpath(target).exists(), target
