@@ -15,8 +15,9 @@ ROPE_THETA = 10000.0  # transformers' own, where a config names none
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder's shape as its config.json has it. bias: on queries, keys and values. stored: bytes a parameter on the hub.
+    """A decoder's shape as its config.json has it.
 
+    tied: whether the head is the embedding. bias: on queries, keys and values. stored: bytes a parameter on the disk.
     positions: tokens that prompt and response can have together (None: not known). pickled: the hub has no safetensors of it.
     """
 
@@ -48,7 +49,6 @@ class Shape:
 LONG = 131072  # positions
 QWEN_14B = Shape(48, 5120, 13824, 40, 8, 152064, positions=LONG, rope_theta=1e6)
 QWEN_32B = Shape(64, 5120, 27648, 40, 8, 152064, positions=LONG, rope_theta=1e6)
-SMOL = Shape(30, 576, 1536, 9, 3, 49152, tied=True, bias=False, stored=4, positions=8192, rope_theta=1e5)
 SHAPES = {
     "Qwen/Qwen2.5-Math-1.5B": Shape(28, 1536, 8960, 12, 2, 151936, tied=True, positions=4096),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": Shape(28, 1536, 8960, 12, 2, 151936, positions=LONG),
@@ -61,8 +61,6 @@ SHAPES = {
     "meta-llama/Llama-2-7b-hf": Shape(32, 4096, 11008, 32, 32, 32000, bias=False, positions=4096),
     "TIGER-Lab/MAmmoTH-7B": Shape(32, 4096, 11008, 32, 32, 32001, bias=False, stored=4, pickled=True),
     "codellama/CodeLlama-7b-hf": Shape(32, 4096, 11008, 32, 32, 32016, bias=False, positions=16384, rope_theta=1e6),
-    "runs/smollm2/smol-terse": SMOL,  # `make smol-models` makes these two
-    "runs/smollm2/smol-long": SMOL,
 }
 
 

@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from acm.checkpoints import CHECKED, EMBEDDING, HEAD, Checkpoint, as_float32
+from acm.checkpoints import CHECKED, EMBEDDING, HEAD, Checkpoint
 from acm.errors import UserError
+from acm.headers import as_float32
 
 HEAD_ROWS = 1 << 14  # of the head that are multiplied at a time
 

@@ -30,9 +30,10 @@ from acm.calibration.journal import Journal
 from acm.calibration.layerwise import LayerwiseModel, to_bf16, watch
 from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.calibration.texts import check_texts, read_texts, select_texts, texts_hash
-from acm.checkpoints import DTYPES, check_same_shape, check_weights, model_folder
+from acm.checkpoints import check_same_shape, check_weights, model_folder
 from acm.devices import devices
 from acm.errors import UserError, unknown
+from acm.headers import DTYPES
 
 __all__ = ["COLUMNS", "KINDS", "calibrate", "read_texts", "select_texts"]
 
