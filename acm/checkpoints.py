@@ -70,9 +70,7 @@ def model_folder(path: str | Path) -> Path:
     """The folder, once it is known to hold a config and safetensors; UserError otherwise."""
     folder = Path(path)
     if not exists(folder) or not folder.is_dir():
-        raise UserError(
-            f"model folder {folder} does not exist; check the path, or download the model into it first."
-        )
+        raise UserError(f"model folder {folder} does not exist; check the path, or download the model into it first.")
     if not (folder / "config.json").is_file():
         raise UserError(f"model folder {folder} has no config.json; is it a Hugging Face model folder?")
     if not (folder / INDEX).is_file() and not (folder / SINGLE).exists():
@@ -166,7 +164,10 @@ def unlike(base: Path, finetuned: Path, problems: list[str]) -> UserError:
 
 
 def check_weights(folder: Path) -> None:
-    """UserError that names the first tensor with NaN or infinity, and how many of its entries are. Reads all weights."""
+    """UserError that names the first tensor with NaN or infinity, and how many of its entries are.
+
+    Reads all weights.
+    """
     for name, info in tensors_of(model_folder(folder)).items():
         raw = info.read()
         chunks = (as_float32(raw[start : start + CHECKED]) for start in range(0, len(raw), CHECKED))
@@ -192,8 +193,8 @@ def layer_of(tensor_name: str) -> str:
 def identity(folder: Path) -> str:
     """Hash (16 hexadecimal digits) of a model folder: names, sizes and contents of its files.
 
-    Of a file over 64 MiB only the first and the last MiB are read. That is enough to notice another model, and not enough to
-    tell apart two merges of one base.
+    Of a file over 64 MiB only the first and the last MiB are read. That is enough to notice another model, and not
+    enough to tell apart two merges of one base.
     """
     digest = hashlib.sha256()
     for path in sorted(p for p in Path(folder).iterdir() if p.suffix in {".json", ".safetensors", ".model", ".txt"}):

@@ -69,8 +69,8 @@ def as_float32(raw: np.ndarray) -> np.ndarray:
 def read_header(path: Path) -> dict[str, TensorInfo]:
     """The tensors of one safetensors file by name, without buffers.
 
-    Only the header is read. UserError for a file that is absent, cut off, no safetensors file, or whose header claims what
-    cannot be.
+    Only the header is read. UserError for a file that is absent, cut off, no safetensors file, or whose header claims
+    what cannot be.
     """
 
     def refuse(why: str) -> UserError:

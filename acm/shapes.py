@@ -1,4 +1,8 @@
-"""Shapes of decoders, which sizes and limits follow from: of a model that is here its config.json, of the paper's a table."""
+"""Shapes of decoders. Sizes in bytes and limits in tokens follow from them.
+
+The shape of a model that is here stands in its config.json. The paper's models are in a table, so that their sizes are
+known before they are fetched.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,8 @@ class Shape:
     """A decoder's shape as its config.json has it.
 
     tied: whether the head is the embedding. bias: on queries, keys and values. stored: bytes a parameter on the disk.
-    positions: tokens that prompt and response can have together (None: not known). pickled: the hub has no safetensors of it.
+    positions: tokens that prompt and response can have together (None: not known). pickled: the hub has no safetensors
+    of it.
     """
 
     layers: int
@@ -36,6 +41,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
+        """Number of parameters."""
         kv = self.hidden // self.heads * self.kv_heads
         attention = 2 * self.hidden**2 + 2 * self.hidden * kv + self.bias * (self.hidden + 2 * kv)
         block = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
@@ -65,7 +71,7 @@ SHAPES = {
 
 
 def rope(config: dict, key: str) -> Any:
-    """A rope field, wherever this version of transformers stores it."""
+    """A field of the position codes, wherever the version of transformers that wrote the config stores it."""
     nested = config.get("rope_parameters") or {}
     if key == "rope_theta":
         return config.get(key, nested.get(key, ROPE_THETA))
@@ -78,27 +84,36 @@ def shape_of(model: str, folder: Path) -> Shape:
     """From the model's config.json where it is here, else from the table; UserError for a model that neither has."""
     if not (folder / "config.json").is_file():
         if model not in SHAPES:
-            raise UserError(
-                f"the size of {model} is not known here; fetch it, or name a folder. {unknown('model', model, SHAPES)}"
-            )
+            hint = unknown("model", model, SHAPES)
+            raise UserError(f"the size of {model} is not known here; fetch it, or name a folder. {hint}")
         return SHAPES[model]
     config = read_json(folder / "config.json")
     try:
-        return Shape(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"], config["num_attention_heads"],
-                     config.get("num_key_value_heads", config["num_attention_heads"]), config["vocab_size"],
-                     config.get("tie_word_embeddings", False), config.get("model_type") == "qwen2",
-                     BYTES.get(config.get("dtype") or config.get("torch_dtype"), 4),
-                     config.get("max_position_embeddings"), rope(config, "rope_theta"))  # fmt: skip
+        heads = config["num_attention_heads"]
+        return Shape(
+            layers=config["num_hidden_layers"],
+            hidden=config["hidden_size"],
+            intermediate=config["intermediate_size"],
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads", heads),
+            vocabulary=config["vocab_size"],
+            tied=config.get("tie_word_embeddings", False),
+            bias=config.get("model_type") == "qwen2",
+            stored=BYTES.get(config.get("dtype") or config.get("torch_dtype") or "float32", 4),
+            positions=config.get("max_position_embeddings"),
+            rope_theta=rope(config, "rope_theta"),
+        )
     except KeyError as error:
         raise UserError(f"{folder / 'config.json'} has no {error}, so the model's size cannot be computed.") from None
 
 
 def merged_positions(shapes: list[Shape], paper: bool) -> int | None:
-    """Positions of a merge (None: not known): the most of all models where their position codes agree, else the base's, the first.
+    """Positions of a merge; None: not known.
 
-    paper: merges keep the base's config.
+    They are the most of all models where the position codes agree, else the base's. shapes: the base's first.
+    paper: the merge keeps the base's config.
     """
-    positions = [shape.positions for shape in shapes]
     if paper or len({shape.rope_theta for shape in shapes}) > 1:
-        return positions[0]
-    return None if None in positions else max(positions)
+        return shapes[0].positions
+    known = [shape.positions for shape in shapes if shape.positions is not None]
+    return max(known) if len(known) == len(shapes) else None

@@ -65,7 +65,10 @@ def recipe_text(plan: Plan) -> str:
 
 
 def origin(model: Checkpoint, hash_inputs: bool) -> str:
-    """Which model this is: its hub revision, else size and hash of the headers. hash_inputs: a hash of the contents too."""
+    """Which model this is: its hub revision, else size and hash of the headers.
+
+    hash_inputs: a hash of the contents too.
+    """
     files = sorted({info.file for info in model.tensors.values()})
     if found := REVISION.search(str(model.folder.absolute())):
         text = f"hub revision `{found[3]}` of `{found[1]}/{found[2]}`"

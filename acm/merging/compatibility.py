@@ -1,4 +1,7 @@
-"""Whether models fit together, and what the merged model gets where they differ. Read from configs and headers alone."""
+"""Whether models fit together, and what the merged model gets where they differ.
+
+Read from configs and headers alone.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ ANCESTRY = (  # fields that no fine-tuning changes
     "num_key_value_heads", "head_dim", "hidden_size", "intermediate_size", "num_hidden_layers",
 )  # fmt: skip
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
-# ‖δ‖ / ‖θ_0‖ that a fine-tuned model stays below. Fine-tuning moves weights by a small part of their norm; two unrelated
-# models are at √2.
+# ‖δ‖ / ‖θ_0‖ that a fine-tuned model stays below. Fine-tuning moves weights by a small part of their norm; two
+# unrelated models are at √2.
 USUAL_NORM = 0.9
 SAMPLE = 1 << 16  # entries of a tensor that its norm is estimated from
 
@@ -123,7 +126,7 @@ def relative_norm(base: TensorInfo, other: TensorInfo) -> float:
     """‖δ‖ / ‖θ_0‖ on the first entries of a tensor."""
     x, y = (info.numbers(SAMPLE) for info in (base, other))
     with np.errstate(all="ignore"):
-        return float(np.nan_to_num(np.linalg.norm(y - x) / max(np.linalg.norm(x), 1e-30), nan=0.0))
+        return float(np.nan_to_num(np.linalg.norm(y - x) / np.maximum(np.linalg.norm(x), 1e-30), nan=0.0))
 
 
 def token_findings(base: Checkpoint, other: Checkpoint, aligned: bool) -> list[Finding]:
@@ -163,7 +166,10 @@ def rows_of(model: Checkpoint) -> int:
 
 
 def align_rows(tokenizer_source: str | None, models: list[Checkpoint], given: list[str], paper: bool) -> Alignment:
-    """How the rows of the vocabularies correspond. given: what the recipe calls the models. paper: by the paper's rules."""
+    """How the rows of the vocabularies correspond.
+
+    given: what the recipe calls the models. paper: by the paper's rules.
+    """
     if paper and tokenizer_source not in (None, "base"):
         raise UserError(
             "`compatibility: paper` keeps the base's tokenizer and rows; remove `tokenizer_source`, or `compatibility`."
@@ -185,7 +191,10 @@ def row_findings(models: list[Checkpoint], alignment: Alignment) -> list[Finding
 
 
 def tied_output(models: list[Checkpoint], wanted: bool | None, paper: bool) -> tuple[bool, list[Finding]]:
-    """Whether the result ties its head to the embedding, and why. wanted: what the recipe says of it. paper: as the base."""
+    """Whether the result ties its head to the embedding, and why.
+
+    wanted: what the recipe says of it. paper: as the base, if the recipe says nothing.
+    """
     if broken := [m for m in models if m.tied and m.config.get("tie_word_embeddings") is False]:
         text = f"{broken[0].folder} has no {HEAD}, but its config says that the head is its own; fetch it again."
         return True, [Finding("error", text)]
@@ -216,7 +225,7 @@ def output_config(
         choices["tie_word_embeddings"] = tied
     if paper:
         return config | choices, []
-    lengths = [m.config.get("max_position_embeddings") for m in models]
+    lengths: list[Any] = [m.config.get("max_position_embeddings") for m in models]
     same_rope = all(rope(m.config, key) == rope(config, key) for m in models for key in ("rope_theta", "rope_scaling"))
     if same_rope and all(isinstance(length, int) for length in lengths):
         choices["max_position_embeddings"] = max(lengths)

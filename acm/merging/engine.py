@@ -1,11 +1,11 @@
 """Runs a plan: merges every tensor of the models, chunk by chunk, into preallocated shards.
 
-Arithmetic is in float32, whatever dtype is stored. (The paper's code merges in bf16 and differs by rounding alone.) Worker
-threads take one tensor each and hold a few chunks of it. So memory does not grow with the model, except for the methods
-that need whole matrices. Chunk size, threads, shards and interruptions change no byte.
+Arithmetic is in float32, whatever dtype is stored. (The paper's code merges in bf16 and differs by rounding alone.)
+Worker threads take one tensor each and hold a few chunks of it. So memory does not grow with the model, except for the
+methods that need whole matrices. Chunk size, threads, shards and interruptions change no byte.
 
-Two modules merge a tensor. `fused.py` has the most used methods as compiled loops, for the CPU. `plain.py` has every method
-in torch, whose import takes a second; it is imported only for what the first cannot do.
+Two modules merge a tensor. `fused.py` has the most used methods as compiled loops, for the CPU. `plain.py` has every
+method in torch, whose import takes a second; it is imported only for what the first cannot do.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def merge(
         ``out``. Interrupted, a merge leaves ``.<out>.part`` beside ``out``; the same call continues from there.
 
     Raises:
-        UserError: for a bad recipe, for models that are missing, unlike or broken, for an ``out`` that exists or is being
-            written, and for a device that is not there.
+        UserError: for a bad recipe, for models that are missing, unlike or broken, for an ``out`` that exists or is
+            being written, and for a device that is not there.
     """
     loaded, home = load_recipe(recipe)
     out = Path(out)
@@ -130,9 +130,7 @@ class Runner:
     device: cpu, or a GPU's name. threads: tensors at a time. kernels, allow_nan: as of :func:`merge`.
     """
 
-    def __init__(
-        self, plan: Plan, work: Workspace, device: str, threads: int, kernels: bool, allow_nan: bool
-    ) -> None:
+    def __init__(self, plan: Plan, work: Workspace, device: str, threads: int, kernels: bool, allow_nan: bool) -> None:
         self.plan, self.work, self.threads, self.allow_nan = plan, work, threads, allow_nan
         self.thresholds: np.ndarray | None = None
         self.stopped = False

@@ -11,7 +11,8 @@ from acm.errors import UserError
 from acm.merging.plan import Plan
 from acm.merging.vocabulary import read_vocabulary
 
-OUTSIDE = {"embed": "embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}  # layer → what its tensors' names contain
+# Layer outside the blocks → what the names of its tensors contain.
+OUTSIDE = {"embed": "embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
 
 
 def mergekit_recipe(plan: Plan, folder: Path) -> str:
@@ -31,7 +32,7 @@ def mergekit_recipe(plan: Plan, folder: Path) -> str:
         for entry in recipe.finetuned
     ]
     shared = {k: v for k, v in recipe.parameters.items() if not (k == "weight" and recipe.coefficients is not None)}
-    if method.coefficient and not method.coefficient.per_model and recipe.base_model:  # SLERP: `t` from the base, listed
+    if method.coefficient and not method.coefficient.per_model and recipe.base_model:  # SLERP: lists the base, has `t`
         models = [{"model": path(recipe.base_model)}, *({"model": model["model"]} for model in models)]
         if plan.inputs.coefficients is not None:
             shared[method.coefficient.name] = along_layers(plan, plan.inputs.coefficients[recipe.finetuned[0].name])

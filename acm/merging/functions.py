@@ -1,7 +1,7 @@
 """The functions of the merge methods by name. `methods.py` and `matrices.py` register theirs here.
 
-A method has one function that merges a chunk. It may have a second one that prepares: it sees the whole tensor first, chunk
-by chunk, and reduces it to what the merging function must know of it, such as a threshold or an angle.
+A method has one function that merges a chunk. It may have a second one that prepares: it sees the whole tensor first,
+chunk by chunk, and reduces it to what the merging function must know of it, such as a threshold or an angle.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def implements(name: str) -> Callable[[Merge], Merge]:
 
 
 def prepares(*names: str) -> Callable[[Prepare], Prepare]:
-    """Decorates what these methods find out of a whole tensor before its chunks are merged. ``Settings.prepared`` holds it."""
+    """Decorates what these methods find out of a whole tensor before its chunks are merged.
+
+    ``Settings.prepared`` holds it.
+    """
 
     def bind(function: Prepare) -> Prepare:
         PREPARE.update(dict.fromkeys(names, function))

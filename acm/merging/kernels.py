@@ -1,4 +1,6 @@
-"""The methods that scale best, fused by numba: stored numbers in, stored numbers out, one pass over tiles that stay in cache.
+"""The methods that scale best, each fused by numba into one pass: stored numbers in, stored numbers out.
+
+A pass goes over tiles that stay in a core's cache.
 
     base, models    (n,)   a chunk of a tensor as stored: uint16 (bits of bfloat16) or float32
     out             (n,)   the same, merged
@@ -6,9 +8,9 @@
     total           (t,)   Σ λ_i δ_i so far
     mass            (t,)   Σ of the divisors of the models that agree with the elected sign
 
-They compute what the plain torch functions of `methods.py` compute, operation by operation, and give the same bytes: LLVM may
-not reorder or fuse float operations (no fastmath). Each of them releases the GIL, so worker threads run side by side. Compiled
-code is cached beside this file.
+They compute what the plain torch functions of `methods.py` compute, operation by operation, and give the same bytes:
+LLVM may not reorder or fuse float operations (no fastmath). Each of them releases the GIL, so worker threads run side
+by side. Compiled code is cached beside this file.
 """
 
 from __future__ import annotations
@@ -136,7 +138,10 @@ def divide(total, mass):
 
 @compiled
 def weighted(models, factors, divisor, out, bad):
-    """Σ factor_i θ_i / divisor: average and SLERP. factors: (models,). bad: (models,) counts of NaN and infinity, added to."""
+    """Σ factor_i θ_i / divisor: average and SLERP.
+
+    factors: (models,) float32. bad: (models,) int64, counts of NaN and infinity, added to.
+    """
     x, total = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     for start in range(0, out.size, TILE):
         stop = min(start + TILE, out.size)
@@ -157,8 +162,8 @@ def deltas(base, models, start, trims, lows, highs, drops, densities, limits, ke
     """θ_0 + α Σ λ_i δ_i, task vectors trimmed or dropped, summed plainly or over the elected sign.
 
     These are task arithmetic, TIES, breadcrumbs, DARE and DARE-TIES. start: place of the chunk in its tensor, uint32.
-    trims, drops, elects, divides: what is done. For each model: bounds of |δ| (lows, highs), density and its limit of random
-    words, key (2,) uint32, vote, factor λ, divisor. divisor: what a plain sum is divided by. scaling: α.
+    trims, drops, elects, divides: what is done. For each model: bounds of |δ| (lows, highs), density and its limit of
+    random words, key (2,) uint32, vote, factor λ, divisor. divisor: what a plain sum is divided by. scaling: α.
     bad: (1 + models,) counts of NaN and infinity, base first, added to.
     """
     b, elected = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -227,8 +232,8 @@ def count_lower(bits, bucket, counts, hits):
 def histogram(base, models, buckets, counts):
     """Histograms of the magnitudes of the δ_i, added to counts.
 
-    buckets: (models,) int64. Where it is negative, the upper bits are counted, (models, 2^COARSE); else the lower bits of the
-    magnitudes in that bucket, (models, 2^FINE).
+    buckets: (models,) int64. Where it is negative, the upper bits are counted, (models, 2^COARSE); else the lower bits
+    of the magnitudes in that bucket, (models, 2^FINE).
     """
     b, x, hits = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.uint8)
     for start in range(0, base.size, TILE):

@@ -4,8 +4,9 @@
     density  1 − k  (models,)   fraction of the entries kept
     gamma    γ      (models,)   fraction of the largest entries dropped (breadcrumbs)
 
-The magnitude of a float32 is 31 bits, and magnitudes are ordered as these bits are. The first histogram counts the upper
-COARSE bits and tells the bucket of each rank. The second counts the lower FINE bits of the entries in that bucket.
+The magnitude of a float32 is 31 bits, and magnitudes are ordered as these bits are. The first histogram counts the
+upper COARSE bits and tells the bucket of each rank. The second counts the lower FINE bits of the entries in that
+bucket.
 
 `primitives.py` (torch) and `kernels.py` (numba) count; both use the two constants.
 """
@@ -21,15 +22,16 @@ from acm.merging.settings import Settings
 # numba's cache does not notice a change of these two: clear it (acm/merging/__pycache__) after one.
 COARSE = 16  # upper bits of a magnitude: its bucket
 FINE = 15  # lower bits of a magnitude: its place within the bucket
-# Buckets (models, r) or None → (models, r, 2^FINE) counts within them, or (models, 2^COARSE) counts of the buckets; int64.
+# Counts magnitudes, int64. Given buckets (models, r), it counts within them, (models, r, 2^FINE). Given None, it counts
+# what is in each bucket, (models, 2^COARSE).
 Count = Callable[[np.ndarray | None], np.ndarray]
 
 
 def trim_bounds(s: Settings, size: int, count: Count) -> np.ndarray:
     """Bounds (models, 2) float32 of the |δ_i| that stay: the least and the largest.
 
-    Of ``size`` entries the int(γ · size) largest go, and the int(density · size) next stay. TIES has no γ, and keeps one entry
-    at least. Where density leaves γ no room, γ gives way, as in mergekit. At density 1 nothing is trimmed.
+    Of ``size`` entries the int(γ · size) largest go, and the int(density · size) next stay. TIES has no γ, and keeps
+    one entry at least. Where density leaves γ no room, γ gives way, as in mergekit. At density 1 nothing is trimmed.
     """
     ranks: list[tuple[int, int]] = []
     fixed: dict[int, tuple[float, float]] = {}
@@ -53,7 +55,10 @@ def magnitudes_at(ranks: np.ndarray, count: Count) -> np.ndarray:
 
 
 def locate(counts: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The bin that holds each ascending rank, and the rank within that bin. counts: (…, bins), ranks: (…), both int64."""
+    """The bin that holds each ascending rank, and the rank within that bin.
+
+    counts: (…, bins), ranks: (…), both int64.
+    """
     sums = counts.cumsum(axis=-1)
     bins = (sums <= ranks[..., None]).sum(axis=-1)
     below = np.where(bins > 0, np.take_along_axis(sums, np.maximum(bins - 1, 0)[..., None], -1)[..., 0], 0)

@@ -27,8 +27,8 @@ ROWS = 4096  # of a matrix that are computed in float64 at a time
 def filtered(matrix: Tensor, keep: Callable[[Tensor], Tensor]) -> Tensor:
     """The matrix with its singular values s (descending) multiplied by keep(s), float32.
 
-    It goes through the eigenvectors of the smaller Gram matrix, in float64. That is several times faster than an SVD, but
-    singular values below 1e-7 of the largest are not resolved. NaN or infinity gives NaN everywhere.
+    It goes through the eigenvectors of the smaller Gram matrix, in float64. That is several times faster than an SVD,
+    but singular values below 1e-7 of the largest are not resolved. NaN or infinity gives NaN everywhere.
     """
     if matrix.dim() != 2 or not matrix.numel():
         return matrix
@@ -59,7 +59,10 @@ def thresholded(matrix: Tensor, threshold: float) -> Tensor:
 
 @implements("twin")
 def twin(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
-    """Task arithmetic on task vectors that keep a fraction `rank` of their singular values: the SVD part of Twin-Merging."""
+    """Task arithmetic on task vectors that keep a fraction `rank` of their singular values.
+
+    This is the part of Twin-Merging that uses the singular value decomposition.
+    """
     deltas, rank = task_vectors(base, finetuned), s.numbers["rank"]
     return combine(base, deltas if rank == 1 else [truncated(delta, rank) for delta in deltas], s)
 
@@ -69,8 +72,8 @@ def lore(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """Estimate base and low-rank task vectors from the models alone, by coordinate descent, then merge these.
 
     It minimises Σ_i ‖θ + δ_i − θ_i‖² + μ ‖δ_i‖_* in two steps by turns: θ ← mean(θ_i − δ_i), and δ_i ← θ_i − θ with its
-    singular values thresholded at μ / 2. The true base takes part only where the recipe lists it as a model. The paper leaves
-    the final step open; it is a mean here.
+    singular values thresholded at μ / 2. The true base takes part only where the recipe lists it as a model. The paper
+    leaves the final step open; it is a mean here.
     """
     models = [model.float() for model in finetuned]
     deltas, estimate = [torch.zeros_like(model) for model in models], torch.full_like(models[0], float("inf"))
@@ -86,8 +89,8 @@ def lore(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
 def regmean(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """The linear map nearest to all models on their own inputs: (Σ G_i)⁻¹ Σ G_i W_iᵀ, off-diagonals of G_i times α.
 
-    Each row of W_i is solved for by itself, so some rows are taken at a time. ACM's λ scales the task vectors first. Tensors
-    without Gram matrices (vectors, embedding) are averaged.
+    Each row of W_i is solved for by itself, so some rows are taken at a time. ACM's λ scales the task vectors first.
+    Tensors without Gram matrices (vectors, embedding) are averaged.
     """
     grams = [gram for gram in s.statistics if gram is not None]
     joined = solver(grams, s.numbers["alpha"]) if len(grams) == len(finetuned) else average
@@ -104,7 +107,10 @@ def average(models: list[Tensor]) -> Tensor:
 
 
 def solver(grams: list[Tensor], alpha: float) -> Callable[[list[Tensor]], Tensor]:
-    """The function from some rows of all models to those of the result. Towards inputs never used it takes their mean."""
+    """The function from some rows of all models to those of the result.
+
+    Towards inputs never used it takes their mean.
+    """
     grams = [shrunk(gram, alpha) for gram in grams]
     sums = total(grams).clone()
     pull = 1e-9 * sums.diagonal().mean().clamp(min=1e-30)

@@ -8,8 +8,8 @@
     scaling        α               ()             the recipe's `lambda`: multiplies the merged task vector
     density        1 − k           list of ()     fraction of entries kept; 1 − density is the drop rate
 
-`divisors` divide the sum when `normalize` is on. They are the weights, as in mergekit, or ones where ACM's coefficients stand
-in their place, which makes it the 1/N of Eq. 3. All functions return float32.
+`divisors` divide the sum when `normalize` is on. They are the weights, as in mergekit, or ones where ACM's coefficients
+stand in their place, which makes it the 1/N of Eq. 3. All functions return float32.
 
 Titles, papers, formulas and parameters: `registry.py`. Methods that need whole matrices: `matrices.py`.
 """
@@ -34,6 +34,7 @@ from acm.merging.primitives import (
     gram,
     random_words,
     task_vectors,
+    total,
     trim,
     weighted_sum,
 )
@@ -75,7 +76,10 @@ def interpolation(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
 
 @prepares("slerp")
 def angle(chunks: Chunks, s: Settings) -> tuple[float, float]:
-    """The factors of θ_0 and θ_1. Where the tensors are nearly parallel, those of plain interpolation, as in mergekit."""
+    """The factors of θ_0 and θ_1.
+
+    Where the tensors are nearly parallel, those of plain interpolation, as in mergekit.
+    """
     products = gram(([base, *models] for base, models in chunks()), 2)
     norms = np.sqrt(np.diag(products))
     cosine = float(np.clip(products[0, 1] / np.prod(np.where(norms > 1e-8, norms, 1.0)), -1, 1))
@@ -143,8 +147,8 @@ def dare_ties(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
 def magprune(base: Tensor, finetuned: list[Tensor], s: Settings) -> list[Tensor]:
     """DELLA's drop: within each row, the probability to keep an entry grows with the rank of its |δ|.
 
-    It grows from density − ε to density + ε. Each kept entry is divided by its own probability, as in the paper. mergekit
-    rescales the whole tensor to its old L1 norm instead.
+    It grows from density − ε to density + ε. Each kept entry is divided by its own probability, as in the paper.
+    mergekit rescales the whole tensor to its old L1 norm instead.
     """
     found = []
     for delta, density, epsilon, key in zip(task_vectors(base, finetuned), s.density, s.epsilon, s.keys, strict=True):
@@ -173,7 +177,10 @@ def della_linear(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
 
 @prepares("model_stock")
 def stock_ratio(chunks: Chunks, s: Settings) -> float:
-    """t = N cos / (1 + (N − 1) cos), cos the mean cosine of the pairs of task vectors; 0 where the denominator vanishes."""
+    """t = N cos / (1 + (N − 1) cos), cos the mean cosine of the pairs of task vectors.
+
+    It is 0 where the denominator vanishes.
+    """
     n = len(s.coefficients)
     products = gram((task_vectors(*chunk) for chunk in chunks()), n)
     norms = np.sqrt(np.diag(products))
@@ -194,18 +201,18 @@ def fisher(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """θ_0 + Σ λ_i F_i δ_i / Σ w_i F_i. A plain mean where no model has Fisher information, or all have 0."""
     information = [torch.ones_like(base, dtype=torch.float32) if f is None else f for f in s.statistics]
     deltas = task_vectors(base, finetuned)
-    weighted = total(c * f * d for c, f, d in zip(s.coefficients, information, deltas, strict=True))
+    terms = [c * f * d for c, f, d in zip(s.coefficients, information, deltas, strict=True)]
     mass = weighted_sum(s.divisors, information)
     mean = weighted_sum(s.coefficients, deltas) / sum(s.divisors)
-    return base.float() + torch.where(mass > 0, weighted / torch.where(mass > 0, mass, 1.0), mean)
+    return base.float() + torch.where(mass > 0, total(terms) / torch.where(mass > 0, mass, 1.0), mean)
 
 
 @implements("aim")
 def aim(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """θ_0 + Σ λ_i δ_i ⊙ (1 − s (1 − ω)): input channels that matter to the base keep more of it.
 
-    s is the mean |x| of each input channel over the largest of them, (inputs,). Tensors without statistics (biases, norms,
-    embedding) are merged as in task arithmetic.
+    s is the mean |x| of each input channel over the largest of them, (inputs,). Tensors without statistics (biases,
+    norms, embedding) are merged as in task arithmetic.
     """
     (importance,) = s.statistics
     changed = weighted_sum(s.coefficients, task_vectors(base, finetuned))
@@ -220,17 +227,17 @@ def sens(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """c_0 θ_0 + c_1 α λ δ, the pair c_0, c_1 from the sensitivities of base and model in this layer."""
     (delta,) = task_vectors(base, finetuned)
     alpha = s.numbers["alpha"]
-    first, second = sensitivity_pair(*s.layers["sensitivity"], alpha, s.numbers["temperature"])
+    first, second = sensitivity_pair(s.layers["sensitivity"], alpha, s.numbers["temperature"])
     return first * base.float() + second * alpha * s.coefficients[0] * delta
 
 
-def sensitivity_pair(
-    base: float | None, finetuned: float | None, alpha: float, temperature: float
-) -> tuple[float, float]:
+def sensitivity_pair(sensitivities: list[float | None], alpha: float, temperature: float) -> tuple[float, float]:
     """Sens-Merging's coefficients of a layer: twice the softmax of ((1 − α) s_0, α s_1) / T; (1, 1) outside the blocks.
 
-    Whether T divides or multiplies the paper leaves open. As everywhere else, it divides here.
+    sensitivities: s_0 of the base, s_1 of the model, None outside the blocks. Whether T divides or multiplies the paper
+    leaves open. As everywhere else, it divides here.
     """
+    base, finetuned = sensitivities
     if base is None or finetuned is None:
         return 1.0, 1.0
     second = float(1 / (1 + np.exp(np.clip(((1 - alpha) * base - alpha * finetuned) / temperature, -700, 700))))

@@ -27,8 +27,8 @@ def conditions(setting: Any) -> list:
 def resolve(setting: Any, tensor: str, t: float) -> Any:
     """The value of a parameter for a tensor, by mergekit's rules; None where no filter fits.
 
-    t: place of the tensor's layer, 0 (first) to 1 (last); tensors outside the blocks are at 0. tensor: its name; without a
-    name every filter fits.
+    t: place of the tensor's layer, 0 (first) to 1 (last); tensors outside the blocks are at 0. tensor: its name;
+    without a name every filter fits.
     """
     if isinstance(setting, dict):
         setting = [setting]

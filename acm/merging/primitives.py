@@ -81,8 +81,8 @@ def consensus(
     """Elect a sign for each entry, then sum λ_i δ_i over the models that agree with it.
 
     normalize: the sum is divided by that of the agreeing models' divisors.
-    election: ``weighted`` elects the sign of Σ λ_i δ_i, as mergekit does; ``unweighted`` that of Σ δ_i, as the TIES paper
-    does. A sum of zero elects +. A zero never agrees.
+    election: ``weighted`` elects the sign of Σ λ_i δ_i, as mergekit does; ``unweighted`` that of Σ δ_i, as the TIES
+    paper does. A sum of zero elects +. A zero never agrees.
     """
     votes = votes_of(coefficients, election)
     sign = weighted_sum(votes, deltas)
@@ -106,7 +106,8 @@ def trim(delta: Tensor, low: float, high: float = float("inf")) -> Tensor:
 def random_words(shape: torch.Size, key: tuple[int, int], start: int, device: torch.device) -> Tensor:
     """One random 32-bit word for each entry, int64 of this shape.
 
-    A word is a hash of the key and of the entry's place in its tensor, so chunks do not matter. start: place of the first.
+    A word is a hash of the key and of the entry's place in its tensor, so chunks do not matter. start: place of the
+    first.
     """
     mask = 0xFFFFFFFF
 
@@ -129,7 +130,10 @@ def drop(delta: Tensor, density: float, key: tuple[int, int], start: int = 0, re
 
 
 def histogram(delta: Tensor, bucket: int | None) -> np.ndarray:
-    """Counts of the upper bits of the magnitudes, (2^COARSE,) int64; with a bucket, of the lower bits within it, (2^FINE,)."""
+    """Counts of the upper bits of the magnitudes, (2^COARSE,) int64.
+
+    With a bucket, of the lower bits within it, (2^FINE,).
+    """
     magnitude = delta.reshape(-1).contiguous().view(torch.int32) & 0x7FFFFFFF
     upper, lower = magnitude >> FINE, magnitude & ((1 << FINE) - 1)
     if bucket is None:
@@ -138,7 +142,7 @@ def histogram(delta: Tensor, bucket: int | None) -> np.ndarray:
 
 
 def count_magnitudes(chunks: Chunks, models: int, buckets: np.ndarray | None) -> np.ndarray:
-    """Histograms of the task vectors of a tensor: (models, 2^COARSE) or, within buckets (models, r), (models, r, 2^FINE)."""
+    """Histograms of the magnitudes of a tensor's task vectors, int64: a `Count` of `magnitudes.py`."""
     shape = (models, 1 << COARSE) if buckets is None else (*buckets.shape, 1 << FINE)
     found = np.zeros(shape, np.int64)
     for chunk in chunks():
@@ -151,7 +155,10 @@ def count_magnitudes(chunks: Chunks, models: int, buckets: np.ndarray | None) ->
 
 
 def gram(chunks: Iterable[list[Tensor]], models: int) -> np.ndarray:
-    """Inner products of flat vectors, (models, models) float64. Blocks of fixed size are summed, so chunks change no bit."""
+    """Inner products of flat vectors, (models, models) float64.
+
+    Blocks of fixed size are summed, so chunks change no bit.
+    """
     found = np.zeros((models, models))
     for vectors in chunks:
         for block in zip(*(v.reshape(-1).split(SUMMED) for v in vectors), strict=True):

@@ -36,7 +36,10 @@ UNREADABLE = (OSError, yaml.YAMLError, ValueError, KeyError, AttributeError, Rec
 
 
 class ModelEntry(BaseModel):
-    """One model of a recipe. Its ``parameters`` override the recipe's. layer_range: of mergekit's slices, all layers only."""
+    """One model of a recipe. Its ``parameters`` override the recipe's.
+
+    layer_range: of mergekit's slices, all layers only.
+    """
 
     model_config = ConfigDict(extra="forbid")
     model: str
@@ -52,12 +55,14 @@ class ModelEntry(BaseModel):
 class Recipe(BaseModel):
     """A validated recipe.
 
-    coefficients: λ for each layer, as a coefficients.json, a CSV, a list along the layers, or {model: {layer: λ} or list}.
-    election: how signs are elected. ``weighted`` (mergekit's order, the default) weighs each vote by λ; ``unweighted`` (the
-    papers', the default with `coefficients`) does not.
-    scope: whether TIES and breadcrumbs trim each ``tensor`` on its own (as mergekit) or all together, ``global`` (as the
-    TIES paper).
-    compatibility: ``paper`` keeps the base's config, tokenizer, rows and head as they are; docs/merging.md has the rules.
+    coefficients: λ for each layer, as a coefficients.json, a CSV, a list along the layers, or {model: {layer: λ} or
+    list}.
+    election: how signs are elected. ``weighted`` (mergekit's order, the default) weighs each vote by λ; ``unweighted``
+    (the papers', the default with `coefficients`) does not.
+    scope: whether TIES and breadcrumbs trim each ``tensor`` on its own (as mergekit) or all together, ``global`` (as
+    the TIES paper).
+    compatibility: ``paper`` keeps the base's config, tokenizer, rows and head as they are; docs/merging.md has the
+    rules.
     tie_word_embeddings: of the result, where the models disagree.
     seed: of the random masks.
     """
@@ -80,7 +85,10 @@ class Recipe(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def one_slice(cls, content: Any) -> Any:
-        """mergekit's `slices` as `models`, where one slice holds all layers. The plan compares its range with the models."""
+        """mergekit's `slices` as `models`, where one slice holds all layers.
+
+        The plan compares its range with the models.
+        """
         if not isinstance(content, dict) or "slices" not in content:
             return content
         slices = content["slices"]
@@ -155,8 +163,8 @@ class Recipe(BaseModel):
     def finetuned(self) -> list[ModelEntry]:
         """The models to merge, by name, so that their order in the file changes no byte.
 
-        A method that needs no base counts the base in where the recipe lists it. An average does so too where the recipe only
-        names it, with the recipe's weight, as mergekit.
+        A method that needs no base counts the base in where the recipe lists it. An average does so too where the
+        recipe only names it, with the recipe's weight, as mergekit.
         """
         entries = [entry for entry in self.models if not self.is_base(entry)]
         if self.base_model and not self.method.needs_base:
@@ -167,7 +175,10 @@ class Recipe(BaseModel):
 
     @property
     def measured(self) -> list[ModelEntry]:
-        """The models whose entries name statistics. Statistics of the base alone stand in the first entry, or the recipe."""
+        """The models whose entries name statistics.
+
+        Statistics of the base alone stand in the first entry, or the recipe.
+        """
         return self.finetuned[:1] if self.method.base_statistics else self.finetuned
 
     def is_base(self, entry: ModelEntry) -> bool:

@@ -1,8 +1,8 @@
 """The merge methods by name: title, paper, formula, parameters, and what else the engine must know of each.
 
-A new method is one row of METHODS and one function (`methods.py`; `matrices.py` where it needs whole matrices). Recipes,
-checks, the table of the docs, explorers and tests read the row. A parameter that no other method has is described in the
-row itself. Nothing heavy is imported here, so that a recipe is checked in a moment.
+A new method is one row of METHODS and one function (`methods.py`; `matrices.py` where it needs whole matrices).
+Recipes, checks, the table of the docs, explorers and tests read the row. A parameter that no other method has is
+described in the row itself. Nothing heavy is imported here, so that a recipe is checked in a moment.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Parameter:
 
     default: what holds where the recipe gives nothing; None: the recipe must give it.
     test, meaning: which numbers are in range, and the same in words, as the end of "density is …".
-    kind: a ``number``, which may differ between layers; a ``flag``, true or false; ``statistics``, the path of safetensors
-    that a calibration wrote; ``layers``, the path of a JSON file with a number for each model and layer.
+    kind: a ``number``, which may differ between layers; a ``flag``, true or false; ``statistics``, the path of
+    safetensors that a calibration wrote; ``layers``, the path of a JSON file with a number for each model and layer.
     per_model: whether each model may have its own.
     setting: the field of :class:`acm.merging.settings.Settings` that holds it; without one ``Settings.numbers`` does.
     slider: the least and the most that an explorer offers.
@@ -90,15 +90,15 @@ class MergeMethod:
     models: least and most besides the base.
     chunks: what its function gets at a time: ``flat`` chunks of a tensor, whole ``rows``, or the ``whole`` tensor.
     needs_base: whether a recipe must name the base. If not, the base is one of the models where the recipe lists it.
-    average: a weighted mean of the models and not of task vectors. ACM's λ cannot weigh it, a base that is named is always
-    one of the models, and a model that has all the weight is copied.
-    copies: whose bytes the result has at λ = 0 or 1: the ``base``'s at 0; the ``base or model``'s, at 0 or at 1 for a single
-    model; ``nothing``, since the method changes the base too.
+    average: a weighted mean of the models and not of task vectors. ACM's λ cannot weigh it, a base that is named is
+    always one of the models, and a model that has all the weight is copied.
+    copies: whose bytes the result has at λ = 0 or 1: the ``base``'s at 0; the ``base or model``'s, at 0 or at 1 for a
+    single model; ``nothing``, since the method changes the base too.
     trims: whether it keeps entries by their size, so that `scope: global` may rank all tensors together.
     elects: whether it elects a sign for each entry. random: whether it draws a mask from the recipe's seed.
     kernel: the fused loop of `fused.py` that merges by it; empty: plain torch alone.
-    statistics: what a calibration knows of a tensor that it reads: a number for each of its ``entries``, for each of its
-    ``inputs``, or the ``gram`` matrix of its inputs. base_statistics: whether they are the base's alone.
+    statistics: what a calibration knows of a tensor that it reads: a number for each of its ``entries``, for each of
+    its ``inputs``, or the ``gram`` matrix of its inputs. base_statistics: whether they are the base's alone.
     speed: GB of output a second, two models, two cores, files in memory (benchmarks/merge.md); None: not measured.
     mergekit: ``same`` result in float32, equal ``in distribution``, or none of its methods (empty).
     """
@@ -203,7 +203,8 @@ ROWS = (
         trims=True, kernel="deltas", speed=0.3, mergekit="same",
     ),
     MergeMethod(
-        "breadcrumbs_ties", "Model Breadcrumbs with TIES", "arXiv:2312.06795", "the same, with the sign election of TIES",
+        "breadcrumbs_ties", "Model Breadcrumbs with TIES", "arXiv:2312.06795",
+        "the same, with the sign election of TIES",
         (*SPARSE, GAMMA), {"weight": 0.7, "density": 0.8},
         trims=True, elects=True, kernel="deltas", speed=0.3, mergekit="same",
     ),

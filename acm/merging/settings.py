@@ -37,7 +37,8 @@ class Settings:
     divisors: the weights or, where ACM's λ stand in their place, ones. election: `weighted` or `unweighted`.
     keys: the two 32-bit words that seed the random mask of each model.
     numbers: the method's further parameters by name; a list where models may differ.
-    layers: of each file of numbers by layer, the base's number in this layer, then each model's; None outside the blocks.
+    layers: of each file of numbers by layer, the base's number in this layer, then each model's; None outside the
+    blocks.
     statistics: what a calibration knows of this tensor in each model (aim: in the base), None where it knows nothing.
     shape: of the whole tensor. start: place of a chunk's first entry in it.
     prepared: what the method's `prepare` found.
@@ -65,7 +66,8 @@ class Settings:
 class Inputs:
     """The files that a recipe names beside models, read.
 
-    coefficients: ACM's λ, None without them. layers: parameter → its numbers. statistics: the headers, of each model's file.
+    coefficients: ACM's λ, None without them. layers: parameter → its numbers. statistics: the headers, of each model's
+    file.
     """
 
     coefficients: LayerNumbers | None
@@ -106,28 +108,30 @@ def layer_numbers(
 ) -> LayerNumbers:
     """``{model: {layer: number}}`` for these models; UserError for a model, layer or finite number that is missing.
 
-    given: what a recipe may say (:class:`Recipe`), or a file: JSON with this key, or CSV with the columns finetuned, layer
-    and coefficient. A list runs along the layers as a parameter's does.
+    given: what a recipe may say (:class:`Recipe`), or a file: JSON with this key, or CSV with the columns finetuned,
+    layer and coefficient. A list runs along the layers as a parameter's does.
     """
     source = f"`{key}`"
     if isinstance(given, str):
         source, given = str(folder / given), read_coefficients(folder / given, key)
     if isinstance(given, list):
         given = dict.fromkeys(names, given)
-    found = {}
+    found: LayerNumbers = {}
     for name in names:
         if name not in given:
             raise unknown(f"model in {source}", name, given)
         own = given[name]
         if isinstance(own, list) and own and all(isinstance(v, (int, float)) for v in own):
             own = along_layers(own, layers)
-        found[name] = {layer: own.get(layer) if isinstance(own, dict) else None for layer in layers}
-        for layer, value in sorted(found[name].items()):
+        found[name] = {}
+        for layer in sorted(layers):
+            value = own.get(layer) if isinstance(own, dict) else None
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= FLOAT32:
                 what = "λ" if key == "coefficients" else key
                 raise UserError(
                     f"{source}: {what} of layer {layer} for {name} must be a finite number, not {value!r:.50}."
                 )
+            found[name][layer] = value
     return found
 
 
@@ -211,7 +215,7 @@ def key_of(seed: int, tensor: str, model: str) -> tuple[int, int]:
 
 
 def votes_of(coefficients: list[float], election: str) -> list[float]:
-    """What each task vector is multiplied by when a sign is elected: its λ, or one if the election is ``unweighted``."""
+    """The factor of each task vector when a sign is elected: its λ, or one if the election is ``unweighted``."""
     return coefficients if election == "weighted" else [1.0] * len(coefficients)
 
 

@@ -33,8 +33,8 @@ class Stream:
     def gathered(self, start: int, stop: int) -> list[np.ndarray]:
         """The chunk of each source, flat float32, with its rows in the output's order.
 
-        A row that a model lacks is the base's. Where the base lacks it too, it is the mean of the models that have it, and
-        zeros if none does.
+        A row that a model lacks is the base's. Where the base lacks it too, it is the mean of the models that have it,
+        and zeros if none does.
         """
         assert self.job.rows
         columns = self.job.shape[-1]

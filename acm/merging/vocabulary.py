@@ -1,6 +1,7 @@
 """Vocabularies of unlike models: which row of each embedding stands for which token of the merged model.
 
-Tokenizers are read as JSON, without loading them. Padding rows, whose ids have no token, are kept. Nothing shrinks silently.
+Tokenizers are read as JSON, without loading them. Padding rows, whose ids have no token, are kept. Nothing shrinks
+silently.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def align(
 ) -> Alignment:
     """How rows correspond: by id without a `tokenizer_source` (as in mergekit and the paper), else by token.
 
-    models: base first. given: what the recipe calls them. rows: of their embeddings. paper: no more rows than the base's.
+    models: base first. given: what the recipe calls them. rows: of their embeddings. paper: no more rows than the
+    base's.
     UserError where a tokenizer cannot be read, or a union would need more than added tokens.
     """
     if tokenizer_source is None:
@@ -107,8 +109,8 @@ def union(models: list[Checkpoint], tokens: list[Vocabulary]) -> list[dict]:
         if ordinary := [token for token in missing if token not in other.added]:
             raise UserError(
                 f"tokenizer_source: union adds special and added tokens, but {model.folder} has {len(ordinary)} other "
-                f"tokens that the base lacks (such as {ordinary[0]!r}): the tokenizers are unlike. Use `base` or a model's "
-                "name."
+                f"tokens that the base lacks (such as {ordinary[0]!r}): the tokenizers are unlike. "
+                "Use `base` or a model's name."
             )
         for token in missing:
             found[token] = other.added[token] | {"id": max(tokens[0].ids.values()) + 1 + len(found)}

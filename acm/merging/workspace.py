@@ -1,11 +1,13 @@
-"""Where a merge is written: a hidden folder beside the output. It is locked, can be continued, and is renamed when complete.
+"""Where a merge is written: a hidden folder beside the output, which is renamed when it is complete.
+
+It is locked while a merge works in it, and a merge that was interrupted can be continued.
 
     .merged.part/                           beside the output folder `merged`
       model-00001-of-00002.safetensors …    preallocated, headers first
       journal.jsonl                         the plan's digest, then a line for each finished tensor: name, checksum
 
-A killed merge leaves this folder. The next merge with the same plan checks each finished tensor against its checksum, and does
-the others. With another plan it starts anew.
+A killed merge leaves this folder. The next merge with the same plan checks each finished tensor against its checksum,
+and does the others. With another plan it starts anew.
 """
 
 from __future__ import annotations
@@ -100,9 +102,12 @@ class Workspace:
                 parent.rmdir()
 
     def open_shards(self) -> set[str]:
-        """Open what an interrupted merge of this plan left, or make the files anew. The names of the finished tensors."""
+        """Open what an interrupted merge of this plan left, or make the files anew.
+
+        Returns the names of the finished tensors.
+        """
         journal = self.folder / JOURNAL
-        lines = journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else []  # without a line that a kill cut off
+        lines = journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else []  # not a line that a kill cut off
         continued = bool(lines) and lines[0] == self.key
         sums = dict(filter(None, map(journal_entry, lines[1:]))) if continued else {}
         kept = {JOURNAL, *self.sizes} if continued else set()
@@ -173,7 +178,8 @@ def disk_errors(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise Unfinished(
-                f"no space left while writing {out} ({error.strerror}); free some and run the same command: it continues."
+                f"no space left while writing {out} ({error.strerror}); "
+                "free some and run the same command: it continues."
             ) from error
         raise
 
