@@ -144,7 +144,7 @@ def merged(tmp_path, tensors):
 def assert_refused(f32, tmp_path):
     """A merge is refused with these words and leaves all folders as they were.
 
-    file: a recipe's path; without one, a recipe of the pico models, changed. models: folders in the place of base and left.
+    file: a recipe's path; without one, a recipe of the pico models, changed. models: folders in the place of these.
     """
 
     def check(*words, out="out", file=None, change=None, **models):

@@ -46,8 +46,8 @@ def test_a_recipe_gives_each_model_its_own_along_the_layers(f32, merged, tensors
     content["models"][1]["parameters"] = {"limit": 0.005}
     found, (base, left, right) = merged(content), map(tensors, f32)
     for name, limit in (("model.norm.weight", 0.01), ("model.layers.1.mlp.up_proj.weight", 0.02)):
-        first, second = ((model[name] - base[name]).clamp(-most, most) for model, most in ((left, limit), (right, 0.005)))
-        torch.testing.assert_close(found[name], base[name] + 0.5 * (first + second), rtol=0, atol=1e-7)
+        changes = [(model[name] - base[name]).clamp(-most, most) for model, most in ((left, limit), (right, 0.005))]
+        torch.testing.assert_close(found[name], base[name] + 0.5 * sum(changes), rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("change, words", [

@@ -41,7 +41,7 @@ def bits(values):
 
 
 def data(size, dtypes, seed=0):
-    """A base and models near it, as stored: with signed zeros, denormals, large numbers and task vectors of 0 among them."""
+    """A base and models near it, as stored, with signed zeros, denormals, large numbers and task vectors of 0."""
     rng, signs = np.random.default_rng(seed), np.array([0, 1 << 31], np.uint32)
     base = rng.normal(0, 0.05, size).astype(np.float32)
     found = []

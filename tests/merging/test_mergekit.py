@@ -84,7 +84,7 @@ def test_ties_without_threshold_ties(both, f32, tensors, models, parameters):
 @pytest.mark.parametrize("text", [
     "merge_method: task_arithmetic\nmodels: [{model: SLOW, parameters: {weight: 0.7}}]",
     "merge_method: linear\nmodels: [{model: SLOW}, {model: FAST}]\nparameters: {weight: 0.5}",
-    "merge_method: linear\nmodels: [{model: SLOW, parameters: {weight: 0.5}}]\nparameters: {weight: 0.3}",  # base takes part
+    "merge_method: linear\nmodels: [{model: SLOW, parameters: {weight: 0.5}}]\nparameters: {weight: 0.3}",  # and base
 ], ids=["task-arithmetic", "linear", "linear-base-unlisted"])  # fmt: skip
 def test_abacus_fast_and_slow(both, tensors, text):
     fast, slow = CHECKPOINTS / "abacus-fast", CHECKPOINTS / "abacus-slow"

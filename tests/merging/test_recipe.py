@@ -1,4 +1,4 @@
-"""What a recipe means: parameters by layer and filter, coefficients in all their spellings, and trimming of all tensors."""
+"""What a recipe means: parameters by layer and filter, coefficients in all their spellings, trimming of all tensors."""
 
 import csv
 import json
