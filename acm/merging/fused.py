@@ -59,10 +59,16 @@ class FusedMerger:
 
 
 def uniform(stored: list[np.ndarray]) -> list[np.ndarray]:
-    """Arrays that the kernels take together: all bits of bfloat16, or all float32."""
-    if all(raw.dtype == np.uint16 for raw in stored):
-        return stored
-    return [as_float32(raw) for raw in stored]
+    """Arrays that the kernels take together: all bits of bfloat16, or all float32.
+
+    All are read only, as mapped files are. numba would compile once more for arrays that may be written, and takes no
+    mixture.
+    """
+    bits = all(raw.dtype == np.uint16 for raw in stored)
+    found = [(raw if bits else as_float32(raw)).view() for raw in stored]
+    for array in found:
+        array.flags.writeable = False
+    return found
 
 
 def run(method: str, stored: list[np.ndarray], s: Settings, out: np.ndarray, bad: np.ndarray) -> None:

@@ -59,6 +59,13 @@ def test_how_a_merge_is_run_changes_no_byte(layouts, tensors, tmp_path, monkeypa
         assert merged(folders=many, kernels=False, threads=3) == first
 
 
+@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.kernel])
+def test_kernels_change_no_byte_where_dtypes_are_mixed(f32, bf16, tmp_path, method):
+    content = example(method, [f32[0], bf16[1], f32[2]])
+    compiled, by_torch = (acm.merge(content, tmp_path / str(kernels), kernels=kernels) for kernels in (True, False))
+    assert contents(compiled) == contents(by_torch)
+
+
 @pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize(
     "method", [name for name, row in METHODS.items() if row.models[0] == 1 and not row.reads_files]
@@ -87,7 +94,7 @@ def test_allowed_nan_leaves_the_rest_right(f32, poisoned, tmp_path, tensors, met
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_allowed_nan_has_the_same_bytes_without_kernels(f32, poisoned, tmp_path, dtype):
     content = halfway(f32[0], poisoned, out_dtype=dtype)
-    fused, plain = (
+    compiled, by_torch = (
         acm.merge(content, tmp_path / f"out-{kernels}", kernels=kernels, allow_nan=True) for kernels in (True, False)
     )
-    assert contents(fused) == contents(plain)
+    assert contents(compiled) == contents(by_torch)
