@@ -20,7 +20,7 @@ from acm.checkpoints import layer_of
 from acm.errors import UserError, unknown
 from acm.headers import TensorInfo, read_header
 from acm.merging.parameters import FLOAT32, resolve
-from acm.merging.recipe import Recipe
+from acm.merging.recipe import ModelEntry, Recipe
 from acm.merging.registry import MergeMethod
 from acm.records import read_coefficients
 
@@ -171,7 +171,7 @@ def settings_of(recipe: Recipe, inputs: Inputs, base: str, name: str, shape: tup
         else:
             numbers[parameter.name] = value
     if inputs.coefficients is None:
-        coefficients = weights_of(recipe, name, t)
+        coefficients = weights_of(recipe, entries, name, t)
         divisors, election = coefficients, recipe.election or "weighted"
     else:
         coefficients = [inputs.coefficients[entry.name][layer] for entry in entries]
@@ -185,9 +185,9 @@ def settings_of(recipe: Recipe, inputs: Inputs, base: str, name: str, shape: tup
     return check_settings(recipe.method, found, name)
 
 
-def weights_of(recipe: Recipe, name: str, t: float) -> list[float]:
+def weights_of(recipe: Recipe, entries: list[ModelEntry], name: str, t: float) -> list[float]:
     """The recipe's own coefficients of a tensor, one for each model; ones for a method without such a parameter."""
-    parameter, entries = recipe.method.coefficient, recipe.finetuned
+    parameter = recipe.method.coefficient
     if parameter is None:
         return [1.0] * len(entries)
     if parameter.per_model:
