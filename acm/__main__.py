@@ -15,6 +15,7 @@ from acm import __version__
 from acm.calibration import defaults
 from acm.calibration.registry import COEFFICIENT_CONTROLS, SHIFTS, STATISTICS
 from acm.errors import UserError, absent, check_distinct, unknown
+from acm.merging.defaults import ALLOW_NAN, DEVICE, HASH_INPUTS, KERNELS, THREADS
 from acm.paths import require_clone
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -104,6 +105,7 @@ def import_(
 
 
 def planned(recipe: Path, out: Path | None):
+    """The plan of a recipe file."""
     from acm.merging.plan import make_plan
     from acm.merging.recipe import load_recipe
 
@@ -115,11 +117,11 @@ def merge(
     recipe: Path,
     out: Path,
     dry_run: Annotated[bool, typer.Option(help="show what would be done, and do nothing")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="tensors at a time (default: one per core)", min=1)] = None,
-    kernels: Annotated[bool, typer.Option(help="fused loops; without them plain torch, slower, same bytes")] = True,
-    allow_nan: Annotated[bool, typer.Option(help="merge inputs that hold NaN or infinity instead of stopping")] = False,
-    hash_inputs: Annotated[bool, typer.Option("--hash", help="SHA-256 of every input into the model card")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = DEVICE,
+    threads: Annotated[int | None, typer.Option(help="tensors at a time (default: one per core)", min=1)] = THREADS,
+    kernels: Annotated[bool, typer.Option(help="fused loops; without them plain torch, slower, same bytes")] = KERNELS,
+    allow_nan: Annotated[bool, typer.Option(help="merge inputs with NaN or infinity instead of stopping")] = ALLOW_NAN,
+    hash_inputs: Annotated[bool, typer.Option("--hash", help="SHA-256 of every input into the model card")] = HASH_INPUTS,
 ) -> None:
     """Merge models as a recipe (mergekit's YAML, plus `coefficients`) says, into the folder OUT. Interrupted, run it again."""
     if dry_run:
@@ -143,17 +145,21 @@ def export(
     out: Annotated[Path | None, typer.Option(help="file (default: standard output)")] = None,
 ) -> None:
     """Write a recipe, its ACM coefficients included, as a file that mergekit runs to the same result."""
+    from acm.files import write_text
     from acm.merging.export import mergekit_recipe
 
     if to != "mergekit":
         raise unknown("format", to, ["mergekit"])
     text = mergekit_recipe(planned(recipe, None).check(), recipe.parent)
-    out.write_text(text) if out else typer.echo(text, nl=False)
+    if out:
+        write_text(out, text)
+    else:
+        typer.echo(text, nl=False)
 
 
 @app.command()
 def methods() -> None:
-    """The merge methods: formula, parameters, paper, and whether mergekit gives the same."""
+    """The merge methods: formula, parameters, an example, paper, and whether mergekit gives the same."""
     from acm.merging.registry import table
 
     typer.echo(table())

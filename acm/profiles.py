@@ -20,6 +20,7 @@ from acm.errors import UserError, check_distinct, explain, unknown
 from acm.merging.recipe import Recipe, read_yaml
 from acm.paths import PROFILES, ROOT, RUNS
 from acm.records import coefficients_name
+from acm.shapes import Shape
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of experiments and methods, which name files
 PROFILE_NAME = rf"{NAME[:-1]}(\+[A-Za-z0-9][A-Za-z0-9._-]*)*$"
@@ -111,6 +112,8 @@ class Experiment(Strict):
     where it is not the tasks' own.
     temperature, top_p: of sampling; 0 is greedy. repeats: responses to each item, each with a seed of its own (avg@k).
     compatibility, tie_word_embeddings: of all merges, as in a recipe.
+    made_by: the command that makes the models, where they are neither here nor on the hub. shape: of these models, for the plan.
+    The two change no result, so they are no part of the profile's hash.
     """
 
     base: str
@@ -127,6 +130,8 @@ class Experiment(Strict):
     repeats: int = optional(1, ge=1)
     compatibility: Literal["own", "paper"] | None = optional(None)
     tie_word_embeddings: bool | None = optional(None)
+    made_by: str | None = Field(None, exclude=True)
+    shape: Shape | None = Field(None, exclude=True)
     t: float = defaults.T
     shift: Annotated[str, one_of("shift", SHIFTS)] = defaults.SHIFT
     estimator: Annotated[str, one_of("estimator", ESTIMATORS)] = defaults.ESTIMATOR

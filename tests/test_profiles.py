@@ -289,7 +289,6 @@ def test_data_that_cannot_be_had_ends_a_fetch_before_the_models(pair, monkeypatc
 def test_the_smol_models_name_the_command_that_makes_them(monkeypatch, tmp_path, action):
     for place in ("profiles.ROOT", "running.preflight.ROOT"):
         monkeypatch.setattr(f"acm.{place}", tmp_path)
-    monkeypatch.setattr("acm.checkpoints.SMOL", tmp_path / "runs" / "smollm2")
     with pytest.raises(UserError, match="smol-terse does not exist; `make smol-models` makes it"):
         action(load_profile("smol"))
 

@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from acm.checkpoints import CHECKED, EMBEDDING, HEAD, Checkpoint, as_float32
+from acm.checkpoints import CHECKED, EMBEDDING, HEAD, Checkpoint
 from acm.errors import UserError
+from acm.headers import as_float32
 
 BASE = "base"  # the base model's key; the others' are ``finetuned/<name>`` and ``unrelated/<name>``
 HEAD_ROWS = 1 << 14  # rows of the head's matrix that are multiplied at a time

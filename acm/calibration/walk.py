@@ -25,9 +25,10 @@ from acm.calibration.importance import check_kinds
 from acm.calibration.lockstep import Measures, Walk, open_journal, without_weights
 from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.calibration.texts import check_texts, texts_hash
-from acm.checkpoints import DTYPES, check_same_shape, check_weights, model_folder
+from acm.checkpoints import check_same_shape, check_weights, model_folder
 from acm.devices import devices
 from acm.errors import UserError, unknown
+from acm.headers import DTYPES
 
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # files that a tokenizer has one of
 

@@ -18,7 +18,7 @@ from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.errors import UserError
 from acm.evaluation.benchmarks import BENCHMARKS
 from acm.evaluation.code_benchmarks import RELEASES, SELF_INVOKING
-from acm.merging.plan import SPEED
+from acm.merging.registry import METHODS
 from acm.paths import ROOT
 from acm.profiles import Experiment, Profile
 from acm.shapes import BYTES, SHAPES, Shape, merged_positions, shape_of
@@ -31,7 +31,7 @@ CALIBRATION_TOKENS = 150  # of a text; s1K's questions
 ESTIMATE = 6e7  # entries a second of plug-in MI on one core (400 × 3584 in 0.023 s)
 CPU_SPEED = 3e10  # float32 operations a second on one core
 READ = 1e9  # bytes a second from disk, when calibration walks through the layers
-SLOWEST_MERGE = min(SPEED[m] for m in ("ties", "slerp"))  # GB/s on two cores, of the methods that a profile usually has
+SLOWEST_MERGE = min(METHODS[m].speed or 0 for m in ("ties", "slerp"))  # GB/s on two cores, of the methods that a profile usually has
 MERGE_MEMORY, EVALUATION_MEMORY, WORKSPACE = (
     0.5,
     6.0,
@@ -68,7 +68,8 @@ class Machine:
 
 def shapes_of(e: Experiment) -> list[Shape]:
     """Of the base and the fine-tuned models, base first; UserError for a model whose shape is not known."""
-    return [shape_of(m, f) for m, f in zip([e.base, *e.finetuned], e.parents.values(), strict=True)]
+    folders = zip([e.base, *e.finetuned], e.parents.values(), strict=True)
+    return [e.shape if e.shape and not folder.is_dir() else shape_of(model, folder) for model, folder in folders]
 
 
 def items_of(profile: Profile, task: str) -> int:

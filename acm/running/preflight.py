@@ -56,7 +56,7 @@ def check_prompts(experiment: Experiment) -> None:
 
 def check_models(profile: Profile, name: str, experiment: Experiment) -> None:
     """The models fit together, merge, and have room for prompt and response."""
-    base, *finetuned = (model_folder(path) for path in experiment.parents.values())
+    base, *finetuned = (present(experiment, path) for path in experiment.parents.values())
     for model in finetuned:
         check_same_shape(base, model, vocabulary=False)  # heads and rows that differ are the merge's to judge
     point = experiment.recipe(frontier_name(experiment.frontier[0]), Path())  # the others read the same models
@@ -67,6 +67,13 @@ def check_models(profile: Profile, name: str, experiment: Experiment) -> None:
         )
     for method in experiment.method_names:
         check_cap(profile, method, plan.config.get("max_position_embeddings"), profile.cap(name, method))
+
+
+def present(experiment: Experiment, folder: Path) -> Path:
+    """A model's folder, once it is known to hold one; UserError otherwise, with the command that makes it if there is one."""
+    if experiment.made_by and not folder.is_dir():
+        raise UserError(f"model folder {folder} does not exist; `{experiment.made_by}` makes it.")
+    return model_folder(folder)
 
 
 def gpu_memory(device: str) -> float | None:
@@ -107,7 +114,7 @@ def fetch(profile: Profile) -> str:
     for experiment in profile.experiments.values():
         for model in (experiment.base, *experiment.finetuned):
             if model not in experiment.hub_models:
-                model_folder(ROOT / model)
+                present(experiment, ROOT / model)
     check_possible(profile)
     try:
         check_gpu(profile)

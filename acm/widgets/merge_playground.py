@@ -19,7 +19,6 @@ from acm.widgets.markup import card, cards
 from acm.widgets.parts import WIDE, Explorer, Picture, Worker, button, choice, guarded, labelled, offer
 from acm.widgets.sources import preferred, results_with
 
-RANGES = {"lambda": (0, 2), "density": (0.01, 1), "gamma": (0, 0.5), "epsilon": (0, 0.49), "rank": (0.01, 1)}
 LAMBDAS = {"shuffled": "λ of shuffled tokens", "gaussian": "λ of Gaussian noise", "none": "ACM's λ"}
 SLIDER = {"width": "410px", "margin": "0 2px"}
 
@@ -150,10 +149,10 @@ class MergePlayground(Explorer):
             if isinstance(value, bool):
                 found = labelled(widgets.Checkbox(value, description=key), f"acm-parameter-{key}")
             else:
-                found = slider(key, f"acm-parameter-{key}", value, *RANGES.get(key, (0, 1)))
+                found = slider(key, f"acm-parameter-{key}", value, *METHODS[self.method.value].parameters[key].slider)
             found.observe(self.changed, "value")
             self.parameters[key] = found
-        random = METHODS[self.method.value].mergekit == "in distribution"
+        random = METHODS[self.method.value].random
         self.parameter_box.children = (*self.parameters.values(), *([self.seed] if random else []))
 
     def read(self) -> state.Choice:

@@ -29,7 +29,7 @@ from acm.errors import UserError, unknown
 from acm.merging.export import mergekit_recipe
 from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
-from acm.merging.registry import FILES, METHODS
+from acm.merging.registry import METHODS
 from acm.reporting.statistics import Sample, above_frontier, average, bootstrap, describe, verdict
 from acm.widgets.responses import reflection_pattern
 from acm.widgets.sources import task_setting
@@ -38,7 +38,6 @@ TASKS = ("abacus_easy", "abacus_medium", "abacus_hard")
 BATCH = 25
 LONGEST = 1500  # characters of a typed problem
 LARGEST = 200e6  # bytes of a model's weights
-REPLACED = {"weight", "t"}  # parameters that λ stands for
 Stop = Callable[[], bool]
 
 
@@ -48,16 +47,13 @@ def never() -> bool:
 
 def offered_methods() -> list[str]:
     """Methods that merge one model into a base by λ of each layer, without further files."""
-    return [
-        m.name for m in METHODS.values() if m.takes_coefficients and m.models[0] == 1 and not FILES & set(m.parameters)
-    ]
+    return [m.name for m in METHODS.values() if m.takes_coefficients and m.models[0] == 1 and not m.reads_files]
 
 
 def parameters_of(method: str) -> dict[str, float | bool]:
-    """The parameters of a method beside λ, at their defaults; a fraction without a default starts at a half."""
-    return {
-        key: 0.5 if value is None else value for key, value in METHODS[method].parameters.items() if key not in REPLACED
-    }
+    """The parameters of a method beside λ, at their defaults; one without a default starts as in the method's example."""
+    row = METHODS[method]
+    return {p.name: row.example[p.name] if p.default is None else p.default for p in row.takes if p is not row.coefficient}
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class Choice:
     def describe(self) -> str:
         """``ties, density 0.2, λ 0.50 to 0.70``."""
         low, high = min(self.coefficients.values()), max(self.coefficients.values())
-        extra = "".join(f", {k} {v:g}" for k, v in self.parameters.items() if v != METHODS[self.method].parameters[k])
+        extra = "".join(f", {k} {v:g}" for k, v in self.parameters.items() if v != METHODS[self.method].defaults[k])
         return f"{self.method}{extra}, λ {low:g}" + (f" to {high:g}" if high > low else "")
 
 

@@ -119,7 +119,7 @@ def test_smol_has_a_plan_before_its_models_exist(tmp_path, monkeypatch):
     monkeypatch.setattr("acm.profiles.ROOT", tmp_path)
     profile = load_profile("smol")
     assert "evaluate" in describe(profile, Machine())
-    assert SHAPES["runs/smollm2/smol-terse"].parameters == 134_515_008  # SmolLM2-135M
+    assert profile.experiment("long-to-short").shape.parameters == 134_515_008  # SmolLM2-135M
 
 
 def test_several_cores_beside_a_gpu_keep_all_merged_models_at_once():
