@@ -1,0 +1,111 @@
+"""Our tasks: what their YAML files in ``acm/tasks`` say, and what their loaders know of the items.
+
+A task is one YAML file of lm-evaluation-harness, named as the task. Its ``custom_dataset`` names a function of a Python
+file beside it, the loader. A loader has these functions:
+
+    load(**arguments)          the items as a data set, for lm-evaluation-harness
+    rows(**arguments)          the same items, one dictionary each; UserError where the data cannot be had
+    count(**arguments)         how many items there are
+    asked(prompt, question)    the text that a model is given; only where a task lets one choose its prompt
+
+``arguments`` are the YAML's ``metadata`` and ``dataset_kwargs`` together. Nothing heavy is imported here or by a loader
+before ``load`` or ``rows`` is called, so that a plan takes a moment.
+"""
+
+from __future__ import annotations
+
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from acm.errors import UserError
+from acm.paths import TASKS
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+Item = dict[str, Any]  # what a task asks about: question, gold, and what its grading needs
+
+
+class Plain(yaml.SafeLoader):
+    """Reads ``!function module.name`` as the text after it. Nothing is called."""
+
+
+Plain.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+
+
+def our_tasks() -> list[str]:
+    """The names of our tasks. Files whose names start with ``_`` are shared parts, not tasks."""
+    return sorted(path.stem for path in TASKS.glob("*.yaml") if not path.name.startswith("_"))
+
+
+def is_ours(task: str) -> bool:
+    """Whether a task is one of ours. All others are those of lm-evaluation-harness."""
+    return task in our_tasks()
+
+
+def read_task(task: str) -> dict[str, Any]:
+    """What the YAML file of one of our tasks says, with what it includes. Empty for other tasks."""
+    return read_file(f"{task}.yaml") if is_ours(task) else {}
+
+
+def read_file(name: str) -> dict[str, Any]:
+    """A YAML file of the tasks' folder, laid over those that it includes."""
+    own = yaml.load((TASKS / name).read_text(encoding="utf-8"), Loader=Plain)  # a safe loader
+    included = own.pop("include", [])
+    content: dict[str, Any] = {}
+    for other in [included] if isinstance(included, str) else included:
+        content |= read_file(other)
+    return content | own
+
+
+def loader_of(task: str) -> ModuleType | None:
+    """The Python file that loads the items of one of our tasks. None for other tasks."""
+    module = str(read_task(task).get("custom_dataset", "")).rpartition(".")[0]
+    path = TASKS / f"{module}.py"
+    spec = spec_from_file_location(module, path) if path.is_file() else None
+    if spec is None or spec.loader is None:
+        return None
+    loader = module_from_spec(spec)
+    spec.loader.exec_module(loader)
+    return loader
+
+
+def arguments_of(task: str) -> dict[str, Any]:
+    """What lm-evaluation-harness gives to the loader of one of our tasks."""
+    content = read_task(task)
+    return (content.get("metadata") or {}) | (content.get("dataset_kwargs") or {})
+
+
+def load_items(task: str) -> list[Item]:
+    """The items of one of our tasks. Empty for other tasks; UserError where the data cannot be had."""
+    loader = loader_of(task)
+    return loader.rows(**arguments_of(task)) if hasattr(loader, "rows") else []
+
+
+def count_items(task: str) -> int | None:
+    """How many items one of our tasks has. None for other tasks."""
+    loader = loader_of(task)
+    return loader.count(**arguments_of(task)) if hasattr(loader, "count") else None
+
+
+def takes_prompt(task: str) -> bool:
+    """Whether the prompt of a task can be chosen. It can in tasks of ours whose loader has ``asked``."""
+    return hasattr(loader_of(task), "asked")
+
+
+def asked(task: str, prompt: str, question: str) -> str:
+    """The text that a model is given for a question of a task that takes a prompt. prompt: of acm.evaluation.prompts."""
+    loader = loader_of(task)
+    if not hasattr(loader, "asked"):
+        raise UserError(f"task '{task}' has its own prompt; choose a prompt for tasks that take one.")
+    return loader.asked(prompt, question)
+
+
+def as_dataset(rows: list[Item]) -> DatasetDict:
+    """Items as the data set that lm-evaluation-harness expects: one split, ``test``."""
+    import datasets  # takes seconds
+
+    return datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})
