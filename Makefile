@@ -6,10 +6,10 @@ VENV := .venv
 SITE_VENV := .venv-site
 SNAKEMAKE_ARGS ?=
 RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
-SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --rerun-incomplete --quiet rules $(SNAKEMAKE_ARGS)
+REPRODUCE = $(VENV)/bin/acm reproduce --profile "$(PROFILE)" --cores $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce questions families dry-run unlock test test-browser slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper published lock clean
+.PHONY: help reproduce keep questions families dry-run unlock test test-browser slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper published lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -18,27 +18,23 @@ help:  ## list the targets
 SMOL = $(if $(filter smol smol+%,$(PROFILE)),runs/smollm2/0-train-smol.ipynb)
 
 reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default tiny: about 12 min; nothing to do: seconds)
-	@$(VENV)/bin/python -m acm fetch --profile "$(PROFILE)"
-	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
-	@echo "Running on $(CORES) cores; progress below, logs in $(RUN)/logs."
-	@$(SNAKEMAKE) || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
-	@cat $(RUN)/published.txt
+	@$(REPRODUCE) -- $(SNAKEMAKE_ARGS)
+
+keep: $(VENV)/installed  ## put the results of PROFILE's run in place of the committed ones: reports/, figures/, README.md
+	@$(VENV)/bin/acm keep --profile "$(PROFILE)"
 
 questions: $(VENV)/installed  ## five questions to the method, after the pipeline (about 25 min more)
-	@$(VENV)/bin/python -m acm fetch --profile "$(PROFILE)"
-	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
 	@test -f runs/abacus/seed-2/abacus-slow/model.safetensors || echo "Question 5 is left out: it needs the fresh families, see make families."
-	@$(SNAKEMAKE) -- questions || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
-	@cat $(RUN)/questions.txt
+	@$(REPRODUCE) --questions -- $(SNAKEMAKE_ARGS)
 
 families: $(VENV)/installed  ## train the fresh families that question 5 is tested on (1 to 2 hours)
 	OMP_NUM_THREADS=2 $(VENV)/bin/python -m abacus.families
 
 dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
-	@$(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --dry-run
+	@$(REPRODUCE) --dry-run
 
 unlock: $(VENV)/installed  ## after a killed run: release its lock
-	@$(VENV)/bin/snakemake --unlock --config profile="$(PROFILE)"
+	@$(REPRODUCE) --unlock
 
 test: $(VENV)/installed  ## the tests (about 10 min)
 	$(VENV)/bin/python -m pytest -q -n $(CORES)

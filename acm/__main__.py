@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -247,15 +248,40 @@ def notebook(
     source: Path,
     out: Path,
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value, repeatable")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="of numerical libraries (default: theirs)")] = None,
+    log: Annotated[Path | None, typer.Option(help="file for what the cells print (default: shown)")] = None,
 ) -> None:
     """Run a notebook through papermill, from the repository's root; refuses unknown or mistyped parameters."""
-    from acm.running.notebooks import run_notebook
+    from acm.running.jobs import limit_threads, logged
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, progress bars included
-    given = dict(item.split("=", 1) for item in parameter or [] if "=" in item)
-    if bad := [item for item in parameter or [] if "=" not in item]:
-        raise UserError(f"parameter '{bad[0]}' must be name=value.")
-    run_notebook(source, out, {name: literal(name, value) for name, value in given.items()})
+    with logged(log):
+        if threads:
+            limit_threads(threads)
+        from acm.running.notebooks import run_notebook
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, progress bars included
+        given = dict(item.split("=", 1) for item in parameter or [] if "=" in item)
+        if bad := [item for item in parameter or [] if "=" not in item]:
+            raise UserError(f"parameter '{bad[0]}' must be name=value.")
+        run_notebook(source, out, {name: literal(name, value) for name, value in given.items()})
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def reproduce(
+    context: typer.Context,
+    profile: Annotated[str, typer.Option(help="a profile, with variants if any")] = "tiny",
+    cores: Annotated[int | None, typer.Option(min=1, help="jobs at a time (default: one for each core)")] = None,
+    questions: Annotated[bool, typer.Option("--questions", help="ask the five questions too")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the jobs, and why each would run")] = False,
+    unlock: Annotated[bool, typer.Option("--unlock", help="release the lock of a killed run")] = False,
+) -> None:
+    """Run a profile's whole pipeline, as `make reproduce` does. What follows `--` goes to Snakemake."""
+    from acm.running import reproduce as running
+
+    if unlock:
+        return running.unlock(profile)
+    target, cores = "questions" if questions else "summary", cores or os.cpu_count() or 1
+    typer.echo(running.reproduce(profile, target, cores, dry_run, context.args))
 
 
 def literal(name: str, value: str) -> object:
