@@ -14,13 +14,15 @@ before ``load`` or ``rows`` is called, so that a plan takes a moment.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
-from acm.errors import UserError
+from acm.errors import UserError, unknown
+from acm.evaluation.prompts import PROMPTS
 from acm.paths import TASKS
 
 if TYPE_CHECKING:
@@ -97,11 +99,18 @@ def takes_prompt(task: str) -> bool:
 
 
 def asked(task: str, prompt: str, question: str) -> str:
-    """The text that a model is given for a question of a task that takes a prompt. prompt: of acm.evaluation.prompts."""
-    loader = loader_of(task)
-    if not hasattr(loader, "asked"):
-        raise UserError(f"task '{task}' has its own prompt; choose a prompt for tasks that take one.")
-    return loader.asked(prompt, question)
+    """The text that a model is given for a question of a task that takes a prompt."""
+    return cast(Any, loader_of(task)).asked(prompt, question)
+
+
+def check_prompt(prompt: str | None, tasks: Iterable[str]) -> None:
+    """UserError for an unknown prompt, and for a task whose prompt cannot be chosen. None chooses no prompt."""
+    if prompt is None:
+        return
+    if prompt not in PROMPTS:
+        raise unknown("prompt", prompt, PROMPTS)
+    if fixed := [task for task in tasks if not takes_prompt(task)]:
+        raise UserError(f"task '{fixed[0]}' has its own prompt; choose a prompt only for tasks that take one.")
 
 
 def as_dataset(rows: list[Item]) -> DatasetDict:
