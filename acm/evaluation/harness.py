@@ -51,7 +51,7 @@ def evaluate(
     labels: columns to set, such as profile and method.
 
     The columns are those of ``acm.records.RECORD_COLUMNS`` and more. correct is 0 or 1. length is in tokens, with
-    thinking and without the end token. truncated: the cap cut the response. setting is JSON that says how it came about.
+    thinking and without the end token. truncated: the cap cut the response. setting: JSON on how it came about.
     Raises UserError for a missing model or task, a task that generates no text or asks for repeats, a prompt that a
     task or model does not take or that leaves no room for a response, an engine that is not here, and a server that
     does not answer as it should.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from acm.evaluation.task_files import read_task
 
@@ -10,6 +11,7 @@ from acm.evaluation.task_files import read_task
 REFLECTION = re.compile(r"wait|re-examine|recap|double-check|let me (?:just )?(?:check|verify)", re.IGNORECASE)
 
 
+@cache
 def pattern_of(task: str) -> re.Pattern[str]:
     """What counts as a reflection in a response to a task: the paper's words, and the task's own word if it has one.
 

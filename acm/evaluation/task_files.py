@@ -14,10 +14,12 @@ before ``load`` or ``rows`` is called, so that a plan takes a moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -45,40 +47,53 @@ def our_tasks() -> list[str]:
 
 def is_ours(task: str) -> bool:
     """Whether a task is one of ours. All others are those of lm-evaluation-harness."""
-    return task in our_tasks()
+    path = TASKS / f"{task}.yaml"
+    return path.parent == TASKS and path.is_file() and not task.startswith("_")
 
 
 def read_task(task: str) -> dict[str, Any]:
     """What the YAML file of one of our tasks says, with what it includes. Empty for other tasks."""
-    return read_file(f"{task}.yaml") if is_ours(task) else {}
+    return read_file(TASKS / f"{task}.yaml") if is_ours(task) else {}
 
 
-def read_file(name: str) -> dict[str, Any]:
-    """A YAML file of the tasks' folder, laid over those that it includes."""
-    own = yaml.load((TASKS / name).read_text(encoding="utf-8"), Loader=Plain)  # a safe loader
+def read_file(path: Path) -> dict[str, Any]:
+    """A YAML file, laid over those that it includes."""
+    own = dict(parse(path, path.stat().st_mtime_ns))
     included = own.pop("include", [])
     content: dict[str, Any] = {}
-    for other in [included] if isinstance(included, str) else included:
-        content |= read_file(other)
+    for name in [included] if isinstance(included, str) else included:
+        content |= read_file(path.parent / name)
     return content | own
 
 
-def loader_of(task: str) -> ModuleType | None:
-    """The Python file that loads the items of one of our tasks. None for other tasks."""
-    module = str(read_task(task).get("custom_dataset", "")).rpartition(".")[0]
-    path = TASKS / f"{module}.py"
-    spec = spec_from_file_location(module, path) if path.is_file() else None
-    if spec is None or spec.loader is None:
-        return None
-    loader = module_from_spec(spec)
-    spec.loader.exec_module(loader)
-    return loader
+@cache
+def parse(path: Path, changed: int) -> dict[str, Any]:
+    """A YAML file, read again only once it has changed. changed: when it was written, nanoseconds."""
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=Plain)  # a safe loader
 
 
 def arguments_of(task: str) -> dict[str, Any]:
     """What lm-evaluation-harness gives to the loader of one of our tasks."""
     content = read_task(task)
     return (content.get("metadata") or {}) | (content.get("dataset_kwargs") or {})
+
+
+def loader_of(task: str) -> ModuleType | None:
+    """The Python file that loads the items of one of our tasks. None for other tasks."""
+    module = str(read_task(task).get("custom_dataset", "")).rpartition(".")[0]
+    path = TASKS / f"{module}.py"
+    return run_file(path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@cache
+def run_file(path: Path, changed: int) -> ModuleType | None:
+    """A Python file as a module, run again only once it has changed. changed: when it was written, nanoseconds."""
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        return None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def load_items(task: str) -> list[Item]:
@@ -93,14 +108,12 @@ def count_items(task: str) -> int | None:
     return loader.count(**arguments_of(task)) if hasattr(loader, "count") else None
 
 
-def takes_prompt(task: str) -> bool:
-    """Whether the prompt of a task can be chosen. It can in tasks of ours whose loader has ``asked``."""
-    return hasattr(loader_of(task), "asked")
+def asking(task: str) -> Callable[[str, str], str] | None:
+    """The function from prompt and question to the text that a model is given. None where no prompt can be chosen.
 
-
-def asked(task: str, prompt: str, question: str) -> str:
-    """The text that a model is given for a question of a task that takes a prompt."""
-    return cast(Any, loader_of(task)).asked(prompt, question)
+    A prompt can be chosen for tasks of ours whose loader has ``asked``.
+    """
+    return getattr(loader_of(task), "asked", None)
 
 
 def check_prompt(prompt: str | None, tasks: Iterable[str]) -> None:
@@ -109,7 +122,7 @@ def check_prompt(prompt: str | None, tasks: Iterable[str]) -> None:
         return
     if prompt not in PROMPTS:
         raise unknown("prompt", prompt, PROMPTS)
-    if fixed := [task for task in tasks if not takes_prompt(task)]:
+    if fixed := [task for task in tasks if not asking(task)]:
         raise UserError(f"task '{fixed[0]}' has its own prompt; choose a prompt only for tasks that take one.")
 
 

@@ -1,8 +1,8 @@
 """Profiles, the one dial: what a run depends on, from a laptop to a GPU machine.
 
 A profile is a YAML file. It names models, calibration texts, methods, tasks and generation settings. Relative paths
-start from the repository's root. Unknown keys are refused. A variant changes some keys of every experiment of a profile;
-see ``variants.py``.
+start from the repository's root. Unknown keys are refused. A variant changes some keys of every experiment of a
+profile; see ``variants.py``.
 """
 
 from __future__ import annotations
