@@ -1,15 +1,21 @@
 # Two commands matter: `make reproduce` and `make test`. `make help` lists all, with minutes on 2 cores.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# the first of these that runs and is 3.11 or newer; 3.11 made the committed results
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && command -v $$python && break; done)
 PROFILE ?= tiny
 CORES ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 VENV := .venv
 SITE_VENV := .venv-site
+# UV=1 installs with uv instead of pip: the same versions, in less time
+UV ?=
+NEW_VENV = $(if $(UV),uv venv --quiet --seed --python "$(PYTHON)",$(PYTHON) -m venv)
+INSTALL = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install --quiet --disable-pip-version-check)
 SNAKEMAKE_ARGS ?=
 RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
 REPRODUCE = $(VENV)/bin/acm reproduce --profile "$(PROFILE)" --cores $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce keep questions families dry-run unlock test test-browser slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper published lock clean
+.PHONY: help reproduce keep questions families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper published lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -38,6 +44,11 @@ unlock: $(VENV)/installed  ## after a killed run: release its lock
 
 test: $(VENV)/installed  ## the tests (about 10 min)
 	$(VENV)/bin/python -m pytest -q -n $(CORES)
+
+lint: $(VENV)/installed  ## style and types: ruff and mypy (a minute)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
 
 slurm-test: $(VENV)/installed  ## the pipeline through a SLURM cluster of one node; disposable machines only, see docs/slurm.md
 	tests/slurm/cluster.sh --disposable-machine
@@ -89,26 +100,30 @@ published: $(VENV)/installed  ## check and redraw the paper's own numbers (1 min
 	$(VENV)/bin/python -m acm notebook notebooks/published.ipynb reports/published/published.ipynb
 
 $(VENV)/installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found: install one, or name it, as in make PYTHON=/path/to/python3."; exit 1; }
 	@echo "Installing into $(VENV) from requirements.lock: about 2 GB, 2-5 minutes, once."
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	test -x $(VENV)/bin/python || $(NEW_VENV) $(VENV)
+	$(call INSTALL,$(VENV)) -r requirements.lock
+	$(call INSTALL,$(VENV)) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(SITE_VENV)/installed: requirements-site.txt
 	@echo "Installing into $(SITE_VENV) from $<: about 280 MB, a minute, once."
-	$(PYTHON) -m venv $(SITE_VENV)
-	$(SITE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	test -x $(SITE_VENV)/bin/python || $(NEW_VENV) $(SITE_VENV)
+	$(call INSTALL,$(SITE_VENV)) -r $<
 	@touch $@
 
 $(SITE_VENV)/browser: requirements-browser.txt $(SITE_VENV)/installed
-	$(SITE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	$(call INSTALL,$(SITE_VENV)) -r $<
 	@touch $@
 
-LOCK := uv pip compile --python-version 3.11 --no-annotate --no-header
+# Versions that a list has are kept: to take newer ones, delete its line, or the list.
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-annotate --custom-compile-command "make lock"
 
-lock:  ## resolve requirements.lock and the site's lists anew from pyproject.toml (needs uv)
-	$(LOCK) pyproject.toml --extra test --custom-compile-command "make lock" -o requirements.lock
+lock:  ## resolve requirements.lock and the site's lists anew from pyproject.toml, for all systems (needs uv)
+	$(LOCK) pyproject.toml --extra all --extra dev -o requirements.lock
+# CUDA's libraries are left out: on Linux pip adds those that torch's own wheel asks for, and a CPU build asks for none
+	grep -vE '^(nvidia-|cuda-|triton=)' requirements.lock > requirements.new && mv requirements.new requirements.lock
 	$(LOCK) --group site -c requirements.lock -o requirements-site.txt
 	$(LOCK) --group browser -c requirements-site.txt -c requirements.lock -o requirements-browser.txt
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m acm --help``."""
+"""Activation-guided consensus merging: calibrate, weigh, merge, evaluate. COMMAND --help says more of each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,29 @@ from typing import Annotated
 import typer
 import yaml
 
-from acm.errors import UserError, check_distinct, unknown
+from acm import __version__
+from acm.errors import UserError, absent, check_distinct, unknown
 from acm.evaluation.prompts import PROMPTS
 from acm.evaluation.settings import MAX_TOKENS, Engine, Sampling, Server, chosen_engine
+from acm.paths import require_clone
 from acm.running.machine import Machine
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"acm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="print the version and stop")
+    ] = False,
+) -> None:
+    """What all commands have; the text of the help is the module's."""
 
 
 @app.command()
@@ -157,11 +174,11 @@ def calibrate(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="cut texts there (default: whole)")] = None,
     estimator: Annotated[list[str], typer.Option(help="repeatable; the first gives the coefficients")] = ["plug-in"],  # noqa: B006
-    control: Annotated[list[str], typer.Option(help="repeatable; `none` is the real pair")] = [
+    control: Annotated[list[str], typer.Option(help="repeatable; `none` is the real pair")] = [  # noqa: B006
         "none",
         "shuffled",
         "gaussian",
-    ],  # noqa: B006
+    ],
     statistic: Annotated[list[str] | None, typer.Option(help="repeatable: aim, regmean, fisher, sensitivity")] = None,
     t: Annotated[float, typer.Option(help="temperature of Eq. 2")] = 0.7,
     shift: Annotated[str, typer.Option(help="layer, global or none")] = "layer",
@@ -255,6 +272,7 @@ def notebook(
     log: Annotated[Path | None, typer.Option(help="file for what the cells print (default: shown)")] = None,
 ) -> None:
     """Run a notebook through papermill, from the repository's root; refuses unknown or mistyped parameters."""
+    require_clone("acm notebook")
     from acm.running.jobs import limit_threads, logged
 
     with logged(log):
@@ -279,6 +297,7 @@ def reproduce(
     unlock: Annotated[bool, typer.Option("--unlock", help="release the lock of a killed run")] = False,
 ) -> None:
     """Run a profile's whole pipeline, as `make reproduce` does. What follows `--` goes to Snakemake."""
+    require_clone("acm reproduce")
     from acm.running import reproduce as running
 
     if unlock:
@@ -302,6 +321,7 @@ def course(
     ] = False,
 ) -> None:
     """Write the course's student copies into notebooks/course, and its solutions into runs/course/solutions."""
+    require_clone("acm course")
     from acm.course.copies import build
 
     typer.echo(build(overwrite=overwrite))
@@ -310,6 +330,7 @@ def course(
 @app.command()
 def publish(profile: str = "tiny") -> None:
     """Regenerate reports/PROFILE and figures/PROFILE from runs/PROFILE, and print what differs from the committed."""
+    require_clone("acm publish")
     from acm.reporting.publish import publish as run
 
     typer.echo(run(profile))
@@ -320,6 +341,10 @@ def main() -> None:
         app()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        if not (said := absent(error)):
+            raise
+        sys.exit(f"error: {said}")
 
 
 if __name__ == "__main__":

@@ -25,9 +25,7 @@ def test_every_lesson_is_listed():
     assert re.findall(r"course/(\d-[\w-]+\.ipynb)", TEXT.split("## Ways")[0]) == [path.name for path in lessons()]
 
 
-def test_binder_installs_the_lock_on_the_same_python():
-    assert (ROOT / "binder/runtime.txt").read_text().strip() == "python-3.11"
-    assert "-r ../requirements.lock" in (ROOT / "binder/requirements.txt").read_text()
+def test_binders_scripts_can_be_run():
     assert all((ROOT / "binder" / name).stat().st_mode & 0o111 for name in ("postBuild", "start"))
 
 
