@@ -228,7 +228,10 @@ def test_what_no_variant_can_do_is_refused_before_the_hub_is_asked(monkeypatch):
 
 @pytest.fixture
 def pair(f32, tmp_path, monkeypatch):
-    """The profile qwen-7b on a hub of two pico models with as many positions as its own, and what is loaded beside them."""
+    """The profile qwen-7b on a hub of two pico models, and what is loaded beside them.
+
+    The models have as many positions as the profile's own.
+    """
     loaded, folders = [], {}
     for folder, owner, positions in ((f32[0], "Qwen", 4096), (f32[1], "deepseek-ai", 131072)):
         folders[owner] = Path(shutil.copytree(folder, tmp_path / owner))
@@ -345,7 +348,8 @@ def test_the_hash_does_not_depend_on_the_order_of_arguments(engine):
 @pytest.mark.parametrize("keys, words", [
     ({"model_args": {"max_model_len": 12288}},
      "max_model_len are of vLLM's engine, and backend is transformers; set `backend: vllm`"),
-    ({"backend": "vllm", "model_args": {"max_model_len": 10240}}, "leaves no room for a prompt beside max_tokens 10240"),
+    ({"backend": "vllm", "model_args": {"max_model_len": 10240}},
+     "leaves no room for a prompt beside max_tokens 10240"),
     ({"backend": "vllm", "device": "cpu"}, "device: is cpu, and the backend vllm runs on a GPU"),
     ({"backend": "vllm", "model_args": {"tensor_parallel": 2}}, "model_args.tensor_parallel: unknown key"),
     ({"backend": "vllm", "model_args": {"tensor_parallel_size": "two"}}, "model_args.tensor_parallel_size"),

@@ -137,14 +137,14 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def table() -> str:
-    """Our tasks whose data are others', as the Markdown rows of docs/benchmarks.md."""
-    rows = []
-    for task in our_tasks():
-        name = arguments_of(task).get("name", "")
-        if found := BENCHMARKS.get(name):
-            files = found.files or f"{name}.jsonl"
-            rows.append(f"| `{task}` | {found.items} | `{files}` | {found.dataset} | {found.graded_by} |")
-    return "\n".join(rows)
+    """The rows of the table in docs/benchmarks.md: our tasks whose data are others', as Markdown."""
+    data = {task: arguments_of(task).get("name") for task in our_tasks()}
+    return "\n".join(
+        f"| `{task}` | {known.items} | `{known.files or f'{name}.jsonl'}` | {known.dataset} | {known.graded_by} |"
+        for name, known in BENCHMARKS.items()
+        for task in data
+        if data[task] == name
+    )
 
 
 def digest(items: list[Item]) -> str:

@@ -14,36 +14,16 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
 from acm.devices import devices
 from acm.errors import UserError, explain, unknown
-from acm.schema import Strict, optional
 from acm.shapes import BYTES
 
 MAX_TOKENS = 10240  # token cap of a response
 
 
-class VllmArguments(Strict):
-    """The arguments of vLLM's engine that may be chosen (docs/backends.md). None leaves one to vLLM.
-
-    max_model_len: tokens of a prompt and its response together. None: as many as the token cap needs.
-    """
-
-    tensor_parallel_size: int | None = optional(None, ge=1)
-    gpu_memory_utilization: float | None = optional(None, gt=0, le=1)
-    max_model_len: int | None = optional(None, ge=1)
-    max_num_seqs: int | None = optional(None, ge=1)
-    quantization: str | None = optional(None)
-    enforce_eager: bool | None = optional(None)
-
-
-MODEL_ARGS: dict[str, tuple[str, ...]] = {  # backend → the names that `model_args` may hold
-    "transformers": (),
-    "vllm": tuple(VllmArguments.model_fields),
-    "server": ("skip_special_tokens", "add_special_tokens", "top_k", "min_p", "repetition_penalty"),
-}
 BACKENDS = ("transformers", "vllm")  # those that run in this process
+# What `model_args` may hold for a server: further fields of a request.
+REQUEST_FIELDS = ("skip_special_tokens", "add_special_tokens", "top_k", "min_p", "repetition_penalty")
 NO_ADDRESS = "backend server: give its address, --url http://localhost:8000/v1 (in Python engine=Server(url))."
 
 
@@ -79,7 +59,7 @@ class Engine:
     """A model that runs in this process.
 
     backend: ``transformers`` or ``vllm``. dtype: of weights and arithmetic. device: cpu, cuda, or cuda:1.
-    batch_size: items generated together and kept together. model_args: see MODEL_ARGS.
+    batch_size: items generated together and kept together. model_args: of vLLM, see :class:`VllmArguments`.
     Raises UserError for an unknown name or a value out of its range.
     """
 
@@ -93,7 +73,7 @@ class Engine:
         if self.backend == Server.backend:
             raise UserError(NO_ADDRESS)
         if self.backend not in BACKENDS:
-            raise unknown("backend", self.backend, MODEL_ARGS)
+            raise unknown("backend", self.backend, [*BACKENDS, Server.backend])
         if self.dtype not in BYTES:
             raise unknown("dtype", self.dtype, BYTES)
         if self.backend == "vllm" and self.device == "cpu":
@@ -117,8 +97,8 @@ class Server:
     """A model that runs elsewhere, behind OpenAI's completions or chat completions.
 
     url: ``http://host:port/v1``, the /v1 optional. served: the model's name there; None: the one that it lists.
-    concurrency: requests at a time. batch_size: items kept together. model_args: further fields of a request, see
-    MODEL_ARGS. Raises UserError for what is no such address, an unknown name or a value out of its range.
+    concurrency: requests at a time. batch_size: items kept together. model_args: see REQUEST_FIELDS.
+    Raises UserError for what is no such address, an unknown name or a value out of its range.
     """
 
     url: str
@@ -200,13 +180,26 @@ def check_count(name: str, value: int) -> None:
 
 def check_arguments(backend: str, arguments: Mapping[str, Any]) -> None:
     """UserError for an argument that the backend does not take, and for a value that vLLM does not."""
-    if odd := [name for name in arguments if name not in MODEL_ARGS[backend]]:
-        raise unknown(f"model argument of backend {backend}", odd[0], MODEL_ARGS[backend])
+    if odd := [name for name in arguments if name not in known_arguments(backend)]:
+        raise unknown(f"model argument of backend {backend}", odd[0], known_arguments(backend))
     if backend == "vllm":
+        from pydantic import ValidationError
+
+        from acm.evaluation.vllm_arguments import VllmArguments
+
         try:
             VllmArguments.model_validate(arguments)
         except ValidationError as error:
             raise explain(error, "model_args") from None
+
+
+def known_arguments(backend: str) -> tuple[str, ...]:
+    """The names that ``model_args`` may hold."""
+    if backend == "vllm":
+        from acm.evaluation.vllm_arguments import VllmArguments  # takes a tenth of a second
+
+        return tuple(VllmArguments.model_fields)
+    return REQUEST_FIELDS if backend == Server.backend else ()
 
 
 def check_url(url: str) -> None:

@@ -18,7 +18,8 @@ from acm import hub
 from acm.calibration.registry import COEFFICIENT_CONTROLS, ESTIMATORS, SHIFTS
 from acm.errors import check_distinct, explain, unknown
 from acm.evaluation.prompts import PROMPTS
-from acm.evaluation.settings import BACKENDS, MAX_TOKENS, Engine, Sampling, VllmArguments
+from acm.evaluation.settings import BACKENDS, MAX_TOKENS, Engine, Sampling
+from acm.evaluation.vllm_arguments import VllmArguments
 from acm.merging.recipe import Recipe
 from acm.paths import ROOT, RUNS
 from acm.profiles.calibration import COMMIT, Calibration

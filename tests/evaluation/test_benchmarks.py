@@ -118,7 +118,8 @@ def test_without_a_network_there_is_one_clear_error(monkeypatch):
 
 @pytest.mark.parametrize(("text", "box"), [
     ("\\boxed{1}", "1"), ("\\boxed{\\{1\\}}", "\\{1\\}"), ("\\boxed{a{b}{c}} d", "a{b}{c}"),
-    ("\\boxed{1} \\boxed{2", "1"), ("\\boxed{1", None), ("\\boxed{x\\\\} y", "x\\\\"), ("\\fbox{3}", "3"), ("boxed{1}", None), ("", None),
+    ("\\boxed{1} \\boxed{2", "1"), ("\\boxed{1", None), ("\\boxed{x\\\\} y", "x\\\\"),
+    ("\\fbox{3}", "3"), ("boxed{1}", None), ("", None),
     ("\\boxed{a \\boxed{b}}", "b"), ("} \\boxed{1}", "1"), ("{ \\boxed{1}", "1"), ("\\boxed{1} \\boxed{2} }", "2"),
 ])  # fmt: skip
 def test_the_last_complete_box(text, box):
@@ -168,7 +169,11 @@ UNCOUNTED = r"_\{?\w*$|\\(?:mathrm|text|mbox|operatorname)\s*\{[^{}]*\}\s*\^\s*\
 
 
 def altered(gold):
-    """A wrong answer close to the gold: its last digit outside of subscripts and units raised by one, words denied, else one added."""
+    """A wrong answer close to the gold.
+
+    Words are denied. Else the last digit outside of subscripts and units is raised by one. Without a digit, one is
+    added.
+    """
     plain = plain_text(readable(gold))
     if WORDS.fullmatch(plain):
         return f"not {plain}"

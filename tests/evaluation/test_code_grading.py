@@ -151,7 +151,8 @@ def test_the_last_fenced_block_is_the_program(response, code):
 
 PAIR = {
     "id": 0,
-    "raw_problem": 'from typing import List\n\n\ndef double_all(numbers: List[int]) -> List[int]:\n    """Twice each number."""\n',
+    "raw_problem": "from typing import List\n\n\ndef double_all(numbers: List[int]) -> List[int]:\n"
+    '    """Twice each number."""\n',
     "raw_solution": "    return [2 * n for n in numbers]\n",
     "new_problem": "# Add up the doubled numbers.\nimport math\ndef sum_doubled(numbers: List[int]) -> int:\n",
     "new_solution": "    return sum(double_all(numbers))\n",
@@ -171,7 +172,8 @@ def packed(value):
 
 
 PROGRAM = {
-    "question_title": "Sum", "question_content": "Add two numbers.", "question_id": "1", "starter_code": "", "metadata": "{}",
+    "question_title": "Sum", "question_content": "Add two numbers.", "question_id": "1", "starter_code": "",
+    "metadata": "{}",
     "public_test_cases": json.dumps([{"input": "3 4\n", "output": "7\n", "testtype": "stdin"}]),
     "private_test_cases": packed(json.dumps(PACKED)),
 }  # fmt: skip
@@ -301,7 +303,7 @@ def test_a_bomb_is_not_unpacked(monkeypatch):
      "without unpickling are refused"),
     ("livecodebench/test", lambda text: json.dumps(PROGRAM | {"private_test_cases": "!"}),
      "without unpickling are refused"),
-    ("livecodebench/test", lambda text: json.dumps(PROGRAM | dict.fromkeys(("private_test_cases", "public_test_cases"), "[]")),
+    ("livecodebench/test", lambda text: json.dumps(PROGRAM | {f"{k}_test_cases": "[]" for k in ("private", "public")}),
      "without tests"),
 ])  # fmt: skip
 def test_other_data_is_refused(folder, file, change, message):

@@ -10,7 +10,8 @@ from helpers_evaluation import FAST
 import acm
 from acm import Engine, Sampling, Server, evaluate
 from acm.errors import UserError
-from acm.evaluation.settings import MAX_TOKENS, MODEL_ARGS, USUAL, VllmArguments, chosen_engine, stated
+from acm.evaluation.settings import MAX_TOKENS, USUAL, chosen_engine, known_arguments, stated
+from acm.evaluation.vllm_arguments import VllmArguments
 from acm.paths import ROOT
 
 GPU = {"backend": "vllm", "device": "cuda"}
@@ -88,7 +89,7 @@ def test_the_command_line_has_the_defaults_of_the_objects():
 
 
 def test_what_vllm_takes_stands_once():
-    assert MODEL_ARGS["vllm"] == tuple(VllmArguments.model_fields) and VllmArguments().model_dump() == {}
+    assert known_arguments("vllm") == tuple(VllmArguments.model_fields) and VllmArguments().model_dump() == {}
 
 
 def test_usual_values_are_those_of_the_objects():

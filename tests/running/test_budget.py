@@ -151,8 +151,8 @@ def test_the_number_of_items_of_every_profiles_tasks_is_known():
 @pytest.fixture
 def clone(tmp_path):
     """A folder that looks like the repository, without its runs."""
-    for part in ("acm", "abacus", "notebooks", "Snakefile"):
-        (tmp_path / part).symlink_to(ROOT / part)
+    for name in ("acm", "abacus", "notebooks", "profiles", "Snakefile"):
+        (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
 
