@@ -67,7 +67,7 @@ class RecordingVLLM(Recording, VLLM):
         return found
 
 
-def stated_ends(folder: Path) -> list[int]:
+def stated_ends(folder: Path) -> list[Any]:
     """The end tokens of a model's generation config, or else of its config. vLLM stops at all of them."""
     path = folder / "generation_config.json"
     stated = read_json(path if path.is_file() else folder / "config.json").get("eos_token_id")

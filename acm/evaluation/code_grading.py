@@ -20,7 +20,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from acm.errors import UserError
 from acm.evaluation.thinking import after_thinking
@@ -83,7 +83,7 @@ def find_code(response: str) -> str:
         return ""
     blocks = FENCE.findall(text)
     marked = [block for block in blocks if block[0].lower() in ("python", "python3", "py")]
-    return (marked or blocks or [("", text)])[-1][1]
+    return str((marked or blocks or [("", text)])[-1][1])
 
 
 def run_tests(code: str, tests: str, *, allow_unsafe_code: bool = False, limits: Limits = Limits()) -> Verdict:
@@ -158,7 +158,7 @@ def execute(source: str, given: str, allow_unsafe_code: bool, limits: Limits) ->
     return Run(status, late, printed, written)
 
 
-def wait(folder: Path, streams: list[BinaryIO], limits: Limits) -> tuple[int, bool]:
+def wait(folder: Path, streams: list[IO[bytes]], limits: Limits) -> tuple[int, bool]:
     """Exit status of the program in a folder, and whether its time was over. streams: standard input, output, error."""
     child = subprocess.Popen(
         [sys.executable, "-I", "-c", LAUNCHER, *map(str, settings(limits)), "program.py"], cwd=folder,

@@ -18,10 +18,10 @@ import pandas as pd
 
 from acm.checkpoints import identity, model_folder
 from acm.errors import UserError, unknown
-from acm.evaluation import task_files
 from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, PROMPTS
 from acm.evaluation.samples import records_of
 from acm.evaluation.settings import MAX_TOKENS, USUAL, Engine, Sampling, Server, check_count, stated
+from acm.evaluation.task_files import check_prompt, tasks_folder
 from acm.records import versions
 from acm.sources import source_hash
 
@@ -66,7 +66,7 @@ def evaluate(
     """
     folder = model_folder(model)
     check_count("max_tokens", max_tokens)
-    task_files.check_prompt(prompt, tasks)
+    check_prompt(prompt, tasks)
     engine.check_here()
     manager = task_manager(tasks, prompt)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -89,7 +89,7 @@ def task_manager(tasks: list[str], prompt: str | None = None) -> TaskManager:
     """
     chosen = {"prompt": prompt} if prompt else None
     for defaults in (False, True):
-        manager = TaskManager(include_path=str(task_files.TASKS), include_defaults=defaults, metadata=chosen)
+        manager = TaskManager(include_path=str(tasks_folder()), include_defaults=defaults, metadata=chosen)
         absent = [task for task in tasks if task not in manager.all_subtasks]
         if not absent:
             check_generates(manager, tasks)
@@ -125,7 +125,12 @@ def loaded(folder: Path, engine: Engine | Server, max_tokens: int, chat: bool, *
         from acm.evaluation.backends_server import connect
 
         return connect(folder, engine, chat, **states)
-    settings = {"dtype": engine.dtype, "device": engine.device, "batch_size": engine.batch_size, **states}
+    settings: dict[str, Any] = {
+        "dtype": engine.dtype,
+        "device": engine.device,
+        "batch_size": engine.batch_size,
+        **states,
+    }
     if engine.backend == "transformers":
         return RecordingLM(pretrained=str(folder), **settings)
     from acm.evaluation.backends_vllm import RecordingVLLM
@@ -160,11 +165,12 @@ def generate(
     template: bool, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Generate and grade all responses. template: put the model's chat template around each prompt."""
-    return simple_evaluate(
+    found: dict[str, Any] = simple_evaluate(
         lm, tasks=tasks, limit=items, task_manager=manager, gen_kwargs=generation, bootstrap_iters=0,
         apply_chat_template=template,
         random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
     )  # fmt: skip
+    return found
 
 
 def table(

@@ -178,7 +178,7 @@ def pickled_text(data: bytes) -> str:
     texts = []
     for code, value, _ in pickletools.genops(data):
         if code.name in ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"):
-            texts.append(value)
+            texts.append(str(value))
         elif code.name not in ("PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "STOP"):
             raise ValueError(f"a pickle with {code.name}, not of one text")
     if len(texts) != 1:
@@ -192,7 +192,7 @@ def run_live(code: str, function: str, given: str, expected: str) -> Verdict:
     Without a function, the program must print what is expected. Else the function, of the class Solution if there is
     one, must return it; its arguments are the input's lines, each read as JSON.
     """
-    settings = {"allow_unsafe_code": allowed(), "limits": LIVE_LIMITS}
+    settings: dict[str, Any] = {"allow_unsafe_code": allowed(), "limits": LIVE_LIMITS}
     if not function:
         return run_program(f"{PRELUDE}\n{code}", given, expected, **settings)
     names = f"function, given, expected = {function!r}, {given!r}, {expected!r}"

@@ -37,7 +37,12 @@ class Plain(yaml.SafeLoader):
     """Reads ``!function module.name`` as the text after it. Nothing is called."""
 
 
-Plain.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+Plain.add_constructor("!function", lambda _, node: node.value)
+
+
+def tasks_folder() -> Path:
+    """The folder of our tasks."""
+    return TASKS
 
 
 def our_tasks() -> list[str]:
@@ -69,7 +74,8 @@ def read_file(path: Path) -> dict[str, Any]:
 @cache
 def parse(path: Path, changed: int) -> dict[str, Any]:
     """A YAML file, read again only once it has changed. changed: when it was written, nanoseconds."""
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=Plain)  # a safe loader
+    content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=Plain)  # a safe loader
+    return content
 
 
 def arguments_of(task: str) -> dict[str, Any]:
@@ -98,14 +104,14 @@ def run_file(path: Path, changed: int) -> ModuleType | None:
 
 def load_items(task: str) -> list[Item]:
     """The items of one of our tasks. Empty for other tasks; UserError where the data cannot be had."""
-    loader = loader_of(task)
-    return loader.rows(**arguments_of(task)) if hasattr(loader, "rows") else []
+    rows = getattr(loader_of(task), "rows", None)
+    return rows(**arguments_of(task)) if rows else []
 
 
 def count_items(task: str) -> int | None:
     """How many items one of our tasks has. None for other tasks."""
-    loader = loader_of(task)
-    return loader.count(**arguments_of(task)) if hasattr(loader, "count") else None
+    count = getattr(loader_of(task), "count", None)
+    return count(**arguments_of(task)) if count else None
 
 
 def asking(task: str) -> Callable[[str, str], str] | None:

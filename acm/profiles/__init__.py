@@ -78,7 +78,7 @@ class Experiment(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def standard_methods(cls, values: dict) -> dict:
+    def standard_methods(cls, values: Any) -> Any:
         return values if not isinstance(values, dict) or "methods" in values else values | {"methods": STANDARD_METHODS}
 
     @model_validator(mode="after")

@@ -61,7 +61,7 @@ def check_method(profile: Profile, experiment: str, name: str, records: pd.DataF
     if lacking := [task for task in setting.tasks if task not in tasks]:
         raise UserError(f"{place} lack the task {lacking[0]}; import all tasks of a method together.")
     if (twice := records.duplicated(KEY)).any():
-        task, item, repeat = records.loc[twice.idxmax(), KEY]
+        task, item, repeat = records.loc[twice, KEY].iloc[0]
         raise UserError(f"{place}: item {item} of {task} (repeat {repeat}) comes twice; name each file once.")
     for task, own in records.groupby("task"):
         check_repeats(place, str(task), list(own["repeat"].unique()), setting.repeats)
@@ -107,7 +107,7 @@ def check_values(place: str, records: pd.DataFrame, cap: int) -> None:
     }
     for column, good in tests.items():
         if not good.all():
-            row = records.loc[good.eq(False).idxmax()]
+            row = records[good.eq(False)].iloc[0]
             limit = f", and the profile's cap is {cap}" if column == "length" else ""
             raise UserError(f"{place}: {column} of item {row['item']} of {row['task']} is {row[column]!s:.60}{limit}.")
 
@@ -172,7 +172,7 @@ def check_golds(records: pd.DataFrame, place: str) -> None:
     """Each item of a task has one reference answer, whoever answers."""
     golds = records.groupby(["task", "item"])["gold"].nunique()
     if (golds > 1).any():
-        task, item = golds.idxmax()
+        task, item = golds[golds > 1].index[0]
         raise UserError(
             f"{place} have another reference answer for item {item} of {task}: "
             "the benchmark's items or their order differ."

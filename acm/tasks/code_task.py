@@ -35,7 +35,7 @@ def load(**arguments: Any) -> DatasetDict:
 
 def gold(doc: Item) -> str:
     """A solution. Empty where the benchmark has none."""
-    return doc["gold"]
+    return str(doc["gold"])
 
 
 def process_results(doc: Item, results: list[str]) -> dict[str, float]:

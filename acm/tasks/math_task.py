@@ -35,7 +35,7 @@ def load(**arguments: Any) -> DatasetDict:
 
 def gold(doc: Item) -> str:
     """The reference answer as it stands. A template would read ``[1,2]`` as a list."""
-    return doc["gold"]
+    return str(doc["gold"])
 
 
 def process_results(doc: Item, results: list[str]) -> dict[str, float]:
