@@ -223,42 +223,29 @@ def evaluate(
     seed: int = Sampling.seed,
     prompt: Annotated[str | None, typer.Option(help=f"of tasks that take one: {', '.join(PROMPTS)}")] = None,
     repeat: Annotated[int, typer.Option(help="number of this repeat, from 0")] = Sampling.repeat,
-    temperature: Annotated[
-        float, typer.Option(help="0 is greedy; above, responses are sampled")
-    ] = Sampling.temperature,
-    top_p: Annotated[
-        float, typer.Option(help="when sampling: the likeliest tokens that have this probability together")
-    ] = Sampling.top_p,
+    temperature: Annotated[float, typer.Option(help="0 is greedy; above, responses are drawn")] = Sampling.temperature,
+    top_p: Annotated[float, typer.Option(help="draw from the likeliest tokens of this probability")] = Sampling.top_p,
     backend: Annotated[str, typer.Option(help="transformers, vllm or server")] = Engine.backend,
-    url: Annotated[str | None, typer.Option(help="of a server: its address, such as http://localhost:8000/v1")] = None,
-    served: Annotated[
-        str | None, typer.Option(help="of a server: the model's name there (default: the one that it lists)")
-    ] = Server.served,
-    concurrency: Annotated[int, typer.Option(help="of a server: requests at a time")] = Server.concurrency,
-    model_args: Annotated[
-        str, typer.Option(help="of vllm's engine or a server's requests, as YAML: '{tensor_parallel_size: 2}'")
-    ] = "{}",
-    profile: Annotated[
-        str | None, typer.Option(help="label of the records, with which `acm import` takes them")
-    ] = None,
+    url: Annotated[str | None, typer.Option(help="of a server, such as http://localhost:8000/v1")] = None,
+    served: Annotated[str | None, typer.Option(help="the model's name there (default: the listed)")] = Server.served,
+    concurrency: Annotated[int, typer.Option(help="requests at a time to a server")] = Server.concurrency,
+    model_args: Annotated[str, typer.Option(help="of vllm or a server's requests: '{top_k: -1}'")] = "{}",
+    profile: Annotated[str | None, typer.Option(help="label, by which `acm import` takes the records")] = None,
     experiment: Annotated[str | None, typer.Option(help="label of the records")] = None,
     method: Annotated[str | None, typer.Option(help="label of the records (default: the folder's name)")] = None,
 ) -> None:
     """Evaluate a model folder on tasks; one record for each response, with its length in tokens."""
     if not isinstance(arguments := literal("model_args", model_args), dict):
         raise UserError(f"model_args: '{model_args}' is no mapping; write it like {{tensor_parallel_size: 2}}.")
+    engine = chosen_engine(backend, url, served, concurrency, arguments, batch_size, dtype=dtype, device=device)
     sampling = Sampling(temperature, top_p, repeat, seed)
-    engine = chosen_engine(
-        backend, url, served, concurrency, arguments, batch_size=batch_size, dtype=dtype, device=device
-    )
     labels = {"profile": profile, "experiment": experiment, "method": method}
     from acm.evaluation.harness import evaluate as run
     from acm.records import write_records
 
-    records = run(
-        model, task, items=items, max_tokens=max_tokens, prompt=prompt, sampling=sampling, engine=engine,
-        keep=out.with_suffix(".batches"), labels={name: value for name, value in labels.items() if value},
-    )  # fmt: skip
+    given = {name: value for name, value in labels.items() if value}
+    records = run(model, task, items=items, max_tokens=max_tokens, prompt=prompt, sampling=sampling, engine=engine,
+                  keep=out.with_suffix(".batches"), labels=given)  # fmt: skip
     write_records(records, out)
     typer.echo(records.groupby("task")[["correct", "length", "truncated"]].mean().to_string())
 
