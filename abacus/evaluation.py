@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from acm import evaluate, merge
+from acm import Engine, evaluate, merge
 
-SETTING = {"batch_size": 250, "max_tokens": 320}
+SETTING = {"engine": Engine(batch_size=250), "max_tokens": 320}
 
 
 def parent_records(family: Path, tasks: list[str], items: int) -> pd.DataFrame:

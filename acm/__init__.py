@@ -12,6 +12,9 @@ _HOMES = {
     "calibrate": "acm.calibration.walk",
     "merge": "acm.merging.engine",
     "evaluate": "acm.evaluation.harness",
+    "Engine": "acm.evaluation.settings",
+    "Sampling": "acm.evaluation.settings",
+    "Server": "acm.evaluation.settings",
 }
 __all__ = list(_HOMES)
 

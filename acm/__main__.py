@@ -15,8 +15,11 @@ from acm import __version__
 from acm.calibration import defaults
 from acm.calibration.registry import COEFFICIENT_CONTROLS, SHIFTS, STATISTICS
 from acm.errors import UserError, absent, check_distinct, unknown
+from acm.evaluation.prompts import PROMPTS
+from acm.evaluation.settings import MAX_TOKENS, Engine, Sampling, Server, chosen_engine
 from acm.merging.defaults import ALLOW_NAN, DEVICE, HASH_INPUTS, KERNELS, THREADS
 from acm.paths import require_clone
+from acm.running.machine import Machine
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -67,18 +70,18 @@ def fetch(profile: Annotated[str, typer.Option(help="a profile, with variants if
 def plan(
     profile: Annotated[str, typer.Option(help="a profile, with variants if any")] = "tiny",
     gpu_memory: Annotated[
-        float | None, typer.Option(min=0, help="GB that the GPU has; refuses what cannot fit")
-    ] = None,
-    disk: Annotated[float | None, typer.Option(min=0, help="GB that are free; refuses what cannot fit")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="mean length of a response, assumed")] = 2500,
+        float | None, typer.Option(min=0, help="GB of the GPU; refuses what cannot fit")
+    ] = Machine.gpu_memory,
+    disk: Annotated[float | None, typer.Option(min=0, help="GB that are free; refuses what cannot fit")] = Machine.disk,
+    tokens: Annotated[int, typer.Option(min=1, help="mean length of a response, assumed")] = Machine.tokens,
     bandwidth: Annotated[
-        float, typer.Option(min=1, help="memory bandwidth, GB/s, assumed (L40S 864, H100 3350)")
-    ] = 864,
-    cores: Annotated[int, typer.Option(min=1, help="CORES of `make reproduce`")] = 1,
+        float, typer.Option(min=1, help="of memory, GB/s, assumed (L40S 864, H100 3350)")
+    ] = Machine.bandwidth,
+    cores: Annotated[int, typer.Option(min=1, help="CORES of `make reproduce`")] = Machine.cores,
 ) -> None:
     """What a profile would take: downloads, disk, memory, hours and jobs, estimated from the profile alone."""
     from acm.profiles import load_profile
-    from acm.running.budget import Machine, describe
+    from acm.running.budget_text import describe
 
     typer.echo(describe(load_profile(profile), Machine(gpu_memory, disk, tokens, bandwidth, cores)))
 
@@ -90,12 +93,8 @@ def import_(
     source: Annotated[
         list[Path], typer.Argument(help="records (parquet), lm-eval's samples_*.jsonl, or folders of them")
     ],
-    method: Annotated[
-        str | None, typer.Option(help="whose responses lm-eval's logs are; records name it themselves")
-    ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="the model's folder, to count the tokens of lm-eval's logs")
-    ] = None,
+    method: Annotated[str | None, typer.Option(help="whose responses lm-eval's logs are; records name it")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="the model's folder, to count the tokens of logs")] = None,
 ) -> None:
     """Take in records made elsewhere: checked against the profile, and stored whole or not at all."""
     from acm.profiles import load_profile
@@ -237,48 +236,39 @@ def calibrate(
 @app.command()
 def evaluate(
     model: Path,
-    task: Annotated[list[str], typer.Option(help="lm-eval task, repeatable")],
+    task: Annotated[list[str], typer.Option(help="ours or lm-eval's, repeatable")],
     out: Annotated[Path, typer.Option(help="parquet file for the records")] = Path("records.parquet"),
     items: Annotated[int | None, typer.Option(help="items of each task (default: all)")] = None,
-    batch_size: int = 64,
-    max_tokens: Annotated[int, typer.Option(help="token cap of a response")] = 10240,
-    dtype: str = "float32",
-    device: str = "cpu",
-    seed: int = 0,
-    prompt: Annotated[
-        str | None, typer.Option(help="of the mathematics tasks: qwen25-math-cot, few-shot, chat-template")
-    ] = None,
-    repeat: Annotated[int, typer.Option(help="number of this repeat, from 0")] = 0,
-    temperature: Annotated[float, typer.Option(help="0 is greedy; above, responses are sampled")] = 0.0,
-    top_p: Annotated[
-        float, typer.Option(help="when sampling: the likeliest tokens that have this probability together")
-    ] = 1.0,
-    backend: Annotated[str, typer.Option(help="transformers, vllm or server")] = "transformers",
-    url: Annotated[str | None, typer.Option(help="of a server: its address, such as http://localhost:8000/v1")] = None,
-    served: Annotated[
-        str | None, typer.Option(help="of a server: the model's name there (default: the one that it lists)")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(help="of a server: requests at a time")] = 1,
-    model_args: Annotated[
-        str, typer.Option(help="of vllm's engine or a server's requests, as YAML: '{tensor_parallel_size: 2}'")
-    ] = "{}",
-    profile: Annotated[
-        str | None, typer.Option(help="label of the records, with which `acm import` takes them")
-    ] = None,
+    batch_size: Annotated[int, typer.Option(help="items generated together")] = Engine.batch_size,
+    max_tokens: Annotated[int, typer.Option(help="token cap of a response")] = MAX_TOKENS,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = Engine.dtype,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1")] = Engine.device,
+    seed: int = Sampling.seed,
+    prompt: Annotated[str | None, typer.Option(help=f"of tasks that take one: {', '.join(PROMPTS)}")] = None,
+    repeat: Annotated[int, typer.Option(help="number of this repeat, from 0")] = Sampling.repeat,
+    temperature: Annotated[float, typer.Option(help="0 is greedy; above, responses are drawn")] = Sampling.temperature,
+    top_p: Annotated[float, typer.Option(help="draw from the likeliest tokens of this probability")] = Sampling.top_p,
+    backend: Annotated[str, typer.Option(help="transformers, vllm or server")] = Engine.backend,
+    url: Annotated[str | None, typer.Option(help="of a server, such as http://localhost:8000/v1")] = None,
+    served: Annotated[str | None, typer.Option(help="the model's name there (default: the listed)")] = Server.served,
+    concurrency: Annotated[int, typer.Option(help="requests at a time to a server")] = Server.concurrency,
+    model_args: Annotated[str, typer.Option(help="of vllm or a server's requests: '{top_k: -1}'")] = "{}",
+    profile: Annotated[str | None, typer.Option(help="label, by which `acm import` takes the records")] = None,
     experiment: Annotated[str | None, typer.Option(help="label of the records")] = None,
     method: Annotated[str | None, typer.Option(help="label of the records (default: the folder's name)")] = None,
 ) -> None:
-    """Evaluate a model folder on lm-eval tasks; one record for each response, with its length in tokens."""
+    """Evaluate a model folder on tasks; one record for each response, with its length in tokens."""
+    if not isinstance(arguments := literal("model_args", model_args), dict):
+        raise UserError(f"model_args: '{model_args}' is no mapping; write it like {{tensor_parallel_size: 2}}.")
+    engine = chosen_engine(backend, url, served, concurrency, arguments, batch_size, dtype=dtype, device=device)
+    sampling = Sampling(temperature, top_p, repeat, seed)
+    labels = {"profile": profile, "experiment": experiment, "method": method}
     from acm.evaluation.harness import evaluate as run
     from acm.records import write_records
 
-    labels = {"profile": profile, "experiment": experiment, "method": method}
-    if not isinstance(extra := literal("model_args", model_args), dict):
-        raise UserError(f"model_args: '{model_args}' is no mapping; write it like {{tensor_parallel_size: 2}}.")
-    records = run(model, task, items=items, batch_size=batch_size, max_tokens=max_tokens, dtype=dtype, device=device, seed=seed,
-                  keep=out.with_suffix(".batches"), labels={name: value for name, value in labels.items() if value}, prompt=prompt,
-                  repeat=repeat, temperature=temperature, top_p=top_p, backend=backend, url=url, served=served,
-                  concurrency=concurrency, model_args=extra)  # fmt: skip
+    given = {name: value for name, value in labels.items() if value}
+    records = run(model, task, items=items, max_tokens=max_tokens, prompt=prompt, sampling=sampling, engine=engine,
+                  keep=out.with_suffix(".batches"), labels=given)  # fmt: skip
     write_records(records, out)
     typer.echo(records.groupby("task")[["correct", "length", "truncated"]].mean().to_string())
 

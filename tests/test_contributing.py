@@ -6,10 +6,11 @@ import shutil
 import pytest
 
 from acm import course as exercises
-from acm import paths, profiles
-from acm.evaluation import harness as evaluation
+from acm import paths
+from acm.evaluation import task_files
 from acm.merging import methods, registry
 from acm.paths import PROFILES, ROOT, TASKS
+from acm.profiles import variants
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"<!-- example: (\w+) -->\n```python\n(.*?)```", TEXT, re.DOTALL))
@@ -21,9 +22,9 @@ def copies(monkeypatch, tmp_path):
     tasks, dials = shutil.copytree(TASKS, tmp_path / "tasks"), shutil.copytree(PROFILES, tmp_path / "profiles")
     for module, name, folder in (
         (paths, "TASKS", tasks),
-        (evaluation, "TASKS", tasks),
+        (task_files, "TASKS", tasks),
         (paths, "PROFILES", dials),
-        (profiles, "PROFILES", dials),
+        (variants, "PROFILES", dials),
     ):
         monkeypatch.setattr(module, name, folder)
     held = (registry.METHODS, methods.FUNCTIONS, exercises.checkers())

@@ -92,12 +92,13 @@ def family_records(study: Study, name: str, folder: Path = FOLDER) -> pd.DataFra
     ]
     merges = {f"frontier-{x:g}": dict.fromkeys(acm, x) for x in study.setting.frontier}
     merges |= {"ACM": acm, "flat": flat(acm), "ramp": line(acm, *RAMP)}
-    setting = profile.evaluation(study.experiment) | {"keep": study.folder / "batches"}
+    keep = study.folder / "batches"
     found = [
-        evaluate(path, tasks, repeat=repeat, labels={"method": path.name}, **setting)
+        evaluate(path, tasks, keep=keep, labels={"method": path.name},
+                 **profile.evaluation(study.experiment, repeat=repeat))
         for path in (base, finetuned)
         for tasks, repeat in study.setting.calls()
-    ]
+    ]  # fmt: skip
     for method, layers in merges.items():
         recipe = {
             "merge_method": "task_arithmetic",

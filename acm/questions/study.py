@@ -100,10 +100,10 @@ def evaluate_merge(recipe: dict, profile: Profile, experiment: str, folder: Path
     """Merge into a folder that is gone afterwards, and evaluate on the experiment's tasks in all repeats, with the profile's settings."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         model = merge(recipe, Path(place) / "merged")
-        setting = profile.evaluation(experiment) | {"keep": folder / "batches", "labels": {"method": name}}
+        own = {"keep": folder / "batches", "labels": {"method": name}}
         return pd.concat(
             [
-                evaluate(model, tasks, repeat=repeat, **setting)
+                evaluate(model, tasks, **own, **profile.evaluation(experiment, repeat=repeat))
                 for tasks, repeat in profile.experiment(experiment).calls()
             ]
         )

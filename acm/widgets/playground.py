@@ -26,13 +26,13 @@ from abacus import BENCHMARKS, problems
 from acm import merge
 from acm.checkpoints import layer_of, model_folder
 from acm.errors import UserError, unknown
+from acm.evaluation.reflections import pattern_of
+from acm.evaluation.task_files import read_task
 from acm.merging.export import mergekit_recipe
 from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
 from acm.merging.registry import METHODS
 from acm.reporting.statistics import Sample, above_frontier, average, bootstrap, describe, verdict
-from acm.widgets.responses import reflection_pattern
-from acm.widgets.sources import task_setting
 
 TASKS = ("abacus_easy", "abacus_medium", "abacus_hard")
 BATCH = 25
@@ -206,10 +206,10 @@ def load(folder: Path) -> torch.nn.Module:
 
 def graded(item: dict, answer: Answer) -> dict:
     """A record of an answer to a benchmark's item, graded by its task's own pattern."""
-    pattern = task_setting(item["task"])["filter_list"][0]["filter"][0]["regex_pattern"]
+    pattern = read_task(item["task"])["filter_list"][0]["filter"][0]["regex_pattern"]
     found = re.findall(pattern, answer.response)
     said = found[-1].strip() if found else "[invalid]"  # lm-eval's word for no answer
-    reflections = len(reflection_pattern(item["task"]).findall(answer.response))
+    reflections = len(pattern_of(item["task"]).findall(answer.response))
     return item | {
         "repeat": 0,
         "answer": said,

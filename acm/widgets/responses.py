@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from functools import cache
-
 import pandas as pd
 
 from acm.errors import UserError
+from acm.evaluation.reflections import pattern_of
 from acm.widgets.markup import card, cards
-from acm.widgets.sources import task_setting
 
 NEEDED = ("method", "task", "item", "answer", "response", "length", "correct")
-
-
-@cache
-def reflection_pattern(task: str) -> re.Pattern:
-    """What counts as reflecting in a response to a task: the paper's list and the task's own word, as in the evaluation."""
-    from acm.evaluation.harness import REFLECTION  # imports lm-evaluation-harness: seconds
-
-    own = (task_setting(task).get("metadata") or {}).get("reflection")
-    return re.compile(f"{REFLECTION.pattern}|{own}", re.IGNORECASE) if own else REFLECTION
 
 
 def questions(records: pd.DataFrame) -> pd.DataFrame:
@@ -70,7 +58,7 @@ def page(records: pd.DataFrame, task: str, item: int, methods: tuple[str, ...] =
     if rows.empty:
         raise UserError(f"no response to item {item} of {task} by the chosen models.")
     shared = rows["answer"].astype(str).value_counts()
-    pattern = reflection_pattern(task)
+    pattern = pattern_of(task)
     made = [card(f"{row['method']}", row, pattern) for row in ordered(rows).to_dict("records")]
     words = "all answer alike" if len(shared) == 1 else f"{len(shared)} different answers"
     return f"<p><strong>{len(rows)} responses, {words}</strong> (rarest first; yellow: reflections)</p>{cards(made)}"

@@ -13,13 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from acm.errors import UserError
+from acm.evaluation.reflections import pattern_of
 from acm.reporting import paper_numbers as published
 from acm.reporting.figures import draw_points
 from acm.reporting.plotting import label_points
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, share
 from acm.widgets.markup import card, cards, shown
-from acm.widgets.responses import reflection_pattern
 
 ENDS = [f"{axis}{end}" for axis in "xy" for end in ("", "_low", "_high")]
 
@@ -95,7 +95,7 @@ class Records:
         if rows.empty:
             raise UserError(f"no responses of {method} to these tasks.")
         words = f"<p><strong>{shown(method)}</strong>: the shortest and longest of {len(rows):,} responses, right and wrong</p>"
-        return words + cards([card(f"{title} · {row['task']}, item {row['item']}", row, reflection_pattern(row["task"]), question=True)
+        return words + cards([card(f"{title} · {row['task']}, item {row['item']}", row, pattern_of(row["task"]), question=True)
                               for title, row in extremes(rows)])  # fmt: skip
 
 

@@ -310,7 +310,7 @@ def test_trade_off_explorer_click_leads_to_responses():
 
 def test_reflections_are_marked_as_the_evaluation_counts_them(records):
     for task, rows in records.rows.groupby("task"):
-        pattern = responses.reflection_pattern(task)
+        pattern = responses.pattern_of(task)
         rows = rows.drop_duplicates("response")
         assert (
             rows["response"].map(lambda text, p=pattern: markup.marked(text, p).count("<mark>")) == rows["reflections"]
@@ -585,12 +585,6 @@ def test_own_runs_come_first_and_foreign_folders_are_left_out(tmp_path, monkeypa
     assert found[0] == "tiny / long-to-short (your run)" and all(name.endswith("(committed)") for name in found[1:])
     assert {"tiny / general (committed)", "tiny / long-to-short (committed)"} < set(found)
     assert sources.preferred(found, "tiny", "long-to-short") == found[0]
-
-
-def test_task_settings_are_read_without_calling_anything():
-    assert sources.task_setting("abacus_easy")["metadata"]["reflection"] == "check:"
-    assert sources.task_setting("acm_gsm8k")["task"] == "acm_gsm8k"
-    assert sources.task_setting("../../etc/passwd") == sources.task_setting("gsm8k") == {}
 
 
 def test_pictures_have_a_text_for_those_who_do_not_see_them():
