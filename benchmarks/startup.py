@@ -1,20 +1,19 @@
-"""How long commands take to start: importing, helping, checking, and the first byte of a merge. Before and after, in one run.
+"""How long commands take to start: import, help, a check, and the first byte of a merge. Before and after, in one run.
 
     .venv/bin/python benchmarks/startup.py                         # this version alone: a minute, 3 GB of disk
     .venv/bin/python benchmarks/startup.py --before OLD_CHECKOUT   # beside another version: two minutes
 
-A base and two fine-tuned checkpoints of Qwen2.5-0.5B's shape are made of random bfloat16 weights, and removed afterwards. The
-two versions run in turn, each command as a process of its own, files in memory. A merge's first byte is looked for in its
-hidden folder: the header of a shard, then the first entry of the largest tensor, which is merged first. "Cold" is the first
-merge after an installation: numba compiles the loops then, and keeps them. Seconds of CPU are of the process until then; a
-busy machine changes them less than the time on the wall.
+A base and two fine-tuned checkpoints of Qwen2.5-0.5B's shape are made of random bfloat16 weights, and removed
+afterwards. The two versions run in turn, each command as a process of its own, files in memory. A merge's first byte is
+looked for in its hidden folder: the header of a shard, then the first entry of the largest tensor, which is merged
+first. "Cold" is the first merge after an installation: numba compiles the loops then, and keeps them. Seconds of CPU
+are of the process until then; a busy machine changes them less than the time on the wall.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -23,13 +22,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
-from common import make_checkpoint, qwen2
+from common import machine, make_checkpoint, qwen2
 
 RESULT = Path(__file__).with_suffix(".md")
 HERE = Path(__file__).resolve().parent.parent
@@ -206,15 +204,14 @@ def middle(runs: list[Seconds]) -> Seconds:
 
 def report(rows: dict[str, list[Seconds]]) -> str:
     """The table as Markdown."""
-    machine = f"{date.today()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     compared = len(next(iter(rows.values()))) > 1
     head = ["what", "s", "s of CPU"]
     if compared:
         head = ["what", "before, s", "after, s", "ratio", "before, s of CPU", "after, s of CPU", "ratio"]
     lines = [
         "# Starting: from the start of a process\n",
-        f"{machine}, Python {platform.python_version()}; made by `benchmarks/startup.py`. Medians. The merge is of two task "
-        "vectors of 0.5B parameters by task arithmetic, bfloat16, files in memory, `device: auto`.\n",
+        f"{machine()}; made by `benchmarks/startup.py`. Medians. The merge is of two task vectors of 0.5B parameters "
+        "by task arithmetic, bfloat16, files in memory, `device: auto`.\n",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
     ]

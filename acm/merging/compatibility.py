@@ -216,7 +216,7 @@ def tied_output(models: list[Checkpoint], wanted: bool | None, paper: bool) -> t
 
 def output_config(
     models: list[Checkpoint], dtype: str, tied: bool, alignment: Alignment, paper: bool
-) -> tuple[dict, list[Finding]]:
+) -> tuple[dict[str, Any], list[Finding]]:
     """The merged model's config: the base's, and what was chosen beside it. docs/merging.md lists the rules."""
     config = dict(models[0].config)
     config.pop("torch_dtype", None)  # the name of older versions of transformers

@@ -17,7 +17,7 @@ from acm.merging.registry import IGNORED, MergeMethod, Parameter
 FLOAT32 = 3.4e38  # the largest float32, nearly
 
 
-def conditions(setting: Any) -> list:
+def conditions(setting: Any) -> list[Any]:
     """A parameter as a list of ``{filter, value}``."""
     if isinstance(setting, list) and any(isinstance(item, dict) for item in setting):
         return setting

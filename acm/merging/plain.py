@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from acm.headers import STORED, TensorInfo
-from acm.merging.methods import FUNCTIONS, PREPARE
+from acm.merging import methods  # noqa: F401  registers the functions of all methods
+from acm.merging.functions import FUNCTIONS, PREPARE
 from acm.merging.plan import Job
 from acm.merging.primitives import count_magnitudes, narrow, widen
 from acm.merging.registry import MergeMethod

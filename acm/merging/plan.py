@@ -9,6 +9,7 @@ import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ class Plan:
     models: list[Checkpoint]
     jobs: list[Job]
     inputs: Inputs
-    config: dict
+    config: dict[str, Any]
     alignment: Alignment
     findings: list[Finding]
     blocks: int

@@ -216,7 +216,7 @@ def load_recipe(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe) -> tup
         raise explain(error, source) from None
 
 
-def read_yaml(path: Path) -> dict:
+def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping from a file; UserError that names the file otherwise.
 
     A file is refused before its aliases could blow it up.

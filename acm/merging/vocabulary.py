@@ -10,6 +10,7 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Vocabulary:
     """Tokens of one model. ids: token → id. added: the entries of those that were added to the trained vocabulary."""
 
     ids: dict[str, int]
-    added: dict[str, dict] = field(default_factory=dict)
+    added: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Alignment:
     rows: int
     maps: list[np.ndarray] | None
     source: int = 0
-    added: list[dict] = field(default_factory=list)
+    added: list[dict[str, Any]] = field(default_factory=list)
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
@@ -101,9 +102,9 @@ def align(
     return Alignment(out, None if identical else maps, source, added)
 
 
-def union(models: list[Checkpoint], tokens: list[Vocabulary]) -> list[dict]:
+def union(models: list[Checkpoint], tokens: list[Vocabulary]) -> list[dict[str, Any]]:
     """Added tokens that the base lacks, with ids after its last."""
-    found: dict[str, dict] = {}
+    found: dict[str, dict[str, Any]] = {}
     for model, other in zip(models[1:], tokens[1:], strict=True):
         missing = [token for token in other.ids if token not in tokens[0].ids and token not in found]
         if ordinary := [token for token in missing if token not in other.added]:
@@ -143,7 +144,7 @@ def differing_tokens(base: Path, other: Path) -> list[tuple[int, str | None, str
     return [(i, ours.get(i), theirs.get(i)) for i in every if ours.get(i) != theirs.get(i)]
 
 
-def write_tokenizer(source: Path, out: Path, added: list[dict]) -> None:
+def write_tokenizer(source: Path, out: Path, added: list[dict[str, Any]]) -> None:
     """The source's tokenizer files, with further added tokens."""
     for name in TOKENIZER_FILES:
         if (source / name).is_file():

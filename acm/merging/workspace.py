@@ -22,6 +22,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
@@ -198,7 +199,7 @@ def layout(jobs: list[Job]) -> tuple[dict[str, tuple[str, int]], dict[str, bytes
 
     Tensors lie in the order of the jobs.
     """
-    entries: dict[str, dict] = {}
+    entries: dict[str, dict[str, Any]] = {}
     ends: dict[str, int] = {}
     for job in jobs:
         start = ends.get(job.shard, 0)
