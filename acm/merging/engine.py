@@ -57,6 +57,7 @@ def merge(
     Merging halfway between the two embedded models:
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from abacus import CHECKPOINTS
     >>> import acm
     >>> recipe = {
