@@ -56,9 +56,8 @@ def evaluate(
     task or model does not take or that leaves no room for a response, an engine that is not here, and a server that
     does not answer as it should.
 
-    >>> from abacus import CHECKPOINTS
-    >>> from acm import evaluate
-    >>> records = evaluate(CHECKPOINTS / "abacus-fast", ["abacus_easy"], items=2, max_tokens=24)
+    >>> import acm
+    >>> records = acm.evaluate("abacus/checkpoints/abacus-fast", ["abacus_easy"], items=2, max_tokens=24)
     >>> records[["task", "item", "gold", "answer", "length", "truncated"]]
               task  item gold     answer  length  truncated
     0  abacus_easy     0    9          9      15      False
@@ -178,10 +177,10 @@ def table(
 ) -> pd.DataFrame:
     """The records of all tasks, each with what is known of it and the setting that it was made with."""
     samples = {task: results["samples"][task] for task in tasks}
-    rows = [row for task in tasks for row in records_of(task, samples[task], lm.responses, lm.repeat)]
+    records = [found for task in tasks for found in records_of(task, samples[task], lm.responses, lm.repeat)]
     data = {
         task: hashlib.sha256("".join(sample["doc_hash"] for sample in found).encode()).hexdigest()[:16]
         for task, found in samples.items()
     }
     setting = setting | {"tasks": data, "source": source_hash("evaluation"), "versions": versions()}
-    return pd.DataFrame(rows).assign(**known, setting=json.dumps(setting))
+    return pd.DataFrame(records).assign(**known, setting=json.dumps(setting))

@@ -74,7 +74,7 @@ def check_models(profile: Profile, name: str, experiment: Experiment) -> None:
 
 
 def present(experiment: Experiment, folder: Path) -> Path:
-    """A model's folder, once it is known to hold one; UserError otherwise, with the command that makes it if there is one."""
+    """A model's folder, once it is known to hold one. UserError otherwise, with the command that makes the model."""
     if experiment.made_by and not folder.is_dir():
         raise UserError(f"model folder {folder} does not exist; `{experiment.made_by}` makes it.")
     return model_folder(folder)

@@ -1,6 +1,5 @@
 """Evaluation: lengths from token ids, truncation, resuming with whole batches, grading."""
 
-import doctest
 import json
 import shutil
 
@@ -13,7 +12,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from abacus import BENCHMARKS
 from acm import Engine, evaluate
 from acm.errors import UserError
-from acm.evaluation import harness
 from acm.evaluation.backends import RecordingLM
 from acm.evaluation.grading import summary
 from acm.evaluation.harness import task_manager
@@ -33,11 +31,6 @@ def records():
 @pytest.fixture(scope="module")
 def lm():
     return RecordingLM(pretrained=str(FAST), dtype="float32", device="cpu", batch_size=4)
-
-
-def test_the_example_of_the_docstring_is_true():
-    found = doctest.testmod(harness)
-    assert found.attempted == 4 and not found.failed
 
 
 def test_a_task_that_scores_choices_is_refused_before_any_work():
