@@ -22,7 +22,7 @@ import yaml
 from common import Measured, machine, make_checkpoint, measure, qwen2
 
 from abacus.tokenizer import build_tokenizer
-from acm.calibration.registry import STATISTICS
+from acm.calibration.registry import STATISTICS as KINDS
 from acm.merging.registry import METHODS, MergeMethod
 
 RESULT = Path(__file__).with_suffix(".md")
@@ -115,7 +115,7 @@ def main(
         stored.write_text(json.dumps(rows))
         print(name, found, text, flush=True)
 
-    for out, kinds in (("plain", []), ("statistics", list(STATISTICS))):
+    for out, kinds in (("plain", []), ("statistics", list(KINDS))):
         name = f"calibrate, 2 texts{''.join(f', {kind}' for kind in kinds)}"
         if name not in rows:
             options = [word for kind in kinds for word in ("--statistic", kind)]
