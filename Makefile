@@ -9,7 +9,7 @@ RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
 SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --rerun-incomplete --quiet rules $(SNAKEMAKE_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce questions families dry-run unlock test test-browser slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper published lock clean
+.PHONY: help reproduce questions families dry-run unlock test test-browser slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper paper-numbers lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -89,8 +89,8 @@ paper: $(VENV)/installed  ## the paper's tables and figures beside ours, from wh
 	for name in $(basename $(notdir $(wildcard notebooks/paper/*.ipynb))); do \
 	  $(VENV)/bin/python -m acm notebook notebooks/paper/$$name.ipynb reports/paper/$$name.ipynb || exit 1; done
 
-published: $(VENV)/installed  ## check and redraw the paper's own numbers (1 min)
-	$(VENV)/bin/python -m acm notebook notebooks/published.ipynb reports/published/published.ipynb
+paper-numbers: $(VENV)/installed  ## check and redraw the paper's own numbers (1 min)
+	$(VENV)/bin/python -m acm notebook notebooks/paper-numbers.ipynb reports/paper-numbers/paper-numbers.ipynb
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@echo "Installing into $(VENV) from requirements.lock: about 2 GB, 2-5 minutes, once."

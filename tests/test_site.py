@@ -130,7 +130,7 @@ def test_links_lead_to_pages_files_and_folders_but_not_out(repository):
 
 
 def test_a_figure_brings_caption_alternative_text_and_sources(repository):
-    shown = figures.block(repository, Path("figures/tiny/e/plot.svg"), "the plot")
+    shown = repository.figures.block(Path("figures/tiny/e/plot.svg"), "the plot")
     assert (
         ':alt: "the plot: A *plot*."' in shown and "A \\*plot\\*" in shown and "Source hash 0123456789abcdef" in shown
     )
@@ -140,7 +140,7 @@ def test_a_figure_brings_caption_alternative_text_and_sources(repository):
         "/figures/tiny/e/plot.svg",
     ):
         assert f"]({target})" in shown
-    assert figures.block(repository, None) == ""
+    assert repository.figures.block(None) == ""
 
 
 def test_a_notebook_shows_its_saved_figure_and_no_unknown_output(repository):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from acm.calibration.coefficients import layer_coefficients
 from acm.calibration.information import ESTIMATORS, mutual_information
-from acm.paths import REPORTS
+from acm.paper import load
 
 QUESTION = "What does plug-in MI measure?"
 SIMILARITIES = ("cka", "cosine")
@@ -124,7 +124,7 @@ def paper_null(temperatures: tuple[float, ...] = (0.5, 0.7, 0.9), seed: int = 0)
     null: mean over 200 draws of as many questions of s1K as the paper takes, 95 % of the draws from null_low to null_high; λ rises with the
     number of texts. Lengths: characters of all 1,000 over 3.2. correlation: of MI with log tokens.
     """
-    characters = pd.read_csv(REPORTS / "published" / "s1k_question_characters.csv")["characters"]
+    characters = load("s1k_question_characters")["characters"]
     tokens = (characters / CHARACTERS_PER_TOKEN).round().clip(lower=1).astype(int)
     generator, mi = torch.Generator().manual_seed(seed), []
     for n in tokens:
@@ -136,7 +136,7 @@ def paper_null(temperatures: tuple[float, ...] = (0.5, 0.7, 0.9), seed: int = 0)
         draws = [float(layer_coefficients(np.array([mi])[:, c], t)[0]) for c in chosen]
         found[t] = {"null": np.mean(draws), **dict(zip(("null_low", "null_high"), np.quantile(draws, [0.025, 0.975]), strict=True)),
                     "correlation": np.corrcoef(np.log(tokens), mi)[0, 1]}  # fmt: skip
-    printed = pd.read_csv(REPORTS / "published" / "figure4_coefficients_7b.csv")
+    printed = load("figure4_coefficients_7b")
     return pd.DataFrame(found).T.rename_axis("t").assign(paper=paper_means(printed), texts=TEXTS)
 
 

@@ -13,8 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from acm.errors import UserError
-from acm.reporting import paper_numbers as published
+from acm.paper import load
 from acm.reporting.figures import draw_points
+from acm.reporting.paper_numbers import ITEMS
 from acm.reporting.plotting import label_points
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, share
@@ -111,7 +112,7 @@ class Printed:
     @cached_property
     def scores(self) -> pd.DataFrame:
         return (
-            published.load("published_scores")
+            load("published_scores")
             .query("source == @self.source and size == @self.size")
             .dropna(subset=["length"])
         )
@@ -140,7 +141,7 @@ class Printed:
         table = pd.DataFrame(
             {"x": x.loc[methods].mean(axis=1, skipna=False), "y": accuracy.mean(axis=1, skipna=False)}
         ).reindex(columns=ENDS)
-        table["n"] = sum(published.ITEMS[task] for task in tasks)
+        table["n"] = sum(ITEMS[task] for task in tasks)
         whole = table.dropna(subset=["x", "y"])
         if whole.empty:
             raise UserError("no chosen method has printed numbers for all chosen tasks; choose fewer tasks.")
@@ -155,7 +156,7 @@ class Printed:
 
 def printed() -> dict[str, Printed]:
     """Title → printed numbers, for each source and size that has lengths."""
-    scores = published.load("published_scores").dropna(subset=["length"])
+    scores = load("published_scores").dropna(subset=["length"])
     pairs = scores[["source", "size"]].drop_duplicates().itertuples(index=False)
     return {f"printed / {source} / {size}": Printed(source, size) for source, size in pairs}
 

@@ -13,7 +13,7 @@ import yaml
 from acm.paths import ROOT
 
 PICO = ROOT / "tests" / "data" / "pico.yaml"
-PARTS = ("acm", "abacus", "notebooks", "reports/published", "Snakefile", "README.md")
+PARTS = ("acm", "abacus", "notebooks", "reports/paper-numbers", "Snakefile", "README.md")
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "profile=pico", "--quiet", "rules"]
 
 
