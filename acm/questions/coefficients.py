@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from acm.calibration.coefficients import SHIFTS, coefficients_from_table
 from acm.calibration.texts import read_texts, select_texts
 from acm.questions import variants
-from acm.questions.study import Coefficients, Study, counted, inside, spanned
+from acm.questions.study import Coefficients, Study, counted, inside
 from acm.reporting import statistics
+from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import COLOURS
 from acm.reporting.statistics import Sample, above_frontier, average, describe, detectable, over_draws
-from acm.reporting.tables import named
+from acm.reporting.tables import cell
 
 QUESTION = "Do the coefficients matter?"
 KINDS = {
@@ -94,13 +95,13 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
         }
         for what, measure, scale in (("accuracy", lambda m: average(sample, m), 100), ("length", lambda m: average(sample, m, "length"), 1),
                                      ("above", residual.__getitem__, 100)):  # fmt: skip
-            row |= named(what, describe(inside(over_draws(np.array([measure(m) for m in names]))), scale))
+            row |= interval_columns(what, describe(inside(over_draws(np.array([measure(m) for m in names]))), scale))
         if kind in CONTROL_OF:
             ours = CONTROL_OF[kind]
             paired = [(f"{ours} {name.rpartition(' ')[2] if kind in OWN else 0}", name) for name in names]
             lead = inside(over_draws(np.array([residual[a] - residual[b] for a, b in paired])))
             outcome = statistics.verdict(lead)
-            row |= named("lead", describe(lead)) | {
+            row |= interval_columns("lead", describe(lead)) | {
                 "detectable": np.nan if outcome == "outside" else 100 * detectable(lead),
                 "verdict": outcome,
             }
@@ -159,7 +160,7 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict]:
 
     def words(kind: str) -> str:
         r = lead.loc[kind]
-        return "outside the frontier" if r["verdict"] == "outside" else spanned(r, "lead", "lead_low", "lead_high", 2)
+        return "outside the frontier" if r["verdict"] == "outside" else cell(r, "lead", 2, signed=True)
 
     draws = counted(u["merges"], "calibration draw")
     found = (

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
-from acm.questions.study import Study, counted, spanned
+from acm.questions.study import Study, counted
 from acm.questions.variants import single
 from acm.reporting import statistics
+from acm.reporting.intervals import interval_text
 from acm.reporting.plotting import COLOURS
 from acm.reporting.statistics import Sample, describe
 
@@ -115,7 +116,7 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict]:
     def change(what: str, unit: str, digits: int) -> str:
         c = changes[what]
         doubt = "" if c["low"] > 0 or c["high"] < 0 else ", not told from zero"
-        return f"{spanned(c, digits=digits)} {unit}{doubt}"
+        return f"{interval_text(**c, digits=digits, signed=True)} {unit}{doubt}"
 
     def rank(what: str) -> str:
         p = ranks[what]["p"]

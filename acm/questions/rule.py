@@ -19,12 +19,13 @@ from acm import calibrate, evaluate
 from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.texts import read_texts, select_texts
 from acm.errors import UserError
-from acm.questions.study import SLIM, Study, counted, evaluate_merge, inside, spanned
+from acm.questions.study import SLIM, Study, counted, evaluate_merge, inside
 from acm.questions.variants import Layers
 from acm.reporting import statistics
+from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import COLOURS
 from acm.reporting.statistics import above_bar, above_frontier, average, bootstrap, describe, detectable, over_draws
-from acm.reporting.tables import named
+from acm.reporting.tables import cell
 
 QUESTION = "Is there a rule that beats the paper's?"
 BASE, FINETUNED = "abacus-fast", "abacus-slow"
@@ -73,8 +74,8 @@ def against_frontier(sample: statistics.Sample, names: list[str], frontier: list
     for name in names:
         above, bar = (f(sample, name, frontier) for f in (above_frontier, above_bar))
         rows[name] = {"accuracy": 100 * average(sample, name)[0], "length": average(sample, name, "length")[0],
-                      **named("above", describe(inside(above))), "verdict": statistics.verdict(above),
-                      **named("bar", describe(inside(bar))), "bar_verdict": statistics.verdict(bar)}  # fmt: skip
+                      **interval_columns("above", describe(inside(above))), "verdict": statistics.verdict(above),
+                      **interval_columns("bar", describe(inside(bar))), "bar_verdict": statistics.verdict(bar)}  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -132,13 +133,13 @@ def leads(
             above = above_frontier(sample, rule, curves)
             residuals[rule].append(above)
             rows.append({"family": family, "rule": rule, "accuracy": 100 * average(sample, rule)[0], "length": average(sample, rule, "length")[0],
-                         **named("above", describe(inside(above))), **named("lead", describe(inside(above - residuals["ACM"][-1])))})  # fmt: skip
+                         **interval_columns("above", describe(inside(above))), **interval_columns("lead", describe(inside(above - residuals["ACM"][-1])))})  # fmt: skip
     lead = {rule: np.array(values) - np.array(residuals["ACM"]) for rule, values in residuals.items() if rule != "ACM"}
     for rule, values in residuals.items():
-        rows.append({"family": "all", "rule": rule, **named("above", describe(inside(over_draws(np.array(values)))))})
+        rows.append({"family": "all", "rule": rule, **interval_columns("above", describe(inside(over_draws(np.array(values)))))})
         if rule in lead:
             ahead = over_draws(lead[rule])
-            rows[-1] |= named("lead", describe(inside(ahead))) | {
+            rows[-1] |= interval_columns("lead", describe(inside(ahead))) | {
                 "detectable": np.nan if statistics.verdict(ahead) == "outside" else 100 * detectable(ahead)
             }
     return pd.DataFrame(rows), lead
@@ -184,7 +185,7 @@ def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataF
 
     def words(rule: str, what: str) -> str:
         r = whole.loc[rule]
-        return "outside their range" if np.isnan(r[what]) else spanned(r, what, f"{what}_low", f"{what}_high", 2)
+        return "outside their range" if np.isnan(r[what]) else cell(r, what, 2, signed=True)
 
     found = (
         f"Over {fresh} the flat rule's lead over it has no value at equal length" if outcome == "outside" else

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -125,14 +124,6 @@ def inside(values: np.ndarray) -> np.ndarray:
     What is left of such values holds only the draws that lie inside, so neither an estimate nor an interval is shown of them.
     """
     return np.full_like(values, np.nan) if statistics.verdict(values) == "outside" else values
-
-
-def spanned(
-    row: Mapping[str, float], what: str = "value", low: str = "low", high: str = "high", digits: int = 1
-) -> str:
-    """``+3.2 [+1.0, +5.4]``; no −0.0."""
-    value, *ends = (f"{round(float(row[k]), digits) + 0.0:+.{digits}f}" for k in (what, low, high))
-    return f"{value} [{', '.join(ends)}]"
 
 
 def counted(number: int, noun: str) -> str:

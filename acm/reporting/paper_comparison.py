@@ -18,6 +18,7 @@ from acm.paper import REFLECTIONS, TABLES, load, paper_name
 from acm.paths import REPORTS, RUNS
 from acm.records import read_coefficients
 from acm.reporting import paper_numbers
+from acm.reporting.intervals import interval_text
 from acm.reporting.plotting import COLOURS, MARKERS, family, label_points
 from acm.reporting.statistics import bootstrap, describe, share
 
@@ -101,8 +102,8 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
     rows = [{
         "method": r.method, "task": r.task,
         **{label: number(getattr(r, key), digits, NOT_PRINTED) for key, (label, digits) in columns.items()},
-        "ours %": NOT_RUN if pd.isna(r.ours) else f"{r.ours:.1f} [{r.ours_low:.1f}, {r.ours_high:.1f}]",
-        "ours tokens": NOT_RUN if pd.isna(r.ours) else f"{r.ours_length:.0f} [{r.ours_length_low:.0f}, {r.ours_length_high:.0f}]",
+        "ours %": NOT_RUN if pd.isna(r.ours) else interval_text(r.ours, r.ours_low, r.ours_high),
+        "ours tokens": NOT_RUN if pd.isna(r.ours) else interval_text(r.ours_length, r.ours_length_low, r.ours_length_high, digits=0),
         "ours − paper": NOT_RUN if pd.isna(r.difference) else f"{r.difference:+.1f}", "n": number(r.n, 0), "truncated %": number(r.truncated), "cap": number(r.cap, 0),
     } for r in found.itertuples()]  # fmt: skip
     return pd.DataFrame(rows).set_index(["method", "task"])

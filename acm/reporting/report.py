@@ -13,6 +13,7 @@ from acm import paper
 from acm.paths import FIGURES, ROOT
 from acm.profiles import Profile
 from acm.reporting import statistics, tables
+from acm.reporting.intervals import interval_text
 from acm.reporting.results import Results
 from acm.reporting.statistics import describe
 
@@ -27,7 +28,7 @@ def write_report(profile: Profile, reports: Path) -> Path:
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"span": span, "points": points}
+    environment.filters |= {"interval": interval_filter, "cell": tables.cell}
     experiments = {name: findings(Results(profile, name, "reports")) for name in profile.experiments}
     path = reports / "report.md"
     claims = paper.load("published_averages").query("source == 'acm-v1' and size == '7b'").set_index("method")
@@ -42,14 +43,9 @@ def write_report(profile: Profile, reports: Path) -> Path:
     return path
 
 
-def span(described: dict[str, float], digits: int = 1) -> str:
-    """``3.2 [1.0, 5.4]``."""
-    return tables.cell(pd.Series(tables.named("x", described)), "x", digits)
-
-
-def points(described: dict[str, float]) -> str:
-    """The same with a sign, for differences."""
-    return f"{described['value']:+z.1f} [{described['low']:+z.1f}, {described['high']:+z.1f}]"
+def interval_filter(interval: dict[str, float], digits: int = 1, signed: bool = False) -> str:
+    """:func:`interval_text` of a mapping, as a filter of the template."""
+    return interval_text(**interval, digits=digits, signed=signed)
 
 
 def findings(results: Results) -> dict:
@@ -115,9 +111,9 @@ def headline(profile: Profile, markdown: bool = False) -> str:
     against = tables.wide_verdicts(verdicts)[AGAINST] if merged else pd.DataFrame(columns=AGAINST)
     rows = {
         method: {
-            "accuracy %": span(statistics.share(sample, method)),
-            "length, tokens": span(describe(statistics.average(sample, method, "length"), 1), 0),
-            "length change %": span(describe(statistics.length_change(sample, method, reference))),
+            "accuracy %": interval_text(**statistics.share(sample, method)),
+            "length, tokens": interval_text(**describe(statistics.average(sample, method, "length"), 1), digits=0),
+            "length change %": interval_text(**describe(statistics.length_change(sample, method, reference))),
         } for method in shown
     }  # fmt: skip
     frame = pd.DataFrame(rows).T.join(against).fillna("–").rename_axis("method")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from acm.reporting import statistics
+from acm.reporting.intervals import interval_columns, interval_in, interval_text
 from acm.reporting.statistics import Sample, describe, share
 
 
@@ -24,32 +26,25 @@ def long_table(records: pd.DataFrame, sample: Sample, reference: str) -> pd.Data
         for k, task in enumerate(sample.tasks):
             rows.append({
                 "method": method, "task": task, "n": sample.items[task],
-                **named("accuracy", share(sample, method, task)),
-                **named("length", describe(sample.length[i, k], 1)),
-                **named("length_change", describe(sample.length[i, k] / base[k] - 1)),
-                **named("truncated", share(cut, method, task)),
+                **interval_columns("accuracy", share(sample, method, task)),
+                **interval_columns("length", describe(sample.length[i, k], 1)),
+                **interval_columns("length_change", describe(sample.length[i, k] / base[k] - 1)),
+                **interval_columns("truncated", share(cut, method, task)),
             })  # fmt: skip
         rows.append({
             "method": method, "task": "average", "n": sum(sample.items.values()),
-            **named("accuracy", share(sample, method)),
-            **named("length", describe(statistics.average(sample, method, "length"), 1)),
-            **named("length_change", describe(statistics.length_change(sample, method, reference))),
-            **named("length_change_of_means", describe(statistics.length_change_of_means(sample, method, reference))),
-            **named("truncated", share(cut, method)),
+            **interval_columns("accuracy", share(sample, method)),
+            **interval_columns("length", describe(statistics.average(sample, method, "length"), 1)),
+            **interval_columns("length_change", describe(statistics.length_change(sample, method, reference))),
+            **interval_columns("length_change_of_means", describe(statistics.length_change_of_means(sample, method, reference))),
+            **interval_columns("truncated", share(cut, method)),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def named(name: str, described: dict[str, float]) -> dict[str, float]:
-    return {name: described["value"], f"{name}_low": described["low"], f"{name}_high": described["high"]}
-
-
-def cell(row: pd.Series, name: str, digits: int = 1) -> str:
-    """``91.6 [88.0, 94.8]``."""
-    value, low, high = (row[name + end] for end in ("", "_low", "_high"))
-    if np.isnan(value):
-        return "–"
-    return f"{value:z.{digits}f} [{low:z.{digits}f}, {high:z.{digits}f}]"
+def cell(row: Mapping[str, Any], name: str, digits: int = 1, signed: bool = False) -> str:
+    """The text of a row's value ``name`` with its interval."""
+    return interval_text(**interval_in(row, name), digits=digits, signed=signed)
 
 
 def wide_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -76,7 +71,7 @@ def reflection_table(records: pd.DataFrame, methods: list[str], tasks: list[str]
     rows = []
     for i, method in enumerate(methods):
         for k, task in enumerate(tasks):
-            reflecting = named("reflecting", share(sample, method, task))
+            reflecting = interval_columns("reflecting", share(sample, method, task))
             count = round(sample.accuracy[i, k, 0] * sample.items[task] * records["repeat"].nunique())
             rows.append({"method": method, "task": task, "n": sample.items[task], "responses": count, **reflecting})
     return pd.DataFrame(rows)
@@ -96,8 +91,8 @@ def verdict_table(sample: Sample, methods: list[str], frontier: list[str]) -> pd
         difference, above = (f(sample, method, frontier) for f in (statistics.above_frontier, statistics.above_bar))
         length = describe(statistics.average(sample, method, "length"), 1)
         verdict = "on the bar" if above[0] == 0 and not difference.any() else statistics.verdict(above)
-        rows.append({"method": method, **named("length", length), **named("difference", describe(difference)),
-                     **named("bar", describe(above)), "verdict": verdict, "n": sum(sample.items.values())})  # fmt: skip
+        rows.append({"method": method, **interval_columns("length", length), **interval_columns("difference", describe(difference)),
+                     **interval_columns("bar", describe(above)), "verdict": verdict, "n": sum(sample.items.values())})  # fmt: skip
     return pd.DataFrame(rows, columns=None if rows else ["method", "verdict"])
 
 

@@ -30,6 +30,7 @@ from acm.merging.export import mergekit_recipe
 from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
 from acm.merging.registry import FILES, METHODS
+from acm.reporting.intervals import interval_text
 from acm.reporting.statistics import Sample, above_frontier, average, bootstrap, describe, verdict
 from acm.widgets.responses import reflection_pattern
 from acm.widgets.sources import task_setting
@@ -268,17 +269,14 @@ def comparison(sample: Sample, own: dict[str, str], other: str, frontier: list[s
 
     own: name → description. Intervals are 95 %, over items, paired.
     """
+    measures = {"accuracy": ("accuracy, %", 100), "length": ("length, tokens", 1)}
     rows = {}
     for name, text in own.items():
-        differences = [average(sample, name, what) - average(sample, other, what) for what in ("accuracy", "length")]
-        above = above_frontier(sample, name, frontier)
-        rows[name] = {"recipe": text, "accuracy, %": span(average(sample, name), 100), "length, tokens": span(average(sample, name, "length"), 1),
-                      f"accuracy less {other}'s": span(differences[0], 100, "+"), f"length less {other}'s": span(differences[1], 1, "+"),
-                      "against the frontier": verdict(above)}  # fmt: skip
+        row = {"recipe": text}
+        for what, (heading, scale) in measures.items():
+            row[heading] = interval_text(**describe(average(sample, name, what), scale))
+        for what, (_, scale) in measures.items():
+            difference = average(sample, name, what) - average(sample, other, what)
+            row[f"{what} less {other}'s"] = interval_text(**describe(difference, scale), signed=True)
+        rows[name] = row | {"against the frontier": verdict(above_frontier(sample, name, frontier))}
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def span(values, scale: float, sign: str = "") -> str:
-    """``3.2 [1.0, 5.4]``."""
-    found = describe(values, scale)
-    return f"{found['value']:{sign}.1f} [{found['low']:{sign}.1f}, {found['high']:{sign}.1f}]"

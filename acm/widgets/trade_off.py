@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from acm.errors import UserError
 from acm.paper import load
 from acm.reporting.figures import draw_points
+from acm.reporting.intervals import interval_text
 from acm.reporting.paper_numbers import ITEMS
 from acm.reporting.plotting import label_points
 from acm.reporting.results import Results
@@ -37,13 +38,13 @@ class Points:
 
     def hint(self, name: str) -> str:
         """What a pointer on a point reads."""
-        p, unit = self.table.loc[name], "" if self.xlabel.startswith("length, tokens") else " %"
-        spans = [f"{value:.1f}{sign}" + (f"  [{low:.1f}, {high:.1f}]" if np.isfinite(low) else "  (printed without interval)")
-                 for value, low, high, sign in ((p.y, p.y_low, p.y_high, " %"), (p.x, p.x_low, p.x_high, unit))]  # fmt: skip
-        what = "length" if not unit else "length reduction"
-        return (
-            f"{name}\naccuracy {spans[0]}\n{what} {spans[1]}{' tokens' if not unit else ''}\nn = {p.n:,.0f} responses"
+        p, tokens = self.table.loc[name], self.xlabel.startswith("length, tokens")
+        accuracy, length = (
+            interval_text(value, low, high) if np.isfinite(low) else f"{value:.1f} (printed without interval)"
+            for value, low, high in ((p.y, p.y_low, p.y_high), (p.x, p.x_low, p.x_high))
         )
+        what, unit = ("length", "tokens") if tokens else ("length reduction", "%")
+        return f"{name}\naccuracy, %: {accuracy}\n{what}, {unit}: {length}\nn = {p.n:,.0f} responses"
 
 
 @dataclass
