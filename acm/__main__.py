@@ -161,7 +161,7 @@ def calibrate(
         "none",
         "shuffled",
         "gaussian",
-    ],  # noqa: B006
+    ],
     statistic: Annotated[list[str] | None, typer.Option(help="repeatable: aim, regmean, fisher, sensitivity")] = None,
     t: Annotated[float, typer.Option(help="temperature of Eq. 2")] = 0.7,
     shift: Annotated[str, typer.Option(help="layer, global or none")] = "layer",
@@ -279,11 +279,22 @@ def course(
 
 
 @app.command()
-def publish(profile: str = "tiny") -> None:
-    """Regenerate reports/PROFILE and figures/PROFILE from runs/PROFILE, and print what differs from the committed."""
+def publish(profile: Annotated[str, typer.Option(help="a profile whose run has finished")] = "tiny") -> None:
+    """Assemble a run's results in runs/PROFILE/results, and print what differs from the committed ones."""
     from acm.reporting.publish import publish as run
 
     typer.echo(run(profile))
+
+
+@app.command()
+def keep(
+    profile: Annotated[str, typer.Option(help="a profile whose results were assembled")] = "tiny",
+    page: Annotated[list[Path] | None, typer.Option(help="a Markdown page that shows results; repeatable")] = None,
+) -> None:
+    """Copy runs/PROFILE/results over reports/PROFILE and figures/PROFILE, and fill the pages that ask for results."""
+    from acm.reporting.publish import keep as run
+
+    typer.echo(run(profile, page or []))
 
 
 def main() -> None:

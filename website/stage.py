@@ -235,7 +235,7 @@ def sections(stage: Stage) -> None:
         return [dict(zip(("title", "text"), stage.describe(p), strict=True)) | {"path": f"/{p}"} for p in shown]
 
     def marked(name: str) -> str:
-        inside = re.search(rf"<!-- {name}: begin.*?-->(.*?)<!-- {name}: end -->", readme, re.DOTALL)
+        inside = re.search(rf"<!-- acm: {name} -->(.*?)<!-- end -->", readme, re.DOTALL)
         return stage.markdown(inside[1].strip(), Path("README.md")) if inside else ""
 
     context = {

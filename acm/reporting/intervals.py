@@ -1,14 +1,21 @@
 """A value with its interval: as columns of a table, and as text.
 
-An interval is a mapping with the keys ``value``, ``low`` and ``high``, as
-:func:`acm.reporting.statistics.describe` returns it.
+Intervals are computed in :mod:`acm.reporting.statistics`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
+
+
+class Interval(TypedDict):
+    """A value and the ends of its interval, in one unit."""
+
+    value: float
+    low: float
+    high: float
 
 
 def interval_text(value: float, low: float, high: float, digits: int = 1, signed: bool = False) -> str:
@@ -27,11 +34,11 @@ def interval_text(value: float, low: float, high: float, digits: int = 1, signed
     return f"{shown} [{', '.join(ends)}]"
 
 
-def interval_columns(name: str, interval: Mapping[str, float]) -> dict[str, float]:
+def interval_columns(name: str, interval: Interval) -> dict[str, float]:
     """The columns of a table that hold an interval: ``name``, ``name_low`` and ``name_high``."""
     return {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
 
 
-def interval_in(row: Mapping[str, Any], name: str) -> dict[str, float]:
+def interval_in(row: Mapping[str, Any], name: str) -> Interval:
     """The interval that :func:`interval_columns` has put into a row."""
     return {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}

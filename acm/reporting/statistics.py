@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, t
 
+from acm.reporting.intervals import Interval
+
 DRAWS = 2000
 
 
@@ -160,14 +162,14 @@ def verdict(difference: np.ndarray) -> str:
     return "above" if low > 0 else "below" if high < 0 else "no difference shown"
 
 
-def describe(values: np.ndarray, scale: float = 100.0) -> dict[str, float]:
+def describe(values: np.ndarray, scale: float = 100.0) -> Interval:
     """Estimate with its 95 % interval, times ``scale``."""
     known = np.concatenate([values[:1], values[1:][~np.isnan(values[1:])]])
     low, high = interval(known) if len(known) > 1 else (np.nan, np.nan)
     return {"value": scale * float(values[0]), "low": scale * low, "high": scale * high}
 
 
-def share(sample: Sample, method: str, task: str | None = None) -> dict[str, float]:
+def share(sample: Sample, method: str, task: str | None = None) -> Interval:
     """Accuracy in percent with its 95 % interval, of one task or the mean over tasks.
 
     One task with one response an item has Wilson's interval: the bootstrap's has no width where all or no items are right.

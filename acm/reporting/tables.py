@@ -10,6 +10,7 @@ import pandas as pd
 
 from acm.reporting import statistics
 from acm.reporting.intervals import interval_columns, interval_in, interval_text
+from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, describe, share
 
 
@@ -94,6 +95,14 @@ def verdict_table(sample: Sample, methods: list[str], frontier: list[str]) -> pd
         rows.append({"method": method, **interval_columns("length", length), **interval_columns("difference", describe(difference)),
                      **interval_columns("bar", describe(above)), "verdict": verdict, "n": sum(sample.items.values())})  # fmt: skip
     return pd.DataFrame(rows, columns=None if rows else ["method", "verdict"])
+
+
+def verdicts_of(results: Results) -> pd.DataFrame:
+    """:func:`verdict_table` of an experiment's methods; without rows where several models are merged.
+
+    Then there is no interpolation between two parents to hold a method against.
+    """
+    return verdict_table(results.sample, list(results.experiment.methods) if results.pair else [], results.frontier)
 
 
 def wide_verdicts(table: pd.DataFrame) -> pd.DataFrame:

@@ -80,7 +80,11 @@ def test_repeats_are_averaged(records):
 
 
 def test_an_accuracy_of_no_item_has_an_interval(records):
-    row = paper_comparison.table("1", records.assign(correct=0.0)).set_index(["method", "task"]).loc[("ACM-TA", "math500")]
+    row = (
+        paper_comparison.table("1", records.assign(correct=0.0))
+        .set_index(["method", "task"])
+        .loc[("ACM-TA", "math500")]
+    )
     assert row["ours"] == row["ours_low"] == 0 and row["ours_high"] == pytest.approx(27.75, abs=0.01)  # Wilson, 0 of 10
 
 
@@ -98,7 +102,9 @@ def test_the_frontier_lies_under_our_points(records):
     half = paper_comparison.trade_off("7b", records).axes[-1]
     assert "ACM-TA (ours)" not in {line.get_gid() for line in half.lines}  # one task of six
     tasks = (
-        paper_numbers.load("published_scores").query("source == 'evo-l2s-replication' and size == '7b'")["task"].unique()
+        paper_numbers.load("published_scores")
+        .query("source == 'evo-l2s-replication' and size == '7b'")["task"]
+        .unique()
     )
     records = pd.concat([records.assign(task=task) for task in [*tasks, "another"]])
     figure = paper_comparison.trade_off("7b", records)

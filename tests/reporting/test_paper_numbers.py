@@ -100,7 +100,9 @@ def test_a_wrong_digit_is_found(monkeypatch):
 
     assert paper_numbers.recompute_averages().query("size == '7b' and method == 'ACM-TIES'")["change_agrees"].iloc[0]
     monkeypatch.setattr(paper_numbers, "load", misprinted)
-    row = paper_numbers.recompute_averages().query("source == 'acm-v1' and size == '7b' and method == 'ACM-TIES'").iloc[0]
+    row = (
+        paper_numbers.recompute_averages().query("source == 'acm-v1' and size == '7b' and method == 'ACM-TIES'").iloc[0]
+    )
     assert not row["change_agrees"]
     assert row["average_agrees"]  # 55.7 for 55.8: six inputs rounded to 0.1 can just explain it
 
@@ -120,7 +122,9 @@ def test_accuracies_between_two_items():
 
 @pytest.mark.parametrize(("other", "label"), [("l2s-sister", "sister"), ("evo-l2s-replication", "replication")])
 def test_shared_averages_are_those_of_plain_loops(other, label):
-    cells = {(r.source, r.size, r.method, r.task): r.accuracy for r in paper_numbers.load("published_scores").itertuples()}
+    cells = {
+        (r.source, r.size, r.method, r.task): r.accuracy for r in paper_numbers.load("published_scores").itertuples()
+    }
     expected = {}
     for source, size, method, task in cells:
         if source == "acm-v1" and (other, size, method, task) in cells:
