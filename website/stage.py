@@ -153,7 +153,10 @@ class Stage:
         return book
 
     def code(self, cell: nbformat.NotebookNode, path: Path, heading: str) -> list[nbformat.NotebookNode]:
-        """A code cell; PNG outputs that were also saved as SVG give way to the SVG, with its caption."""
+        """A code cell. Pictures that were also saved as SVG give way to the SVG with its caption, after the cell.
+
+        What the cell says above a picture goes with it.
+        """
         waiting = "check" in cell.metadata.get("tags", [])  # an exercise waits for its reader
         kept = [] if waiting else cell.outputs
         outputs = [o for o in kept if o.output_type in ("stream", "error") or set(o.get("data", {})) & set(SHOWN)]
@@ -162,12 +165,14 @@ class Stage:
         for output in (o for o in outputs if "data" in o):
             output.data = {kind: output.data[kind] for kind in SHOWN if kind in output.data}
             output.metadata = {}
-        more = []
+        after: list[str] = []
         if pictures and len(saved) == len(pictures):
-            outputs = [o for o in outputs if o not in pictures]
-            more = [nbformat.v4.new_markdown_cell(self.figures.block(svg)) for svg in saved]
+            moved = [o for o in outputs if o in pictures or "text/markdown" in o.get("data", {})]
+            outputs = [o for o in outputs if o not in moved]
+            paths = iter(saved)
+            after = [self.figures.block(next(paths)) if o in pictures else o.data["text/markdown"] for o in moved]
         cell.outputs, cell.metadata = outputs, {"mystnb": {"image": {"alt": f"figure: {heading}"}}}
-        return [cell, *more]
+        return [cell, *map(nbformat.v4.new_markdown_cell, after)]
 
     def best(self, path: Path) -> Path:
         """Where to read a notebook: as `make site-notebooks` ran it, if it did."""

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
+from acm.calibration.registry import CONTROLS
 from acm.files import write_json
 
 # One colour and marker per family of methods, from seaborn's colour-blind palette; markers differ too.
@@ -45,6 +46,11 @@ def family(method: str) -> str:
     if method.startswith("ACM"):
         return "acm"
     return "control" if method.startswith("Null") else "baseline"
+
+
+def control_title(control: str) -> str:
+    """What a figure calls a control of the MI table; all but the real pair are null controls."""
+    return CONTROLS[control] if control == "none" else f"null: {CONTROLS[control]}"
 
 
 def label_points(axes: plt.Axes) -> None:
