@@ -136,7 +136,9 @@ def leads(
                          **interval_columns("above", describe(inside(above))), **interval_columns("lead", describe(inside(above - residuals["ACM"][-1])))})  # fmt: skip
     lead = {rule: np.array(values) - np.array(residuals["ACM"]) for rule, values in residuals.items() if rule != "ACM"}
     for rule, values in residuals.items():
-        rows.append({"family": "all", "rule": rule, **interval_columns("above", describe(inside(over_draws(np.array(values)))))})
+        rows.append(
+            {"family": "all", "rule": rule, **interval_columns("above", describe(inside(over_draws(np.array(values)))))}
+        )
         if rule in lead:
             ahead = over_draws(lead[rule])
             rows[-1] |= interval_columns("lead", describe(inside(ahead))) | {

@@ -4,15 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from questions.made_up import (
-    FRONTIER,
-    TASKS,
-    assert_in_order,
-    information,
-    labelled,
-    made_up,
-    sampled,
-)
+from questions.made_up import FRONTIER, TASKS, assert_in_order, information, labelled, made_up, sampled
 
 from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.texts import read_texts, select_texts

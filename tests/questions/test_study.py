@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from questions.made_up import (
-    LAYERS,
-)
+from questions.made_up import LAYERS
 
 from acm.errors import UserError
 from acm.questions.study import SLIM, Study, counted
