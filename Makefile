@@ -1,15 +1,21 @@
 # Two commands matter: `make reproduce` and `make test`. `make help` lists all, with minutes on 2 cores.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# the first of these that runs and that the locked torch has a wheel for; 3.11 made the committed results
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2> /dev/null && command -v $$python && break; done)
 PROFILE ?= tiny
 CORES ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 VENV := .venv
 SITE_VENV := .venv-site
+# UV=1 installs with uv instead of pip: the same versions, in less time
+UV ?=
+NEW_VENV = $(if $(UV),uv venv --quiet --seed --python "$(PYTHON)",$(PYTHON) -m venv)
+INSTALL = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install --quiet --disable-pip-version-check)
 SNAKEMAKE_ARGS ?=
 RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
-SNAKEMAKE = $(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --rerun-incomplete --quiet rules $(SNAKEMAKE_ARGS)
+REPRODUCE = $(VENV)/bin/acm reproduce --profile "$(PROFILE)" --cores $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce questions families dry-run unlock test test-browser slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper paper-numbers lock clean
+.PHONY: help reproduce keep questions families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper paper-numbers lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -18,30 +24,31 @@ help:  ## list the targets
 SMOL = $(if $(filter smol smol+%,$(PROFILE)),runs/smollm2/0-train-smol.ipynb)
 
 reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default tiny: about 12 min; nothing to do: seconds)
-	@$(VENV)/bin/python -m acm fetch --profile "$(PROFILE)"
-	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
-	@echo "Running on $(CORES) cores; progress below, logs in $(RUN)/logs."
-	@$(SNAKEMAKE) || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
-	@cat $(RUN)/published.txt
+	@$(REPRODUCE) -- $(SNAKEMAKE_ARGS)
+
+keep: $(VENV)/installed  ## put the results of PROFILE's run in place of the committed ones: reports/, figures/, README.md
+	@$(VENV)/bin/acm keep --profile "$(PROFILE)" --page README.md
 
 questions: $(VENV)/installed  ## five questions to the method, after the pipeline (about 25 min more)
-	@$(VENV)/bin/python -m acm fetch --profile "$(PROFILE)"
-	@$(VENV)/bin/python -m acm check --profile "$(PROFILE)"
 	@test -f runs/abacus/seed-2/abacus-slow/model.safetensors || echo "Question 5 is left out: it needs the fresh families, see make families."
-	@$(SNAKEMAKE) -- questions || { echo "If a killed run left its lock behind: make unlock"; exit 1; }
-	@cat $(RUN)/questions.txt
+	@$(REPRODUCE) --questions -- $(SNAKEMAKE_ARGS)
 
 families: $(VENV)/installed  ## train the fresh families that question 5 is tested on (1 to 2 hours)
 	OMP_NUM_THREADS=2 $(VENV)/bin/python -m abacus.families
 
 dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
-	@$(VENV)/bin/snakemake --cores $(CORES) --config profile="$(PROFILE)" --dry-run
+	@$(REPRODUCE) --dry-run
 
 unlock: $(VENV)/installed  ## after a killed run: release its lock
-	@$(VENV)/bin/snakemake --unlock --config profile="$(PROFILE)"
+	@$(REPRODUCE) --unlock
 
 test: $(VENV)/installed  ## the tests (about 10 min)
 	$(VENV)/bin/python -m pytest -q -n $(CORES)
+
+lint: $(VENV)/installed  ## style and types: ruff and mypy (a minute)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
 
 slurm-test: $(VENV)/installed  ## the pipeline through a SLURM cluster of one node; disposable machines only, see docs/slurm.md
 	tests/slurm/cluster.sh --disposable-machine
@@ -93,26 +100,30 @@ paper-numbers: $(VENV)/installed  ## check and redraw the paper's own numbers (1
 	$(VENV)/bin/python -m acm notebook notebooks/paper-numbers.ipynb reports/paper-numbers/paper-numbers.ipynb
 
 $(VENV)/installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.14 was found: install one, or name it, as in make PYTHON=/path/to/python3."; exit 1; }
 	@echo "Installing into $(VENV) from requirements.lock: about 2 GB, 2-5 minutes, once."
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@test -x $(VENV)/bin/python || $(NEW_VENV) $(VENV)
+	$(call INSTALL,$(VENV)) -r requirements.lock
+	$(call INSTALL,$(VENV)) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(SITE_VENV)/installed: requirements-site.txt
 	@echo "Installing into $(SITE_VENV) from $<: about 280 MB, a minute, once."
-	$(PYTHON) -m venv $(SITE_VENV)
-	$(SITE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@test -x $(SITE_VENV)/bin/python || $(NEW_VENV) $(SITE_VENV)
+	$(call INSTALL,$(SITE_VENV)) -r $<
 	@touch $@
 
 $(SITE_VENV)/browser: requirements-browser.txt $(SITE_VENV)/installed
-	$(SITE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	$(call INSTALL,$(SITE_VENV)) -r $<
 	@touch $@
 
-LOCK := uv pip compile --python-version 3.11 --no-annotate --no-header
+# Versions that a list has are kept: to take newer ones, delete its line, or the list.
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-annotate --custom-compile-command "make lock"
 
-lock:  ## resolve requirements.lock and the site's lists anew from pyproject.toml (needs uv)
-	$(LOCK) pyproject.toml --extra test --custom-compile-command "make lock" -o requirements.lock
+lock:  ## resolve requirements.lock and the site's lists anew from pyproject.toml, for all systems (needs uv)
+	$(LOCK) pyproject.toml --extra all --extra dev -o requirements.lock
+# CUDA's libraries are left out: on Linux pip adds those that torch's own wheel asks for, and a CPU build asks for none
+	grep -vE '^(nvidia-|cuda-|triton=)' requirements.lock > requirements.new && mv requirements.new requirements.lock
 	$(LOCK) --group site -c requirements.lock -o requirements-site.txt
 	$(LOCK) --group browser -c requirements-site.txt -c requirements.lock -o requirements-browser.txt
 

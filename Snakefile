@@ -10,33 +10,39 @@ from pathlib import Path
 
 from abacus.families import FRESH
 from acm.checkpoints import identity
-from acm.running.budget import request
+from acm.files import write_text
+from acm.paths import ROOT
 from acm.profiles import load_profile
 from acm.records import coefficients_name, combine, read_records, write_records
+from acm.running.budget import request
+from acm.sources import TRUNK, files_of
 
 PROFILE_NAME = config.get("profile", "tiny")
 PROFILE = load_profile(PROFILE_NAME)
 EXPERIMENTS = PROFILE.experiments
-PAIR = next((name for name, e in EXPERIMENTS.items() if len(e.finetuned) == 1), None)  # merges one model: of it the questions are asked
+# The experiment that merges one model: the questions are asked of it.
+PAIR = next((name for name, e in EXPERIMENTS.items() if len(e.finetuned) == 1), None)
 RUN = f"runs/{PROFILE.name}"
 COEFFICIENTS = ["coefficients.json", coefficients_name("shuffled"), coefficients_name("gaussian")]
 PYTHON = sys.executable
 
-# numerical libraries keep to the threads of their job, so that parallel jobs do not fight for the cores
-THREADS = "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false; "
-NOTEBOOK = (
-    THREADS + "{PYTHON:q} -m acm notebook {input[0]:q} {output.notebook:q} -p profile={PROFILE_NAME:q}"
-    " -p experiment={wildcards.experiment:q}"
+# Every job is one notebook. `--threads` keeps numerical libraries to the threads of their job, so that parallel jobs do
+# not fight for the cores. `--log` holds what the job prints. Both are options of the command: every shell will do.
+RUN_NOTEBOOK = (
+    "{PYTHON:q} -m acm notebook {input[0]:q} {output.notebook:q} --threads {threads} --log {log:q}"
+    " -p profile={PROFILE_NAME:q}"
 )
+NOTEBOOK = RUN_NOTEBOOK + " -p experiment={wildcards.experiment:q}"
 METHOD = NOTEBOOK + " -p method={wildcards.method:q}"
-LOG = " > {log:q} 2>&1 || {{ tail -n 8 {log:q} >&2; exit 1; }}"
 # one process evaluates a model, or one of its tasks in one repeat
 BY_TASK = PROFILE.jobs == "task"
 PART = "/{part}" if BY_TASK else ""
 
 
 def model_threads(wildcards):
-    """Of jobs that run a model: one at a time on an accelerator, else one for each core; on a cluster a few cores beside the GPU."""
+    """Threads of a job that runs a model. On the CPU one job runs on each core; on one machine with an accelerator one job at
+    a time; on a cluster a job has a few cores beside its GPU.
+    """
     return 1 if PROFILE.device == "cpu" else 4 if workflow.non_local_exec else workflow.cores
 
 
@@ -49,7 +55,8 @@ def ask(rule, **more):
     of_job = cache(lambda experiment, part: request(PROFILE, experiment, rule, part))
 
     def of(key):
-        return lambda wildcards: of_job(wildcards.get("experiment", PAIR or next(iter(EXPERIMENTS))), wildcards.get("part", ""))[key]
+        usual = PAIR or next(iter(EXPERIMENTS))
+        return lambda wildcards: of_job(wildcards.get("experiment", usual), wildcards.get("part", ""))[key]
 
     return {"mem_mb": of("mem_mb"), "runtime": of("runtime"), **more}
 
@@ -62,24 +69,26 @@ def manifest(experiment):
     general = PROFILE.model_dump(exclude={"experiments", "title"})
     text = json.dumps({"profile": general, "experiment": setting.model_dump(), "models": models}, indent=1)
     if not path.is_file() or path.read_text() != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        write_text(path, text)
 
 
 for name in EXPERIMENTS:
     manifest(name)
 MANIFEST = RUN + "/{experiment}/manifest.json"
-CORE = ["acm/profiles.py", "acm/records.py", "acm/checkpoints.py", "acm/hub.py"]
-CALIBRATION = [f"acm/{m}.py" for m in ("calibration", "controls", "importance", "information", "journal", "layerwise", "preflight", "texts")]
-TASK_FILES = [*Path("acm").glob("backends*.py"), *Path("acm").glob("code_*.py"), *Path("acm/tasks").glob("*.*"), *Path("abacus/benchmarks").glob("abacus_*")]
-EVALUATION = [*(f"acm/{m}.py" for m in ("evaluation", "benchmarks", "prompts", "grading", "verifier")), *sorted(map(str, TASK_FILES))]
-RESULTS = ["acm/reporting/results.py", "acm/reporting/statistics.py"]
-MERGING = sorted(map(str, Path("acm/merging").glob("*.py")))
+
+
+def code(*rooms):
+    """The code of a rule's own step. What lies further down reaches the rule through the files that it reads."""
+    return [str(path.relative_to(ROOT)) for room in (TRUNK, *rooms) for path in files_of(room)]
+
+
+BENCHMARKS = sorted(map(str, Path("abacus/benchmarks").glob("abacus_*")))
 
 
 def parts_of(wildcards):
     """The records that are gathered into those of a method."""
-    return [f"{RUN}/{wildcards.experiment}/parts/{wildcards.method}/{part}.parquet" for part in EXPERIMENTS[wildcards.experiment].parts]
+    folder = f"{RUN}/{wildcards.experiment}/parts/{wildcards.method}"
+    return [f"{folder}/{part}.parquet" for part in EXPERIMENTS[wildcards.experiment].parts]
 
 
 def all_records(experiment):
@@ -93,18 +102,21 @@ def model_of(wildcards):
 
 
 # Imported records (`python -m acm import`) are taken as they are: no rule makes them.
-IMPORTED = [path.relative_to(RUN).with_suffix("").with_suffix(".parquet") for path in Path(RUN).glob("*/records/*.imported.json")]
-UNTAKEN = "".join(f"(?!{re.escape(str(path))}$)" for path in IMPORTED) + "(?:" + "|".join(map(re.escape, EXPERIMENTS)) + ")"
+ORIGINS = [path.relative_to(RUN) for path in Path(RUN).glob("*/records/*.imported.json")]
+IMPORTED = [path.with_suffix("").with_suffix(".parquet") for path in ORIGINS]
+TAKEN = "".join(f"(?!{re.escape(str(path))}$)" for path in IMPORTED)
+UNTAKEN = TAKEN + "(?:" + "|".join(map(re.escape, EXPERIMENTS)) + ")"
 
-# Of the questions, the fifth needs the fresh families (`make families`).
+# The questions by name: their notebook. The fifth needs the fresh families (`make families`).
 FAMILIES = [f"runs/abacus/{name}/abacus-slow/model.safetensors" for name in FRESH]
-QUESTIONS = ["1-estimate", "2-coefficients", "3-stability", "4-layers"] + ["5-rule"] * all(map(os.path.isfile, FAMILIES))
+QUESTIONS = {path.stem.split("-", 1)[1]: path.stem for path in sorted(Path("notebooks/questions").glob("*.ipynb"))}
+if not all(map(os.path.isfile, FAMILIES)):
+    del QUESTIONS["rule"]
 
 
 def question_needs(wildcards):
     """What a question reads beside the pipeline's results."""
-    pool = [f"{RUN}/questions/3-stability.json"]
-    return {"2-coefficients": pool, "5-rule": FAMILIES}.get(wildcards.question, [])
+    return {"coefficients": [f"{RUN}/questions/stability/verdict.json"], "rule": FAMILIES}.get(wildcards.question, [])
 
 
 wildcard_constraints:
@@ -116,12 +128,12 @@ wildcard_constraints:
 
 rule all:
     input:
-        f"{RUN}/published.txt",
+        f"{RUN}/summary.txt",
 
 
 rule calibrate:
     input:
-        "notebooks/1-calibrate.ipynb", MANIFEST, CORE, CALIBRATION,
+        "notebooks/1-calibrate.ipynb", MANIFEST, code("calibration"),
         lambda wildcards: [p for p in [EXPERIMENTS[wildcards.experiment].calibration.source] if Path(p).is_absolute()],
     output:
         table=RUN + "/{experiment}/mutual_information.parquet",
@@ -131,12 +143,12 @@ rule calibrate:
     threads: model_threads
     resources: **ask("calibrate", **ACCELERATOR)
     shell:
-        NOTEBOOK + LOG
+        NOTEBOOK
 
 
 rule coefficients:
     input:
-        "notebooks/2-coefficients.ipynb", MANIFEST, CORE, "acm/calibration/coefficients.py", rules.calibrate.output.table,
+        "notebooks/2-coefficients.ipynb", MANIFEST, code("calibration"), rules.calibrate.output.table,
     output:
         [RUN + "/{experiment}/" + name for name in COEFFICIENTS],
         notebook=RUN + "/notebooks/{experiment}/2-coefficients.ipynb",
@@ -144,12 +156,12 @@ rule coefficients:
         RUN + "/logs/{experiment}/2-coefficients.log",
     resources: **ask("coefficients")
     shell:
-        NOTEBOOK + LOG
+        NOTEBOOK
 
 
 rule merge:
     input:
-        "notebooks/3-merge.ipynb", MANIFEST, CORE, MERGING, [RUN + "/{experiment}/" + name for name in COEFFICIENTS],
+        "notebooks/3-merge.ipynb", MANIFEST, code("merging"), [RUN + "/{experiment}/" + name for name in COEFFICIENTS],
     output:
         model=temp(directory(RUN + "/{experiment}/models/{method}")),
         notebook=RUN + "/notebooks/{experiment}/3-merge/{method}.ipynb",
@@ -157,14 +169,14 @@ rule merge:
         RUN + "/logs/{experiment}/3-merge/{method}.log",
     resources: **ask("merge")
     shell:
-        METHOD + LOG
+        METHOD
 
 
 rule evaluate:
     wildcard_constraints:
         experiment=UNTAKEN,
     input:
-        "notebooks/4-evaluate.ipynb", MANIFEST, CORE, EVALUATION, model_of,
+        "notebooks/4-evaluate.ipynb", MANIFEST, code("evaluation"), BENCHMARKS, model_of,
     output:
         records=RUN + "/{experiment}/" + ("parts" if BY_TASK else "records") + "/{method}" + PART + ".parquet",
         notebook=RUN + "/notebooks/{experiment}/4-evaluate/{method}" + PART + ".ipynb",
@@ -174,7 +186,7 @@ rule evaluate:
     priority: int(BY_TASK)  # all parts of a model before the next merge, so that few merged models lie about
     resources: **ask("evaluate", **ACCELERATOR)
     shell:
-        METHOD + (" -p part={wildcards.part:q}" if BY_TASK else "") + LOG
+        METHOD + (" -p part={wildcards.part:q}" if BY_TASK else "")
 
 
 if BY_TASK:
@@ -194,7 +206,7 @@ if BY_TASK:
 
 rule tables:
     input:
-        "notebooks/5-tables.ipynb", MANIFEST, CORE, RESULTS, "acm/reporting/tables.py",
+        "notebooks/5-tables.ipynb", MANIFEST, code("reporting"),
         lambda wildcards: all_records(wildcards.experiment),
     output:
         tables=directory(RUN + "/{experiment}/tables"),
@@ -203,12 +215,12 @@ rule tables:
         RUN + "/logs/{experiment}/5-tables.log",
     resources: **ask("tables")
     shell:
-        NOTEBOOK + LOG
+        NOTEBOOK
 
 
 rule figures:
     input:
-        "notebooks/6-figures.ipynb", MANIFEST, CORE, RESULTS, "acm/reporting/figures.py", "acm/reporting/plotting.py", "acm/calibration/coefficients.py",
+        "notebooks/6-figures.ipynb", MANIFEST, code("reporting"),
         rules.coefficients.output[0], rules.calibrate.output.table,
         lambda wildcards: all_records(wildcards.experiment),
     output:
@@ -218,41 +230,43 @@ rule figures:
         RUN + "/logs/{experiment}/6-figures.log",
     resources: **ask("figures")
     shell:
-        NOTEBOOK + LOG
+        NOTEBOOK
 
 
 rule publish:
     input:
-        "acm/reporting/publish.py", "acm/reporting/report.py", "acm/reporting/report.md.jinja", RESULTS, "acm/reporting/tables.py",
+        code("reporting"),
         expand(RUN + "/{experiment}/{kind}", experiment=EXPERIMENTS, kind=["tables", "figures"]),
     output:
-        f"{RUN}/published.txt",
+        f"{RUN}/summary.txt",
     resources: **ask("publish")
     shell:
-        THREADS + "{PYTHON:q} -m acm publish --profile {PROFILE_NAME:q} > {output:q}"
+        "{PYTHON:q} -m acm publish --profile {PROFILE_NAME:q} --summary {output:q}"
 
 
 rule question:
     input:
-        "notebooks/questions/{question}.ipynb", CORE, CALIBRATION, EVALUATION, MERGING, RESULTS, sorted(map(str, Path("acm/questions").glob("*.py"))),
-        RUN + f"/{PAIR}/manifest.json", RUN + f"/{PAIR}/coefficients.json", all_records(PAIR) if PAIR else [], question_needs,
+        lambda wildcards: f"notebooks/questions/{QUESTIONS[wildcards.question]}.ipynb",
+        code("questions", "calibration", "merging", "evaluation", "reporting"), BENCHMARKS,
+        RUN + f"/{PAIR}/manifest.json", RUN + f"/{PAIR}/coefficients.json", all_records(PAIR) if PAIR else [],
+        question_needs,
     output:
-        notebook=RUN + "/notebooks/questions/{question}.ipynb",
-        verdict=RUN + "/questions/{question}.json",
+        RUN + "/questions/{question}/verdict.json",
+    params:
+        notebook=lambda wildcards: f"{RUN}/notebooks/questions/{QUESTIONS[wildcards.question]}.ipynb",
     log:
         RUN + "/logs/questions/{question}.log",
     threads: model_threads
     resources: **ask("question", **ACCELERATOR)
     shell:
-        THREADS + "{PYTHON:q} -m acm notebook {input[0]:q} {output.notebook:q} -p profile={PROFILE_NAME:q} -p experiment={PAIR:q}" + LOG
-        + " && cp {RUN:q}/questions/$(echo {wildcards.question} | cut -d- -f2)/verdict.json {output.verdict:q}"
+        RUN_NOTEBOOK.replace("{output.notebook", "{params.notebook") + " -p experiment={PAIR:q}"
 
 
 rule questions:
     input:
-        f"{RUN}/published.txt", expand(RUN + "/questions/{question}.json", question=QUESTIONS),
+        f"{RUN}/summary.txt", expand(RUN + "/questions/{question}/verdict.json", question=QUESTIONS),
     output:
         f"{RUN}/questions.txt",
     resources: **ask("publish")
     shell:
-        THREADS + "{PYTHON:q} -m acm publish --profile {PROFILE_NAME:q} > {output:q}"
+        "{PYTHON:q} -m acm publish --profile {PROFILE_NAME:q} --summary {output:q}"

@@ -1,6 +1,8 @@
-"""Fresh families, for testing what was found on the shipped one: other seeds, other sizes, the same recipe.
+"""Fresh families: other seeds and another size, the same recipe. What was found on the shipped family is tested on
+them.
 
-``python -m abacus.families`` trains those that are missing into ``runs/abacus/<name>``; interrupted, it continues with the next stage.
+``python -m abacus.families`` trains the missing ones into ``runs/abacus/<name>``. After an interruption the same
+command continues with the next stage.
 """
 
 from __future__ import annotations

@@ -135,8 +135,9 @@ def train_family(
 ) -> pd.DataFrame:
     """Train stages into ``out``: float32 under ``out/training``, bf16 model folders beside it.
 
-    scale: fraction of each stage's steps, for trials. size: ``hidden`` and ``layers`` of :func:`new_model`. A stage that is on disk, with as
-    many steps, is not trained again. Returns the learning curves: stage, step, loss (nats per token).
+    scale: fraction of each stage's steps, for trials. size: ``hidden`` and ``layers`` of :func:`new_model`. A stage
+    that is on disk with as many steps is not trained again. Returns the learning curves: stage, step, loss (nats per
+    token).
     """
     tokenizer, models = build_tokenizer(), {}
     torch.manual_seed(seed)
@@ -168,8 +169,11 @@ def ship(
     origin = f"fine-tuned from abacus-{stage.parent}" if stage.parent else "trained from scratch"
     (folder / "README.md").write_text(
         "---\nlicense: mit\nlibrary_name: transformers\ntags: [abacus, toy]\n---\n\n"
-        f"# abacus-{name}\n\nQwen2 architecture, {model.num_parameters():,} parameters, {origin}. Made by `train_family` in "
-        f"`abacus/training.py` with seed {seed}: {steps} steps of about {TOKENS_PER_BATCH} tokens, AdamW, "
-        f"learning rate {stage.learning_rate:g}, stored in bf16. A model for learning about merging; it can do nothing else.\n\n"
-        "The recipe was chosen by the parents and by plain interpolation between them alone, never by ACM or another method.\n"
+        f"# abacus-{name}\n\nQwen2 architecture, {model.num_parameters():,} parameters, {origin}. "
+        f"Made by `train_family` in `abacus/training.py` with seed {seed}: "
+        f"{steps} steps of about {TOKENS_PER_BATCH} tokens, AdamW, "
+        f"learning rate {stage.learning_rate:g}, stored in bf16. "
+        "A model for learning about merging; it can do nothing else.\n\n"
+        "The recipe was chosen by the parents and by plain interpolation between them alone, "
+        "never by ACM or another method.\n"
     )

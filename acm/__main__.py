@@ -1,8 +1,9 @@
-"""The command line: ``python -m acm --help``."""
+"""Activation-guided consensus merging: calibrate, weigh, merge, evaluate. COMMAND --help says more of each."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +11,26 @@ from typing import Annotated
 import typer
 import yaml
 
-from acm.errors import UserError, check_distinct, unknown
+from acm import __version__
+from acm.errors import UserError, absent, check_distinct, unknown
+from acm.paths import require_clone
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"acm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="print the version and stop")
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 @app.command()
@@ -157,7 +175,7 @@ def calibrate(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="cut texts there (default: whole)")] = None,
     estimator: Annotated[list[str], typer.Option(help="repeatable; the first gives the coefficients")] = ["plug-in"],  # noqa: B006
-    control: Annotated[list[str], typer.Option(help="repeatable; `none` is the real pair")] = [
+    control: Annotated[list[str], typer.Option(help="repeatable; `none` is the real pair")] = [  # noqa: B006
         "none",
         "shuffled",
         "gaussian",
@@ -247,15 +265,42 @@ def notebook(
     source: Path,
     out: Path,
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value, repeatable")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="of numerical libraries (default: theirs)")] = None,
+    log: Annotated[Path | None, typer.Option(help="file for what the cells print (default: shown)")] = None,
 ) -> None:
     """Run a notebook through papermill, from the repository's root; refuses unknown or mistyped parameters."""
-    from acm.running.notebooks import run_notebook
+    require_clone("acm notebook")
+    from acm.running.jobs import limit_threads, logged
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, progress bars included
-    given = dict(item.split("=", 1) for item in parameter or [] if "=" in item)
-    if bad := [item for item in parameter or [] if "=" not in item]:
-        raise UserError(f"parameter '{bad[0]}' must be name=value.")
-    run_notebook(source, out, {name: literal(name, value) for name, value in given.items()})
+    with logged(log):
+        if threads:
+            limit_threads(threads)
+        from acm.running.notebooks import run_notebook
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, progress bars included
+        given = dict(item.split("=", 1) for item in parameter or [] if "=" in item)
+        if bad := [item for item in parameter or [] if "=" not in item]:
+            raise UserError(f"parameter '{bad[0]}' must be name=value.")
+        run_notebook(source, out, {name: literal(name, value) for name, value in given.items()})
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def reproduce(
+    context: typer.Context,
+    profile: Annotated[str, typer.Option(help="a profile, with variants if any")] = "tiny",
+    cores: Annotated[int | None, typer.Option(min=1, help="jobs at a time (default: one for each core)")] = None,
+    questions: Annotated[bool, typer.Option("--questions", help="ask the five questions too")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the jobs, and why each would run")] = False,
+    unlock: Annotated[bool, typer.Option("--unlock", help="release the lock of a killed run")] = False,
+) -> None:
+    """Run a profile's whole pipeline, as `make reproduce` does. What follows `--` goes to Snakemake."""
+    require_clone("acm reproduce")
+    from acm.running import reproduce as running
+
+    if unlock:
+        return running.unlock(profile)
+    target, cores = "questions" if questions else "summary", cores or os.cpu_count() or 1
+    typer.echo(running.reproduce(profile, target, cores, dry_run, context.args))
 
 
 def literal(name: str, value: str) -> object:
@@ -273,17 +318,27 @@ def course(
     ] = False,
 ) -> None:
     """Write the course's student copies into notebooks/course, and its solutions into runs/course/solutions."""
+    require_clone("acm course")
     from acm.course.copies import build
 
     typer.echo(build(overwrite=overwrite))
 
 
 @app.command()
-def publish(profile: Annotated[str, typer.Option(help="a profile whose run has finished")] = "tiny") -> None:
-    """Assemble a run's results in runs/PROFILE/results, and print what differs from the committed ones."""
+def publish(
+    profile: Annotated[str, typer.Option(help="a profile whose run has finished")] = "tiny",
+    summary: Annotated[Path | None, typer.Option(help="file for the closing message (default: it is printed)")] = None,
+) -> None:
+    """Assemble a run's results in runs/PROFILE/results, and say what differs from the committed ones."""
+    require_clone("acm publish")
+    from acm.files import write_text
     from acm.reporting.publish import publish as run
 
-    typer.echo(run(profile))
+    message = run(profile)
+    if summary:
+        write_text(summary, f"{message}\n")
+    else:
+        typer.echo(message)
 
 
 @app.command()
@@ -292,6 +347,7 @@ def keep(
     page: Annotated[list[Path] | None, typer.Option(help="a Markdown page that shows results; repeatable")] = None,
 ) -> None:
     """Copy runs/PROFILE/results over reports/PROFILE and figures/PROFILE, and fill the pages that ask for results."""
+    require_clone("acm keep")
     from acm.reporting.publish import keep as run
 
     typer.echo(run(profile, page or []))
@@ -302,6 +358,10 @@ def main() -> None:
         app()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        if not (said := absent(error)):
+            raise
+        sys.exit(f"error: {said}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-import pydantic
+if TYPE_CHECKING:  # a tenth of a second to import
+    import pydantic
+
+POSIX = ("fcntl", "resource")  # modules of Python that Windows lacks
 
 
 class UserError(ValueError):
@@ -37,3 +42,25 @@ def explain(error: pydantic.ValidationError, source: str) -> UserError:
         )
         lines.append(f"  {place}: {message}")
     return UserError(f"{source} is not valid:\n" + "\n".join(lines))
+
+
+def absent(error: ModuleNotFoundError) -> UserError | None:
+    """One sentence for a package that an extra brings, and for a module that Windows lacks; None for any other module."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    module = (error.name or "").partition(".")[0]
+    if module in POSIX:
+        return UserError(f"this needs Python's module {module}, which Windows lacks: run it in WSL (docs/windows.md).")
+    try:
+        lines = requires("acm-companion") or []
+    except PackageNotFoundError:  # run from a folder, never installed
+        return None
+    package = module.replace("_", "-").lower()
+    found = [re.fullmatch(r"([\w-]+).*extra == ['\"](\w+)['\"].*", line) for line in lines]
+    extras = {match[2] for match in found if match and match[1] == package} - {"all"}
+    if not extras:
+        return None
+    return UserError(
+        f'this needs the package {package}, which is not installed: pip install "acm-companion[{min(extras)}]" brings it '
+        "(in a clone, `make` does)."
+    )

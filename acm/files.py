@@ -39,7 +39,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, content: Any, **options: Any) -> None:
-    """Write a JSON file that appears whole. options: of :func:`json.dumps`; the indent is 1 unless they say otherwise."""
+    """Write a JSON file that appears whole, with an indent of 1. options: further ones of :func:`json.dumps`."""
     write_text(path, json.dumps(content, **{"indent": 1} | options) + "\n")
 
 

@@ -1,10 +1,29 @@
-"""Where things lie, seen from the repository's root."""
+"""Where things lie: in a clone of the repository, or where the package was installed.
 
+ROOT      holds the packages acm, abacus and smol: the clone's folder, or site-packages. Relative paths of profiles start here.
+CLONE     whether ROOT is a clone, which has the Snakefile, notebooks, reports and figures beside the packages.
+RUNS      what is made: in a clone its folder runs; elsewhere runs in the folder that the command was started from.
+"""
+
+from importlib.resources import files
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PROFILES = ROOT / "profiles"
-RUNS = ROOT / "runs"
+from acm.errors import UserError
+
+PACKAGE = Path(str(files("acm")))
+ROOT = PACKAGE.parent
+CLONE = (ROOT / "Snakefile").is_file() and (ROOT / "notebooks").is_dir()
+PROFILES = ROOT / "profiles" if CLONE else PACKAGE / "profile_files"  # pyproject.toml puts them there in a wheel
+RUNS = (ROOT if CLONE else Path.cwd()) / "runs"
 REPORTS = ROOT / "reports"
 FIGURES = ROOT / "figures"
-TASKS = ROOT / "acm" / "tasks"
+TASKS = PACKAGE / "tasks"
+
+
+def require_clone(what: str) -> None:
+    """UserError outside a clone. ``what``: a command or function, as its user knows it."""
+    if not CLONE:
+        raise UserError(
+            f"{what} needs a clone of the repository, which has the notebooks and the committed results, and this acm is "
+            f"an installed package ({PACKAGE}): clone the repository, and give the command there."
+        )

@@ -173,7 +173,10 @@ class Experiment(Strict):
 
     def path(self, model: str) -> str:
         """A model's folder, seen from the repository's root: as the profile says; of a hub model, where fetch puts it."""
-        return str(hub.link(model, self.revisions.get(model)).relative_to(ROOT)) if hub.is_hub(model) else model
+        if not hub.is_hub(model):
+            return model
+        link = hub.link(model, self.revisions.get(model))
+        return str(link.relative_to(ROOT) if link.is_relative_to(ROOT) else link)  # outside a clone it lies elsewhere
 
     @property
     def method_names(self) -> list[str]:

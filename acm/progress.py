@@ -16,9 +16,12 @@ class Progress:
 
     def __init__(self, total: int, done: int, title: str) -> None:
         terminal = sys.stderr.isatty()
+        if terminal:
+            look = {"mininterval": 0.1}
+        else:
+            look = {"mininterval": SECONDS, "file": Lines(), "ascii": True, "ncols": 100}
         self.lock = threading.Lock()
-        self.bar = tqdm(total=total, initial=done, desc=title, unit="B", unit_scale=True, file=None if terminal else Lines(),
-                        mininterval=0.1 if terminal else SECONDS, ascii=not terminal, ncols=None if terminal else 100, miniters=1, delay=1)  # fmt: skip
+        self.bar = tqdm(total=total, initial=done, desc=title, unit="B", unit_scale=True, miniters=1, delay=1, **look)
 
     def __enter__(self) -> Progress:
         return self

@@ -65,9 +65,10 @@ def coefficients_name(control: str) -> str:
 
 
 def read_coefficients(path: Path, key: str = "coefficients") -> dict[str, Any]:
-    """``{model: {layer: number}}`` from JSON with this key, or from CSV with the columns finetuned, layer and coefficient.
+    """``{model: {layer: number}}`` from a JSON file with this key, or from a CSV file of coefficients.
 
-    Numbers are as the file has them: whoever uses them checks models, layers and ranges. UserError for a file that cannot be read so.
+    The columns of the CSV file are finetuned, layer and coefficient. Numbers are as the file has them: whoever uses
+    them checks models, layers and ranges. Raises UserError for a file that cannot be read so.
     """
     if path.suffix == ".csv":
         return read_coefficients_csv(path)

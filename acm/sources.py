@@ -54,14 +54,18 @@ def files_of(room: str) -> tuple[Path, ...]:
 
 @cache
 def source_hash(room: str) -> str:
-    """Hash (16 hexadecimal digits) of the code of a room and of the rooms below it, comments and docstrings left out."""
+    """Hash (16 hexadecimal digits) of the code of a room and of the rooms below it, without comments and docstrings."""
     digest = hashlib.sha256()
     for path in (path for part in sorted(all_below(room)) for path in files_of(part)):
-        text = path.read_text(encoding="utf-8")
-        digest.update(
-            f"{path.relative_to(PACKAGE).as_posix()}\0{code_of(text) if path.suffix == '.py' else text}\0".encode()
-        )
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0{decisive(path)}\0".encode())
     return digest.hexdigest()[:16]
+
+
+@cache
+def decisive(path: Path) -> str:
+    """What a file can change in a result: the code of a module, the whole text of another file."""
+    text = path.read_text(encoding="utf-8")
+    return code_of(text) if path.suffix == ".py" else text
 
 
 def code_of(text: str) -> str:

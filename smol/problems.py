@@ -1,4 +1,4 @@
-"""Word problems made by reasoning-gym's ``gsm_symbolic`` (templates of arXiv 2410.05229), with a terse and a long answer.
+"""Word problems of reasoning-gym's ``gsm_symbolic`` (templates of arXiv 2410.05229), with a terse and a long answer.
 
 question     the problem, as generated
 gold         its answer, a number
@@ -35,7 +35,7 @@ def answered(example: dict) -> Row | None:
 
 
 def problems(seed: int, count: int, without: Collection[str] = ()) -> list[Row]:
-    """``count`` distinct problems of a seed, none with a question in ``without``. The templates are the same for every seed."""
+    """``count`` distinct problems of a seed, none with a question in ``without``. Every seed has the same templates."""
     rows = itertools.islice(distinct(seed, set(without)), count)
     return list(rows)
 

@@ -1,4 +1,7 @@
-"""Short fine-tunes of one model towards one style of answer, by transformers' Trainer; interrupted, the same call goes on."""
+"""Short fine-tunes of one model towards one style of answer, by transformers' Trainer.
+
+After an interruption the same call goes on.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ SAVE_EVERY = 10  # steps
 
 
 def documents(rows: list[Row], style: str, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Token ids of prompt and answer; labels are the answer's and the end token's alone. The prompt is the benchmarks' own."""
+    """Token ids of prompt and answer. Labels are those of answer and end token alone. The prompt is the benchmarks'
+    own."""
     made = []
     for row in rows:
         prompt = tokenizer(render("qwen25-math-cot", row["question"]), add_special_tokens=False)["input_ids"]
@@ -45,17 +49,28 @@ def documents(rows: list[Row], style: str, tokenizer: PreTrainedTokenizerBase) -
 def finetune(source: Path, folder: Path, rows: list[Row], style: str, seed: int = 0) -> pd.DataFrame:
     """Fine-tune ``source`` into ``folder`` (float32) in one pass over ``rows``; returns step and loss (nats a token).
 
-    What is there already is not trained again. bf16 arithmetic, float32 weights; checkpoints every ``SAVE_EVERY`` steps.
+    What is there already is not trained again. bf16 arithmetic, float32 weights; checkpoints every ``SAVE_EVERY``
+    steps.
     """
     log = folder / "losses.csv"
     if not log.is_file():
         work = folder.with_name(folder.name + ".training")
         tokenizer = AutoTokenizer.from_pretrained(source)
         arguments = TrainingArguments(
-            output_dir=str(work), num_train_epochs=1, per_device_train_batch_size=BATCH, learning_rate=LEARNING_RATE,
-            lr_scheduler_type="cosine", warmup_steps=WARMUP, bf16=True, use_cpu=not torch.cuda.is_available(), seed=seed,
-            save_steps=SAVE_EVERY, save_total_limit=1, logging_steps=1, report_to="none",
-        )  # fmt: skip
+            output_dir=str(work),
+            num_train_epochs=1,
+            per_device_train_batch_size=BATCH,
+            learning_rate=LEARNING_RATE,
+            lr_scheduler_type="cosine",
+            warmup_steps=WARMUP,
+            bf16=True,
+            use_cpu=not torch.cuda.is_available(),
+            seed=seed,
+            save_steps=SAVE_EVERY,
+            save_total_limit=1,
+            logging_steps=1,
+            report_to="none",
+        )
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
         trainer = Trainer(model, arguments, DataCollatorForSeq2Seq(tokenizer), documents(rows, style, tokenizer))
         trainer.train(resume_from_checkpoint=get_last_checkpoint(work) if work.is_dir() else None)

@@ -181,13 +181,15 @@ def test_the_start_page_leads_somewhere():
     assert len(targets) > 10 and all((ROOT / "notebooks" / target).exists() for target in targets)
 
 
-def pins(name: str) -> dict[str, str]:
-    lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
-    return {r.name.lower().replace("_", "-"): str(r.specifier) for r in map(Requirement, lines)}
-
-
 @pytest.mark.parametrize("name", ["requirements-site.txt", "requirements-browser.txt"])
 def test_the_sites_packages_have_the_versions_of_the_lock(name):
     locked, site = pins("requirements.lock"), pins(name)
-    assert all(specifier.startswith("==") for specifier in site.values())
-    assert {n: v for n, v in site.items() if n in locked} == {n: locked[n] for n in site if n in locked}
+    shared = site.keys() & locked.keys()
+    assert len(shared) > 2 and {n: site[n] for n in shared} == {n: locked[n] for n in shared}
+
+
+def pins(name: str) -> dict[str, str]:
+    """Package → version, wherever its marker puts it."""
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+    assert all("==" in line for line in lines)
+    return {r.name.lower().replace("_", "-"): str(r.specifier) for r in map(Requirement, lines)}

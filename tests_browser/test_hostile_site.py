@@ -1,4 +1,4 @@
-"""What a model wrote stays text on the site, wherever it turns up: in streams, tables, Markdown, tracebacks, captions and report tables."""
+"""What a model wrote stays text on the site: in streams, tables, Markdown, tracebacks, captions and the report."""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""JupyterLab as a reader meets it: the start page, and each explorer worked by mouse and keyboard, judged by what changes on the screen."""
+"""JupyterLab as a reader meets it: the start page, and each explorer, worked by mouse and keyboard.
+
+What changes on the screen decides.
+"""
 
 import json
 import urllib.request
@@ -28,7 +31,8 @@ def run_all(lab, open_page):
         code = sum(c["cell_type"] == "code" for c in json.loads((ROOT / "notebooks" / path).read_text())["cells"])
         error = ".jp-OutputArea-output[data-mime-type*=error]"
         page.wait_for_function(
-            "([n, error]) => document.querySelector(error) || [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+            "([n, error]) => document.querySelector(error) || "
+            "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
             ".some(p => p.textContent.trim() === `[${n}]:`)",
             arg=[code, error],
             timeout=SLOW,

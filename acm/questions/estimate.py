@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from acm.calibration.coefficients import layer_coefficients
 from acm.calibration.information import ESTIMATORS, mutual_information
 from acm.paper import load
+from acm.paths import require_clone
 
 QUESTION = "What does plug-in MI measure?"
 SIMILARITIES = ("cka", "cosine")
@@ -124,6 +125,7 @@ def paper_null(temperatures: tuple[float, ...] = (0.5, 0.7, 0.9), seed: int = 0)
     null: mean over 200 draws of as many questions of s1K as the paper takes, 95 % of the draws from null_low to null_high; λ rises with the
     number of texts. Lengths: characters of all 1,000 over 3.2. correlation: of MI with log tokens.
     """
+    require_clone("paper_null, which reads the paper's published numbers,")
     characters = load("s1k_question_characters")["characters"]
     tokens = (characters / CHARACTERS_PER_TOKEN).round().clip(lower=1).astype(int)
     generator, mi = torch.Generator().manual_seed(seed), []

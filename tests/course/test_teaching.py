@@ -15,7 +15,9 @@ from acm.paths import ROOT
 TEXT = (ROOT / "docs/teaching.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", ["docs/teaching.md", "docs/troubleshooting.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "page", ["CONTRIBUTING.md", "docs/macos.md", "docs/teaching.md", "docs/troubleshooting.md", "docs/windows.md"]
+)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):
         assert (ROOT / page).parent.joinpath(target).exists(), target
@@ -25,9 +27,7 @@ def test_every_lesson_is_listed():
     assert re.findall(r"course/(\d-[\w-]+\.ipynb)", TEXT.split("## Ways")[0]) == [path.name for path in lessons()]
 
 
-def test_binder_installs_the_lock_on_the_same_python():
-    assert (ROOT / "binder/runtime.txt").read_text().strip() == "python-3.11"
-    assert "-r ../requirements.lock" in (ROOT / "binder/requirements.txt").read_text()
+def test_binders_scripts_can_be_run():
     assert all((ROOT / "binder" / name).stat().st_mode & 0o111 for name in ("postBuild", "start"))
 
 

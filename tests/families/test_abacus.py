@@ -1,4 +1,4 @@
-"""The embedded family: problems and their solutions, held-out questions, shipped files, tokenizer, checkpoints, training."""
+"""The embedded family: problems, solutions, held-out questions, shipped files, tokenizer, checkpoints and training."""
 
 import json
 import random

@@ -132,13 +132,18 @@ def test_questions_that_were_not_asked_again_stay(clone):
     assert report.count("older than the code of acm/questions") == 2
 
 
-def test_other_responses_are_counted_and_their_cause_is_named(clone):
+def test_other_responses_are_counted_and_their_cause_is_named(clone, monkeypatch):
     path = clone / "runs" / NAME / EXPERIMENT / "records.parquet"
     edit_records(
         path, lambda r: {"response": ["another", *r["response"][1:]], "length": [r["length"][0] + 1, *r["length"][1:]]}
     )
+    seen = []
+    monkeypatch.setattr("acm.reporting.near_ties.explain", lambda *given: seen.append(given) or "Near ties.")
     message = publish.publish(NAME)
-    assert "1 of " in message and "Code and versions are the same: another processor rounds differently." in message
+    assert "1 of " in message and "for a method. Code and versions are the same. Near ties." in message
+    profile, experiment, changed, coefficients = seen[0]
+    assert (profile.name, experiment) == (NAME, EXPERIMENT) and (coefficients / "coefficients.json").is_file()
+    assert len(changed) == 1 and {"method", "question", "response_old", "response_new"} <= set(changed)
 
     def other_code(records):
         settings = [json.loads(text) for text in records["setting"]]
@@ -147,7 +152,7 @@ def test_other_responses_are_counted_and_their_cause_is_named(clone):
 
     edit_records(path, other_code)
     message = publish.publish(NAME)
-    assert re.search(r"What changed too: code: \w+ → 0123456789abcdef; torch: [\w.+]+ → 1\.0\.", message)
+    assert re.search(r"What changed since: code \w+ → 0123456789abcdef, torch [\w.+]+ → 1\.0\.", message)
 
 
 def test_results_older_than_their_code_are_named_in_message_and_report(clone, monkeypatch):

@@ -1,7 +1,8 @@
 """`--executor kubernetes-shared`: snakemake-executor-plugin-kubernetes on a volume that all pods mount at one path.
 
-The plugin assumes that nothing is shared, and so asks for a storage provider that copies every file to and from each pod. The
-notebooks find models and runs by their place in the repository instead, as on one machine; here it lies on the shared volume.
+The plugin assumes that nothing is shared. So it asks for a storage provider, which copies every file to and from
+each pod. The notebooks find models and runs by their place in the repository instead, as on one machine. Here the
+repository lies on the shared volume.
 """
 
 from __future__ import annotations

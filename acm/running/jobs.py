@@ -1,0 +1,48 @@
+"""What surrounds a job of the pipeline: the threads that its libraries may use, and the log of what it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+SHOWN = 8  # last lines of the log that an error shows
+
+
+def limit_threads(count: int) -> None:
+    """Numerical libraries that are loaded from now on, in this process and its children, use this many threads."""
+    os.environ.update(dict.fromkeys(THREADS, str(count)), TOKENIZERS_PARALLELISM="false")
+
+
+@contextlib.contextmanager
+def logged(path: Path | None) -> Iterator[None]:
+    """Everything that is printed, child processes included, goes into the file. An error shows its last lines.
+
+    Without a path nothing changes.
+    """
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shown = [os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)]
+    failed = True
+    with path.open("wb") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+        try:
+            yield
+            failed = False
+        except BaseException as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        finally:
+            for stream, handle in zip((sys.stdout, sys.stderr), shown, strict=True):
+                stream.flush()
+                os.dup2(handle, stream.fileno())
+                os.close(handle)
+            if failed:
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                print("\n".join(lines[-SHOWN:]), file=sys.stderr)

@@ -1,0 +1,51 @@
+"""The whole pipeline of a profile by one command: fetch, check, Snakemake, summary. `make reproduce` calls it too."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from acm.errors import UserError
+from acm.paths import ROOT
+from acm.profiles import load_profile
+from acm.running.preflight import check, fetch
+
+
+def reproduce(name: str, target: str, cores: int, dry_run: bool = False, arguments: list[str] | None = None) -> str:
+    """Run what is not up to date, and return the summary.
+
+    name: the profile, with variants if any. target: ``summary`` is the pipeline, ``questions`` the five questions too.
+    cores: jobs at a time. dry_run: show the jobs and run none; the result is then empty. arguments: more of
+    Snakemake's. Raises UserError for what would stop the run, before any work, and where a job fails.
+    """
+    profile = load_profile(name)
+    if not dry_run:
+        print(fetch(profile))
+        print(check(profile))
+        print(f"Running on {cores} cores; progress below, logs in {shown(profile.folder / 'logs')}.", flush=True)
+    summary = profile.folder / f"{target}.txt"
+    options = ["--dry-run"] if dry_run else ["--rerun-incomplete", "--quiet", "rules"]
+    if snakemake(name, cores, [*options, *(arguments or []), "--", shown(summary)]):
+        raise UserError(
+            f"the run of profile {profile.name} stopped, see above; the same command continues it. "
+            f"Where a killed run left its lock behind: `acm reproduce --profile {name} --unlock`."
+        )
+    return "" if dry_run else summary.read_text(encoding="utf-8")
+
+
+def snakemake(name: str, cores: int, arguments: list[str]) -> int:
+    """Snakemake's exit status. It runs from the repository's root, where the Snakefile lies."""
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"profile={name}", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def unlock(name: str) -> None:
+    """Release the lock that a killed run left behind. Raises UserError where Snakemake cannot."""
+    if snakemake(name, 1, ["--unlock"]):
+        raise UserError(f"the lock of profile {name} could not be released; is a run still at work?")
+
+
+def shown(path: Path) -> str:
+    """A path as Snakemake and a reader know it: from the repository's root."""
+    return path.relative_to(ROOT).as_posix()

@@ -1,0 +1,53 @@
+"""Files appear whole or not at all; what cannot be read is named."""
+
+import json
+
+import pytest
+
+from acm.errors import UserError
+from acm.files import digest, read_json, whole, write_json, write_text
+
+
+def test_a_file_appears_at_the_end_of_its_block(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    with whole(path) as part:
+        part.write_text("all of it")
+        assert not path.exists() and part.parent == path.parent
+    assert path.read_text() == "all of it"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "before")
+    with pytest.raises(KeyboardInterrupt), whole(path) as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_comes_back_as_it_was_written(tmp_path):
+    content = {"λ": [0.1, 1e-9], "empty": {}}
+    write_json(tmp_path / "a.json", content)
+    assert read_json(tmp_path / "a.json") == content
+    write_json(tmp_path / "b.json", content, indent=None, sort_keys=True)
+    assert (tmp_path / "b.json").read_text() == json.dumps(content, sort_keys=True) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text, words", [("{", "not readable JSON"), ("[1]", "must hold a JSON object"), (None, "JSON")]
+)
+def test_what_is_no_json_object_is_named(tmp_path, text, words):
+    path = tmp_path / "config.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=words) as error:
+        read_json(path)
+    assert str(path) in str(error.value)
+
+
+def test_the_digest_follows_the_content(tmp_path):
+    for name, text in (("a", "1"), ("b", "1"), ("c", "2")):
+        (tmp_path / name).write_text(text)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
