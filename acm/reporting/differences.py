@@ -44,7 +44,9 @@ def side_by_side(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     compared = ["response", "correct", "length"]
     told = [column for column in ["question"] if column in new]
     kept = old[[*KEYS, *compared]]
-    return kept.merge(new[[*KEYS, *compared, *told]], on=KEYS, how="outer", suffixes=("_old", "_new"), indicator="found")
+    return kept.merge(
+        new[[*KEYS, *compared, *told]], on=KEYS, how="outer", suffixes=("_old", "_new"), indicator="found"
+    )
 
 
 def counted(both: pd.DataFrame, changed: int) -> str:

@@ -9,6 +9,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+import pandas as pd
+
+Row = Mapping[str, Any] | pd.Series  # of a table
+
 
 class Interval(TypedDict):
     """A value and the ends of its interval, in one unit."""
@@ -39,6 +43,6 @@ def interval_columns(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
 
 
-def interval_in(row: Mapping[str, Any], name: str) -> Interval:
+def interval_in(row: Row, name: str) -> Interval:
     """The interval that :func:`interval_columns` has put into a row."""
     return {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}

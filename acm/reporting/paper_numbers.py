@@ -7,6 +7,7 @@ tokens a response. How ours compare is the matter of :mod:`acm.reporting.paper_c
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -116,7 +117,7 @@ def benchmarks(size: str) -> dict[str, str]:
     """Source → the benchmarks that it prints at a size, with their numbers of items where known: 'gsm8k 1319, …'."""
     scores = load("published_scores").query("size == @size")
     names = scores["task"].map(lambda task: f"{task} {ITEMS[task]}" if task in ITEMS else task)
-    return names.groupby(scores["source"]).agg(lambda part: ", ".join(part.unique())).to_dict()
+    return {str(source): ", ".join(part.unique()) for source, part in names.groupby(scores["source"])}
 
 
 def equal_cells(least: int = 3) -> pd.DataFrame:
@@ -127,7 +128,7 @@ def equal_cells(least: int = 3) -> pd.DataFrame:
     """
     printed = load("published_scores", dtype=str)
     cells = printed.melt([*KEYS, "task"], ["accuracy", "length"], "quantity", "printed").dropna()
-    rows = [
+    rows: list[tuple[Any, dict[Any, str]]] = [
         (key, part.set_index(["quantity", "task"])["printed"].to_dict())
         for key, part in cells.groupby(["size", "source", "method"], sort=False)
     ]
@@ -152,19 +153,21 @@ def equal_lengths() -> pd.DataFrame:
 def figures_against_tables() -> pd.DataFrame:
     """What a figure and a table of the paper print of the same run: Figure 2 and Table 4, Figure 5 and Table 2."""
     sweep = load("figure2_task_arithmetic_14b").set_index("scaling").loc[0.7]
-    ta = load("published_scores").set_index([*KEYS, "task"]).loc[("acm-v1", "table4", "14b", "TA", "aime24")]
+    scores = load("published_scores").query("source == 'acm-v1' and table == 'table4' and task == 'aime24'")
+    ta = scores.set_index("method").loc["TA"]
     rows = [
         ("Figure 2", "TA 0.7, 14B", "AIME24 accuracy, %", sweep["aime24_accuracy"], ta["accuracy"]),
         ("Figure 2", "TA 0.7, 14B", "AIME24 length, tokens", sweep["mean_length"], ta["length"]),
     ]
     drawn = load("figure5_tradeoff_1.5b").set_index("method")
     table = recompute_averages().query("table == 'table2' and source == 'acm-v1'").set_index("method")
-    change = 100 * (table["recomputed_average"] / table.loc["DeepSeek-R1-1.5B", "recomputed_average"] - 1)
+    accuracies, changes = table["recomputed_average"].to_dict(), table["recomputed_change"].to_dict()
     for name in ("TA", "ACM-TA"):
         accuracy, shorter = drawn.loc[name]
+        change = 100 * (accuracies[name] / accuracies["DeepSeek-R1-1.5B"] - 1)
         rows += [
-            ("Figure 5", f"{name}, 1.5B", "accuracy change, %", accuracy, change[name]),
-            ("Figure 5", f"{name}, 1.5B", "length reduction, %", shorter, -table.loc[name, "recomputed_change"]),
+            ("Figure 5", f"{name}, 1.5B", "accuracy change, %", accuracy, change),
+            ("Figure 5", f"{name}, 1.5B", "length reduction, %", shorter, -changes[name]),
         ]
     return pd.DataFrame(rows, columns=["figure", "run", "quantity", "in_figure", "in_table"])
 
@@ -210,7 +213,7 @@ def figure2() -> Figure:
     """Figure 2: AIME24 accuracy (bars, percent) and length (line, tokens) of task arithmetic against its scaling."""
     sweep = load("figure2_task_arithmetic_14b")
     figure, axes = plt.subplots(figsize=(6.8, 4.4))
-    bars = axes.bar("scaling", "aime24_accuracy", width=0.07, color=COLOURS["baseline"], data=sweep)
+    bars = axes.bar(sweep["scaling"], sweep["aime24_accuracy"], width=0.07, color=COLOURS["baseline"])
     axes.bar_label(bars, fmt="%.1f", label_type="center", fontsize=10, color="white")
     axes.grid(axis="x", visible=False)
     axes.set(title="Task arithmetic at 14B, AIME24 (30 items)", ylim=(0, 60))

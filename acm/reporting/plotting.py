@@ -33,8 +33,9 @@ NOTE: dict[str, Any] = {  # how the name of a point is written
 def use_theme() -> None:
     """Set the project's look for all figures drawn after this call."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
-    sizes = {"figure.dpi": 110, "savefig.dpi": 160}
-    plt.rcParams.update(sizes | {"svg.hashsalt": "acm", "figure.constrained_layout.use": True})
+    plt.rc("figure", dpi=110, **{"constrained_layout.use": True})
+    plt.rc("savefig", dpi=160)
+    plt.rc("svg", hashsalt="acm")
 
 
 def save_figure(figure: Figure, stem: Path, caption: str, provenance: dict[str, Any]) -> dict[str, Path]:
@@ -70,16 +71,17 @@ def label_points(axes: Axes) -> None:
     Of the places around a marker the cheapest is taken (:func:`costs`), marker by marker. Where markers crowd, a line
     leads from the name to its marker.
     """
-    axes.figure.draw_without_rendering()
+    figure: Any = axes.figure  # no subfigures here
+    figure.draw_without_rendering()
     drawn = drawn_pixels(axes)
     around = np.array([(r * np.cos(a), r * np.sin(a)) for r in (11, 16, 24, 34, 46) for a in np.pi / 8 * np.arange(16)])
-    pixels = axes.figure.dpi / 72
-    points = [line for line in axes.lines if line.get_gid()]
-    markers = np.array([axes.transData.transform(line.get_xydata()[0]) for line in points])
+    pixels = figure.dpi / 72
+    points = [(str(line.get_gid()), np.asarray(line.get_xydata())[0]) for line in axes.lines if line.get_gid()]
+    markers = np.array([axes.transData.transform(place) for _, place in points])
     taken: list[Bbox] = []
-    for line, anchor in zip(points, markers, strict=True):
-        note = axes.annotate(line.get_gid(), line.get_xydata()[0], **NOTE)
-        note.update_positions(axes.figure.canvas.get_renderer())
+    for (name, point), anchor in zip(points, markers, strict=True):
+        note = axes.annotate(name, (point[0], point[1]), **NOTE)
+        note.update_positions(figure.canvas.get_renderer())
         box = Text.get_window_extent(note).padded(4)
         places = around + np.sign(around.round()) * (box.width / 2 / pixels, 0)
         boxes = [box.translated(*(pixels * place)) for place in places]
@@ -87,7 +89,8 @@ def label_points(axes: Axes) -> None:
         taken.append(boxes[np.argmin(cost)])
         note.set_position(places[np.argmin(cost)])
         crowded = np.sum(np.hypot(*(markers - anchor).T) < 30) > 1
-        note.arrow_patch.set_visible(bool(min(cost) > 20 or crowded))
+        if note.arrow_patch:
+            note.arrow_patch.set_visible(bool(min(cost) > 20 or crowded))
 
 
 def drawn_pixels(axes: Axes) -> np.ndarray:

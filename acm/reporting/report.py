@@ -94,17 +94,18 @@ def calibration_findings(results: Results) -> list[dict[str, Any]]:
     tokens, mean over blocks. Over all layers: low, high and mean of λ; apart, mean distance to the λ of a control.
     """
     found = []
-    for finetuned, part in results.information.groupby("finetuned", sort=False):
+    for finetuned in results.information["finetuned"].unique():
+        part = results.information[results.information["finetuned"] == finetuned]
         part = part[part["control"].isin(COEFFICIENT_CONTROLS)]  # the others may cut a text
         wide = part.pivot_table(index=["layer", "sample", "tokens"], columns="control", values="value").reset_index()
         blocks = wide[wide["layer"].str.isdigit()]
-        real, *nulls = (pd.Series(results.coefficients[c][finetuned]) for c in COEFFICIENT_CONTROLS)
+        real, *nulls = (np.array([*results.coefficients[c][finetuned].values()]) for c in COEFFICIENT_CONTROLS)
         found.append({
             "finetuned": finetuned,
             "correlation": {c: length_correlation(blocks, c) for c in ("none", "gaussian")},
             "share": {c: (blocks[c] / blocks["none"]).mean() * 100 for c in COEFFICIENT_CONTROLS[1:]},
             "low": real.min(), "high": real.max(), "mean": real.mean(),
-            "apart": {c: (real - null).abs().mean() for c, null in zip(COEFFICIENT_CONTROLS[1:], nulls, strict=True)},
+            "apart": {c: abs(real - null).mean() for c, null in zip(COEFFICIENT_CONTROLS[1:], nulls, strict=True)},
         })  # fmt: skip
     return found
 

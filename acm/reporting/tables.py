@@ -6,7 +6,7 @@ new table is one function and one row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pandas as pd
 
 from acm.files import write_text
 from acm.reporting import statistics
-from acm.reporting.intervals import interval_columns, interval_in, interval_text
+from acm.reporting.intervals import Row, interval_columns, interval_in, interval_text
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, length_change_of_means, share
 
@@ -54,7 +54,7 @@ def long_table(records: pd.DataFrame, sample: Sample, reference: str) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def cell(row: Mapping[str, Any], name: str, digits: int = 1, signed: bool = False) -> str:
+def cell(row: Row, name: str, digits: int = 1, signed: bool = False) -> str:
     """The text of a row's value ``name`` with its interval."""
     return interval_text(**interval_in(row, name), digits=digits, signed=signed)
 
