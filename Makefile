@@ -15,7 +15,7 @@ RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
 REPRODUCE = $(VENV)/bin/acm reproduce --profile "$(PROFILE)" --cores $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce keep questions families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper published lock clean
+.PHONY: help reproduce keep questions families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper paper-numbers lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -27,7 +27,7 @@ reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default
 	@$(REPRODUCE) -- $(SNAKEMAKE_ARGS)
 
 keep: $(VENV)/installed  ## put the results of PROFILE's run in place of the committed ones: reports/, figures/, README.md
-	@$(VENV)/bin/acm keep --profile "$(PROFILE)"
+	@$(VENV)/bin/acm keep --profile "$(PROFILE)" --page README.md
 
 questions: $(VENV)/installed  ## five questions to the method, after the pipeline (about 25 min more)
 	@test -f runs/abacus/seed-2/abacus-slow/model.safetensors || echo "Question 5 is left out: it needs the fresh families, see make families."
@@ -96,8 +96,8 @@ paper: $(VENV)/installed  ## the paper's tables and figures beside ours, from wh
 	for name in $(basename $(notdir $(wildcard notebooks/paper/*.ipynb))); do \
 	  $(VENV)/bin/python -m acm notebook notebooks/paper/$$name.ipynb reports/paper/$$name.ipynb || exit 1; done
 
-published: $(VENV)/installed  ## check and redraw the paper's own numbers (1 min)
-	$(VENV)/bin/python -m acm notebook notebooks/published.ipynb reports/published/published.ipynb
+paper-numbers: $(VENV)/installed  ## check and redraw the paper's own numbers (1 min)
+	$(VENV)/bin/python -m acm notebook notebooks/paper-numbers.ipynb reports/paper-numbers/paper-numbers.ipynb
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.14 was found: install one, or name it, as in make PYTHON=/path/to/python3."; exit 1; }

@@ -1,12 +1,27 @@
-"""Activation-Guided Consensus Merging: calibrate, weigh, merge, evaluate. See README.md.
+"""Activation-Guided Consensus Merging (ACM): calibrate two models, weigh their layers, merge them, evaluate the merge.
 
-The names below are loaded on first use, so that ``import acm`` is instant.
+The names below are the public ones: five functions, and what :func:`evaluate` takes. Each is imported on first use, so that
+``import acm`` takes no time.
 """
 
-from importlib import import_module
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from acm.lazy import first_use
+
+if TYPE_CHECKING:
+    from acm.calibration.coefficients import layer_coefficients as layer_coefficients
+    from acm.calibration.information import mutual_information as mutual_information
+    from acm.calibration.walk import calibrate as calibrate
+    from acm.evaluation.harness import evaluate as evaluate
+    from acm.evaluation.settings import Engine as Engine
+    from acm.evaluation.settings import Sampling as Sampling
+    from acm.evaluation.settings import Server as Server
+    from acm.merging.engine import merge as merge
 
 __version__ = "0.1.0"
-_HOMES = {
+HOMES = {
     "mutual_information": "acm.calibration.information",
     "layer_coefficients": "acm.calibration.coefficients",
     "calibrate": "acm.calibration.walk",
@@ -16,10 +31,8 @@ _HOMES = {
     "Sampling": "acm.evaluation.settings",
     "Server": "acm.evaluation.settings",
 }
-__all__ = list(_HOMES)
+__all__ = list(HOMES)
 
 
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'acm' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+def __getattr__(name: str) -> Any:
+    return first_use(__name__, name, HOMES)

@@ -120,7 +120,9 @@ def merge(
     threads: Annotated[int | None, typer.Option(help="tensors at a time (default: one per core)", min=1)] = THREADS,
     kernels: Annotated[bool, typer.Option(help="fused loops; without them plain torch, slower, same bytes")] = KERNELS,
     allow_nan: Annotated[bool, typer.Option(help="merge inputs with NaN or infinity instead of stopping")] = ALLOW_NAN,
-    hash_inputs: Annotated[bool, typer.Option("--hash", help="SHA-256 of every input into the model card")] = HASH_INPUTS,
+    hash_inputs: Annotated[
+        bool, typer.Option("--hash", help="SHA-256 of every input into the model card")
+    ] = HASH_INPUTS,
 ) -> None:
     """Merge models as a recipe (mergekit's YAML, plus `coefficients`) says, into the folder OUT. Interrupted, run it again."""
     if dry_run:
@@ -338,12 +340,32 @@ def course(
 
 
 @app.command()
-def publish(profile: str = "tiny") -> None:
-    """Regenerate reports/PROFILE and figures/PROFILE from runs/PROFILE, and print what differs from the committed."""
+def publish(
+    profile: Annotated[str, typer.Option(help="a profile whose run has finished")] = "tiny",
+    summary: Annotated[Path | None, typer.Option(help="file for the closing message (default: it is printed)")] = None,
+) -> None:
+    """Assemble a run's results in runs/PROFILE/results, and say what differs from the committed ones."""
     require_clone("acm publish")
+    from acm.files import write_text
     from acm.reporting.publish import publish as run
 
-    typer.echo(run(profile))
+    message = run(profile)
+    if summary:
+        write_text(summary, f"{message}\n")
+    else:
+        typer.echo(message)
+
+
+@app.command()
+def keep(
+    profile: Annotated[str, typer.Option(help="a profile whose results were assembled")] = "tiny",
+    page: Annotated[list[Path] | None, typer.Option(help="a Markdown page that shows results; repeatable")] = None,
+) -> None:
+    """Copy runs/PROFILE/results over reports/PROFILE and figures/PROFILE, and fill the pages that ask for results."""
+    require_clone("acm keep")
+    from acm.reporting.publish import keep as run
+
+    typer.echo(run(profile, page or []))
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from acm.paths import REPORTS
 if TYPE_CHECKING:
     import pandas as pd
 
-FOLDER = REPORTS / "published"
+FOLDER = REPORTS / "paper-numbers"
 # Number of a table: its name in the CSV files, the models' size there, the profile that runs it.
 TABLES = {
     "1": ("table1", "7b", "qwen-7b"),
@@ -32,7 +32,7 @@ def load(name: str, **options: Any) -> pd.DataFrame:
 
     path = FOLDER / f"{name}.csv"
     if not path.is_file():
-        raise unknown("published table", name, (p.stem for p in FOLDER.glob("*.csv")))
+        raise unknown("table of the paper's numbers", name, (p.stem for p in FOLDER.glob("*.csv")))
     return pd.read_csv(path, **options)
 
 

@@ -27,6 +27,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "questions": ("reporting",),
     "widgets": ("reporting",),
     "course": ("reporting",),
+    "__init__": ("calibration", "merging", "evaluation"),  # names of the public functions, imported on first use
     "__main__": ("questions", "widgets", "course"),
 }
 HOMES = {"tasks": "evaluation"}  # folders that belong to a room of another name

@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 
-from acm import course as exercises
-from acm import paths
+from acm import course, paths
 from acm.evaluation import task_files
 from acm.merging import methods, registry
 from acm.paths import PROFILES, ROOT, TASKS
@@ -27,7 +26,7 @@ def copies(monkeypatch, tmp_path):
         (variants, "PROFILES", dials),
     ):
         monkeypatch.setattr(module, name, folder)
-    held = (registry.METHODS, methods.FUNCTIONS, exercises.checkers())
+    held = (registry.METHODS, methods.FUNCTIONS, course.checkers())
     before = [dict(names) for names in held]
     yield lambda: {path.name for folder in (tasks, dials) for path in folder.iterdir() if path.name != "__pycache__"}
     for names, then in zip(held, before, strict=True):

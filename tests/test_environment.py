@@ -9,8 +9,7 @@ import pytest
 
 from acm.merging.registry import table
 from acm.paths import FIGURES, REPORTS, ROOT
-from acm.profiles import load_profile
-from acm.reporting.report import MARKS, headline, summary
+from acm.reporting.pages import filled
 
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 
@@ -33,19 +32,15 @@ def test_committed_tables_come_from_the_committed_records(experiment):
     pd.testing.assert_series_equal(table["accuracy"].sort_index(), means.sort_index(), atol=1e-3, check_names=False)
 
 
-def between(name: str, target: str) -> str:
-    begin, end = (mark.format(name, target) for mark in MARKS)
-    return (ROOT / "README.md").read_text().split(begin)[1].split(end)[0].strip()
-
-
 def test_the_readme_shows_the_committed_results():
-    assert between("results", "reproduce") == headline(load_profile("tiny"), markdown=True).strip()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert filled(text, ROOT) == text, "run `python -m acm keep --page README.md`"
 
 
-def test_the_readme_shows_the_committed_verdicts():
-    shown = between("findings", "questions")
-    assert shown == summary(load_profile("tiny"), REPORTS / "tiny").strip()
-    assert shown.count("**") == 10, "five questions"
+def test_the_readme_shows_five_verdicts():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = text.split("<!-- acm: verdicts tiny -->")[1].split("<!-- end -->")[0]
+    assert shown.count("**") == 10
 
 
 def test_links_of_the_readme_lead_somewhere():

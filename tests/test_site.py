@@ -86,7 +86,8 @@ def repository(tmp_path):
     widget = {"model_id": "x", "version_major": 2, "version_minor": 0}
     data = {"image/png": "eA==", "text/plain": "<Figure>", "application/javascript": "alert(1)"}
     outputs = [
-        new_output("display_data", data),
+        new_output("display_data", {"text/markdown": "**The title**"}),
+        new_output("display_data", data, metadata={"figure": "plot"}),
         new_output("display_data", {"application/vnd.jupyter.widget-view+json": widget}),
     ]
     intro, moved = (
@@ -103,7 +104,8 @@ def repository(tmp_path):
         "notebooks/1-one.ipynb": [new_markdown_cell("# One")],
         "notebooks/5-tables.ipynb": [intro, new_code_cell(plot)],
         "reports/tiny/long-to-short/notebooks/5-tables.ipynb": [moved, new_code_cell("1")],
-        "reports/tiny/e/notebooks/6-figures.ipynb": [moved, new_code_cell(plot, outputs=outputs)],
+        "reports/tiny/e/notebooks/6-figures.ipynb": [moved, new_code_cell("draw_all()", outputs=outputs)],
+        "reports/tiny/questions/q/1-q.ipynb": [moved, new_code_cell(plot, outputs=outputs[1:2])],
     }
     root = tmp_path / "root"
     for name, text in (texts | books).items():
@@ -130,7 +132,7 @@ def test_links_lead_to_pages_files_and_folders_but_not_out(repository):
 
 
 def test_a_figure_brings_caption_alternative_text_and_sources(repository):
-    shown = figures.block(repository, Path("figures/tiny/e/plot.svg"), "the plot")
+    shown = repository.figures.block(Path("figures/tiny/e/plot.svg"), "the plot")
     assert (
         ':alt: "the plot: A *plot*."' in shown and "A \\*plot\\*" in shown and "Source hash 0123456789abcdef" in shown
     )
@@ -140,15 +142,29 @@ def test_a_figure_brings_caption_alternative_text_and_sources(repository):
         "/figures/tiny/e/plot.svg",
     ):
         assert f"]({target})" in shown
-    assert figures.block(repository, None) == ""
+    assert repository.figures.block(None) == ""
 
 
 def test_a_notebook_shows_its_saved_figure_and_no_unknown_output(repository):
     book = repository.notebook(Path("reports/tiny/e/notebooks/6-figures.ipynb"))
-    assert [c.cell_type for c in book.cells] == ["markdown", "markdown", "code", "markdown"]
+    assert [c.cell_type for c in book.cells] == ["markdown", "markdown", "code", "markdown", "markdown"]
     assert "[one](/notebooks/1-one.ipynb)" in book.cells[0].source, "links start from where the notebook is stored"
     assert "Executed copy of `notebooks/6-figures.ipynb`" in book.cells[1].source
-    assert book.cells[2].outputs == [] and "figures/tiny/e/plot.svg" in book.cells[3].source
+    assert book.cells[2].outputs == [] and book.cells[3].source == "**The title**"
+    assert "figures/tiny/e/plot.svg" in book.cells[4].source
+
+
+def test_a_picture_without_a_name_is_the_figure_that_its_cell_saves(repository):
+    svg = "figures/tiny/questions/q/plot.svg"
+    for kind in (".svg", ".json"):
+        place = (repository.root / svg).with_suffix(kind)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes((repository.root / "figures/tiny/e/plot").with_suffix(kind).read_bytes())
+    path = repository.root / "reports/tiny/questions/q/1-q.ipynb"
+    book = nbformat.read(path, 4)
+    del book.cells[1].outputs[0].metadata["figure"]
+    nbformat.write(book, path)
+    assert svg in repository.notebook(path.relative_to(repository.root)).cells[-1].source
 
 
 def test_no_link_of_the_projects_pages_leads_nowhere(tmp_path):

@@ -1,7 +1,8 @@
-"""Collects what the site shows into one folder that Sphinx reads: pages under the paths that they have in the repository.
+"""Collects the pages of the site into one folder, which Sphinx reads.
 
-A page is a Markdown file or a notebook. A notebook that has been executed (its copy lies in reports/) is shown as executed; others are shown as
-they are stored. Nothing is run. Links between files keep working: to a page, to a file (a download), to a folder (a list of its files).
+A page is a Markdown file or a notebook of the repository, and keeps its path. A notebook whose executed copy lies in
+``reports/`` is shown with the outputs of that copy. Other notebooks are shown as they are stored. Nothing is run.
+Links keep working: a link to a page leads there, a link to another file downloads it, a link to a folder lists its files.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import nbformat
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from website import figures
+from website.figures import NUMBERS, Figures
 
 ASIDE = "_downloads-only"
 RAN = "runs/executed"  # notebooks that are stored without outputs, as run for the site
@@ -24,10 +25,14 @@ ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 SHOWN = ("image/png", "text/html", "text/markdown", "text/plain")  # the rest of a notebook's output is left out
 TEXTS = ("README.md", "CHANGELOG.md", "docs/*.md", "benchmarks/*.md", "reports/*/report.md", "reports/*/*/tables/*.md")
-NOTEBOOKS = ("notebooks/*.ipynb", "notebooks/questions/*.ipynb", "notebooks/paper/*.ipynb", "notebooks/explore/*.ipynb",
-             "notebooks/course/*.ipynb")  # fmt: skip
-EXECUTED = ("reports/published/*.ipynb", "reports/paper/*.ipynb", "reports/*/questions/*/*.ipynb", "reports/*/*/notebooks/*.ipynb",
-            "reports/*/*/notebooks/*/ACM-TA.ipynb")  # fmt: skip
+NOTEBOOKS = tuple(f"notebooks/{folder}*.ipynb" for folder in ("", "questions/", "paper/", "explore/", "course/"))
+EXECUTED = (
+    f"reports/{NUMBERS}/*.ipynb",
+    "reports/paper/*.ipynb",
+    "reports/*/questions/*/*.ipynb",
+    "reports/*/*/notebooks/*.ipynb",
+    "reports/*/*/notebooks/*/ACM-TA.ipynb",
+)
 FIRST = "reports/tiny/long-to-short"  # whose executed copies stand for the pipeline's notebooks
 LINK = re.compile(r"(\]\()<?([^)\s>]+)>?(\))")
 IMAGE = re.compile(r"^!\[([^\]]*)\]\(([^)\s]+\.svg)\)$", re.MULTILINE)
@@ -35,13 +40,22 @@ IMAGE = re.compile(r"^!\[([^\]]*)\]\(([^)\s]+\.svg)\)$", re.MULTILINE)
 
 @dataclass
 class Stage:
-    """The folder in the making. pages: repository path → page that shows it; folders: those that some page links to."""
+    """The folder in the making.
+
+    pages: path in the repository → the page that shows it. folders: those that some page links to. broken: links that
+    lead nowhere.
+    """
 
     root: Path
     out: Path
     pages: dict[Path, Path] = field(default_factory=dict)
     folders: set[Path] = field(default_factory=set)
     broken: list[str] = field(default_factory=list)
+
+    @property
+    def figures(self) -> Figures:
+        """The figures of the repository, with addresses on this site."""
+        return Figures(self.root, self.address)
 
     def collect(self) -> None:
         """Find all pages; a notebook's executed copy stands for it."""
@@ -61,9 +75,8 @@ class Stage:
             return path
         if "questions" in path.parts or path.parts[1] == "paper":
             return Path("notebooks", "questions" if "questions" in path.parts else "paper", path.name)
-        return Path(
-            "notebooks", path.name if path.parts[-2] in ("notebooks", "published") else f"{path.parts[-2]}.ipynb"
-        )
+        name = path.name if path.parts[-2] in ("notebooks", NUMBERS) else f"{path.parts[-2]}.ipynb"
+        return Path("notebooks", name)
 
     def write(self) -> None:
         """All pages, what they link to, and the sections' pages."""
@@ -84,8 +97,8 @@ class Stage:
             self.listing(folder)
 
     def markdown(self, text: str, origin: Path) -> str:
-        """Figures get their caption and provenance, links are made absolute. origin: the file whose folder links start from."""
-        text = IMAGE.sub(lambda m: figures.block(self, self.resolve(m[2], origin), m[1]) or m[0], text)
+        """Give figures their caption and provenance, and make links absolute. origin: the file whose links they are."""
+        text = IMAGE.sub(lambda m: self.figures.block(self.resolve(m[2], origin), m[1]) or m[0], text)
         return LINK.sub(lambda m: f"{m[1]}{self.link(m[2], origin)}{m[3]}", text)
 
     def resolve(self, target: str, origin: Path) -> Path | None:
@@ -120,7 +133,7 @@ class Stage:
         return place
 
     def notebook(self, path: Path) -> nbformat.NotebookNode:
-        """A notebook with outputs of the known kinds alone, its figures as SVG, and a first line that says where it comes from."""
+        """A notebook as a page: outputs of the known kinds alone, figures as SVG, and a line that says where it comes from."""
         book, origin = nbformat.read(self.best(path), as_version=4), self.source_of(path)
         book.metadata = {"kernelspec": book.metadata.get("kernelspec", {"name": "python3", "display_name": "Python 3"})}
         cells, heading = [], ""
@@ -140,23 +153,26 @@ class Stage:
         return book
 
     def code(self, cell: nbformat.NotebookNode, path: Path, heading: str) -> list[nbformat.NotebookNode]:
-        """A code cell; PNG outputs that were also saved as SVG give way to the SVG, with its caption."""
-        kept = (
-            [] if "check" in cell.metadata.get("tags", []) else cell.outputs
-        )  # of an exercise that waits for its reader
+        """A code cell. Pictures that were also saved as SVG give way to the SVG with its caption, after the cell.
+
+        What the cell says above a picture goes with it.
+        """
+        waiting = "check" in cell.metadata.get("tags", [])  # an exercise waits for its reader
+        kept = [] if waiting else cell.outputs
         outputs = [o for o in kept if o.output_type in ("stream", "error") or set(o.get("data", {})) & set(SHOWN)]
-        for output in outputs:
-            if "data" in output:
-                output.data = {kind: output.data[kind] for kind in SHOWN if kind in output.data}
-                output.metadata = {}
         pictures = [o for o in outputs if "image/png" in o.get("data", {})]
-        saved = figures.saved_by(self.root, path, cell.source)
-        more = []
+        saved = self.figures.saved_by(path, cell.source, pictures)
+        for output in (o for o in outputs if "data" in o):
+            output.data = {kind: output.data[kind] for kind in SHOWN if kind in output.data}
+            output.metadata = {}
+        after: list[str] = []
         if pictures and len(saved) == len(pictures):
-            outputs = [o for o in outputs if o not in pictures]
-            more = [nbformat.v4.new_markdown_cell(figures.block(self, stem)) for stem in saved]
+            moved = [o for o in outputs if o in pictures or "text/markdown" in o.get("data", {})]
+            outputs = [o for o in outputs if o not in moved]
+            paths = iter(saved)
+            after = [self.figures.block(next(paths)) if o in pictures else o.data["text/markdown"] for o in moved]
         cell.outputs, cell.metadata = outputs, {"mystnb": {"image": {"alt": f"figure: {heading}"}}}
-        return [cell, *more]
+        return [cell, *map(nbformat.v4.new_markdown_cell, after)]
 
     def best(self, path: Path) -> Path:
         """Where to read a notebook: as `make site-notebooks` ran it, if it did."""
@@ -177,7 +193,8 @@ class Stage:
         picture = Path("website", "explorers", f"{path.stem}.png")
         if path.parent.name != "explore" or not (self.root / picture).is_file():
             return line
-        return f"{line}\n\n![the explorer {path.stem} with its controls and pictures, in JupyterLab]({self.address(picture)})"
+        alt = f"the explorer {path.stem} with its controls and pictures, in JupyterLab"
+        return f"{line}\n\n![{alt}]({self.address(picture)})"
 
     def listing(self, folder: Path) -> None:
         """A page that lists a folder's files and leads into its folders."""
@@ -223,11 +240,16 @@ def sections(stage: Stage) -> None:
         return [dict(zip(("title", "text"), stage.describe(p), strict=True)) | {"path": f"/{p}"} for p in shown]
 
     def marked(name: str) -> str:
-        inside = re.search(rf"<!-- {name}: begin.*?-->(.*?)<!-- {name}: end -->", readme, re.DOTALL)
+        inside = re.search(rf"<!-- acm: {name} -->(.*?)<!-- end -->", readme, re.DOTALL)
         return stage.markdown(inside[1].strip(), Path("README.md")) if inside else ""
 
-    context = {"pages": pages, "marked": marked, "figure": lambda stem: figures.block(stage, Path(stem)), "gallery": lambda: figures.gallery(stage),
-               "address": lambda path: stage.address(Path(path))}  # fmt: skip
+    context = {
+        "pages": pages,
+        "marked": marked,
+        "figure": lambda path: stage.figures.block(Path(path)),
+        "gallery": stage.figures.gallery,
+        "address": lambda path: stage.address(Path(path)),
+    }
     for template in sorted((HERE / "pages").glob("*.md")):
         (stage.out / template.name).write_text(environment.get_template(template.name).render(context))
 

@@ -1,7 +1,9 @@
-"""The course's checkers: ``check("1.2", answer)`` prints what is right, or raises NotYet with one sentence that says what is not.
+"""The checkers of the course's exercises.
 
-A checker is a function of the answer, registered by ``@exercise("1.2")`` in ``lesson1.py``; it raises NotYet through ``need``, ``same`` or
-``read``, and returns what to praise. What the answer itself raises is reported with the line that raised it.
+``check("1.2", answer)`` prints what is right with an answer, or raises :class:`NotYet`, one sentence on what is not.
+A checker is a function of the answer, registered by ``@exercise("1.2")`` in ``lesson1.py``. It raises NotYet through
+``need``, ``same`` and their like below, and returns what to praise. An exception that the answer itself raises is
+reported with the learner's line that raised it.
 """
 
 from __future__ import annotations
@@ -10,22 +12,25 @@ import pkgutil
 import re
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from acm.errors import unknown
 
-Checker = Callable[[object], str]
+Answer = Callable[..., Any]  # what an exercise asks for
+Checker = Callable[[Any], str]  # answer → praise
 CHECKERS: dict[str, Checker] = {}
+UNSOLVED = "Its cell still holds `raise NotImplementedError`: replace that line by your own and run the cell again."
 OTHERS = (str(Path(__file__).parent.parent), sysconfig.get_path("stdlib"), "<frozen")  # code that no learner wrote
 
 
 class NotYet(Exception):
-    """An answer is not right yet; notebooks show the sentence alone, without a traceback."""
+    """An answer is not right yet. Notebooks show the sentence alone, without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"Not yet. {self}"]
@@ -44,7 +49,7 @@ def exercise(number: str) -> Callable[[Checker], Checker]:
 
 
 def checkers() -> dict[str, Checker]:
-    """All checkers by number, those of every lesson module."""
+    """Number → checker, of every lesson module."""
     for module in pkgutil.iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
     return CHECKERS
@@ -53,7 +58,8 @@ def checkers() -> dict[str, Checker]:
 def check(number: str, answer: object) -> None:
     """Print what is right with the answer to an exercise, or raise NotYet; UserError for an unknown number.
 
-    answer: what the exercise asks for, most often a function. Random inputs are seeded, so the same answer gets the same reply.
+    answer: what the exercise asks for, most often a function. Random inputs are seeded, so the same answer gets the
+    same reply.
     """
     if number not in checkers():
         raise unknown("exercise", number, CHECKERS)
@@ -62,9 +68,7 @@ def check(number: str, answer: object) -> None:
     except NotYet as error:
         reason = str(error)
     except NotImplementedError:
-        reason = (
-            "Its cell still holds `raise NotImplementedError`: replace that line by your own and run the cell again."
-        )
+        reason = UNSOLVED
     except Exception as error:
         reason = kindly(error)
     else:
@@ -89,13 +93,27 @@ def need(right: object, otherwise: str) -> None:
         raise NotYet(otherwise)
 
 
-def read(value: object, what: str, shape: tuple[int, ...] | None = ()) -> np.ndarray:
-    """What an answer returned, as float64 numbers of this shape (``()``: a number; None: any); NotYet says what it is instead."""
+def need_kind(found: object, kind: type | tuple[type, ...], what: str) -> None:
+    """NotYet unless an answer returned something of this type. what: the type in words, such as ``a dictionary``."""
+    told = f"Return {what}, not {type(found).__name__}: does your function end with `return`?"
+    need(isinstance(found, kind), told)
+
+
+def need_not(found: Any, mistakes: Mapping[str, Any], atol: float = 1e-8) -> None:
+    """NotYet with the first of these sentences whose wrong value was found. mistakes: sentence → number or array."""
+    for sentence, wrong in mistakes.items():
+        need(not np.allclose(found, wrong, atol=atol), sentence)
+
+
+def read(value: Any, what: str, shape: tuple[int, ...] | None = ()) -> np.ndarray:
+    """What an answer returned, as float64 numbers; NotYet says what it is instead.
+
+    what: the answer in words. shape: the shape wanted; ``()`` is one number, None any.
+    """
     need(value is not None, f"{what} is None: does your function end with `return`?")
     try:
-        found = (
-            value.detach().double().numpy() if isinstance(value, torch.Tensor) else np.asarray(value, dtype=np.float64)
-        )
+        tensor = isinstance(value, torch.Tensor)
+        found = value.detach().double().numpy() if tensor else np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise NotYet(f"{what} should be made of numbers, and is of type {type(value).__name__}.") from None
     if shape is not None and found.shape != shape:
@@ -106,6 +124,9 @@ def read(value: object, what: str, shape: tuple[int, ...] | None = ()) -> np.nda
 
 
 def same(value: object, expected: object, what: str, otherwise: str, atol: float = 1e-6) -> None:
-    """NotYet with the sentence ``otherwise`` unless ``value`` is ``expected`` to within ``atol`` + 1e-5 of it, and of its shape."""
-    expected = read(expected, what, None)
-    need(np.allclose(read(value, what, expected.shape), expected, rtol=1e-5, atol=atol), otherwise)
+    """NotYet with the sentence ``otherwise`` unless a value is what it should be.
+
+    what: the value in words. Its shape must be that of ``expected``, and its numbers within ``atol`` + 1e-5 of them.
+    """
+    wanted = read(expected, what, None)
+    need(np.allclose(read(value, what, wanted.shape), wanted, rtol=1e-5, atol=atol), otherwise)

@@ -1,8 +1,8 @@
-"""The course: student and solution copies of the lessons in ``notebooks/course/source``.
+"""The copies of the lessons in ``notebooks/course/source``: one for students, one with the solutions.
 
-A lesson marks its cells by tags: ``exercise`` (markdown), ``solution`` (code; what stands between ``# BEGIN SOLUTION`` and
-``# END SOLUTION`` is the learner's to write) and ``check`` (code). The student copy records a hash of itself, so that a copy in which someone
-has worked is never overwritten.
+A lesson marks its cells by tags: ``exercise`` (markdown), ``solution`` (code) and ``check`` (code). In a solution, what
+stands between ``# BEGIN SOLUTION`` and ``# END SOLUTION`` is the learner's to write. A student copy records a hash of
+itself, so that a copy in which someone has worked is never overwritten.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from acm.errors import UserError
+from acm.files import write_text
 from acm.paths import ROOT, RUNS
 
 COURSE = ROOT / "notebooks" / "course"
@@ -48,7 +49,7 @@ def student_copy(source: Path) -> NotebookNode:
     Raises UserError, which names the exercise, for a solution without its two marks, or with other marks than these.
     """
     notebook = read_lesson(source)
-    number = None
+    number = ""
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "exercise" in tags and (found := HEADING.search(cell.source)):
@@ -56,14 +57,12 @@ def student_copy(source: Path) -> NotebookNode:
         if "solution" in tags:
             text, count = MARKED.subn(rf'\1raise NotImplementedError("Exercise {number}")', cell.source)
             if count != 1 or MARKER.search(text):
-                raise UserError(
-                    f"{source}, exercise {number}: a solution needs one pair of # BEGIN SOLUTION and # END SOLUTION, each on a line."
-                )
+                told = "a solution needs one pair of # BEGIN SOLUTION and # END SOLUTION, each on a line."
+                raise UserError(f"{source}, exercise {number}: {told}")
             cell.source = text
         elif MARKER.search(cell.source):
-            raise UserError(
-                f"{source}, after exercise {number}: a cell with # BEGIN SOLUTION needs the tag `solution`."
-            )
+            told = "a cell with # BEGIN SOLUTION needs the tag `solution`."
+            raise UserError(f"{source}, after exercise {number}: {told}")
         elif cell.cell_type == "markdown":
             cell.source = cell.source.replace("](../", "](")  # the copy lies one folder higher
     notebook.metadata["student_copy"] = fingerprint(notebook)
@@ -93,26 +92,26 @@ def in_use(path: Path) -> bool:
 
 
 def text_of(notebook: NotebookNode) -> str:
+    """A notebook as the text of its file."""
     return nbformat.writes(notebook) + "\n"
 
 
 def build(course: Path = COURSE, solutions: Path = SOLUTIONS, overwrite: bool = False) -> str:
-    """Write the student copies into ``course`` and the solution copies into ``solutions``; returns what was done, a line each.
+    """Write the student copies into ``course`` and the solution copies into ``solutions``; returns a line on each.
 
-    overwrite: replace student copies that hold someone's work too; else they stay as they are. Raises UserError for a broken lesson, before
-    anything is written.
+    overwrite: replace student copies that hold someone's work too; else they stay as they are. Raises UserError for a
+    broken lesson, before anything is written.
     """
     made = {path: (student_copy(path), solution_copy(path)) for path in lessons(course)}
     if not made:
         raise UserError(f"{course / 'source'} holds no lessons; restore it.")
     kept = {path.name for path in made if not overwrite and in_use(course / path.name)}
-    solutions.mkdir(parents=True, exist_ok=True)
     said = []
     for path, (student, solution) in made.items():
-        (solutions / path.name).write_text(text_of(solution), encoding="utf-8")
+        write_text(solutions / path.name, text_of(solution))
         if path.name in kept:
             said.append(f"kept     {course / path.name}: someone has worked in it (--overwrite starts it anew)")
         else:
-            (course / path.name).write_text(text_of(student), encoding="utf-8")
+            write_text(course / path.name, text_of(student))
             said.append(f"written  {course / path.name}")
     return "\n".join([*said, f"solutions: {solutions}"])

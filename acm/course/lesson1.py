@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
 from acm.checkpoints import layer_of
-from acm.course import exercise, need, read, same
+from acm.course import Answer, exercise, need, read, same
 
 Weights = dict[str, torch.Tensor]
-SHAPES = {
-    "model.embed_tokens.weight": (12, 4), "model.layers.0.mlp.gate_proj.weight": (6, 4), "model.layers.0.mlp.up_proj.weight": (6, 4),
-    "model.layers.0.mlp.down_proj.weight": (4, 6), "model.norm.weight": (4,), "lm_head.weight": (12, 4),
-}  # fmt: skip
+SHAPES: dict[str, tuple[int, ...]] = {
+    "model.embed_tokens.weight": (12, 4),
+    "model.layers.0.mlp.gate_proj.weight": (6, 4),
+    "model.layers.0.mlp.up_proj.weight": (6, 4),
+    "model.layers.0.mlp.down_proj.weight": (4, 6),
+    "model.norm.weight": (4,),
+    "lm_head.weight": (12, 4),
+}
 
 
 def random_weights(seed: int, scale: float = 1.0) -> Weights:
@@ -27,10 +32,11 @@ def random_weights(seed: int, scale: float = 1.0) -> Weights:
 
 
 def copied(weights: Weights) -> Weights:
+    """A copy that shares no memory."""
     return {name: tensor.clone() for name, tensor in weights.items()}
 
 
-def need_names(found: object, expected: Mapping, what: str) -> None:
+def need_names(found: Any, expected: Mapping[str, Any], what: str) -> None:
     """NotYet unless ``found`` is a dictionary with these names."""
     need(found is not None, f"{what} is None: does your function end with `return`?")
     need(isinstance(found, Mapping), f"{what} should be a dictionary, and is of type {type(found).__name__}.")
@@ -40,14 +46,13 @@ def need_names(found: object, expected: Mapping, what: str) -> None:
 
 
 def need_untouched(before: Weights, after: Weights, what: str) -> None:
-    need(
-        all(torch.equal(before[name], after[name]) for name in before),
-        f"Your function changed {what}: make new tensors, and avoid `+=` and other changes in place.",
-    )
+    """NotYet unless the weights are what they were. what: whose they are, in words."""
+    otherwise = f"Your function changed {what}: make new tensors, and avoid `+=` and other changes in place."
+    need(all(torch.equal(before[name], after[name]) for name in before), otherwise)
 
 
 @exercise("1.1")
-def difference(task_vector) -> str:
+def difference(task_vector: Answer) -> str:
     base, finetuned = ({k: v.bfloat16() for k, v in random_weights(seed).items()} for seed in (0, 1))
     inputs = copied(base), copied(finetuned)
     found = task_vector(*inputs)
@@ -59,48 +64,40 @@ def difference(task_vector) -> str:
         opposite = np.allclose(read(value, name, tuple(exact.shape)), -exact, atol=0.1)
         need(not opposite, "The sign is turned round: it is the fine-tuned model less the base.")
         same(value, exact, name, f"{name} is not finetuned − base.", atol=0.1)
-        need(
-            value.dtype == torch.float32, f"{name} is {value.dtype}: convert the inputs to float32 before you subtract."
-        )
-        same(
-            value,
-            exact,
-            name,
-            "The digits are lost: the subtraction ran in bfloat16, so convert both sides to float32 first.",
-        )
+        otherwise = f"{name} is {value.dtype}: convert the inputs to float32 before you subtract."
+        need(value.dtype == torch.float32, otherwise)
+        otherwise = "The digits are lost: the subtraction ran in bfloat16, so convert both sides to float32 first."
+        same(value, exact, name, otherwise)
     return "the difference is exact, and the inputs are as they were."
 
 
 @exercise("1.2")
-def arithmetic(add) -> str:
+def arithmetic(add: Answer) -> str:
     base, first, second = (random_weights(seed) for seed in range(3))
     inputs = [copied(w) for w in (base, first, second)]
     found = add(inputs[0], inputs[1:], [0.5, -2.0])
     need_names(found, base, "The merged model")
     need_untouched(base, inputs[0], "the base")
     need_untouched(first, inputs[1], "a task vector")
+    last = "Only the last task vector is there: add the next to the sum, not to the base."
+    divided = "The sum is divided by the number of models; it should not be."
     mistakes = {
-        "The second task vector is missing.": lambda k: base[k] + 0.5 * first[k],
-        "Only the last task vector is there: add the next to the sum, not to the base.": lambda k: base[k] - 2.0 * second[k],
-        "The base is missing: the sum starts with θ₀.": lambda k: 0.5 * first[k] - 2.0 * second[k],
-        "The coefficients are missing.": lambda k: base[k] + first[k] + second[k],
-        "The sum is divided by the number of models; it should not be.": lambda k: base[k] + (0.5 * first[k] - 2.0 * second[k]) / 2,
-    }  # fmt: skip
+        "The second task vector is missing.": {k: base[k] + 0.5 * first[k] for k in base},
+        last: {k: base[k] - 2.0 * second[k] for k in base},
+        "The base is missing: the sum starts with θ₀.": {k: 0.5 * first[k] - 2.0 * second[k] for k in base},
+        "The coefficients are missing.": {k: base[k] + first[k] + second[k] for k in base},
+        divided: {k: base[k] + (0.5 * first[k] - 2.0 * second[k]) / 2 for k in base},
+    }
     for sentence, wrong in mistakes.items():
-        need(not all(np.allclose(read(found[k], k, None), wrong(k)) for k in base), sentence)
+        need(not all(np.allclose(read(found[k], k, None), wrong[k]) for k in base), sentence)
     for name in base:
-        same(
-            found[name],
-            base[name] + 0.5 * first[name] - 2.0 * second[name],
-            name,
-            f"{name} is not θ₀ + 0.5 δ₁ − 2 δ₂.",
-            atol=1e-4,
-        )
+        otherwise = f"{name} is not θ₀ + 0.5 δ₁ − 2 δ₂."
+        same(found[name], base[name] + 0.5 * first[name] - 2.0 * second[name], name, otherwise, atol=1e-4)
     return "θ₀ + Σ λᵢ δᵢ, for any number of vectors."
 
 
 @exercise("1.3")
-def good_and_short(shortest_good) -> str:
+def good_and_short(shortest_good: Answer) -> str:
     coefficients, accuracy = np.array([0.6, 0.0, 0.9, 0.3, 0.8]), np.array([96.0, 40.0, 98.0, 90.0, 97.0])
     length = np.array([110.0, 30.0, 150.0, 61.0, 105.0])
     found = float(read(shortest_good(coefficients.copy(), accuracy.copy(), length.copy(), 3.0), "The coefficient"))
@@ -115,7 +112,7 @@ def good_and_short(shortest_good) -> str:
 
 
 @exercise("1.4")
-def norms_by_layer(relative_norms) -> str:
+def norms_by_layer(relative_norms: Answer) -> str:
     base, vector = random_weights(0), random_weights(1, 0.1)
     found = relative_norms(copied(base), copied(vector))
     groups: dict[str, list[str]] = {}
@@ -139,14 +136,13 @@ def norms_by_layer(relative_norms) -> str:
     for sentence, wrong in mistakes.items():
         need(not np.isclose(block, wrong), sentence)
     for layer, value in expected.items():
-        same(
-            found[layer], value, f"layer {layer}", f"The value of layer {layer} is not ‖δ‖ / ‖θ₀‖ over all its arrays."
-        )
+        otherwise = f"The value of layer {layer} is not ‖δ‖ / ‖θ₀‖ over all its arrays."
+        same(found[layer], value, f"layer {layer}", otherwise)
     return "one ratio for each layer, from all of its numbers."
 
 
 @exercise("1.5")
-def cosine_of_vectors(cosine) -> str:
+def cosine_of_vectors(cosine: Answer) -> str:
     first = random_weights(0)
     second = {name: 0.3 * first[name] + tensor for name, tensor in reversed(random_weights(1).items())}
     found = float(read(cosine(copied(first), copied(second)), "The cosine"))
@@ -155,16 +151,10 @@ def cosine_of_vectors(cosine) -> str:
     expected = sum(products.values()) / np.prod([np.sqrt(sum(n * n for n in norm.values())) for norm in norms])
     each = np.mean([products[n] / (norms[0][n] * norms[1][n]) for n in first])
     need(not np.isclose(found, sum(products.values())), "This is the inner product; divide by both norms.")
-    need(
-        not np.isclose(found, each),
-        "This is the mean of the arrays' cosines; large and small arrays must not count alike.",
-    )
-    same(
-        found,
-        expected,
-        "the cosine",
-        "The cosine is wrong: pair arrays by name, sum products and squares over all arrays, then divide.",
-    )
+    otherwise = "This is the mean of the arrays' cosines; large and small arrays must not count alike."
+    need(not np.isclose(found, each), otherwise)
+    otherwise = "The cosine is wrong: pair arrays by name, sum products and squares over all arrays, then divide."
+    same(found, expected, "the cosine", otherwise)
     opposite = float(read(cosine(first, {name: -2 * tensor for name, tensor in first.items()}), "The cosine"))
     same(opposite, -1.0, "the cosine", f"Opposite vectors have the cosine −1, and yours gives {opposite:.3f}.")
     return "one number for a million pairs of numbers."
@@ -174,16 +164,12 @@ def small_model() -> torch.nn.Module:
     """A seeded random model of two blocks with 24 neurons each."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
+    sizes = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 24, "max_position_embeddings": 64}
+    heads = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    settings: dict[str, Any] = sizes | heads
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        sizes = {
-            "vocab_size": 32,
-            "hidden_size": 16,
-            "intermediate_size": 24,
-            "num_hidden_layers": 2,
-            "max_position_embeddings": 64,
-        }
-        model = Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=2)).eval()
+        model = Qwen2ForCausalLM(Qwen2Config(**settings)).eval()
         for parameter in model.parameters():
             parameter.data.normal_(0, 0.4)
     return model
@@ -197,7 +183,7 @@ def scores(model: torch.nn.Module, weights: Weights) -> torch.Tensor:
 
 
 @exercise("1.6")
-def reordered_neurons(reorder) -> str:
+def reordered_neurons(reorder: Answer) -> str:
     model, order = small_model(), torch.randperm(24, generator=torch.Generator().manual_seed(1))
     weights = copied(model.state_dict())
     inputs = copied(weights)
@@ -205,34 +191,24 @@ def reordered_neurons(reorder) -> str:
     need_names(found, weights, "The reordered model")
     need_untouched(weights, inputs, "the weights that came in: start from `dict(weights)`")
     for name, tensor in weights.items():
-        need(
-            tuple(found[name].shape) == tuple(tensor.shape),
-            f"{name} has the shape {tuple(found[name].shape)}, not {tuple(tensor.shape)}.",
-        )
+        otherwise = f"{name} has the shape {tuple(found[name].shape)}, not {tuple(tensor.shape)}."
+        need(tuple(found[name].shape) == tuple(tensor.shape), otherwise)
         inside = name.startswith("model.layers.1.mlp.")
-        need(
-            inside or torch.equal(found[name], tensor),
-            f"{name} changed, and does not belong to the MLP of the block asked for.",
-        )
+        otherwise = f"{name} changed, and does not belong to the MLP of the block asked for."
+        need(inside or torch.equal(found[name], tensor), otherwise)
     gate, up, down = (f"model.layers.1.mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
     need(not torch.equal(found[gate], weights[gate]), "The rows of gate_proj are in their old order.")
-    need(
-        not torch.equal(found[up], weights[up]),
-        "The rows of up_proj are in their old order; gate and up belong to the same neurons.",
-    )
-    need(
-        not torch.equal(found[down], weights[down]),
-        "down_proj is in its old order, so each neuron's output goes through another neuron's column.",
-    )
+    otherwise = "The rows of up_proj are in their old order; gate and up belong to the same neurons."
+    need(not torch.equal(found[up], weights[up]), otherwise)
+    otherwise = "down_proj is in its old order, so each neuron's output goes through another neuron's column."
+    need(not torch.equal(found[down], weights[down]), otherwise)
     change = (scores(model, found) - scores(model, weights)).abs().max().item()
-    need(
-        change < 1e-3,
-        f"The function changed (scores by up to {change:.2g}): rows and columns of a neuron must move together.",
+    otherwise = f"The function changed (scores by up to {change:.2g}): rows and columns of a neuron must move together."
+    need(change < 1e-3, otherwise)
+    otherwise = (
+        "The function is the same, but neuron i should be neuron order[i] of the input, not the other way round."
     )
-    need(
-        torch.equal(found[gate], weights[gate][order]),
-        "The function is the same, but neuron i should be neuron order[i] of the input, not the other way round.",
-    )
+    need(torch.equal(found[gate], weights[gate][order]), otherwise)
     return "other weights, the same function."
 
 
@@ -249,7 +225,7 @@ def shuffled_twin(weights: Weights, generator: torch.Generator) -> Weights:
 
 
 @exercise("1.7")
-def distance_from_the_mix(nonlinearity) -> str:
+def distance_from_the_mix(nonlinearity: Answer) -> str:
     generator = torch.Generator().manual_seed(0)
     first, second, merged = torch.randn((3, 5, 7), generator=generator)
     found = float(read(nonlinearity(first, second, merged, 0.25), "The answer"))

@@ -7,14 +7,16 @@ import torch
 from sklearn.metrics import mutual_info_score
 
 from acm.calibration.information import mutual_information
-from acm.course import exercise, need, read, same
+from acm.course import Answer, exercise, need, need_not, read, same
 
 
 def shares(labels: np.ndarray) -> np.ndarray:
+    """The share of each label that occurs."""
     return np.unique(labels, return_counts=True)[1] / len(labels)
 
 
 def entropy_of(labels: np.ndarray) -> float:
+    """Entropy of the labels, nats."""
     p = shares(labels)
     return float(-(p * np.log(p)).sum())
 
@@ -27,7 +29,7 @@ def dice(seed: int, n: int, sides: int = 6, copied: float = 0.4) -> tuple[np.nda
 
 
 @exercise("3.1")
-def entropy_of_a_sample(entropy) -> str:
+def entropy_of_a_sample(entropy: Answer) -> str:
     labels = np.repeat([-3, 0, 5, 9], [1, 2, 5, 12])
     p = shares(labels)
     found = float(read(entropy(labels.copy()), "The entropy"))
@@ -36,94 +38,77 @@ def entropy_of_a_sample(entropy) -> str:
     need(not np.isclose(found, expected / np.log(2)), "This is in bits; the natural logarithm gives nats.")
     need(not np.isclose(found, -np.log(p).sum()), "Each ln p needs its weight p.")
     need(not np.isclose(found, np.log(4)), "This is ln K, right only if all labels are equally frequent.")
-    same(
-        found,
-        expected,
-        "the entropy",
-        f"Of 1, 2, 5 and 12 labels of a kind the entropy is {expected:.3f} nats, and yours gives {found:.3f}.",
-    )
+    otherwise = f"Of 1, 2, 5 and 12 labels of a kind the entropy is {expected:.3f} nats, and yours gives {found:.3f}."
+    same(found, expected, "the entropy", otherwise)
     same(entropy(np.zeros(7, int)), 0.0, "the entropy", "A label that is certain has entropy 0.")
     return "0 for certainty, ln K for K equal chances."
 
 
 @exercise("3.2")
-def information_of_a_sample(information) -> str:
+def information_of_a_sample(information: Answer) -> str:
     a, b = dice(0, 400)
     found = float(read(information(a.copy(), b.copy()), "The MI"))
     expected = mutual_info_score(a, b)
-    together = entropy_of(a * 10 + b)
+    together, apart = entropy_of(a * 10 + b), entropy_of(a) + entropy_of(b)
+    joined = "The pair is more than both arrays joined end to end; it has as many entries as each."
     mistakes = {
         "The sign is wrong: MI is never negative.": -expected,
         "This is the entropy of the pair; MI is H(X) + H(Y) less that.": together,
-        "This is H(X) + H(Y); the entropy of the pair is to be subtracted.": entropy_of(a) + entropy_of(b),
-        "Different pairs get one number: a sum of labels does not tell pairs apart.": entropy_of(a) + entropy_of(b) - entropy_of(a + b),
-        "The pair is more than both arrays joined end to end; it has as many entries as each.": entropy_of(a) + entropy_of(b)
-        - entropy_of(np.concatenate([a, b])),
+        "This is H(X) + H(Y); the entropy of the pair is to be subtracted.": apart,
+        "Different pairs get one number: a sum of labels does not tell pairs apart.": apart - entropy_of(a + b),
+        joined: apart - entropy_of(np.concatenate([a, b])),
         "This is in bits; the natural logarithm gives nats.": expected / np.log(2),
-    }  # fmt: skip
-    for sentence, wrong in mistakes.items():
-        need(not np.isclose(found, wrong), sentence)
+    }
+    need_not(found, mistakes)
     same(found, expected, "the MI", f"scikit-learn gives {expected:.4f} nats, and yours {found:.4f}.")
     same(information(a, a), entropy_of(a), "the MI", "I(X; X) should be H(X).")
     c, d = dice(1, 300, 40)
-    same(
-        information(c, d),
-        mutual_info_score(c, d),
-        "the MI",
-        "With many labels two different pairs get the same number.",
-    )
+    otherwise = "With many labels two different pairs get the same number."
+    same(information(c, d), mutual_info_score(c, d), "the MI", otherwise)
     return "scikit-learn agrees."
 
 
 @exercise("3.3")
-def enough_samples(samples_needed) -> str:
+def enough_samples(samples_needed: Answer) -> str:
     found = float(read(samples_needed(20, 60, 0.01), "The number of samples"))
     mistakes = {
         "K_x K_y counts labels; the bias has K − 1 of each side.": np.ceil(20 * 60 / 0.02),
         "The 2 of 2n is missing.": np.ceil(19 * 59 / 0.01),
         "The 2 belongs in the denominator.": np.ceil(2 * 19 * 59 / 0.01),
     }
-    for sentence, wrong in mistakes.items():
-        need(found != wrong, sentence)
+    need_not(found, mistakes)
     need(found == 56_050, f"For 20 and 60 labels and a bias of 0.01 nats n should be 56050, and is {found:g}.")
-    need(
-        float(read(samples_needed(6, 6, 0.011), "The number of samples")) == 1137,
-        "Round up: with fewer samples the bias is above what was asked.",
-    )
+    otherwise = "Round up: with fewer samples the bias is above what was asked."
+    need(float(read(samples_needed(6, 6, 0.011), "The number of samples")) == 1137, otherwise)
     return "pairs of labels cost samples."
 
 
 @exercise("3.4")
-def miller_and_madow(corrected) -> str:
+def miller_and_madow(corrected: Answer) -> str:
     a, b = dice(2, 120, 15)
     a = a * 3  # labels with gaps
     plain, expected = mutual_info_score(a, b), mutual_information(a.astype(float), b.astype(float), "miller-madow")
     found = float(read(corrected(plain, a.copy(), b.copy()), "The corrected MI"))
     k = [len(np.unique(v)) for v in (a, b, a * 100 + b)]
+    largest = "It takes the largest label for the number of labels; count those that occur."
     mistakes = {
         "The sign is turned round: the bias is positive, so it is subtracted.": 2 * plain - expected,
         "The + 1 is missing: each of three entropies has K − 1.": plain - (k[2] - k[0] - k[1]) / 240,
         "It divides by n; the bias is over 2n.": plain - (k[2] - k[0] - k[1] + 1) / 120,
         "It counts all pairs that are possible; only those that occur count.": plain - (k[0] - 1) * (k[1] - 1) / 240,
-        "It takes the largest label for the number of labels; count those that occur.": plain
-        - (k[2] - a.max() - b.max() - 1) / 240,
-        "It is cut off at 0; leave negative values, or the mean is biased again.": max(0.0, expected) if expected < 0 else np.nan,
-    }  # fmt: skip
-    for sentence, wrong in mistakes.items():
-        need(not np.isclose(found, wrong), sentence)
+        largest: plain - (k[2] - a.max() - b.max() - 1) / 240,
+        "It is cut off at 0; leave negative values, or the mean is biased again.": 0.0 if expected < 0 else np.nan,
+    }
+    need_not(found, mistakes)
     same(found, expected, "the corrected MI", f"Miller and Madow give {expected:.4f} nats here, and yours {found:.4f}.")
     u, v = np.arange(24) // 6, np.arange(24) % 6  # every pair once: plug-in 0
-    same(
-        corrected(0.0, u, v),
-        -15 / 48,
-        "the corrected MI",
-        "Where the correction exceeds the plug-in MI the result is negative; leave it so.",
-    )
+    otherwise = "Where the correction exceeds the plug-in MI the result is negative; leave it so."
+    same(corrected(0.0, u, v), -15 / 48, "the corrected MI", otherwise)
     return "to first order the bias is gone; it needs pairs that repeat."
 
 
 @exercise("3.5")
-def shuffled_null(null) -> str:
+def shuffled_null(null: Answer) -> str:
     a, b = dice(3, 200)
     seen: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -136,27 +121,21 @@ def shuffled_null(null) -> str:
     need(np.array_equal(given[1], b), "Your function shuffled `b` itself; shuffle a copy.")
     need(np.array_equal(given[0], a), "Your function changed `a`.")
     need(found.shape == (30,), f"There should be 30 values, one for each shuffle; the shape is {found.shape}.")
-    need(
-        all(np.array_equal(np.sort(y), np.sort(b)) for _, y in seen),
-        "A shuffled array holds each label as often as before: draw without replacement.",
-    )
+    otherwise = "A shuffled array holds each label as often as before: draw without replacement."
+    need(all(np.array_equal(np.sort(y), np.sort(b)) for _, y in seen), otherwise)
     real = mutual_info_score(a, b)
-    need(
-        not np.allclose(found, real),
-        "All values are that of the pair itself: shuffle one side, not both in the same way.",
-    )
+    otherwise = "All values are that of the pair itself: shuffle one side, not both in the same way."
+    need(not np.allclose(found, real), otherwise)
     need(len(np.unique(found.round(12))) > 1, "All values are equal: make a new shuffle for each, from one generator.")
     need(found.mean() < real / 2, "The null is as high as the pair itself: matching entries still go together.")
-    need(
-        np.allclose(found, null(measure, a, b, 30, 5)),
-        "Two calls with one seed differ: make the generator from `seed` inside the function.",
-    )
+    otherwise = "Two calls with one seed differ: make the generator from `seed` inside the function."
+    need(np.allclose(found, null(measure, a, b, 30, 5)), otherwise)
     need(not np.allclose(found, null(measure, a, b, 30, 6)), "Every seed gives the same shuffles: use `seed`.")
     return "what is left after shuffling is bias."
 
 
 @exercise("3.6")
-def mi_without_pairing(without_pairing) -> str:
+def mi_without_pairing(without_pairing: Answer) -> str:
     x, y = torch.randn((2, 900), generator=torch.Generator().manual_seed(0)).bfloat16()
     a, b = x.double().numpy(), y.double().numpy()
     found = float(read(without_pairing(a.copy(), b.copy()), "The value"))
@@ -167,22 +146,17 @@ def mi_without_pairing(without_pairing) -> str:
         "n is the number of entries, not of distinct values.": hx + hy - np.log(len(np.unique(a))),
         "log10 or log2 took the place of the natural logarithm.": hx + hy - np.log2(900),
     }
-    for sentence, wrong in mistakes.items():
-        need(not np.isclose(found, wrong), sentence)
+    need_not(found, mistakes)
     expected = mutual_information(x, y)
-    same(
-        found,
-        hx + hy - log,
-        "the value",
-        f"The plug-in MI of this pair, all pairs distinct, is {expected:.4f} nats, and yours gives {found:.4f}.",
-    )
+    otherwise = f"The plug-in MI of this pair, all pairs distinct, is {expected:.4f} nats, and yours gives {found:.4f}."
+    same(found, hx + hy - log, "the value", otherwise)
     shuffled = np.random.default_rng(0).permutation(b)
     same(without_pairing(a, shuffled), found, "the value", "Shuffling one side should change nothing.", atol=1e-9)
     return f"plug-in MI gives {expected:.3f} nats here, and so do you, without a look at the pairs."
 
 
 @exercise("3.7")
-def explained_by_length(explained) -> str:
+def explained_by_length(explained: Answer) -> str:
     rng = np.random.default_rng(0)
     tokens = rng.integers(20, 200, size=80)
     values = 9 - 0.8 * np.log(tokens) + 0.1 * rng.standard_normal(80)
@@ -194,14 +168,11 @@ def explained_by_length(explained) -> str:
     r = np.corrcoef(x, values)[0, 1]
     need(not np.isclose(slope, r**2), "Slope comes first, R² second.")
     need(not np.isclose(slope, expected[1]), "This is the intercept; np.polyfit gives the slope first.")
-    need(
-        not np.isclose(slope, np.polyfit(tokens, values, 1)[0]), "The line is against the tokens; take their logarithm."
-    )
+    otherwise = "The line is against the tokens; take their logarithm."
+    need(not np.isclose(slope, np.polyfit(tokens, values, 1)[0]), otherwise)
     need(not np.isclose(slope, expected[0] * np.log(10)), "The logarithm is to base 10; take the natural one.")
-    need(
-        not np.isclose(slope, np.polyfit(values, x, 1)[0]),
-        "The axes are exchanged: MI goes up, ln tokens to the right.",
-    )
+    otherwise = "The axes are exchanged: MI goes up, ln tokens to the right."
+    need(not np.isclose(slope, np.polyfit(values, x, 1)[0]), otherwise)
     same(slope, expected[0], "the slope", f"The slope should be {expected[0]:.3f} here, and is {slope:.3f}.")
     need(not np.isclose(r2, r), "This is the correlation; R² is its square.")
     same(r2, r**2, "R²", f"R² should be {r**2:.3f} here, and is {r2:.3f}.")

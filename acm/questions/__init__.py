@@ -1,1 +1,1 @@
-"""Five questions to the method, each with a notebook in ``notebooks/questions``: experiments, figures, verdicts computed from numbers."""
+"""Questions to the method: experiments with their merges, figures and verdicts. One module for each question."""

@@ -1,6 +1,13 @@
-"""Question 2: do the coefficients matter? ACM's λ against uniform, permuted, reversed, null and magnitude-based ones, at equal length."""
+"""Question 2: do the coefficients matter?
+
+ACM's λ are compared with others at equal length: uniform λ of the same mean, the same λ permuted, reversed or dealt by
+size of the task vector, λ of noise, other shifts.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,29 +18,58 @@ from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.registry import SHIFTS
 from acm.calibration.texts import read_texts, select_texts
 from acm.questions import variants
-from acm.questions.study import Coefficients, Study, counted, inside, spanned
+from acm.questions.study import Coefficients, Study, counted, inside
+from acm.questions.variants import Layers
 from acm.reporting import statistics
+from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import COLOURS
 from acm.reporting.statistics import Sample, above_frontier, average, describe, detectable, over_draws
-from acm.reporting.tables import named
+from acm.reporting.tables import cell
 
 QUESTION = "Do the coefficients matter?"
-KINDS = {
-    "acm": "ACM", "uniform": "uniform λ, same mean", "null": "λ of Gaussian noise", "permuted": "λ permuted over layers", "reversed": "order of λ reversed",
-    "magnitude": "ACM's λ dealt by size of the task vector", "layer": "ACM, shift layer", "global": "ACM, shift global", "none": "ACM, no shift",
-    "uniform-layer": "uniform, mean of shift layer", "uniform-global": "uniform, mean of shift global", "uniform-none": "uniform, mean without shift",
-    "ties": "ACM-TIES", "uniform-ties": "TIES, uniform λ, same mean", "null-ties": "TIES, λ of Gaussian noise",
-}  # fmt: skip
-CONTROL_OF = {"uniform": "acm", "null": "acm", "permuted": "acm", "reversed": "acm", "magnitude": "acm", "uniform-layer": "layer",
-              "uniform-global": "global", "uniform-none": "none", "uniform-ties": "ties", "null-ties": "ties"}  # fmt: skip
+KINDS = {  # kind of λ → its words
+    "acm": "ACM",
+    "uniform": "uniform λ, same mean",
+    "null": "λ of Gaussian noise",
+    "permuted": "λ permuted over layers",
+    "reversed": "order of λ reversed",
+    "magnitude": "ACM's λ dealt by size of the task vector",
+    "layer": "ACM, shift layer",
+    "global": "ACM, shift global",
+    "none": "ACM, no shift",
+    "uniform-layer": "uniform, mean of shift layer",
+    "uniform-global": "uniform, mean of shift global",
+    "uniform-none": "uniform, mean without shift",
+    "ties": "ACM-TIES",
+    "uniform-ties": "TIES, uniform λ, same mean",
+    "null-ties": "TIES, λ of Gaussian noise",
+}
+CONTROL_OF = {  # kind → the kind that it is held against
+    "uniform": "acm",
+    "null": "acm",
+    "permuted": "acm",
+    "reversed": "acm",
+    "magnitude": "acm",
+    "uniform-layer": "layer",
+    "uniform-global": "global",
+    "uniform-none": "none",
+    "uniform-ties": "ties",
+    "null-ties": "ties",
+}
 OWN = {"uniform", "null"}  # kinds with a merge for each calibration draw; the others are made of the first draw's λ
 TIES = {"merge_method": "ties", "parameters": {"density": 0.2}}
+HEADS = {  # verdict on the lead over uniform λ → the answer's first sentence
+    "above": "Yes: they beat one λ for all layers at the same mean.",
+    "below": "Not for the better: one λ for all layers at the same mean is ahead.",
+    "outside": "Undecided: the lengths lie outside the frontier.",
+    "no difference shown": "No difference shown between them and one λ for all layers at the same mean.",
+}
 
 
 def draw_coefficients(
     study: Study, pool: pd.DataFrame, seeds: list[int], shift: str, control: str = "none"
 ) -> list[Coefficients]:
-    """λ of calibration sets chosen by K-means with these seeds from the texts of ``pool``."""
+    """λ of calibration sets, which K-means with these seeds chooses from the texts of ``pool`` (their MI table)."""
     source = study.setting.calibration
     texts = read_texts(source.source, source.field)[: pool["sample"].nunique()]
     place = {text: i for i, text in enumerate(texts)}
@@ -46,11 +82,13 @@ def draw_coefficients(
 
 
 def merges(study: Study, pool: pd.DataFrame, seeds: list[int], permutations: int) -> dict[str, dict]:
-    """``<kind> <draw>`` → what to merge. Draws are calibration sets; permutations and single variants belong to the first."""
-    real, null = (
-        draw_coefficients(study, pool, seeds, study.setting.shift, control) for control in ("none", "gaussian")
-    )
-    first, base, finetuned = real[0], *study.models
+    """``<kind> <draw>`` → what to merge.
+
+    pool: the MI table of many texts. A draw is a calibration set; permutations and single variants belong to the first.
+    """
+    shift = study.setting.shift
+    real, null = (draw_coefficients(study, pool, seeds, shift, control) for control in ("none", "gaussian"))
+    first, (base, finetuned) = real[0], study.models
     sizes = {name: variants.magnitudes(base, path) for name, path in finetuned.items()}
     found: dict[str, Coefficients] = {}
     for i, (acm, noise) in enumerate(zip(real, null, strict=True)):
@@ -58,122 +96,123 @@ def merges(study: Study, pool: pd.DataFrame, seeds: list[int], permutations: int
     found |= {f"permuted {i}": each(variants.permuted, first, i) for i in range(permutations)}
     found["reversed 0"] = each(variants.reversed_order, first)
     found["magnitude 0"] = {name: variants.ranked(layers, sizes[name]) for name, layers in first.items()}
-    for shift in (s for s in SHIFTS if s != study.setting.shift):
-        other = draw_coefficients(study, pool, seeds[:1], shift)[0]
-        found |= {f"{shift} 0": other, f"uniform-{shift} 0": each(variants.uniform, other)}
+    for other in (s for s in SHIFTS if s != shift):
+        shifted = draw_coefficients(study, pool, seeds[:1], other)[0]
+        found |= {f"{other} 0": shifted, f"uniform-{other} 0": each(variants.uniform, shifted)}
     ties = {"ties 0": first, "uniform-ties 0": each(variants.uniform, first), "null-ties 0": null[0]}
-    return {k: {"coefficients": v} for k, v in found.items()} | {
-        k: {"coefficients": v, **TIES} for k, v in ties.items()
-    }
+    plain = {name: {"coefficients": coefficients} for name, coefficients in found.items()}
+    return plain | {name: {"coefficients": coefficients, **TIES} for name, coefficients in ties.items()}
 
 
-def each(change, coefficients: Coefficients, *arguments) -> Coefficients:
+def each(change: Callable[..., Layers], coefficients: Coefficients, *arguments: Any) -> Coefficients:
+    """The coefficients of each fine-tuned model, changed."""
     return {name: change(layers, *arguments) for name, layers in coefficients.items()}
 
 
 def names_of(sample: Sample, kind: str) -> list[str]:
+    """The merges of a kind."""
     return [m for m in sample.methods if m.rpartition(" ")[0] == kind]
 
 
 def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
-    """Per kind of λ: accuracy, length, points above the frontier at equal length, and ACM's lead over it there, with 95 % intervals.
+    """One row for each kind of λ, with 95 % intervals over items and calibration draws; means over draws.
 
-    Means over draws; intervals over items and draws. lead: ACM's points above the frontier less this kind's, paired by item and (for
-    uniform and null) by calibration draw, else against ACM's first draw; detectable: the smallest true lead that would have been found (80 %
-    power); outside: how many merges have a length outside the frontier's range. One such merge leaves its kind without points and lead.
+    accuracy (percent), length (tokens). above: points of accuracy above the frontier at equal length. lead: ACM's
+    points above the frontier less this kind's, paired by item and, for uniform and null, by calibration draw, else
+    against ACM's first draw. detectable: the smallest true lead that would have been found (80 % power). merges: how many.
+    outside: how many of them have a length outside the frontier's range; one such merge leaves its kind without points
+    and lead.
     """
+    above = {m: above_frontier(sample, m, frontier) for kind in KINDS for m in names_of(sample, kind)}
     rows = []
-    residual = {m: above_frontier(sample, m, frontier) for kind in KINDS for m in names_of(sample, kind)}
     for kind in KINDS:
         names = names_of(sample, kind)
         if not names:
             continue
-        row = {
-            "kind": kind,
-            "merges": len(names),
-            "outside": sum(statistics.verdict(residual[m]) == "outside" for m in names),
+        outside = sum(statistics.verdict(above[m]) == "outside" for m in names)
+        row: dict[str, Any] = {"kind": kind, "merges": len(names), "outside": outside}
+        measures = {
+            "accuracy": ([average(sample, m) for m in names], 100),
+            "length": ([average(sample, m, "length") for m in names], 1),
+            "above": ([above[m] for m in names], 100),
         }
-        for what, measure, scale in (("accuracy", lambda m: average(sample, m), 100), ("length", lambda m: average(sample, m, "length"), 1),
-                                     ("above", residual.__getitem__, 100)):  # fmt: skip
-            row |= named(what, describe(inside(over_draws(np.array([measure(m) for m in names]))), scale))
+        for what, (values, scale) in measures.items():
+            row |= interval_columns(what, describe(inside(over_draws(np.array(values))), scale))
         if kind in CONTROL_OF:
-            ours = CONTROL_OF[kind]
-            paired = [(f"{ours} {name.rpartition(' ')[2] if kind in OWN else 0}", name) for name in names]
-            lead = inside(over_draws(np.array([residual[a] - residual[b] for a, b in paired])))
-            outcome = statistics.verdict(lead)
-            row |= named("lead", describe(lead)) | {
-                "detectable": np.nan if outcome == "outside" else 100 * detectable(lead),
-                "verdict": outcome,
-            }
+            row |= lead_over(kind, names, above)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
+def lead_over(kind: str, names: list[str], above: dict[str, np.ndarray]) -> dict[str, Any]:
+    """lead, detectable and verdict of ACM over the merges of a kind. above: merge → points above the frontier."""
+    pairs = [(f"{CONTROL_OF[kind]} {name.rpartition(' ')[2] if kind in OWN else 0}", name) for name in names]
+    lead = inside(over_draws(np.array([above[ours] - above[theirs] for ours, theirs in pairs])))
+    outcome = statistics.verdict(lead)
+    least = np.nan if outcome == "outside" else 100 * detectable(lead)
+    return {**interval_columns("lead", describe(lead)), "detectable": least, "verdict": outcome}
+
+
 def draw(table: pd.DataFrame) -> Figure:
-    """Points above the frontier by kind of λ, and ACM's lead over each kind; bars: 95 %, grey: what could have been detected."""
+    """Points above the frontier by kind of λ, and ACM's lead over each kind.
+
+    Bars: 95 %. Grey: leads smaller than could have been detected. table: of :func:`comparison`.
+    """
     figure, panels = plt.subplots(1, 2, figsize=(13, 0.45 * len(table) + 1.6), sharey=True)
+    places = len(table) - 1 - np.arange(len(table))
     for axes, what in zip(panels, ("above", "lead"), strict=True):
-        part = table.dropna(subset=[what])
-        places = [len(table) - 1 - i for i in part.index]
+        known = table[what].notna().to_numpy()
+        part, heights = table[known], places[known]
         if what == "lead":
-            axes.barh(
-                places,
-                2 * part["detectable"],
-                left=-part["detectable"],
-                height=0.75,
-                color="0.9",
-                label="smaller than could be detected",
-            )
-        colours = [COLOURS["control"] if k in CONTROL_OF else COLOURS["acm"] for k in part["kind"]]
-        for y, colour, (_, r) in zip(places, colours, part.iterrows(), strict=True):
-            arms = [[max(0.0, r[what] - r[f"{what}_low"])], [max(0.0, r[f"{what}_high"] - r[what])]]
-            axes.errorbar(r[what], y, xerr=arms, fmt="o", color=colour, capsize=3)
+            least, words = part["detectable"], "smaller than could be detected"
+            axes.barh(heights, 2 * least, left=-least, height=0.75, color="0.9", label=words)
+        for y, row in zip(heights, part.to_dict("records"), strict=True):
+            colour = COLOURS["control" if row["kind"] in CONTROL_OF else "acm"]
+            arms = [[max(0.0, row[what] - row[f"{what}_low"])], [max(0.0, row[f"{what}_high"] - row[what])]]
+            axes.errorbar(row[what], y, xerr=arms, fmt="o", color=colour, capsize=3)
         axes.axvline(0, color="0.3", lw=0.8)
-    names = [
-        f"{KINDS[r.kind]} ({r.merges}{f', {r.outside} outside the frontier' if r.outside else ''})"
-        for r in table.itertuples()
-    ]
-    panels[0].set_yticks([len(table) - 1 - i for i in table.index], names)
+    panels[0].set_yticks(places, [label(row) for row in table.to_dict("records")])
     panels[0].set_xlabel("points of accuracy above the frontier, equal length")
     panels[1].set_xlabel("lead of ACM over it, points at equal length")
     panels[1].legend(loc="lower right", fontsize=9)
     return figure
 
 
-def verdict(table: pd.DataFrame) -> tuple[str, dict]:
-    """The answer in words, and the numbers it is made of."""
-    rows = table.set_index("kind")
-    lead = rows.loc[
-        [k for k in CONTROL_OF if k in rows.index],
-        ["lead", "lead_low", "lead_high", "detectable", "verdict", "merges", "outside"],
-    ]
-    numbers = {
-        "lead": lead.T.to_dict(),
-        "above": rows[["above", "above_low", "above_high"]].T.to_dict(),
-        "length": rows["length"].to_dict(),
-    }
-    u = lead.loc["uniform"]
-    head = {
-        "above": "Yes: they beat one λ for all layers at the same mean.", "below": "Not for the better: one λ for all layers at the same mean is ahead.",
-        "outside": "Undecided: the lengths lie outside the frontier.", "no difference shown": "No difference shown between them and one λ for all layers at the same mean.",
-    }[u["verdict"]]  # fmt: skip
+def label(row: dict[Hashable, Any]) -> str:
+    """A kind of λ in words, with the number of its merges."""
+    outside = f", {row['outside']} outside the frontier" if row["outside"] else ""
+    return f"{KINDS[row['kind']]} ({row['merges']}{outside})"
 
-    def words(kind: str) -> str:
-        r = lead.loc[kind]
-        return "outside the frontier" if r["verdict"] == "outside" else spanned(r, "lead", "lead_low", "lead_high", 2)
 
-    draws = counted(u["merges"], "calibration draw")
-    found = (
-        f"Over {draws}, {u['outside']} of the uniform merges and {rows.loc['acm', 'outside']} of ACM's have a length outside it."
-        if u["verdict"] == "outside" else
-        f"At equal length ACM's lead is {words('uniform')} points over {draws}, and {u['detectable']:.1f} points is the least true lead that this design finds "
-        "in four of five cases."
-    )  # fmt: skip
-    others = [k for k in ("null", "permuted", "reversed", "magnitude") if k in lead.index]
-    more = [f"Lead over other λ: {', '.join(f'{words(k)} ({KINDS[k]})' for k in others)}."] if others else []
-    shifts = [k for k in lead.index if k.startswith("uniform-") and k != "uniform-ties"]
-    if shifts:
-        read = ", ".join(f"{words(k)} ({KINDS[CONTROL_OF[k]]})" for k in shifts)
-        more.append(f"Read otherwise, one calibration set each, its lead over uniform λ at the same mean is {read}.")
-    more.append(f"None of the {len(lead)} intervals is corrected for their number.")
-    return " ".join([head, found, *more]), numbers
+def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
+    """The answer in words, and the numbers that it is made of. table: of :func:`comparison`."""
+    rows = {str(row["kind"]): {str(column): value for column, value in row.items()} for row in table.to_dict("records")}
+    kinds = [kind for kind in CONTROL_OF if kind in rows]
+    columns = ("lead", "lead_low", "lead_high", "detectable", "verdict", "merges", "outside")
+    lead = {kind: {column: rows[kind][column] for column in columns} for kind in kinds}
+    above = {kind: {c: row[c] for c in ("above", "above_low", "above_high")} for kind, row in rows.items()}
+    numbers = {"lead": lead, "above": above, "length": {kind: row["length"] for kind, row in rows.items()}}
+    uniform = lead["uniform"]
+    draws, least = counted(uniform["merges"], "calibration draw"), uniform["detectable"]
+    if uniform["verdict"] == "outside":
+        found = f"Over {draws}, {uniform['outside']} of the uniform merges and {rows['acm']['outside']} of ACM's"
+        found += " have a length outside it."
+    else:
+        found = (
+            f"At equal length ACM's lead is {words(uniform)} points over {draws}, and {least:.1f} points is the least"
+        )
+        found += " true lead that this design finds in four of five cases."
+    parts = [HEADS[uniform["verdict"]], found]
+    if others := [k for k in ("null", "permuted", "reversed", "magnitude") if k in lead]:
+        parts.append(f"Lead over other λ: {', '.join(f'{words(lead[k])} ({KINDS[k]})' for k in others)}.")
+    if shifts := [k for k in lead if k.startswith("uniform-") and k != "uniform-ties"]:
+        read = ", ".join(f"{words(lead[k])} ({KINDS[CONTROL_OF[k]]})" for k in shifts)
+        same = "Read otherwise, one calibration set each, its lead over uniform λ at the same mean is"
+        parts.append(f"{same} {read}.")
+    parts.append(f"None of the {len(lead)} intervals is corrected for their number.")
+    return " ".join(parts), numbers
+
+
+def words(row: dict[str, Any]) -> str:
+    """A lead with its interval, or that it has none."""
+    return "outside the frontier" if row["verdict"] == "outside" else cell(row, "lead", 2, signed=True)

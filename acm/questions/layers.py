@@ -1,31 +1,36 @@
-"""Question 4: which layers carry length, which accuracy? One layer left out, and one layer alone, against λ."""
+"""Question 4: which layers carry length, which accuracy?
+
+One layer is left out of the fine-tuned model's update, or is there alone. The effect is held against the layer's λ.
+"""
 
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
-from acm.questions.study import Study, counted, spanned
+from acm.questions.study import Study, counted
 from acm.questions.variants import single
-from acm.reporting import statistics
+from acm.reporting.intervals import Interval, interval_columns, interval_in, interval_text
 from acm.reporting.plotting import COLOURS
-from acm.reporting.statistics import Sample, describe
+from acm.reporting.statistics import Sample, average, describe
 
 QUESTION = "Which layers carry length, which accuracy?"
-KINDS = {
+KINDS = {  # kind of merge → its words
     "without": "the fine-tuned model with this layer of the base",
     "only": "the base with this layer of the fine-tuned model",
 }
 
 
-def merges(study: Study) -> dict[str, dict]:
-    """Each layer left out (λ = 0 there, 1 elsewhere), and each alone."""
+def merges(study: Study) -> dict[str, dict[str, Any]]:
+    """What to merge: each layer left out (λ = 0 there, 1 elsewhere), and each alone."""
     coefficients = study.results.coefficients["none"]
     layers = next(iter(coefficients.values()))
     return {
@@ -36,40 +41,34 @@ def merges(study: Study) -> dict[str, dict]:
 
 
 def effects(sample: Sample, layers: dict[str, float], base: str, finetuned: str) -> pd.DataFrame:
-    """Per kind and layer: change of accuracy (points) and of mean length (tokens) against the model it was changed from, 95 % intervals."""
+    """One row for each kind and layer: what changes against the model that it was made from, with 95 % intervals.
+
+    layers: layer → ACM's λ, the column coefficient. accuracy (points) and length (tokens), each with ``_low`` and
+    ``_high``. A model without a layer's update is compared with the fine-tuned one, a layer alone with the base.
+    """
     rows = []
     for kind, reference in (("without", finetuned), ("only", base)):
         for layer, coefficient in layers.items():
-            row = {"kind": kind, "layer": layer, "coefficient": coefficient}
+            row: dict[str, Any] = {"kind": kind, "layer": layer, "coefficient": coefficient}
             for what, scale in (("accuracy", 100), ("length", 1)):
-                difference = statistics.average(sample, f"{kind} {layer}", what) - statistics.average(
-                    sample, reference, what
-                )
-                row |= {
-                    f"{what}{end}": v
-                    for end, v in zip(("", "_low", "_high"), describe(difference, scale).values(), strict=True)
-                }
+                values = average(sample, f"{kind} {layer}", what) - average(sample, reference, what)
+                row |= interval_columns(what, describe(values, scale))
             rows.append(row)
     return pd.DataFrame(rows)
 
 
+PANELS: list[Any] = [["without accuracy", "without length", "λ"], ["only accuracy", "only length", "λ"]]
+
+
 def draw(table: pd.DataFrame) -> Figure:
-    """Bars of the change of accuracy and length by layer, and λ beside them."""
-    figure, axes = plt.subplot_mosaic(
-        [["without accuracy", "without length", "λ"], ["only accuracy", "only length", "λ"]],
-        figsize=(13.5, 7),
-        sharex=True,
-    )
+    """Bars of the change of accuracy and length by layer, and λ beside them. table: of :func:`effects`."""
+    figure, axes = plt.subplot_mosaic(PANELS, figsize=(13.5, 7), sharex=True)
     for kind, title in KINDS.items():
         part = table[table["kind"] == kind]
         for what, unit, colour in (("accuracy", "points", "baseline"), ("length", "tokens", "acm")):
-            panel, errors = (
-                axes[f"{kind} {what}"],
-                [part[what] - part[f"{what}_low"], part[f"{what}_high"] - part[what]],
-            )
-            panel.bar(
-                part["layer"], part[what], yerr=np.maximum(errors, 0), color=COLOURS[colour], alpha=0.75, capsize=3
-            )
+            panel = axes[f"{kind} {what}"]
+            arms = np.maximum([part[what] - part[f"{what}_low"], part[f"{what}_high"] - part[what]], 0)
+            panel.bar(part["layer"], part[what], yerr=arms, color=COLOURS[colour], alpha=0.75, capsize=3)
             panel.axhline(0, color="0.3", lw=0.8)
             panel.set_ylabel(f"change of {what}, {unit}")
         axes[f"{kind} accuracy"].set_title(title, loc="left", fontsize=11)
@@ -81,12 +80,13 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def rank_correlation(x: np.ndarray, y: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Spearman's ρ and its two-sided p by permutation: all of them up to 8 values, else 20,000. NaN for fewer than 3 values, or equal ones.
+def rank_correlation(x: ArrayLike, y: ArrayLike, seed: int = 0) -> tuple[float, float]:
+    """Spearman's ρ of two arrays (n,), and its two-sided p by permutation. NaN for fewer than 3 values, or equal ones.
 
-    The usual approximation of p fails for so few values: 0 for three in order, where one of three orders is as extreme.
+    All permutations are taken of up to 8 values, else 20,000 at random. The usual approximation of p fails for so few
+    values: it gives 0 for three in order, where one order in three is as extreme.
     """
-    a, b = (rankdata(v) - (len(v) + 1) / 2 for v in (x, y))
+    a, b = (rankdata(values) - (np.size(values) + 1) / 2 for values in (x, y))
     scale = np.sqrt((a @ a) * (b @ b))
     if len(a) < 3 or not scale > 0:
         return np.nan, np.nan
@@ -100,43 +100,44 @@ def rank_correlation(x: np.ndarray, y: np.ndarray, seed: int = 0) -> tuple[float
     return value, float((np.abs(found) >= abs(value) - 1e-9).mean())
 
 
-def verdict(table: pd.DataFrame) -> tuple[str, dict]:
-    """The answer in words, and the numbers it is made of."""
+def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
+    """The answer in words, and the numbers that it is made of. table: of :func:`effects`."""
     out = table[table["kind"] == "without"].set_index("layer")
-    ranks = {
-        what: dict(zip(("value", "p"), rank_correlation(out["coefficient"], out[what].abs()), strict=True))
-        for what in ("accuracy", "length")
-    }
-    largest = {what: out[what].abs().idxmax() for what in ranks}
-    changes = {what: {k: float(out.loc[layer, f"{what}{end}"]) for k, end in (("value", ""), ("low", "_low"), ("high", "_high"))}
-               for what, layer in largest.items()}  # fmt: skip
+    ranks, changes, largest = {}, {}, {}
+    for what in ("accuracy", "length"):
+        value, p = rank_correlation(out["coefficient"].to_numpy(), out[what].abs().to_numpy())
+        ranks[what] = {"value": value, "p": p}
+        largest[what] = str(out[what].abs().idxmax())
+        changes[what] = interval_in({str(name): values[largest[what]] for name, values in out.to_dict().items()}, what)
     numbers = {"layers": len(out), "largest": largest, "largest_change": changes, "rank_correlation": ranks}
-
-    def change(what: str, unit: str, digits: int) -> str:
-        c = changes[what]
-        doubt = "" if c["low"] > 0 or c["high"] < 0 else ", not told from zero"
-        return f"{spanned(c, digits=digits)} {unit}{doubt}"
-
-    def rank(what: str) -> str:
-        p = ranks[what]["p"]
-        return f"{ranks[what]['value']:+.2f} ({what}, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})"
-
-    known = [what for what, r in ranks.items() if not np.isnan(r["value"])]
-    related = [what for what in known if ranks[what]["p"] < 0.05 / len(ranks)]
     text = (
-        f"The largest change of length comes with layer {largest['length']} (without its update {change('length', 'tokens', 0)}), the largest of accuracy with layer "
-        f"{largest['accuracy']} ({change('accuracy', 'points', 1)}). Over {counted(len(out), 'layer')}, "
-    )  # fmt: skip
-    if not known:
-        return (
-            f"{text}λ and the size of a layer's effect cannot be compared: there are too few, or all are equal.",
-            numbers,
-        )
-    least = student.ppf(1 - 0.025 / len(ranks), len(out) - 2)
-    beyond = least / np.sqrt(len(out) - 2 + least**2)
-    none = f"no relation shown; over so many layers only a correlation beyond about ±{beyond:.2f} would be, as two are looked at."
-    end = f"related for {' and '.join(related)}." if related else none
-    return (
-        f"{text}λ and the size of a layer's effect have rank correlations of {' and '.join(map(rank, known))}: {end}",
-        numbers,
+        f"The largest change of length comes with layer {largest['length']} (without its update "
+        f"{change(changes['length'], 'tokens', 0)}), the largest of accuracy with layer {largest['accuracy']} "
+        f"({change(changes['accuracy'], 'points', 1)}). Over {counted(len(out), 'layer')}, {relation(ranks, len(out))}"
     )
+    return text, numbers
+
+
+def change(interval: Interval, unit: str, digits: int) -> str:
+    """A change with its interval, and whether that includes zero."""
+    text = interval_text(**interval, digits=digits, signed=True)
+    told = interval["low"] > 0 or interval["high"] < 0
+    return f"{text} {unit}{'' if told else ', not told from zero'}"
+
+
+def relation(ranks: dict[str, dict[str, float]], layers: int) -> str:
+    """How λ goes with the size of a layer's effect, at 5 % over both tests. ranks: accuracy, length → value, p."""
+    known = {what: rank for what, rank in ranks.items() if not np.isnan(rank["value"])}
+    if not known:
+        return "λ and the size of a layer's effect cannot be compared: there are too few, or all are equal."
+    shown = []
+    for what, rank in known.items():
+        p = "p < 0.001" if rank["p"] < 0.001 else f"p = {rank['p']:.3f}"
+        shown.append(f"{rank['value']:+.2f} ({what}, {p})")
+    text = f"λ and the size of a layer's effect have rank correlations of {' and '.join(shown)}"
+    if related := [what for what, rank in known.items() if rank["p"] < 0.05 / len(ranks)]:
+        return f"{text}: related for {' and '.join(related)}."
+    least = student.ppf(1 - 0.025 / len(ranks), layers - 2)
+    beyond = least / np.sqrt(layers - 2 + least**2)
+    none = f"no relation shown; over so many layers only a correlation beyond about ±{beyond:.2f} would be"
+    return f"{text}: {none}, as two are looked at."

@@ -1,13 +1,16 @@
-"""Question 5: is there a better rule? Proposed on the shipped family, fixed, and tested on families that no one has looked at.
+"""Question 5: is there a better rule? It is proposed on the shipped family, fixed, and tested on fresh families.
 
-On the shipped family tilted coefficients were tried (:func:`tried`): none stood above plain interpolation where that is monotone. So the
-rule that goes to the test is ``flat``, the mean of ACM's λ over the blocks everywhere, which drops what is layer-wise in ACM and keeps its
-level; beside it ``ramp``, the tilt that did best below 118 tokens. Both were fixed before any fresh family was evaluated.
+On the shipped family tilted coefficients were tried (:func:`tried`): none stood above plain interpolation where that
+rises. So the rule that goes to the test is ``flat``: the mean of ACM's λ over the blocks, in every layer. It drops what
+is layer-wise in ACM and keeps its level. Beside it goes ``ramp``, the tilt that did best below 118 tokens. Both were
+fixed before any fresh family was evaluated.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,25 +18,43 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from abacus.families import FOLDER, FRESH
-from acm import calibrate, evaluate
 from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.texts import read_texts, select_texts
+from acm.calibration.walk import calibrate
 from acm.errors import UserError
-from acm.questions.study import SLIM, Study, counted, evaluate_merge, inside, spanned
+from acm.evaluation.harness import evaluate
+from acm.profiles import frontier_name
+from acm.questions.study import SLIM, Study, counted, evaluate_merge, inside
 from acm.questions.variants import Layers
 from acm.reporting import statistics
+from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import COLOURS
-from acm.reporting.statistics import above_bar, above_frontier, average, bootstrap, describe, detectable, over_draws
-from acm.reporting.tables import named
+from acm.reporting.statistics import (
+    Sample,
+    above_bar,
+    above_frontier,
+    average,
+    bootstrap,
+    describe,
+    detectable,
+    over_draws,
+)
+from acm.reporting.tables import cell
 
 QUESTION = "Is there a rule that beats the paper's?"
 BASE, FINETUNED = "abacus-fast", "abacus-slow"
-RULES = {
+RULES = {  # rule → its words
     "ACM": "the paper's rule",
     "flat": "mean of ACM's λ over the blocks, everywhere",
     "ramp": "λ from 0.1 at the first layer to 0.5 at the last",
 }
 RAMP = (0.1, 0.5)
+HEADS = {  # verdict on the lead of the flat rule over ACM → the answer's first sentence
+    "above": "Yes, the plainest: one λ for all layers beats the paper's on fresh families.",
+    "below": "No: the paper's rule beats one λ for all layers on fresh families.",
+    "no difference shown": "None shown: on fresh families one λ for all layers cannot be told from the paper's.",
+    "outside": "Undecided: the lengths lie outside the frontier.",
+}
 
 
 def flat(layers: Layers) -> Layers:
@@ -47,7 +68,7 @@ def line(layers: Layers, first: float, last: float) -> Layers:
 
 
 def parted(layers: Layers, early: float, late: float, head: float | None = None) -> Layers:
-    """``late`` in the last block and the norm, ``head`` (None: as ``late``) in the head, ``early`` elsewhere."""
+    """λ is ``late`` in the last block and the norm, ``head`` (None: as ``late``) in the head, ``early`` elsewhere."""
     last = max((layer for layer in layers if layer.isdigit()), key=int)
     return dict.fromkeys(layers, early) | {last: late, "norm": late, "lm_head": late if head is None else head}
 
@@ -67,47 +88,57 @@ def tried(layers: Layers) -> dict[str, Layers]:
     }
 
 
-def against_frontier(sample: statistics.Sample, names: list[str], frontier: list[str]) -> pd.DataFrame:
-    """Accuracy, length and points above the frontier and above the bar of each merge, with 95 % intervals over items."""
+def against_frontier(sample: Sample, names: list[str], frontier: list[str]) -> pd.DataFrame:
+    """One row for each merge, with 95 % intervals over items.
+
+    accuracy (percent), length (tokens). above, verdict: points above the frontier at equal length, and the verdict on
+    them. bar, bar_verdict: the same above the bar.
+    """
     rows = {}
     for name in names:
         above, bar = (f(sample, name, frontier) for f in (above_frontier, above_bar))
-        rows[name] = {"accuracy": 100 * average(sample, name)[0], "length": average(sample, name, "length")[0],
-                      **named("above", describe(inside(above))), "verdict": statistics.verdict(above),
-                      **named("bar", describe(inside(bar))), "bar_verdict": statistics.verdict(bar)}  # fmt: skip
+        rows[name] = {
+            "accuracy": 100 * average(sample, name)[0],
+            "length": average(sample, name, "length")[0],
+            **interval_columns("above", describe(inside(above))),
+            "verdict": statistics.verdict(above),
+            **interval_columns("bar", describe(inside(bar))),
+            "bar_verdict": statistics.verdict(bar),
+        }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def family_records(study: Study, name: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """Records of a fresh family: its parents, its frontier, ACM with its own calibration, and the rules. Batches are kept."""
+    """Records of a fresh family: its parents, its frontier, ACM with its own calibration, and the rules.
+
+    Finished batches are kept. Raises UserError for a family that is not trained.
+    """
     base, finetuned = folder / name / BASE, folder / name / FINETUNED
     if not finetuned.is_dir():
         raise UserError(f"the fresh family {name} is not trained; `make families` does it (hours).")
-    profile, chosen = study.profile, study.setting.calibration
-    texts = select_texts(read_texts(chosen.source, chosen.field), chosen.clusters, chosen.per_cluster, chosen.seed)
-    table = calibrate(base, {FINETUNED: finetuned}, texts, controls=("none",), estimators=(study.setting.estimator,),
-                      seed=profile.seed, dtype=profile.dtype, device=profile.device, max_tokens=chosen.max_tokens)  # fmt: skip
-    acm = coefficients_from_table(table, study.setting.t, study.setting.shift, estimator=study.setting.estimator)[
-        FINETUNED
-    ]
-    merges = {f"frontier-{x:g}": dict.fromkeys(acm, x) for x in study.setting.frontier}
+    acm = own_coefficients(study, base, finetuned)
+    merges = {frontier_name(x): dict.fromkeys(acm, x) for x in study.setting.frontier}
     merges |= {"ACM": acm, "flat": flat(acm), "ramp": line(acm, *RAMP)}
-    keep = study.folder / "batches"
+    keep, settings = study.folder / "batches", partial(study.profile.evaluation, study.experiment)
     found = [
-        evaluate(path, tasks, keep=keep, labels={"method": path.name},
-                 **profile.evaluation(study.experiment, repeat=repeat))
+        evaluate(path, tasks, keep=keep, labels={"method": path.name}, **settings(repeat=repeat))
         for path in (base, finetuned)
         for tasks, repeat in study.setting.calls()
-    ]  # fmt: skip
+    ]
+    models = {"base_model": str(base), "models": [{"model": str(finetuned)}]}
     for method, layers in merges.items():
-        recipe = {
-            "merge_method": "task_arithmetic",
-            "base_model": str(base),
-            "models": [{"model": str(finetuned)}],
-            "coefficients": {FINETUNED: layers},
-        }
-        found.append(evaluate_merge(recipe, profile, study.experiment, study.folder, method))
+        recipe = {"merge_method": "task_arithmetic", **models, "coefficients": {FINETUNED: layers}}
+        found.append(evaluate_merge(recipe, study.profile, study.experiment, study.folder, method))
     return pd.concat(found, ignore_index=True)[SLIM].assign(family=name)
+
+
+def own_coefficients(study: Study, base: Path, finetuned: Path) -> Layers:
+    """ACM's λ of a family, from a calibration of its own with the study's settings."""
+    profile, setting, chosen = study.profile, study.setting, study.setting.calibration
+    texts = select_texts(read_texts(chosen.source, chosen.field), chosen.clusters, chosen.per_cluster, chosen.seed)
+    how = ("none",), (setting.estimator,), profile.seed, profile.dtype, profile.device
+    table = calibrate(base, {FINETUNED: finetuned}, texts, *how, max_tokens=chosen.max_tokens)
+    return coefficients_from_table(table, setting.t, setting.shift, estimator=setting.estimator)[FINETUNED]
 
 
 def trained(folder: Path = FOLDER) -> list[str]:
@@ -121,27 +152,39 @@ def trained(folder: Path = FOLDER) -> list[str]:
 def leads(
     records: pd.DataFrame, tasks: list[str], frontier: list[str], seed: int
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Points above the frontier by family and rule, and the lead of each rule over ACM; the last rows hold all families.
+    """Points above the frontier by family and rule, and each rule's lead over ACM. The last rows hold all families.
 
-    All families: mean, intervals over items and families. Returns the lead of each rule too, (families, draws + 1).
+    Of one family, intervals are over items. Of all families they are means, with intervals over items and families;
+    detectable is the smallest true lead that would have been found. The second result is the lead of each rule,
+    (families, draws + 1).
     """
-    curves = [BASE, *frontier, FINETUNED]
-    rows, residuals = [], {rule: [] for rule in RULES}
+    curve = [BASE, *frontier, FINETUNED]
+    rows: list[dict[str, Any]] = []
+    above: dict[str, list[np.ndarray]] = {rule: [] for rule in RULES}
     for family, part in records.groupby("family", sort=False):
-        sample = bootstrap(part, [*curves, *RULES], tasks, seed=seed)
+        sample = bootstrap(part, [*curve, *RULES], tasks, seed=seed)
         for rule in RULES:
-            above = above_frontier(sample, rule, curves)
-            residuals[rule].append(above)
-            rows.append({"family": family, "rule": rule, "accuracy": 100 * average(sample, rule)[0], "length": average(sample, rule, "length")[0],
-                         **named("above", describe(inside(above))), **named("lead", describe(inside(above - residuals["ACM"][-1])))})  # fmt: skip
-    lead = {rule: np.array(values) - np.array(residuals["ACM"]) for rule, values in residuals.items() if rule != "ACM"}
-    for rule, values in residuals.items():
-        rows.append({"family": "all", "rule": rule, **named("above", describe(inside(over_draws(np.array(values)))))})
+            above[rule].append(above_frontier(sample, rule, curve))
+            rows.append({
+                "family": family,
+                "rule": rule,
+                "accuracy": 100 * average(sample, rule)[0],
+                "length": average(sample, rule, "length")[0],
+                **interval_columns("above", describe(inside(above[rule][-1]))),
+                **interval_columns("lead", describe(inside(above[rule][-1] - above["ACM"][-1]))),
+            })  # fmt: skip
+    lead = {rule: np.array(values) - np.array(above["ACM"]) for rule, values in above.items() if rule != "ACM"}
+    for rule, values in above.items():
+        row = {
+            "family": "all",
+            "rule": rule,
+            **interval_columns("above", describe(inside(over_draws(np.array(values))))),
+        }
         if rule in lead:
             ahead = over_draws(lead[rule])
-            rows[-1] |= named("lead", describe(inside(ahead))) | {
-                "detectable": np.nan if statistics.verdict(ahead) == "outside" else 100 * detectable(ahead)
-            }
+            row |= interval_columns("lead", describe(inside(ahead)))
+            row["detectable"] = np.nan if statistics.verdict(ahead) == "outside" else 100 * detectable(ahead)
+        rows.append(row)
     return pd.DataFrame(rows), lead
 
 
@@ -155,47 +198,43 @@ def draw(records: pd.DataFrame, tasks: list[str], frontier: list[str]) -> Figure
         curve = means.loc[[BASE, *frontier, FINETUNED]].sort_values("length")
         axes.plot(curve["length"], 100 * curve["correct"], ".-", color=COLOURS["frontier"], label="frontier")
         for rule, marker, colour in zip(RULES, "Dov", ("acm", "baseline", "control"), strict=True):
-            axes.plot(
-                means.loc[rule, "length"],
-                100 * means.loc[rule, "correct"],
-                marker,
-                color=COLOURS[colour],
-                ms=8,
-                ls="none",
-                label=rule,
-            )
+            x, y = means.loc[rule, "length"], 100 * means.loc[rule, "correct"]
+            axes.plot(x, y, marker, color=COLOURS[colour], ms=8, ls="none", label=rule)
         axes.set(title=family, xlabel="mean length, tokens")
     panels[0, 0].set_ylabel("accuracy, %")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=4)
     return figure
 
 
-def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataFrame) -> tuple[str, dict]:
-    """The answer in words, and the numbers it is made of."""
+def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataFrame) -> tuple[str, dict[str, Any]]:
+    """The answer in words, and the numbers that it is made of.
+
+    table, lead: of :func:`leads`. attempts: of :func:`against_frontier`, what was tried on the shipped family.
+    """
     whole = table[table["family"] == "all"].set_index("rule")
-    families = [f for f in table["family"].unique() if f != "all"]
+    kept = whole.drop(columns=["family", "accuracy", "length"])
+    rules = {rule: {str(column): value for column, value in kept.loc[rule].items()} for rule in RULES}
+    families = [family for family in table["family"].unique() if family != "all"]
     outcome = statistics.verdict(over_draws(lead["flat"]))
-    head = {
-        "above": "Yes, the plainest: one λ for all layers beats the paper's on fresh families.", "below": "No: the paper's rule beats one λ for all layers on fresh families.",
-        "no difference shown": "None shown: on fresh families one λ for all layers cannot be told from the paper's.", "outside": "Undecided: the lengths lie outside the frontier.",
-    }[outcome]  # fmt: skip
+    columns = ["accuracy", "length", "above", "verdict", "bar", "bar_verdict"]
+    tried_so_far = attempts[columns].T.to_dict()
+    numbers = {"families": families, "outcome": outcome, "rules": rules, "tried": tried_so_far}
     fresh = "1 fresh family" if len(families) == 1 else f"{len(families)} fresh families"
-    numbers = {"families": families, "outcome": outcome, "rules": whole.drop(columns=["family", "accuracy", "length"]).T.to_dict(),
-               "tried": attempts[["accuracy", "length", "above", "verdict", "bar", "bar_verdict"]].T.to_dict()}  # fmt: skip
-
-    def words(rule: str, what: str) -> str:
-        r = whole.loc[rule]
-        return "outside their range" if np.isnan(r[what]) else spanned(r, what, f"{what}_low", f"{what}_high", 2)
-
-    found = (
-        f"Over {fresh} the flat rule's lead over it has no value at equal length" if outcome == "outside" else
-        f"Over {fresh} the flat rule's lead over it is {words('flat', 'lead')} points at equal length ({whole.loc['flat', 'detectable']:.1f} is the least true "
-        "lead found in four of five cases)"
-    )  # fmt: skip
+    if outcome == "outside":
+        found = f"Over {fresh} the flat rule's lead over it has no value at equal length"
+    else:
+        found = f"Over {fresh} the flat rule's lead over it is {words(rules['flat'], 'lead')} points at equal length "
+        found += f"({rules['flat']['detectable']:.1f} is the least true lead found in four of five cases)"
+    verdicts, over_bar = attempts["verdict"], (attempts["bar_verdict"] == "above").sum()
     text = (
-        f"{head} {found}; against their frontiers ACM is at {words('ACM', 'above')}, a rising ramp at {words('ramp', 'above')}. "
-        f"Of {counted(len(attempts), 'tilt')} tried on the shipped family {(attempts['verdict'] == 'above').sum()} stood above its frontier and "
-        f"{(attempts['verdict'] == 'below').sum()} below; above the bar, its frontier without the points that a shorter one beats, "
-        f"{(attempts['bar_verdict'] == 'above').sum() or 'none'}."
-    )  # fmt: skip
+        f"{HEADS[outcome]} {found}; against their frontiers ACM is at {words(rules['ACM'], 'above')}, a rising ramp at "
+        f"{words(rules['ramp'], 'above')}. Of {counted(len(attempts), 'tilt')} tried on the shipped family "
+        f"{(verdicts == 'above').sum()} stood above its frontier and {(verdicts == 'below').sum()} below; above the "
+        f"bar, its frontier without the points that a shorter one beats, {over_bar or 'none'}."
+    )
     return text, numbers
+
+
+def words(row: dict[str, float], what: str) -> str:
+    """A rule's points above the frontier, or its lead, with the interval."""
+    return "outside their range" if np.isnan(row[what]) else cell(row, what, 2, signed=True)

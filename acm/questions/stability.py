@@ -16,10 +16,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from acm import calibrate
 from acm.calibration.coefficients import draws_of, layer_coefficients, matrix
 from acm.calibration.registry import CONTROLS, SHIFTS
 from acm.calibration.texts import read_texts
+from acm.calibration.walk import calibrate
 from acm.questions.study import Study, counted
 
 QUESTION = "How stable are the coefficients?"

@@ -1,33 +1,40 @@
-"""One question, asked of one experiment of a profile: its merges and their records, its files, its verdict."""
+"""A study: one question, asked of one experiment of a profile.
+
+It holds what all questions need: merges and their records, figures, and the verdict with its numbers.
+"""
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from acm import evaluate, merge
+from acm.evaluation.harness import evaluate
 from acm.files import write_json
+from acm.merging.engine import merge
 from acm.profiles import Profile, load_profile
 from acm.records import provenance, write_parquet
 from acm.reporting import statistics
 from acm.reporting.plotting import save_figure, use_theme
 from acm.reporting.results import Results
-from acm.reporting.statistics import bootstrap
+from acm.reporting.statistics import Sample, bootstrap
 
-Coefficients = dict[str, dict[str, float]]  # finetuned → layer → λ
+Coefficients = dict[str, dict[str, float]]  # fine-tuned model → layer → λ
 SLIM = ["method", "task", "item", "repeat", "correct", "length", "truncated"]
 
 
 class Study:
-    """``runs/<profile>/questions/<name>``; the frontier and the parents come from the pipeline's records."""
+    """One question's folder, ``runs/<profile>/questions/<name>``, and what is put there.
+
+    profile, experiment: of which it is asked. The records of parents and frontier come from the pipeline.
+    """
 
     def __init__(self, profile: str, experiment: str, name: str) -> None:
         use_theme()
@@ -40,7 +47,7 @@ class Study:
 
     @property
     def models(self) -> tuple[Path, dict[str, Path]]:
-        """Base, and the fine-tuned models by name."""
+        """The base, and the fine-tuned models by name."""
         (_, base), *finetuned = self.setting.parents.items()
         return base, dict(finetuned)
 
@@ -50,67 +57,65 @@ class Study:
         records = self.results.records
         return records[records["method"].isin([*self.setting.parents, *self.results.frontier])][SLIM]
 
-    def evaluate(self, variants: dict[str, dict]) -> pd.DataFrame:
-        """Records of merges, with those of parents and frontier; stored with the merges beside the verdict.
+    def evaluate(self, variants: dict[str, dict[str, Any]]) -> pd.DataFrame:
+        """Records of merges, and those of parents and frontier. They are stored, and the merges too.
 
-        variants: name → what the recipe says beside base and models; task arithmetic where it names no method. Finished batches are kept, so
-        an interrupted call continues.
+        variants: name → what the recipe says beside base and models; it is task arithmetic where it names no method.
+        Finished batches are kept, so an interrupted call continues.
         """
-        found = [
-            self.one(name, variants[name]) for name in tqdm(variants, desc=self.name, unit="merge", mininterval=10)
-        ]
+        names = tqdm(variants, desc=self.name, unit="merge", mininterval=10)
+        found = [self.one(name, variants[name]) for name in names]
         records = pd.concat([self.known, *found], ignore_index=True)
         write_parquet(records[SLIM], self.folder / "records.parquet")
         write_json(self.folder / "merges.json", variants)
         return records
 
-    def one(self, name: str, variant: dict) -> pd.DataFrame:
+    def one(self, name: str, variant: dict[str, Any]) -> pd.DataFrame:
+        """Records of one merge."""
         base, finetuned = self.models
         models = {"base_model": str(base), "models": [{"model": str(path)} for path in finetuned.values()]}
-        return evaluate_merge(
-            {"merge_method": "task_arithmetic", **models, **variant}, self.profile, self.experiment, self.folder, name
-        )
+        recipe = {"merge_method": "task_arithmetic", **models, **variant}
+        return evaluate_merge(recipe, self.profile, self.experiment, self.folder, name)
 
-    def sample(self, records: pd.DataFrame):
-        """Bootstrap of the records, paired across methods, on the items of the pipeline's."""
+    def sample(self, records: pd.DataFrame) -> Sample:
+        """Bootstrap of the records, paired across methods."""
         return bootstrap(records, list(records["method"].unique()), self.setting.tasks, seed=self.profile.seed)
 
     def save_figure(self, figure: Figure, name: str, caption: str) -> None:
+        """Save a figure with its caption, to which profile and experiment are added."""
         setting = f"Profile {self.profile.name} ({self.profile.hash}), experiment {self.experiment}."
         save_figure(figure, self.folder / "figures" / name, f"{caption} {setting}", self.provenance)
 
-    def save_verdict(self, question: str, verdict: str, numbers: dict) -> str:
-        """Store ``verdict.json`` and return the verdict, which every reader of the numbers can compute again."""
+    def save_verdict(self, question: str, verdict: str, numbers: dict[str, Any]) -> str:
+        """Store ``verdict.json`` and return the verdict. numbers: what the verdict was computed from."""
         content = {"question": question, "verdict": verdict, "numbers": numbers, "provenance": self.provenance}
         write_json(self.folder / "verdict.json", plain(content), allow_nan=False)
         return verdict
 
     @property
-    def provenance(self) -> dict:
-        return provenance(
-            "questions",
-            profile=self.profile.name,
-            profile_hash=self.profile.hash,
-            experiment=self.experiment,
-            items=self.profile.items,
-        )
+    def provenance(self) -> dict[str, Any]:
+        """Where figures and verdict come from; stored with them."""
+        facts = {"profile": self.profile.name, "profile_hash": self.profile.hash, "experiment": self.experiment}
+        return provenance("questions", **facts, items=self.profile.items)
 
 
-def evaluate_merge(recipe: dict, profile: Profile, experiment: str, folder: Path, name: str) -> pd.DataFrame:
-    """Merge into a folder that is gone afterwards, and evaluate on the experiment's tasks in all repeats, with the profile's settings."""
+def evaluate_merge(recipe: dict[str, Any], profile: Profile, experiment: str, folder: Path, name: str) -> pd.DataFrame:
+    """Records of a merge on the experiment's tasks, in all repeats, with the profile's settings.
+
+    The merge lies in a folder that is gone afterwards. folder: where finished batches are kept. name: of the method in
+    the records.
+    """
+    own = {"keep": folder / "batches", "labels": {"method": name}}
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        model = merge(recipe, Path(place) / "merged")
-        own = {"keep": folder / "batches", "labels": {"method": name}}
-        return pd.concat(
-            [
-                evaluate(model, tasks, **own, **profile.evaluation(experiment, repeat=repeat))
-                for tasks, repeat in profile.experiment(experiment).calls()
-            ]
-        )
+        model, calls = merge(recipe, Path(place) / "merged"), profile.experiment(experiment).calls()
+        found = [
+            evaluate(model, tasks, **own, **profile.evaluation(experiment, repeat=repeat)) for tasks, repeat in calls
+        ]
+        return pd.concat(found)
 
 
 def plain(value: object) -> object:
-    """What JSON cannot hold, as what it can: NumPy's numbers as Python's, NaN and infinities as null."""
+    """A value as JSON can hold it: NumPy's numbers as Python's, NaN and infinities as null."""
     if isinstance(value, dict):
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
@@ -120,19 +125,12 @@ def plain(value: object) -> object:
 
 
 def inside(values: np.ndarray) -> np.ndarray:
-    """Bootstrap values (draws + 1,) of points above the frontier, all NaN where :func:`acm.reporting.statistics.verdict` says 'outside'.
+    """Bootstrap values (draws + 1,) above the frontier, or NaN where the verdict on them is 'outside'.
 
-    What is left of such values holds only the draws that lie inside, so neither an estimate nor an interval is shown of them.
+    Values outside the frontier's range are NaN in some draws. What is left would be the draws that lie inside, of which
+    neither an estimate nor an interval may be shown.
     """
     return np.full_like(values, np.nan) if statistics.verdict(values) == "outside" else values
-
-
-def spanned(
-    row: Mapping[str, float], what: str = "value", low: str = "low", high: str = "high", digits: int = 1
-) -> str:
-    """``+3.2 [+1.0, +5.4]``; no −0.0."""
-    value, *ends = (f"{round(float(row[k]), digits) + 0.0:+.{digits}f}" for k in (what, low, high))
-    return f"{value} [{', '.join(ends)}]"
 
 
 def counted(number: int, noun: str) -> str:

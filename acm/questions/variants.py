@@ -1,6 +1,8 @@
-"""Other coefficients to hold ACM's against: dicts layer → λ in, dicts of the same layers out."""
+"""Other coefficients to hold ACM's against: a mapping layer → λ in, one of the same layers out."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
@@ -20,12 +22,12 @@ def permuted(layers: Layers, seed: int) -> Layers:
 
 
 def reversed_order(layers: Layers) -> Layers:
-    """The same λ in the opposite order: the layer with the largest gets the smallest."""
+    """The same λ in the opposite order: the layer with the largest λ gets the smallest."""
     return ranked(layers, {layer: -value for layer, value in layers.items()})
 
 
 def ranked(layers: Layers, scores: Layers) -> Layers:
-    """The same λ, dealt by score: the layer with the largest score gets the largest."""
+    """The same λ, dealt by score: the layer with the largest score gets the largest λ."""
     order = sorted(layers, key=scores.__getitem__)
     return dict(zip(order, sorted(layers.values()), strict=True))
 
@@ -35,8 +37,11 @@ def single(layers: Layers, chosen: str, inside: float, outside: float) -> Layers
     return {layer: inside if layer == chosen else outside for layer in layers}
 
 
-def magnitudes(base: str, finetuned: str) -> Layers:
-    """‖δ‖ / ‖θ_0‖ of each layer's tensors together, L2; rows that both have. The head of a tied model is its embedding."""
+def magnitudes(base: str | Path, finetuned: str | Path) -> Layers:
+    """‖δ‖ / ‖θ_0‖ (L2) of each layer's tensors together, over the rows that both models have.
+
+    base, finetuned: model folders. The head of a tied model is its embedding.
+    """
     ours, theirs = Checkpoint(base), Checkpoint(finetuned)
     pairs = [(layer_of(name), info, theirs.tensors[name]) for name, info in ours.tensors.items() if name != HEAD]
     pairs.append(("lm_head", ours.head, theirs.head))

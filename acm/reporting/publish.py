@@ -1,145 +1,186 @@
-"""The last step: reports/<profile> and figures/<profile> from runs/<profile>, and what differs from the committed ones."""
+"""The last step of a run: its results are assembled in one place, compared with the committed ones, and kept on request.
+
+    runs/<profile>/results/reports/<profile>/    what `reports/<profile>` will be: records, tables, notebooks, report.md
+    runs/<profile>/results/figures/<profile>/    what `figures/<profile>` will be
+
+:func:`publish` assembles and compares, and changes nothing that is committed. :func:`keep` copies the two folders over
+``reports/<profile>`` and ``figures/<profile>``. The report can be read in both places. Links of executed notebooks lead
+where they should once they are kept.
+"""
 
 from __future__ import annotations
 
-import io
-import json
 import shutil
-import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
-import pandas as pd
 
 from acm.calibration.registry import COEFFICIENT_CONTROLS
+from acm.errors import UserError
 from acm.files import write_json
 from acm.paths import FIGURES, REPORTS, ROOT
 from acm.profiles import Profile, load_profile
 from acm.records import coefficients_name, provenance, write_parquet, write_records
+from acm.reporting.differences import differences
+from acm.reporting.outdated import outdated_results
+from acm.reporting.pages import fill_page
 from acm.reporting.report import headline, write_report
 from acm.reporting.results import Results
 from acm.running.notebooks import relink
 
-KEYS = ["experiment", "method", "task"]
+PROGRESS = "application/vnd.jupyter.widget-view+json"  # a progress bar as a widget
+LEFT_BEHIND = shutil.ignore_patterns("*.failed.ipynb", ".*")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The two folders of a profile's results."""
+
+    reports: Path
+    figures: Path
+
+
+def assembled(profile: Profile) -> Folders:
+    """Where a run assembles its results."""
+    root = profile.folder / "results"
+    return Folders(root / "reports" / profile.name, root / "figures" / profile.name)
+
+
+def committed(profile: Profile) -> Folders:
+    """Where the committed results lie."""
+    return Folders(REPORTS / profile.name, FIGURES / profile.name)
 
 
 def publish(name: str) -> str:
-    """Copy results of all experiments, write the report, and return the closing message."""
+    """Assemble the results of a profile's run, and return the closing message.
+
+    The message has the headline table, where the report lies, how the responses differ from the committed ones, and
+    which results are older than their code. Questions that were not asked in this run are taken from the committed
+    results. Raises UserError where the run lacks a result.
+    """
     profile = load_profile(name)
-    reports, figures = REPORTS / profile.name, FIGURES / profile.name
+    made, kept = assembled(profile), committed(profile)
+    for folder in (made.reports, made.figures):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
     for experiment in profile.experiments:
-        publish_experiment(profile, experiment, reports / experiment, figures / experiment)
-    publish_questions(profile, reports / "questions", figures / "questions")
+        assemble_experiment(profile, experiment)
+    assemble_questions(profile)
     manifest = provenance("reporting", profile=profile.model_dump(), profile_hash=profile.hash)
-    write_json(reports / "manifest.json", manifest)
-    report = write_report(profile, reports)
+    write_json(made.reports / "manifest.json", manifest)
+    report = write_report(profile, made.reports, made.figures)
+    first = Results(profile, next(iter(profile.experiments)), made.reports)
     lines = [
-        headline(profile),
-        f"Report:  {report.relative_to(ROOT)}",
-        f"Figures: {figures.relative_to(ROOT)}/",
-        *differences(profile),
+        headline(first),
+        f"Report:  {from_root(report)}",
+        f"Figures: {from_root(made.figures)}/",
+        *differences(profile, made.reports, kept.reports),
+        *outdated_results(made.reports, made.figures),
+        f"To take them into reports/ and figures/: make keep PROFILE={name}",
     ]
     return "\n".join(lines)
 
 
-def publish_experiment(profile: Profile, experiment: str, reports: Path, figures: Path) -> None:
+def keep(name: str, pages: Sequence[Path] = ()) -> str:
+    """Copy the assembled results over the committed ones, fill the pages that show them, and say what was done.
+
+    What else lies in the committed folders stays. Raises UserError where nothing was assembled.
+    """
+    profile = load_profile(name)
+    made, kept = assembled(profile), committed(profile)
+    if not (made.reports / "report.md").is_file():
+        raise UserError(f"{from_root(made.reports)} holds no report; run `make reproduce PROFILE={name}` first.")
+    for source, target in ((made.reports, kept.reports), (made.figures, kept.figures)):
+        for path in sorted(source.iterdir()):
+            replace(path, target / path.name)
+    filled = [str(page) for page in pages if fill_page(page)]
+    lines = [f"kept in {from_root(folder)}/" for folder in (kept.reports, kept.figures)]
+    return "\n".join([*lines, *(f"filled {page}" for page in filled)])
+
+
+def replace(source: Path, target: Path) -> None:
+    """Put a copy of a file or folder in the place of another."""
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def assemble_experiment(profile: Profile, experiment: str) -> None:
     """Records, MI table, coefficients, tables, executed notebooks and figures of one experiment."""
-    results = Results(profile, experiment)
-    records, information = results.records, results.information  # read before anything is replaced
-    for folder in (reports, figures):
-        shutil.rmtree(folder, ignore_errors=True)
-    write_records(records, reports / "records.parquet")
-    write_parquet(information, reports / "mutual_information.parquet")
-    for control in COEFFICIENT_CONTROLS:
-        shutil.copyfile(results.path(coefficients_name(control)), reports / coefficients_name(control))
-    shutil.copytree(results.folder / "tables", reports / "tables")
-    failed = shutil.ignore_patterns("*.failed.ipynb")
-    shutil.copytree(
-        profile.folder / "notebooks" / experiment, reports / "notebooks", ignore=failed, copy_function=copy_notebook
-    )
-    shutil.copytree(results.folder / "figures", figures)
+    results, made = Results(profile, experiment), assembled(profile)
+    reports = made.reports / experiment
+    reports.mkdir()
+    write_records(results.records, reports / "records.parquet")
+    write_parquet(results.information, reports / "mutual_information.parquet")
+    for name in map(coefficients_name, COEFFICIENT_CONTROLS):
+        shutil.copyfile(results.path(name), reports / name)
+    shutil.copytree(results.folder / "tables", reports / "tables", ignore=LEFT_BEHIND)
+    copy_notebooks(profile, profile.folder / "notebooks" / experiment, reports / "notebooks")
+    shutil.copytree(results.folder / "figures", made.figures / experiment, ignore=LEFT_BEHIND)
 
 
-PROGRESS = "application/vnd.jupyter.widget-view+json"
+def assemble_questions(profile: Profile) -> None:
+    """The committed questions, and over them those that were asked in this run.
+
+    Of a question: its verdict, small tables, executed notebook and figures.
+    """
+    made, kept = assembled(profile), committed(profile)
+    for source, target in ((kept.reports, made.reports), (kept.figures, made.figures)):
+        if (source / "questions").is_dir():
+            shutil.copytree(source / "questions", target / "questions", ignore=LEFT_BEHIND)
+    for verdict in sorted((profile.folder / "questions").glob("*/verdict.json")):
+        folder, name = verdict.parent, verdict.parent.name
+        reports, figures = made.reports / "questions" / name, made.figures / "questions" / name
+        for target in (reports, figures):
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir(parents=True)
+        merges = [path for path in [folder / "merges.json"] if path.is_file()]
+        for path in [verdict, *merges, *sorted(folder.glob("*.parquet"))]:
+            shutil.copyfile(path, reports / path.name)
+        for path in (profile.folder / "notebooks" / "questions").glob(f"*-{name}.ipynb"):
+            copy_notebook(path, reports / path.name, committed_place(profile, reports))
+        if (folder / "figures").is_dir():
+            shutil.copytree(folder / "figures", figures, ignore=LEFT_BEHIND, dirs_exist_ok=True)
 
 
-def copy_notebook(source: str | Path, target: str | Path) -> None:
-    """An executed notebook without its progress bars, as text or widgets: they are redrawn thousands of times. Its links are mended."""
+def committed_place(profile: Profile, folder: Path) -> Path:
+    """Where a folder of the assembled reports will lie once it is kept."""
+    return committed(profile).reports / folder.relative_to(assembled(profile).reports)
+
+
+def copy_notebooks(profile: Profile, source: Path, target: Path) -> None:
+    """All executed notebooks of a folder; those that failed stay behind."""
+
+    def copy(path: str, place: str) -> None:
+        copy_notebook(Path(path), Path(place), committed_place(profile, Path(place).parent))
+
+    shutil.copytree(source, target, ignore=LEFT_BEHIND, copy_function=copy)
+
+
+def copy_notebook(source: Path, target: Path, place: Path) -> None:
+    """An executed notebook without its progress bars, which are redrawn thousands of times.
+
+    place: the folder from which its relative links shall lead where they lead from ``source``.
+    """
     notebook = nbformat.read(source, as_version=4)
-    relink(notebook, Path(source).parent, Path(target).parent)
+    relink(notebook, source.parent, place)
     notebook.metadata.pop("widgets", None)
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
-        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and PROGRESS not in o.get("data", {})]
+        cell.outputs = [output for output in cell.outputs if not is_progress(output)]
     nbformat.write(notebook, target)
 
 
-def publish_questions(profile: Profile, reports: Path, figures: Path) -> None:
-    """Verdicts, figures, executed notebooks and small tables of the questions that were asked in this run; others stay as they are."""
-    for source in sorted((profile.folder / "questions").glob("*/verdict.json")):
-        folder = source.parent
-        for target in (reports / folder.name, figures / folder.name):
-            shutil.rmtree(target, ignore_errors=True)
-            target.mkdir(parents=True)
-        for path in [
-            *(folder / name for name in ("verdict.json", "merges.json") if (folder / name).is_file()),
-            *folder.glob("*.parquet"),
-        ]:
-            shutil.copy(path, reports / folder.name)
-        for path in (profile.folder / "notebooks" / "questions").glob(f"*-{folder.name}.ipynb"):
-            copy_notebook(path, reports / folder.name / path.name)
-        if (folder / "figures").is_dir():
-            shutil.copytree(folder / "figures", figures / folder.name, dirs_exist_ok=True)
+def is_progress(output: dict[str, Any]) -> bool:
+    """Whether an output is a progress bar, as text or as a widget."""
+    return output.get("name") == "stderr" or PROGRESS in output.get("data", {})
 
 
-def committed(path: Path) -> bytes | None:
-    """The file as the last commit has it; None without git or where it was not committed."""
-    try:
-        done = subprocess.run(
-            ["git", "show", f"HEAD:{path.relative_to(ROOT)}"], cwd=ROOT, capture_output=True, check=False
-        )
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
-def differences(profile: Profile) -> list[str]:
-    """One line per experiment: how many responses, and which averages, differ from the committed results."""
-    lines = []
-    for experiment in profile.experiments:
-        folder = REPORTS / profile.name / experiment
-        old = committed(folder / "records.parquet")
-        if old is None:
-            lines.append(f"{experiment}: no committed results to compare with.")
-            continue
-        lines.append(
-            f"{experiment}: {compare(pd.read_parquet(io.BytesIO(old)), pd.read_parquet(folder / 'records.parquet'))}"
-        )
-    return lines
-
-
-def source_of(setting: str) -> str:
-    """What a record was computed with, apart from the machine."""
-    facts = json.loads(setting)
-    return json.dumps([facts.get("source"), facts.get("versions")])
-
-
-def compare(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """What differs between two sets of records, in one sentence."""
-    keys = [*KEYS, "item", "repeat"]
-    both = old.merge(new, on=keys, how="outer", suffixes=("_old", "_new"), indicator="found")
-    changed = (both["found"] != "both") | (both["response_old"] != both["response_new"])
-    if not changed.any():
-        return f"all {len(new)} responses are those of the committed results."
-    means = both.groupby("method")[["correct_old", "correct_new", "length_old", "length_new"]].mean()
-    accuracy = (means["correct_new"] - means["correct_old"]).abs().max() * 100
-    length = (means["length_new"] / means["length_old"] - 1).abs().max() * 100
-    same = old["setting"].map(source_of).unique().tolist() == new["setting"].map(source_of).unique().tolist()
-    cause = (
-        "The sources are the same: another processor rounds differently."
-        if same
-        else "The sources or versions changed too."
-    )
-    return (
-        f"{changed.sum()} of {len(both)} responses differ from the committed results; at most {accuracy:.1f} points "
-        f"of accuracy and {length:.1f} % of mean length for a method. {cause}"
-    )
+def from_root(path: Path) -> Path:
+    """A path as seen from the repository's root, where it lies in it."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path

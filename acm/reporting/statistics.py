@@ -1,12 +1,13 @@
-"""Intervals, by bootstrap over items save for the share of one task (Wilson's), and the verdict against the frontier.
+"""Intervals of accuracy and length, and the verdict of a method against the frontier.
 
-    variable   shape                     meaning
-    correct    (methods, items)          1.0 where the response is right                        one task
-    length     (methods, items)          tokens of the response                                 one task
-    draws      (draws, items)            how often each item is drawn; the same for all methods: paired
+    variable    shape                       meaning
+    correct     (methods, items)            1.0 where the response is right, of one task
+    length      (methods, items)            tokens of the response, of one task
+    counts      (draws + 1, items)          how often each item is drawn; the same for all methods, so they are paired
+    values      (draws + 1,)                a mean in each bootstrap draw; index 0 is the data itself
 
-Averages are means over tasks, as in the paper. Length change is the mean over tasks of
-length / length of the reference − 1 (the paper's); the ratio of the mean lengths stands beside it.
+Intervals are 95 %, by bootstrap over items. The share of a single task has Wilson's interval instead. Averages are means
+over tasks, as in the paper. Length change is the paper's: the mean over tasks of length / length of the reference − 1.
 """
 
 from __future__ import annotations
@@ -18,29 +19,36 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, t
 
+from acm.reporting.intervals import Interval
+
 DRAWS = 2000
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Bootstrap means, (methods, tasks, draws + 1); index 0 along the last axis is the data itself."""
+    """Bootstrap means of methods on tasks.
+
+    accuracy (fraction) and length (tokens): (methods, tasks, draws + 1); index 0 along the last axis is the data itself.
+    items: task → its number of items. repeats: responses to each item.
+    """
 
     methods: list[str]
     tasks: list[str]
     items: dict[str, int]
-    accuracy: np.ndarray  # fraction
-    length: np.ndarray  # tokens
-    repeats: int = 1  # responses to each item
+    accuracy: np.ndarray
+    length: np.ndarray
+    repeats: int = 1
 
     def row(self, method: str) -> int:
+        """The place of a method along the first axis."""
         return self.methods.index(method)
 
 
 def bootstrap(records: pd.DataFrame, methods: list[str], tasks: list[str], draws: int = DRAWS, seed: int = 0) -> Sample:
-    """Resample the items of each task, the same items for every method. Repeats of an item are averaged first (avg@k).
+    """Resample the items of each task, the same items for every method.
 
-    So the interval holds what differs between items and between the responses to one, and knows that these are no further items. ValueError
-    where a method lacks an item or a repeat.
+    Repeats of an item are averaged first (avg@k): responses to one item are no further items. Raises ValueError where a
+    method lacks an item or a repeat.
     """
     means, items = [], {}
     for task in tasks:
@@ -50,7 +58,7 @@ def bootstrap(records: pd.DataFrame, methods: list[str], tasks: list[str], draws
         groups = part[part["method"].isin(methods)].groupby(["method", "item"])
         check_repeats(task, groups.size())
         cells = groups[["correct", "length"]].mean().unstack("item").loc[methods]
-        if cells.isna().any(axis=None):
+        if cells.isna().to_numpy().any():
             raise ValueError(f"task {task}: not every method has every item, so they cannot be compared.")
         items[task] = n = cells["correct"].shape[1]
         rng = np.random.default_rng([seed, *task.encode()])
@@ -66,13 +74,12 @@ def check_repeats(task: str, responses: pd.Series) -> None:
     odd = responses[responses != usual]
     if len(odd):
         (method, item), number = odd.index[0], odd.iloc[0]
-        raise ValueError(
-            f"task {task}: {number} responses of {method} to item {item}, elsewhere {usual}; every item needs every repeat."
-        )
+        told = f"task {task}: {number} responses of {method} to item {item}, elsewhere {usual}"
+        raise ValueError(f"{told}; every item needs every repeat.")
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of bootstrap values (draws + 1,), the data's own value at index 0 left out."""
+    """Percentile interval of bootstrap values (draws + 1,); the data's own value, at index 0, is left out."""
     tail = (1 - level) / 2
     low, high = np.quantile(values[1:], [tail, 1 - tail])
     return float(low), float(high)
@@ -94,49 +101,48 @@ def length_change_of_means(sample: Sample, method: str, reference: str) -> np.nd
 
 
 def above_frontier(sample: Sample, method: str, frontier: list[str]) -> np.ndarray:
-    """Accuracy of the method less that of the frontier at equal mean length, a fraction, (draws + 1,).
+    """Accuracy of a method less that of the frontier at equal mean length, a fraction, (draws + 1,).
 
-    The frontier is interpolated linearly between the two neighbouring points whose mean lengths bracket the
-    method's, and bracketed anew in every draw. NaN where its length lies outside the frontier's range.
+    Between its points the frontier is a straight line. It is drawn anew in every bootstrap draw. NaN where the method's
+    length lies outside the frontier's range.
     """
     lengths, accuracies = curve(sample, frontier)
-    expected = [
-        np.interp(x, lengths[i], accuracies[i], np.nan, np.nan) for i, x in enumerate(average(sample, method, "length"))
-    ]
+    own = average(sample, method, "length")
+    expected = [np.interp(x, lengths[i], accuracies[i], np.nan, np.nan) for i, x in enumerate(own)]
     return average(sample, method) - np.array(expected)
 
 
 def above_bar(sample: Sample, method: str, frontier: list[str]) -> np.ndarray:
-    """Accuracy of the method less the best of plain interpolation at its mean length or shorter, a fraction, (draws + 1,).
+    """Accuracy of a method less that of the bar at its mean length, a fraction, (draws + 1,).
 
-    The bar is the frontier without the points that a shorter one beats or equals, found anew in every draw. Where the frontier rises
-    they are one; where it falls, a method can lie above it and yet be longer and less often right than one of its points. NaN, as there,
+    The bar is the best of plain interpolation at this length or shorter: the frontier without the points that a shorter
+    one beats or equals. Where the frontier rises, the two are one. Where it falls, a method can lie above the frontier
+    and yet be longer and less often right than one of its points. The bar is found anew in every bootstrap draw. NaN
     outside the frontier's range.
     """
     lengths, accuracies = curve(sample, frontier)
-    expected = []
-    for i, x in enumerate(average(sample, method, "length")):
-        best = np.maximum.accumulate(accuracies[i])
-        kept = np.append(True, accuracies[i, 1:] > best[:-1])
-        expected.append(
-            np.interp(x, lengths[i, kept], accuracies[i, kept]) if lengths[i, 0] <= x <= lengths[i, -1] else np.nan
-        )
-    return average(sample, method) - np.array(expected)
+    own, expected = average(sample, method, "length"), np.full(lengths.shape[0], np.nan)
+    for i, x in enumerate(own):
+        if lengths[i, 0] <= x <= lengths[i, -1]:
+            best = np.maximum.accumulate(accuracies[i])
+            kept = np.append(True, accuracies[i, 1:] > best[:-1])
+            expected[i] = np.interp(x, lengths[i, kept], accuracies[i, kept])
+    return average(sample, method) - expected
 
 
 def curve(sample: Sample, frontier: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Mean lengths of the frontier's points, ascending in every draw, and their accuracies, each (draws + 1, points)."""
-    lengths, accuracies = (
-        np.stack([average(sample, m, what) for m in frontier], axis=1) for what in ("length", "accuracy")
-    )
+    lengths = np.stack([average(sample, m, "length") for m in frontier], axis=1)
+    accuracies = np.stack([average(sample, m) for m in frontier], axis=1)
     order = np.argsort(lengths, axis=1, kind="stable")
     return np.take_along_axis(lengths, order, 1), np.take_along_axis(accuracies, order, 1)
 
 
 def over_draws(differences: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Mean over calibration draws of differences (draws of texts, draws + 1): each bootstrap draw takes the calibration draws anew too.
+    """Mean over calibration draws, in each bootstrap draw of which the calibration draws are drawn anew too: (draws + 1,).
 
-    A bootstrap of n draws is too narrow by √((n − 1) / n) and knows no t distribution; the part that the draws add is widened by both.
+    differences: (calibration draws, draws + 1). A bootstrap of n calibration draws is too narrow by √((n − 1) / n), and
+    knows no t distribution. The part of the spread that they add is widened by both.
     """
     rng = np.random.default_rng(seed)
     chosen = rng.integers(len(differences), size=(differences.shape[1] - 1, len(differences)))
@@ -153,24 +159,28 @@ def detectable(difference: np.ndarray) -> float:
 
 
 def verdict(difference: np.ndarray) -> str:
-    """'above', 'below' or 'no difference shown' from :func:`above_frontier` or :func:`above_bar`; 'outside' if the data or 5 % of draws are."""
+    """'above', 'below' or 'no difference shown', from :func:`above_frontier` or :func:`above_bar`.
+
+    'outside' if the data, or more than 5 % of the bootstrap draws, lie outside the frontier's range (NaN).
+    """
     if np.isnan(difference[0]) or np.isnan(difference).mean() > 0.05:
         return "outside"
     low, high = interval(difference[~np.isnan(difference)])
     return "above" if low > 0 else "below" if high < 0 else "no difference shown"
 
 
-def describe(values: np.ndarray, scale: float = 100.0) -> dict[str, float]:
-    """Estimate with its 95 % interval, times ``scale``."""
+def describe(values: np.ndarray, scale: float = 100.0) -> Interval:
+    """The data's value with its 95 % interval, times ``scale``. values: (draws + 1,); draws that are NaN are left out."""
     known = np.concatenate([values[:1], values[1:][~np.isnan(values[1:])]])
     low, high = interval(known) if len(known) > 1 else (np.nan, np.nan)
     return {"value": scale * float(values[0]), "low": scale * low, "high": scale * high}
 
 
-def share(sample: Sample, method: str, task: str | None = None) -> dict[str, float]:
-    """Accuracy in percent with its 95 % interval, of one task or the mean over tasks.
+def share(sample: Sample, method: str, task: str | None = None) -> Interval:
+    """Accuracy in percent with its 95 % interval, of one task or (None) the mean over tasks.
 
-    One task with one response an item has Wilson's interval: the bootstrap's has no width where all or no items are right.
+    One task with one response an item has Wilson's interval: the bootstrap's has no width where all items, or none, are
+    right.
     """
     if task is None and len(sample.tasks) > 1:
         return describe(average(sample, method))
@@ -184,5 +194,5 @@ def share(sample: Sample, method: str, task: str | None = None) -> dict[str, flo
 
 
 def over_methods(sample: Sample, measure: Callable[[str], np.ndarray], scale: float = 100.0) -> pd.DataFrame:
-    """One row per method: value, low, high of a measure."""
+    """One row for each method: value, low, high of a measure."""
     return pd.DataFrame({m: describe(measure(m), scale) for m in sample.methods}).T

@@ -1,59 +1,69 @@
-"""Tables from records alone: frame in, table out. Every cell has its n and a 95 % interval."""
+"""The tables of an experiment, from its records alone. Every cell has its n and a 95 % interval.
+
+Each table is a function and a row of :data:`TABLES`. Notebook 5 writes every row that applies to an experiment, so a
+new table is one function and one row.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from acm.files import write_text
 from acm.reporting import statistics
-from acm.reporting.statistics import Sample, describe, share
+from acm.reporting.intervals import Row, interval_columns, interval_in, interval_text
+from acm.reporting.results import Results
+from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, length_change_of_means, share
+
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
+    c: f"\\{c}" for c in "%_&#${}"
+}
 
 
 def long_table(records: pd.DataFrame, sample: Sample, reference: str) -> pd.DataFrame:
-    """One row per (method, task) and one per (method, "average"), the source of the main and general tables.
+    """One row for each method and task, and one for each method's average over tasks.
 
-    accuracy in percent, length in tokens, length_change in percent of the reference's, each with _low and _high
-    (95 %); length_change_of_means: ratio of mean lengths; truncated in percent of the responses; n items.
+    Columns, each with ``_low`` and ``_high`` (95 %): accuracy (percent), length (tokens), length_change (percent of the
+    reference's length), truncated (percent of the responses). Averages also have length_change_of_means: the ratio of
+    the mean lengths. n: items. reference: the model that lengths compare with.
     """
-    cut = statistics.bootstrap(records.assign(correct=records["truncated"].astype(float)), sample.methods, sample.tasks)
-    rows = []
+    cut = bootstrap(records.assign(correct=records["truncated"].astype(float)), sample.methods, sample.tasks)
     base = sample.length[sample.row(reference)]
+    rows: list[dict[str, Any]] = []
     for i, method in enumerate(sample.methods):
         for k, task in enumerate(sample.tasks):
             rows.append({
                 "method": method, "task": task, "n": sample.items[task],
-                **named("accuracy", share(sample, method, task)),
-                **named("length", describe(sample.length[i, k], 1)),
-                **named("length_change", describe(sample.length[i, k] / base[k] - 1)),
-                **named("truncated", share(cut, method, task)),
+                **interval_columns("accuracy", share(sample, method, task)),
+                **interval_columns("length", describe(sample.length[i, k], 1)),
+                **interval_columns("length_change", describe(sample.length[i, k] / base[k] - 1)),
+                **interval_columns("truncated", share(cut, method, task)),
             })  # fmt: skip
         rows.append({
             "method": method, "task": "average", "n": sum(sample.items.values()),
-            **named("accuracy", share(sample, method)),
-            **named("length", describe(statistics.average(sample, method, "length"), 1)),
-            **named("length_change", describe(statistics.length_change(sample, method, reference))),
-            **named("length_change_of_means", describe(statistics.length_change_of_means(sample, method, reference))),
-            **named("truncated", share(cut, method)),
+            **interval_columns("accuracy", share(sample, method)),
+            **interval_columns("length", describe(average(sample, method, "length"), 1)),
+            **interval_columns("length_change", describe(length_change(sample, method, reference))),
+            **interval_columns("length_change_of_means", describe(length_change_of_means(sample, method, reference))),
+            **interval_columns("truncated", share(cut, method)),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def named(name: str, described: dict[str, float]) -> dict[str, float]:
-    return {name: described["value"], f"{name}_low": described["low"], f"{name}_high": described["high"]}
-
-
-def cell(row: pd.Series, name: str, digits: int = 1) -> str:
-    """``91.6 [88.0, 94.8]``."""
-    value, low, high = (row[name + end] for end in ("", "_low", "_high"))
-    if np.isnan(value):
-        return "–"
-    return f"{value:z.{digits}f} [{low:z.{digits}f}, {high:z.{digits}f}]"
+def cell(row: Row, name: str, digits: int = 1, signed: bool = False) -> str:
+    """The text of a row's value ``name`` with its interval."""
+    return interval_text(**interval_in(row, name), digits=digits, signed=signed)
 
 
 def wide_table(table: pd.DataFrame) -> pd.DataFrame:
-    """As the paper prints it: methods × tasks, accuracy with mean length in parentheses, average, length change."""
+    """:func:`long_table` as the paper prints it: a row for each method, a column for each task, and the averages.
+
+    A task's cell is accuracy with the mean length in parentheses.
+    """
     shown = {}
     for method, part in table.groupby("method", sort=False):
         tasks, mean = part[part["task"] != "average"], part[part["task"] == "average"].iloc[0]
@@ -70,56 +80,137 @@ def wide_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def reflection_table(records: pd.DataFrame, methods: list[str], tasks: list[str]) -> pd.DataFrame:
-    """Responses with a reflection keyword: number, and percent with a 95 % interval, per method and task."""
+    """Responses with a reflection keyword: their number, and their share in percent (95 %), for each method and task."""
     marked = records.assign(correct=(records["reflections"] > 0).astype(float))
-    sample = statistics.bootstrap(marked, methods, tasks)
+    sample = bootstrap(marked, methods, tasks)
     rows = []
     for i, method in enumerate(methods):
         for k, task in enumerate(tasks):
-            reflecting = named("reflecting", share(sample, method, task))
+            reflecting = interval_columns("reflecting", share(sample, method, task))
             count = round(sample.accuracy[i, k, 0] * sample.items[task] * records["repeat"].nunique())
             rows.append({"method": method, "task": task, "n": sample.items[task], "responses": count, **reflecting})
     return pd.DataFrame(rows)
 
 
 def wide_reflections(table: pd.DataFrame) -> pd.DataFrame:
-    """Methods × tasks: number of reflecting responses, percent with interval."""
+    """:func:`reflection_table` with a row for each method and a column for each task."""
     text = table.apply(lambda row: f"{row['responses']} ({cell(row, 'reflecting')} %)", axis=1)
     heads = table["task"] + " (n = " + table["n"].astype(str) + ")"
     return text.groupby([table["method"], heads], sort=False).first().unstack(sort=False)
 
 
 def verdict_table(sample: Sample, methods: list[str], frontier: list[str]) -> pd.DataFrame:
-    """Each method against plain interpolation: points of accuracy above the frontier at equal mean length, and above the bar, with verdict."""
-    rows = []
+    """Each method against plain interpolation, with its verdict.
+
+    Columns, each with ``_low`` and ``_high``: length (tokens); difference, points of accuracy above the frontier at equal
+    mean length; bar, points above the bar, which the verdict is against.
+    """
+    rows: list[dict[str, Any]] = []
     for method in methods:
         difference, above = (f(sample, method, frontier) for f in (statistics.above_frontier, statistics.above_bar))
-        length = describe(statistics.average(sample, method, "length"), 1)
         verdict = "on the bar" if above[0] == 0 and not difference.any() else statistics.verdict(above)
-        rows.append({"method": method, **named("length", length), **named("difference", describe(difference)),
-                     **named("bar", describe(above)), "verdict": verdict, "n": sum(sample.items.values())})  # fmt: skip
+        rows.append({
+            "method": method,
+            **interval_columns("length", describe(average(sample, method, "length"), 1)),
+            **interval_columns("difference", describe(difference)),
+            **interval_columns("bar", describe(above)),
+            "verdict": verdict,
+            "n": sum(sample.items.values()),
+        })  # fmt: skip
     return pd.DataFrame(rows, columns=None if rows else ["method", "verdict"])
 
 
+def verdicts_of(results: Results) -> pd.DataFrame:
+    """:func:`verdict_table` of an experiment's methods; without rows where several models are merged.
+
+    Then there is no interpolation between two parents to hold a method against.
+    """
+    return verdict_table(results.sample, list(results.experiment.methods) if results.pair else [], results.frontier)
+
+
 def wide_verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame({
+    """:func:`verdict_table` as text, a row for each method."""
+    shown = {
         "mean length": table.apply(cell, axis=1, name="length", digits=0),
         "points above the frontier": table.apply(cell, axis=1, name="difference"),
         "points above the bar": table.apply(cell, axis=1, name="bar"),
-        "verdict": table["verdict"], "n": table["n"],
-    }).set_index(table["method"])  # fmt: skip
+        "verdict": table["verdict"],
+        "n": table["n"],
+    }
+    return pd.DataFrame(shown).set_index(table["method"])
 
 
 def write_table(data: pd.DataFrame, shown: pd.DataFrame, stem: Path, caption: str) -> None:
-    """``stem.csv`` (all numbers), ``stem.md`` and ``stem.tex`` (as shown, with the caption)."""
+    """Write ``stem.csv`` (all numbers), and ``stem.md`` and ``stem.tex`` (as shown, with the caption)."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     data.to_csv(f"{stem}.csv", index=False, float_format="%.4f")
-    Path(f"{stem}.md").write_text(f"{shown.to_markdown()}\n\n{caption}\n")
+    write_text(Path(f"{stem}.md"), f"{shown.to_markdown()}\n\n{caption}\n")
     escaped = shown.rename(columns=escape, index=escape).map(escape).rename_axis(index=None)
-    Path(f"{stem}.tex").write_text(escaped.style.to_latex(caption=escape(caption), hrules=True))
+    write_text(Path(f"{stem}.tex"), escaped.style.to_latex(caption=escape(caption), hrules=True))
 
 
 def escape(text: object) -> str:
     """Text as LaTeX shows it literally."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(c, f"\\{c}" if c in "%_&#${}" else c) for c in str(text))
+    return "".join(LATEX.get(character, character) for character in str(text))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that is written for each experiment.
+
+    name: its stem among the saved files. title, note: what the notebook says above it. numbers: the data from the
+    results. shown: the data as text. caption: its caption, to which n and the setting are added. applies: whether the
+    results have what it shows.
+    """
+
+    name: str
+    title: str
+    numbers: Callable[[Results], pd.DataFrame]
+    shown: Callable[[pd.DataFrame], pd.DataFrame]
+    caption: str
+    note: str = ""
+    applies: Callable[[Results], bool] = lambda results: True
+
+
+TABLES = {
+    table.name: table
+    for table in (
+        Table(
+            "main",
+            "Methods × tasks",
+            lambda r: long_table(r.records, r.sample, r.experiment.reference),
+            wide_table,
+            "Accuracy in percent and mean length in tokens.",
+        ),
+        Table(
+            "verdicts",
+            "Against the frontier",
+            verdicts_of,
+            wide_verdicts,
+            "Points of accuracy above the frontier at equal mean length, and above the bar (the frontier without the points "
+            "that a shorter one beats), which the verdict is against.",
+            "A method earns its keep only if it beats plain interpolation at its own length or shorter. The verdict is "
+            "against *the bar*: the frontier without the points that a shorter one beats. The distance from the whole "
+            "frontier at equal length stands beside it. Outside the frontier's range there is no verdict.",
+            applies=lambda r: r.pair,
+        ),
+        Table(
+            "reflections",
+            "Reflection",
+            lambda r: reflection_table(r.records, r.sample.methods, r.sample.tasks),
+            wide_reflections,
+            "Responses with a reflection keyword (the paper's list and, on abacus, 'check:').",
+            "Responses with a word of the paper's list (wait, re-examine, recap, double-check, let me check, let me verify) "
+            'or, for the embedded models, "check:".',
+        ),
+    )
+}
+
+
+def write_all(results: Results, folder: Path) -> Iterator[tuple[Table, pd.DataFrame]]:
+    """Write every table that applies to an experiment, in the order of :data:`TABLES`; yields each row with its numbers."""
+    for table in TABLES.values():
+        if table.applies(results):
+            numbers = table.numbers(results)
+            write_table(numbers, table.shown(numbers), folder / table.name, results.caption(table.caption))
+            yield table, numbers

@@ -1,21 +1,18 @@
-"""Four explorers for JupyterLab. Each is a widget: the last line of a cell shows it.
+"""Explorers for JupyterLab. Each is a widget: as the last line of a cell it shows itself.
 
-What they show is computed by plain functions in modules of their own (coefficients, playground, trade_off, responses), and tested
-without a browser; the explorers only wire them to controls.
+What an explorer shows is computed by plain functions in a module of its own (coefficients, playground, trade_off,
+responses), which are tested without a browser. The explorer wires them to controls. ``registry.py`` lists them.
 """
 
-from importlib import import_module
+from __future__ import annotations
 
-_HOMES = {
-    "CoefficientsExplorer": "acm.widgets.coefficients_explorer",
-    "MergePlayground": "acm.widgets.merge_playground",
-    "TradeOffExplorer": "acm.widgets.trade_off_explorer",
-    "ResponseBrowser": "acm.widgets.response_browser",
-}
-__all__ = list(_HOMES)
+from typing import Any
+
+from acm.lazy import first_use
+from acm.widgets.registry import EXPLORERS
+
+__all__ = list(EXPLORERS)
 
 
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'acm.widgets' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+def __getattr__(name: str) -> Any:
+    return first_use(__name__, name, {row.widget: row.module for row in EXPLORERS.values()})

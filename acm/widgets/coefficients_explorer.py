@@ -1,4 +1,4 @@
-"""Explorer 1: λ of each layer for any t, shift, estimator and calibration draw, beside the null controls."""
+"""Explorer 1: the coefficient λ of each layer for any t, shift, estimator and calibration draw, beside the null controls."""
 
 from __future__ import annotations
 
@@ -7,31 +7,26 @@ import ipywidgets as widgets
 from acm.calibration import defaults
 from acm.calibration.registry import COEFFICIENT_CONTROLS, CONTROLS, SHIFTS
 from acm.widgets import coefficients as state
-from acm.widgets.parts import WIDE, Explorer, Picture, choice, column, guarded, labelled, offer, several
-from acm.widgets.sources import preferred, results_with
+from acm.widgets.parts import WIDE, Explorer, Picture, choice, column, labelled, offer, results_choice, several
+from acm.widgets.sources import results_with
 
 
 class CoefficientsExplorer(Explorer):
-    """The explorer as a widget. profile, experiment: what it starts with.
+    """Sliders and lists for the mapping from mutual information to λ.
 
-    It shows the reader's own run where there is one, else the committed results.
+    profile, experiment: what it starts with. It shows the reader's own run where there is one, else the committed results.
     """
 
-    def __init__(self, profile: str = "tiny", experiment: str = "long-to-short") -> None:
-        super().__init__("coefficients", profile=profile, experiment=experiment)
+    name = "coefficients"
 
     def build(self, profile: str, experiment: str) -> None:
         self.sources = results_with("mutual_information.parquet")
-        self.source = choice(
-            "Results", list(self.sources), "acm-source", preferred(list(self.sources), profile, experiment)
-        )
+        self.source = results_choice(list(self.sources), profile, experiment)
         self.model = choice("Fine-tuned model", [], "acm-model")
         self.estimator = choice("Estimator", [], "acm-estimator")
         self.drawn = choice("Calibration draw", [], "acm-draw")
-        slider = widgets.FloatSlider(
-            defaults.T, description="Temperature t", min=-3, max=3, step=0.1, continuous_update=False, style=WIDE,
-            layout={"width": "400px"},
-        )  # fmt: skip
+        style = {"style": WIDE, "layout": {"width": "400px"}, "continuous_update": False}
+        slider = widgets.FloatSlider(defaults.T, description="Temperature t", min=-3, max=3, step=0.1, **style)
         self.t = labelled(slider, "acm-t")
         self.shift = choice("Shift", list(SHIFTS), "acm-shift", defaults.SHIFT)
         nulls = [(control.label, name) for name, control in CONTROLS.items() if name != "none"]
@@ -42,14 +37,13 @@ class CoefficientsExplorer(Explorer):
         left = column(self.source, self.model, self.estimator, self.drawn)
         self.show(widgets.HBox([left, column(self.t, self.shift, self.controls)]), self.picture, self.summary)
         self.load()
-        for control, handler in ((self.source, self.changed_source), (self.estimator, self.changed_estimator)):
-            control.observe(handler, "value")
-        for control in (self.model, self.drawn, self.t, self.shift, self.controls):
-            control.observe(self.redraw, "value")
+        self.watch(self.changed_source, self.source)
+        self.watch(self.changed_estimator, self.estimator)
+        self.watch(self.update, self.model, self.drawn, self.t, self.shift, self.controls)
         self.update()
 
     def load(self) -> None:
-        """Take up the chosen results: their models, estimators, and their own t and shift."""
+        """Take up the chosen results: their models, their estimators, their own t and shift."""
         self.tables = state.Tables(self.sources[self.source.value])
         setting = self.tables.results.experiment
         with self.quietly():
@@ -59,28 +53,21 @@ class CoefficientsExplorer(Explorer):
             self.t.value, self.shift.value = setting.t, setting.shift
             offer(self.drawn, self.tables.draws(self.estimator.value))
 
-    @guarded
-    def changed_source(self, _: dict) -> None:
+    def changed_source(self) -> None:
         self.load()
         self.update()
 
-    @guarded
-    def changed_estimator(self, _: dict) -> None:
+    def changed_estimator(self) -> None:
         with self.quietly():
             offer(self.drawn, self.tables.draws(self.estimator.value), self.drawn.value)
         self.update()
 
-    @guarded
-    def redraw(self, _: dict) -> None:
-        self.update()
-
     def update(self) -> None:
+        """Draw what the controls say."""
         t, shift = self.t.value, self.shift.value
         mi = self.tables.mi(self.model.value, self.estimator.value, self.drawn.value)
         pool = self.tables.pool if len(self.drawn.options) > 1 else None
         text = state.summary(state.curves(mi, t, shift), mi)
-        self.picture.draw(
-            state.draw(mi, t, shift, self.controls.value, state.band(pool, t, shift)),
-            f"Coefficients of each layer. {text}",
-        )
+        figure = state.draw(mi, t, shift, self.controls.value, state.band(pool, t, shift))
+        self.picture.draw(figure, f"Coefficients of each layer. {text}")
         self.summary.value = f"<p>{text}</p>"

@@ -1,13 +1,15 @@
-"""What the explorers' wiring shares: a picture with a button on each point, a worker thread, and errors that show in the widget."""
+"""What all explorers are made of: controls, a picture with a button on each point, a worker thread, errors that show.
+
+An :class:`Explorer` builds its controls, watches them, and draws. The plain modules beside it compute what it shows.
+"""
 
 from __future__ import annotations
 
-import functools
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import ipywidgets as widgets
 import numpy as np
@@ -15,46 +17,64 @@ from matplotlib.figure import Figure
 
 from acm.errors import UserError
 from acm.widgets.markup import CSS, alert, image, note
+from acm.widgets.sources import preferred
 
 WIDE = {"description_width": "130px"}
 NEAR = 0.018  # of the width: points nearer than this lie on a pile
-
-
-def guarded(handler: Callable) -> Callable:
-    """A handler of an :class:`Explorer` whose errors show in its message; silent while the explorer changes its own controls."""
-
-    @functools.wraps(handler)
-    def run(self: Explorer, *args: Any) -> None:
-        if self.changing:
-            return
-        self.clear()
-        try:
-            handler(self, *args)
-        except Exception as error:
-            self.fail(error)
-
-    return run
+Handler = Callable[[], None]
+Places = Mapping[str, tuple[float, float]]  # point → fractions of the width from the left, of the height from the top
+Widget = TypeVar("Widget", bound=widgets.DOMWidget)
 
 
 class Explorer(widgets.VBox):
-    """Controls and pictures with a message below. Built by :meth:`build`, whose errors show as all others do."""
+    """Controls and pictures, with a message below.
 
-    def __init__(self, name: str, **parameters: Any) -> None:
+    name: its CSS class, after ``acm-``. profile, experiment: what it starts with; your own run of them if there is one,
+    else the committed results. A subclass builds its controls in :meth:`build`; errors there show in the message, as
+    all errors do.
+    """
+
+    name: str
+
+    def __init__(self, profile: str, experiment: str, **parameters: Any) -> None:
         self.changing = False
         self.message = labelled(widgets.HTML(), "acm-message")
         super().__init__([widgets.HTML(f"<style>{CSS}</style>"), self.message])
-        self.add_class("acm-explorer").add_class(f"acm-{name}")
-        guarded(lambda self: self.build(**parameters))(self)
+        self.add_class("acm-explorer").add_class(f"acm-{self.name}")
+        self.attempt(lambda: self.build(profile, experiment, **parameters))
 
-    def build(self, *arguments: Any, **parameters: Any) -> None:
+    def build(self, profile: str, experiment: str) -> None:
+        """Make the controls, and show what they stand for."""
         raise NotImplementedError
 
     def show(self, *parts: widgets.Widget) -> None:
         """Put the parts between the style sheet and the message."""
         self.children = (self.children[0], *parts, self.message)
 
+    def attempt(self, handler: Handler) -> None:
+        """Call a handler; its error shows in the message. Nothing happens while the explorer changes its own controls."""
+        if self.changing:
+            return
+        self.message.value = ""
+        try:
+            handler()
+        except Exception as error:
+            self.fail(error)
+
+    def watch(self, handler: Handler, *controls: widgets.Widget) -> None:
+        """Call a handler whenever one of these controls changes."""
+        for control in controls:
+            control.observe(lambda _: self.attempt(handler), "value")
+
+    def button(self, label: str, name: str, handler: Handler, tooltip: str = "", **traits: Any) -> widgets.Button:
+        """A button that calls a handler."""
+        layout = {"width": "auto", "flex": "none"}
+        found = widgets.Button(description=label, tooltip=tooltip or label, layout=layout, **traits)
+        found.on_click(lambda _: self.attempt(handler))
+        return labelled(found, name)
+
     @contextmanager
-    def quietly(self):
+    def quietly(self) -> Iterator[None]:
         """Controls that are changed within wake no handler."""
         self.changing = True
         try:
@@ -62,10 +82,8 @@ class Explorer(widgets.VBox):
         finally:
             self.changing = False
 
-    def clear(self) -> None:
-        self.message.value = ""
-
     def say(self, text: str) -> None:
+        """Show a message."""
         self.message.value = note(text)
 
     def fail(self, error: Exception) -> None:
@@ -76,7 +94,7 @@ class Explorer(widgets.VBox):
             self.message.value = alert(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 
-def labelled(widget: widgets.Widget, name: str) -> widgets.Widget:
+def labelled(widget: Widget, name: str) -> Widget:
     """The widget with a CSS class of its own."""
     return widget.add_class(name)
 
@@ -85,10 +103,16 @@ def choice(label: str, options: Any, name: str, value: Any = None, **layout: str
     """A labelled drop-down list."""
     options = list(options.items()) if isinstance(options, Mapping) else list(options)
     chosen = {} if value is None else {"value": value}
-    return labelled(
-        widgets.Dropdown(description=label, options=options, style=WIDE, layout={"width": "400px"} | layout, **chosen),
-        name,
-    )
+    style = {"style": WIDE, "layout": {"width": "400px"} | layout}
+    return labelled(widgets.Dropdown(description=label, options=options, **style, **chosen), name)
+
+
+def results_choice(titles: list[str], profile: str, experiment: str, more: Iterable[str] = ()) -> widgets.Dropdown:
+    """A list of results, of which those of this profile and experiment are chosen; UserError if there are none.
+
+    more: titles of other things to choose.
+    """
+    return choice("Results", [*titles, *more], "acm-source", preferred(titles, profile, experiment))
 
 
 def offer(control: widgets.Dropdown, options: list, value: Any = None) -> None:
@@ -98,12 +122,12 @@ def offer(control: widgets.Dropdown, options: list, value: Any = None) -> None:
     control.value = value if value in values else values[0] if values else None
 
 
-def several(
-    label: str, options: list[str], name: str, value: list[str] | None = None, rows: int = 8
-) -> widgets.SelectMultiple:
-    """A labelled list of which several are chosen (with Ctrl or Shift)."""
-    return labelled(widgets.SelectMultiple(description=label, options=options, value=tuple(options if value is None else value), rows=rows,
-                                           style={"description_width": "100px"}, layout={"width": "310px"}), name)  # fmt: skip
+def several(label: str, options: list[str], name: str, rows: int = 8) -> widgets.SelectMultiple:
+    """A labelled list of which several are chosen (with Ctrl or Shift); at first all are."""
+    style = {"style": {"description_width": "100px"}, "layout": {"width": "310px"}}
+    return labelled(
+        widgets.SelectMultiple(description=label, options=options, value=tuple(options), rows=rows, **style), name
+    )
 
 
 def column(*parts: widgets.Widget) -> widgets.VBox:
@@ -111,17 +135,11 @@ def column(*parts: widgets.Widget) -> widgets.VBox:
     return widgets.VBox(parts, layout={"flex": "none"})
 
 
-def button(label: str, name: str, handler: Callable, tooltip: str = "", **traits: Any) -> widgets.Button:
-    found = labelled(
-        widgets.Button(description=label, tooltip=tooltip or label, layout={"width": "auto", "flex": "none"}, **traits),
-        name,
-    )
-    found.on_click(handler)
-    return found
-
-
 class Picture(widgets.Box):
-    """A figure as an image; each of its points is a real button: hovered or focused it tells its numbers, pressed it calls ``chosen``."""
+    """A figure as an image, with a real button on each of its points.
+
+    Hovered or focused, a button tells the point's numbers. Pressed, it calls ``chosen`` with the point's name.
+    """
 
     def __init__(self, chosen: Callable[[str], None] | None = None) -> None:
         self.chosen, self.image = chosen, widgets.HTML()
@@ -132,17 +150,14 @@ class Picture(widgets.Box):
         self.add_class("acm-picture")
 
     def draw(
-        self,
-        figure: Figure,
-        alt: str,
-        places: Mapping[str, tuple[float, float]] | None = None,
-        hints: Mapping[str, str] | None = None,
+        self, figure: Figure, alt: str, places: Places | None = None, hints: Mapping[str, str] | None = None
     ) -> None:
-        """Show a figure. places: point → fractions of the width from the left and of the height from the top."""
+        """Show a figure. alt: what it shows, in words. hints: point → its numbers."""
         self.image.value = image(figure, alt)
         self.places, self.pressed = dict(places or {}), None
         self.shape = figure.get_figwidth() / figure.get_figheight()
-        old, self.points = self.points, {name: self.point(name, (hints or {}).get(name, name)) for name in self.places}
+        told = {name: name for name in self.places} | dict(hints or {})
+        old, self.points = self.points, {name: self.point(name, told[name]) for name in self.places}
         self.children = (self.image, *self.points.values())
         for point in old.values():
             point.close()
@@ -167,6 +182,7 @@ class Picture(widgets.Box):
             (point.add_class if name == chosen else point.remove_class)("acm-chosen")
 
     def point(self, name: str, hint: str) -> widgets.Button:
+        """The button on a point."""
         left, top = self.places[name]
         others = [other for other in self.pile(name) if other != name]
         hint += f"\npress again for {', '.join(others)}" if others else ""
@@ -180,7 +196,7 @@ class Picture(widgets.Box):
 
 
 class Worker:
-    """Runs one job at a time in a thread of its own; a newer job stops the one under way and takes its place."""
+    """Runs one job at a time in a thread of its own. A newer job stops the one under way and takes its place."""
 
     def __init__(self, failed: Callable[[Exception], None]) -> None:
         self.failed, self.lock = failed, threading.Lock()
@@ -204,6 +220,7 @@ class Worker:
         self.thread.start()
 
     def stop(self) -> None:
+        """Ask the job under way to stop."""
         self.stopped.set()
 
     def wait(self, seconds: float | None = None) -> bool:

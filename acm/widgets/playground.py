@@ -23,15 +23,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria
 from transformers.utils import logging as transformers_logging
 
 from abacus import BENCHMARKS, problems
-from acm import merge
 from acm.checkpoints import layer_of, model_folder
 from acm.errors import UserError, unknown
 from acm.evaluation.reflections import pattern_of
 from acm.evaluation.task_files import read_task
+from acm.merging.engine import merge
 from acm.merging.export import mergekit_recipe
 from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
 from acm.merging.registry import METHODS
+from acm.reporting.intervals import interval_text
 from acm.reporting.statistics import Sample, above_frontier, average, bootstrap, describe, verdict
 
 TASKS = ("abacus_easy", "abacus_medium", "abacus_hard")
@@ -53,7 +54,9 @@ def offered_methods() -> list[str]:
 def parameters_of(method: str) -> dict[str, float | bool]:
     """The parameters of a method beside λ, at their defaults; one without a default starts as in the method's example."""
     row = METHODS[method]
-    return {p.name: row.example[p.name] if p.default is None else p.default for p in row.takes if p is not row.coefficient}
+    return {
+        p.name: row.example[p.name] if p.default is None else p.default for p in row.takes if p is not row.coefficient
+    }
 
 
 @dataclass(frozen=True)
@@ -264,17 +267,14 @@ def comparison(sample: Sample, own: dict[str, str], other: str, frontier: list[s
 
     own: name → description. Intervals are 95 %, over items, paired.
     """
+    measures = {"accuracy": ("accuracy, %", 100), "length": ("length, tokens", 1)}
     rows = {}
     for name, text in own.items():
-        differences = [average(sample, name, what) - average(sample, other, what) for what in ("accuracy", "length")]
-        above = above_frontier(sample, name, frontier)
-        rows[name] = {"recipe": text, "accuracy, %": span(average(sample, name), 100), "length, tokens": span(average(sample, name, "length"), 1),
-                      f"accuracy less {other}'s": span(differences[0], 100, "+"), f"length less {other}'s": span(differences[1], 1, "+"),
-                      "against the frontier": verdict(above)}  # fmt: skip
+        row = {"recipe": text}
+        for what, (heading, scale) in measures.items():
+            row[heading] = interval_text(**describe(average(sample, name, what), scale))
+        for what, (_, scale) in measures.items():
+            difference = average(sample, name, what) - average(sample, other, what)
+            row[f"{what} less {other}'s"] = interval_text(**describe(difference, scale), signed=True)
+        rows[name] = row | {"against the frontier": verdict(above_frontier(sample, name, frontier))}
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def span(values, scale: float, sign: str = "") -> str:
-    """``3.2 [1.0, 5.4]``."""
-    found = describe(values, scale)
-    return f"{found['value']:{sign}.1f} [{found['low']:{sign}.1f}, {found['high']:{sign}.1f}]"

@@ -1,60 +1,48 @@
-"""Explorer 3: accuracy against length of any records or of the printed numbers; a point leads to the responses behind it."""
+"""Explorer 3: accuracy against length, of any records or of printed numbers. A point leads to the responses behind it."""
 
 from __future__ import annotations
 
 import ipywidgets as widgets
 
 from acm.widgets import trade_off as state
-from acm.widgets.parts import WIDE, Explorer, Picture, choice, column, guarded, labelled, offer, several
-from acm.widgets.sources import preferred, results_with
+from acm.widgets.parts import WIDE, Explorer, Picture, choice, column, labelled, offer, results_choice, several
 
 UNITS = {"reduction against the reference, %": True, "tokens": False}
 
 
-def record_sources() -> dict[str, state.Records]:
-    """Title → records, of every experiment that has some: whole, or a file for each method."""
-    found = results_with("records.parquet") | results_with("records")
-    return {title: state.Records(results) for title, results in found.items()}
-
-
 class TradeOffExplorer(Explorer):
-    """profile, experiment: what it starts with; your own run if there is one, else the committed results."""
+    """Lists of results, methods and tasks; a token cap; the picture; the responses behind a point."""
 
-    def __init__(self, profile: str = "tiny", experiment: str = "long-to-short") -> None:
-        super().__init__("trade-off", profile=profile, experiment=experiment)
+    name = "trade-off"
 
     def build(self, profile: str, experiment: str) -> None:
-        records = record_sources()
-        self.sources = records | state.printed()
-        self.source = choice("Results", list(self.sources), "acm-source", preferred(list(records), profile, experiment))
-        self.methods, self.tasks = (
-            several("Methods", [], "acm-methods", rows=9),
-            several("Tasks", [], "acm-tasks", rows=5),
-        )
+        records = state.record_sources()
+        printed = state.printed()
+        self.sources: dict[str, state.Source] = {**records, **printed}
+        self.source = results_choice(list(records), profile, experiment, printed)
+        self.methods = several("Methods", [], "acm-methods", rows=9)
+        self.tasks = several("Tasks", [], "acm-tasks", rows=5)
         self.units = choice("Length as", UNITS, "acm-units")
-        self.cap = labelled(
-            widgets.IntSlider(
-                1, description="Token cap", min=1, max=1, continuous_update=False, style=WIDE, layout={"width": "400px"}
-            ),
-            "acm-cap",
-        )
+        style = {"style": WIDE, "layout": {"width": "400px"}, "continuous_update": False}
+        self.cap = labelled(widgets.IntSlider(1, description="Token cap", min=1, max=1, **style), "acm-cap")
         self.chosen = choice("Responses of", [], "acm-chosen")
         self.picture, self.responses = Picture(self.pressed), labelled(widgets.HTML(), "acm-responses")
-        self.show(
-            widgets.HBox([column(self.source, self.units, self.cap, self.chosen), self.methods, self.tasks]),
-            self.picture,
-            self.responses,
-        )
+        left = column(self.source, self.units, self.cap, self.chosen)
+        self.show(widgets.HBox([left, self.methods, self.tasks]), self.picture, self.responses)
         self.load()
-        self.source.observe(self.changed_source, "value")
-        for control in (self.methods, self.tasks, self.units, self.cap):
-            control.observe(self.redraw, "value")
-        self.chosen.observe(self.picked, "value")
+        self.watch(self.changed_source, self.source)
+        self.watch(self.update, self.methods, self.tasks, self.units, self.cap)
+        self.watch(self.show_responses, self.chosen)
         self.update()
+
+    @property
+    def data(self) -> state.Source:
+        """The chosen results."""
+        return self.sources[self.source.value]
 
     def load(self) -> None:
         """Take up the chosen results: their methods, tasks and cap."""
-        data = self.sources[self.source.value]
+        data = self.data
         with self.quietly():
             for control, names in ((self.methods, data.methods), (self.tasks, data.tasks)):
                 control.options, control.value = names, tuple(names)
@@ -63,47 +51,35 @@ class TradeOffExplorer(Explorer):
             self.cap.disabled = data.cap is None
             self.cap.max = self.cap.value = data.cap or 1
 
-    @guarded
-    def changed_source(self, _: dict) -> None:
+    def changed_source(self) -> None:
         self.load()
         self.update()
 
-    @guarded
-    def redraw(self, _: dict) -> None:
-        self.update()
-
-    @guarded
-    def picked(self, _: dict) -> None:
-        self.show_responses()
-
     def pressed(self, name: str) -> None:
+        """A point was pressed: choose its method in the list."""
         self.chosen.value = name
 
     def lower_cap(self) -> int | None:
         """The chosen cap where it is lower than the records' own."""
-        own = self.sources[self.source.value].cap
+        own = self.data.cap
         return self.cap.value if own and self.cap.value < own else None
 
     def update(self) -> None:
-        data, cap = self.sources[self.source.value], self.lower_cap()
-        points = data.points(self.methods.value, self.tasks.value, cap, self.units.value)
+        """Draw what the controls say."""
+        cap = self.lower_cap()
+        points = self.data.points(self.methods.value, self.tasks.value, cap, self.units.value)
         figure, places = state.draw(points)
         hints = {name: points.hint(name) for name in places}
-        self.picture.draw(
-            figure,
-            "Accuracy against length. " + "; ".join(hint.replace("\n", ", ") for hint in hints.values()),
-            places,
-            hints,
-        )
+        told = "; ".join(hint.replace("\n", ", ") for hint in hints.values())
+        self.picture.draw(figure, f"Accuracy against length. {told}", places, hints)
         self.show_responses()
-        told = (
-            [f"left out, without numbers for all chosen tasks: {', '.join(points.left_out)}"] if points.left_out else []
-        )
-        told += [f"cap {cap}: what is longer is cut there and counts as wrong"] if cap else []
-        self.say("; ".join(told))
+        said = [f"cap {cap}: what is longer is cut there and counts as wrong"] if cap else []
+        if points.left_out:
+            said = [f"left out, without numbers for all chosen tasks: {', '.join(points.left_out)}", *said]
+        self.say("; ".join(said))
 
     def show_responses(self) -> None:
-        """What lies behind the chosen point."""
-        name, data = self.chosen.value, self.sources[self.source.value]
+        """Show what lies behind the chosen point."""
+        name = self.chosen.value
         self.picture.select(name)
-        self.responses.value = data.behind(name, self.tasks.value, self.lower_cap()) if name else ""
+        self.responses.value = self.data.behind(name, self.tasks.value, self.lower_cap()) if name else ""

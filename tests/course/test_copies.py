@@ -104,7 +104,7 @@ def test_an_exercise_has_its_three_cells(path):
         solution, checked = notebook.cells[notebook.cells.index(cell) + 1 :][:2]
         assert tags(solution) == ["solution"] and tags(checked) == ["check"]
         name = re.match(r"def (\w+)\(", solution.source)[1]
-        assert '    """' in solution.source and checked.source == f'exercises.check("{number}", {name})'
+        assert '    """' in solution.source and checked.source == f'course.check("{number}", {name})'
     assert len(tagged(notebook, "solution")) == len(tagged(notebook, "check")) == len(found)
 
 

@@ -1,4 +1,4 @@
-"""A profile with made-up records of the pipeline, which questions are asked of."""
+"""A profile with made-up records of the pipeline, and a study of it."""
 
 import pandas as pd
 import pytest
@@ -34,6 +34,13 @@ experiments:
 """
 
 
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """No figure outlives its test."""
+    yield
+    plt.close("all")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A profile with made-up records of the pipeline; its runs go to a folder of the test."""
@@ -53,10 +60,5 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def quick(folder):
+    """A study named ``quick`` of the first experiment."""
     return Study(str(folder / "mini.yaml"), "long-to-short", "quick")
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")

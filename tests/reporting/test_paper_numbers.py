@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.text import Annotation, Text
 
-from acm.reporting import paper_numbers as published
+from acm.reporting import paper_numbers
 from acm.reporting.plotting import use_theme
 
 matplotlib.use("Agg")
@@ -26,7 +26,7 @@ def closed_figures():
 
 @pytest.fixture(scope="module")
 def table():
-    return published.recompute_averages()
+    return paper_numbers.recompute_averages()
 
 
 def labels(axes):
@@ -34,21 +34,21 @@ def labels(axes):
 
 
 def test_load_returns_numbers():
-    scores = published.load("published_scores")
+    scores = paper_numbers.load("published_scores")
     assert scores["accuracy"].between(0, 100).all() and (scores["length"].dropna() > 0).all()
 
 
 def test_unknown_table_names_the_nearest():
     with pytest.raises(ValueError, match="published_scores"):
-        published.load("published_score")
+        paper_numbers.load("published_score")
 
 
 def test_half_unit_of_the_last_digit():
-    assert published.half_unit(pd.Series(["-75.5", "1.92", "30"])).tolist() == pytest.approx([0.05, 0.005, 0.5])
+    assert paper_numbers.half_unit(pd.Series(["-75.5", "1.92", "30"])).tolist() == pytest.approx([0.05, 0.005, 0.5])
 
 
 def test_every_printed_row_is_recomputed(table):
-    assert len(table) == len(published.load("published_averages")) == table["recomputed_average"].notna().sum()
+    assert len(table) == len(paper_numbers.load("published_averages")) == table["recomputed_average"].notna().sum()
 
 
 def test_a_change_agrees_or_not_exactly_where_one_is_printed(table):
@@ -79,7 +79,7 @@ def test_the_length_changes_that_do_not_agree(table):
 
 
 def test_only_one_disagreement_is_more_than_a_last_digit():
-    found = published.disagreements()
+    found = paper_numbers.disagreements()
     assert len(found) == 9
     first = found.iloc[0]
     assert (first["size"], first["method"], first["printed"]) == ("1.5b", "TIES", -75.5)
@@ -88,7 +88,7 @@ def test_only_one_disagreement_is_more_than_a_last_digit():
 
 
 def test_a_wrong_digit_is_found(monkeypatch):
-    load = published.load
+    load = paper_numbers.load
 
     def misprinted(name, **options):
         found = load(name, **options)
@@ -98,20 +98,22 @@ def test_a_wrong_digit_is_found(monkeypatch):
             found.loc[row, "length_change_percent"] = "-55.5" if options else -55.5
         return found
 
-    assert published.recompute_averages().query("size == '7b' and method == 'ACM-TIES'")["change_agrees"].iloc[0]
-    monkeypatch.setattr(published, "load", misprinted)
-    row = published.recompute_averages().query("source == 'acm-v1' and size == '7b' and method == 'ACM-TIES'").iloc[0]
+    assert paper_numbers.recompute_averages().query("size == '7b' and method == 'ACM-TIES'")["change_agrees"].iloc[0]
+    monkeypatch.setattr(paper_numbers, "load", misprinted)
+    row = (
+        paper_numbers.recompute_averages().query("source == 'acm-v1' and size == '7b' and method == 'ACM-TIES'").iloc[0]
+    )
     assert not row["change_agrees"]
     assert row["average_agrees"]  # 55.7 for 55.8: six inputs rounded to 0.1 can just explain it
 
 
 def test_reflection_count_above_the_number_of_items():
-    found = published.impossible_reflection_counts()
+    found = paper_numbers.impossible_reflection_counts()
     assert found.to_numpy().tolist() == [["14b", "TA", "math500", 572, 500]]
 
 
 def test_accuracies_between_two_items():
-    found = published.impossible_accuracies()
+    found = paper_numbers.impossible_accuracies()
     assert set(found[["size", "method", "task"]].itertuples(index=False, name=None)) == {
         ("1.5b", "Sens-Merging", "minerva_math"), ("1.5b", "ACM-TA", "minerva_math"),
         ("14b", "ACM-Average", "humaneval_pro"), ("llama2-7b", "MAmmoTH-7B", "gsm8k"),
@@ -120,12 +122,14 @@ def test_accuracies_between_two_items():
 
 @pytest.mark.parametrize(("other", "label"), [("l2s-sister", "sister"), ("evo-l2s-replication", "replication")])
 def test_shared_averages_are_those_of_plain_loops(other, label):
-    cells = {(r.source, r.size, r.method, r.task): r.accuracy for r in published.load("published_scores").itertuples()}
+    cells = {
+        (r.source, r.size, r.method, r.task): r.accuracy for r in paper_numbers.load("published_scores").itertuples()
+    }
     expected = {}
     for source, size, method, task in cells:
         if source == "acm-v1" and (other, size, method, task) in cells:
             expected.setdefault((size, method), []).append([cells[s, size, method, task] for s in ("acm-v1", other)])
-    found = published.shared_averages(other)
+    found = paper_numbers.shared_averages(other)
     assert found.columns.tolist() == ["paper", label, "tasks"] and set(found.index) == set(expected)
     for key, pairs in expected.items():
         paper, beside = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
@@ -133,31 +137,31 @@ def test_shared_averages_are_those_of_plain_loops(other, label):
 
 
 def test_shared_averages_by_hand():
-    found = published.shared_averages("evo-l2s-replication").round(1)
+    found = paper_numbers.shared_averages("evo-l2s-replication").round(1)
     assert found.loc[("14b", "ACM-TA")].tolist() == [76.2, 62.9, 3]
     assert found.loc[("14b", "Qwen2.5-14B")].tolist() == [47.1, 47.1, 3]
     assert (found.xs("7b")["tasks"] == 6).all()
-    found = published.shared_averages("l2s-sister").round(1)
+    found = paper_numbers.shared_averages("l2s-sister").round(1)
     assert found.loc[("1.5b", "Sens-Merging")].tolist() == [49.5, 55.9, 3]
 
 
 def test_shared_averages_with_an_unknown_source_names_the_nearest():
     with pytest.raises(ValueError, match="l2s-sister"):
-        published.shared_averages("sister")
+        paper_numbers.shared_averages("sister")
 
 
 def test_benchmarks_of_each_source():
-    found = published.benchmarks("14b")
+    found = paper_numbers.benchmarks("14b")
     assert found["acm-v1"] == "gsm8k 1319, math500 500, aime24 30, humaneval_pro 164"
     assert found["l2s-sister"] == "gsm8k 1319, math500 500, aime24 30" and found["evo-l2s-replication"].count(",") == 5
-    assert set(published.benchmarks("32b")) == {"acm-v1", "l2s-sister"}
-    assert published.benchmarks("llama2-7b")["acm-v1"].startswith(
+    assert set(paper_numbers.benchmarks("32b")) == {"acm-v1", "l2s-sister"}
+    assert paper_numbers.benchmarks("llama2-7b")["acm-v1"].startswith(
         "gsm8k 1319, "
     )  # of the other two the number is not known
 
 
 def test_runs_of_equal_cells():
-    found = published.equal_cells().set_index(["size", "method", "other_method"])
+    found = paper_numbers.equal_cells().set_index(["size", "method", "other_method"])
     maths = {"minerva_math", "olympiadbench", "college_math"}
     assert found.index.tolist() == [
         ("7b", "TA", "Sens-Merging"),
@@ -175,41 +179,41 @@ def test_equal_cells_need_every_printed_digit_and_no_missing_length(monkeypatch)
         for method, accuracy in (("x", "5.0"), ("y", "5.00"), ("z", "5.0"))
         for task in "pqr"
     ]
-    scores = pd.DataFrame(rows, columns=[*published.KEYS, "task", "accuracy", "length"])
-    monkeypatch.setattr(published, "load", lambda name, **options: scores)
-    assert published.equal_cells()[["method", "other_method", "accuracies"]].to_numpy().tolist() == [
+    scores = pd.DataFrame(rows, columns=[*paper_numbers.KEYS, "task", "accuracy", "length"])
+    monkeypatch.setattr(paper_numbers, "load", lambda name, **options: scores)
+    assert paper_numbers.equal_cells()[["method", "other_method", "accuracies"]].to_numpy().tolist() == [
         ["x", "z", "p, q, r"]
     ]
-    assert published.equal_cells(4).empty
+    assert paper_numbers.equal_cells(4).empty
 
 
 def test_one_row_prints_the_same_length_for_two_benchmarks():
-    found = published.equal_lengths()
+    found = paper_numbers.equal_lengths()
     assert found[["size", "method", "length", "tasks"]].to_numpy().tolist() == [
         ["1.5b", "Qwen2.5-Math-1.5B", 864.9, "college_math, aime24"]
     ]
 
 
 def test_figure_2_and_table_4_print_other_numbers_for_the_same_setting():
-    found = published.figures_against_tables().set_index(["figure", "run", "quantity"])
+    found = paper_numbers.figures_against_tables().set_index(["figure", "run", "quantity"])
     assert found.loc[("Figure 2", "TA 0.7, 14B", "AIME24 accuracy, %")].tolist() == [46.7, 33.3]
     assert found.loc[("Figure 5", "TA, 1.5B", "length reduction, %")].tolist() == pytest.approx([41, 68.72], abs=0.01)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_accuracy_against_length_draws_every_method(size):
-    figure = published.accuracy_against_length(size)
-    rows = published.load("published_averages").query("size == @size and not method.str.startswith('Qwen')")
+    figure = paper_numbers.accuracy_against_length(size)
+    rows = paper_numbers.load("published_averages").query("size == @size and not method.str.startswith('Qwen')")
     expected = [rows["source"].eq("acm-v1").sum()]
     if size != "32b":
         expected.append((rows["source"].eq("evo-l2s-replication") & rows["method"].ne("Evo-L2S")).sum())
         frontier = [line for line in figure.axes[1].lines if not line.get_gid()]
-        assert len(frontier[0].get_xdata()) == published.load("uniform_coefficient_frontier")["size"].eq(size).sum()
+        assert len(frontier[0].get_xdata()) == paper_numbers.load("uniform_coefficient_frontier")["size"].eq(size).sum()
     assert [len(labels(axes)) for axes in figure.axes] == expected
     assert [sum(bool(line.get_gid()) for line in axes.lines) for axes in figure.axes] == expected
 
 
-DRAWINGS = [*(partial(published.accuracy_against_length, size) for size in SIZES), published.figure5]
+DRAWINGS = [*(partial(paper_numbers.accuracy_against_length, size) for size in SIZES), paper_numbers.figure5]
 
 
 @pytest.mark.parametrize("draw", DRAWINGS, ids=[*SIZES, "figure5"])
@@ -226,17 +230,17 @@ def test_no_labels_overlap_and_none_leaves_its_panel(draw):
 
 def test_no_figure_where_no_lengths_are_printed():
     with pytest.raises(ValueError, match="llama2-7b"):
-        published.accuracy_against_length("llama2-7b")
+        paper_numbers.accuracy_against_length("llama2-7b")
 
 
 def test_figure2_has_a_bar_and_a_point_for_each_scaling():
-    bars, line = published.figure2().axes
+    bars, line = paper_numbers.figure2().axes
     assert [patch.get_height() for patch in bars.patches] == [20.0, 23.3, 26.7, 33.3, 46.7, 40.0, 46.7]
     assert len(line.lines[0].get_xdata()) == 7
 
 
 def test_figure4_has_every_layer_in_order():
-    axes = published.figure4().axes[0]
+    axes = paper_numbers.figure4().axes[0]
     names = [tick.get_text() for tick in axes.get_xticklabels()]
     assert names == ["embed", *map(str, range(28)), "norm", "lm_head"]
     assert [len(line.get_xdata()) for line in axes.lines] == [31, 31, 31]
@@ -244,5 +248,5 @@ def test_figure4_has_every_layer_in_order():
 
 
 def test_figure5_has_every_method():
-    axes = published.figure5().axes[0]
+    axes = paper_numbers.figure5().axes[0]
     assert sorted(label.get_text() for label in labels(axes)) == ["ACM-TA", "L1-Max", "R1-1.5B", "TA", "ThinkPrune"]

@@ -12,7 +12,7 @@ from helpers_imported import CAP, LONG, TASKS, N
 from acm.checkpoints import identity
 from acm.errors import UserError
 from acm.profiles import load_profile
-from acm.reporting import paper_comparison as against
+from acm.reporting import paper_comparison
 from acm.reporting.results import Results
 from acm.running.imported import import_records, other_methods
 
@@ -215,9 +215,9 @@ def test_methods_that_the_paper_prints_and_the_profile_does_not_run_stand_in_its
     further = ("Sens-Merging", "ACM-Average", "AIM")  # the last stands in Table 7 alone
     for method in further:
         assert f"1 imported ({method})" in import_records(profile, LONG, [write(records(method).assign(**labels))])
-    ours = against.our_records("qwen-14b")
+    ours = paper_comparison.our_records("qwen-14b")
     assert set(ours["method"]) == set(further)
-    ran = against.table("4", ours).dropna(subset=["ours"])
+    ran = paper_comparison.table("4", ours).dropna(subset=["ours"])
     assert set(zip(ran["method"], ran["task"], strict=True)) == {
         (m, t) for m in further[:2] for t in ("gsm8k", "aime24")
     }

@@ -21,10 +21,10 @@ def test_training_runs_at_reduced_scale_and_ships_the_family(tmp_path):
 @pytest.mark.pipeline
 def test_the_papers_numbers_are_checked_and_drawn(tmp_path):
     parameters = {"output": str(tmp_path / "figures"), "tables": str(tmp_path)}
-    run_notebook(ROOT / "notebooks" / "published.ipynb", tmp_path / "published.ipynb", parameters)
+    run_notebook(ROOT / "notebooks" / "paper-numbers.ipynb", tmp_path / "paper-numbers.ipynb", parameters)
     drawn = {p.stem for p in (tmp_path / "figures").glob("*.svg")}
     assert {"figure2", "figure4", "figure5", "accuracy_against_length_7b"} <= drawn
-    assert (tmp_path / "checks.csv").read_text() == (ROOT / "reports" / "published" / "checks.csv").read_text()
+    assert (tmp_path / "checks.csv").read_text() == (ROOT / "reports" / "paper-numbers" / "checks.csv").read_text()
 
 
 def test_links_of_an_executed_copy_lead_where_they_led(tmp_path):

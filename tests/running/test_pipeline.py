@@ -13,7 +13,7 @@ import yaml
 from acm.paths import ROOT
 
 PICO = ROOT / "tests" / "data" / "pico.yaml"
-PARTS = ("acm", "abacus", "notebooks", "reports/published", "Snakefile", "README.md")
+PARTS = ("acm", "abacus", "notebooks", "reports/paper-numbers", "Snakefile", "README.md")
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "profile=pico", "--quiet", "rules"]
 
 
@@ -41,7 +41,7 @@ def finished(copy):
     """The run breaks once, in a notebook, is mended, and is run again."""
     notebook = copy / "notebooks" / "5-tables.ipynb"
     whole = notebook.read_text()
-    notebook.write_text(whole.replace("sample = found.sample", "sample = found.simple"))
+    notebook.write_text(whole.replace("tables.write_all", "tables.write_none"))
     broken = run(copy)
     left = {p.name for p in copy.glob("runs/pico/notebooks/*/*.failed.ipynb")}
     notebook.write_text(whole)
@@ -60,14 +60,14 @@ def test_a_failed_notebook_names_its_cell_and_leaves_its_copy(finished):
 def test_the_run_completes_and_publishes(finished, copy):
     assert finished[2].returncode == 0, finished[2].stderr[-3000:]
     message = (copy / "runs/pico/published.txt").read_text()
-    assert "reports/pico/report.md" in message and "ACM-TA" in message
-    records = pd.read_parquet(copy / "reports/pico/long-to-short/records.parquet")
+    assert "runs/pico/results/reports/pico/report.md" in message and "ACM-TA" in message
+    records = pd.read_parquet(copy / "runs/pico/results/reports/pico/long-to-short/records.parquet")
     assert records.groupby("method").size().to_dict() == dict.fromkeys(
         ["ACM-TA", "Null-TA", "abacus-fast", "abacus-slow", "frontier-0.5"], 24
     )
     for experiment in ("long-to-short", "general"):
         assert {"trade_off.svg", "trade_off.png", "trade_off.json", "strips.svg"} <= {
-            p.name for p in (copy / "figures/pico" / experiment).iterdir()
+            p.name for p in (copy / "runs/pico/results/figures/pico" / experiment).iterdir()
         }
         assert {"main.csv", "main.md", "main.tex"} <= {
             p.name for p in (copy / "reports/pico" / experiment / "tables").iterdir()
@@ -76,8 +76,10 @@ def test_the_run_completes_and_publishes(finished, copy):
 
 @pytest.mark.pipeline
 def test_every_number_of_the_main_table_comes_from_the_records(finished, copy):
-    table = pd.read_csv(copy / "reports/pico/long-to-short/tables/main.csv").set_index(["method", "task"])
-    records = pd.read_parquet(copy / "reports/pico/long-to-short/records.parquet")
+    table = pd.read_csv(copy / "runs/pico/results/reports/pico/long-to-short/tables/main.csv").set_index(
+        ["method", "task"]
+    )
+    records = pd.read_parquet(copy / "runs/pico/results/reports/pico/long-to-short/records.parquet")
     means = records.groupby(["method", "task"])[["correct", "length"]].mean()
     for key, row in means.iterrows():
         assert table.loc[key, "accuracy"] == pytest.approx(100 * row["correct"], abs=1e-3)
@@ -86,7 +88,7 @@ def test_every_number_of_the_main_table_comes_from_the_records(finished, copy):
 
 @pytest.mark.pipeline
 def test_figures_name_their_provenance(finished, copy):
-    facts = json.loads((copy / "figures/pico/long-to-short/trade_off.json").read_text())
+    facts = json.loads((copy / "runs/pico/results/figures/pico/long-to-short/trade_off.json").read_text())
     assert "n = 12" in facts["caption"] and "95 %" in facts["caption"]
     assert {"profile_hash", "models", "n", "evaluated_with", "drawn_with"} <= set(facts["provenance"])
 
@@ -107,11 +109,11 @@ def test_a_question_runs_on_any_profile_and_its_verdict_is_published(finished, c
     subprocess.run(
         [sys.executable, "-m", "acm", "publish", "--profile", "pico"], cwd=copy, check=True, capture_output=True
     )
-    verdict = json.loads((copy / "reports/pico/questions/stability/verdict.json").read_text())
+    verdict = json.loads((copy / "runs/pico/results/reports/pico/questions/stability/verdict.json").read_text())
     assert verdict["numbers"]["mean_with_fewest"] == 0.5 and verdict["provenance"]["profile"] == "pico"
-    assert verdict["verdict"] in (copy / "reports/pico/report.md").read_text()
+    assert verdict["verdict"] in (copy / "runs/pico/results/reports/pico/report.md").read_text()
     assert {"texts.svg", "settings.svg", "texts.json"} <= {
-        p.name for p in (copy / "figures/pico/questions/stability").iterdir()
+        p.name for p in (copy / "runs/pico/results/figures/pico/questions/stability").iterdir()
     }
 
 

@@ -1,0 +1,70 @@
+"""Fills pages with results. A page asks for what it shows; nothing here knows which pages there are.
+
+A page is a Markdown file with pairs of marks, such as::
+
+    <!-- acm: headline tiny -->
+    …
+    <!-- end -->
+
+The first mark names a part (a key of :data:`PARTS`) and a profile. What stands between the marks is replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from acm.errors import UserError, unknown
+from acm.files import write_text
+from acm.paths import FIGURES, REPORTS
+from acm.profiles import Profile, load_profile
+from acm.reporting.report import headline, verdict_list
+from acm.reporting.results import Results
+
+ASKED = re.compile(r"(<!-- acm: (\S+) (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+FIRST_MARK = "<!-- acm: "
+
+
+def first_headline(profile: Profile, page: Path) -> str:
+    """The headline table of a profile's first experiment."""
+    return headline(Results(profile, next(iter(profile.experiments)), "reports"), markdown=True)
+
+
+def verdicts(profile: Profile, page: Path) -> str:
+    """The verdicts of a profile's questions."""
+    return verdict_list(REPORTS / profile.name, FIGURES / profile.name, page)
+
+
+# Part → its text from the committed results. A function takes the profile and the folder of the page.
+PARTS: dict[str, Callable[[Profile, Path], str]] = {"headline": first_headline, "verdicts": verdicts}
+
+
+def filled(text: str, page: Path) -> str:
+    """The text of a page with every part that it asks for. page: its folder, where links start.
+
+    Raises UserError for an unknown part or profile, for results that are not there, and for a mark without its end.
+    """
+
+    def part(match: re.Match[str]) -> str:
+        begin, name, profile, _, end = match.groups()
+        if name not in PARTS:
+            raise unknown("part of a page", name, PARTS)
+        return f"{begin}{PARTS[name](load_profile(profile), page)}{end}"
+
+    if len(ASKED.findall(text)) != text.count(FIRST_MARK):
+        raise UserError(
+            f"a mark `{FIRST_MARK}PART PROFILE -->` stands on a line of its own and needs a `<!-- end -->`."
+        )
+    return ASKED.sub(part, text)
+
+
+def fill_page(page: Path) -> bool:
+    """Fill a page in place; whether it changed. Raises UserError as :func:`filled`, and for a page that is not there."""
+    if not page.is_file():
+        raise UserError(f"there is no page {page} to fill.")
+    text = page.read_text(encoding="utf-8")
+    new = filled(text, page.parent)
+    if new != text:
+        write_text(page, new)
+    return new != text

@@ -1,0 +1,67 @@
+"""The explorers: which widget, in which module, shown by which notebook.
+
+A new explorer is one module and one row. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """An explorer.
+
+    widget: its class. module: where that lives. notebook: its file in ``notebooks/explore``, without the ending.
+    changed, seen: what its user changes and sees, for the table of the docs.
+    """
+
+    widget: str
+    module: str
+    notebook: str
+    changed: str
+    seen: str
+
+
+EXPLORERS = {
+    row.widget: row
+    for row in (
+        Row(
+            "CoefficientsExplorer",
+            "acm.widgets.coefficients_explorer",
+            "1-coefficients",
+            "t, shift, estimator, calibration draw",
+            "λ of each layer beside the null controls; how MI becomes λ",
+        ),
+        Row(
+            "MergePlayground",
+            "acm.widgets.merge_playground",
+            "2-merge-playground",
+            "method, its parameters, λ of each layer, the problem",
+            "the answers of both parents and the merge; its place beside the frontier",
+        ),
+        Row(
+            "TradeOffExplorer",
+            "acm.widgets.trade_off_explorer",
+            "3-trade-off",
+            "results, methods, tasks, token cap",
+            "accuracy against length; the responses behind a point",
+        ),
+        Row(
+            "ResponseBrowser",
+            "acm.widgets.response_browser",
+            "4-responses",
+            "question, models, search",
+            "all responses to a question, reflections marked",
+        ),
+    )
+}
+
+
+def table() -> str:
+    """The table of ``docs/explorers.md``."""
+    lines = ["| notebook | what you change | what you see |", "|---|---|---|"]
+    for row in EXPLORERS.values():
+        link = f"[{row.notebook}](../notebooks/explore/{row.notebook}.ipynb)"
+        lines.append(f"| {link} | {row.changed} | {row.seen} |")
+    return "\n".join(lines) + "\n"

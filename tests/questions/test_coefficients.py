@@ -1,0 +1,194 @@
+"""Question 2, whether the coefficients matter, on records with known answers."""
+
+import json
+
+import numpy as np
+import pytest
+from questions.made_up import FRONTIER, TASKS, assert_in_order, information, labelled, made_up, sampled
+
+from acm.calibration.coefficients import coefficients_from_table
+from acm.calibration.texts import read_texts, select_texts
+from acm.questions import coefficients
+from acm.questions.study import Study, inside, plain
+from acm.reporting import statistics
+
+
+def family_of(acm, uniform, kinds=("null", "permuted", "reversed", "magnitude"), draws=3):
+    """Merges at place 0.4: ACM and uniform at these heights for each draw, the other kinds on the line."""
+    placed = {f"acm {i}": (0.4, acm) for i in range(draws)} | {f"uniform {i}": (0.4, uniform) for i in range(draws)}
+    placed |= {f"null {i}": (0.4, 0.0) for i in range(draws)} if "null" in kinds else {}
+    return placed | {f"{kind} 0": (0.4, 0.0) for kind in kinds if kind != "null"}
+
+
+@pytest.mark.parametrize("acm, uniform, word, head", [
+    (0.03, 0.0, "above", "Yes: "), (0.0, 0.03, "below", "Not for the better: one λ"), (0.0, 0.0, "no difference shown", "No difference shown"),
+])  # fmt: skip
+def test_a_lead_by_construction_is_found_and_said(acm, uniform, word, head):
+    table = coefficients.comparison(sampled(family_of(acm, uniform), noise=0.02), FRONTIER).set_index("kind")
+    row = table.loc["uniform"]
+    assert row["lead"] == pytest.approx(100 * (acm - uniform), abs=0.6) and row["verdict"] == word
+    assert row["lead_low"] <= 100 * (acm - uniform) <= row["lead_high"]
+    assert table.loc["acm", "above"] == pytest.approx(100 * acm, abs=0.6) and (table["outside"] == 0).all()
+    text, numbers = coefficients.verdict(table.reset_index())
+    assert_in_order(text, head, f"{row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}] points over 3 calibration draws", f"{row['detectable']:.1f} points",
+             "Lead over other λ", "λ of Gaussian noise")  # fmt: skip
+    assert numbers["lead"]["uniform"]["lead"] == row["lead"] and text.startswith(head)
+    json.dumps(plain(numbers), allow_nan=False)
+
+
+def test_lengths_and_accuracies_of_the_comparison_are_the_means_over_draws():
+    records = made_up({"acm 0": (0.3, 0.0), "acm 1": (0.5, 0.1), "uniform 0": (0.3, 0.0), "uniform 1": (0.5, 0.1)})
+    sample = statistics.bootstrap(records, list(records["method"].unique()), TASKS, draws=50)
+    row = coefficients.comparison(sample, FRONTIER).set_index("kind").loc["acm"]
+    ours = records[records["method"].isin(["acm 0", "acm 1"])]
+    assert row["accuracy"] == pytest.approx(100 * ours["correct"].mean()) and row["length"] == pytest.approx(
+        ours["length"].mean()
+    )
+    assert row["above"] == pytest.approx(5.0) and row["merges"] == 2
+
+
+def test_uniform_and_null_are_paired_by_the_number_of_the_draw_not_by_place():
+    heights = [0.0, 0.1, 0.2]
+    placed = {f"acm {i}": (0.4, heights[i]) for i in range(3)} | {
+        f"uniform {i}": (0.4, heights[i] - 0.01) for i in (2, 0, 1)
+    }
+    row = coefficients.comparison(sampled(placed), FRONTIER).set_index("kind").loc["uniform"]
+    assert [row["lead"], row["lead_low"], row["lead_high"]] == pytest.approx([1.0] * 3) and row["verdict"] == "above"
+
+
+def test_permutations_as_many_as_draws_are_still_compared_with_the_first():
+    heights = [0.0, 0.1, 0.2]
+    placed = {f"{kind} {i}": (0.4, heights[i]) for kind in ("acm", "uniform") for i in range(3)} | {
+        f"permuted {i}": (0.4, heights[i]) for i in range(3)
+    }
+    table = coefficients.comparison(sampled(placed), FRONTIER).set_index("kind")
+    assert table.loc["uniform", "lead"] == pytest.approx(0, abs=1e-9)
+    assert table.loc["permuted", "lead"] == pytest.approx(-10) and table.loc["permuted", "lead_low"] < -13
+
+
+def test_intervals_over_draws_are_wider_than_over_items_alone():
+    heights = [-0.1, 0.0, 0.1]
+    placed = {f"acm {i}": (0.4, heights[i]) for i in range(3)} | {f"uniform {i}": (0.4, 0.0) for i in range(3)}
+    row = coefficients.comparison(sampled(placed), FRONTIER).set_index("kind").loc["uniform"]
+    assert (
+        row["lead"] == pytest.approx(0, abs=1e-9)
+        and row["lead_high"] - row["lead_low"] > 8
+        and row["verdict"] == "no difference shown"
+    )
+    widened = (3 / 2) ** 0.5 * 4.303 / 1.96  # standard error of three values, t of two degrees of freedom
+    assert row["detectable"] == pytest.approx(2.8 * 100 * widened * np.std(heights) / 3**0.5, rel=0.15)
+
+
+def test_kinds_are_told_apart_where_one_begins_with_another():
+    sample = sampled(
+        {"uniform 0": (0.4, 0), "uniform-ties 0": (0.4, 0), "uniform 10": (0.4, 0), "uniform-none 0": (0.4, 0)}, draws=5
+    )
+    assert coefficients.names_of(sample, "uniform") == ["uniform 0", "uniform 10"]
+    assert coefficients.names_of(sample, "uniform-ties") == ["uniform-ties 0"] and not coefficients.names_of(
+        sample, "absent"
+    )
+
+
+@pytest.mark.parametrize("which", ["uniform 1", "acm 1"])
+def test_one_merge_outside_the_frontier_leaves_its_kind_undecided(which):
+    placed = family_of(0.0, 0.0) | {which: (1.3, 0.0)}
+    table = coefficients.comparison(sampled(placed), FRONTIER)
+    row = table.set_index("kind").loc["uniform"]
+    assert row["verdict"] == "outside" and row[["lead", "lead_low", "lead_high", "detectable"]].isna().all()
+    kind = which.split()[0]
+    assert table.set_index("kind")["outside"].to_dict() == {k: int(k == kind) for k in table["kind"]}
+    assert table.set_index("kind").loc[kind, ["above", "above_low", "above_high"]].isna().all()
+    text, numbers = coefficients.verdict(table)
+    assert_in_order(
+        text, "Undecided", f"{int(kind == 'uniform')} of the uniform merges and {int(kind == 'acm')} of ACM's"
+    )
+    json.dumps(plain(numbers), allow_nan=False)
+    figure = coefficients.draw(table)
+    assert labelled(figure) == 2 and "(3, 1 outside the frontier)" in " ".join(
+        t.get_text() for t in figure.axes[0].get_yticklabels()
+    )
+
+
+def test_another_kind_outside_is_said_and_does_not_touch_the_answer():
+    table = coefficients.comparison(sampled(family_of(0.03, 0.0) | {"reversed 0": (-0.1, 0.0)}), FRONTIER)
+    text, _ = coefficients.verdict(table)
+    assert_in_order(text, "Yes: ", "outside the frontier (order of λ reversed)")
+
+
+def test_a_few_bootstrap_draws_outside_are_passed_over_many_are_not():
+    values = np.r_[0.02, np.random.default_rng(0).normal(0.02, 0.005, 400)]
+    few, many = values.copy(), values.copy()
+    few[1:9], many[1:40] = np.nan, np.nan
+    assert np.array_equal(inside(few), few, equal_nan=True) and np.isnan(inside(many)).all()
+
+
+def test_one_draw_and_no_other_kinds_make_a_whole_sentence():
+    table = coefficients.comparison(sampled(family_of(0.03, 0.0, kinds=(), draws=1)), FRONTIER)
+    text, _ = coefficients.verdict(table)
+    assert "over 1 calibration draw," in text and "other λ" not in text and text.endswith(".")
+    labelled(coefficients.draw(table))
+
+
+def test_a_frontier_without_records_is_an_error():
+    with pytest.raises(ValueError, match="absent"):
+        coefficients.comparison(sampled(family_of(0, 0)), [*FRONTIER, "absent"])
+
+
+def test_every_kind_has_a_row_a_colour_and_a_control():
+    placed = {f"{kind} 0": (0.4, 0.0) for kind in coefficients.KINDS}
+    table = coefficients.comparison(sampled(placed), FRONTIER)
+    assert list(table["kind"]) == list(coefficients.KINDS)
+    assert {k for k in coefficients.KINDS if table.set_index("kind")["lead"].isna()[k]} == {
+        "acm",
+        "layer",
+        "global",
+        "none",
+        "ties",
+    }
+    figure = coefficients.draw(table)
+    assert labelled(figure) == 2 and len(figure.axes[0].get_yticklabels()) == len(table)
+
+
+def test_the_interval_of_a_skewed_bootstrap_can_be_drawn():
+    table = coefficients.comparison(sampled(family_of(0.0, 0.0)), FRONTIER)
+    table.loc[1, ["lead", "lead_low", "lead_high"]] = 3.0, 1.0, 2.9  # the percentile interval misses the estimate
+    assert labelled(coefficients.draw(table)) == 2
+
+
+def test_coefficients_of_draws_are_those_of_the_chosen_texts(quick):
+    table, source = information(20), quick.setting.calibration
+    texts = read_texts(source.source)[:20]
+    first, second = coefficients.draw_coefficients(quick, table, [54, 1], "layer", "gaussian")
+    chosen = [texts.index(text) for text in select_texts(texts, 2, 2, 54)]
+    assert (
+        first == coefficients_from_table(table[table["sample"].isin(chosen)], 0.7, "layer", "gaussian")
+        and first != second
+    )
+
+
+def test_merges_of_question_two(quick):
+    found = coefficients.merges(quick, information(20), [54, 1], 3)
+    names = [name.rpartition(" ")[0] for name in found]
+    assert {k: names.count(k) for k in names} == {
+        "acm": 2, "uniform": 2, "null": 2, "permuted": 3, "reversed": 1, "magnitude": 1, "global": 1, "uniform-global": 1, "none": 1, "uniform-none": 1,
+        "ties": 1, "uniform-ties": 1, "null-ties": 1}  # fmt: skip
+    assert set(names) <= set(coefficients.KINDS) and list(found) == list(
+        coefficients.merges(quick, information(20), [54, 1], 3)
+    )
+    lam = {name: variant["coefficients"]["abacus-slow"] for name, variant in found.items()}
+    for name in ("permuted 0", "permuted 2", "reversed 0", "magnitude 0"):
+        assert sorted(lam[name].values()) == sorted(lam["acm 0"].values())
+    for i in range(2):
+        assert list(lam[f"uniform {i}"].values()) == pytest.approx([np.mean(list(lam[f"acm {i}"].values()))] * 9)
+    assert lam["ties 0"] == lam["acm 0"] and lam["null-ties 0"] == lam["null 0"] != lam["acm 0"]
+    assert {
+        name: variant.get("merge_method") for name, variant in found.items() if "merge_method" in variant
+    } == dict.fromkeys(["ties 0", "uniform-ties 0", "null-ties 0"], "ties")
+
+
+def test_merges_of_two_models_with_another_shift_are_all_kinds_that_are_compared(folder):
+    asked = Study(str(folder / "mini.yaml"), "general", "two")
+    found = coefficients.merges(asked, information(20, finetuned=("abacus-sums", "abacus-words")), [54], 1)
+    assert {"layer 0", "uniform-layer 0", "none 0"} <= set(found) and "global 0" not in found
+    assert {name.rpartition(" ")[0] for name in found} <= set(coefficients.KINDS)
+    assert all(set(variant["coefficients"]) == {"abacus-sums", "abacus-words"} for variant in found.values())

@@ -1,0 +1,133 @@
+"""Question 4, which layers carry what, on records with known answers."""
+
+import json
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+from questions.made_up import LAMBDA, LAYERS, PARENTS, TASKS, assert_in_order, labelled, made_up
+from scipy.stats import spearmanr
+
+from acm.questions import layers
+from acm.questions.study import plain
+from acm.reporting import statistics
+
+
+def layer_records(change):
+    """Merges of question 4 from {layer: (points lost, tokens lost)} without it."""
+    records, rows = made_up({}), []
+    for kind, parent, sign in (("without", PARENTS[1], 1), ("only", PARENTS[0], -1)):
+        for layer, (points, tokens) in change.items():
+            part = records[records["method"] == parent]
+            rows.append(
+                part.assign(
+                    method=f"{kind} {layer}",
+                    correct=part["correct"] - sign * points,
+                    length=part["length"] - sign * tokens,
+                )
+            )
+    return pd.concat([records, *rows], ignore_index=True)
+
+
+def effects_of(change, lam=None):
+    records = layer_records(change)
+    sample = statistics.bootstrap(records, list(records["method"].unique()), TASKS, draws=100)
+    return layers.effects(sample, lam or {layer: LAMBDA[layer] for layer in change}, *PARENTS)
+
+
+def test_effects_of_layers_are_the_changes_by_construction():
+    change = {layer: (0.01 * i, 2.0 * i) for i, layer in enumerate(LAYERS)}
+    table = effects_of(change).set_index(["kind", "layer"])
+    for layer, (points, tokens) in change.items():
+        assert table.loc[("without", layer), ["accuracy", "accuracy_low", "accuracy_high"]].tolist() == pytest.approx(
+            [-100 * points] * 3, abs=1e-9
+        )
+        assert table.loc[("without", layer), "length"] == pytest.approx(-tokens) and table.loc[
+            ("only", layer), "length"
+        ] == pytest.approx(tokens)
+        assert table.loc[("without", layer), "coefficient"] == LAMBDA[layer]
+    assert labelled(layers.draw(table.reset_index())) == 5
+
+
+def test_the_answer_names_the_layers_with_the_largest_changes_and_their_relation_to_lambda():
+    order = sorted(LAYERS, key=LAMBDA.get)
+    text, numbers = layers.verdict(
+        effects_of({layer: (0.01 * order.index(layer), 2.0 * (layer == "5")) for layer in LAYERS})
+    )
+    assert numbers["largest"] == {"accuracy": "lm_head", "length": "5"}
+    assert_in_order(text, "length comes with layer 5 (without its update -2 [-2, -2] tokens)", "accuracy with layer lm_head (-8.0 [-8.0, -8.0] points)", "Over 9 layers",
+             "+1.00 (accuracy, p < 0.001)", "related for accuracy.")  # fmt: skip
+    assert (
+        numbers["rank_correlation"]["accuracy"]["value"] == pytest.approx(1)
+        and numbers["rank_correlation"]["length"]["p"] > 0.05
+    )
+
+
+def test_a_change_that_may_be_nothing_is_called_so():
+    table = effects_of({layer: (0.0, float(i)) for i, layer in enumerate(LAYERS)})
+    table.loc[3, ["accuracy", "accuracy_low", "accuracy_high"]] = 0.4, -0.8, 1.6
+    assert_in_order(layers.verdict(table)[0], "(+0.4 [-0.8, +1.6] points, not told from zero)")
+
+
+@pytest.mark.parametrize("names", [["0"], ["0", "1"], ["0", "1", "2"]])
+def test_few_layers_show_no_relation(names):
+    text, numbers = layers.verdict(
+        effects_of(
+            {layer: (0.01 * i, 2.0 * i) for i, layer in enumerate(names)},
+            dict(zip(names, (0.5, 0.6, 0.7), strict=False)),
+        )
+    )
+    assert_in_order(
+        text,
+        "Over 1 layer," if len(names) == 1 else f"Over {len(names)} layers,",
+        "cannot be compared" if len(names) < 3 else "no relation shown",
+    )
+    json.dumps(plain(numbers), allow_nan=False)
+
+
+def test_what_could_not_have_been_found_is_said():
+    lam = dict(zip(LAYERS, (1, 9, 2, 8, 3, 7, 4, 6, 5), strict=True))
+    text, numbers = layers.verdict(effects_of({layer: (0.01 * i, 1.0 * i) for i, layer in enumerate(LAYERS)}, lam))
+    assert numbers["rank_correlation"]["length"]["p"] > 0.5
+    assert_in_order(
+        text,
+        "Over 9 layers",
+        "no relation shown; over so many layers only a correlation beyond about ±0.73 would be, as two are looked at.",
+    )
+
+
+def test_equal_coefficients_have_no_rank_correlation():
+    text, _ = layers.verdict(
+        effects_of({layer: (0.01 * i, 1.0 * i) for i, layer in enumerate(LAYERS)}, dict.fromkeys(LAYERS, 0.5))
+    )
+    assert_in_order(text, "cannot be compared: there are too few, or all are equal.")
+
+
+@pytest.mark.parametrize("n", [4, 6, 9, 12])
+def test_rank_correlation_is_spearmans_and_its_p_that_of_permutations(n):
+    rng = np.random.default_rng(n)
+    x, y = rng.integers(0, n, n), rng.normal(size=n)  # with ties
+    value, p = layers.rank_correlation(x, y)
+    assert value == pytest.approx(spearmanr(x, y).statistic)
+    if n <= 6:
+        found = [spearmanr([x[i] for i in order], y).statistic for order in permutations(range(n))]
+        assert p == pytest.approx(np.mean(np.abs(found) >= abs(value) - 1e-9))
+    else:
+        assert p == pytest.approx(spearmanr(x, y).pvalue, abs=0.03)
+
+
+def test_the_p_of_rank_correlations_holds_its_level():
+    rng = np.random.default_rng(0)
+    assert np.mean([layers.rank_correlation(*rng.normal(size=(2, 6)))[1] <= 0.05 for _ in range(400)]) <= 0.075
+    assert layers.rank_correlation(np.arange(3), np.arange(3)) == pytest.approx((1.0, 1 / 3))
+
+
+def test_merges_of_question_four_change_one_layer(quick):
+    vars(quick.results)["coefficients"] = {"none": {"abacus-slow": LAMBDA}}
+    found = layers.merges(quick)
+    assert len(found) == 18
+    assert found["without 3"]["coefficients"]["abacus-slow"] == {layer: float(layer != "3") for layer in LAYERS}
+    assert found["only lm_head"]["coefficients"]["abacus-slow"] == {
+        layer: float(layer == "lm_head") for layer in LAYERS
+    }

@@ -1,0 +1,195 @@
+"""Question 5, whether there is a better rule, on records with known answers."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from questions.made_up import (
+    FRONTIER,
+    LAMBDA,
+    LAYERS,
+    PARENTS,
+    TASKS,
+    assert_in_order,
+    information,
+    labelled,
+    made_up,
+    sampled,
+)
+
+from acm.errors import UserError
+from acm.questions import rule
+from acm.questions.study import SLIM, plain
+from acm.reporting import statistics
+
+
+def family_table(flat=0.0, ramp=0.0, acm=0.0, names=("one", "two", "three"), **setting):
+    """Records of families; a float, or one for each."""
+    heights = [np.broadcast_to(h, len(names)) for h in (acm, flat, ramp)]
+    return pd.concat([
+        made_up(dict(zip(rule.RULES, [(0.4, h[i]) for h in heights], strict=True)), seed=i, **setting).assign(family=name) for i, name in enumerate(names)
+    ], ignore_index=True)  # fmt: skip
+
+
+def answered(records, tasks=TASKS):
+    table, lead = rule.leads(records, tasks, ["frontier-0.5"], 0)
+    attempts = pd.DataFrame(
+        {
+            "accuracy": [50.0, 60],
+            "length": [30.0, 40],
+            "above": [1.0, -2.0],
+            "verdict": ["above", "below"],
+            "bar": [-1.0, -2.0],
+            "bar_verdict": "below",
+        },
+        index=["a", "b"],
+    )
+    return table, lead, *rule.verdict(table, lead, attempts)
+
+
+@pytest.mark.parametrize(
+    "flat, outcome, head", [(0.03, "above", "Yes"), (-0.03, "below", "No:"), (0.0, "no difference shown", "None shown")]
+)
+def test_a_rule_that_leads_by_construction(flat, outcome, head):
+    table, lead, text, numbers = answered(family_table(flat=flat, ramp=-0.1, noise=0.02))
+    whole = table[table["family"] == "all"].set_index("rule")
+    assert numbers["outcome"] == outcome and text.startswith(head) and lead["flat"].shape[0] == 3
+    assert whole.loc["flat", "lead"] == pytest.approx(100 * flat, abs=0.6) and whole.loc[
+        "ramp", "above"
+    ] == pytest.approx(-10, abs=0.6)
+    assert pd.isna(whole.loc["ACM", "lead"]) and len(table) == 3 * 3 + 3
+    assert_in_order(
+        text,
+        "Over 3 fresh families",
+        f"{whole.loc['flat', 'lead']:+.2f} [",
+        "ACM is at",
+        "a rising ramp at -10",
+        "Of 2 tilts",
+        "1 stood above",
+        "1 below",
+        "above the bar",
+        "none.",
+    )
+    json.dumps(plain(numbers), allow_nan=False)
+
+
+def test_families_that_disagree_widen_the_interval():
+    table, _, text, _ = answered(family_table(flat=[0.1, -0.1, 0.0]))
+    whole = table[table["family"] == "all"].set_index("rule").loc["flat"]
+    assert whole["lead"] == pytest.approx(0, abs=1e-9) and whole["lead_high"] - whole["lead_low"] > 8
+    assert table[table["rule"] == "flat"].set_index("family")["lead"].to_dict() == pytest.approx(
+        {"one": 10, "two": -10, "three": 0, "all": 0}, abs=1e-9
+    )
+    assert text.startswith("None shown")
+
+
+def test_a_family_outside_its_frontier_leaves_the_rule_undecided():
+    records = family_table()
+    part = (records["family"] == "two") & (records["method"] == "flat")
+    records.loc[part, "length"] = 5.0
+    table, _, text, numbers = answered(records)
+    assert numbers["outcome"] == "outside"
+    assert (
+        table[(table["rule"] == "flat") & table["family"].isin(["two", "all"])][
+            ["above", "lead", "above_low", "lead_high"]
+        ]
+        .isna()
+        .all(axis=None)
+    )
+    assert_in_order(text, "Undecided", "has no value at equal length", "ACM is at +0.0", "ramp at +0.0")
+    json.dumps(plain(numbers), allow_nan=False)
+
+
+def test_one_family_is_a_family():
+    _, _, text, _ = answered(family_table(names=["one"]))
+    assert_in_order(text, "Over 1 fresh family the flat")
+
+
+def test_the_items_of_families_are_drawn_together():
+    records = family_table(flat=0.01, names=["one", "two"])
+    same = pd.concat([records[records["family"] == "one"], records[records["family"] == "one"].assign(family="two")])
+    _, lead = rule.leads(same, TASKS, ["frontier-0.5"], 3)
+    np.testing.assert_array_equal(lead["ramp"][0], lead["ramp"][1])
+
+
+def test_panels_of_families_show_means_over_tasks_along_their_frontier():
+    records = family_table(names=["one", "two"])
+    records = records[(records["task"] == "easy") | (records["item"] < 20)]  # tasks of other sizes
+    figure = rule.draw(records, TASKS, ["frontier-0.5"])
+    assert labelled(figure) == 2
+    sample = statistics.bootstrap(records[records["family"] == "one"], FRONTIER, TASKS, draws=2)
+    line = figure.axes[0].lines[0].get_xydata()
+    assert line[:, 0].tolist() == sorted(line[:, 0])
+    np.testing.assert_allclose(
+        line, [[statistics.average(sample, m, "length")[0], 100 * statistics.average(sample, m)[0]] for m in FRONTIER]
+    )
+
+
+def test_rules_and_tilts_stay_on_the_layers_and_in_range():
+    assert rule.flat(LAMBDA) == pytest.approx(dict.fromkeys(LAYERS, np.mean([LAMBDA[str(i)] for i in range(6)])))
+    ramp = rule.line(LAMBDA, *rule.RAMP)
+    assert [ramp["embed"], ramp["3"], ramp["lm_head"]] == pytest.approx([0.1, 0.3, 0.5]) and set(
+        rule.line(LAMBDA, -1, 2).values()
+    ) <= {*np.clip(np.linspace(-1, 2, 9), 0, 1)}
+    assert rule.parted(LAMBDA, 1.0, 0.2, 0.0) == dict.fromkeys(LAYERS, 1.0) | {"5": 0.2, "norm": 0.2, "lm_head": 0.0}
+    for name, found in rule.tried(LAMBDA).items():
+        assert list(found) == LAYERS and all(0 <= v <= 1 for v in found.values()), name
+
+
+def test_tilts_against_the_frontier_are_numbers_with_a_verdict():
+    found = rule.against_frontier(
+        sampled({"up": (0.4, 0.05), "down": (0.4, -0.05), "far": (1.5, 0.0)}), ["up", "down", "far"], FRONTIER
+    )
+    assert found["verdict"].tolist() == ["above", "below", "outside"] and found["above"].dtype == float
+    assert (
+        found.loc[["up", "down"], "above"].tolist() == pytest.approx([5, -5])
+        and found.loc["far", ["above", "above_low"]].isna().all()
+    )
+    assert found["bar"].tolist()[:2] == pytest.approx([5, -5]) and found["bar_verdict"].tolist()[:2] == [
+        "above",
+        "below",
+    ]
+
+
+def test_a_familys_records_are_of_its_own_parents_and_calibration(quick, tmp_path, monkeypatch):
+    for name in PARENTS:
+        (tmp_path / "fresh" / name).mkdir(parents=True)
+    seen, merges = {}, {}
+
+    def calibrated(base, finetuned, texts, *_, **named):
+        seen.update(base=base, finetuned=finetuned, texts=len(texts), **named)
+        return information(len(texts), ("none",))
+
+    def answers(method):
+        return made_up({method: (0.5, 0)}, items=3, tasks=["abacus_easy"]).query("method == @method")
+
+    def merged(recipe, profile, experiment, folder, name):
+        merges[name] = recipe
+        return answers(name)
+
+    monkeypatch.setattr(rule, "calibrate", calibrated)
+    monkeypatch.setattr(rule, "evaluate", lambda path, *_, **named: answers(path.name))
+    monkeypatch.setattr(rule, "evaluate_merge", merged)
+    records = rule.family_records(quick, "fresh", tmp_path)
+    assert seen == {
+        "base": tmp_path / "fresh" / PARENTS[0],
+        "finetuned": {PARENTS[1]: tmp_path / "fresh" / PARENTS[1]},
+        "texts": 4,
+        "max_tokens": None,
+    }
+    assert list(records) == [*SLIM, "family"] and set(records["method"]) == {*FRONTIER, *rule.RULES}
+    lam = {name: recipe["coefficients"][PARENTS[1]] for name, recipe in merges.items()}
+    assert (
+        set(lam["frontier-0.5"].values()) == {0.5}
+        and lam["flat"] == rule.flat(lam["ACM"])
+        and lam["ramp"]["lm_head"] == 0.5
+    )
+    assert all(recipe["base_model"] == str(tmp_path / "fresh" / PARENTS[0]) for recipe in merges.values())
+
+
+def test_a_family_that_is_not_trained_names_the_remedy(quick, tmp_path):
+    with pytest.raises(UserError, match="make families"):
+        rule.family_records(quick, "seed-9", tmp_path)
+    with pytest.raises(UserError, match="make families"):
+        rule.trained(tmp_path)
