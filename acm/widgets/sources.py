@@ -1,6 +1,8 @@
-"""Which results there are to explore: your runs, then the committed ones."""
+"""Which results there are to explore: those of your runs, then the committed ones."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import yaml
 
@@ -13,7 +15,10 @@ KINDS = {"runs": (RUNS, "your run"), "reports": (REPORTS, "committed")}
 
 
 def results_with(name: str) -> dict[str, Results]:
-    """``profile / experiment (your run)`` → results of each experiment that has a file or folder of this name, your runs first."""
+    """Title → results, of each experiment that has a file or folder of this name; your runs come first.
+
+    A title reads ``profile / experiment (your run)`` or ``(committed)``.
+    """
     found = {}
     for kind, (root, words) in KINDS.items():
         for path in sorted(root.glob(f"*/*/{name}")):
@@ -30,12 +35,11 @@ def preferred(titles: list[str], profile: str, experiment: str) -> str:
     if own := [title for title in titles if title.startswith(f"{profile} / {experiment} (")]:
         return own[0]
     known = ", ".join(titles) or "none"
-    raise UserError(
-        f"no results of profile {profile}, experiment {experiment}. Run `make reproduce PROFILE={profile}`, or choose of: {known}."
-    )
+    told = f"no results of profile {profile}, experiment {experiment}. Run `make reproduce PROFILE={profile}`"
+    raise UserError(f"{told}, or choose of: {known}.")
 
 
-def task_setting(task: str) -> dict:
+def task_setting(task: str) -> dict[str, Any]:
     """What the YAML of one of our tasks says, with what it includes; empty for tasks of lm-evaluation-harness."""
     path = TASKS / f"{task}.yaml"
     if path.parent != TASKS or not path.is_file():
@@ -49,4 +53,9 @@ class Plain(yaml.SafeLoader):
     """Reads lm-eval's ``!function`` as the text after it; nothing is called."""
 
 
-Plain.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+def as_text(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    """The text after a tag."""
+    return loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else None
+
+
+Plain.add_constructor("!function", as_text)
