@@ -1,4 +1,4 @@
-"""What the paper printed: its tables as CSV files, which profile of ours each stands for, and what it calls our models.
+"""What the paper printed: its tables as CSV files, the profile of ours that each stands for, its names of our models.
 
 Sources (column ``source``): ``acm-v1`` is arXiv 2505.14009v1, ``l2s-sister`` arXiv 2503.20641 and
 ``evo-l2s-replication`` arXiv 2604.06465. Accuracies are in percent, lengths in tokens a response.
@@ -27,7 +27,7 @@ REFLECTIONS = {"6": ("1.5b", "qwen-1.5b"), "7": ("14b", "qwen-14b")}  # the same
 
 
 def load(name: str, **options: Any) -> pd.DataFrame:
-    """One CSV file by its stem; ``options`` go to :func:`pandas.read_csv`. UserError for a name that is none of them."""
+    """One CSV file by its stem; UserError for a name that is none of them. options: of :func:`pandas.read_csv`."""
     import pandas as pd  # takes half a second, and most commands need none of it
 
     path = FOLDER / f"{name}.csv"
@@ -42,7 +42,7 @@ def paper_name(method: str) -> str:
 
 
 def printed_methods(profile: str) -> list[str]:
-    """Methods that the paper's tables print for a profile, in their order there. profile: its name, variants left out."""
+    """Methods that the paper's tables print for a profile, in their order. profile: its name, without variants."""
     scores, counts = load("published_scores").query("source == 'acm-v1'"), load("reflection_counts")
     tables = [scores[scores["table"] == table] for table, _, named in TABLES.values() if named == profile]
     tables += [counts[counts["size"] == size] for size, named in REFLECTIONS.values() if named == profile]

@@ -1,7 +1,7 @@
-"""Nothing that a model wrote reaches a page as markup: raw HTML, links and pictures of the document tree pass through here.
+"""Nothing that a model wrote reaches a page as markup.
 
-Sphinx escapes plain text by itself. What is left is HTML in Markdown and in the outputs of notebooks: an allow-list of tags and attributes, without
-style, script, events, forms or frames.
+Sphinx escapes plain text by itself. Raw HTML (in Markdown and in the outputs of notebooks), links and pictures pass
+through here. HTML keeps an allow-list of tags and attributes, without style, script, events, forms or frames.
 """
 
 from __future__ import annotations
@@ -14,57 +14,24 @@ from bs4 import BeautifulSoup
 
 TABLE = {"table", "caption", "colgroup", "col", "thead", "tbody", "tfoot", "tr", "th", "td"}
 TEXT = {
-    "p",
-    "br",
-    "hr",
-    "b",
-    "strong",
-    "i",
-    "em",
-    "code",
-    "pre",
-    "kbd",
-    "sub",
-    "sup",
-    "small",
-    "ul",
-    "ol",
-    "li",
-    "h3",
-    "h4",
-    "details",
-    "summary",
-}
+    "p", "br", "hr", "b", "strong", "i", "em", "code", "pre", "kbd", "sub", "sup", "small", "ul", "ol", "li", "h3",
+    "h4", "details", "summary",
+}  # fmt: skip
 TAGS = TABLE | TEXT | {"div", "span", "a"}
 PLAIN = {"colspan", "rowspan", "scope"}
 SCHEMES = {"http", "https", "mailto"}
 DROPPED = [
-    "script",
-    "style",
-    "template",
-    "noscript",
-    "iframe",
-    "object",
-    "embed",
-    "svg",
-    "math",
-    "form",
-    "textarea",
-    "select",
+    "script", "style", "template", "noscript", "iframe", "object", "embed", "svg", "math", "form", "textarea", "select",
     "button",
-]
-PIECE = re.compile(
-    rf"(?:[^<>&]|</?(?:{'|'.join(sorted(TEXT))})\s*/?>)*"
-)  # may be half of a pair, such as <details> before Markdown
+]  # fmt: skip
+# Text whose only markup is tags of TEXT. It may be half of a pair, such as <details> before Markdown.
+PIECE = re.compile(rf"(?:[^<>&]|</?(?:{'|'.join(sorted(TEXT))})\s*/?>)*")
 
 
 def allowed(tag: str, name: str, value: str) -> bool:
     """Whether a tag keeps an attribute; pandas' tables keep the class by which the theme knows them."""
-    return (
-        name in PLAIN
-        or (tag, name) in {("a", "href"), ("details", "open")}
-        or (tag, name, value) == ("table", "class", "dataframe")
-    )
+    pairs, dataframe = {("a", "href"), ("details", "open")}, ("table", "class", "dataframe")
+    return name in PLAIN or (tag, name) in pairs or (tag, name, value) == dataframe
 
 
 def clean(html: str) -> str:

@@ -2,7 +2,8 @@
 
 A page is a Markdown file or a notebook of the repository, and keeps its path. A notebook whose executed copy lies in
 ``reports/`` is shown with the outputs of that copy. Other notebooks are shown as they are stored. Nothing is run.
-Links keep working: a link to a page leads there, a link to another file downloads it, a link to a folder lists its files.
+Links keep working: a link to a page leads there, a link to another file downloads it, a link to a folder lists its
+files.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class Stage:
         return place
 
     def notebook(self, path: Path) -> nbformat.NotebookNode:
-        """A notebook as a page: outputs of the known kinds alone, figures as SVG, and a line that says where it comes from."""
+        """A notebook as a page: outputs of the known kinds alone, figures as SVG, and a line on where it comes from."""
         book, origin = nbformat.read(self.best(path), as_version=4), self.source_of(path)
         book.metadata = {"kernelspec": book.metadata.get("kernelspec", {"name": "python3", "display_name": "Python 3"})}
         cells, heading = [], ""

@@ -118,10 +118,10 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
     """One row for each kind of λ, with 95 % intervals over items and calibration draws; means over draws.
 
     accuracy (percent), length (tokens). above: points of accuracy above the frontier at equal length. lead: ACM's
-    points above the frontier less this kind's, paired by item and, for uniform and null, by calibration draw, else
-    against ACM's first draw. detectable: the smallest true lead that would have been found (80 % power). merges: how many.
-    outside: how many of them have a length outside the frontier's range; one such merge leaves its kind without points
-    and lead.
+    points above the frontier less this kind's. It is paired by item and, for uniform and null, by calibration draw;
+    the other kinds are held against ACM's first draw. detectable: the smallest true lead that would have been found
+    (80 % power). merges: how many. outside: how many of them have a length outside the frontier's range. One such
+    merge leaves its kind without points and lead.
     """
     above = {m: above_frontier(sample, m, frontier) for kind in KINDS for m in names_of(sample, kind)}
     rows = []

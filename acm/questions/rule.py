@@ -8,6 +8,7 @@ fixed before any fresh family was evaluated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,6 @@ def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataF
     return text, numbers
 
 
-def words(row: dict[str, float], what: str) -> str:
+def words(row: Mapping[str, Any], what: str) -> str:
     """A rule's points above the frontier, or its lead, with the interval."""
     return "outside their range" if np.isnan(row[what]) else cell(row, what, 2, signed=True)

@@ -226,8 +226,10 @@ FIGURES = {
                 r.sample, list(r.experiment.methods), list(r.experiment.parents), r.frontier, r.experiment.reference
             ),
             lambda r: r.caption(
-                "Accuracy against length reduction, the mean over tasks of 1 − length / length of the reference. Verdicts "
-                "compare at equal mean length in tokens, so a point a little above the curve need not be above the frontier."
+                "Accuracy against length reduction, the mean over tasks of 1 − length / length of the reference. "
+                "Verdicts "
+                "compare at equal mean length in tokens, so a point a little above the curve need not be above the "
+                "frontier."
             ),
         ),
         Drawing(

@@ -60,7 +60,7 @@ def filled(text: str, page: Path) -> str:
 
 
 def fill_page(page: Path) -> bool:
-    """Fill a page in place; whether it changed. Raises UserError as :func:`filled`, and for a page that is not there."""
+    """Fill a page in place; whether it changed. Raises UserError as :func:`filled`, and where there is no page."""
     if not page.is_file():
         raise UserError(f"there is no page {page} to fill.")
     text = page.read_text(encoding="utf-8")

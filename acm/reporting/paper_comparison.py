@@ -1,8 +1,8 @@
 """The paper's tables and figures beside ours, cell by cell. What was not run here says so.
 
-Accuracies and truncation are in percent, lengths in tokens. Ours come from the records of a profile, with 95 % intervals
-for the choice of items; the paper prints none. Two other sources stand beside: arXiv 2503.20641 (*sister*) and
-2604.06465 (*replication*).
+Accuracies and truncation are in percent, lengths in tokens. Ours come from the records of a profile, with 95 %
+intervals for the choice of items; the paper prints none. Two other sources stand beside: arXiv 2503.20641 (*sister*)
+and 2604.06465 (*replication*).
 """
 
 from __future__ import annotations
@@ -151,12 +151,15 @@ def conclusion(found: pd.DataFrame) -> str:
     """How much of a :func:`table` was run here, and how far it is from the paper's."""
     ran = found.dropna(subset=["ours"])
     if ran.empty:
-        return f"None of the {len(found)} cells was run here: this table shows the paper's numbers and other sources alone."
+        told = "this table shows the paper's numbers and other sources alone."
+        return f"None of the {len(found)} cells was run here: {told}"
     covered = ((ran["ours_low"] <= ran["paper"]) & (ran["paper"] <= ran["ours_high"])).sum()
     mean, largest = ran["difference"].mean(), ran["difference"].abs().max()
     return (
-        f"{len(ran)} of {len(found)} cells were run here: mean difference {mean:+.1f} points, the largest {largest:.1f}. "
-        f"In {covered} the paper's accuracy lies in our interval, which is for the choice of items: running the same items "
+        f"{len(ran)} of {len(found)} cells were run here: mean difference {mean:+.1f} points, the largest "
+        f"{largest:.1f}. "
+        f"In {covered} the paper's accuracy lies in our interval, which is for the choice of items: running the same "
+        "items "
         "again varies less."
     )
 
@@ -200,7 +203,7 @@ def coefficients(ours: dict[str, dict[str, float]] | None = None) -> Figure:
 
 
 def our_coefficients(profile: str) -> dict[str, dict[str, float]] | None:
-    """λ by fine-tuned model and layer of a profile: of your run, else the committed. None where they were not computed."""
+    """λ by fine-tuned model and layer, of your run of a profile, else the committed ones; None where there are none."""
     for root in (RUNS, REPORTS):
         for path in sorted((root / profile).glob("*/coefficients.json")):
             return read_coefficients(path)

@@ -100,7 +100,7 @@ def drawn_pixels(axes: Axes) -> np.ndarray:
 
 
 def costs(boxes: list[Bbox], taken: list[Bbox], frame: Bbox, drawn: np.ndarray) -> np.ndarray:
-    """How bad each box is for a label: 99 for each label under it and each end outside the frame, 9 for what is drawn."""
+    """How bad each box is for a label: 99 for each label under it or end outside the frame, 9 for what is drawn."""
     return np.array([
         99 * (box.count_overlaps(taken) + (not frame.contains(*box.min)) + (not frame.contains(*box.max)))
         + 9 * box.count_contains(drawn)

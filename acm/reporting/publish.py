@@ -1,4 +1,4 @@
-"""The last step of a run: its results are assembled in one place, compared with the committed ones, and kept on request.
+"""The last step of a run: its results are assembled, compared with the committed ones, and kept on request.
 
     runs/<profile>/results/reports/<profile>/    what `reports/<profile>` will be: records, tables, notebooks, report.md
     runs/<profile>/results/figures/<profile>/    what `figures/<profile>` will be

@@ -121,7 +121,8 @@ class Results:
         intervals = f"95 % intervals by bootstrap over items ({DRAWS} draws, paired across methods)"
         return (
             f"{text} {counts}; {intervals}, of one task's shares by Wilson. Profile {profile.name} ({profile.hash}), "
-            f"{profile.dtype} on {profile.device}, batch size {profile.batch_size}, cap {profile.cap(self.name)} tokens, "
+            f"{profile.dtype} on {profile.device}, batch size {profile.batch_size}, cap {profile.cap(self.name)} "
+            "tokens, "
             f"{sampling(self.experiment)}{exceptions(self.experiment)}."
         )
 
@@ -130,7 +131,8 @@ class Results:
         n, calibration = self.information["sample"].nunique(), self.experiment.calibration
         return (
             f"{text} n = {n} calibration texts from {Path(calibration.texts).name} (seed {calibration.seed}); "
-            f"shift '{self.experiment.shift}', {self.experiment.estimator} MI of bf16 values; one calibration set, so no "
+            f"shift '{self.experiment.shift}', {self.experiment.estimator} MI of bf16 values; one calibration set, so "
+            "no "
             f"interval. Profile {self.profile.name} ({self.profile.hash})."
         )
 

@@ -6,8 +6,9 @@
     counts      (draws + 1, items)          how often each item is drawn; the same for all methods, so they are paired
     values      (draws + 1,)                a mean in each bootstrap draw; index 0 is the data itself
 
-Intervals are 95 %, by bootstrap over items. The share of a single task has Wilson's interval instead. Averages are means
-over tasks, as in the paper. Length change is the paper's: the mean over tasks of length / length of the reference − 1.
+Intervals are 95 %, by bootstrap over items. The share of a single task has Wilson's interval instead. Averages are
+means over tasks, as in the paper. Length change is the paper's: the mean over tasks of length / length of the
+reference − 1.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ DRAWS = 2000
 class Sample:
     """Bootstrap means of methods on tasks.
 
-    accuracy (fraction) and length (tokens): (methods, tasks, draws + 1); index 0 along the last axis is the data itself.
-    items: task → its number of items. repeats: responses to each item.
+    accuracy (fraction) and length (tokens): (methods, tasks, draws + 1); index 0 along the last axis is the data
+    itself. items: task → its number of items. repeats: responses to each item.
     """
 
     methods: list[str]
@@ -131,7 +132,7 @@ def above_bar(sample: Sample, method: str, frontier: list[str]) -> np.ndarray:
 
 
 def curve(sample: Sample, frontier: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean lengths of the frontier's points, ascending in every draw, and their accuracies, each (draws + 1, points)."""
+    """Mean lengths of the frontier's points, ascending in each draw, and their accuracies: each (draws + 1, points)."""
     lengths = np.stack([average(sample, m, "length") for m in frontier], axis=1)
     accuracies = np.stack([average(sample, m) for m in frontier], axis=1)
     order = np.argsort(lengths, axis=1, kind="stable")
@@ -139,7 +140,7 @@ def curve(sample: Sample, frontier: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def over_draws(differences: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Mean over calibration draws, in each bootstrap draw of which the calibration draws are drawn anew too: (draws + 1,).
+    """Mean over calibration draws, (draws + 1,). Each bootstrap draw takes the calibration draws anew too.
 
     differences: (calibration draws, draws + 1). A bootstrap of n calibration draws is too narrow by √((n − 1) / n), and
     knows no t distribution. The part of the spread that they add is widened by both.
@@ -170,7 +171,7 @@ def verdict(difference: np.ndarray) -> str:
 
 
 def describe(values: np.ndarray, scale: float = 100.0) -> Interval:
-    """The data's value with its 95 % interval, times ``scale``. values: (draws + 1,); draws that are NaN are left out."""
+    """The data's value with its 95 % interval, times ``scale``. values: (draws + 1,); draws of NaN are left out."""
     known = np.concatenate([values[:1], values[1:][~np.isnan(values[1:])]])
     low, high = interval(known) if len(known) > 1 else (np.nan, np.nan)
     return {"value": scale * float(values[0]), "low": scale * low, "high": scale * high}

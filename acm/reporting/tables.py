@@ -80,7 +80,7 @@ def wide_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def reflection_table(records: pd.DataFrame, methods: list[str], tasks: list[str]) -> pd.DataFrame:
-    """Responses with a reflection keyword: their number, and their share in percent (95 %), for each method and task."""
+    """Responses with a reflection keyword, for each method and task: their number, and their share in percent (95 %)."""
     marked = records.assign(correct=(records["reflections"] > 0).astype(float))
     sample = bootstrap(marked, methods, tasks)
     rows = []
@@ -102,8 +102,8 @@ def wide_reflections(table: pd.DataFrame) -> pd.DataFrame:
 def verdict_table(sample: Sample, methods: list[str], frontier: list[str]) -> pd.DataFrame:
     """Each method against plain interpolation, with its verdict.
 
-    Columns, each with ``_low`` and ``_high``: length (tokens); difference, points of accuracy above the frontier at equal
-    mean length; bar, points above the bar, which the verdict is against.
+    Columns, each with ``_low`` and ``_high``: length (tokens); difference, points of accuracy above the frontier at
+    equal mean length; bar, points above the bar, which the verdict is against.
     """
     rows: list[dict[str, Any]] = []
     for method in methods:
@@ -187,7 +187,8 @@ TABLES = {
             "Against the frontier",
             verdicts_of,
             wide_verdicts,
-            "Points of accuracy above the frontier at equal mean length, and above the bar (the frontier without the points "
+            "Points of accuracy above the frontier at equal mean length, and above the bar (the frontier without the "
+            "points "
             "that a shorter one beats), which the verdict is against.",
             "A method earns its keep only if it beats plain interpolation at its own length or shorter. The verdict is "
             "against *the bar*: the frontier without the points that a shorter one beats. The distance from the whole "
@@ -200,7 +201,8 @@ TABLES = {
             lambda r: reflection_table(r.records, r.sample.methods, r.sample.tasks),
             wide_reflections,
             "Responses with a reflection keyword (the paper's list and, on abacus, 'check:').",
-            "Responses with a word of the paper's list (wait, re-examine, recap, double-check, let me check, let me verify) "
+            "Responses with a word of the paper's list (wait, re-examine, recap, double-check, let me check, let me "
+            "verify) "
             'or, for the embedded models, "check:".',
         ),
     )
@@ -208,7 +210,7 @@ TABLES = {
 
 
 def write_all(results: Results, folder: Path) -> Iterator[tuple[Table, pd.DataFrame]]:
-    """Write every table that applies to an experiment, in the order of :data:`TABLES`; yields each row with its numbers."""
+    """Write every table that applies to an experiment, in the order of :data:`TABLES`; yields row and numbers of each."""
     for table in TABLES.values():
         if table.applies(results):
             numbers = table.numbers(results)

@@ -1,4 +1,4 @@
-"""Explorer 1: the coefficient λ of each layer for any t, shift, estimator and calibration draw, beside the null controls."""
+"""Explorer 1: λ of each layer for any t, shift, estimator and calibration draw, beside the null controls."""
 
 from __future__ import annotations
 

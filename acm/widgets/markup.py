@@ -1,7 +1,7 @@
 """Text of models and files as HTML that can do nothing but be read; pictures as images; the explorers' style sheet.
 
-What a model wrote is untrusted: every character is escaped, and those that are not seen (control characters, marks that turn the
-direction of text) are shown by name. Nothing here knows of widgets.
+What a model wrote is not trusted. Every character is escaped. Characters that are not seen (control characters, marks
+that turn the direction of text) are shown by name. Nothing here knows of widgets.
 """
 
 from __future__ import annotations
@@ -12,35 +12,44 @@ import io
 import re
 import unicodedata
 from collections.abc import Mapping
+from typing import Any
 
 from matplotlib.figure import Figure
 
 LONGEST = 20_000  # characters of a text that are shown
+UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # Unicode's categories of characters that are not seen
 PLAIN = re.compile(r"[\x20-\x7e\n\t]*")
 NO_MATHS = "tex2jax_ignore mathjax_ignore"  # the classes whose text MathJax leaves alone
 CSS = """
 .acm-explorer {max-width: 1180px; color: var(--jp-ui-font-color1, #111)}
 .acm-explorer .widget-label {font-weight: 600; white-space: nowrap}
-.acm-explorer .acm-table table {border-collapse: collapse} .acm-explorer .acm-table :is(td, th) {padding: 2px 10px; text-align: right; line-height: 1.4}
+.acm-explorer .acm-table table {border-collapse: collapse}
+.acm-explorer .acm-table :is(td, th) {padding: 2px 10px; text-align: right; line-height: 1.4}
 .acm-picture {position: relative; overflow: visible !important; width: 100%}
 .acm-picture > * {margin: 0; width: 100%} .acm-picture img {width: 100%; display: block; background: white}
-.acm-picture .acm-point {position: absolute; width: 18px; height: 18px; margin: 0; padding: 0; transform: translate(-50%, -50%);
-  border-radius: 50%; border: 0; background: transparent; font-size: 0; overflow: visible; z-index: 1}
-.acm-picture .acm-point:is(:hover, :focus-visible, .acm-chosen) {outline: 3px solid #0072b2; box-shadow: none; z-index: 2}
-.acm-picture .acm-point:is(:hover, :focus-visible)::after {content: attr(title); position: absolute; left: 50%; bottom: 24px;
-  transform: translateX(-50%); white-space: pre; font: 13px/1.4 sans-serif; text-align: left; padding: 6px 10px; border-radius: 4px;
-  color: #fff; background: #222; pointer-events: none}
+.acm-picture .acm-point {position: absolute; width: 18px; height: 18px; margin: 0; padding: 0;
+  transform: translate(-50%, -50%); border-radius: 50%; border: 0; background: transparent; font-size: 0; overflow:
+  visible; z-index: 1}
+.acm-picture .acm-point:is(:hover, :focus-visible, .acm-chosen) {
+  outline: 3px solid #0072b2; box-shadow: none; z-index: 2}
+.acm-picture .acm-point:is(:hover, :focus-visible)::after {content: attr(title); position: absolute; left: 50%;
+  bottom: 24px; transform: translateX(-50%); white-space: pre; font: 13px/1.4 sans-serif; text-align: left;
+  padding: 6px 10px; border-radius: 4px; color: #fff; background: #222; pointer-events: none}
 .acm-picture .acm-point.acm-low:is(:hover, :focus-visible)::after {bottom: auto; top: 24px}
 .acm-picture .acm-point.acm-right-side:is(:hover, :focus-visible)::after {left: auto; right: 0; transform: none}
 .acm-picture .acm-point.acm-left-side:is(:hover, :focus-visible)::after {left: 0; transform: none}
-.acm-cards {display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 12px; line-height: 1.4}
-.acm-card {border: 1px solid var(--jp-border-color1, #bbb); border-left: 6px solid #888; padding: 6px 10px; min-width: 0}
+.acm-cards {display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 12px;
+  line-height: 1.4}
+.acm-card {border: 1px solid var(--jp-border-color1, #bbb); border-left: 6px solid #888; padding: 6px 10px;
+  min-width: 0}
 .acm-card.acm-right {border-left-color: #0072b2} .acm-card.acm-wrong {border-left-color: #d55e00}
 .acm-card h4 {margin: 0; overflow-wrap: anywhere} .acm-card p {margin: 2px 0 6px}
-.acm-text {margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; max-height: 17em; overflow: auto;
-  font-family: var(--jp-code-font-family, monospace); font-size: 13px; background: transparent}
-.acm-text mark {background: #f0e442; color: #111; padding: 0 2px} .acm-unseen {opacity: 0.7; border: 1px dotted; font-size: 85%}
-.acm-error {border-left: 6px solid #d55e00; padding: 4px 10px; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.4}
+.acm-text {margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; max-height: 17em;
+  overflow: auto; font-family: var(--jp-code-font-family, monospace); font-size: 13px; background: transparent}
+.acm-text mark {background: #f0e442; color: #111; padding: 0 2px}
+.acm-unseen {opacity: 0.7; border: 1px dotted; font-size: 85%}
+.acm-error {border-left: 6px solid #d55e00; padding: 4px 10px; white-space: pre-wrap; overflow-wrap: anywhere;
+  line-height: 1.4}
 """
 
 
@@ -49,12 +58,7 @@ def shown(text: object) -> str:
     text = str(text).replace("\r\n", "\n")
     if PLAIN.fullmatch(text):
         return html.escape(text)
-    return "".join(
-        html.escape(c)
-        if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-        else named(c)
-        for c in text
-    )
+    return "".join(named(c) if c not in "\n\t" and unicodedata.category(c) in UNSEEN else html.escape(c) for c in text)
 
 
 def named(character: str) -> str:
@@ -65,9 +69,13 @@ def named(character: str) -> str:
 
 
 def marked(text: str, pattern: re.Pattern | None = None, limit: int = LONGEST) -> str:
-    """Escaped text with what matches in ``<mark>``; of longer texts the first ``limit`` characters and how many more there are."""
+    """Escaped text, in which what matches the pattern is in ``<mark>``.
+
+    Of a text of more than ``limit`` characters these are shown, and how many more there are.
+    """
     whole, text = len(text), text[:limit]
-    parts, end = [], 0
+    parts: list[str] = []
+    end = 0
     for match in pattern.finditer(text) if pattern else ():
         parts += [shown(text[end : match.start()]), f"<mark>{shown(match.group())}</mark>"]
         end = match.end()
@@ -81,35 +89,33 @@ def block(text: str, pattern: re.Pattern | None = None) -> str:
     return f'<div class="acm-text {NO_MATHS}" dir="auto" tabindex="0">{marked(text, pattern)}</div>'
 
 
-def card(title: str, row: Mapping[str, object], pattern: re.Pattern | None = None, question: bool = False) -> str:
-    """One response: who, right or wrong, length in tokens, answer and text. row: a record, or what it has of one."""
+def card(title: str, row: Mapping[str, Any], pattern: re.Pattern | None = None, question: bool = False) -> str:
+    """One response: who, right or wrong, length in tokens, answer and text.
+
+    row: a record, or what it has of one. pattern: what to mark in the text. question: whether to show it too.
+    """
     correct = row.get("correct")
     state = "acm-unknown" if correct is None else "acm-right" if correct else "acm-wrong"
-    name = f'<h4 class="{NO_MATHS}"><bdi>{shown(title)}</bdi></h4>'
-    asked = (
-        f"<details><summary>question</summary>{block(str(row['question']))}</details>"
-        if question and "question" in row
-        else ""
+    name, asked, text = (
+        f'<h4 class="{NO_MATHS}"><bdi>{shown(title)}</bdi></h4>',
+        "",
+        "<em>these records keep no text</em>",
     )
-    text = (
-        block(str(row["response"]), pattern)
-        if row.get("response") is not None
-        else "<em>these records keep no text</em>"
-    )
+    if question and "question" in row:
+        asked = f"<details><summary>question</summary>{block(str(row['question']))}</details>"
+    if row.get("response") is not None:
+        text = block(str(row["response"]), pattern)
     return f'<section class="acm-card {state}">{name}<p class="{NO_MATHS}">{facts(row)}</p>{asked}{text}</section>'
 
 
-def facts(row: Mapping[str, object]) -> str:
+def facts(row: Mapping[str, Any]) -> str:
     """One line on a response, escaped."""
     correct, length = row.get("correct"), row["length"]
-    parts = (
-        []
-        if correct is None
-        else ["✓ right" if correct == 1 else "✗ wrong" if correct == 0 else f"{correct:.0%} right"]
-    )
-    parts.append(
-        f"{length:,.0f} token{'' if length == 1 else 's'}" + (", cut by the cap" if row.get("truncated") else "")
-    )
+    parts = []
+    if correct is not None:
+        parts.append("✓ right" if correct == 1 else "✗ wrong" if correct == 0 else f"{correct:.0%} right")
+    cut = ", cut by the cap" if row.get("truncated") else ""
+    parts.append(f"{length:,.0f} token{'' if length == 1 else 's'}{cut}")
     if (count := row.get("reflections")) is not None:
         parts.append(f"{count} reflection{'' if count == 1 else 's'}")
     if row.get("answer") is not None:
@@ -119,11 +125,13 @@ def facts(row: Mapping[str, object]) -> str:
 
 
 def brief(text: object, limit: int = 80) -> str:
+    """The first ``limit`` characters of a text."""
     text = str(text)
     return text if len(text) <= limit else text[:limit] + "…"
 
 
 def cards(parts: list[str]) -> str:
+    """Cards side by side, as many as fit."""
     return f'<div class="acm-cards">{"".join(parts)}</div>'
 
 

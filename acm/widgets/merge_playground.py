@@ -1,4 +1,4 @@
-"""Explorer 2: merge two embedded models with a slider for each layer, ask all three, measure the merge, compare, export.
+"""Explorer 2: merge two embedded models with a slider for each layer, ask all three, measure, compare, export.
 
 Merging, asking and measuring run in a thread, so that the controls stay alive (:class:`acm.widgets.parts.Worker`).
 """
@@ -45,9 +45,8 @@ class MergePlayground(Explorer):
         sources = results_with("records.parquet") | results_with("records")
         self.results = sources[preferred(list(sources), profile, experiment)]
         if not self.results.pair:
-            raise UserError(
-                f"experiment {experiment} merges several models into its base; the playground takes one. Choose another."
-            )
+            told = f"experiment {experiment} merges several models into its base"
+            raise UserError(f"{told}; the playground takes one. Choose another.")
         self.base, self.finetuned = self.results.experiment.parents
         base, finetuned = self.results.experiment.parents.values()
         self.trio = state.Trio(base, finetuned, self.results.profile.cap(experiment))

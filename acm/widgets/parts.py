@@ -39,7 +39,8 @@ class Explorer(widgets.VBox):
     def __init__(self, profile: str, experiment: str, **parameters: Any) -> None:
         self.changing = False
         self.message = labelled(widgets.HTML(), "acm-message")
-        super().__init__([widgets.HTML(f"<style>{CSS}</style>"), self.message])
+        self.style_sheet = widgets.HTML(f"<style>{CSS}</style>")
+        super().__init__([self.style_sheet, self.message])
         self.add_class("acm-explorer").add_class(f"acm-{self.name}")
         self.attempt(lambda: self.build(profile, experiment, **parameters))
 
@@ -49,10 +50,10 @@ class Explorer(widgets.VBox):
 
     def show(self, *parts: widgets.Widget) -> None:
         """Put the parts between the style sheet and the message."""
-        self.children = (self.children[0], *parts, self.message)
+        self.children = (self.style_sheet, *parts, self.message)
 
     def attempt(self, handler: Handler) -> None:
-        """Call a handler; its error shows in the message. Nothing happens while the explorer changes its own controls."""
+        """Call a handler; its error shows in the message. Does nothing while the explorer changes its own controls."""
         if self.changing:
             return
         self.message.value = ""

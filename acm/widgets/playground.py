@@ -1,6 +1,7 @@
-"""What the merge playground does: merge two embedded models in a moment, ask all three, measure the merge on the benchmarks.
+"""What the merge playground does: merge two embedded models in a moment, ask all three, measure the merge.
 
-Merging is the project's own engine, into a folder that is gone afterwards; only loading, asking and counting are here.
+Merging is the project's own engine, into a folder that is gone afterwards. Only loading, asking and counting are here,
+and they give what the evaluation gives: the same prompts, greedy answers, the same grading.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -43,6 +45,7 @@ Stop = Callable[[], bool]
 
 
 def never() -> bool:
+    """Says that nobody wants to stop."""
     return False
 
 
@@ -51,7 +54,7 @@ def offered_methods() -> list[str]:
     return [m.name for m in METHODS.values() if m.takes_coefficients and m.models[0] == 1 and not m.reads_files]
 
 
-def parameters_of(method: str) -> dict[str, float | bool]:
+def parameters_of(method: str) -> dict[str, Any]:
     """The parameters of a method beside λ, at their defaults; one without a default starts as in the method's example."""
     row = METHODS[method]
     return {
@@ -61,11 +64,11 @@ def parameters_of(method: str) -> dict[str, float | bool]:
 
 @dataclass(frozen=True)
 class Choice:
-    """One setting of the playground: a method, its parameters, λ of each layer, and the seed of random masks."""
+    """One setting of the playground: a method, λ of each layer, the method's parameters, the seed of random masks."""
 
     method: str
     coefficients: dict[str, float]
-    parameters: dict[str, float | bool] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
 
     def describe(self) -> str:
@@ -99,18 +102,21 @@ class Until(StoppingCriteria):
 
 
 class Trio:
-    """A base, a model fine-tuned from it, and their merge, in memory in float32. Meant for models of a few million parameters."""
+    """A base, a model fine-tuned from it, and their merge, in memory in float32.
+
+    cap: token cap of an answer. It is meant for models of a few million parameters: UserError for more than
+    :data:`LARGEST` bytes.
+    """
 
     def __init__(self, base: str | Path, finetuned: str | Path, cap: int = 320) -> None:
         self.base, self.finetuned, self.cap = model_folder(base).resolve(), model_folder(finetuned).resolve(), cap
         for folder in (self.base, self.finetuned):
             if (size := sum(path.stat().st_size for path in folder.glob("*.safetensors"))) > LARGEST:
-                raise UserError(
-                    f"{folder} holds {size / 1e6:,.0f} MB of weights; the playground is for models of {LARGEST / 1e6:.0f} MB at most."
-                )
+                most = f"the playground is for models of {LARGEST / 1e6:.0f} MB at most."
+                raise UserError(f"{folder} holds {size / 1e6:,.0f} MB of weights; {most}")
         transformers_logging.disable_progress_bar()
         self.tokenizer = AutoTokenizer.from_pretrained(self.base, padding_side="left")
-        self.models = {path.name: load(path) for path in (self.base, self.finetuned)}
+        self.models: dict[str, Any] = {path.name: load(path) for path in (self.base, self.finetuned)}
         self.models["merge"] = load(self.base)
         self.known: dict[tuple[str, str], Answer] = {}
 
@@ -124,38 +130,36 @@ class Trio:
         """The layers that have tensors of their own, from the first to the last."""
         plan = make_plan(load_recipe(self.recipe(Choice("task_arithmetic", {}), weight=1.0))[0], Path())
         present = {layer_of(job.name) for job in plan.jobs}
-        return [
-            "embed",
-            *sorted(filter(str.isdecimal, present), key=int),
-            *(layer for layer in ("norm", "lm_head") if layer in present),
-        ]
+        blocks = sorted(filter(str.isdecimal, present), key=int)
+        return ["embed", *blocks, *(layer for layer in ("norm", "lm_head") if layer in present)]
 
-    def recipe(self, choice: Choice, **extra: object) -> dict:
-        """The recipe of a choice, with absolute paths."""
-        content = {"merge_method": choice.method, "base_model": str(self.base), "models": [{"model": str(self.finetuned)}],
-                   "parameters": choice.parameters | extra, "seed": choice.seed}  # fmt: skip
+    def recipe(self, choice: Choice, **extra: object) -> dict[str, Any]:
+        """The recipe of a choice, with absolute paths. extra: further parameters, with which it has no coefficients."""
+        content: dict[str, Any] = {
+            "merge_method": choice.method,
+            "base_model": str(self.base),
+            "models": [{"model": str(self.finetuned)}],
+            "parameters": choice.parameters | extra,
+            "seed": choice.seed,
+        }
         return content if extra else content | {"coefficients": {self.finetuned.name: choice.coefficients}}
 
     def merge(self, choice: Choice) -> None:
         """Make ``merge`` the merge of this choice, by the engine. Raises UserError as :func:`acm.merge`."""
+        model = self.models["merge"]
+        weights: dict[str, torch.Tensor] = {}
         with tempfile.TemporaryDirectory() as place:
-            folder = merge(
-                self.recipe(choice), Path(place) / "merged", threads=1, kernels=False
-            )  # same bytes, nothing to compile
-            tensors = {
-                name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()
-            }
-        absent = self.models["merge"].load_state_dict(
-            {name: tensor.float() for name, tensor in tensors.items()}, strict=False
-        )
-        tied = {"lm_head.weight"} if self.models["merge"].config.tie_word_embeddings else set()
-        if absent.unexpected_keys or set(absent.missing_keys) - tied:
-            raise UserError(
-                f"the merge does not fit the base's architecture: {(absent.unexpected_keys + absent.missing_keys)[0]}."
-            )
+            folder = merge(self.recipe(choice), Path(place) / "merged", threads=1, kernels=False)  # nothing to compile
+            for path in folder.glob("*.safetensors"):
+                weights |= {name: tensor.float() for name, tensor in load_file(path).items()}
+        found = model.load_state_dict(weights, strict=False)
+        tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+        if found.unexpected_keys or set(found.missing_keys) - tied:
+            odd = (found.unexpected_keys + found.missing_keys)[0]
+            raise UserError(f"the merge does not fit the base's architecture: {odd}.")
 
     def export(self, choice: Choice, style: str = "ours") -> str:
-        """The recipe as YAML: ``ours``, or ``mergekit``; UserError for what mergekit could not reproduce."""
+        """The recipe as YAML, in the style ``ours`` or ``mergekit``; UserError for what mergekit cannot reproduce."""
         if style not in {"ours", "mergekit"}:
             raise unknown("style of recipe", style, ["ours", "mergekit"])
         content = self.recipe(choice)
@@ -164,30 +168,37 @@ class Trio:
         return mergekit_recipe(make_plan(load_recipe(content)[0], Path()).check(), Path())
 
     def ask(self, name: str, question: str, stop: Stop = never) -> Answer:
-        """One model's answer to a prompt; the parents' are kept. Raises UserError for a prompt without room, Stopped if stopped."""
+        """One model's answer to a prompt; those of the parents are kept.
+
+        Raises UserError for a prompt that leaves no room for the answer, and Stopped if stopped.
+        """
         if (name, question) not in self.known or name == "merge":
             self.known[name, question] = self.generate(name, [question], stop)[0]
         return self.known[name, question]
 
     def generate(self, name: str, prompts: list[str], stop: Stop = never) -> list[Answer]:
         """Greedy answers, as the evaluation gets them: padded on the left, up to ``cap`` tokens."""
-        model, room = self.models[name], self.models[name].config.max_position_embeddings - self.cap
+        model = self.models[name]
+        room = model.config.max_position_embeddings - self.cap
         batch = self.tokenizer(prompts, return_tensors="pt", padding=True)
-        width = batch["input_ids"].shape[1]
+        ids = batch["input_ids"]
+        width = ids.shape[1]
         if not 0 < width <= room:
-            raise UserError(
-                f"the problem has {width} tokens; with {self.cap} for the answer the models have room for {room}."
-            )
+            told = f"the problem has {width} tokens"
+            raise UserError(f"{told}; with {self.cap} for the answer the models have room for {room}.")
+        how = {"do_sample": False, "max_new_tokens": self.cap, "pad_token_id": self.tokenizer.pad_token_id}
         with torch.inference_mode():
-            output = model.generate(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=False, max_new_tokens=self.cap,
-                                    pad_token_id=self.tokenizer.pad_token_id, stopping_criteria=[Until(stop)])  # fmt: skip
+            mask, until = batch["attention_mask"], [Until(stop)]
+            output = model.generate(input_ids=ids, attention_mask=mask, stopping_criteria=until, **how)
         if stop():
             raise Stopped
         return [self.answer(ids) for ids in output[:, width:].tolist()]
 
     def answer(self, ids: list[int]) -> Answer:
-        length = ids.index(self.tokenizer.eos_token_id) if self.tokenizer.eos_token_id in ids else len(ids)
-        text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
+        """The answer of generated ids, up to the first end token."""
+        end = self.tokenizer.eos_token_id
+        length = ids.index(end) if end in ids else len(ids)
+        text = str(self.tokenizer.decode(ids[:length], skip_special_tokens=True))
         return Answer(text, length, length == len(ids) and length >= self.cap)
 
     def evaluate(self, items: pd.DataFrame, report: Callable[[int], None], stop: Stop = never) -> pd.DataFrame:
@@ -196,7 +207,8 @@ class Trio:
         for start in range(0, len(items), BATCH):
             if stop():
                 raise Stopped
-            part = items.iloc[start : start + BATCH].to_dict("records")
+            batch = items.iloc[start : start + BATCH].to_dict("records")
+            part = [{str(column): value for column, value in item.items()} for item in batch]
             found = self.generate("merge", [item["question"] for item in part], stop)
             rows += [graded(item, answer) for item, answer in zip(part, found, strict=True)]
             report(len(rows))
@@ -204,22 +216,18 @@ class Trio:
 
 
 def load(folder: Path) -> torch.nn.Module:
+    """A model in float32, ready to answer."""
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
 
 
-def graded(item: dict, answer: Answer) -> dict:
+def graded(item: dict[str, Any], answer: Answer) -> dict[str, Any]:
     """A record of an answer to a benchmark's item, graded by its task's own pattern."""
     pattern = read_task(item["task"])["filter_list"][0]["filter"][0]["regex_pattern"]
     found = re.findall(pattern, answer.response)
     said = found[-1].strip() if found else "[invalid]"  # lm-eval's word for no answer
     reflections = len(pattern_of(item["task"]).findall(answer.response))
-    return item | {
-        "repeat": 0,
-        "answer": said,
-        "correct": float(said == item["gold"]),
-        "reflections": reflections,
-        **vars(answer),
-    }
+    grade = {"answer": said, "correct": float(said == item["gold"]), "reflections": reflections}
+    return item | {"repeat": 0} | grade | vars(answer)
 
 
 def benchmark_items(count: int, tasks: Iterable[str] = TASKS) -> pd.DataFrame:
@@ -244,7 +252,7 @@ def draw_problem(steps: int, seed: int) -> problems.Problem:
 
 
 def as_prompt(text: str) -> str:
-    """What was typed as the models read a problem: ``question: … answer:``. UserError for nothing, or far too much."""
+    """What was typed, as the models read a problem: ``question: … answer:``. UserError for nothing, or far too much."""
     text = " ".join(text.split())
     if not text:
         raise UserError("type a problem first, or draw one.")
@@ -255,7 +263,10 @@ def as_prompt(text: str) -> str:
 
 
 def beside(records: pd.DataFrame, own: dict[str, pd.DataFrame], methods: list[str], items: pd.DataFrame) -> Sample:
-    """Bootstrap of these methods' records and of the playground's own, on the same items (task, item), paired."""
+    """Bootstrap of recorded methods and of the playground's own merges, on the same items, paired.
+
+    own: merge → its records. items: task and item of each.
+    """
     columns = ["method", "task", "item", "correct", "length"]
     mine = [frame.assign(method=name)[columns] for name, frame in own.items()]
     theirs = records.loc[records["method"].isin(methods), columns].merge(items[["task", "item"]], on=["task", "item"])
@@ -263,9 +274,10 @@ def beside(records: pd.DataFrame, own: dict[str, pd.DataFrame], methods: list[st
 
 
 def comparison(sample: Sample, own: dict[str, str], other: str, frontier: list[str]) -> pd.DataFrame:
-    """Of each merge: recipe, accuracy (percent), length (tokens), their difference to another method, and the verdict against the frontier.
+    """A row for each merge of the playground, as text.
 
-    own: name → description. Intervals are 95 %, over items, paired.
+    Recipe, accuracy (percent), length (tokens), their difference to another method's, and the verdict against the
+    frontier. own: merge → its description. Intervals are 95 %, over items, paired.
     """
     measures = {"accuracy": ("accuracy, %", 100), "length": ("length, tokens", 1)}
     rows = {}

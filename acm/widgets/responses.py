@@ -1,4 +1,7 @@
-"""What the response browser shows: one question, the answers of all models, those that differ first."""
+"""What the response browser shows: one question and the responses of all models to it.
+
+Questions on which the models' answers differ come first.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,15 @@ NEEDED = ("method", "task", "item", "answer", "response", "length", "correct")
 
 
 def questions(records: pd.DataFrame) -> pd.DataFrame:
-    """One row per (task, item), those first on which the models' answers differ most: question, gold, answers (distinct), right, models.
+    """One row for each task and item, those first on which the models' answers differ most.
 
-    Ties go by how evenly the models split into right and wrong, then by the order of the records. UserError for records without texts.
+    Columns: question; gold, the right answer; answers, how many different ones; right, the share of right ones; models,
+    how many. Ties go by how evenly the models split into right and wrong, then by the order of the records. UserError
+    for records without texts.
     """
     if absent := [column for column in NEEDED if column not in records]:
-        raise UserError(
-            f"these records have no column '{absent[0]}', so there are no responses to browse; choose others."
-        )
+        told = f"these records have no column '{absent[0]}', so there are no responses to browse"
+        raise UserError(f"{told}; choose others.")
     if records.empty:
         raise UserError("there are no records; choose other tasks or methods.")
     answers = records.assign(said=records["answer"].astype(str))
@@ -28,11 +32,8 @@ def questions(records: pd.DataFrame) -> pd.DataFrame:
     for column in ("question", "gold"):
         found[column] = groups[column].first() if column in records else ""
     found["evenness"] = -(found["right"] - 0.5).abs()
-    return (
-        found.sort_values(["answers", "evenness"], ascending=False, kind="stable")
-        .drop(columns="evenness")
-        .reset_index()
-    )
+    found = found.sort_values(["answers", "evenness"], ascending=False, kind="stable")
+    return found.drop(columns="evenness").reset_index()
 
 
 def matching(listed: pd.DataFrame, text: str = "", task: str = "") -> pd.DataFrame:
@@ -44,21 +45,22 @@ def matching(listed: pd.DataFrame, text: str = "", task: str = "") -> pd.DataFra
 def ordered(rows: pd.DataFrame) -> pd.DataFrame:
     """The responses to one question, rare answers first, then by answer; equal ones in the order of the records."""
     said = rows["answer"].astype(str)
-    return (
-        rows.assign(shared=said.map(said.value_counts()), said=said)
-        .sort_values(["shared", "said"], kind="stable")
-        .drop(columns=["shared", "said"])
-    )
+    keyed = rows.assign(shared=said.map(said.value_counts()), said=said)
+    return keyed.sort_values(["shared", "said"], kind="stable").drop(columns=["shared", "said"])
 
 
 def page(records: pd.DataFrame, task: str, item: int, methods: tuple[str, ...] = ()) -> str:
-    """HTML of all responses to a question, escaped, reflections marked. methods: which (empty: all). UserError where there are none."""
+    """HTML of all responses to a question, escaped, with reflections marked.
+
+    methods: whose responses; empty: all. UserError where there are none.
+    """
     rows = records[(records["task"] == task) & (records["item"] == item)]
     rows = rows[rows["method"].isin(methods)] if methods else rows
     if rows.empty:
         raise UserError(f"no response to item {item} of {task} by the chosen models.")
     shared = rows["answer"].astype(str).value_counts()
     pattern = pattern_of(task)
-    made = [card(f"{row['method']}", row, pattern) for row in ordered(rows).to_dict("records")]
+    texts = ({str(column): value for column, value in row.items()} for row in ordered(rows).to_dict("records"))
+    made = [card(str(row["method"]), row, pattern) for row in texts]
     words = "all answer alike" if len(shared) == 1 else f"{len(shared)} different answers"
     return f"<p><strong>{len(rows)} responses, {words}</strong> (rarest first; yellow: reflections)</p>{cards(made)}"

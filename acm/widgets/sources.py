@@ -1,4 +1,4 @@
-"""Which results there are to explore: your runs, then the committed ones."""
+"""Which results there are to explore: those of your runs, then the committed ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ KINDS = {"runs": (RUNS, "your run"), "reports": (REPORTS, "committed")}
 
 
 def results_with(name: str) -> dict[str, Results]:
-    """``profile / experiment (your run)`` → results of each experiment that has a file or folder of this name, your runs first."""
+    """Title → results, of each experiment that has a file or folder of this name; your runs come first.
+
+    A title reads ``profile / experiment (your run)`` or ``(committed)``.
+    """
     found = {}
     for kind, (root, words) in KINDS.items():
         for path in sorted(root.glob(f"*/*/{name}")):
@@ -28,6 +31,5 @@ def preferred(titles: list[str], profile: str, experiment: str) -> str:
     if own := [title for title in titles if title.startswith(f"{profile} / {experiment} (")]:
         return own[0]
     known = ", ".join(titles) or "none"
-    raise UserError(
-        f"no results of profile {profile}, experiment {experiment}. Run `make reproduce PROFILE={profile}`, or choose of: {known}."
-    )
+    told = f"no results of profile {profile}, experiment {experiment}. Run `make reproduce PROFILE={profile}`"
+    raise UserError(f"{told}, or choose of: {known}.")

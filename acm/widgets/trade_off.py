@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,7 +20,7 @@ from acm.errors import UserError, unknown
 from acm.evaluation.reflections import pattern_of
 from acm.paper import load
 from acm.reporting.figures import draw_points
-from acm.reporting.intervals import interval_text
+from acm.reporting.intervals import interval_in, interval_text
 from acm.reporting.paper_numbers import ITEMS
 from acm.reporting.plotting import label_points
 from acm.reporting.results import Results
@@ -48,13 +48,15 @@ class Points:
 
     def hint(self, name: str) -> str:
         """What is told of a point that is hovered or focused."""
-        p = self.table.loc[name]
+        p = dict(zip(self.table.columns, self.table.loc[[name]].to_numpy(float)[0].tolist(), strict=True))
         accuracy, length = (
-            interval_text(value, low, high) if np.isfinite(low) else f"{value:.1f} (printed without interval)"
-            for value, low, high in ((p.y, p.y_low, p.y_high), (p.x, p.x_low, p.x_high))
+            interval_text(**interval_in(p, axis))
+            if np.isfinite(p[f"{axis}_low"])
+            else f"{p[axis]:.1f} (printed without interval)"
+            for axis in "yx"
         )
         what = LENGTH if self.xlabel.startswith(LENGTH) else "length reduction, %"
-        return f"{name}\naccuracy, %: {accuracy}\n{what}: {length}\nn = {p.n:,.0f} responses"
+        return f"{name}\naccuracy, %: {accuracy}\n{what}: {length}\nn = {p['n']:,.0f} responses"
 
 
 class Source(Protocol):
@@ -175,8 +177,8 @@ class Printed:
         accuracy, length = cells["accuracy"].loc[methods, tasks], cells["length"].loc[:, tasks]
         reference = self.reference if reduction else None
         x = 100 * (1 - length / length.loc[reference]) if reference else length
-        means = {"x": x.loc[methods].mean(axis=1, skipna=False), "y": accuracy.mean(axis=1, skipna=False)}
-        table = pd.DataFrame(means).reindex(columns=ENDS)
+        table = pd.DataFrame(index=methods, columns=ENDS, dtype=float)
+        table["x"], table["y"] = (cells.to_numpy(float).mean(axis=1) for cells in (x.loc[methods], accuracy))
         table["n"] = sum(ITEMS[task] for task in tasks)
         whole = table.dropna(subset=["x", "y"])
         if whole.empty:
@@ -247,19 +249,21 @@ def xlabel(reference: str | None) -> str:
     return f"{what} (mean over tasks)"
 
 
-def extremes(rows: pd.DataFrame) -> list[tuple[str, dict]]:
+def extremes(rows: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
     """(what it is, record) of the shortest and longest right and wrong responses.
 
     Ties go to the first. A response that is both shortest and longest is named once.
     """
-    found = []
+    found: list[tuple[str, dict[str, Any]]] = []
     for word, part in (("right", rows[rows["correct"] == 1]), ("wrong", rows[rows["correct"] == 0])):
         if part.empty:
             continue
         named = {f"shortest {word}": part["length"].idxmin(), f"longest {word}": part["length"].idxmax()}
         if len(part) == 1:
             named = {f"the only {word}": part.index[0]}
-        found += [(title, part.loc[place].to_dict()) for title, place in named.items()]
+        for title, place in named.items():
+            row = part[part.index == place].iloc[0]
+            found.append((title, {str(column): value for column, value in row.items()}))
     return found
 
 
