@@ -1,7 +1,7 @@
 """Activation-Guided Consensus Merging (ACM): calibrate two models, weigh their layers, merge them, evaluate the merge.
 
-The names below are the public ones: five functions, and what :func:`evaluate` takes. Each is imported on first use, so that
-``import acm`` takes no time.
+The names below are the public ones: five functions, and what :func:`evaluate` takes. Each is imported on first use, so
+that ``import acm`` takes no time.
 """
 
 from __future__ import annotations

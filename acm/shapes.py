@@ -70,7 +70,7 @@ SHAPES = {
 }
 
 
-def rope(config: dict, key: str) -> Any:
+def rope(config: dict[str, Any], key: str) -> Any:
     """A field of the position codes, wherever the version of transformers that wrote the config stores it."""
     nested = config.get("rope_parameters") or {}
     if key == "rope_theta":

@@ -137,8 +137,17 @@ def own_coefficients(study: Study, base: Path, finetuned: Path) -> Layers:
     """ACM's λ of a family, from a calibration of its own with the study's settings."""
     profile, setting, chosen = study.profile, study.setting, study.setting.calibration
     texts = select_texts(read_texts(chosen.source, chosen.field), chosen.clusters, chosen.per_cluster, chosen.seed)
-    how = ("none",), (setting.estimator,), profile.seed, profile.dtype, profile.device
-    table = calibrate(base, {FINETUNED: finetuned}, texts, *how, max_tokens=chosen.max_tokens)
+    table = calibrate(
+        base,
+        {FINETUNED: finetuned},
+        texts,
+        controls=("none",),
+        estimators=(setting.estimator,),
+        seed=profile.seed,
+        dtype=profile.dtype,
+        device=profile.device,
+        max_tokens=chosen.max_tokens,
+    )
     return coefficients_from_table(table, setting.t, setting.shift, estimator=setting.estimator)[FINETUNED]
 
 

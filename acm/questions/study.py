@@ -105,7 +105,7 @@ def evaluate_merge(recipe: dict[str, Any], profile: Profile, experiment: str, fo
     The merge lies in a folder that is gone afterwards. folder: where finished batches are kept. name: of the method in
     the records.
     """
-    own = {"keep": folder / "batches", "labels": {"method": name}}
+    own: dict[str, Any] = {"keep": folder / "batches", "labels": {"method": name}}
     with tempfile.TemporaryDirectory(dir=folder) as place:
         model, calls = merge(recipe, Path(place) / "merged"), profile.experiment(experiment).calls()
         found = [

@@ -14,7 +14,8 @@ from acm.widgets.sources import results_with
 class CoefficientsExplorer(Explorer):
     """Sliders and lists for the mapping from mutual information to λ.
 
-    profile, experiment: what it starts with. It shows the reader's own run where there is one, else the committed results.
+    profile, experiment: what it starts with. It shows the reader's own run where there is one, else the committed
+    results.
     """
 
     name = "coefficients"

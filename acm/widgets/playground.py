@@ -55,7 +55,10 @@ def offered_methods() -> list[str]:
 
 
 def parameters_of(method: str) -> dict[str, Any]:
-    """The parameters of a method beside λ, at their defaults; one without a default starts as in the method's example."""
+    """The parameters of a method beside λ, at their defaults.
+
+    One without a default starts as in the method's example.
+    """
     row = METHODS[method]
     return {
         p.name: row.example[p.name] if p.default is None else p.default for p in row.takes if p is not row.coefficient
