@@ -1,4 +1,4 @@
-"""The wheel, installed where no clone is: the commands of the core work, the rest says in one sentence what it lacks."""
+"""The wheel, installed where no clone is: the core works, the rest says in one sentence what it lacks."""
 
 import json
 import os
