@@ -15,7 +15,6 @@ import acm
 import acm.calibration.lockstep
 from acm import profiles
 from acm.__main__ import app
-from acm.__main__ import calibrate as command
 from acm.calibration import controls, defaults, registry
 from acm.calibration import information as estimators
 from acm.calibration.coefficients import coefficients_from_table, write_coefficients
@@ -23,6 +22,7 @@ from acm.calibration.controls import pairs_up
 from acm.calibration.information import estimates
 from acm.calibration.registry import CONTROLS, ESTIMATORS, SHIFTS, SIMILARITY, Control, Estimator
 from acm.calibration.texts import read_texts, select_texts
+from acm.commands.measuring import calibrate as command
 from acm.errors import UserError
 from acm.paths import ROOT
 from acm.questions import estimate, stability

@@ -77,7 +77,7 @@ def test_options_that_do_not_go_together_are_refused(options, message):
 def test_the_command_line_has_the_defaults_of_the_objects():
     import inspect
 
-    from acm.__main__ import evaluate as command
+    from acm.commands.measuring import evaluate as command
 
     given = {name: parameter.default for name, parameter in inspect.signature(command).parameters.items()}
     for made in (Sampling(), Engine()):
