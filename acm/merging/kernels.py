@@ -16,8 +16,9 @@ by side. Compiled code is cached beside this file.
 from __future__ import annotations
 
 import numpy as np
+from numba import njit, types
+from numba.extending import overload
 
-from acm.merging.jit import njit, overload, types
 from acm.merging.magnitudes import FINE
 
 MAGNITUDE = np.uint32(0x7FFFFFFF)  # the bits of a float32 without its sign

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import run
 
 from acm.merging import fused
 from acm.merging.magnitudes import trim_bounds
@@ -255,16 +254,3 @@ def test_copies_of_half_and_single_precision_keep_the_numbers(source):
     stored, out = np.array([1.5, -0.0, 0.25, -3.0], source), np.empty(4, np.float32)
     fused.copy(stored, out, np.zeros(1, np.int64))
     assert out.tobytes() == stored.astype(np.float32).tobytes()
-
-
-def test_numba_is_loaded_without_scipy_and_finds_it_where_it_needs_it(tmp_path):
-    script = """
-import sys
-import acm.merging.kernels
-assert "scipy" not in sys.modules
-import numba, numpy
-eye = numpy.eye(3)
-assert (numba.njit(lambda a: a @ a)(eye) == eye).all()
-import scipy.linalg
-"""
-    assert run("-c", script, cwd=tmp_path) == (0, "", "")
