@@ -1,5 +1,9 @@
-"""The site: hostile HTML is defused, links and figures keep their sources. What Sphinx makes of it is tested by `make test-browser`."""
+"""The site: hostile HTML is defused, links and figures keep their sources.
 
+What Sphinx makes of it is tested by `make test-browser`.
+"""
+
+import json
 import re
 from pathlib import Path
 
@@ -16,13 +20,27 @@ from website import figures, safe
 from website.stage import Stage
 
 HOSTILE = [
-    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<svg onload=alert(1)></svg>", "<a href='javascript:alert(1)'>x</a>",
-    "<a href='java&#9;script:alert(1)'>x</a>", "<iframe src=x></iframe>", "<style>body {display: none}</style>", "<b onclick=alert(1)>x</b>",
-    "<details ontoggle=alert(1) open>x</details>", "<table class='dataframe evil' style='x'><td onmouseover=alert(1)>x</td></table>",
-    "<form action=x><input autofocus onfocus=alert(1)></form>", "<math><mglyph><style><!--</style><img title='--><img src=x onerror=alert(1)>'>",
-    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>", "<!--><script>alert(1)</script>-->", "<details <script>alert(1)</script>>",
-    "<b/onclick=alert(1)>x", "<p\nonclick=alert(1)>x", "<scr<script>ipt>alert(1)</script>", "<meta http-equiv=refresh content=0>", "<base href=//x>",
-]  # fmt: skip
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)></svg>",
+    "<a href='javascript:alert(1)'>x</a>",
+    "<a href='java&#9;script:alert(1)'>x</a>",
+    "<iframe src=x></iframe>",
+    "<style>body {display: none}</style>",
+    "<b onclick=alert(1)>x</b>",
+    "<details ontoggle=alert(1) open>x</details>",
+    "<table class='dataframe evil' style='x'><td onmouseover=alert(1)>x</td></table>",
+    "<form action=x><input autofocus onfocus=alert(1)></form>",
+    "<math><mglyph><style><!--</style><img title='--><img src=x onerror=alert(1)>'>",
+    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
+    "<!--><script>alert(1)</script>-->",
+    "<details <script>alert(1)</script>>",
+    "<b/onclick=alert(1)>x",
+    "<p\nonclick=alert(1)>x",
+    "<scr<script>ipt>alert(1)</script>",
+    "<meta http-equiv=refresh content=0>",
+    "<base href=//x>",
+]
 
 
 @pytest.mark.parametrize("html", HOSTILE)
@@ -94,12 +112,17 @@ def repository(tmp_path):
         new_markdown_cell(f"# Tables\n\nSee [one]({up}1-one.ipynb).") for up in ("", "../../../../notebooks/")
     )
     texts = {
-        "README.md": "[report](reports/tiny/report.md), [data](a.csv), [folder](reports/tiny), [book](notebooks/5-tables.ipynb)",
+        "README.md": "[report](reports/tiny/report.md), [data](a.csv), [folder](reports/tiny), "
+        "[book](notebooks/5-tables.ipynb)",
         "reports/tiny/report.md": "![the plot](../../figures/tiny/e/plot.svg)\n\n[out](../../../secret) [gone](gone.md) [web](https://x.y)",
-        "a.csv": "1", "../secret": "s", "figures/tiny/e/plot.svg": svg,
-        "figures/tiny/e/plot.json": '{"caption": "A *plot*. More.", "provenance": {"drawn_with": {"source": "0123456789abcdef"}}}',
+        "a.csv": "1",
+        "../secret": "s",
+        "figures/tiny/e/plot.svg": svg,
+        "figures/tiny/e/plot.json": json.dumps(
+            {"caption": "A *plot*. More.", "provenance": {"drawn_with": {"source": "0123456789abcdef"}}}
+        ),
         "reports/tiny/e/records.parquet": "",
-    }  # fmt: skip
+    }
     books = {
         "notebooks/1-one.ipynb": [new_markdown_cell("# One")],
         "notebooks/5-tables.ipynb": [intro, new_code_cell(plot)],

@@ -31,7 +31,7 @@ VERDICT_COLUMNS = ["points above the frontier", "points above the bar", "verdict
 
 
 def write_report(profile: Profile, reports: Path, figures: Path) -> Path:
-    """Write ``report.md`` into ``reports`` and return its path. reports, figures: the folders of a profile's results."""
+    """Write ``report.md`` into ``reports``, and return its path. reports, figures: folders of a profile's results."""
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

@@ -80,7 +80,7 @@ def wide_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def reflection_table(records: pd.DataFrame, methods: list[str], tasks: list[str]) -> pd.DataFrame:
-    """Responses with a reflection keyword, for each method and task: their number, and their share in percent (95 %)."""
+    """Responses with a reflection keyword, for each method and task: their number, and their share in percent."""
     marked = records.assign(correct=(records["reflections"] > 0).astype(float))
     sample = bootstrap(marked, methods, tasks)
     rows = []
@@ -210,7 +210,7 @@ TABLES = {
 
 
 def write_all(results: Results, folder: Path) -> Iterator[tuple[Table, pd.DataFrame]]:
-    """Write every table that applies to an experiment, in the order of :data:`TABLES`; yields row and numbers of each."""
+    """Write every table that applies, in the order of :data:`TABLES`; yields the row and the numbers of each."""
     for table in TABLES.values():
         if table.applies(results):
             numbers = table.numbers(results)

@@ -1,4 +1,4 @@
-"""The course: its lessons run, its student copies are current and stop exactly where a learner has to write, its form is as agreed."""
+"""The course: its lessons run, its form is as agreed, its student copies stop exactly where a learner has to write."""
 
 import re
 
@@ -130,8 +130,12 @@ SOLUTION = 'def double(x):\n    """2 x."""\n    # BEGIN SOLUTION\n    y = x\n\n 
 
 def course(folder, solution=SOLUTION, tag=("solution",)):
     """A course of one lesson with one exercise."""
-    cells = [new_markdown_cell("# Lesson"), new_markdown_cell("### Exercise 9.1 · Double", metadata={"tags": ["exercise"]}),
-             new_code_cell(solution, metadata={"tags": list(tag)}), new_code_cell("assert True")]  # fmt: skip
+    cells = [
+        new_markdown_cell("# Lesson"),
+        new_markdown_cell("### Exercise 9.1 · Double", metadata={"tags": ["exercise"]}),
+        new_code_cell(solution, metadata={"tags": list(tag)}),
+        new_code_cell("assert True"),
+    ]
     (folder / "source").mkdir(parents=True)
     (folder / "source" / "9-test.ipynb").write_text(nbformat.writes(new_notebook(cells=cells)))
     return folder

@@ -118,7 +118,11 @@ WRONG = [
     ("1.1", lambda b, f: {k: f[k].float() - b[k].float() for k in list(b)[1:]}, "lacks model.embed_tokens"),
     ("1.2", changed, "changed the base"),
     ("1.2", lambda b, v, c: {k: b[k] + c[0] * v[0][k] for k in b}, "second task vector is missing"),
-    ("1.2", lambda b, v, c: {k: b[k] + sum(x * y[k] for x, y in zip(c, v, strict=True)) / len(v) for k in b}, "divided by the number"),
+    (
+        "1.2",
+        lambda b, v, c: {k: b[k] + sum(x * y[k] for x, y in zip(c, v, strict=True)) / len(v) for k in b},
+        "divided by the number",
+    ),
     ("1.2", lambda b, v, c: {k: sum(x * y[k] for x, y in zip(c, v, strict=True)) for k in b}, "base is missing"),
     ("1.3", lambda c, a, n, m: int(np.argmin(np.where(a >= a.max() - m, n, np.inf))), "place in the array"),
     ("1.3", lambda c, a, n, m: c[np.argmin(n)], "shortest of all"),
@@ -128,8 +132,16 @@ WRONG = [
     ("1.4", by_layer(lambda p: p[0].sum() / p[1].sum()), "Norms do not add"),
     ("1.4", by_layer(lambda p: (p[0] ** 2).sum() / (p[1] ** 2).sum()), "take the root"),
     ("1.5", lambda u, v: flat(u) @ flat(v), "divide by both norms"),
-    ("1.5", lambda u, v: np.mean([torch.cosine_similarity(u[k].flatten(), v[k].flatten(), dim=0).item() for k in u]), "mean of the arrays"),
-    ("1.5", lambda u, v: torch.cosine_similarity(flat(u), torch.cat([t.flatten() for t in v.values()]), dim=0), "pair arrays by name"),
+    (
+        "1.5",
+        lambda u, v: np.mean([torch.cosine_similarity(u[k].flatten(), v[k].flatten(), dim=0).item() for k in u]),
+        "mean of the arrays",
+    ),
+    (
+        "1.5",
+        lambda u, v: torch.cosine_similarity(flat(u), torch.cat([t.flatten() for t in v.values()]), dim=0),
+        "pair arrays by name",
+    ),
     ("1.5", lambda u, v: torch.cosine_similarity(flat(u), flat(v), dim=0).abs(), "−1"),
     ("1.6", only("gate", "down"), "rows of up_proj"),
     ("1.6", only("gate", "up"), "down_proj is in its old order"),
@@ -141,9 +153,21 @@ WRONG = [
     ("2.1", lambda x, y: ((x * y) < 0).float().mean(), "count in the denominator"),
     ("2.1", lambda x, y: ((x * y) > 0).sum() / ((x * y) != 0).sum(), "share of agreement"),
     ("2.1", lambda x, y: (x.sign() != y.sign()).float().mean(), "so it is no conflict"),
-    ("2.2", lambda d, p: torch.where(d >= TOP(d.flatten(), int(p * d.numel())).values[-1], d, 0.0), "rank by absolute value"),
-    ("2.2", lambda d, p: torch.where(d.abs() >= TOP(d.abs().flatten(), round((1 - p) * 100)).values[-1], d, 0.0), "fraction that stays"),
-    ("2.2", lambda d, p: torch.where(d.abs() <= d.abs().flatten().sort().values[int(p * d.numel()) - 1], d, 0.0), "keeps the smallest"),
+    (
+        "2.2",
+        lambda d, p: torch.where(d >= TOP(d.flatten(), int(p * d.numel())).values[-1], d, 0.0),
+        "rank by absolute value",
+    ),
+    (
+        "2.2",
+        lambda d, p: torch.where(d.abs() >= TOP(d.abs().flatten(), round((1 - p) * 100)).values[-1], d, 0.0),
+        "fraction that stays",
+    ),
+    (
+        "2.2",
+        lambda d, p: torch.where(d.abs() <= d.abs().flatten().sort().values[int(p * d.numel()) - 1], d, 0.0),
+        "keeps the smallest",
+    ),
     ("2.2", lambda d, p: torch.where(d.abs() >= d.abs().quantile(1 - p), d.sign(), 0.0), "keep their value"),
     ("2.3", lambda d: d.sum(0).sign(), "yours is 0"),
     ("2.3", lambda d: torch.where(d.sum(0) > 0, 1.0, -1.0), "yours is −1"),
@@ -178,7 +202,11 @@ WRONG = [
     ("3.4", counted(lambda v, k, n: v - (k + 1) / n), "over 2n"),
     ("3.4", counted(lambda v, k, n: max(0.0, v - (k + 1) / (2 * n))), "negative"),
     ("3.5", shuffled_in_place, "shuffled `b` itself"),
-    ("3.5", nulls(lambda rng, a, b: (lambda order: (a[order], b[order]))(rng.permutation(len(a)))), "not both in the same way"),
+    (
+        "3.5",
+        nulls(lambda rng, a, b: (lambda order: (a[order], b[order]))(rng.permutation(len(a)))),
+        "not both in the same way",
+    ),
     ("3.5", nulls(lambda rng, a, b: (a, rng.choice(b, len(b)))), "without replacement"),
     ("3.5", nulls(lambda rng, a, b: (a, np.random.default_rng(0).permutation(b))), "make a new shuffle"),
     ("3.6", lambda x, y: entropy(x) + entropy(y), "ln n is missing"),
@@ -188,7 +216,7 @@ WRONG = [
     ("3.7", lambda n, v: (np.polyfit(np.log(n), v, 1)[0], np.corrcoef(np.log(n), v)[0, 1]), "R² is its square"),
     ("3.7", lambda n, v: (np.polyfit(np.log(n), v, 1)[1], 0.5), "intercept"),
     ("3.7", lambda n, v: np.polyfit(np.log(n), v, 1)[0], "Return a pair"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -254,9 +282,12 @@ def test_answers_are_read_kindly():
     same([1.0, 2.0], np.array([1, 2]), "x", "never")
     assert read(torch.ones(2, 3, dtype=torch.bfloat16), "x", (2, 3)).sum() == 6
     for value, shape, said in (
-        (None, (), "is None"), ("a", (), "made of numbers"), ([1, 2], (), "be one number"), ([1.0], (2,), r"shape \(2,\)"),
+        (None, (), "is None"),
+        ("a", (), "made of numbers"),
+        ([1, 2], (), "be one number"),
+        ([1.0], (2,), r"shape \(2,\)"),
         (math.nan, (), "NaN"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(NotYet, match=said):
             read(value, "x", shape)
 

@@ -13,9 +13,17 @@ SOURCES = [COURSE / "source" / name for name in ("4-acm.ipynb", "5-measuring.ipy
 # exercise: (what the solution says, what the learner wrote instead, a part of the answer)
 MISTAKES = {
     "4.1": [
-        ("rng.permutation(np.flatnonzero(cluster == c))", "np.flatnonzero(cluster == c)", "Every seed gives the same draw"),
+        (
+            "rng.permutation(np.flatnonzero(cluster == c))",
+            "np.flatnonzero(cluster == c)",
+            "Every seed gives the same draw",
+        ),
         ("np.random.default_rng(seed)", "np.random.default_rng()", "Two calls with one seed differ"),
-        ("rng.permutation(np.flatnonzero(cluster == c))[:each]", "rng.choice(np.flatnonzero(cluster == c), each)", "without replacement"),
+        (
+            "rng.permutation(np.flatnonzero(cluster == c))[:each]",
+            "rng.choice(np.flatnonzero(cluster == c), each)",
+            "without replacement",
+        ),
         ("np.sort(np.concatenate(drawn))", "np.concatenate(drawn)", "ascending"),
     ],
     "4.2": [
@@ -27,13 +35,29 @@ MISTAKES = {
         ("return found", "return found[::-1]", "wrong order"),
     ],
     "4.3": [
-        ("np.array([[one(k, s) for s in range(len(base))] for k in range(len(base[0]))])", "np.array([[one(k, s) for k in range(len(base[0]))] for s in range(len(base))])", "texts, blocks"),
-        ("base[s][k].to(torch.bfloat16), finetuned[s][k].to(torch.bfloat16)", "base[s][k], finetuned[s][k]", "round both sides"),
+        (
+            "np.array([[one(k, s) for s in range(len(base))] for k in range(len(base[0]))])",
+            "np.array([[one(k, s) for k in range(len(base[0]))] for s in range(len(base))])",
+            "texts, blocks",
+        ),
+        (
+            "base[s][k].to(torch.bfloat16), finetuned[s][k].to(torch.bfloat16)",
+            "base[s][k], finetuned[s][k]",
+            "round both sides",
+        ),
         ("finetuned[s][k].to", "base[s][k].to", "base with itself"),
     ],
     "4.4": [
-        ("1 - expit(t * (mi - subtracted)).mean(axis=1)", "expit(t * (mi - subtracted)).mean(axis=1)", "Eq. 2 is 1 − σ"),
-        ("expit(t * (mi - subtracted)).mean(axis=1)", "expit(t * (mi - subtracted).mean(axis=1))", "take σ of each text"),
+        (
+            "1 - expit(t * (mi - subtracted)).mean(axis=1)",
+            "expit(t * (mi - subtracted)).mean(axis=1)",
+            "Eq. 2 is 1 − σ",
+        ),
+        (
+            "expit(t * (mi - subtracted)).mean(axis=1)",
+            "expit(t * (mi - subtracted).mean(axis=1))",
+            "take σ of each text",
+        ),
         ("mi.max(axis=1, keepdims=True)", "mi.max(axis=0)", "maximum over layers"),
         ("expit(t * (mi - subtracted))", "expit(mi - subtracted)", "temperature t has no effect"),
         ('"none": 0.0', '"none": mi.max()', "gives what shift='global' should"),
@@ -49,18 +73,34 @@ MISTAKES = {
     ],
     "4.6": [
         ("replace=False", "replace=True", "without replacement"),
-        ("low, high = np.quantile(found, [0.025, 0.975], axis=0)", "return np.std(found, axis=0)", "standard deviation"),
+        (
+            "low, high = np.quantile(found, [0.025, 0.975], axis=0)",
+            "return np.std(found, axis=0)",
+            "standard deviation",
+        ),
         ("[0.025, 0.975]", "[0.0, 1.0]", "whole range"),
         ("return high - low", "return high", "not its width"),
         ("mi.shape[1], size", "size, size", "does not move"),
     ],
     "4.7": [
-        ("x + coefficients[layer_of(name)] * (finetuned[name].float() - x)", "(1 - coefficients[layer_of(name)]) * finetuned[name].float() + coefficients[layer_of(name)] * x", "wrong side"),
-        ("(x + coefficients[layer_of(name)] * (finetuned[name].float() - x)).to(tensor.dtype)", "x + coefficients[layer_of(name)] * (finetuned[name].float() - x)", "dtype"),
+        (
+            "x + coefficients[layer_of(name)] * (finetuned[name].float() - x)",
+            "(1 - coefficients[layer_of(name)]) * finetuned[name].float() + coefficients[layer_of(name)] * x",
+            "wrong side",
+        ),
+        (
+            "(x + coefficients[layer_of(name)] * (finetuned[name].float() - x)).to(tensor.dtype)",
+            "x + coefficients[layer_of(name)] * (finetuned[name].float() - x)",
+            "dtype",
+        ),
         ("x = tensor.float()", "x = tensor\n        if '.layers.' not in name: continue", "missing in the merge"),
         ("(x + coeff", "(coeff", "add the base"),
         ("merged = {}", "merged = base", "changes its inputs"),
-        ("(x + coefficients[layer_of(name)] * (finetuned[name].float() - x))", "(tensor + coefficients[layer_of(name)] * (finetuned[name] - tensor))", "rounding away"),
+        (
+            "(x + coefficients[layer_of(name)] * (finetuned[name].float() - x))",
+            "(tensor + coefficients[layer_of(name)] * (finetuned[name] - tensor))",
+            "rounding away",
+        ),
         ("coefficients[layer_of(name)]", "coefficients['0']", "with the λ of layer"),
     ],
     "5.1": [
@@ -71,7 +111,7 @@ MISTAKES = {
         ("ids.index(end) if", "len(ids[ids.index(8) + 1 if 8 in ids else 0 : ids.index(end)]) if", "Thinking counts"),
     ],
     "5.2": [
-        ('>= cap)', '> cap)', "exactly `cap`"),
+        (">= cap)", "> cap)", "exactly `cap`"),
         (', correct=records["correct"].where(~cut, 0.0)', "", "never said its answer"),
         ("return records.assign", "records = records[~cut]\n    return records.assign", "Rows are missing"),
         ('length=records["length"].clip(upper=cap), ', "", "longer than the cap"),
@@ -79,13 +119,21 @@ MISTAKES = {
         ("cut = ", 'records["length"] = 3\n    cut = ', "on a copy"),
     ],
     "5.3": [
-        ("(a - b)[drawn].mean(axis=1)", "a[drawn].mean(axis=1) - b[rng.permutation(drawn)].mean(axis=1)", "unlike sets"),
+        (
+            "(a - b)[drawn].mean(axis=1)",
+            "a[drawn].mean(axis=1) - b[rng.permutation(drawn)].mean(axis=1)",
+            "unlike sets",
+        ),
         ("[0.025, 0.975]", "[0.05, 0.95]", "90 %"),
         ("(a - b)", "(b - a)", "sign is turned"),
         ("(a - b)[drawn].mean(axis=1)", "a - b", "average each draw first"),
     ],
     "5.4": [
-        ("return middle - half, middle + half", "half = z * np.sqrt(p * (1 - p) / n)\n    return p - half, p + half", "no width at 0 of 30"),
+        (
+            "return middle - half, middle + half",
+            "half = z * np.sqrt(p * (1 - p) / n)\n    return p - half, p + half",
+            "no width at 0 of 30",
+        ),
         ("return middle - half, middle + half", "return 100 * (middle - half), 100 * (middle + half)", "percent"),
         ("4 * n**2)) / denominator", "4 * n**2))", "denominator"),
         ("p, denominator", "z = 1.96\n    p, denominator", "z has no effect"),
@@ -96,14 +144,26 @@ MISTAKES = {
         ("right.mean(axis=1)", "right.mean(axis=0)", "draws repeats"),
     ],
     "5.6": [
-        ("float((lengths / reference).mean() - 1), float(lengths.mean() / reference.mean() - 1)", "float(lengths.mean() / reference.mean() - 1), float((lengths / reference).mean() - 1)", "wrong order"),
-        ("float((lengths / reference).mean() - 1), float(lengths.mean() / reference.mean() - 1)", "(lengths / reference).mean(), lengths.mean() / reference.mean()", "subtract 1"),
+        (
+            "float((lengths / reference).mean() - 1), float(lengths.mean() / reference.mean() - 1)",
+            "float(lengths.mean() / reference.mean() - 1), float((lengths / reference).mean() - 1)",
+            "wrong order",
+        ),
+        (
+            "float((lengths / reference).mean() - 1), float(lengths.mean() / reference.mean() - 1)",
+            "(lengths / reference).mean(), lengths.mean() / reference.mean()",
+            "subtract 1",
+        ),
         ("(lengths / reference)", "(reference / lengths)", "upside down"),
     ],
     "5.7": [
         ("lengths[order], accuracies[order]", "lengths, accuracies", "sort both arrays"),
         (", left=np.nan, right=np.nan", "", "no frontier"),
-        ("np.interp(length, lengths[order], accuracies[order], left=np.nan, right=np.nan)", "accuracies[abs(lengths - length).argmin()]", "nearest point"),
+        (
+            "np.interp(length, lengths[order], accuracies[order], left=np.nan, right=np.nan)",
+            "accuracies[abs(lengths - length).argmin()]",
+            "nearest point",
+        ),
         ("order = np.argsort(lengths)", "lengths.sort()\n    order = np.arange(len(lengths))", "alike|sort"),
     ],
     "6.1": [
@@ -121,8 +181,17 @@ MISTAKES = {
     "6.3": [
         ('np.clip(0.1 + 0.4 * features["position"], 0, 1)', '0.5 + 0 * features["position"]', "All λ are the same"),
         ('np.clip(0.1 + 0.4 * features["position"], 0, 1)', '0.1 + 1.4 * features["position"]', "must lie in"),
-        ("return dict", "return {k: 0.1 * i for i, k in enumerate(['embed', '0', '1', '2', '3', '4', '5', 'norm', 'lm_head'])}\n    return dict", "features.index|some of them are no layers"),
-        ('features["position"], 0', 'features.loc[["embed", "0", "1", "2", "3", "4", "5", "norm", "lm_head"], "position"], 0', "features.index"),
+        (
+            "return dict",
+            "return {k: 0.1 * i for i, k in enumerate(['embed', '0', '1', '2', '3', '4', '5', 'norm', 'lm_head'])}\n  "
+            "  return dict",
+            "features.index|some of them are no layers",
+        ),
+        (
+            'features["position"], 0',
+            'features.loc[["embed", "0", "1", "2", "3", "4", "5", "norm", "lm_head"], "position"], 0',
+            "features.index",
+        ),
         ("0.1 + 0.4 * features", "np.random.rand() * features", "no chance"),
     ],
     "6.4": [
@@ -135,12 +204,16 @@ MISTAKES = {
         ('records[records["item"].isin(chosen)]', "records", "all items"),
         ("describe(lead)", "describe(lead, 1)", "fraction"),
         ('{"verdict": verdict(lead)}', '{"verdict": "above" if lead[0] > 0 else "below"}', "outside|interval"),
-        ("lead = above_frontier(sample, method, bar)", "from acm.reporting.statistics import average\n    lead = average(sample, method)", "not the lead"),
+        (
+            "lead = above_frontier(sample, method, bar)",
+            "from acm.reporting.statistics import average\n    lead = average(sample, method)",
+            "not the lead",
+        ),
     ],
     "6.6": [
         ("sort_keys=True", "sort_keys=False", "sort the keys"),
         ("json.dumps(plan, sort_keys=True)", 'str(plan["rule"])', "gets the same fingerprint"),
-        ('raise ValueError(f"the plan lacks \'{key}\'.")', "pass", "accepted"),
+        ("raise ValueError(f\"the plan lacks '{key}'.\")", "pass", "accepted"),
         (".hexdigest()", ".hexdigest()[:16]", "64"),
         ("json.dumps(plan, sort_keys=True)", "str(sorted(plan.items(), key=str))", "could not check"),
     ],
@@ -151,7 +224,7 @@ MISTAKES = {
         ("passed[place] = True", "passed[k] = True", "order given"),
         ("level / (len(p) - k)", "0.05 / (len(p) - k)", "`level`"),
     ],
-}  # fmt: skip
+}
 
 
 def lesson(path) -> tuple[dict, dict[str, str]]:

@@ -16,7 +16,10 @@ FRONTIER = [PARENTS[0], "frontier-0.5", PARENTS[1]]
 
 
 def made_up(placed, items=60, noise=0.0, seed=0, tasks=TASKS):
-    """Records on the line between two parents: {method: (place on it, accuracy above it)}, with noise of each item of each method."""
+    """Records of methods beside the line between two parents, with noise of each item of each method.
+
+    placed: method → its place on the line from 0 to 1, and its accuracy above it.
+    """
     rng, rows = np.random.default_rng(seed), []
     for task in tasks:
         fast, slow = (rng.random(items) < p for p in (0.4, 0.9))
@@ -47,9 +50,23 @@ def information(
     rng = np.random.default_rng(seed)
     tokens = rng.integers(10, 120, samples)
     rows = [
-        (model, layer, sample, tokens[sample], estimator, control, 3 + 0.5 * np.log(tokens[sample]) + 0.3 * (control == "none") + 0.1 * rng.normal(), 1.0, 1.0)
-        for model in finetuned for layer in names for sample in range(samples) for estimator in estimators for control in controls
-    ]  # fmt: skip
+        (
+            model,
+            layer,
+            sample,
+            tokens[sample],
+            estimator,
+            control,
+            3 + 0.5 * np.log(tokens[sample]) + 0.3 * (control == "none") + 0.1 * rng.normal(),
+            1.0,
+            1.0,
+        )
+        for model in finetuned
+        for layer in names
+        for sample in range(samples)
+        for estimator in estimators
+        for control in controls
+    ]
     return pd.DataFrame(
         rows,
         columns=[
@@ -67,7 +84,10 @@ def information(
 
 
 def labelled(figure):
-    """How many panels are seen; each says what its axes are, by a label or by names at its ticks, its own or those of a panel that shares the axis."""
+    """How many panels are seen. Each must say what its axes are, by a label or by names at its ticks.
+
+    Those may be its own, or those of a panel that shares the axis.
+    """
     seen = [a for a in figure.axes if a.axison]
     figure.draw_without_rendering()
     for axes in seen:

@@ -20,9 +20,14 @@ def family_of(acm, uniform, kinds=("null", "permuted", "reversed", "magnitude"),
     return placed | {f"{kind} 0": (0.4, 0.0) for kind in kinds if kind != "null"}
 
 
-@pytest.mark.parametrize("acm, uniform, word, head", [
-    (0.03, 0.0, "above", "Yes: "), (0.0, 0.03, "below", "Not for the better: one λ"), (0.0, 0.0, "no difference shown", "No difference shown"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "acm, uniform, word, head",
+    [
+        (0.03, 0.0, "above", "Yes: "),
+        (0.0, 0.03, "below", "Not for the better: one λ"),
+        (0.0, 0.0, "no difference shown", "No difference shown"),
+    ],
+)
 def test_a_lead_by_construction_is_found_and_said(acm, uniform, word, head):
     table = coefficients.comparison(sampled(family_of(acm, uniform), noise=0.02), FRONTIER).set_index("kind")
     row = table.loc["uniform"]
@@ -30,8 +35,14 @@ def test_a_lead_by_construction_is_found_and_said(acm, uniform, word, head):
     assert row["lead_low"] <= 100 * (acm - uniform) <= row["lead_high"]
     assert table.loc["acm", "above"] == pytest.approx(100 * acm, abs=0.6) and (table["outside"] == 0).all()
     text, numbers = coefficients.verdict(table.reset_index())
-    assert_in_order(text, head, f"{row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}] points over 3 calibration draws", f"{row['detectable']:.1f} points",
-             "Lead over other λ", "λ of Gaussian noise")  # fmt: skip
+    assert_in_order(
+        text,
+        head,
+        f"{row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}] points over 3 calibration draws",
+        f"{row['detectable']:.1f} points",
+        "Lead over other λ",
+        "λ of Gaussian noise",
+    )
     assert numbers["lead"]["uniform"]["lead"] == row["lead"] and text.startswith(head)
     json.dumps(plain(numbers), allow_nan=False)
 
@@ -170,8 +181,20 @@ def test_merges_of_question_two(quick):
     found = coefficients.merges(quick, information(20), [54, 1], 3)
     names = [name.rpartition(" ")[0] for name in found]
     assert {k: names.count(k) for k in names} == {
-        "acm": 2, "uniform": 2, "null": 2, "permuted": 3, "reversed": 1, "magnitude": 1, "global": 1, "uniform-global": 1, "none": 1, "uniform-none": 1,
-        "ties": 1, "uniform-ties": 1, "null-ties": 1}  # fmt: skip
+        "acm": 2,
+        "uniform": 2,
+        "null": 2,
+        "permuted": 3,
+        "reversed": 1,
+        "magnitude": 1,
+        "global": 1,
+        "uniform-global": 1,
+        "none": 1,
+        "uniform-none": 1,
+        "ties": 1,
+        "uniform-ties": 1,
+        "null-ties": 1,
+    }
     assert set(names) <= set(coefficients.KINDS) and list(found) == list(
         coefficients.merges(quick, information(20), [54, 1], 3)
     )

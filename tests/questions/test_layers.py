@@ -56,8 +56,14 @@ def test_the_answer_names_the_layers_with_the_largest_changes_and_their_relation
         effects_of({layer: (0.01 * order.index(layer), 2.0 * (layer == "5")) for layer in LAYERS})
     )
     assert numbers["largest"] == {"accuracy": "lm_head", "length": "5"}
-    assert_in_order(text, "length comes with layer 5 (without its update -2 [-2, -2] tokens)", "accuracy with layer lm_head (-8.0 [-8.0, -8.0] points)", "Over 9 layers",
-             "+1.00 (accuracy, p < 0.001)", "related for accuracy.")  # fmt: skip
+    assert_in_order(
+        text,
+        "length comes with layer 5 (without its update -2 [-2, -2] tokens)",
+        "accuracy with layer lm_head (-8.0 [-8.0, -8.0] points)",
+        "Over 9 layers",
+        "+1.00 (accuracy, p < 0.001)",
+        "related for accuracy.",
+    )
     assert (
         numbers["rank_correlation"]["accuracy"]["value"] == pytest.approx(1)
         and numbers["rank_correlation"]["length"]["p"] > 0.05

@@ -27,9 +27,15 @@ from acm.reporting import statistics
 def family_table(flat=0.0, ramp=0.0, acm=0.0, names=("one", "two", "three"), **setting):
     """Records of families; a float, or one for each."""
     heights = [np.broadcast_to(h, len(names)) for h in (acm, flat, ramp)]
-    return pd.concat([
-        made_up(dict(zip(rule.RULES, [(0.4, h[i]) for h in heights], strict=True)), seed=i, **setting).assign(family=name) for i, name in enumerate(names)
-    ], ignore_index=True)  # fmt: skip
+    return pd.concat(
+        [
+            made_up(dict(zip(rule.RULES, [(0.4, h[i]) for h in heights], strict=True)), seed=i, **setting).assign(
+                family=name
+            )
+            for i, name in enumerate(names)
+        ],
+        ignore_index=True,
+    )
 
 
 def answered(records, tasks=TASKS):

@@ -17,10 +17,19 @@ NOTEBOOKS = sorted((ROOT / "notebooks" / "paper").glob("*.ipynb"))
 @pytest.fixture
 def records():
     """Ten items of MATH500 for ACM-TA: six right, 100 to 109 tokens, one cut."""
-    return pd.DataFrame({
-        "method": "ACM-TA", "task": "math500", "item": range(10), "repeat": 0, "correct": [1.0] * 6 + [0.0] * 4, "length": range(100, 110),
-        "truncated": [True] + [False] * 9, "reflections": [2, 1] + [0] * 8, "setting": json.dumps({"max_tokens": 512}),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "method": "ACM-TA",
+            "task": "math500",
+            "item": range(10),
+            "repeat": 0,
+            "correct": [1.0] * 6 + [0.0] * 4,
+            "length": range(100, 110),
+            "truncated": [True] + [False] * 9,
+            "reflections": [2, 1] + [0] * 8,
+            "setting": json.dumps({"max_tokens": 512}),
+        }
+    )
 
 
 @pytest.mark.parametrize("number", paper_comparison.TABLES)

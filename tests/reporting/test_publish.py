@@ -180,7 +180,15 @@ def test_records_without_a_source_have_no_age():
     assert publish.outdated_results(Path("nowhere"), Path("nowhere")) == []
 
 
-PAGE = "# Title\n<!-- acm: headline smol -->\nold\n<!-- end -->\nbetween\n<!-- acm: verdicts smol -->\n<!-- end -->\nafter\n"
+PAGE = """# Title
+<!-- acm: headline smol -->
+old
+<!-- end -->
+between
+<!-- acm: verdicts smol -->
+<!-- end -->
+after
+"""
 
 
 def test_a_page_gets_what_it_asks_for_and_keeps_the_rest(clone):
@@ -199,12 +207,15 @@ def test_a_page_gets_what_it_asks_for_and_keeps_the_rest(clone):
     assert "filled" not in publish.keep(NAME, [page]) and page.read_text() == text, "a second time changes nothing"
 
 
-@pytest.mark.parametrize("text, words", [
-    ("<!-- acm: headlines tiny -->\n<!-- end -->", "unknown part of a page 'headlines'. Did you mean 'headline'?"),
-    ("<!-- acm: headline tinny -->\n<!-- end -->", "unknown profile 'tinny'"),
-    ("<!-- acm: headline tiny -->\n", "needs a `<!-- end -->`"),
-    ("<!-- acm: headline -->\n<!-- end -->", "PART PROFILE"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("<!-- acm: headlines tiny -->\n<!-- end -->", "unknown part of a page 'headlines'. Did you mean 'headline'?"),
+        ("<!-- acm: headline tinny -->\n<!-- end -->", "unknown profile 'tinny'"),
+        ("<!-- acm: headline tiny -->\n", "needs a `<!-- end -->`"),
+        ("<!-- acm: headline -->\n<!-- end -->", "PART PROFILE"),
+    ],
+)
 def test_a_page_that_asks_wrongly_is_told_so(text, words):
     with pytest.raises(UserError, match=re.escape(words)):
         pages.filled(text, ROOT)

@@ -16,7 +16,7 @@ from acm.reporting.statistics import (
     length_change,
     length_change_of_means,
     share,
-    verdict,  # fmt: skip
+    verdict,
 )
 
 TASKS = ["easy", "hard"]
@@ -24,15 +24,25 @@ TASKS = ["easy", "hard"]
 
 def records(correct, length, tasks=("easy",), repeats=1):
     """A frame from {method: array (items,)}, the same arrays in every task."""
-    rows = [(m, task, i, r, float(c), float(n)) for m in correct for task in tasks
-            for i, (c, n) in enumerate(zip(correct[m], length[m], strict=True)) for r in range(repeats)]  # fmt: skip
+    rows = [
+        (m, task, i, r, float(c), float(n))
+        for m in correct
+        for task in tasks
+        for i, (c, n) in enumerate(zip(correct[m], length[m], strict=True))
+        for r in range(repeats)
+    ]
     return pd.DataFrame(rows, columns=["method", "task", "item", "repeat", "correct", "length"])
 
 
 def random_records(seed=0, methods=("a", "b", "c"), items=60):
     rng = np.random.default_rng(seed)
-    rows = [(m, task, i, r, float(rng.random() < 0.6), float(rng.integers(5, 300)))
-            for m in methods for task, n in zip(TASKS, (items, items // 2), strict=True) for i in range(n) for r in range(2)]  # fmt: skip
+    rows = [
+        (m, task, i, r, float(rng.random() < 0.6), float(rng.integers(5, 300)))
+        for m in methods
+        for task, n in zip(TASKS, (items, items // 2), strict=True)
+        for i in range(n)
+        for r in range(2)
+    ]
     return pd.DataFrame(rows, columns=["method", "task", "item", "repeat", "correct", "length"])
 
 
@@ -215,15 +225,18 @@ def test_frontier_is_bracketed_anew_in_each_draw():
     assert found == pytest.approx([0.1, 0.3, -0.3, np.nan], nan_ok=True)
 
 
-@pytest.mark.parametrize("values, word", [
-    (np.linspace(0.01, 0.05, 101), "above"),
-    (np.linspace(-0.05, -0.01, 101), "below"),
-    (np.linspace(-0.01, 0.05, 101), "no difference shown"),
-    (np.zeros(101), "no difference shown"),
-    (np.r_[np.nan, np.full(100, 0.1)], "outside"),
-    (np.r_[np.full(90, 0.1), np.full(11, np.nan)], "outside"),
-    (np.r_[np.full(98, 0.1), np.full(3, np.nan)], "above"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values, word",
+    [
+        (np.linspace(0.01, 0.05, 101), "above"),
+        (np.linspace(-0.05, -0.01, 101), "below"),
+        (np.linspace(-0.01, 0.05, 101), "no difference shown"),
+        (np.zeros(101), "no difference shown"),
+        (np.r_[np.nan, np.full(100, 0.1)], "outside"),
+        (np.r_[np.full(90, 0.1), np.full(11, np.nan)], "outside"),
+        (np.r_[np.full(98, 0.1), np.full(3, np.nan)], "above"),
+    ],
+)
 def test_verdict(values, word):
     assert verdict(values) == word
 
@@ -258,7 +271,10 @@ def test_a_method_or_task_without_records_is_refused_by_name(methods, tasks):
 
 
 def crossed(n, between, items, rng, draws=400, size=150):
-    """Differences (n, draws + 1) of n calibration draws: a normal effect of each, and normal noise of the items, which all share; truth 0."""
+    """Differences (n, draws + 1) of n calibration draws, whose truth is 0.
+
+    Each has a normal effect of its own, and normal noise of the items, which all share.
+    """
     values = between * rng.normal(size=n)[:, None] + items * rng.normal(size=size)
     counts = np.vstack([np.ones(size), rng.multinomial(size, np.full(size, 1 / size), size=draws)])
     return values @ counts.T / size

@@ -13,8 +13,21 @@ MEASURES = ["accuracy", "length", "length_change"]
 
 def make_records():
     rng = np.random.default_rng(0)
-    rows = [(m, task, i, 0, float(rng.random() < 0.7), float(rng.integers(5, 90)), bool(rng.random() < 0.2), int(rng.integers(0, 3)))
-            for m in METHODS for task, n in zip(TASKS, (40, 25), strict=True) for i in range(n)]  # fmt: skip
+    rows = [
+        (
+            m,
+            task,
+            i,
+            0,
+            float(rng.random() < 0.7),
+            float(rng.integers(5, 90)),
+            bool(rng.random() < 0.2),
+            int(rng.integers(0, 3)),
+        )
+        for m in METHODS
+        for task, n in zip(TASKS, (40, 25), strict=True)
+        for i in range(n)
+    ]
     return pd.DataFrame(
         rows, columns=["method", "task", "item", "repeat", "correct", "length", "truncated", "reflections"]
     )
@@ -76,8 +89,13 @@ def test_wide_table_shows_each_method_as_the_paper_prints_it(long):
     wide = tables.wide_table(long.reset_index())
     assert list(wide.index) == METHODS and wide.index.name == "method"
     assert list(wide.columns) == [
-        "easy (n = 40)", "hard (n = 25)", "average", "length change %", "of mean lengths %", "truncated %",
-    ]  # fmt: skip
+        "easy (n = 40)",
+        "hard (n = 25)",
+        "average",
+        "length change %",
+        "of mean lengths %",
+        "truncated %",
+    ]
     row, mean = long.loc[("fast", "hard")], long.loc[("fast", "average")]
     assert wide.loc["fast", "hard (n = 25)"] == (
         f"{row['accuracy']:.1f} [{row['accuracy_low']:.1f}, {row['accuracy_high']:.1f}] "

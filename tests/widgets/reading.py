@@ -4,7 +4,8 @@ import html.parser
 
 HERE = ("tiny", "long-to-short")
 HOSTILE = (
-    "<script>alert(1)</script><img src=x onerror=alert(2)>&lt;b&gt; &amp; \" ' `x` **bold** [a](javascript:alert(3)) $\\href{x}{y}$ \\(x\\) "
+    "<script>alert(1)</script><img src=x onerror=alert(2)>&lt;b&gt; &amp; \" ' `x` **bold** [a](javascript:alert(3)) "
+    "$\\href{x}{y}$ \\(x\\) "
     "\x1b[31mred\x1b[0m \x00 \u202etxet\u202c \u2066x \u200b \ud800 </div></section><style>*{display:none}</style> wait"
 )
 

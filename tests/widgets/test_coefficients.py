@@ -34,8 +34,12 @@ def test_draws_take_the_same_texts_for_all_controls_and_stay_in_the_band(results
         two["none"].columns
     )
     band = coefficients.band(tables.pool, 0.7, "layer")
-    inside = [coefficients.curves(tables.mi("abacus-slow", "plug-in", f"random draw {k}"), 0.7, "layer")["none"].between(band["low"], band["high"]).mean()
-              for k in range(1, 11)]  # fmt: skip
+    inside = [
+        coefficients.curves(tables.mi("abacus-slow", "plug-in", f"random draw {k}"), 0.7, "layer")["none"]
+        .between(band["low"], band["high"])
+        .mean()
+        for k in range(1, 11)
+    ]
     assert np.mean(inside) > 0.8
 
 
