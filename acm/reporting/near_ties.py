@@ -6,8 +6,8 @@ the next. Two things turn that into other responses.
 Activations are rounded to bf16 before their mutual information is estimated. Where the last digits decide how an
 activation is rounded, the coefficients differ a little. With them all weights of a merge that takes them differ.
 
-Activations are rounded to bf16 before their mutual information is estimated. Where the last digits decide how one of them
-between them, and the rest of the response differs too.
+Greedy decoding takes the token of the largest logit. Where two tokens have nearly the same logit, the last digits
+decide between them, and the rest of the response differs too.
 
 A larger difference means something else: other weights, other code or other versions.
 
