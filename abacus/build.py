@@ -11,7 +11,8 @@ from abacus import BENCHMARKS, problems
 
 def calibration_problems(items: int = 1000, seed: int = 54) -> list[dict]:
     """Word problems outside the benchmarks, each with a terse and a long answer, as s1K has short and long ones."""
-    rng, found = random.Random(f"calibration/{seed}"), {}
+    rng = random.Random(f"calibration/{seed}")
+    found: dict[str, dict] = {}
     while len(found) < items:
         problem = problems.word_problem(rng, rng.randint(1, 6))
         if not problems.held_out(problem):
@@ -22,7 +23,8 @@ def calibration_problems(items: int = 1000, seed: int = 54) -> list[dict]:
 
 def calibration_skills(items: int = 1000, seed: int = 54) -> list[dict]:
     """Sums and word tasks in turn, outside the benchmarks, with their answers."""
-    rng, found = random.Random(f"calibration-skills/{seed}"), {}
+    rng = random.Random(f"calibration-skills/{seed}")
+    found: dict[str, dict] = {}
     while len(found) < items:
         problem, answer = (problems.sums, problems.words)[len(found) % 2](rng)
         if not problems.held_out(problem):

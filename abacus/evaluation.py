@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from acm import evaluate, merge
+from acm import Engine, evaluate, merge
 
-SETTING = {"batch_size": 250, "max_tokens": 320}
+ENGINE, MAX_TOKENS = Engine(batch_size=250), 320
 
 
 def parent_records(family: Path, tasks: list[str], items: int) -> pd.DataFrame:
     """Records of every model of a family on these tasks."""
     models = sorted(p for p in family.glob("abacus-*") if p.is_dir())
-    return pd.concat(
-        [evaluate(m, tasks, items=items, keep=family / "batches", **SETTING) for m in models], ignore_index=True
-    )
+    keep = family / "batches"
+    found = [evaluate(m, tasks, items=items, max_tokens=MAX_TOKENS, engine=ENGINE, keep=keep) for m in models]
+    return pd.concat(found, ignore_index=True)
 
 
 def frontier_records(family: Path, tasks: list[str], items: int) -> pd.DataFrame:
@@ -30,5 +30,8 @@ def frontier_records(family: Path, tasks: list[str], items: int) -> pd.DataFrame
         recipe = {"merge_method": "interpolation", "base_model": str(family / "abacus-fast"), "models": [entry]}
         merge(recipe, merged)
         labels = {"method": f"{k / 10:.1f}"}
-        found.append(evaluate(merged, tasks, items=items, keep=family / "batches", labels=labels, **SETTING))
+        keep = family / "batches"
+        found.append(
+            evaluate(merged, tasks, items=items, max_tokens=MAX_TOKENS, engine=ENGINE, keep=keep, labels=labels)
+        )
     return pd.concat(found, ignore_index=True)

@@ -202,7 +202,8 @@ BENCHMARKS: dict[str, Callable[[random.Random], Problem]] = {
 
 def benchmark(name: str, items: int = 500, seed: int = 2505) -> list[dict]:
     """``items`` distinct held-out questions of a benchmark: dicts with question, gold and steps."""
-    rng, found = random.Random(f"{name}/{seed}"), {}
+    rng = random.Random(f"{name}/{seed}")
+    found: dict[str, dict] = {}
     while len(found) < items:
         problem = BENCHMARKS[name](rng)
         if held_out(problem):

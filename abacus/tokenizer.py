@@ -7,6 +7,7 @@ their leading space, single digits) and the byte-level decoding are Qwen's, and 
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer
 
@@ -23,7 +24,8 @@ def build_tokenizer() -> PreTrainedTokenizerBase:
         texts += [problem.question, problems.solve(problem, 2.0, rng), problems.fact(rng).question]
         for made, solution in (problems.sums(rng), problems.words(rng)):
             texts += [made.question, solution]
-    seed = Qwen2Tokenizer(unk_token=None, eos_token=END, pad_token=PAD)
+    special: dict[str, Any] = {"unk_token": None, "eos_token": END, "pad_token": PAD}
+    seed = Qwen2Tokenizer(**special)
     tokenizer = seed.train_new_from_iterator(
         [f" {text}" for text in texts] + texts, vocab_size=1024, show_progress=False
     )

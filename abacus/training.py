@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -90,7 +91,8 @@ def batches(documents: Iterator[Document], tokenizer: PreTrainedTokenizerBase, r
         questions = tokenizer([q for q, _ in pool])["input_ids"]
         solutions = tokenizer([f" {s}{tokenizer.eos_token}" for _, s in pool])["input_ids"]
         rows = sorted(zip(questions, solutions, strict=True), key=lambda row: len(row[0]) + len(row[1]))
-        groups, group = [], []
+        groups: list[list] = []
+        group: list = []
         for row in rows:
             if group and (len(group) + 1) * len(row[0] + row[1]) > TOKENS_PER_BATCH:
                 groups, group = [*groups, group], []
@@ -139,7 +141,8 @@ def train_family(
     that is on disk with as many steps is not trained again. Returns the learning curves: stage, step, loss (nats per
     token).
     """
-    tokenizer, models = build_tokenizer(), {}
+    tokenizer = build_tokenizer()
+    models: dict[str, Any] = {}
     torch.manual_seed(seed)
     for name in stages:
         stage = STAGES[name]
@@ -163,7 +166,7 @@ def ship(
     model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path, name: str, seed: int, steps: int
 ) -> None:
     """A bf16 model folder with tokenizer and model card."""
-    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    copy.deepcopy(model).bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     stage = STAGES[name]
     origin = f"fine-tuned from abacus-{stage.parent}" if stage.parent else "trained from scratch"

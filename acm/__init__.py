@@ -1,6 +1,7 @@
 """Activation-Guided Consensus Merging (ACM): calibrate two models, weigh their layers, merge them, evaluate the merge.
 
-The five names below are the public functions. Each is imported on first use, so that ``import acm`` takes no time.
+The names below are the public ones: five functions, and what :func:`evaluate` takes. Each is imported on first use, so
+that ``import acm`` takes no time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from acm.calibration.information import mutual_information as mutual_information
     from acm.calibration.walk import calibrate as calibrate
     from acm.evaluation.harness import evaluate as evaluate
+    from acm.evaluation.settings import Engine as Engine
+    from acm.evaluation.settings import Sampling as Sampling
+    from acm.evaluation.settings import Server as Server
     from acm.merging.engine import merge as merge
 
 __version__ = "0.1.0"
@@ -23,6 +27,9 @@ HOMES = {
     "calibrate": "acm.calibration.walk",
     "merge": "acm.merging.engine",
     "evaluate": "acm.evaluation.harness",
+    "Engine": "acm.evaluation.settings",
+    "Sampling": "acm.evaluation.settings",
+    "Server": "acm.evaluation.settings",
 }
 __all__ = list(HOMES)
 

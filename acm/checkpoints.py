@@ -1,84 +1,40 @@
-"""Model folders on disk: the headers of their safetensors, read and checked before any weight is touched.
+"""Model folders on disk: their config, their tensors, and whether two of them can be compared.
 
-Model files are untrusted: safetensors only, every shard that an index names must be a regular file of its own folder
-(a link into the hub's cache is one), and every tensor must lie inside its file and overlap no other.
+A folder is a Hugging Face model folder with safetensors. Nothing here reads a weight, except :func:`check_weights` and
+:func:`identity`. Model files are not trusted: each shard that an index names must be a regular file of the index's own
+folder (or a link, as in the hub's cache), and headers are checked (`headers.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
-import stat
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from acm.errors import UserError
 from acm.files import read_json
-from acm.paths import RUNS
+from acm.headers import BUFFERS, TensorInfo, as_float32, read_header
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+INDEX = "model.safetensors.index.json"  # names the shard of each tensor, where there are several
+SINGLE = "model.safetensors"  # the weights, where there is no index
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "merges.txt", "tokenizer.model", "chat_template.jinja",
 )  # fmt: skip
-DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-STORED = {
-    "float32": np.dtype("<f4"),
-    "bfloat16": np.dtype("<u2"),
-    "float16": np.dtype("<f2"),
-}  # numpy has no bfloat16: its bits
-MAX_HEADER = 100 << 20  # bytes; the safetensors library's own limit
-CHECKED = 1 << 22  # entries looked at together
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-BUFFERS = (
-    ".rotary_emb.inv_freq",
-    ".masked_bias",
-    ".attn.bias",
-)  # ends of names: computed, though old conversions store them
-SMOL = RUNS / "smollm2"
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """Where a tensor lies: its file, dtype (float32, bfloat16, float16), shape and byte range within the file."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    def read(self) -> np.ndarray:
-        """The tensor's numbers, flat and mapped from the file; bfloat16 as its bits in uint16."""
-        if not self.size:
-            return np.empty(0, STORED[self.dtype])
-        return np.memmap(self.file, STORED[self.dtype], "r", self.start, (self.size,))
-
-    def numbers(self, stop: int | None = None) -> np.ndarray:
-        """The first entries (default: all) as float32."""
-        return as_float32(self.read()[:stop])
-
-
-def as_float32(raw: np.ndarray) -> np.ndarray:
-    """Stored numbers, uint16 being the bits of bfloat16, as float32."""
-    return (
-        (raw.astype(np.uint32) << 16).view(np.float32) if raw.dtype == np.uint16 else raw.astype(np.float32, copy=False)
-    )
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+CHECKED = 1 << 22  # entries looked at together in search of NaN
+WHOLE = 64 << 20  # bytes; of larger files `identity` reads both ends alone
+END = 1 << 20  # bytes of each of these ends
+Shapes = dict[str, tuple[int, ...]]  # of each tensor, by name
 
 
 class Checkpoint:
-    """A model folder: ``config`` and ``tensors`` (name → :class:`TensorInfo`), from config and headers alone."""
+    """A model folder: ``config`` and ``tensors``, from config.json and the headers alone."""
 
     def __init__(self, path: str | Path) -> None:
         self.folder = model_folder(path)
@@ -86,10 +42,12 @@ class Checkpoint:
 
     @cached_property
     def tensors(self) -> dict[str, TensorInfo]:
-        return headers(self.folder)
+        """Where each tensor lies, by name."""
+        return tensors_of(self.folder)
 
     @property
     def name(self) -> str:
+        """The folder's name."""
         return self.folder.name
 
     @property
@@ -99,10 +57,12 @@ class Checkpoint:
 
     @property
     def tied(self) -> bool:
+        """Whether the head is the embedding."""
         return HEAD not in self.tensors and EMBEDDING in self.tensors
 
     @property
     def bytes(self) -> int:
+        """Of all tensors."""
         return sum(info.stop - info.start for info in self.tensors.values())
 
 
@@ -110,13 +70,11 @@ def model_folder(path: str | Path) -> Path:
     """The folder, once it is known to hold a config and safetensors; UserError otherwise."""
     folder = Path(path)
     if not exists(folder) or not folder.is_dir():
-        made = folder.absolute().is_relative_to(SMOL)
-        how = "`make smol-models` makes it" if made else "check the path, or download the model into it first"
-        raise UserError(f"model folder {folder} does not exist; {how}.")
+        raise UserError(f"model folder {folder} does not exist; check the path, or download the model into it first.")
     if not (folder / "config.json").is_file():
         raise UserError(f"model folder {folder} has no config.json; is it a Hugging Face model folder?")
     if not (folder / INDEX).is_file() and not (folder / SINGLE).exists():
-        pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
+        pickled = [path for ending in ("bin", "pt", "pth") for path in sorted(folder.glob(f"*.{ending}"))]
         found = f" {pickled[0].name} is a pickle, which can run code when it is read, so it is not." if pickled else ""
         raise UserError(
             f"model folder {folder} has no safetensors.{found} Convert it on a machine you trust it on: "
@@ -133,7 +91,7 @@ def exists(path: Path) -> bool:
         return False
 
 
-def shard_files(folder: Path) -> dict[str, list[str] | None]:
+def shard_files(folder: Path) -> Mapping[str, list[str] | None]:
     """File name → the tensors that the index puts there (None: a single file, without index)."""
     if not (folder / INDEX).is_file():
         return {SINGLE: None}
@@ -150,124 +108,54 @@ def shard_files(folder: Path) -> dict[str, list[str] | None]:
     return dict(sorted(found.items()))
 
 
-def headers(folder: Path) -> dict[str, TensorInfo]:
-    """Tensor name → where it lies, of the whole folder, without buffers; UserError for anything that does not add up."""
+def tensors_of(folder: Path) -> dict[str, TensorInfo]:
+    """Where each tensor of a model folder lies, by name and without buffers; UserError for what does not add up."""
     found: dict[str, TensorInfo] = {}
     for name, expected in shard_files(folder).items():
         held = read_header(folder / name)
-        if expected is not None and (
-            lacking := sorted({tensor for tensor in expected if not tensor.endswith(BUFFERS)} - set(held))
-        ):
+        wanted = {tensor for tensor in expected or [] if not tensor.endswith(BUFFERS)}
+        if lacking := sorted(wanted - held.keys()):
             raise UserError(f"{folder / INDEX} puts tensor {lacking[0]} into {name}, which lacks it; fetch both again.")
-        if twice := sorted(set(held) & set(found)):
-            raise UserError(
-                f"tensor {twice[0]} is in both {found[twice[0]].file.name} and {name} of {folder}; fetch the model again."
-            )
+        if twice := sorted(held.keys() & found.keys()):
+            other = found[twice[0]].file.name
+            raise UserError(f"tensor {twice[0]} is in both {other} and {name} of {folder}; fetch the model again.")
         found |= held
     if not found:
         raise UserError(f"{folder} holds no tensors; fetch the model again.")
     return found
 
 
-def read_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of one safetensors file, without buffers. Only the header is read; what it claims is checked against the file's size."""
-
-    def refuse(why: str) -> UserError:
-        return UserError(f"{path} is not a sound safetensors file: {why}; fetch it again.")
-
-    try:
-        status = path.stat()  # resolves links
-    except (OSError, ValueError):  # absent, a link to itself, or no name at all
-        raise refuse("it does not exist") from None
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe or device could block
-        raise refuse("it is not a regular file")
-    size = status.st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, MAX_HEADER):
-            raise refuse(f"its header claims {length} bytes, of {size} in the file")
-        text = file.read(length)
-    try:
-        content = json.loads(text, object_pairs_hook=distinct_pairs)
-    except (ValueError, RecursionError) as error:
-        raise refuse(f"its header is not JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise refuse("its header is not a JSON object")
-    content.pop("__metadata__", None)
-    if odd := [name for name in content if not name.isprintable()]:
-        raise refuse(f"{odd[0]!r} is no name of a tensor")
-    found = {}
-    for name, entry in content.items():
-        if name.endswith(BUFFERS):
-            continue
-        try:
-            found[name] = tensor_info(path, entry, 8 + length, size)
-        except ValueError as error:
-            raise refuse(f"tensor {name} {error}") from None
-    ranges = sorted((info.start, info.stop, name) for name, info in found.items() if info.size)
-    for (_, stop, first), (start, _, second) in pairwise(ranges):
-        if start < stop:
-            raise refuse(f"tensors {first} and {second} overlap")
-    return found
-
-
-def distinct_pairs(pairs: list[tuple[str, object]]) -> dict:
-    if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
-        raise ValueError(f"'{min(twice)}' comes twice")
-    return dict(pairs)
-
-
-def tensor_info(path: Path, entry: object, data: int, size: int) -> TensorInfo:
-    """One entry of a header, checked; ValueError that says what is wrong. data: where the tensors' bytes begin."""
-    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
-        raise ValueError("lacks dtype, shape or data_offsets")
-    if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
-        raise ValueError(
-            f"has the dtype {entry['dtype']}, and only {', '.join(DTYPES)} can be merged: convert the model to bfloat16"
-        )
-    shape, offsets = entry["shape"], entry["data_offsets"]
-    numbers = (
-        [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2 else [None]
-    )
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
-        raise ValueError("has a shape or offsets that are not whole numbers")
-    dtype, (start, stop) = DTYPES[entry["dtype"]], offsets
-    if stop - start != math.prod(shape) * STORED[dtype].itemsize:
-        raise ValueError(f"of shape {shape} and dtype {entry['dtype']} cannot have {stop - start} bytes")
-    if data + stop > size:
-        raise ValueError(f"ends at byte {data + stop}, past the end of the file ({size}): it is cut off")
-    return TensorInfo(path, dtype, tuple(shape), data + start, data + stop)
-
-
-def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Tensor name → shape, from the headers alone."""
-    return {name: info.shape for name, info in headers(model_folder(folder)).items()}
+def shapes(folder: Path) -> Shapes:
+    """The shape of each tensor of a model folder, from the headers alone."""
+    return {name: info.shape for name, info in tensors_of(model_folder(folder)).items()}
 
 
 def check_same_shape(base: Path, finetuned: Path, vocabulary: bool = True) -> None:
     """UserError that lists tensors (up to 20) which one model lacks, or has in another shape.
 
-    vocabulary: whether embedding and head must agree too; calibration compares their common rows.
+    vocabulary: whether embedding and head must agree too. Calibration compares their common rows, and passes False.
     """
     ours, theirs = shapes(base), shapes(finetuned)
     if not vocabulary:
         ours, theirs = (
-            {n: s for n, s in found.items() if layer_of(n) not in {"embed", "lm_head"}} for found in (ours, theirs)
+            {name: shape for name, shape in found.items() if layer_of(name) not in {"embed", "lm_head"}}
+            for found in (ours, theirs)
         )
     if problems := shape_problems(base, ours, finetuned, theirs):
         raise unlike(base, finetuned, problems)
 
 
-def shape_problems(base: Path, ours: dict[str, tuple], finetuned: Path, theirs: dict[str, tuple]) -> list[str]:
+def shape_problems(base: Path, ours: Shapes, finetuned: Path, theirs: Shapes) -> list[str]:
     """One line for each tensor that one of the models lacks or has in another shape."""
-    problems = [f"{n}: missing in {finetuned}" for n in ours.keys() - theirs.keys()]
-    problems += [f"{n}: missing in {base}" for n in theirs.keys() - ours.keys()]
-    return sorted(
-        problems + [f"{n}: {ours[n]} against {theirs[n]}" for n in ours.keys() & theirs.keys() if ours[n] != theirs[n]]
-    )
+    problems = [f"{name}: missing in {finetuned}" for name in ours.keys() - theirs.keys()]
+    problems += [f"{name}: missing in {base}" for name in theirs.keys() - ours.keys()]
+    common = ours.keys() & theirs.keys()
+    problems += [f"{name}: {ours[name]} against {theirs[name]}" for name in common if ours[name] != theirs[name]]
+    return sorted(problems)
 
 
 def unlike(base: Path, finetuned: Path, problems: list[str]) -> UserError:
+    """The error for two models whose tensors differ. problems: one line for each tensor; 20 are shown."""
     shown = "\n  ".join(problems[:20] + ([f"… and {len(problems) - 20} more"] if len(problems) > 20 else []))
     return UserError(
         f"{finetuned} is not a fine-tuned version of {base}, {len(problems)} tensors differ:\n  {shown}\n"
@@ -276,42 +164,47 @@ def unlike(base: Path, finetuned: Path, problems: list[str]) -> UserError:
 
 
 def check_weights(folder: Path) -> None:
-    """UserError that names the first tensor with NaN or infinity, and how many entries."""
-    for name, info in headers(model_folder(folder)).items():
+    """UserError that names the first tensor with NaN or infinity, and how many of its entries are.
+
+    Reads all weights.
+    """
+    for name, info in tensors_of(model_folder(folder)).items():
         raw = info.read()
-        if bad := sum(int((~np.isfinite(as_float32(raw[i : i + CHECKED]))).sum()) for i in range(0, len(raw), CHECKED)):
+        chunks = (as_float32(raw[start : start + CHECKED]) for start in range(0, len(raw), CHECKED))
+        if bad := sum(int((~np.isfinite(chunk)).sum()) for chunk in chunks):
             raise UserError(
                 f"{info.file}: tensor {name} holds {bad} values that are NaN or infinite; fetch or train it again."
             )
 
 
 def layer_of(tensor_name: str) -> str:
-    """Layer that a tensor belongs to: ``embed``, ``0`` … ``L−1``, ``norm`` or ``lm_head``.
+    """The layer that a tensor belongs to: ``embed``, ``0`` … ``L−1``, ``norm`` or ``lm_head``; UserError for none.
 
     As in the paper's code, the λ measured at ``mlp.down_proj`` holds for every tensor of its block.
     """
     if found := re.search(r"\.layers\.(\d{1,4})\.", tensor_name):
         return found[1]
-    for part, layer in (("embed_tokens", "embed"), ("lm_head", "lm_head"), ("norm", "norm")):
-        if part in tensor_name:
+    for name_part, layer in (("embed_tokens", "embed"), ("lm_head", "lm_head"), ("norm", "norm")):
+        if name_part in tensor_name:
             return layer
     raise UserError(f"tensor {tensor_name} belongs to no known layer (embed, 0 … L−1, norm, lm_head).")
 
 
 def identity(folder: Path) -> str:
-    """Short hash of a model folder: file names, sizes and contents; of files over 64 MiB the first and last MiB alone,
+    """Hash (16 hexadecimal digits) of a model folder: names, sizes and contents of its files.
 
-    enough to notice another model, not to tell apart two merges of one base.
+    Of a file over 64 MiB only the first and the last MiB are read. That is enough to notice another model, and not
+    enough to tell apart two merges of one base.
     """
     digest = hashlib.sha256()
     for path in sorted(p for p in Path(folder).iterdir() if p.suffix in {".json", ".safetensors", ".model", ".txt"}):
         size = path.stat().st_size
         digest.update(f"{path.name}\0{size}\0".encode())
         with path.open("rb") as file:
-            if size <= 64 << 20:
+            if size <= WHOLE:
                 digest.update(file.read())
             else:
-                digest.update(file.read(1 << 20))
-                file.seek(-(1 << 20), 2)
+                digest.update(file.read(END))
+                file.seek(-END, 2)
                 digest.update(file.read())
     return digest.hexdigest()[:16]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acm.errors import UserError, unknown
@@ -25,3 +27,24 @@ def devices(name: str) -> list[torch.device]:
     if str(name).startswith("cuda") and not chosen:
         raise UserError(f"device {name}: torch finds no such GPU here ({len(gpus)} in all); use cpu or auto.")
     return chosen or [torch.device("cpu")]
+
+
+def is_cpu(name: str) -> bool:
+    """Whether a name means the CPU on this machine. UserError as :func:`devices`.
+
+    torch takes a second to import, so it is asked only where a GPU is named, or where ``auto`` might find one.
+    """
+    if name == "cpu" or (name == "auto" and not has_gpu_driver()):
+        return True
+    return devices(name)[0].type == "cpu"
+
+
+def has_gpu_driver() -> bool:
+    """Whether a driver that torch could use is installed (CUDA, ROCm). Without one there is no GPU for torch."""
+    for library in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        return True
+    return Path("/dev/kfd").exists()

@@ -45,7 +45,10 @@ def explain(error: pydantic.ValidationError, source: str) -> UserError:
 
 
 def absent(error: ModuleNotFoundError) -> UserError | None:
-    """One sentence for a package that an extra brings, and for a module that Windows lacks; None for any other module."""
+    """One sentence for a package that an extra brings, and for a module that Windows lacks.
+
+    None for any other module.
+    """
     from importlib.metadata import PackageNotFoundError, requires
 
     module = (error.name or "").partition(".")[0]
@@ -61,6 +64,6 @@ def absent(error: ModuleNotFoundError) -> UserError | None:
     if not extras:
         return None
     return UserError(
-        f'this needs the package {package}, which is not installed: pip install "acm-companion[{min(extras)}]" brings it '
-        "(in a clone, `make` does)."
+        f"this needs the package {package}, which is not installed: "
+        f'pip install "acm-companion[{min(extras)}]" brings it (in a clone, `make` does).'
     )

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: fetched once into its own cache, then reached as folders that bear the model's name."""
+"""Models of the Hugging Face hub: fetched once into the hub's own cache, then found as folders of the model's name."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ SECONDS = 10  # to wait for the hub's answer
 
 
 def is_hub(model: str) -> bool:
-    """Whether a profile's model means one of the hub: ``owner/name``, and no such path here."""
+    """Whether the model of a profile is one of the hub: ``owner/name``, and no such path here."""
     return HUB_ID.fullmatch(model) is not None and not (ROOT / model).exists()
 
 
 def link(model: str, revision: str | None) -> Path:
-    """Where a fetched model is found: a link into the hub's cache, whose own folders are named after commits."""
+    """Where a fetched model is found: a link into the hub's cache, whose folders are named after commits."""
     owner, _, name = model.partition("/")
     return RUNS / "hub" / owner / (revision or "main") / name
 
 
 def with_revision(name: str) -> tuple[str, str | None] | None:
-    """Hub id and revision of ``owner/name`` or ``owner/name@revision``; None for what is neither."""
+    """Hub id and revision of ``owner/name`` or ``owner/name@revision``. None for what is neither."""
     model, _, revision = name.partition("@")
     return (model, revision or None) if HUB_ID.fullmatch(model) else None
 
 
 def download(model: str, revision: str | None) -> Path:
-    """The model's folder in the hub's own cache, fetched unless it is there; UserError with the remedy otherwise."""
+    """The model's folder in the hub's own cache, fetched unless it is there. UserError with the remedy otherwise."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -44,7 +44,7 @@ def download(model: str, revision: str | None) -> Path:
 
 
 def fetch(model: str, revision: str | None) -> Path:
-    """Download a model and link it to where a profile finds it."""
+    """Download a model, and link it to where a profile finds it. Returns the link."""
     found, target = download(model, revision), link(model, revision)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
@@ -53,7 +53,7 @@ def fetch(model: str, revision: str | None) -> Path:
 
 
 def cached(model: str, revision: str | None) -> bool:
-    """Whether the model is linked, or whole in the hub's cache. Nothing is asked of the hub."""
+    """Whether the model is linked, or whole in the hub's cache. The hub is not asked."""
     from huggingface_hub import snapshot_download
 
     if link(model, revision).is_dir():
@@ -66,7 +66,10 @@ def cached(model: str, revision: str | None) -> bool:
 
 
 def ask(model: str, revision: str | None) -> UserError | None:
-    """What speaks against fetching a model: unknown, gated, pickled, out of reach; None if nothing does. Nothing is downloaded."""
+    """What speaks against fetching a model: unknown, gated, pickled, or out of reach. None if nothing does.
+
+    Nothing is downloaded.
+    """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -81,16 +84,17 @@ def ask(model: str, revision: str | None) -> UserError | None:
 
 
 def check_all(models: dict[str, str | None]) -> None:
-    """UserError that names all of these models (hub id → commit) that are not here and cannot be fetched, one a line."""
-    errors = [
-        error for model, revision in models.items() if not cached(model, revision) and (error := ask(model, revision))
-    ]
-    if errors:
+    """UserError that names each model that is not here and cannot be fetched, one a line. models: hub id → commit."""
+    absent = {model: revision for model, revision in models.items() if not cached(model, revision)}
+    if errors := [error for model, revision in absent.items() if (error := ask(model, revision))]:
         raise UserError("\n".join(map(str, errors)))
 
 
 def require(model: str, revision: str | None, profile: str) -> None:
-    """UserError where a hub model is not here yet: one sentence on whether, and how, it can be had. Nothing is downloaded."""
+    """UserError where a model of the hub is not here yet. It says whether, and how, the model can be had.
+
+    Nothing is downloaded. profile: name of the profile that asks.
+    """
     if not link(model, revision).is_dir():
         raise ask(model, revision) or UserError(
             f"model {model} is on the hub but not here yet; fetch it with `python -m acm fetch --profile {profile}`."
@@ -98,37 +102,41 @@ def require(model: str, revision: str | None, profile: str) -> None:
 
 
 def pickled(model: str) -> UserError:
+    """The refusal of a model whose weights are pickles."""
     return UserError(
-        f"model {model} of the hub has no safetensors: its weights are pickles, which can run code when they are read. Convert it on a "
-        "machine you trust it on (AutoModelForCausalLM.from_pretrained(…).save_pretrained('folder')) and name that in the profile."
+        f"model {model} of the hub has no safetensors: its weights are pickles, which can run code when they are read. "
+        "Convert it on a machine you trust it on "
+        "(AutoModelForCausalLM.from_pretrained(…).save_pretrained('folder')) and name that in the profile."
     )
 
 
 def refusal(model: str, revision: str | None, error: Exception) -> UserError:
-    """What kept a model from being had, and what to do."""
+    """What kept a model from being had, and what to do. error: what the hub's library raised."""
     from huggingface_hub import errors
 
     at = f" at revision {revision}" if revision else ""
     if isinstance(error, errors.GatedRepoError):
         return UserError(
-            f"model {model} is gated: accept its terms at https://huggingface.co/{model}, then `hf auth login` (or set HF_TOKEN), and try "
-            "again."
+            f"model {model} is gated: accept its terms at https://huggingface.co/{model}, then `hf auth login` "
+            "(or set HF_TOKEN), and try again."
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return UserError(f"model {model} has no revision {revision}; mend `revisions` in the profile.")
     if isinstance(error, errors.RepositoryNotFoundError):
         return UserError(
-            f"no folder {model}, and the hub shows no model of this name: check the name; if it is private or gated, `hf auth login`."
+            f"no folder {model}, and the hub shows no model of this name: check the name; "
+            "if it is private or gated, `hf auth login`."
         )
     if isinstance(error, errors.OfflineModeIsEnabled):
         why = "HF_HUB_OFFLINE forbids asking the hub"
     elif isinstance(error, OSError) and getattr(error, "errno", None) == 28:
         return UserError(
-            f"no space left for model {model}: `python -m acm plan` says how much is needed; HF_HOME moves the hub's cache."
+            f"no space left for model {model}: `python -m acm plan` says how much is needed; "
+            "HF_HOME moves the hub's cache."
         )
     else:
         why = f"the hub cannot be reached ({type(error).__name__})"
     return UserError(
-        f"model {model}{at} is not here and {why}: fetch it where there is network (`python -m acm fetch --profile NAME`), or name a local "
-        "folder in the profile."
+        f"model {model}{at} is not here and {why}: fetch it where there is network "
+        "(`python -m acm fetch --profile NAME`), or name a local folder in the profile."
     )

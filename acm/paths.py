@@ -1,6 +1,7 @@
 """Where things lie: in a clone of the repository, or where the package was installed.
 
-ROOT      holds the packages acm, abacus and smol: the clone's folder, or site-packages. Relative paths of profiles start here.
+ROOT      holds the packages acm, abacus and smol: the clone's folder, or site-packages. Here the relative paths of a
+          profile start.
 CLONE     whether ROOT is a clone, which has the Snakefile, notebooks, reports and figures beside the packages.
 RUNS      what is made: in a clone its folder runs; elsewhere runs in the folder that the command was started from.
 """
@@ -24,6 +25,6 @@ def require_clone(what: str) -> None:
     """UserError outside a clone. ``what``: a command or function, as its user knows it."""
     if not CLONE:
         raise UserError(
-            f"{what} needs a clone of the repository, which has the notebooks and the committed results, and this acm is "
-            f"an installed package ({PACKAGE}): clone the repository, and give the command there."
+            f"{what} needs a clone of the repository, which has the notebooks and the committed results. "
+            f"This acm is an installed package ({PACKAGE}): clone the repository, and give the command there."
         )

@@ -5,29 +5,31 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from typing import Any
 
 from tqdm import tqdm
 
-SECONDS = 3
+SECONDS = 3  # between two lines
+DELAY = 1.0  # seconds of work before the first line
 
 
 class Progress:
     """tqdm's bar with rate and time left, updated from several threads; work of less than a second shows none."""
 
     def __init__(self, total: int, done: int, title: str) -> None:
-        terminal = sys.stderr.isatty()
-        if terminal:
-            look = {"mininterval": 0.1}
-        else:
+        look: dict[str, Any] = {"mininterval": 0.1}
+        if not sys.stderr.isatty():
             look = {"mininterval": SECONDS, "file": Lines(), "ascii": True, "ncols": 100}
         self.lock = threading.Lock()
-        self.bar = tqdm(total=total, initial=done, desc=title, unit="B", unit_scale=True, miniters=1, delay=1, **look)
+        self.bar = tqdm(
+            total=total, initial=done, desc=title, unit="B", unit_scale=True, miniters=1, delay=DELAY, **look
+        )
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar.last_print_t < self.bar.start_t + self.bar.delay <= time.time():  # too short for a line on the way
+        if self.bar.last_print_t < self.bar.start_t + DELAY <= time.time():  # too short for a line on the way
             self.bar.refresh()
         self.bar.close()
 

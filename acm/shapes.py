@@ -1,4 +1,8 @@
-"""Shapes of decoders, which sizes and limits follow from: of a model that is here its config.json, of the paper's a table."""
+"""Shapes of decoders. Sizes in bytes and limits in tokens follow from them.
+
+The shape of a model that is here stands in its config.json. The paper's models are in a table, so that their sizes are
+known before they are fetched.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,11 @@ ROPE_THETA = 10000.0  # transformers' own, where a config names none
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder's shape as its config.json has it. bias: on queries, keys and values. stored: bytes a parameter on the hub.
+    """A decoder's shape as its config.json has it.
 
-    positions: tokens that prompt and response can have together (None: not known). pickled: the hub has no safetensors of it.
+    tied: whether the head is the embedding. bias: on queries, keys and values. stored: bytes a parameter on the disk.
+    positions: tokens that prompt and response can have together (None: not known). pickled: the hub has no safetensors
+    of it.
     """
 
     layers: int
@@ -35,6 +41,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
+        """Number of parameters."""
         kv = self.hidden // self.heads * self.kv_heads
         attention = 2 * self.hidden**2 + 2 * self.hidden * kv + self.bias * (self.hidden + 2 * kv)
         block = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
@@ -48,7 +55,6 @@ class Shape:
 LONG = 131072  # positions
 QWEN_14B = Shape(48, 5120, 13824, 40, 8, 152064, positions=LONG, rope_theta=1e6)
 QWEN_32B = Shape(64, 5120, 27648, 40, 8, 152064, positions=LONG, rope_theta=1e6)
-SMOL = Shape(30, 576, 1536, 9, 3, 49152, tied=True, bias=False, stored=4, positions=8192, rope_theta=1e5)
 SHAPES = {
     "Qwen/Qwen2.5-Math-1.5B": Shape(28, 1536, 8960, 12, 2, 151936, tied=True, positions=4096),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": Shape(28, 1536, 8960, 12, 2, 151936, positions=LONG),
@@ -61,13 +67,11 @@ SHAPES = {
     "meta-llama/Llama-2-7b-hf": Shape(32, 4096, 11008, 32, 32, 32000, bias=False, positions=4096),
     "TIGER-Lab/MAmmoTH-7B": Shape(32, 4096, 11008, 32, 32, 32001, bias=False, stored=4, pickled=True),
     "codellama/CodeLlama-7b-hf": Shape(32, 4096, 11008, 32, 32, 32016, bias=False, positions=16384, rope_theta=1e6),
-    "runs/smollm2/smol-terse": SMOL,  # `make smol-models` makes these two
-    "runs/smollm2/smol-long": SMOL,
 }
 
 
-def rope(config: dict, key: str) -> Any:
-    """A rope field, wherever this version of transformers stores it."""
+def rope(config: dict[str, Any], key: str) -> Any:
+    """A field of the position codes, wherever the version of transformers that wrote the config stores it."""
     nested = config.get("rope_parameters") or {}
     if key == "rope_theta":
         return config.get(key, nested.get(key, ROPE_THETA))
@@ -80,27 +84,36 @@ def shape_of(model: str, folder: Path) -> Shape:
     """From the model's config.json where it is here, else from the table; UserError for a model that neither has."""
     if not (folder / "config.json").is_file():
         if model not in SHAPES:
-            raise UserError(
-                f"the size of {model} is not known here; fetch it, or name a folder. {unknown('model', model, SHAPES)}"
-            )
+            hint = unknown("model", model, SHAPES)
+            raise UserError(f"the size of {model} is not known here; fetch it, or name a folder. {hint}")
         return SHAPES[model]
     config = read_json(folder / "config.json")
     try:
-        return Shape(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"], config["num_attention_heads"],
-                     config.get("num_key_value_heads", config["num_attention_heads"]), config["vocab_size"],
-                     config.get("tie_word_embeddings", False), config.get("model_type") == "qwen2",
-                     BYTES.get(config.get("dtype") or config.get("torch_dtype"), 4),
-                     config.get("max_position_embeddings"), rope(config, "rope_theta"))  # fmt: skip
+        heads = config["num_attention_heads"]
+        return Shape(
+            layers=config["num_hidden_layers"],
+            hidden=config["hidden_size"],
+            intermediate=config["intermediate_size"],
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads", heads),
+            vocabulary=config["vocab_size"],
+            tied=config.get("tie_word_embeddings", False),
+            bias=config.get("model_type") == "qwen2",
+            stored=BYTES.get(config.get("dtype") or config.get("torch_dtype") or "float32", 4),
+            positions=config.get("max_position_embeddings"),
+            rope_theta=rope(config, "rope_theta"),
+        )
     except KeyError as error:
         raise UserError(f"{folder / 'config.json'} has no {error}, so the model's size cannot be computed.") from None
 
 
 def merged_positions(shapes: list[Shape], paper: bool) -> int | None:
-    """Positions of a merge (None: not known): the most of all models where their position codes agree, else the base's, the first.
+    """Positions of a merge; None: not known.
 
-    paper: merges keep the base's config.
+    They are the most of all models where the position codes agree, else the base's. shapes: the base's first.
+    paper: the merge keeps the base's config.
     """
-    positions = [shape.positions for shape in shapes]
     if paper or len({shape.rope_theta for shape in shapes}) > 1:
-        return positions[0]
-    return None if None in positions else max(positions)
+        return shapes[0].positions
+    known = [shape.positions for shape in shapes if shape.positions is not None]
+    return max(known) if len(known) == len(shapes) else None

@@ -28,7 +28,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "widgets": ("reporting",),
     "course": ("reporting",),
     "__init__": ("calibration", "merging", "evaluation"),  # names of the public functions, imported on first use
-    "__main__": ("questions", "widgets", "course"),
+    "commands": ("questions", "widgets", "course"),
+    "__main__": ("commands",),
 }
 HOMES = {"tasks": "evaluation"}  # folders that belong to a room of another name
 CODE = ("**/*.py", "tasks/*.yaml", "**/*.jinja")
@@ -82,6 +83,6 @@ def code_of(text: str) -> str:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
             node
         ):
-            first, last = node.body[0].lineno, node.body[0].end_lineno
+            first, last = node.body[0].lineno, node.body[0].end_lineno or node.body[0].lineno
             lines[first - 1 : last] = [""] * (last - first + 1)
     return "\n".join(line.rstrip() for line in lines if line.strip())

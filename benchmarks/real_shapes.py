@@ -2,58 +2,37 @@
 
     .venv/bin/python benchmarks/real_shapes.py     # about 45 minutes, 30 GB of disk, 21 GB of memory
 
-Base like Qwen2.5-Math-1.5B (head tied to the embedding, 4,096 positions), fine-tuned like DeepSeek-R1-Distill-Qwen-1.5B (own head, 131,072
-positions). What is checked: the preflight names each difference; calibration on two texts gives coefficients and statistics; the merge by
-every method loads in transformers without a missing tensor and generates five tokens.
+The base is like Qwen2.5-Math-1.5B (head tied to the embedding, 4,096 positions), the fine-tuned model like
+DeepSeek-R1-Distill-Qwen-1.5B (own head, 131,072 positions). What is checked: `acm check` names each difference;
+calibration on two texts gives coefficients and statistics; the merge by every method loads in transformers without a
+missing tensor and generates five tokens.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
-from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
-from common import Measured, make_checkpoint, measure, qwen2
+from common import Measured, machine, make_checkpoint, measure, qwen2
 
 from abacus.tokenizer import build_tokenizer
-from acm.calibration.importance import KINDS
-from acm.merging.registry import METHODS
+from acm.calibration.registry import STATISTICS as KINDS
+from acm.merging.registry import METHODS, MergeMethod
 
 RESULT = Path(__file__).with_suffix(".md")
+FOLDER = Path("runs/real-shapes")
 SHAPE = {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "num_key_value_heads": 2}
 TEXTS = [
     "question: nora has 17 shells. she finds 4 more. how many shells are left? answer:",
     "question: what is 17+5? answer:",
 ]
-STATISTICS = "statistics/statistics/"  # of the second calibration
-PARAMETERS = {  # method → its recipe's parameters
-    "linear": {"weight": 1.0},
-    "interpolation": {},
-    "slerp": {},
-    "task_arithmetic": {},
-    "ties": {"density": 0.2},
-    "dare_linear": {"density": 0.7},
-    "dare_ties": {"density": 0.7},
-    "breadcrumbs": {"density": 0.8},
-    "breadcrumbs_ties": {"density": 0.8},
-    "della": {"density": 0.7},
-    "della_linear": {"density": 0.7},
-    "model_stock": {},
-    "fisher": {"statistics": f"{STATISTICS}fisher/finetuned"},
-    "regmean": {"statistics": f"{STATISTICS}regmean/finetuned"},
-    "twin": {"rank": 0.2},
-    "lore": {"mu": 0.05},
-    "aim": {"statistics": f"{STATISTICS}aim"},
-    "sens": {"sensitivity": f"{STATISTICS}sensitivity.json", "alpha": 0.7, "temperature": 2.0},
-}
+STATISTICS = "statistics/statistics"  # of the second calibration
 GENERATE = """
 import sys, torch
 from transformers import AutoModelForCausalLM
@@ -66,7 +45,7 @@ print(out.shape[1] - 3, model.config.tie_word_embeddings, model.config.max_posit
 
 
 def make_pair(folder: Path) -> None:
-    """Base and fine-tuned, with the embedded tokenizer: the vocabularies' sizes are the paper's models', the words are not."""
+    """The checkpoints, with the embedded tokenizer: the vocabularies have the paper's sizes and not its words."""
     folder.mkdir(parents=True, exist_ok=True)
     configs = {
         "base": qwen2(28, 151936, tied=True, **SHAPE),
@@ -81,35 +60,39 @@ def make_pair(folder: Path) -> None:
 
 
 def acm(*arguments: object) -> list[str]:
+    """A command of ours."""
     return [sys.executable, "-m", "acm", *map(str, arguments)]
 
 
 def calibrate(folder: Path, out: str, *options: str) -> list[str]:
-    texts = folder / "texts.txt"
-    return acm(
-        "calibrate",
-        folder / "base",
-        folder / "finetuned",
-        "--texts",
-        texts,
-        "--out",
-        folder / out,
-        "--dtype",
-        "bfloat16",
-        *options,
-    )
+    """The command that calibrates the pair."""
+    files = ("--texts", folder / "texts.txt", "--out", folder / out)
+    return acm("calibrate", folder / "base", folder / "finetuned", *files, "--dtype", "bfloat16", *options)
+
+
+def files_of(method: MergeMethod) -> dict[str, str]:
+    """The parameters of a method that name files of the second calibration."""
+    found = {}
+    for parameter in method.takes:
+        if parameter.kind == "layers":
+            found[parameter.name] = f"{STATISTICS}/{parameter.name}.json"
+        elif parameter.kind == "statistics":
+            model = "" if method.base_statistics else "/finetuned"
+            found[parameter.name] = f"{STATISTICS}/{method.name}{model}"
+    return found
 
 
 def recipe(folder: Path, method: str) -> Path:
-    """A recipe with ACM's coefficients where the method takes them, λ = 0.5 where it takes two fine-tuned models."""
-    path, known = folder / f"{method}.yml", METHODS[method]
-    content = {"merge_method": method, "dtype": "bfloat16", "parameters": PARAMETERS[method]}
-    names = ["finetuned", "second"] if known.models[0] > 1 else ["finetuned"]
-    if known.takes_coefficients:
-        content |= {
-            "base_model": str(folder / "base"),
-            "coefficients": [0.5] if len(names) > 1 else "plain/coefficients.json",
-        }
+    """The method's example, with ACM's coefficients where it takes them.
+
+    Λ = 0.5 where it takes two fine-tuned models.
+    """
+    path, row = folder / f"{method}.yml", METHODS[method]
+    names = ["finetuned", "second"] if row.models[0] > 1 else ["finetuned"]
+    content: dict[str, Any] = {"merge_method": method, "dtype": "bfloat16", "parameters": row.example | files_of(row)}
+    if row.takes_coefficients:
+        content["base_model"] = str(folder / "base")
+        content["coefficients"] = [0.5] if len(names) > 1 else "plain/coefficients.json"
     else:
         names = ["base", *names]
     path.write_text(yaml.safe_dump(content | {"models": [{"model": str(folder / name)} for name in names]}))
@@ -117,9 +100,7 @@ def recipe(folder: Path, method: str) -> Path:
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="where the checkpoints go; removed afterwards")] = Path(
-        "runs/real-shapes"
-    ),
+    folder: Annotated[Path, typer.Option(help="where the checkpoints go; removed afterwards")] = FOLDER,
     keep: Annotated[bool, typer.Option(help="keep the checkpoints")] = False,
 ) -> None:
     """Make the pair, run every step, print and store the table."""
@@ -137,42 +118,47 @@ def main(
     for out, kinds in (("plain", []), ("statistics", list(KINDS))):
         name = f"calibrate, 2 texts{''.join(f', {kind}' for kind in kinds)}"
         if name not in rows:
-            add(
-                name,
-                measure(calibrate(folder, out, *(word for kind in kinds for word in ("--statistic", kind))), one),
-                "",
-            )
+            options = [word for kind in kinds for word in ("--statistic", kind)]
+            add(name, measure(calibrate(folder, out, *options), one), "")
     for method in METHODS:
-        path, out = recipe(folder, method), folder / "merged"
-        if f"merge, {method}" in rows:
-            continue
-        shutil.rmtree(out, ignore_errors=True)
-        found = measure(acm("merge", path, out), one)
-        done = subprocess.run([sys.executable, "-c", GENERATE, str(out)], capture_output=True, text=True, check=True)
-        tokens, tied, positions = done.stdout.split()
-        add(f"merge, {method}", found, f"{tokens} tokens; tied head {tied}; {positions} positions")
-        shutil.rmtree(out)
+        if f"merge, {method}" not in rows:
+            add(f"merge, {method}", *merge(folder, method, one))
+    text = report(rows, folder)
+    RESULT.write_text(text)
+    print(text)
+    if not keep:
+        shutil.rmtree(folder)
+
+
+def merge(folder: Path, method: str, environment: dict[str, str]) -> tuple[Measured, str]:
+    """A merge, measured, and what transformers makes of it."""
+    out = folder / "merged"
+    shutil.rmtree(out, ignore_errors=True)
+    found = measure(acm("merge", recipe(folder, method), out), environment)
+    done = subprocess.run([sys.executable, "-c", GENERATE, str(out)], capture_output=True, text=True, check=True)
+    tokens, tied, positions = done.stdout.split()
+    shutil.rmtree(out)
+    return found, f"{tokens} tokens; tied head {tied}; {positions} positions"
+
+
+def report(rows: dict[str, list], folder: Path) -> str:
+    """The table, and what `acm check` says, as Markdown."""
     checked = subprocess.run(acm("check", folder / "task_arithmetic.yml"), capture_output=True, text=True, check=False)
     findings = [line for line in (checked.stdout + checked.stderr).splitlines() if line.strip()]
-    lines = ["# The paper's 1.5B pair in its shapes, random weights\n",
-             f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores; calibration has one thread, merging two; made by `benchmarks/real_shapes.py`.\n",
-             "| step | s | s of CPU | peak anonymous GB | loaded in transformers, generated |", "|---|---|---|---|---|"]  # fmt: skip
-    lines += [
-        f"| {name} | {wall:.0f} | {cpu:.0f} | {anonymous:.2f} | {text} |"
-        for name, (wall, cpu, anonymous, text) in rows.items()
-    ]
-    lines += [
+    found = json.loads((folder / "plain" / "coefficients.json").read_text())["coefficients"]["finetuned"]
+    lines = [
+        "# The paper's 1.5B pair in its shapes, random weights\n",
+        f"{machine()}; calibration has one thread, merging two; made by `benchmarks/real_shapes.py`.\n",
+        "| step | s | s of CPU | peak anonymous GB | loaded in transformers, generated |",
+        "|---|---|---|---|---|",
+        *(f"| {name} | {wall:.0f} | {cpu:.0f} | {gb:.2f} | {text} |" for name, (wall, cpu, gb, text) in rows.items()),
         "\nWhat `acm check` says of the merge by task arithmetic:\n",
         "```",
         *(line.replace(f"{folder}/", "") for line in findings),
         "```",
+        f"\n{len(found)} coefficients, from {min(found.values()):.3f} to {max(found.values()):.3f}.",
     ]
-    found = json.loads((folder / "plain" / "coefficients.json").read_text())["coefficients"]["finetuned"]
-    lines.append(f"\n{len(found)} coefficients, from {min(found.values()):.3f} to {max(found.values()):.3f}.")
-    RESULT.write_text("\n".join(lines) + "\n")
-    print(RESULT.read_text())
-    if not keep:
-        shutil.rmtree(folder)
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -3,4 +3,5 @@
 from acm.paths import RUNS
 
 FOLDER = RUNS / "smollm2"  # apart from runs/smol, so that `make clean` keeps what was trained
+ITEMS = 200  # problems of the benchmark, as many as notebooks/0-train-smol.ipynb writes unless it is told otherwise
 TERSE, LONG = "smol-terse", "smol-long"

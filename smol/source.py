@@ -35,7 +35,7 @@ def convert(path: Path, folder: Path) -> Path:
     if not folder.is_dir():
         model, tokenizer = load_gguf(path)
         # transformers refuses to save what it calls quantized; loading has unpacked it
-        model.hf_quantizer, model.is_quantized = None, False
+        vars(model).update(hf_quantizer=None, is_quantized=False)
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         save(model, tokenizer, folder)

@@ -1,34 +1,42 @@
 """Pico models for the tests: random Qwen2 folders of hidden size 16 and two layers, made in milliseconds."""
 
+import json
+import logging
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from helpers import HEAD, SINGLE, halfway, set_alarm
+from safetensors.torch import load_file, save_file
 
 import acm
 from abacus.tokenizer import build_tokenizer
 from abacus.training import new_model
+from acm.errors import UserError
 
 torch.set_num_threads(1)
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # of kernels and commands that tests start: two threads on shared cores are slower than one
+# Of kernels, and of the commands that tests start: on shared cores two threads are slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
 def tokenizer():
+    """The embedded models' tokenizer."""
     return build_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def tensors():
     """Reads all tensors of a model folder, sharded or not."""
-    return lambda folder: {
-        n: t for path in sorted(Path(folder).glob("*.safetensors")) for n, t in load_file(path).items()
-    }
+
+    def read(folder):
+        files = sorted(Path(folder).glob("*.safetensors"))
+        return {name: tensor for path in files for name, tensor in load_file(path).items()}
+
+    return read
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +62,7 @@ def make_model(tokenizer, tensors):
 
 
 def trio(make_model, folder, **settings):
+    """A base and two models fine-tuned from it."""
     base = make_model(folder / "base", 0, **settings)
     return base, *(make_model(folder / name, seed, base, **settings) for seed, name in ((1, "left"), (2, "right")))
 
@@ -70,17 +79,58 @@ def bf16(make_model, tmp_path_factory):
     return trio(make_model, tmp_path_factory.mktemp("bf16"), dtype=torch.bfloat16)
 
 
-def recipe(method, base, *models, parameters=None, **extra):
-    return {"merge_method": method, "base_model": str(base), "models": [{"model": str(m)} for m in models],
-            "parameters": parameters or {}, **extra}  # fmt: skip
+@pytest.fixture(scope="module")
+def large(make_model, tmp_path_factory):
+    """A base and three fine-tuned models of 3 MB in bfloat16, several shards each."""
+    folder = tmp_path_factory.mktemp("large")
+    shared = {"hidden": 256, "dtype": torch.bfloat16, "shard": "1MB"}
+    base = make_model(folder / "base", **shared)
+    return base, *(make_model(folder / f"m{seed}", seed, base, **shared) for seed in (1, 2, 3))
 
 
-def same(found, expected):
-    """Same names, dtypes and bytes; −0 differs from +0."""
-    return found.keys() == expected.keys() and all(
-        found[n].dtype == expected[n].dtype and torch.equal(found[n].view(torch.uint8), expected[n].view(torch.uint8))
-        for n in found
-    )
+@pytest.fixture
+def poisoned(f32, tmp_path):
+    """The left model with three values that are not finite."""
+    left = shutil.copytree(f32[1], tmp_path / "poisoned/left")
+    held = load_file(left / SINGLE)
+    held[HEAD].view(-1)[[3, 70, 71]] = torch.tensor([float("nan"), float("inf"), float("-inf")])
+    save_file(held, left / SINGLE, metadata={"format": "pt"})
+    return left
+
+
+@pytest.fixture
+def variant(tmp_path):
+    """A copy of a model folder, its config changed (None: a field goes), its weights or tokenizer.json edited."""
+
+    def make(source, name, config=None, weights=None, tokenizer=None):
+        folder = shutil.copytree(source, tmp_path / name)
+        rewrite(folder / "config.json", lambda content: content.update(config or {}), removed=config or {})
+        if tokenizer:
+            rewrite(folder / "tokenizer.json", tokenizer)
+        if weights:
+            held = load_file(folder / SINGLE)
+            weights(held)
+            save_file(held, folder / SINGLE, metadata={"format": "pt"})
+        return folder
+
+    return make
+
+
+def rewrite(path, edit, removed=()):
+    """Edit a JSON file in place. removed: keys that go if the edit leaves them at None."""
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None or k not in removed}))
+
+
+@pytest.fixture
+def tie(variant):
+    """A tied copy: its embedding is its head."""
+
+    def make(source, name):
+        return variant(source, name, {"tie_word_embeddings": True}, weights=lambda held: held.pop(HEAD))
+
+    return make
 
 
 @pytest.fixture
@@ -91,9 +141,40 @@ def merged(tmp_path, tensors):
 
 
 @pytest.fixture
+def assert_refused(f32, tmp_path):
+    """A merge is refused with these words and leaves all folders as they were.
+
+    file: a recipe's path; without one, a recipe of the pico models, changed. models: folders in the place of these.
+    """
+
+    def check(*words, out="out", file=None, change=None, **models):
+        content = halfway(*(models.get(folder.name, folder) for folder in f32[:2])) | (change or {})
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(UserError) as error:
+            acm.merge(file or {key: value for key, value in content.items() if value is not None}, tmp_path / out)
+        assert all(word in str(error.value) for word in words), str(error.value)
+        assert sorted(tmp_path.rglob("*")) == before and len(str(error.value)) < 5000
+        return str(error.value)
+
+    return check
+
+
+@pytest.fixture
+def kept(caplog):
+    """How many finished tensors the last merge found, None if it began anew."""
+    caplog.set_level(logging.INFO, "acm.merging.engine")
+
+    def count():
+        found = [record.args[0] for record in caplog.records if record.msg.startswith("continuing")]
+        caplog.clear()
+        return found[-1] if found else None
+
+    return count
+
+
+@pytest.fixture
 def alarm():
     """A test that blocks fails."""
-    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("blocked for a minute"))
-    signal.alarm(60)
+    set_alarm()
     yield
     signal.alarm(0)

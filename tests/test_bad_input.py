@@ -215,14 +215,16 @@ def test_unknown_profile_with_a_hint():
     (["itmes"], 5, ["itmes", "unknown key; remove it or mend its spelling"]),
     (["experiments", "general", "tsaks"], [], ["experiments.general.tsaks", "unknown key"]),
     (["experiments", "general", "calibration", "txts"], "a", ["experiments.general.calibration.txts", "unknown key"]),
-    (["experiments", "general", "methods", "TA", "weight"], 1, ["experiments.general.methods.TA.weight", "unknown key"]),
+    (["experiments", "general", "methods", "TA", "weight"], 1,
+     ["experiments.general.methods.TA.weight", "unknown key"]),
     (["items"], "many", ["items", "integer"]),
     (["items"], 0, ["items", "greater than or equal to 1"]),
     (["batch_size"], 2.5, ["batch_size", "integer"]),
     (["dtype"], "float8", ["dtype", "bfloat16"]),
     (["name"], "../up", ["name"]),
-    (["experiments", "general", "shift"], "row", ["experiments.general.shift", "'global'"]),
-    (["experiments", "general", "finetuned"], "abacus/checkpoints/abacus-sums", ["experiments.general.finetuned", "list"]),
+    (["experiments", "general", "shift"], "row", ["experiments.general.shift", "unknown shift 'row'", "global"]),
+    (["experiments", "general", "finetuned"], "abacus/checkpoints/abacus-sums",
+     ["experiments.general.finetuned", "list"]),
     (["experiments", "general", "reference"], "abacus-bsae", ["'abacus-bsae'", "Did you mean 'abacus-base'?"]),
     (["experiments", "general", "methods", "TA", "merge_method"], "tyes", ["'tyes'", "Did you mean 'ties'?"]),
     (["experiments", "general", "methods", "TIES", "parameters", "density"], 1.5, ["TIES", "density", "(0, 1]"]),
@@ -345,7 +347,8 @@ def test_command_line_helps(tmp_path):
 
 def test_command_line_merges(f32, tmp_path, tensors):
     (tmp_path / "recipe.yml").write_text(yaml.safe_dump({
-        "merge_method": "task_arithmetic", "base_model": str(f32[0]), "models": [{"model": str(f32[1])}], "parameters": {"weight": 1},
+        "merge_method": "task_arithmetic", "base_model": str(f32[0]), "models": [{"model": str(f32[1])}],
+        "parameters": {"weight": 1},
     }))  # fmt: skip
     done = command("merge", "recipe.yml", "out", cwd=tmp_path)
     assert done.returncode == 0 and "out" in done.stdout

@@ -2,13 +2,24 @@
 
 import re
 import shutil
+import sys
+import types
 
+import matplotlib
 import pytest
 
-from acm import course, paths, profiles
-from acm.evaluation import harness as evaluation
-from acm.merging import methods, registry
+from acm import course, paths
+from acm.calibration import information
+from acm.calibration.registry import ESTIMATORS
+from acm.evaluation import task_files
+from acm.merging import methods
+from acm.merging.registry import METHODS
 from acm.paths import PROFILES, ROOT, TASKS
+from acm.profiles import variants
+from acm.reporting.figures import FIGURES
+from acm.widgets.registry import EXPLORERS
+
+matplotlib.use("Agg")
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"<!-- example: (\w+) -->\n```python\n(.*?)```", TEXT, re.DOTALL))
@@ -20,12 +31,21 @@ def copies(monkeypatch, tmp_path):
     tasks, dials = shutil.copytree(TASKS, tmp_path / "tasks"), shutil.copytree(PROFILES, tmp_path / "profiles")
     for module, name, folder in (
         (paths, "TASKS", tasks),
-        (evaluation, "TASKS", tasks),
+        (task_files, "TASKS", tasks),
         (paths, "PROFILES", dials),
-        (profiles, "PROFILES", dials),
+        (variants, "PROFILES", dials),
     ):
         monkeypatch.setattr(module, name, folder)
-    held = (registry.METHODS, methods.FUNCTIONS, course.checkers())
+    held = (
+        METHODS,
+        methods.FUNCTIONS,
+        ESTIMATORS,
+        information.FUNCTIONS,
+        FIGURES,
+        EXPLORERS,
+        course.checkers(),
+        sys.modules,
+    )
     before = [dict(names) for names in held]
     yield lambda: {path.name for folder in (tasks, dials) for path in folder.iterdir() if path.name != "__pycache__"}
     for names, then in zip(held, before, strict=True):
@@ -34,14 +54,16 @@ def copies(monkeypatch, tmp_path):
 
 
 def test_there_is_an_example_of_each_and_it_is_short():
-    assert set(EXAMPLES) == {"method", "task", "profile", "lesson"} and TEXT.count("```python") == 4
+    assert set(EXAMPLES) == {"method", "estimator", "task", "figure", "explorer", "profile", "lesson"}
+    assert TEXT.count("```python") == len(EXAMPLES)
     assert all(code.count("\n") < 30 for code in EXAMPLES.values())
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_works_and_leaves_no_file(name, copies):
     before = copies()
-    exec(compile(EXAMPLES[name], f"CONTRIBUTING.md, {name}", "exec"), {})
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(EXAMPLES[name], f"CONTRIBUTING.md, {name}", "exec"), vars(module))
     assert copies() == before
 
 

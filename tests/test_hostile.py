@@ -1,43 +1,32 @@
-"""Hostile and broken files, configs and recipes are refused by name: nothing runs, blocks, leaks out or is written."""
+"""Hostile and broken model folders are refused by name: nothing runs, blocks, leaks out or is written."""
 
 import contextlib
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from helpers import HEAD, INDEX, NORM, SINGLE, assert_error, example, halfway
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import acm
 from acm.errors import UserError
-from acm.paths import ROOT
+from acm.merging.registry import METHODS
 
-SINGLE, INDEX, NORM, HEAD = "model.safetensors", "model.safetensors.index.json", "model.norm.weight", "lm_head.weight"
-FIRST = "model-00001-of-"
-
+FIRST = "model-00001-of-"  # how the name of the first shard begins
 
 pytestmark = pytest.mark.usefixtures("alarm")
 
 
 @pytest.fixture(scope="module")
 def sharded(make_model, tmp_path_factory):
+    """The left model in several files; read only."""
     return make_model(tmp_path_factory.mktemp("sharded") / "left", shard="20KB")
-
-
-def ta(base, left, weight=0.5):
-    return {
-        "merge_method": "task_arithmetic",
-        "base_model": str(base),
-        "models": [{"model": str(left)}],
-        "parameters": {"weight": weight},
-    }
 
 
 def split(path):
@@ -66,10 +55,12 @@ def entry(tensor=NORM, **changes):
 
 
 def header(text, length=None):
+    """Another header. length: what is claimed of it."""
     return lambda folder: join(folder / SINGLE, text, split(folder / SINGLE)[1], length)
 
 
 def cut(kept):
+    """Cuts the weights. kept: bytes that stay, of the size."""
     return lambda folder: os.truncate(folder / SINGLE, kept((folder / SINGLE).stat().st_size))
 
 
@@ -84,21 +75,25 @@ def replaced(make):
 
 
 def twice(folder):
+    """One name twice in the header."""
     found, data = split(folder / SINGLE)
     join(folder / SINGLE, json.dumps(found).encode()[:-1] + f', "{NORM}": {json.dumps(found[NORM])}}}'.encode(), data)
 
 
 def overlapping(folder):
+    """Two tensors share bytes."""
     found, _ = split(folder / SINGLE)
     place = found["model.layers.0.input_layernorm.weight"]["data_offsets"]
     entry(data_offsets=[place[0] + 4, place[1] + 4])(folder)
 
 
 def pickled(folder):
+    """A pickle in the place of the weights."""
     (folder / SINGLE).rename(folder / "pytorch_model.bin")
 
 
 def sparse(folder):
+    """A header longer than allowed, in a file that is long enough."""
     (folder / SINGLE).write_bytes((200 << 20).to_bytes(8, "little") + b"{")
     os.truncate(folder / SINGLE, 300 << 20)
 
@@ -165,23 +160,6 @@ FILES = {
     "link to itself": (replaced(lambda path: path.symlink_to(path)), ["no safetensors"]),
     "link to a text": (replaced(lambda path: path.symlink_to("/etc/passwd")), [SINGLE, "its header claims"]),
 }
-
-
-@pytest.fixture
-def assert_refused(f32, tmp_path):
-    """A merge is refused with these words and leaves all folders as they were."""
-
-    def check(*words, out="out", file=None, change=None, **models):
-        content = ta(*(models.get(folder.name, folder) for folder in f32[:2])) | (change or {})
-        before = sorted(tmp_path.rglob("*"))
-        with pytest.raises(UserError) as error:
-            acm.merge(file or {key: value for key, value in content.items() if value is not None}, tmp_path / out)
-        assert all(word in str(error.value) for word in words), str(error.value)
-        assert sorted(tmp_path.rglob("*")) == before
-        assert len(str(error.value)) < 5000
-        return str(error.value)
-
-    return check
 
 
 def cases(table):
@@ -313,7 +291,7 @@ def test_tokenizer(assert_refused, f32, tmp_path, where, name, source, content):
 
 
 def assert_harmless(content, out):
-    """Merged or assert_refused, but never another error."""
+    """Merged or refused, but never another error."""
     try:
         return acm.merge(content, out)
     except UserError:
@@ -321,17 +299,16 @@ def assert_harmless(content, out):
 
 
 @pytest.mark.parametrize("change", [
-    {"rope_parameters": 5}, {"rope_parameters": ["x"]},
-    {"rope_scaling": "linear"}, {"max_position_embeddings": "512"},
-    {"dtype": ["float32"]}, {"vocab_size": "many"}, {"eos_token_id": {"a": []}}, {"num_hidden_layers": None}, {"hidden_size": [16]},
-    {"tie_word_embeddings": "no"}, {"architectures": 5}, {"rope_theta": "x"},
+    {"rope_parameters": 5}, {"rope_parameters": ["x"]}, {"rope_scaling": "linear"}, {"max_position_embeddings": "512"},
+    {"dtype": ["float32"]}, {"vocab_size": "many"}, {"eos_token_id": {"a": []}}, {"num_hidden_layers": None},
+    {"hidden_size": [16]}, {"tie_word_embeddings": "no"}, {"architectures": 5}, {"rope_theta": "x"},
     {"eos_token_id": "\ud800"},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("where", ["base", "left"])
 def test_config_fields_of_the_wrong_type(f32, tmp_path, where, change):
     folder = shutil.copytree(f32[1], tmp_path / "bad")
     (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | change))
-    assert_harmless(ta(folder, f32[1]) if where == "base" else ta(f32[0], folder), tmp_path / "out")
+    assert_harmless(halfway(folder, f32[1]) if where == "base" else halfway(f32[0], folder), tmp_path / "out")
 
 
 @pytest.mark.parametrize("old, new, weight", [
@@ -348,29 +325,23 @@ def test_names_of_tensors(f32, tmp_path, old, new, weight):
     for folder in folders:
         found, data = split(folder / SINGLE)
         join(folder / SINGLE, {name.replace(old, new): held for name, held in found.items()}, data)
-    assert_harmless(ta(*folders, weight), tmp_path / "out")
+    assert_harmless(halfway(*folders, weight=weight), tmp_path / "out")
 
 
 def with_empty(folder, shape):
+    """The model with a further tensor that has no entries."""
     found, data = split(folder / SINGLE)
-    join(
-        folder / SINGLE,
-        found | {"model.layers.0.extra": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}},
-        data,
-    )
+    found["model.layers.0.extra"] = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+    join(folder / SINGLE, found, data)
     return folder
 
 
 @pytest.mark.parametrize("shape", [[0], [0, 16], [16, 0], [2**40, 0]], ids=str)
-@pytest.mark.parametrize(
-    "method", ["linear", "task_arithmetic", "ties", "dare_ties", "slerp", "della", "twin", "model_stock"]
-)
+@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if not row.reads_files])
 def test_tensors_without_entries_are_kept(f32, tmp_path, method, shape):
-    base, *models = (with_empty(shutil.copytree(folder, tmp_path / folder.name), shape) for folder in f32)
-    given = {"slerp": {"t": 0.5}, "twin": {"weight": 0.5, "rank": 0.5}, "model_stock": {}}.get(method, {"weight": 0.5})
-    content = {"merge_method": method, "base_model": str(base), "parameters": given,
-               "models": [{"model": str(m)} for m in models[: 1 if method == "slerp" else 2]]}  # fmt: skip
-    assert split(acm.merge(content, tmp_path / "out") / SINGLE)[0]["model.layers.0.extra"]["shape"] == shape
+    folders = [with_empty(shutil.copytree(folder, tmp_path / folder.name), shape) for folder in f32]
+    out = acm.merge(example(method, folders), tmp_path / "out")
+    assert split(out / SINGLE)[0]["model.layers.0.extra"]["shape"] == shape
 
 
 def test_links_into_a_cache_work(f32, make_model, tmp_path, tensors):
@@ -379,21 +350,21 @@ def test_links_into_a_cache_work(f32, make_model, tmp_path, tensors):
         snapshot.mkdir(parents=True)
         for path in blobs.iterdir():
             (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
-        found = tensors(acm.merge(ta(f32[0], snapshot, 1), tmp_path / name / "out"))
+        found = tensors(acm.merge(halfway(f32[0], snapshot, weight=1), tmp_path / name / "out"))
         assert all((found[n] == tensor).all() for n, tensor in tensors(source).items())
 
 
 def test_an_index_of_one_shard_gives_a_model_that_loads(f32, tmp_path):
     base = shutil.copytree(f32[0], tmp_path / "base")
-    (base / SINGLE).rename(base / "model-00001-of-00001.safetensors")
-    weight_map = dict.fromkeys(load_file(base / "model-00001-of-00001.safetensors"), "model-00001-of-00001.safetensors")
+    only = "model-00001-of-00001.safetensors"
+    (base / SINGLE).rename(base / only)
+    weight_map = dict.fromkeys(load_file(base / only), only)
     (base / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    out = acm.merge(ta(base, f32[1]), tmp_path / "out")
+    out = acm.merge(halfway(base, f32[1]), tmp_path / "out")
     state = AutoModelForCausalLM.from_pretrained(out).state_dict()
-    stored = load_file(out / "model-00001-of-00001.safetensors")
-    assert stored.keys() == weight_map.keys() and all(
-        torch.equal(state[name], tensor) for name, tensor in stored.items()
-    )
+    stored = load_file(out / only)
+    assert stored.keys() == weight_map.keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in stored.items())
 
 
 @pytest.mark.parametrize("out", [
@@ -410,7 +381,7 @@ def test_a_link_in_the_place_of_the_work_folder_deletes_nothing(f32, tmp_path):
     (tmp_path / "precious/thesis.txt").write_text("years of work")
     (tmp_path / ".out.part").symlink_to("precious")
     with contextlib.suppress(UserError):
-        acm.merge(ta(*f32[:2]), tmp_path / "out")
+        acm.merge(halfway(*f32[:2]), tmp_path / "out")
     assert (tmp_path / "precious/thesis.txt").exists()
 
 
@@ -423,119 +394,11 @@ def test_names_of_outputs(assert_refused, tmp_path, out, words):
     assert_refused(*words, out=out)
 
 
-LAUGHS = "a0: &a0 [x, x]\n" + "".join(
-    f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}, *a{i - 1}]\n" for i in range(1, 40)
-)
-
-
-@pytest.mark.parametrize("text, words", [
-    ("a: !!python/object/apply:os.system ['touch ran']", ["not a readable YAML file", "python/object/apply:os.system"]),
-    ("a: !!python/object/new:subprocess.Popen [[touch, ran]]", ["not a readable YAML file"]),
-    ("a: !!python/name:os.system", ["not a readable YAML file"]),
-    ("a: !include /etc/passwd", ["not a readable YAML file"]),
-    (LAUGHS, ["expands to more than 10000 values"]),
-    ("a: &a {<<: *a}", ["more than 10000"]), ("a: &a [*a]", ["more than 10000"]), ("a: &a {b: &b [*a, *b]}", ["more than 10000"]),
-    ("a: *nobody", ["not a readable YAML file", "nobody"]),
-    ("#" * (20 << 20), ["too large", "20 MiB"]),
-    ("a: [" + "x, " * 20_000 + "x]", ["more than 10000"]),
-    ("models:\n\t- model: x", ["not a readable YAML file", r"\t"]),
-    ("[" * 50_000, ["not a readable YAML file"]), ("a: \x07", ["not a readable YAML file"]), ("a: 1\n---\nb: 2", ["not a readable YAML file"]),
-    ("{[a]: 1}", ["not a readable YAML file"]), ("1: 2", ["1"]), ("null", ["key: value"]), ("", ["key: value"]), ("- a", ["key: value"]),
-    ("seed: " + "9" * 5000, ["readable"]), ("seed: 2024-99-99", ["readable"]), ("seed: !!int x", ["readable"]),
-    ("seed: !!bool x", ["readable"]), ("seed: !!timestamp x", ["readable"]),
-], ids=lambda value: value[:20].replace("\n", " ") if isinstance(value, str) else "")  # fmt: skip
-def test_recipe_files(assert_refused, tmp_path, monkeypatch, text, words):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "r.yml").write_text(text)
-    assert_refused("r.yml", *words, file=tmp_path / "r.yml")
-
-
-def test_a_recipe_file_that_is_not_utf8(assert_refused, tmp_path):
-    (tmp_path / "r.yml").write_bytes(b"merge_method: \xff")
-    assert_refused("r.yml", "not a readable YAML file", file=tmp_path / "r.yml")
-
-
-@pytest.mark.parametrize("value", [
-    [[0.5]], [[0.5], [0.6]], [], {}, [{}], [None], "0.5", "", ["0.5"], True, [True], [0.5, {"value": 1}], [{"value": []}], [{"value": {}}],
-    [{"value": [[1]]}], {"value": 1, "filter": 5}, {"value": 1, "filter": ["a"]}, {"vlaue": 1}, {"value": 1, "else": 2}, {"value": "x"},
-    [{"filter": "mlp"}], float("nan"), float("inf"), [0.1, float("nan")], [{"value": float("-inf")}], 1j, b"x", {1: 2},
-    10**400, -(10**400), [0.1, 10**400], {"value": 10**400}, 10**300, 1e39,
-], ids=lambda value: repr(value)[:20])  # fmt: skip
-def test_values_of_a_parameter(assert_refused, value):
-    assert_refused("weight", change={"parameters": {"weight": value}})
-
-
-@pytest.mark.parametrize("method, key, value, words", [
-    ("task_arithmetic", "normalize", [], ["normalize must be true or false"]),
-    ("task_arithmetic", "normalize", "yes", ["normalize must be true or false", "'yes'"]),
-    ("ties", "density", [0.5, 2], ["density", "2"]), ("ties", "density", [{"value": 0}], ["density", "0"]),
-    ("lore", "iterations", 1.5, ["iterations is a whole number"]), ("lore", "iterations", float("nan"), ["iterations"]),
-    ("lore", "iterations", float("inf"), ["iterations"]),
-    ("fisher", "statistics", 5, ["statistics must be a file's path"]), ("fisher", "statistics", ["a"], ["statistics must be a file's path"]),
-    ("fisher", "statistics", "/dev/zero", ["/dev/zero", "not a regular file"]), ("fisher", "statistics", "/etc/passwd", ["/etc/passwd"]),
-    ("sens", "sensitivity", "/dev/null", ["/dev/null"]),
-])  # fmt: skip
-def test_values_of_other_parameters(assert_refused, f32, method, key, value, words):
-    more = {"lore": {"mu": 0.1}, "sens": {"alpha": 0.5, "temperature": 1.0}, "fisher": {}}.get(method, {"weight": 0.5})
-    models = [{"model": str(m)} for m in f32[1 : 2 + (method == "lore")]]
-    assert_refused(*words, change={"merge_method": method, "models": models, "parameters": more | {key: value}})
-
-
-@pytest.mark.parametrize("change, words", [
-    ({"models": "left"}, ["models"]), ({"models": [[]]}, ["models.0"]), ({"models": [None]}, ["models.0"]), ({"models": {}}, ["models"]),
-    ({"models": [{"model": 5}]}, ["models.0.model"]), ({"models": [{"model": ""}]}, ["config.json"]), ({"models": [{"model": "\0"}]}, ["does not exist"]),
-    ({"models": [{"model": "x" * 400}]}, ["xxx"]), ({"base_model": "x" * 300}, ["xxx"]),
-    ({"base_model": []}, ["base_model"]), ({"base_model": "/dev/zero"}, ["/dev/zero"]), ({"parameters": []}, ["parameters"]),
-    ({"seed": 1.5}, ["seed"]), ({"seed": []}, ["seed"]), ({"seed": float("nan")}, ["seed"]), ({"dtype": []}, ["dtype"]), ({"scope": {}}, ["scope"]),
-    ({"tokenizer_source": 5}, ["tokenizer_source"]), ({"tokenizer_source": "\ud800"}, ["tokenizer_source"]), ({5: 5}, ["5"]),
-    ({"models": None, "slices": 5}, ["slices"]), ({"models": None, "slices": [{}, {}]}, ["slices"]),
-    ({"models": None, "slices": [{"sources": 5}]}, ["models"]), ({"slices": [{"sources": []}]}, ["slices"]),
-    ({"models": None, "slices": [{"sources": [], "parameters": [1]}]}, ["parameters"]), ({"models": None, "slices": [{"sources": [], 1: 2}]}, ["1"]),
-    ({"coefficients": []}, ["coefficients"]), ({"coefficients": {}}, ["coefficients"]),
-    ({"coefficients": [True]}, ["coefficients"]), ({"coefficients": ["0.5"]}, ["coefficients"]),
-    ({"coefficients": [float("nan")]}, ["coefficients"]), ({"coefficients": {"left": []}}, ["coefficients"]),
-    ({"coefficients": {"left": {"0": "x"}}}, ["coefficients"]), ({"coefficients": "/dev/null"}, ["/dev/null"]), ({"coefficients": "."}, ["."]),
-], ids=lambda value: str(value)[:50].replace("\0", "NUL").replace("\ud800", "surrogate"))  # fmt: skip
-def test_other_keys(assert_refused, change, words):
-    assert_refused(*words, change=change)
-
-
-@pytest.mark.parametrize("name, text", [
-    ("c.json", '{"coefficients": {"left": []}}'), ("c.json", '{"coefficients": {"left": {"0": [1]}}}'), ("c.json", '{"coefficients": []}'),
-    ("c.json", '{"coefficients": {"left": {"0": true}}}'), ("c.csv", "a,b\n1,2\n"), ("c.csv", ""), ("c.csv", "finetuned,layer,coefficient\nleft,0\n"),
-    ("c.csv", "finetuned,layer,coefficient\nleft,0,nan\n"), ("c.csv", "finetuned,layer,coefficient\nleft,0,\xff\n"),
-    ("c.json", '{"coefficients": {"left": ["a", "b"]}}'),
-    ("c.json", '{"coefficients": {"left": [{}]}}'),
-    ("c.json", '{"coefficients": {"left": [[1], [2]]}}'),
-    ("c.json", json.dumps({"coefficients": {"left": dict.fromkeys(["embed", "0", "1", "norm", "lm_head"], 10**400)}})),
-    ("c.csv", "finetuned,layer,coefficient\nleft,0," + "9" * 200_000),
-], ids=lambda value: value[:50])  # fmt: skip
-def test_files_of_coefficients(assert_refused, tmp_path, name, text):
-    (tmp_path / name).write_text(text, encoding="latin-1")
-    assert_refused(name, change={"coefficients": str(tmp_path / name)})
-
-
-def run(*arguments, cwd):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", "acm", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=20
-    )
-
-
 @pytest.mark.parametrize("command", ["check r.yml", "merge r.yml out", "merge r.yml out --dry-run"])
-@pytest.mark.parametrize("tamper", [cut(lambda size: size - 100), replaced(os.mkfifo), None, "a: !!python/object/apply:os.system ['touch ran']", LAUGHS],
-                         ids=["cut", "pipe", "no config", "tag", "laughs"])  # fmt: skip
-def test_command_line_prints_an_error_and_no_traceback(f32, tmp_path, command, tamper):
-    bad = shutil.copytree(f32[1], tmp_path / "bad")
-    if callable(tamper):
-        tamper(bad)
-    elif tamper is None:
-        (bad / "config.json").unlink()
-    (tmp_path / "r.yml").write_text(tamper if isinstance(tamper, str) else yaml.safe_dump(ta(f32[0], "bad")))
-    before = sorted(tmp_path.rglob("*"))
-    done = run(*command.split(), cwd=tmp_path)
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("error:") == 1
-    assert (
-        "Traceback" not in done.stderr + done.stdout and ("r.yml" if isinstance(tamper, str) else "bad") in done.stderr
-    )
-    assert sorted(tmp_path.rglob("*")) == before
+@pytest.mark.parametrize("tamper", [
+    cut(lambda size: size - 100), replaced(os.mkfifo), lambda folder: (folder / "config.json").unlink(),
+], ids=["cut", "pipe", "no config"])  # fmt: skip
+def test_the_command_line_prints_an_error_and_no_traceback(f32, tmp_path, command, tamper):
+    tamper(shutil.copytree(f32[1], tmp_path / "bad"))
+    (tmp_path / "r.yml").write_text(yaml.safe_dump(halfway(f32[0], "bad")))
+    assert_error(tmp_path, command, "bad")

@@ -2,9 +2,16 @@
 
 import ast
 
+import acm
 from acm.sources import BELOW, PACKAGE, all_below, room_of
 
-MODULES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+# The package itself is the door: its names are imported on first use, and stand for the modules where they live.
+DOOR = PACKAGE / "__init__.py"
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+    if path != DOOR
+}
 
 
 def imported(path):
@@ -12,6 +19,7 @@ def imported(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [acm.HOMES.get(name.removeprefix("acm."), name) for name in names]
             yield from (name if name in MODULES else node.module for name in names)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

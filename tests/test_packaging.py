@@ -1,4 +1,4 @@
-"""One lock for all systems: it satisfies pyproject.toml everywhere, lists no CUDA, and all other lists agree with it."""
+"""One lock for all systems: it satisfies pyproject.toml everywhere and lists no CUDA. All other lists agree with it."""
 
 import ast
 import re
@@ -20,8 +20,11 @@ from acm.paths import PROFILES, ROOT, TASKS, require_clone
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 PLATFORMS = {
-    "linux": ("posix", "x86_64"), "linux-arm": ("posix", "aarch64"), "darwin": ("posix", "arm64"), "win32": ("nt", "AMD64")
-}  # fmt: skip
+    "linux": ("posix", "x86_64"),
+    "linux-arm": ("posix", "aarch64"),
+    "darwin": ("posix", "arm64"),
+    "win32": ("nt", "AMD64"),
+}
 # by what they are imported, where that is not their name
 IMPORTED = {"sklearn": "scikit-learn", "yaml": "pyyaml", "lm_eval": "lm-eval"}
 # imported where it is there, or with instructions of its own: docs/backends.md, requirements-smol.txt
@@ -38,7 +41,7 @@ def environment(platform: str, python: str) -> dict[str, str]:
 
 
 def listed(name: str, where: dict[str, str] | None = None) -> dict[str, str]:
-    """Package → version of a list, of the lines whose markers hold there (None: here); each package once, each with ==."""
+    """Package → version of the lines of a list whose markers hold there (None: here); each package once, with ==."""
     lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
     found = [r for r in map(Requirement, lines) if not r.marker or r.marker.evaluate(where)]
     versions = {canonicalize_name(r.name): str(r.specifier) for r in found}

@@ -14,8 +14,10 @@ import yaml
 from acm import hub
 from acm.errors import UserError
 from acm.evaluation.prompts import PROMPTS
+from acm.evaluation.settings import Engine, Sampling
 from acm.paths import PROFILES, ROOT
-from acm.profiles import VARIANTS, EngineArguments, load_profile
+from acm.profiles import load_profile
+from acm.profiles.variants import VARIANTS
 from acm.running.preflight import check, fetch
 
 PAPER = {"qwen-1.5b": "0.7", "qwen-7b": "0.7", "qwen-14b": "0.7", "qwen-32b": "0.7", "llama-2-7b": "-1.8"}
@@ -44,9 +46,8 @@ def test_the_papers_profiles_name_its_models_and_settings(name):
 ])  # fmt: skip
 def test_the_papers_trim_fraction_is_one_minus_our_density(name, density, alpha):
     parameters = load_profile(name).experiment(LONG).methods["TIES"].parameters
-    assert parameters["density"] == pytest.approx(density) and parameters["weight"] * parameters.get(
-        "lambda", 1.0
-    ) == pytest.approx(alpha)
+    assert parameters["density"] == pytest.approx(density)
+    assert parameters["weight"] * parameters.get("lambda", 1.0) == pytest.approx(alpha)
 
 
 def test_a_hub_model_keeps_its_name_and_recipes_name_its_folder():
@@ -84,7 +85,7 @@ def test_a_pinned_revision_is_part_of_the_folder_and_the_hash(write):
     ({"revisions": {"Qwen/Qwen2.5-Math-7b": "a" * 40}}, "Did you mean 'Qwen/Qwen2.5-Math-7B'"),
     ({"caps": {"Qwen2.5-Math-7": 2048}}, "Did you mean 'Qwen2.5-Math-7B'"),
     ({"caps": {"TA": 0}}, "caps.TA"),
-    ({"prompts": {"TA": "few-shots"}}, "prompts.TA"),
+    ({"prompts": {"TA": "few-shots"}}, "prompts.TA: Value error, unknown prompt 'few-shots'. Did you mean 'few-shot'"),
     ({"compatibility": "papers"}, "compatibility"),
     ({"repeats": 0}, "repeats"),
     ({"repeat": 2}, "repeat"),
@@ -107,16 +108,8 @@ def test_a_models_own_cap_is_never_above_the_experiments(write):
 
 def test_without_new_keys_a_profile_shows_none_of_them():
     shown = load_profile("tiny").experiment(LONG).model_dump()
-    assert not {
-        "revisions",
-        "caps",
-        "prompts",
-        "compatibility",
-        "tie_word_embeddings",
-        "temperature",
-        "top_p",
-        "repeats",
-    } & set(shown)
+    new = {"revisions", "caps", "prompts", "compatibility", "tie_word_embeddings", "temperature", "top_p", "repeats"}
+    assert not new & set(shown)
 
 
 @pytest.mark.parametrize("variant", sorted(path.stem for path in VARIANTS.glob("*.yaml")))
@@ -140,9 +133,9 @@ def test_variants_combine_and_reach_caps_recipes_and_title():
 
 def test_the_sampled_variant_joins_others():
     profile = load_profile("qwen-7b+sampled+cap4096")
-    assert profile.evaluation(LONG, "Qwen2.5-Math-7B") == {
-        "items": None, "batch_size": 32, "max_tokens": 2048, "dtype": "bfloat16", "device": "cuda", "seed": 0, "prompt": "few-shot",
-        "temperature": 0.6, "top_p": 0.95, "backend": "transformers",
+    assert profile.evaluation(LONG, "Qwen2.5-Math-7B", 3) == {
+        "items": None, "max_tokens": 2048, "prompt": "few-shot", "sampling": Sampling(0.6, 0.95, repeat=3),
+        "engine": Engine("transformers", "bfloat16", "cuda", batch_size=32),
     }  # fmt: skip
     assert profile.title.endswith("sampled, avg@5, token cap 4096") and profile.evaluation(LONG)["max_tokens"] == 4096
 
@@ -214,13 +207,8 @@ def test_what_the_hub_refuses_of_any_model_is_said_before_the_first_download(mon
         raise OSError
 
     weights = ["config.json", "model-00001-of-00002.safetensors"]
-    files = shown(
-        **{
-            "meta-llama": weights,
-            "TIGER-Lab": ["config.json", "pytorch_model-00001-of-00002.bin"],
-            "codellama": weights,
-        }
-    )
+    pickles = ["config.json", "pytorch_model-00001-of-00002.bin"]
+    files = shown(**{"meta-llama": weights, "TIGER-Lab": pickles, "codellama": weights})
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", files)
     monkeypatch.setattr("huggingface_hub.HfApi.auth_check", refuse_gated)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
@@ -240,7 +228,10 @@ def test_what_no_variant_can_do_is_refused_before_the_hub_is_asked(monkeypatch):
 
 @pytest.fixture
 def pair(f32, tmp_path, monkeypatch):
-    """The profile qwen-7b on a hub of two pico models with as many positions as its own, and what is loaded beside them."""
+    """The profile qwen-7b on a hub of two pico models, and what is loaded beside them.
+
+    The models have as many positions as the profile's own.
+    """
     loaded, folders = [], {}
     for folder, owner, positions in ((f32[0], "Qwen", 4096), (f32[1], "deepseek-ai", 131072)):
         folders[owner] = Path(shutil.copytree(folder, tmp_path / owner))
@@ -250,22 +241,14 @@ def pair(f32, tmp_path, monkeypatch):
     monkeypatch.setattr("acm.profiles.ROOT", tmp_path)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(folders[name.partition("/")[0]]))
     monkeypatch.setattr("acm.running.preflight.read_texts", lambda source, _field: loaded.append(source))
-    monkeypatch.setattr("acm.running.preflight.load_benchmark", loaded.append)
+    monkeypatch.setattr("acm.running.preflight.load_items", loaded.append)
     return load_profile("qwen-7b"), loaded
 
 
 def test_fetch_loads_texts_and_benchmarks_too(pair):
     profile, loaded = pair
     assert "calibration texts and benchmarks: here." in fetch(profile)
-    assert loaded == [
-        "simplescaling/s1K",
-        "gsm8k",
-        "math500",
-        "minerva_math",
-        "olympiadbench",
-        "college_math",
-        "aime24",
-    ]
+    assert loaded == ["simplescaling/s1K", *profile.experiment(LONG).tasks]
 
 
 def test_with_everything_cached_fetch_asks_the_hub_for_nothing(pair, monkeypatch):
@@ -279,7 +262,7 @@ def test_data_that_cannot_be_had_ends_a_fetch_before_the_models(pair, monkeypatc
     def refuse(_):
         raise UserError("no such benchmark")
 
-    monkeypatch.setattr("acm.running.preflight.load_benchmark", refuse)
+    monkeypatch.setattr("acm.running.preflight.load_items", refuse)
     monkeypatch.setattr("acm.hub.fetch", lambda *_: pytest.fail("downloaded"))
     with pytest.raises(UserError, match="no such benchmark"):
         fetch(pair[0])
@@ -287,9 +270,8 @@ def test_data_that_cannot_be_had_ends_a_fetch_before_the_models(pair, monkeypatc
 
 @pytest.mark.parametrize("action", [check, fetch])
 def test_the_smol_models_name_the_command_that_makes_them(monkeypatch, tmp_path, action):
-    for place in ("profiles.ROOT", "running.preflight.ROOT"):
-        monkeypatch.setattr(f"acm.{place}", tmp_path)
-    monkeypatch.setattr("acm.checkpoints.SMOL", tmp_path / "runs" / "smollm2")
+    for place in ("acm.profiles.ROOT", "acm.running.preflight.ROOT"):
+        monkeypatch.setattr(place, tmp_path)
     with pytest.raises(UserError, match="smol-terse does not exist; `make smol-models` makes it"):
         action(load_profile("smol"))
 
@@ -303,13 +285,11 @@ def test_a_model_on_the_hub_that_is_not_here_names_the_command(monkeypatch):
 
 def test_fetched_models_are_folders_of_their_own_name(f32, tmp_path, monkeypatch, write):
     monkeypatch.setattr("acm.hub.RUNS", tmp_path)
-    monkeypatch.setattr(
-        "huggingface_hub.snapshot_download", lambda name, **_: str(f32[0] if "Math" in name else f32[1])
-    )
+    here = {"Qwen/Qwen2.5-Math-7B": f32[0], "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": f32[1]}
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(here[name]))
     for model in ("Qwen/Qwen2.5-Math-7B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"):
-        assert (
-            hub.fetch(model, None).is_dir() and hub.fetch(model, None).name == Path(model).name
-        )  # again: the link is replaced
+        assert hub.fetch(model, None).is_dir()
+        assert hub.fetch(model, None).name == Path(model).name  # again: the link is replaced
     hub.require("Qwen/Qwen2.5-Math-7B", None, "mine")
 
 
@@ -351,26 +331,25 @@ def engine(tmp_path):
 
 
 def test_arguments_of_vllm_reach_the_evaluation_and_the_hash(engine):
-    plain, wide = (
-        engine(backend="vllm"),
-        engine(backend="vllm", model_args={"tensor_parallel_size": 4, "max_model_len": 12288}),
-    )
-    assert wide.evaluation(LONG, "TA")["model_args"] == {"tensor_parallel_size": 4, "max_model_len": 12288}
-    assert "model_args" not in plain.evaluation(LONG) and wide.hash != plain.hash
+    arguments = {"tensor_parallel_size": 4, "max_model_len": 12288}
+    plain, wide = engine(backend="vllm"), engine(backend="vllm", model_args=arguments)
+    assert wide.evaluation(LONG, "TA")["engine"].model_args == arguments
+    assert plain.evaluation(LONG)["engine"].model_args == {} and wide.hash != plain.hash
     assert engine(backend="vllm", model_args={}).hash == plain.hash and "model_args" not in plain.model_dump()
 
 
-def test_a_profile_knows_the_arguments_that_the_evaluation_takes():
-    from acm.evaluation.harness import MODEL_ARGS, check_backend
-
-    assert set(EngineArguments.model_fields) == set(MODEL_ARGS["vllm"])
-    with pytest.raises(UserError, match="unknown model argument of backend transformers"):
-        check_backend("transformers", None, None, 1, "cpu", {"max_model_len": 1})
+def test_the_hash_does_not_depend_on_the_order_of_arguments(engine):
+    given = {"max_model_len": 12288, "tensor_parallel_size": 4}
+    orders = (given, dict(reversed(given.items())))
+    assert len({engine(backend="vllm", model_args=order).hash for order in orders}) == 1
 
 
 @pytest.mark.parametrize("keys, words", [
-    ({"model_args": {"max_model_len": 12288}}, "max_model_len are of vLLM's engine, and backend is transformers; set `backend: vllm`"),
-    ({"backend": "vllm", "model_args": {"max_model_len": 10240}}, "leaves no room for a prompt beside max_tokens 10240"),
+    ({"model_args": {"max_model_len": 12288}},
+     "max_model_len are of vLLM's engine, and backend is transformers; set `backend: vllm`"),
+    ({"backend": "vllm", "model_args": {"max_model_len": 10240}},
+     "leaves no room for a prompt beside max_tokens 10240"),
+    ({"backend": "vllm", "device": "cpu"}, "device: is cpu, and the backend vllm runs on a GPU"),
     ({"backend": "vllm", "model_args": {"tensor_parallel": 2}}, "model_args.tensor_parallel: unknown key"),
     ({"backend": "vllm", "model_args": {"tensor_parallel_size": "two"}}, "model_args.tensor_parallel_size"),
     ({"backend": "vllm", "model_args": {"gpu_memory_utilization": 1.5}}, "model_args.gpu_memory_utilization"),
@@ -392,7 +371,8 @@ def test_a_pinned_dataset_of_calibration_texts_is_part_of_its_source_and_the_has
 
 @pytest.mark.parametrize("calibration, words", [
     ({"texts": "simplescaling/s1K", "revision": "main"}, "calibration.revision"),
-    ({"texts": "abacus/benchmarks/calibration_skills.jsonl", "revision": "b" * 40}, "`revision` pins a dataset of the hub"),
+    ({"texts": "abacus/benchmarks/calibration_skills.jsonl", "revision": "b" * 40},
+     "`revision` pins a dataset of the hub"),
 ])  # fmt: skip
 def test_a_revision_that_pins_nothing_is_refused(write, calibration, words):
     with pytest.raises(UserError) as error:

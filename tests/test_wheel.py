@@ -1,4 +1,4 @@
-"""The wheel, installed where no clone is: the commands of the core work, and the rest says in one sentence what it lacks."""
+"""The wheel, installed where no clone is: the core works, the rest says in one sentence what it lacks."""
 
 import json
 import os
@@ -33,7 +33,10 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def place(wheel, tmp_path_factory):
-    """A folder with a fresh environment in ``venv`` that has the wheel, and sees the packages of this one but not the clone."""
+    """A folder with a fresh environment in ``venv`` that has the wheel.
+
+    It sees the packages of this environment, and not the clone.
+    """
     folder = tmp_path_factory.mktemp("elsewhere")
     venv.create(folder / "venv", symlinks=os.name != "nt")
     python = folder / "venv/bin/python"
@@ -147,7 +150,8 @@ def test_what_needs_the_clone_says_so_in_a_sentence(run, command):
     ],
 )
 def test_what_needs_an_absent_package_names_the_extra(run, recipe, module, command, remedy):
-    code = f"import sys; sys.modules['{module}'] = None; sys.argv = ['acm', {command}]; from acm.__main__ import main; main()"
+    start = f"import sys; sys.modules['{module}'] = None; sys.argv = ['acm', {command}]"
+    code = f"{start}; from acm.__main__ import main; main()"
     said = run("python", "-c", code, fails=True)
     assert said.startswith("error: ") and remedy in said and len(said.splitlines()) == 1
 

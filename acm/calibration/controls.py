@@ -1,35 +1,34 @@
-"""What the MI of a pair is compared with: pairs from which matching tokens, the text, the training or all structure was taken.
+"""Controls: the pairs of arrays whose MI is measured, the real one and those from which something was taken away.
 
-    none          base and fine-tuned activations as they are
-    shuffled      the fine-tuned side's tokens permuted: channels keep their values, tokens no longer match
-    other-sample  the fine-tuned side from another text of nearly the same length, both cut to the shorter
-    unrelated     the fine-tuned model with the channels of every tensor permuted: the same weights, nothing learnt
-    gaussian      independent standard normal numbers on both sides: any MI is bias of the estimate
-
-All have the tokens and channels that both sides share.
+Each control is one function here, bound to its row in `registry.py` by :func:`pairs_up`. The row says what the
+control is, and which model and which text the second array comes from. The function says how rows of the two arrays
+are paired. Every pair has the tokens and the channels that both arrays have.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from acm.calibration.information import ADDITIVE, CODED, ESTIMATORS, PairCounts, mutual_information
+from acm.calibration.arrays import CODE_DTYPES
+from acm.calibration.counts import PairCounts
+from acm.calibration.information import information_of_sums, mutual_information
 from acm.calibration.layerwise import LayerwiseModel
-from acm.calibration.registry import CONTROLS
+from acm.calibration.registry import CONTROLS, ESTIMATORS
 from acm.errors import UserError, unknown
 
-PART = 1 << 24  # entries of an array that are held at a time
+CHUNK_ENTRIES = 1 << 24  # entries of an array that are held at a time
 
 Pair = tuple[Tensor, Tensor]
 
 
 class Logits:
-    """The head's output (tokens, vocabulary) in bf16, computed for the tokens that are asked for."""
+    """The head's output (tokens, vocabulary) in bf16, computed for the rows that are asked for."""
 
     def __init__(self, model: LayerwiseModel, normed: Tensor) -> None:
         self.model, self.normed, self.shape = model, normed, (len(normed), model.vocabulary)
@@ -42,46 +41,144 @@ class Logits:
         return self.shape[0]
 
 
-def check_measures(controls: tuple[str, ...], estimators: tuple[str, ...], texts: int) -> None:
-    """UserError for an unknown or impossible control or estimator."""
-    for what, given, known in (("control", controls, CONTROLS), ("estimator", estimators, ESTIMATORS)):
+@dataclass(frozen=True)
+class Sides:
+    """The two arrays that a control pairs, each (tokens, channels), seen where both have entries.
+
+    x: of the base. y: of what the control compares it with.
+    """
+
+    x: Tensor | Logits
+    y: Tensor | Logits
+
+    @property
+    def tokens(self) -> int:
+        return min(len(self.x), len(self.y))
+
+    @property
+    def channels(self) -> int:
+        """The common channels; of logits of unlike vocabularies, the common rows of the head."""
+        return min(self.x.shape[1], self.y.shape[1])
+
+    def left(self, rows: Tensor) -> Tensor:
+        return self.x[rows, : self.channels]
+
+    def right(self, rows: Tensor) -> Tensor:
+        return self.y[rows, : self.channels]
+
+    def chunks(self, entries: int) -> tuple[Tensor, ...]:
+        """The numbers of all rows, in chunks of about so many entries."""
+        return torch.arange(self.tokens).split(max(1, entries // self.channels))
+
+
+Pairing = Callable[[Sides, Sequence[Tensor], torch.Generator], Iterator[Pair]]
+FUNCTIONS: dict[str, Pairing] = {}  # control → its function
+
+
+def pairs_up(*names: str) -> Callable[[Pairing], Pairing]:
+    """Bind a function to the controls of these names in the registry.
+
+    The function takes both arrays, the numbers of their rows in chunks, and a generator of random numbers. It yields
+    one pair of arrays for each chunk.
+    """
+
+    def bind(function: Pairing) -> Pairing:
+        FUNCTIONS.update(dict.fromkeys(names, function))
+        return function
+
+    return bind
+
+
+@pairs_up("none", "other-sample", "unrelated")
+def in_order(sides: Sides, chunks: Sequence[Tensor], generator: torch.Generator) -> Iterator[Pair]:
+    """Each token of the base with the same token of the other side."""
+    for rows in chunks:
+        yield sides.left(rows), sides.right(rows)
+
+
+@pairs_up("shuffled")
+def shuffled(sides: Sides, chunks: Sequence[Tensor], generator: torch.Generator) -> Iterator[Pair]:
+    """Each token of the base with a random token of the other side."""
+    order = torch.randperm(sides.tokens, generator=generator)
+    for rows in chunks:
+        yield sides.left(rows), sides.right(order[rows])
+
+
+@pairs_up("gaussian")
+def gaussian(sides: Sides, chunks: Sequence[Tensor], generator: torch.Generator) -> Iterator[Pair]:
+    """Independent standard normal numbers, bf16. Other chunks give other numbers."""
+    for rows in chunks:
+        left = torch.randn((len(rows), sides.channels), generator=generator).to(torch.bfloat16)
+        right = torch.randn((len(rows), sides.channels), generator=generator).to(torch.bfloat16)
+        yield left, right
+
+
+def check_measures(controls: Sequence[str], estimators: Sequence[str], texts: int) -> None:
+    """UserError for an unknown or impossible control or estimator. texts: how many there are."""
+    for what, given, known in (("control", controls, list(CONTROLS)), ("estimator", estimators, list(ESTIMATORS))):
         for name in given:
             if name not in known:
                 raise unknown(what, name, known)
         if not given:
             raise UserError(f"name at least one {what}: {', '.join(known)}.")
-    if "other-sample" in controls and texts < 2:
-        raise UserError("the control 'other-sample' needs at least two calibration texts.")
+    for name in controls:
+        if CONTROLS[name].other_text and texts < 2:
+            raise UserError(f"the control '{name}' needs at least two calibration texts.")
 
 
-def parts(control: str, x: Tensor | Logits, y: Tensor | Logits, key: str, size: int = PART) -> Iterator[Pair]:
-    """The pair of arrays (tokens, d) that a control compares, in parts of about ``size`` entries; random numbers follow from ``key``.
+def pairs(control: str, sides: Sides, key: str, entries: int = CHUNK_ENTRIES) -> Iterator[Pair]:
+    """The pair of arrays (tokens, channels) that a control compares, in chunks of about so many entries.
 
-    x: of the base; y: of what the control compares it with (the same model in another text, an unrelated model …). Together the parts are
-    the same pair for any ``size``, but for ``gaussian``, whose numbers change with it.
+    key: random numbers follow from it. The chunks together are the same pair for any number of entries, but for
+    ``gaussian``, whose numbers change with it. Raises UserError for an unknown control.
     """
     if control not in CONTROLS:
         raise unknown("control", control, CONTROLS)
-    tokens, width = min(len(x), len(y)), min(x.shape[1], y.shape[1])  # unlike vocabularies: the common rows of the head
     generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
-    order = torch.randperm(tokens, generator=generator) if control == "shuffled" else torch.arange(tokens)
-    for rows in torch.arange(tokens).split(max(1, size // width)):
-        if control == "gaussian":
-            yield tuple(torch.randn((len(rows), width), generator=generator).to(torch.bfloat16) for _ in range(2))
+    return FUNCTIONS[control](sides, sides.chunks(entries), generator)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one pair.
+
+    values: one for each estimator, in its unit. norms: mean L2 norm of a token's activations, left and right.
+    """
+
+    values: list[float]
+    norms: tuple[float, float]
+
+
+def measure(
+    control: str, sides: Sides, key: str, estimators: Sequence[str], entries: int = CHUNK_ENTRIES
+) -> Measurement:
+    """The estimates of the pair that a control compares; the arguments are those of :func:`pairs`.
+
+    A pair of several chunks is not held whole where all estimators are additive and its dtype has 16 bits: its label
+    pairs are counted. Else the chunks are put together. Raises UserError for an unknown control or estimator, and
+    ValueError for values that are not finite and for what no estimator takes.
+    """
+    additive = {name for name, row in ESTIMATORS.items() if row.additive}
+    counted = len(sides.chunks(entries)) > 1 and additive.issuperset(estimators)
+    counts, held = PairCounts(), []
+    sums = [0.0, 0.0]
+    for pair in pairs(control, sides, key, entries):
+        sums = [total + norms for total, norms in zip(sums, norm_sums(pair), strict=True)]
+        if counted and pair[0].dtype in CODE_DTYPES:
+            counts.add(*pair)
         else:
-            yield x[rows, :width], y[order[rows], :width]
+            held.append(pair)
+    if held:
+        left, right = held[0] if len(held) == 1 else (torch.cat(side) for side in zip(*held, strict=True))
+        values = [mutual_information(left, right, name) for name in estimators]
+    else:
+        values = [information_of_sums(counts.sums(), name) for name in estimators]
+    return Measurement(values, (sums[0] / sides.tokens, sums[1] / sides.tokens))
 
 
-def measure(pairs: Iterator[Pair], estimators: tuple[str, ...]) -> list[float]:
-    """The estimates of a pair that comes in parts. Estimators outside ADDITIVE need it whole, and so do dtypes of more than 16 bits."""
-    first = next(pairs)
-    second = next(pairs, None)
-    if second is None:
-        return [mutual_information(*first, name) for name in estimators]
-    if not ADDITIVE.issuperset(estimators) or first[0].dtype not in CODED:
-        whole = [torch.cat(side) for side in zip(first, second, *pairs, strict=True)]
-        return [mutual_information(*whole, name) for name in estimators]
-    counts = PairCounts()
-    for pair in itertools.chain((first, second), pairs):
-        counts.add(*pair)
-    return [counts.information(name) for name in estimators]
+def norm_sums(pair: Pair) -> tuple[float, float]:
+    """Of each array, the sum of its rows' L2 norms, in float64. Raises ValueError where an entry is not finite."""
+    left, right = (float(torch.linalg.vector_norm(side, dim=1, dtype=torch.float64).sum()) for side in pair)
+    if not (math.isfinite(left) and math.isfinite(right)):
+        raise ValueError("activations hold NaN or infinity; the model or its dtype is at fault.")
+    return left, right

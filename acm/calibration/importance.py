@@ -1,21 +1,29 @@
 """Statistics that merge methods read, gathered while calibration walks: what inputs look like, and what the loss feels.
 
-    aim          a_c = mean |x_c|        (inputs,)            of the base, for each linear weight                arXiv 2502.02421
-    regmean      G = mean x xᵀ           (inputs, inputs)     of each fine-tuned model, for each linear weight   arXiv 2212.09849
-    fisher       F = mean (∂L/∂θ)²       as the tensor        of each fine-tuned model                           arXiv 2111.09832
-    sensitivity  s_l = Σ |θ · ∂L/∂θ|     one number a block   of base and fine-tuned, L2-normalised over blocks  arXiv 2502.12420
+    statistic    symbol               shape               of which models                         source
+    aim          a_c = mean |x_c|     (inputs,)           base, for each linear weight            arXiv 2502.02421
+    regmean      G = mean x xᵀ        (inputs, inputs)    each fine-tuned one, each linear weight arXiv 2212.09849
+    fisher       F = mean (∂L/∂θ)²    as the tensor       each fine-tuned one, each tensor        arXiv 2111.09832
+    sensitivity  s_l = Σ |θ · ∂L/∂θ|  a number a block    base and fine-tuned ones                arXiv 2502.12420
 
-x: input of the weight, means over all tokens of all texts. L: mean negative log likelihood of a text's next tokens, nats; texts of one
-token have none and do not count. F is the empirical Fisher information (its labels are the text's), s_l takes the gradient of the mean
-over texts; a tied head and embedding are one tensor, whose gradient is the sum of both. Files: one safetensors a layer in
-``<folder>/aim``, ``<folder>/regmean/<model>``, ``<folder>/fisher/<model>``; ``<folder>/sensitivity.json``.
+x: the input of a weight, one for each token; means are over all tokens of all texts.
+L: mean negative log likelihood of a text's next tokens, nats. Texts of one token have no L and do not count.
+F: the mean over texts. It is the empirical Fisher information, since its labels are the text's own tokens.
+s_l: takes the gradient of the mean over texts, and is L2-normalised over the blocks of a model.
+A tied head and embedding are one tensor, whose gradient is the sum of both.
 
-Memory: Gram matrices of a block take inputs² · 4 bytes for each of its weights (7B: 1.4 GB for down_proj). Gradients hold a block four
-times in float32 (7B: 3.7 GB), and at embedding and head the vocabulary's matrix four times (7B: 8.7 GB).
+Files: one safetensors file a layer in ``<folder>/aim``, ``<folder>/regmean/<model>`` and ``<folder>/fisher/<model>``;
+``<folder>/sensitivity.json`` for all models.
+
+Memory: Gram matrices of a block take inputs² · 4 bytes for each of its weights (7B: 1.4 GB for down_proj). Gradients
+hold a block four times in float32 (7B: 3.7 GB), and at embedding and head the vocabulary's matrix four times (7B: 8.7
+GB).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -24,28 +32,24 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from acm.calibration.journal import Journal
-from acm.calibration.layerwise import LayerwiseModel
+from acm.calibration.layerwise import BASE, LayerwiseModel
+from acm.calibration.registry import STATISTICS
 from acm.checkpoints import EMBEDDING, HEAD
 from acm.errors import UserError, unknown
 from acm.files import whole, write_json
 from acm.records import provenance
 
-KINDS = ("aim", "regmean", "fisher", "sensitivity")
 
-
-def check_kinds(
-    kinds: tuple[str, ...], folder: Path | None, base: str, finetuned: list[str], tokens: list[int]
-) -> None:
-    """UserError for unknown kinds, and for those that cannot be had; tokens: of each text."""
+def check_kinds(kinds: Sequence[str], folder: Path | None, base: str, finetuned: list[str], tokens: list[int]) -> None:
+    """UserError for unknown kinds, and for those that cannot be had. tokens: of each text."""
     for kind in kinds:
-        if kind not in KINDS:
-            raise unknown("statistic", kind, KINDS)
+        if kind not in STATISTICS:
+            raise unknown("statistic", kind, STATISTICS)
     if kinds and folder is None:
         raise UserError(f"the statistics {', '.join(kinds)} need a folder to be written to.")
     if {"fisher", "sensitivity"} & set(kinds) and max(tokens) < 2:
-        raise UserError(
-            "fisher and sensitivity need a text of at least two tokens: the loss is that of the next token."
-        )
+        reason = "the loss is that of the next token"
+        raise UserError(f"fisher and sensitivity need a text of at least two tokens: {reason}.")
     if "sensitivity" in kinds and base in finetuned:
         raise UserError(
             f"sensitivities are named after the models, and two are called '{base}'; rename the fine-tuned one."
@@ -53,25 +57,32 @@ def check_kinds(
 
 
 def write(folder: Path, layer: str, tensors: dict[str, Tensor]) -> Path:
-    """One layer's file, whole or not at all."""
+    """Write one layer's file, whole or not at all; its path."""
     path = folder / f"{layer}.safetensors"
-    with whole(path) as part:
-        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, part)
+    with whole(path) as unfinished:
+        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, unfinished)
     return path
 
 
 class InputStatistics:
-    """Sums over the inputs of a layer's linear weights, float32; hooks while it lasts. kind: aim or regmean."""
+    """Sums over the inputs of a layer's linear weights, float32; it listens to the module's weights while it lasts.
 
-    def __init__(self, kind: str, key: str, model: LayerwiseModel, layer: str, part: nn.Module | None) -> None:
-        self.kind, self.key, self.layer, self.sums, self.tokens = kind, key, layer, {}, {}
-        linear = {n: m for n, m in part.named_modules() if isinstance(m, nn.Linear)} if part else {}
-        self.modules = {f"{model.prefix[layer]}.{name}.weight": module for name, module in linear.items()}
+    kind: aim or regmean. folder: where the layer's file goes.
+    module: the loaded layer; None for the head, whose inputs come to :meth:`see`.
+    """
+
+    def __init__(self, kind: str, folder: Path, model: LayerwiseModel, layer: str, module: nn.Module | None) -> None:
+        self.kind, self.folder, self.layer = kind, folder, layer
+        self.sums: dict[str, Tensor] = {}
+        self.tokens: dict[str, int] = {}
+        named = module.named_modules() if module is not None else ()
+        linear = {name: inner for name, inner in named if isinstance(inner, nn.Linear)}
+        self.weights = {f"{model.prefix[layer]}.{name}.weight": inner for name, inner in linear.items()}
 
     def __enter__(self) -> InputStatistics:
         self.hooks = [
             module.register_forward_pre_hook(lambda _module, inputs, name=name: self.see(name, inputs[0][0]))
-            for name, module in self.modules.items()
+            for name, module in self.weights.items()
         ]
         return self
 
@@ -80,73 +91,77 @@ class InputStatistics:
             hook.remove()
 
     def see(self, name: str, inputs: Tensor) -> None:
+        """Take in the inputs (tokens, channels) of a weight."""
         x = inputs.float()
         found = x.abs().sum(0) if self.kind == "aim" else x.T @ x
         self.sums[name] = self.sums[name] + found if name in self.sums else found
         self.tokens[name] = self.tokens.get(name, 0) + len(x)
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write the means; the file, if there is one: a norm has no linear weight."""
-        target = folder / "aim" if self.kind == "aim" else folder / self.kind / self.key.partition("/")[2]
+    def save(self) -> list[Path]:
+        """Write the means. Returns the file, or nothing where the layer has no linear weight, as a norm has none."""
         means = {name: total / self.tokens[name] for name, total in self.sums.items()}
-        return [write(target, self.layer, means)] if means else []
+        return [write(self.folder, self.layer, means)] if means else []
 
 
 def gradients(
-    models: dict[str, LayerwiseModel],
-    ids: list[Tensor],
-    journal: Journal,
-    folder: Path,
-    kinds: tuple[str, ...],
-    base: str,
+    models: dict[str, LayerwiseModel], ids: list[Tensor], journal: Journal, folder: Path, kinds: Sequence[str]
 ) -> None:
-    """Fisher information and sensitivities, by a walk back through the layers from the hidden states that the walk forth has kept."""
+    """Write Fisher information and sensitivities, by a walk back through the layers of each model in turn.
+
+    The walk starts from the hidden states that the walk forth has kept in the journal.
+    """
     sensitivity = {}
     for key, model in models.items():
-        name = base if key == "base" else key.partition("/")[2]
-        fisher = folder / "fisher" / name if "fisher" in kinds and key.startswith("finetuned") else None
-        if fisher or ("sensitivity" in kinds and not key.startswith("unrelated")):
+        role, _, given = key.partition("/")
+        name = model.checkpoint.folder.name if key == BASE else given
+        fisher = folder / "fisher" / name if "fisher" in kinds and role == "finetuned" else None
+        if fisher or ("sensitivity" in kinds and role != "unrelated"):
             found = Backward(model, key, ids, journal, fisher).run()
-            norm = sum(v * v for v in found.values()) ** 0.5 or 1.0
+            norm = sum(value * value for value in found.values()) ** 0.5 or 1.0
             sensitivity[name] = {layer: value / norm for layer, value in found.items()}
     if "sensitivity" in kinds:
-        content = {
-            "sensitivity": sensitivity,
-            "provenance": provenance("calibration", n=sum(i.shape[1] > 1 for i in ids)),
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "sensitivity.json", content)
+        facts = provenance("calibration", n=sum(text.shape[1] > 1 for text in ids))
+        write_json(folder / "sensitivity.json", {"sensitivity": sensitivity, "provenance": facts})
 
 
 class Backward:
-    """The gradients of one model, layer by layer from the head; each block is run again from its kept input."""
+    """The gradients of one model, layer by layer from the head; each block is run again from its kept input.
+
+    fisher: folder for the Fisher information, None where it is not wanted.
+    """
 
     def __init__(
         self, model: LayerwiseModel, key: str, ids: list[Tensor], journal: Journal, fisher: Path | None
     ) -> None:
         self.model, self.key, self.journal, self.fisher = model, key, journal, fisher
-        self.ids = {s: part.to(model.device) for s, part in enumerate(ids) if part.shape[1] > 1}
+        self.ids = {s: text.to(model.device) for s, text in enumerate(ids) if text.shape[1] > 1}
         self.upstream: dict[int, Tensor] = {}  # text → ∂L/∂hidden
 
     @torch.enable_grad()
     def run(self) -> dict[str, float]:
         """Σ |θ · ∂L/∂θ| of each block; writes the Fisher information if it is wanted."""
-        model, blocks = self.model, self.model.blocks
+        model = self.model
         self.head()
         found = {}
-        for k in reversed(range(len(blocks))):
-            with model.loaded(blocks[k], gradients=True) as part:
-                sums = Sums({f"{model.prefix[blocks[k]]}.{n}": p for n, p in part.named_parameters()})
-                for s, hidden in self.inputs("embed" if k == 0 else blocks[k - 1]):
-                    model.block(blocks[k], hidden).backward(self.upstream[s])
-                    self.upstream[s] = hidden.grad
+        for before, block in reversed(list(pairwise(["embed", *model.blocks]))):
+            with model.loaded(block, gradients=True) as module:
+                sums = Sums({f"{model.prefix[block]}.{name}": p for name, p in module.named_parameters()})
+                for s, hidden in self.inputs(before):
+                    model.block(block, hidden).backward(self.upstream[s])
+                    self.pass_on(s, hidden)
                     sums.add()
-                found[blocks[k]] = sums.finish(self.fisher, blocks[k])
+                found[block] = sums.finish(self.fisher, block)
         if self.fisher:
             self.embedding()
         return dict(reversed(found.items()))
 
+    def pass_on(self, s: int, hidden: Tensor) -> None:
+        """Note the gradient of a text's hidden state for the layer before."""
+        assert hidden.grad is not None
+        self.upstream[s] = hidden.grad
+
     def inputs(self, layer: str) -> list[tuple[int, Tensor]]:
+        """Each text and its hidden state behind a layer, ready for a gradient."""
         states = self.journal.states(layer, self.key)[self.key]
         return [(s, states[s].to(self.model.device).requires_grad_()) for s in self.ids]
 
@@ -155,22 +170,20 @@ class Backward:
         return cross_entropy(self.model.finish(normed[0, :-1] @ head.T).float(), self.ids[s][0, 1:])
 
     def head(self) -> None:
-        """Norm and head. A tied head's gradient belongs to the embedding, see there."""
+        """Walk back through head and norm. The gradient of a tied head is left to :meth:`embedding`."""
         model = self.model
         with model.loaded("norm", gradients=True) as norm:
             head = nn.Parameter(model.weight(HEAD), requires_grad=bool(self.fisher) and not model.tied)
-            sums = Sums(
-                {f"{model.prefix['norm']}.{n}": p for n, p in norm.named_parameters()}
-                | ({HEAD: head} if head.requires_grad else {})
-            )
+            parameters = {f"{model.prefix['norm']}.{name}": p for name, p in norm.named_parameters()}
+            sums = Sums(parameters | ({HEAD: head} if head.requires_grad else {}))
             for s, hidden in self.inputs(model.blocks[-1]):
                 self.loss(head, norm(hidden), s).backward()
-                self.upstream[s] = hidden.grad
+                self.pass_on(s, hidden)
                 sums.add()
             sums.finish(self.fisher, "norm")
 
     def embedding(self) -> None:
-        """The embedding, which a tied head shares."""
+        """Walk back through the embedding, which a tied head shares."""
         model = self.model
         weight = nn.Parameter(model.weight(EMBEDDING))
         sums = Sums({EMBEDDING: weight})
@@ -188,27 +201,27 @@ class Backward:
 
 
 class Sums:
-    """Of parameters whose gradients come text by text: their mean, and the mean of their squares, float32."""
+    """Of parameters whose gradients come text by text: sums of the gradients and of their squares, float32."""
 
     def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
-        self.parameters, self.count = parameters, 0
-        self.mean = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
-        self.square = {name: torch.zeros_like(value) for name, value in self.mean.items()}
+        self.parameters, self.texts = parameters, 0
+        self.total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
+        self.square = {name: torch.zeros_like(value) for name, value in self.total.items()}
 
     def add(self) -> None:
-        self.count += 1
+        """Take in the gradients of one text, and clear them."""
+        self.texts += 1
         for name, parameter in self.parameters.items():
-            if parameter.grad is None:  # it has no part in this loss
+            if parameter.grad is None:  # it has no share in this loss
                 continue
             gradient = parameter.grad.float()
-            self.mean[name] += gradient
+            self.total[name] += gradient
             self.square[name] += gradient.square()
             parameter.grad = None
 
     def finish(self, fisher: Path | None, layer: str) -> float:
         """Σ |θ · mean gradient|; writes the mean squares if a folder is given."""
         if fisher:
-            write(fisher, layer, {name: value / self.count for name, value in self.square.items()})
-        return sum(
-            float((p.detach().float() * self.mean[n]).abs().sum()) / self.count for n, p in self.parameters.items()
-        )
+            write(fisher, layer, {name: value / self.texts for name, value in self.square.items()})
+        products = (p.detach().float() * self.total[name] for name, p in self.parameters.items())
+        return sum(float(product.abs().sum()) / self.texts for product in products)

@@ -1,10 +1,13 @@
-"""What an interrupted calibration continues from: the rows of each finished layer, and the hidden states after the last.
+"""The journal of a calibration: what an interrupted run continues from.
+
+Of each finished layer it has the rows of the table, and of the last one the hidden states of all texts. In a folder:
 
     001-0.parquet        rows of the layer
-    001-0.safetensors    hidden states after it; those of the layer before are then removed
-    001-0.json           digests of these and of the layer's statistics; written last: what it vouches for is whole
+    001-0.safetensors    hidden states behind it; those of the layer before are then removed
+    001-0.json           digests of these files and of the layer's statistics
 
-What does not match its digest is not believed: the run goes on from the last layer that is whole.
+The digests are written last, so that what they vouch for is whole. A file that does not match its digest is not
+believed: the run goes on from the last layer that is whole.
 """
 
 from __future__ import annotations
@@ -30,34 +33,33 @@ States = dict[str, list[Tensor]]  # model → hidden state of each text
 
 
 class Journal:
-    """Layers in their order; without a folder everything stays in memory. all_states: hidden states of all layers are kept, not the last alone.
+    """The finished layers, in their order. Without a folder everything stays in memory.
 
-    models, facts: what the results depend on; with another model or fact, or with other sources, nothing is taken up.
+    models, settings: what the results depend on. With another model or setting, or with other sources, nothing is
+    taken up.
+    all_states: the hidden states of all layers are kept, not those of the last alone.
     """
 
     def __init__(
-        self, folder: Path | None, layers: list[str], models: dict[str, Path], facts: list, all_states: bool
+        self, folder: Path | None, layers: list[str], models: dict[str, Path], settings: list[object], all_states: bool
     ) -> None:
-        self.layers, self.all_states, self.rows = layers, all_states, {}
-        self.folder = None
+        self.layers, self.all_states = layers, all_states
+        self.rows: dict[str, pd.DataFrame] = {}
+        self.folder: Path | None = None
         if folder:
-            key = [
-                facts,
-                {name: [identity(path), changed(path)] for name, path in models.items()},
-                source_hash("calibration"),
-                versions(),
-            ]
-            self.folder = (
-                Path(folder)
-                / f"calibration-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}"
-            )
+            content = {name: [identity(path), changed(path)] for name, path in models.items()}
+            key = json.dumps([settings, content, source_hash("calibration"), versions()], sort_keys=True)
+            self.folder = Path(folder) / f"calibration-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
     @property
     def done(self) -> list[str]:
         return list(self.rows)
 
     def resume(self) -> States | None:
-        """Take up the layers that are whole, up to the last one whose states are; those states, None where there is none."""
+        """Take up the layers that are whole, up to the last one whose hidden states are whole too.
+
+        Returns these states, None where there is no such layer.
+        """
         kinds = ("parquet", "safetensors") if self.all_states else ("parquet",)
         found = list(takewhile(lambda layer: self.sound(layer, *kinds), self.layers)) if self.folder else []
         while found and not self.sound(found[-1], "parquet", "safetensors"):
@@ -69,31 +71,29 @@ class Journal:
         """Whether these files of a layer, and its statistics, are what was written."""
         try:
             noted = json.loads(self.path(layer, "json").read_text())
-            return all(digest(Path(path)) == noted["files"][path] for path in noted["files"]) and all(
-                digest(self.path(layer, kind)) == noted[kind] for kind in kinds
-            )
+            statistics = all(digest(Path(path)) == noted["files"][path] for path in noted["files"])
+            return statistics and all(digest(self.path(layer, kind)) == noted[kind] for kind in kinds)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
 
     def states(self, layer: str, model: str | None = None) -> States:
-        """Hidden states after a layer, of one model or of all, mapped from the file."""
+        """Hidden states behind a layer, of one model or of all, mapped from the file."""
         found: States = {}
         with safe_open(self.path(layer, "safetensors"), framework="pt") as file:
-            for name, text in sorted((name.rsplit("|", 1) for name in file.keys()), key=lambda part: int(part[1])):  # noqa: SIM118
+            keys = [name.rsplit("|", 1) for name in file.keys()]  # noqa: SIM118 (the file is no dictionary)
+            for name, text in sorted(keys, key=lambda key: int(key[1])):
                 if model in (None, name):
                     found.setdefault(name, []).append(file.get_tensor(f"{name}|{text}"))
         return found
 
     def add(self, layer: str, rows: pd.DataFrame, states: States, files: list[Path]) -> None:
-        """A layer is finished. files: the statistics that were written for it."""
+        """Note that a layer is finished. files: the statistics that were written for it."""
         self.rows[layer] = rows
         if not self.folder:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path(layer, "json").unlink(missing_ok=True)
-        tensors = {
-            f"{name}|{s}": t.contiguous() for name, part_states in states.items() for s, t in enumerate(part_states)
-        }
+        tensors = {f"{name}|{s}": state.contiguous() for name, each in states.items() for s, state in enumerate(each)}
         save_file(tensors, self.path(layer, "safetensors"))
         rows.to_parquet(self.path(layer, "parquet"), index=False)
         noted = {kind: digest(self.path(layer, kind)) for kind in ("parquet", "safetensors")}
@@ -103,7 +103,7 @@ class Journal:
             self.path(self.layers[before], "safetensors").unlink(missing_ok=True)
 
     def finish(self) -> pd.DataFrame:
-        """All rows; the folder is removed."""
+        """The rows of all layers. The folder is removed."""
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
             with contextlib.suppress(OSError):  # it holds what another run left
@@ -111,9 +111,11 @@ class Journal:
         return pd.concat(self.rows.values(), ignore_index=True)
 
     def path(self, layer: str, kind: str) -> Path:
+        """A file of a layer; the journal must have a folder."""
+        assert self.folder is not None
         return self.folder / f"{self.layers.index(layer):03d}-{layer}.{kind}"
 
 
-def changed(folder: Path) -> list:
-    """When the weights were last written: of large files :func:`identity` looks at both ends alone."""
+def changed(folder: Path) -> list[list[object]]:
+    """When each file of weights was last written. Of large files :func:`identity` looks at both ends alone."""
     return [[path.name, path.stat().st_mtime_ns] for path in sorted(folder.glob("*.safetensors"))]

@@ -5,9 +5,12 @@
     call                       what a model's own forward pass hands a block beside ``hidden``: masks, positions
     layers                     ``embed``, ``0`` … ``L−1``, ``norm``, ``lm_head``
 
-The model's own code decides everything: its forward pass runs with recorders in place of its blocks, and each block is then called with
-what was recorded; logits go through what it does behind the head (soft caps, scales). Held at a time: one block, the rows of the
-embedding that occur, the hidden states. Weights that are computed in the dtype they are stored in stay mapped from their file.
+The model's own code decides everything. Its forward pass runs with recorders in place of its blocks, and each block
+is then called with what its recorder noted. Logits go through what the model does behind its head (soft caps,
+scales).
+
+Held at a time are one block, the rows of the embedding that occur, and the hidden states. Weights that are computed
+in the dtype they are stored in stay mapped from their file.
 """
 
 from __future__ import annotations
@@ -27,93 +30,98 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from acm.checkpoints import CHECKED, EMBEDDING, HEAD, Checkpoint, as_float32
+from acm.checkpoints import CHECKED, EMBEDDING, HEAD, Checkpoint
 from acm.errors import UserError
+from acm.headers import as_float32
 
-HEAD_ROWS = 1 << 14  # of the head that are multiplied at a time
+BASE = "base"  # the base model's key; the others' are ``finetuned/<name>`` and ``unrelated/<name>``
+HEAD_ROWS = 1 << 14  # rows of the head's matrix that are multiplied at a time
 
 
 class LayerwiseModel:
     """A causal language model without weights, whose layers are loaded from safetensors one at a time.
 
-    dtype: computed in. rewired: seed with which the channels of every tensor are permuted, which leaves the weights' values and
-    norms but nothing of what they do; None: as it is. Raises UserError for an architecture without the usual list of blocks, and for
-    a checkpoint that lacks a tensor or has one in another shape than its config says.
+    dtype: of the computation. rewired: a seed, by which the channels of every tensor are permuted; this leaves the
+    weights' values and norms but nothing of what they do. None: the model as it is.
+
+    Raises UserError for an architecture without the usual list of blocks, and for a checkpoint that lacks a tensor or
+    has one in another shape than its config says.
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device, rewired: int | None = None) -> None:
         self.checkpoint, self.dtype, self.device, self.rewired = Checkpoint(folder), dtype, device, rewired
-        most = len(self.checkpoint.tensors)
+        most_blocks = len(self.checkpoint.tensors)
         try:
-            if not 0 < self.checkpoint.config.get("num_hidden_layers", 1) <= most:
+            if not 0 < self.checkpoint.config.get("num_hidden_layers", 1) <= most_blocks:
                 raise ValueError("num_hidden_layers is not the number of its blocks")
             self.causal = empty_model(folder, dtype)
             self.decoder = self.causal.model
             blocks = {str(i): block for i, block in enumerate(self.decoder.layers)}
-            self.parts = {"embed": self.decoder.embed_tokens, **blocks, "norm": self.decoder.norm}
+            self.modules = {"embed": self.decoder.embed_tokens, **blocks, "norm": self.decoder.norm}
             self.watched = {name: block.mlp.down_proj for name, block in blocks.items()}
-            names = {part: name for name, part in self.causal.named_modules()}
-            self.prefix = {layer: names[part] for layer, part in self.parts.items()}
+            names = {module: name for name, module in self.causal.named_modules()}
+            self.prefix = {layer: names[module] for layer, module in self.modules.items()}
             shapes = {name: tuple(value.shape) for name, value in self.causal.state_dict().items()}
-            self.vocabulary, self.blocks, self.layers = shapes[HEAD][0], list(blocks), [*self.parts, "lm_head"]
-            self.replace_parts(dict(self.causal.named_parameters()), shapes)
+            self.vocabulary, self.blocks, self.layers = shapes[HEAD][0], list(blocks), [*self.modules, "lm_head"]
+            self.replace_modules(dict(self.causal.named_parameters()), shapes)
         except Exception as error:  # whatever transformers make of a foreign config
             raise UserError(
-                f"{folder} is of an architecture that calibration does not know ({error}); it knows decoders with the usual list of "
-                "blocks, each with mlp.down_proj, such as Qwen2, Qwen3, Llama, Mistral and Gemma."
+                f"{folder} is of an architecture that calibration does not know ({error}); it knows decoders with the "
+                "usual list of blocks, each with mlp.down_proj, such as Qwen2, Qwen3, Llama, Mistral and Gemma."
             ) from None
         self.check_shapes(shapes)
         self.tied = self.ties_head()
 
-    def replace_parts(self, parameters: dict[str, nn.Parameter], shapes: dict[str, tuple]) -> None:
-        """Recorders for the blocks, nothing for norm and head; ValueError if the model does more than walk through its parts."""
-        homes = tuple(f"{prefix}." for prefix in self.prefix.values())
-        if odd := [
-            name
-            for name in shapes
-            if name != HEAD and not (name.startswith(homes) and name in parameters | {EMBEDDING: None})
-        ]:
-            raise ValueError(f"no place for {odd[0]}")
+    def replace_modules(self, parameters: dict[str, nn.Parameter], shapes: dict[str, tuple[int, ...]]) -> None:
+        """Put recorders in place of the blocks, and nothing in place of norm and head.
+
+        Raises ValueError if the model has other parameters, or does more than walk through its blocks one after
+        another.
+        """
+        homes, known = tuple(f"{prefix}." for prefix in self.prefix.values()), {*parameters, EMBEDDING}
+        for name in shapes:
+            if name != HEAD and not (name.startswith(homes) and name in known):
+                raise ValueError(f"no place for {name}")
         for module in self.causal.modules():
             for name, buffer in list(module.named_buffers(recurse=False)):
                 module.register_buffer(name, buffer.to(self.device), persistent=False)
-        self.decoder.layers, self.decoder.norm = (
-            nn.ModuleList(Recorder(block) for block in self.decoder.layers),
-            nn.Identity(),
-        )
+        self.decoder.layers = nn.ModuleList(Recorder(block) for block in self.decoder.layers)
+        self.decoder.norm = nn.Identity()
         self.causal.model, self.causal.lm_head = Passage(), nn.Identity()
         self.rotary = copy.deepcopy(getattr(self.decoder, "rotary_emb", None))
         start = torch.ones((1, 2, shapes[EMBEDDING][1]), dtype=self.dtype, device=self.device)
         with torch.no_grad():
             end = self.decoder(inputs_embeds=start, use_cache=False).last_hidden_state
-        if any(recorder.seen is not end for recorder in self.decoder.layers) or any(
-            r.count != 1 for r in self.decoder.layers
-        ):
+        if any(recorder.seen is not end or recorder.count != 1 for recorder in self.decoder.layers):
             raise ValueError("its blocks are not run once each, one after another")
         self.forget()
 
-    def check_shapes(self, shapes: dict[str, tuple]) -> None:
+    def check_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """UserError if the checkpoint lacks a tensor or has it in another shape. A tied head need not be stored."""
         folder, stored = self.checkpoint.folder, self.checkpoint.tensors
+        tied = self.checkpoint.tied and self.causal.config.tie_word_embeddings
         for name, shape in shapes.items():
-            if name not in stored and not (
-                name == HEAD and self.checkpoint.tied and self.causal.config.tie_word_embeddings
-            ):
+            if name not in stored and not (name == HEAD and tied):
                 raise UserError(f"{folder} lacks the tensor {name}; fetch the model again.")
             if name in stored and stored[name].shape != shape:
-                raise UserError(
-                    f"{folder}: tensor {name} has shape {stored[name].shape}, config.json says {shape}; fetch the model again."
-                )
+                found = f"has shape {stored[name].shape}, config.json says {shape}"
+                raise UserError(f"{folder}: tensor {name} {found}; fetch the model again.")
 
     def ties_head(self) -> bool:
-        """Whether head and embedding are one. As in transformers, a stored head that differs from the embedding is its own."""
+        """Whether head and embedding are one tensor.
+
+        As in transformers, a stored head that differs from the embedding is a tensor of its own.
+        """
         if self.checkpoint.tied or not self.causal.config.tie_word_embeddings:
             return self.checkpoint.tied
         head, embedding = (self.checkpoint.tensors[name].read() for name in (HEAD, EMBEDDING))
-        starts = range(0, len(head), CHECKED)
-        return all(np.array_equal(*(as_float32(raw[i : i + CHECKED]) for raw in (head, embedding))) for i in starts)
+        return all(
+            np.array_equal(as_float32(head[i : i + CHECKED]), as_float32(embedding[i : i + CHECKED]))
+            for i in range(0, len(head), CHECKED)
+        )
 
     def weight(self, name: str, rows: Tensor | None = None) -> Tensor:
-        """A weight (of a matrix: these rows) as it is stored, mapped from its file where it can be."""
+        """A weight as it is stored, mapped from its file where it can be. rows: of a matrix, these rows alone."""
         if name == HEAD and self.tied:
             name = EMBEDDING
         with safe_open(self.checkpoint.tensors[name].file, framework="pt") as shard:
@@ -127,26 +135,28 @@ class LayerwiseModel:
         return value.to(self.device, self.dtype)
 
     def permutation(self, name: str, axis: int, size: int) -> Tensor:
+        """The order of a rewired tensor's rows (axis 0) or columns (axis 1). It follows from seed, name and axis."""
         key = hashlib.sha256(f"{self.rewired}/{name}/{axis}".encode()).digest()
         return torch.randperm(size, generator=torch.Generator().manual_seed(int.from_bytes(key[:7], "big")))
 
     @contextlib.contextmanager
     def loaded(self, layer: str, gradients: bool = False) -> Iterator[nn.Module]:
         """A block or the norm with its weights, and without them afterwards."""
-        part = self.parts[layer]
-        empty = dict(part.named_parameters())
+        module = self.modules[layer]
+        empty = dict(module.named_parameters())
         try:
             for name in empty:
-                place(part, name, nn.Parameter(self.weight(f"{self.prefix[layer]}.{name}"), requires_grad=gradients))
-            yield part
+                weight = self.weight(f"{self.prefix[layer]}.{name}")
+                place(module, name, nn.Parameter(weight, requires_grad=gradients))
+            yield module
         finally:
             for name, value in empty.items():
-                place(part, name, value)
+                place(module, name, value)
 
     @contextlib.contextmanager
     def front(self, weight: nn.Parameter) -> Iterator[None]:
-        """While it lasts, :meth:`embed` takes these rows."""
-        embedding = self.parts["embed"]
+        """While it lasts, :meth:`embed` takes these rows of the embedding."""
+        embedding = self.modules["embed"]
         empty, padding = embedding.weight, embedding.padding_idx
         embedding.weight, embedding.padding_idx = weight, None
         try:
@@ -157,18 +167,17 @@ class LayerwiseModel:
     def start(self, texts: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Of each text: activations of the embedding (tokens, d), and hidden state before the first block."""
         used = torch.unique(torch.cat([ids.flatten() for ids in texts]))
-        if int(used[-1]) >= self.checkpoint.tensors[EMBEDDING].shape[0]:
-            raise UserError(
-                f"the texts hold token {int(used[-1])}, which {self.checkpoint.folder} has no embedding for."
-            )
+        last = int(used[-1])
+        if last >= self.checkpoint.tensors[EMBEDDING].shape[0]:
+            raise UserError(f"the texts hold token {last}, which {self.checkpoint.folder} has no embedding for.")
         rows = nn.Parameter(self.weight(EMBEDDING, used), requires_grad=False)
-        with self.front(rows), watch(self.parts["embed"]) as activations:
+        with self.front(rows), watch(self.modules["embed"]) as activations:
             hidden = [self.embed(torch.searchsorted(used, ids)) for ids in texts]
         return activations, hidden
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Hidden state before the first block; within :meth:`front`."""
-        hidden = self.decoder(input_ids=ids.to(self.device), use_cache=False).last_hidden_state
+        """Hidden state of one text before the first block. Call it within :meth:`front`."""
+        hidden: Tensor = self.decoder(input_ids=ids.to(self.device), use_cache=False).last_hidden_state
         self.forget()
         return hidden
 
@@ -178,11 +187,14 @@ class LayerwiseModel:
             self.decoder(inputs_embeds=hidden.detach(), use_cache=False)
         call = self.decoder.layers[int(layer)].call
         self.forget()
-        found = self.parts[layer](hidden, **call)
+        found = self.modules[layer](hidden, **call)
         return found[0] if isinstance(found, tuple) else found
 
     def forget(self) -> None:
-        """Free what the recorders hold, and undo what a rotary embedding has learnt from a text's length (dynamic scaling)."""
+        """Free what the recorders hold.
+
+        Undo also what a rotary embedding with dynamic scaling has learnt from a text's length.
+        """
         if self.rotary is not None:
             self.decoder.rotary_emb = copy.deepcopy(self.rotary)
         for recorder in self.decoder.layers:
@@ -190,31 +202,32 @@ class LayerwiseModel:
 
     def finish(self, products: Tensor) -> Tensor:
         """Logits from what the head's matrix gives (tokens, width): soft caps and scales, entry by entry."""
-        return self.causal(inputs_embeds=products[None], use_cache=False).logits[0]
+        logits: Tensor = self.causal(inputs_embeds=products[None], use_cache=False).logits[0]
+        return logits
 
     def logits(self, normed: Tensor, width: int) -> Tensor:
         """The head's first ``width`` outputs for (tokens, d), as (tokens, width) bf16, multiplied in slices of rows."""
-        rows, normed = torch.arange(width).split(HEAD_ROWS), normed.to(self.device)
-        return torch.cat([to_bf16(self.finish(normed @ self.weight(HEAD, r).T)) for r in rows], dim=1)
+        normed, slices = normed.to(self.device), torch.arange(width).split(HEAD_ROWS)
+        return torch.cat([to_bf16(self.finish(normed @ self.weight(HEAD, rows).T)) for rows in slices], dim=1)
 
 
 class Recorder(nn.Module):
-    """Stands for a block: notes what it is called with and passes the hidden state on."""
+    """Stands for a block: notes what it is called with, and passes the hidden state on."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        self.seen, self.call, self.count = None, {}, 0
+        self.seen: Tensor | None = None
+        self.call: dict[str, object] = {}
+        self.count = 0
         self.names = list(inspect.signature(block.forward).parameters)[1:]
         for name in ("attention_type", "layer_type", "layer_idx", "is_sliding"):  # what models ask of their blocks
             if hasattr(block, name):
                 setattr(self, name, getattr(block, name))
 
     def forward(self, hidden: Tensor, *arguments: object, **named: object) -> Tensor:
-        self.seen, self.call, self.count = (
-            hidden,
-            dict(zip(self.names, arguments, strict=False)) | named,
-            self.count + 1,
-        )
+        self.seen = hidden
+        self.call = dict(zip(self.names, arguments, strict=False)) | named
+        self.count += 1
         return hidden
 
 
@@ -229,9 +242,8 @@ def empty_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The model without weights, by transformers' own code. Which attention kernel runs is not up to the config."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with init_empty_weights(include_buffers=False):
-        return AutoModelForCausalLM.from_config(
-            config, dtype=dtype, trust_remote_code=False, attn_implementation=None
-        ).eval()
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False, attn_implementation=None)
+    return model.eval()
 
 
 def place(module: nn.Module, name: str, value: nn.Parameter) -> None:

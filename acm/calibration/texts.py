@@ -1,23 +1,32 @@
-"""Calibration texts: read them, and choose a spread."""
+"""Calibration texts: read them from a file or the hub, and choose a spread of them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from acm.calibration import defaults
 from acm.errors import UserError
 from acm.hub import with_revision
 
+if TYPE_CHECKING:
+    from scipy.sparse import spmatrix
 
-def read_texts(path: str | Path, field: str = "question") -> list[str]:
-    """Calibration texts: a JSONL file's ``field``, the lines of a text file, or a dataset of the hub (split train).
+
+def read_texts(path: str | Path, field: str = defaults.FIELD) -> list[str]:
+    """Calibration texts: the lines of a text file, a field of a JSONL file, or one of a hub dataset (split train).
 
     path: the file; or ``owner/name`` of the dataset, with ``@`` and a commit or tag where not the newest is meant.
-    field: one name, or several joined by ``+``, whose texts are then joined by a space (the paper does not say what of s1K it used);
-    a field that holds a list of texts is joined too. Empty input is an error.
+    field: one name, or several joined by ``+``, whose texts are then joined by a space. (The paper does not say which
+    fields of s1K it used.) A field that holds a list of texts is joined too.
+
+    Raises UserError for a file or dataset that cannot be read, a missing field, and where there is no text or an
+    empty one.
     """
     path = Path(path)
     if not path.is_file():
@@ -30,18 +39,15 @@ def read_texts(path: str | Path, field: str = "question") -> list[str]:
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"calibration file {path} is not readable as UTF-8 text ({error}); convert it.") from None
-    lines = [
-        (i, line) for i, line in enumerate(content.split("\n"), 1) if line.strip()
-    ]  # JSON may hold other line separators
+    numbered = enumerate(content.split("\n"), 1)  # splitlines would split at separators that JSON may hold
+    lines = [(f"{path}, line {i}", line) for i, line in numbered if line.strip()]
     if path.suffix == ".jsonl":
-        return check_texts(
-            [field_of(parsed(line, f"{path}, line {i}"), field, f"{path}, line {i}") for i, line in lines], str(path)
-        )
+        return check_texts([field_of(parsed(line, place), field, place) for place, line in lines], str(path))
     return check_texts([line for _, line in lines], str(path))
 
 
-def hub_rows(name: str, revision: str | None = None) -> list[dict]:
-    """The rows of a hub dataset's train split, of the newest revision or this one; UserError where it cannot be had."""
+def hub_rows(name: str, revision: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a hub dataset's train split. revision: None is the newest. UserError where it cannot be had."""
     from datasets import load_dataset
 
     try:
@@ -49,12 +55,13 @@ def hub_rows(name: str, revision: str | None = None) -> list[dict]:
     except Exception as error:  # whatever network, hub or cache raise
         at = f" at revision {revision}" if revision else ""
         raise UserError(
-            f"calibration texts {name}: no such file here, and the hub gives no dataset of that name{at} ({type(error).__name__}). "
-            "Download it once where there is network, save it as JSONL and name that file."
+            f"calibration texts {name}: no such file here, and the hub gives no dataset of that name{at} "
+            f"({type(error).__name__}). Download it once where there is network, save it as JSONL and name that file."
         ) from None
 
 
 def parsed(line: str, place: str) -> object:
+    """A line of JSON. place: for the UserError of a line that is none."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -62,6 +69,7 @@ def parsed(line: str, place: str) -> object:
 
 
 def field_of(row: object, field: str, place: str) -> str:
+    """The text of a row: its field, or its fields joined by a space. place: for the UserError where one is missing."""
     if not isinstance(row, dict):
         raise UserError(f'{place} is not a JSON object such as {{"{field}": "…"}}.')
     found = []
@@ -74,27 +82,36 @@ def field_of(row: object, field: str, place: str) -> str:
     return " ".join(found)
 
 
-def check_texts(texts: list[str], source: str) -> list[str]:
+def check_texts(texts: Sequence[str], source: str) -> list[str]:
+    """The texts as they came. UserError, which names their source, where there is none or one is empty."""
     if not texts:
         raise UserError(f"{source} holds no calibration text; give at least one.")
-    if empty := [i for i, text in enumerate(texts, 1) if not str(text).strip()]:
-        raise UserError(f"{source}: calibration text {empty[0]} is empty; remove it or fill it.")
-    return texts
+    for number, text in enumerate(texts, 1):
+        if not str(text).strip():
+            raise UserError(f"{source}: calibration text {number} is empty; remove it or fill it.")
+    return list(texts)
 
 
-def texts_hash(texts: list[str]) -> str:
-    """SHA-256 of texts in their order, as hexadecimal digits; another edition of a dataset changes it where it changes a text."""
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+def texts_hash(texts: Sequence[str]) -> str:
+    """SHA-256 of texts in their order, as hexadecimal digits.
+
+    Another edition of a dataset changes the hash where it changes a text.
+    """
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
 def select_texts(
-    texts: list[str], clusters: int = 20, per_cluster: int = 5, seed: int = 54, encoder: str | None = None
+    texts: Sequence[str],
+    clusters: int = defaults.CLUSTERS,
+    per_cluster: int = defaults.PER_CLUSTER,
+    seed: int = defaults.TEXT_SEED,
+    encoder: str | None = None,
 ) -> list[str]:
     """A spread of texts: K-means on their features, ``per_cluster`` drawn from each of ``clusters``.
 
-    The paper clusters s1K into 20 and takes 5 of each, with an encoder that it does not name. encoder: a model of sentence-transformers,
-    where that package is installed; None: TF-IDF, which needs no download. What a cluster with fewer members lacks is drawn from the
-    rest. Seeded; the order is that of the input.
+    The paper clusters s1K into 20 and takes 5 of each, with an encoder that it does not name. encoder: a model of
+    sentence-transformers, where that package is installed; None: TF-IDF, which needs no download. What a cluster with
+    fewer members lacks is drawn from the other texts. The same seed gives the same texts, in the order of the input.
     """
     from sklearn.cluster import KMeans
 
@@ -107,8 +124,8 @@ def select_texts(
     return [texts[i] for i in sorted([*chosen, *rest])]
 
 
-def features(texts: list[str], encoder: str | None) -> np.ndarray:
-    """(texts, features): sentence embeddings, or sparse TF-IDF weights of the words."""
+def features(texts: Sequence[str], encoder: str | None) -> np.ndarray | spmatrix:
+    """(texts, features): sentence embeddings, or sparse TF-IDF weights of the words. UserError without the encoder."""
     if encoder is None:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -116,13 +133,11 @@ def features(texts: list[str], encoder: str | None) -> np.ndarray:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        raise UserError(
-            f"encoder {encoder} needs the package sentence-transformers; install it, or leave the encoder out for TF-IDF."
-        ) from None
+        remedy = "install it, or leave the encoder out for TF-IDF"
+        raise UserError(f"encoder {encoder} needs the package sentence-transformers; {remedy}.") from None
     try:
         model = SentenceTransformer(encoder, trust_remote_code=False, model_kwargs={"use_safetensors": True})
     except Exception as error:  # whatever network, hub or files raise
-        raise UserError(
-            f"encoder {encoder} cannot be loaded ({type(error).__name__}: {error}); leave it out for TF-IDF."
-        ) from None
-    return model.encode(texts)
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"encoder {encoder} cannot be loaded ({reason}); leave it out for TF-IDF.") from None
+    return model.encode(list(texts))

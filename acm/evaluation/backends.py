@@ -1,8 +1,9 @@
-"""Backends of the evaluation: what they share, and the default one, transformers.
+"""Backends: what generates the responses. Here stands what all of them share, and the usual one, transformers.
 
-The requests of a run are cut into batches that are fixed from the full list of items; each whole batch can be kept on disk, so that an
-interrupted run continues and gives the same bytes. A backend adds to a model class of lm-evaluation-harness what that does not keep:
-token counts, raw text, truncation. `acm.evaluation.backends_vllm` and `acm.evaluation.backends_server` hold the other two.
+A backend adds to a model class of lm-evaluation-harness what that class does not keep: token counts, raw text, and
+whether the cap cut a response. The requests of a run are cut into batches, which are fixed from the full list of items.
+Each whole batch can be kept on disk, so that an interrupted run continues and gives the same bytes. The other backends
+stand in ``backends_vllm.py`` and ``backends_server.py``.
 """
 
 from __future__ import annotations
@@ -10,64 +11,85 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from abc import abstractmethod
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any, TypedDict
 
 import torch
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import postprocess_generated_text
 from tqdm import tqdm
 from transformers import GenerationConfig
 
 from acm.errors import UserError
-from acm.evaluation.grading import THINK_OPEN
+from acm.evaluation.settings import Engine, Sampling
+from acm.evaluation.thinking import opened
 from acm.files import write_json
 
-Row = dict[str, object]  # response, length, truncated
+
+class Response(TypedDict):
+    """A generated response: its text, its length in tokens, and whether the cap cut it."""
+
+    response: str
+    length: int
+    truncated: bool
 
 
-class Recording:
-    """Mixed into a model class of lm-eval: ``rows`` keeps response, length and truncation of each (task, item, repeat).
+class Recording(TemplateLM):
+    """What every backend shares. It comes before a model class of lm-evaluation-harness among a backend's bases.
 
-    A backend supplies ``generate_rows(requests)``, one row for each request of a batch; all requests of a batch have the same settings.
-    ``end_ids`` are the end tokens, ``facts`` what the records' setting says of the engine.
+    ``responses`` keeps the response to each (task, item, repeat). ``facts`` is what the setting of the records says of
+    the engine. A backend supplies ``generate_batch``, and ``end_ids`` where it counts tokens itself.
+    batch_size: items. keep: folder for finished batches. seed and repeat: of the random states.
     """
 
-    facts: dict[str, object] = {}  # noqa: RUF012 (never changed)
+    facts: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    end_ids: set[int]  # the end tokens
 
     def __init__(
-        self, *args, batch_size: int = 64, keep: Path | None = None, seed: int = 0, repeat: int = 0, **kwargs
-    ) -> None:
-        super().__init__(*args, batch_size=batch_size, **kwargs)
+        self, *args: Any, batch_size: int = Engine.batch_size, keep: Path | None = None,
+        seed: int = Sampling.seed, repeat: int = Sampling.repeat, **settings: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(*args, batch_size=batch_size, **settings)
         self.size, self.keep, self.seed, self.repeat = batch_size, keep, seed, repeat
-        self.rows: dict[tuple[str, int, int], Row] = {}
+        self.responses: dict[tuple[str, int, int], Response] = {}
+
+    @abstractmethod
+    def generate_batch(self, requests: list[Instance]) -> list[Response]:
+        """The responses to one batch. All its requests have the same settings."""
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Texts in the order of ``requests``; batches are cut from all of them, longest prompts first."""
+        """Texts in the order of ``requests``. Batches are cut from all of them, the longest prompts first."""
         check_repeats(requests)
         self.check_room(requests)
         order = sorted(range(len(requests)), key=lambda i: (str(requests[i].args[1]), -len(requests[i].args[0]), i))
         groups = [list(group) for _, group in itertools.groupby(order, key=lambda i: str(requests[i].args[1]))]
         batches = [group[k : k + self.size] for group in groups for k in range(0, len(group), self.size)]
-        found: dict[int, Row] = {}
+        found: dict[int, Response] = {}
         for batch in tqdm(batches, desc="generating", unit="batch", disable=disable_tqdm, mininterval=5):
-            found |= dict(zip(batch, self.batch_rows([requests[i] for i in batch]), strict=True))
-        self.rows |= {(request.task_name, request.doc_id, self.repeat): found[i] for i, request in enumerate(requests)}
-        # lm-eval grades the text before a stop string; the record keeps the stop string too
+            found |= dict(zip(batch, self.kept_batch([requests[i] for i in batch]), strict=True))
+        for i, request in enumerate(requests):
+            self.responses[request.task_name, request.doc_id, self.repeat] = found[i]
+        # lm-evaluation-harness grades the text before a stop string. The record keeps the stop string too.
         texts = [
-            postprocess_generated_text(str(found[i]["response"]), stop_strings(request), None)
+            postprocess_generated_text(found[i]["response"], stop_strings(request), None)
             for i, request in enumerate(requests)
         ]
         return [opened(str(request.args[0])) + text for request, text in zip(requests, texts, strict=True)]
 
     @property
     def positions(self) -> int | None:
-        """How many tokens a prompt and its response may have together; None where a server sees to it."""
+        """How many tokens a prompt and its response may have together. None: a server sees to it."""
         return None
 
     def check_room(self, requests: list[Instance]) -> None:
-        """UserError where a prompt does not fit beside a response of the cap's length: lm-eval would cut its beginning, without a word."""
+        """UserError where a prompt does not fit beside a response of the cap's length.
+
+        lm-evaluation-harness would cut the beginning of such a prompt, without a word.
+        """
         if self.positions is None:
             return
         tokens = [len(self.tok_encode(request.args[0])) for request in requests]
@@ -75,37 +97,35 @@ class Recording:
         if long := [k for k, (n, cap) in enumerate(zip(tokens, caps, strict=True)) if n + cap > self.positions]:
             worst = max(long, key=tokens.__getitem__)
             room = self.positions - tokens[worst]
-            remedy = (
-                f"Set max_tokens to at most {room}."
-                if room > 0
-                else "Choose a shorter prompt, or a model with more positions."
-            )
+            shorter = "Choose a shorter prompt, or a model with more positions."
+            remedy = f"Set max_tokens to at most {room}." if room > 0 else shorter
             raise UserError(
-                f"task '{requests[worst].task_name}': {len(long)} of {len(requests)} prompts do not fit beside a response of {caps[worst]} tokens "
-                f"in the model's {self.positions} positions; the longest has {tokens[worst]} tokens. {remedy}"
+                f"task '{requests[worst].task_name}': {len(long)} of {len(requests)} prompts do not fit beside a "
+                f"response of {caps[worst]} tokens in the model's {self.positions} positions; "
+                f"the longest has {tokens[worst]} tokens. {remedy}"
             )
 
-    def batch_rows(self, requests: list[Instance]) -> list[Row]:
-        """The rows of one batch, from disk if it was finished before."""
+    def kept_batch(self, requests: list[Instance]) -> list[Response]:
+        """The responses to one batch, from disk where they were kept before."""
         path = self.keep / f"{content_hash(requests)}.json" if self.keep else None
         if path and path.is_file():
-            return json.loads(path.read_text())
-        rows = self.generate_rows(requests)
+            return json.loads(path.read_text(encoding="utf-8"))
+        found = self.generate_batch(requests)
         if path:
-            write_json(path, rows, indent=None)
-        return rows
+            write_json(path, found, indent=None)
+        return found
 
     def random_state(self, *content: object) -> int:
         """A seed below 2³¹ for this content: the same in every process, another in every repeat."""
-        return (
-            int.from_bytes(
-                hashlib.sha256(json.dumps([self.seed, self.repeat, *content], sort_keys=True).encode()).digest()[:4]
-            )
-            >> 1
-        )
+        text = json.dumps([self.seed, self.repeat, *content], sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1
 
-    def row(self, ids: list[int], stops: list[str]) -> Row:
-        """Response and length: tokens up to the first end token (excluded) or the token that completes a stop string; else it was cut."""
+    def counted(self, ids: list[int], stops: list[str]) -> Response:
+        """The response of generated token ids.
+
+        Its length is the number of tokens up to the first end token, which is excluded, or up to and with the token
+        that completes a stop string. Without either, the cap cut it.
+        """
         length = next((i for i, token in enumerate(ids) if token in self.end_ids), len(ids))
         ended = length < len(ids)
         if any(stop in self.full_text(ids[:length]) for stop in stops):
@@ -123,50 +143,54 @@ class Recording:
 
 
 class RecordingLM(Recording, HFLM):
-    """transformers, by lm-eval's Hugging Face model; its batches are ours.
+    """transformers, by the Hugging Face class of lm-evaluation-harness. The batches are ours.
 
-    Of the model's generation_config.json the special tokens alone count: what else it says of sampling, penalties and the number of new tokens
-    (2048 in Qwen2.5's) would change the responses behind the setting's back.
+    Of the model's ``generation_config.json`` only the special tokens count. The rest of it would change responses
+    without a trace in the setting: sampling, penalties, and the number of new tokens (2048 in Qwen2.5's).
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
         own = self.model.generation_config
         self.model.generation_config = GenerationConfig(
             bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
         )
-
-    @property
-    def end_ids(self) -> set[int]:
         ends = self.model.generation_config.eos_token_id
-        return {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+        self.end_ids = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+        self.contexts: list[str] = []  # of the batch that is generated, in the order of lm-evaluation-harness
+        self.outputs: list[list[int]] = []
 
     @property
     def positions(self) -> int:
         return self.max_length
 
-    def generate_rows(self, requests: list[Instance]) -> list[Row]:
-        """Generate one batch with lm-eval's own code, and count on the token ids that pass by."""
+    def generate_batch(self, requests: list[Instance]) -> list[Response]:
+        """Generate a batch by the code of lm-evaluation-harness, and count on the token ids that pass by."""
         torch.manual_seed(self.random_state(content_hash(requests)))
-        self._contexts, self._outputs = [], []
+        self.contexts, self.outputs = [], []
         HFLM.generate_until(self, requests, disable_tqdm=True)
-        by_context = defaultdict(list)
-        for context, ids in zip(self._contexts, self._outputs, strict=True):
-            by_context[context].append(self.row(ids, stop_strings(requests[0])))
+        by_context: dict[str, list[Response]] = defaultdict(list)
+        for context, ids in zip(self.contexts, self.outputs, strict=True):
+            by_context[context].append(self.counted(ids, stop_strings(requests[0])))
         return [by_context[request.args[0]].pop(0) for request in requests]
 
-    def tok_batch_encode(self, strings, *args, **kwargs):
-        self._contexts.extend(strings)
-        return super().tok_batch_encode(strings, *args, **kwargs)
+    def tok_batch_encode(self, strings: list[str], *args: Any, **settings: Any) -> Any:
+        """As in the class above; notes the prompts of the batch."""
+        self.contexts.extend(strings)
+        return super().tok_batch_encode(strings, *args, **settings)
 
-    def _model_generate(self, context, *args, **kwargs):
-        output = super()._model_generate(context, *args, **kwargs)
-        self._outputs.extend(output[:, context.shape[1] :].tolist())
+    def _model_generate(self, context: torch.Tensor, *args: Any, **settings: Any) -> torch.Tensor:
+        """As in the class above; notes the generated token ids."""
+        output = super()._model_generate(context, *args, **settings)
+        self.outputs.extend(output[:, context.shape[1] :].tolist())
         return output
 
 
 def check_repeats(requests: list[Instance]) -> None:
-    """UserError for a task that asks for an item more than once: lm-eval would grade the first response alone."""
+    """UserError for a task that asks for an item more than once.
+
+    lm-evaluation-harness would grade the first response alone.
+    """
     (task, _), count = Counter((request.task_name, request.doc_id) for request in requests).most_common(1)[0]
     if count > 1:
         raise UserError(
@@ -176,14 +200,9 @@ def check_repeats(requests: list[Instance]) -> None:
 
 
 def content_hash(requests: list[Instance]) -> str:
-    """Of the prompts and settings of a batch, in their order."""
-    asked = [[request.args[0], request.args[1]] for request in requests]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
-
-
-def opened(prompt: str) -> str:
-    """The opening of thinking where a prompt ends with it, as chat templates of reasoning models do; the response then only closes it."""
-    return THINK_OPEN if prompt.rstrip().endswith(THINK_OPEN) else ""
+    """Hash of the prompts and settings of a batch, in their order."""
+    content = [[request.args[0], request.args[1]] for request in requests]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def stop_strings(request: Instance) -> list[str]:

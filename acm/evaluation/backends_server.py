@@ -1,17 +1,17 @@
 """The server backend: any server of OpenAI's completions or chat completions, asked once for each item.
 
-lm-eval's classes for such servers write the requests; the answers are read here, because they state the number of tokens.
-Answers are untrusted: they are checked before anything is kept.
+The classes of lm-evaluation-harness for such servers write the requests. The answers are read here, because they state
+the number of tokens. Answers are untrusted: they are checked before anything is kept.
 """
 
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median_low
-from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, Literal, NamedTuple
 
 import requests
 from lm_eval.api.instance import Instance
@@ -20,38 +20,50 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from pydantic import BaseModel, Field, ValidationError
 
 from acm.errors import UserError, explain
-from acm.evaluation.backends import Recording, Row, opened, stop_strings
-from acm.evaluation.grading import THINK_CLOSE, THINK_OPEN
+from acm.evaluation.backends import Recording, Response, stop_strings
+from acm.evaluation.settings import Server
+from acm.evaluation.thinking import THINK_CLOSE, THINK_OPEN, opened
 
 PATIENCE = 6 * 3600  # seconds for one response, which may have to wait for others
-CHAT_STOPS = 4  # stop strings that lm-eval sends to a chat server; the end token's text is the last of them
+CHAT_STOPS = 4  # stop strings that lm-evaluation-harness sends to a chat server; the last is the end token's text
 
 
 class Message(BaseModel):
+    """What a chat server says. Some set thinking apart as ``reasoning_content``, or by its newer name ``reasoning``."""
+
     content: str | None = None
     reasoning_content: str | None = None
-    reasoning: str | None = None  # the newer name
+    reasoning: str | None = None
 
 
 class Choice(BaseModel):
+    """One response. The last two fields, vLLM's and SGLang's, say which stop string or further end token ended it."""
+
     finish_reason: Literal["stop", "length"]
     text: str | None = None
     message: Message = Message()
-    stop_reason: str | int | None = None  # vLLM: the stop string, or the id of a further end token
-    matched_stop: str | int | None = None  # SGLang: the same
+    stop_reason: str | int | None = None
+    matched_stop: str | int | None = None
 
 
 class Usage(BaseModel):
+    """What a response took."""
+
     completion_tokens: int | None = Field(None, ge=0)
 
 
 class Answer(BaseModel):
+    """What a server sends back."""
+
     choices: list[Choice] = Field(min_length=1)
     usage: Usage | None = None
 
 
 class Reply(NamedTuple):
-    """A response, its tokens as the server counts them, and how it ended: cut, or by an end token, or (neither) by a stop string."""
+    """A response and how it ended. tokens: as the server counts them. cut: by the cap. by_end: by an end token.
+
+    A response that ended in neither way ended by a stop string.
+    """
 
     text: str
     tokens: int
@@ -59,29 +71,41 @@ class Reply(NamedTuple):
     by_end: bool
 
 
-class Server(Recording):
+class RecordingServer(Recording):
     """What completions and chat completions share: one request an item, at most ``concurrency`` at a time."""
 
-    def __init__(self, folder: Path, base: str, kind: str, concurrency: int, extra: dict, **settings) -> None:
-        super().__init__(base_url=f"{base}/{kind}", tokenizer=str(folder), tokenizer_backend="huggingface", **settings)
-        self.base, self.concurrency, self.extra = base, concurrency, extra
+    def __init__(self, folder: Path, server: Server, endpoint: str, **settings: Any) -> None:
+        super().__init__(
+            base_url=f"{server.address}/{endpoint}", tokenizer=str(folder), tokenizer_backend="huggingface",
+            batch_size=server.batch_size, **settings,
+        )  # fmt: skip
+        self.server = server
 
-    def generate_rows(self, batch: list[Instance]) -> list[Row]:
-        """Rows of a batch. Servers count the end token as a rule; whether this one does is seen from the batch's texts tokenized again."""
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            replies = list(pool.map(self.ask, batch))
+    @abstractmethod
+    def message(self, context: str) -> str | list[dict[str, str]]:
+        """A prompt as the server is given it."""
+
+    @abstractmethod
+    def text(self, choice: Choice, context: str) -> str:
+        """The text of a response, thinking included."""
+
+    def generate_batch(self, requests: list[Instance]) -> list[Response]:
+        """The responses to a batch.
+
+        Servers count the end token as a rule. Whether this one does shows in the batch's texts, tokenized again.
+        """
+        with ThreadPoolExecutor(self.server.concurrency) as pool:
+            replies = list(pool.map(self.ask, requests))
         surplus = [reply.tokens - self.count(reply.text) for reply in replies if reply.by_end]
         counted = bool(surplus) and median_low(surplus) >= 1
+        lengths = [max(0, reply.tokens - (counted and reply.by_end)) for reply in replies]
         return [
-            {
-                "response": reply.text,
-                "length": max(0, reply.tokens - (counted and reply.by_end)),
-                "truncated": reply.cut,
-            }
-            for reply in replies
+            {"response": reply.text, "length": length, "truncated": reply.cut}
+            for reply, length in zip(replies, lengths, strict=True)
         ]
 
     def count(self, text: str) -> int:
+        """The number of tokens of a text."""
         return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def ask(self, request: Instance) -> Reply:
@@ -91,14 +115,15 @@ class Server(Recording):
             self.message(context), generate=True, gen_kwargs=normalize_gen_kwargs({"temperature": 0.0} | settings),
             seed=self.random_state(context, settings), eos=self.eos_string,
         )  # fmt: skip
+        payload |= self.server.model_args
         try:
-            response = requests.post(self.base_url, json=payload | self.extra, headers=self.header, timeout=PATIENCE)
+            response = requests.post(self.base_url, json=payload, headers=self.header, timeout=PATIENCE)
         except requests.RequestException as error:
             raise UserError(
                 f"{self.base_url} gave no answer ({type(error).__name__}); start the server, then run this again."
             ) from None
         if not response.ok:
-            listed = f" It lists {names[:9]}." if (names := listed_models(self.base)[0]) else ""
+            listed = f" It lists {names[:9]}." if (names := listed_models(self.server.address)[0]) else ""
             said = f"HTTP {response.status_code}, {response.text[:300]!r}"  # escaped: the text is untrusted
             raise UserError(f"{self.base_url}, asked for model '{self.model}', says {said}.{listed}")
         try:
@@ -108,26 +133,28 @@ class Server(Recording):
         return self.reply(answer, context, stop_strings(request), settings["max_gen_toks"])
 
     def reply(self, answer: Answer, context: str, stops: list[str], cap: int) -> Reply:
+        """What an answer says. UserError where it states no length, or one above the cap."""
         tokens = answer.usage.completion_tokens if answer.usage else None
         if tokens is None:
             raise UserError(
-                f"{self.base_url} answers without usage.completion_tokens, so no length is known; choose another server."
+                f"{self.base_url} answers without usage.completion_tokens, so no length is known; "
+                "choose another server."
             )
         if tokens > cap:
             raise UserError(
-                f"{self.base_url} answers with {tokens} tokens, more than the cap of {cap}; it does not heed max_tokens."
+                f"{self.base_url} answers with {tokens} tokens, more than the cap of {cap}; "
+                "it does not heed max_tokens."
             )
         choice = answer.choices[0]
         text = self.text(choice, context)
-        matched = next((stop for stop in (choice.stop_reason, choice.matched_stop) if stop in stops), "")
-        if not any(stop in text for stop in stops):
-            text += matched  # the server leaves it out, and its tokens are counted
+        if not any(stop in text for stop in stops):  # the server leaves it out, and its tokens are counted
+            text += next((str(stop) for stop in (choice.stop_reason, choice.matched_stop) if stop in stops), "")
         cut = choice.finish_reason == "length"
         return Reply(text, tokens, cut, not cut and not any(stop in text for stop in stops))
 
 
-class RecordingCompletions(Server, LocalCompletionsAPI):
-    """The prompt as a string."""
+class RecordingCompletions(RecordingServer, LocalCompletionsAPI):
+    """Completions: the prompt is a text."""
 
     def message(self, context: str) -> str:
         return context
@@ -136,29 +163,32 @@ class RecordingCompletions(Server, LocalCompletionsAPI):
         return choice.text or ""
 
 
-class RecordingChat(Server, LocalChatCompletion):
-    """The messages, around which the server puts its template; the records' question has the local folder's template around them."""
+class RecordingChat(RecordingServer, LocalChatCompletion):
+    """Chat completions: the prompt is a list of messages, around which the server puts its template.
 
-    def __init__(self, *args, **settings) -> None:
+    The question of a record shows them in the template of the local folder.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.chats: dict[str, list[dict]] = {}
+        self.chats: dict[str, list[dict[str, str]]] = {}
 
-    def apply_chat_template(self, chat_history: list[dict], add_generation_prompt: bool = True) -> str:
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The messages as one text; notes which messages the text stands for."""
         text = self.tokenizer.apply_chat_template(
             chat_history, tokenize=False, add_generation_prompt=add_generation_prompt
         )
         self.chats[text] = chat_history
         return text
 
-    def message(self, context: str) -> list[dict]:
+    def message(self, context: str) -> list[dict[str, str]]:
         return self.chats[context]
 
     def text(self, choice: Choice, context: str) -> str:
-        """The content, with thinking that the server has set apart put back before it."""
+        """The content. Thinking that the server has set apart is put back before it."""
         content = choice.message.content or ""
-        if content.lstrip().startswith(
-            context.strip()
-        ):  # `transformers serve`, for Qwen models with another template than Qwen's
+        # `transformers serve` repeats the prompt for Qwen models with another template than Qwen's
+        if content.lstrip().startswith(context.strip()):
             raise UserError(f"{self.base_url} repeats the prompt before its response; choose another server or prompt.")
         thought = choice.message.reasoning_content or choice.message.reasoning
         if not thought:
@@ -169,65 +199,46 @@ class RecordingChat(Server, LocalChatCompletion):
     def ask(self, request: Instance) -> Reply:
         if len(stops := stop_strings(request)) >= CHAT_STOPS:
             raise UserError(
-                f"task '{request.task_name}' has {len(stops)} stop strings, and a chat server takes {CHAT_STOPS - 1} beside its own."
+                f"task '{request.task_name}' has {len(stops)} stop strings, "
+                f"and a chat server takes {CHAT_STOPS - 1} beside its own."
             )
         return super().ask(request)
 
 
-def connect(folder: Path, url: str, served: str | None, chat: bool, **settings) -> Server:
-    """The backend of a server that answers. served: the model's name there; None: the one that it lists, or else the folder's name."""
-    base = base_of(url)
-    names, owner = listed_models(base)
-    served = served or (names[0] if len(names) == 1 else folder.name)
-    cls, kind = (RecordingChat, "chat/completions") if chat else (RecordingCompletions, "completions")
-    lm = cls(folder, base, kind, model=served, **settings)
-    engine = {"owned_by": owner, "version": fetched(base.removesuffix("/v1") + "/version").get("version")}
-    lm.facts = {
-        "server": {
-            "endpoint": kind,
-            "served": served,
-            **{key: text for key, text in engine.items() if isinstance(text, str)},
-        }
-    }
+def connect(folder: Path, server: Server, chat: bool, **settings: Any) -> RecordingServer:
+    """The backend of a server that answers. UserError where it does not.
+
+    folder: of the model, for its tokenizer. chat: ask for chat completions. settings: of :class:`Recording`.
+    The model's name is the one that ``server`` gives, else the only one that the server lists, else the folder's name.
+    """
+    names, owner = listed_models(server.address)
+    served = server.served or (names[0] if len(names) == 1 else folder.name)
+    endpoint = "chat/completions" if chat else "completions"
+    lm = (RecordingChat if chat else RecordingCompletions)(folder, server, endpoint, model=served, **settings)
+    version = fetched(server.address.removesuffix("/v1") + "/version").get("version")
+    known = {"owned_by": owner, "version": version}
+    said = {key: text for key, text in known.items() if isinstance(text, str)}
+    lm.facts = {"server": {"endpoint": endpoint, "served": served, **said}}
     return lm
 
 
-def base_of(url: str) -> str:
-    """``http://host:port/v1`` of what a user gives, who may leave /v1 away; UserError for what is no such address."""
-    try:
-        parts = urlsplit(url)
-        good = (
-            parts.scheme in ("http", "https")
-            and parts.hostname
-            and (parts.port or True)
-            and not (parts.query or parts.fragment)
-        )
-    except ValueError:
-        good = False
-    if not good or parts.username is not None:
-        raise UserError(
-            "url: must be like http://localhost:8000/v1, without a user name in it (a key goes into OPENAI_API_KEY)."
-        )
-    return url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+def listed_models(address: str) -> tuple[list[str], object]:
+    """The names that a server lists, and who it says owns the first, which is often the engine.
 
-
-def listed_models(base: str) -> tuple[list[str], object]:
-    """The names that a server lists, and who it says owns the first, which is often the engine; none where it keeps no list."""
-    entries = fetched(f"{base}/models").get("data")
-    found = (
-        [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-        if isinstance(entries, list)
-        else []
-    )
+    Nothing where it keeps no list.
+    """
+    entries = fetched(f"{address}/models").get("data")
+    if not isinstance(entries, list):
+        return [], None
+    found = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
     return [entry["id"] for entry in found], found[0].get("owned_by") if found else None
 
 
-def fetched(url: str) -> dict:
-    """A JSON object, empty where the server has none at this address; UserError for a server out of reach."""
+def fetched(url: str) -> dict[str, Any]:
+    """A JSON object. Empty where the server has none at this address; UserError for a server out of reach."""
+    key = os.environ.get("OPENAI_API_KEY", "")
     try:
-        found = requests.get(
-            url, headers={"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"}, timeout=60
-        )
+        found = requests.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
         content = found.json() if found.ok else {}
     except requests.exceptions.JSONDecodeError:
         return {}

@@ -1,9 +1,10 @@
-"""Runs a candidate program with its tests, in a child process with limits; for HumanEval-Pro, MBPP-Pro and LiveCodeBench.
+"""Runs a candidate program with its tests in a child process with limits: HumanEval-Pro, MBPP-Pro and LiveCodeBench.
 
-**Not a sandbox.** Contained: CPU and clock time, memory, size of a file, number of processes where the user is not root, left-over
-child processes, environment variables (no tokens), standard input, core dumps. **Not contained**: the program runs as you, so it
-can read your files, write wherever you can (each file up to the limit), use the network, and a program that starts a session of its
-own outlives its time. Run untrusted programs in a container or a virtual machine; the flag says that you know.
+**This is not a sandbox.** Contained are CPU and clock time, memory, the size of a file, child processes that are left
+over, environment variables (no tokens), standard input, core dumps, and, where the user is not root, the number of
+processes. **Not contained** is the rest. The program runs as you: it can read your files, write wherever you can (each
+file up to the limit), and use the network. A program that starts a session of its own outlives its time. Run untrusted
+programs in a container or a virtual machine. By setting the flag in the environment you say that you know.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import tempfile
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from acm.errors import UserError
-from acm.evaluation.grading import after_thinking
+from acm.evaluation.thinking import after_thinking
 
 ALLOW = "ACM_ALLOW_UNSAFE_CODE"  # of the environment, so that no profile or task file can set it
 MEGABYTE = 1 << 20
@@ -32,7 +33,10 @@ FENCE = re.compile(r"```([\w+-]*)[^\S\n]*\n(.*?)```", re.DOTALL)
 
 @dataclass(frozen=True)
 class Limits:
-    """seconds: of the clock; cpu_seconds: of each process; memory and file: megabytes; processes: of the user, unless root."""
+    """What a program may take.
+
+    seconds: by the clock. cpu_seconds: of each process. memory, file: megabytes. processes: of the user, unless root.
+    """
 
     seconds: float = 20.0
     cpu_seconds: int = 10
@@ -43,7 +47,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """passed: the program and its tests ended without an error; reason: passed, failed, time, memory or killed."""
+    """How a program did. passed: it and its tests ended without an error. output: the end of what it wrote.
+
+    reason: passed, failed, time, memory or killed.
+    """
 
     passed: bool
     reason: str
@@ -52,7 +59,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Run:
-    """How a program ended: exit status (negative: the signal), whether its time was over, and what it wrote."""
+    """How a program ended, and what it wrote. status: exit status; negative: the signal. late: its time was over."""
 
     status: int
     late: bool
@@ -66,20 +73,21 @@ def allowed() -> bool:
 
 
 def find_code(response: str) -> str:
-    """The last complete fenced block, if some are marked as Python the last of these; without a fence the whole text.
+    """The program of a response: its last complete fenced block.
 
-    Only what follows thinking counts; of a response whose thinking never closes, nothing does.
+    Where some blocks are marked as Python, it is the last of these. Without a fence it is the whole text. Only what
+    follows thinking counts; of a response whose thinking never closes, nothing does.
     """
     text, closed = after_thinking(response)
     if closed is False:
         return ""
     blocks = FENCE.findall(text)
     marked = [block for block in blocks if block[0].lower() in ("python", "python3", "py")]
-    return (marked or blocks or [("", text)])[-1][1]
+    return str((marked or blocks or [("", text)])[-1][1])
 
 
 def run_tests(code: str, tests: str, *, allow_unsafe_code: bool = False, limits: Limits = Limits()) -> Verdict:
-    """Run ``code`` followed by ``tests`` (which raise on failure). UserError without the flag, see the module's text."""
+    """Run ``code`` followed by ``tests``, which raise on failure. UserError without the flag, see the module's text."""
     marker = f"done-{os.urandom(8).hex()}"  # the program may call exit(0) before its tests
     run = execute(f"{code}\n\n{tests}\n\nprint({marker!r}, flush=True)\n", "", allow_unsafe_code, limits)
     done = run.printed.rstrip().endswith(marker)
@@ -89,12 +97,16 @@ def run_tests(code: str, tests: str, *, allow_unsafe_code: bool = False, limits:
 def run_program(
     code: str, given: str, expected: str, *, allow_unsafe_code: bool = False, limits: Limits = Limits()
 ) -> Verdict:
-    """Run ``code`` with standard input ``given``; it passes if it prints ``expected``, see ``same_output``. UserError without the flag."""
+    """Run ``code`` with standard input ``given``. It passes if it prints ``expected``, see ``same_output``.
+
+    Raises UserError without the flag, see the module's text.
+    """
     run = execute(code, given, allow_unsafe_code, limits)
     return verdict(run, same_output(run.printed, expected))
 
 
 def verdict(run: Run, passed: bool) -> Verdict:
+    """The verdict on a program that ended so. passed: its tests did, or its output is what it should be."""
     output = f"{run.printed}{run.errors}".strip()[-OUTPUT:]
     if run.status == 0 and passed:
         return Verdict(True, "passed", output)
@@ -106,7 +118,10 @@ def verdict(run: Run, passed: bool) -> Verdict:
 
 
 def same_output(printed: str, expected: str) -> bool:
-    """Line by line the same, blanks at the ends left out, or the same decimal numbers (1.0 and 1): LiveCodeBench's rule."""
+    """Whether two outputs are the same, line by line, by LiveCodeBench's rule.
+
+    Blanks at the ends of a line do not count, and lines of the same decimal numbers are the same (1.0 and 1).
+    """
     ours, theirs = ([line.strip() for line in text.strip().split("\n")] for text in (printed, expected))
     return len(ours) == len(theirs) and all(
         a == b or decimals(a) == decimals(b) != [] for a, b in zip(ours, theirs, strict=True)
@@ -114,7 +129,7 @@ def same_output(printed: str, expected: str) -> bool:
 
 
 def decimals(line: str) -> list[Decimal]:
-    """The numbers of a line; none if anything else is there."""
+    """The numbers of a line. None if anything else is there."""
     try:
         found = [Decimal(word) for word in line.split()]
     except ArithmeticError:
@@ -123,10 +138,11 @@ def decimals(line: str) -> list[Decimal]:
 
 
 def execute(source: str, given: str, allow_unsafe_code: bool, limits: Limits) -> Run:
-    """Run a program in a folder of its own, which is removed. The program's whole process group is killed at the end."""
+    """Run a program in a folder of its own, which is removed. The program's process group is killed at the end."""
     if not allow_unsafe_code:
         raise UserError(
-            f"grading code runs programs that a model wrote; set {ALLOW}=1 (allow_unsafe_code=True), best within a container."
+            f"grading code runs programs that a model wrote; set {ALLOW}=1 (allow_unsafe_code=True), "
+            "best within a container."
         )
     with tempfile.TemporaryDirectory(prefix="acm-code-", ignore_cleanup_errors=True) as place:
         folder = Path(place)
@@ -142,8 +158,8 @@ def execute(source: str, given: str, allow_unsafe_code: bool, limits: Limits) ->
     return Run(status, late, printed, written)
 
 
-def wait(folder: Path, streams: list[BinaryIO], limits: Limits) -> tuple[int, bool]:
-    """Exit status, and whether the time was over. streams: standard input, output and error."""
+def wait(folder: Path, streams: list[IO[bytes]], limits: Limits) -> tuple[int, bool]:
+    """Exit status of the program in a folder, and whether its time was over. streams: standard input, output, error."""
     child = subprocess.Popen(
         [sys.executable, "-I", "-c", LAUNCHER, *map(str, settings(limits)), "program.py"], cwd=folder,
         stdin=streams[0], stdout=streams[1], stderr=streams[2], start_new_session=True,
@@ -162,7 +178,8 @@ def wait(folder: Path, streams: list[BinaryIO], limits: Limits) -> tuple[int, bo
 # The child limits itself before it reads the program: preexec_fn is unsafe where the parent has threads.
 LAUNCHER = """
 import resource, runpy, sys
-for name, value in zip(("RLIMIT_CPU", "RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_NPROC", "RLIMIT_CORE"), map(int, sys.argv[1:6])):
+names = ("RLIMIT_CPU", "RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_NPROC", "RLIMIT_CORE")
+for name, value in zip(names, map(int, sys.argv[1:6])):
     try:
         resource.setrlimit(getattr(resource, name), (value, value))
     except (ValueError, OSError, AttributeError):
@@ -174,7 +191,7 @@ runpy.run_path(program, run_name="__main__")
 
 
 def settings(limits: Limits) -> list[int]:
-    """The limits in the order that the launcher sets them; none above what this process itself has."""
+    """The limits in the order in which the launcher sets them. None is above what this process itself has."""
     wanted = {
         resource.RLIMIT_CPU: limits.cpu_seconds,
         resource.RLIMIT_AS: limits.memory * MEGABYTE,

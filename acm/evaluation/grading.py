@@ -1,17 +1,20 @@
 r"""Grades a response to a mathematics question twice: by math-verify, and by comparing normalized strings.
 
-1. Of a response that thinks in ``<think>…</think>``, the part after the last ``</think>`` counts. Thinking that never closes is
-   wrong, whatever it says (``thinking_closed`` of the record is False, so that such responses can be counted).
-2. The answer is the content of the last complete ``\boxed{…}``. A box that is cut off is no answer. Without any box, the answer is
-   what follows the last "the answer is" or "answer:"; never just the last number, which in a cut-off response is chance.
-3. ``correct``: math-verify 0.9 says that answer and gold are equal, or they are the same text. A gold that is prose, which it takes
-   for a product of letters, or that it cannot read is compared as in 4. It runs in a child process with limits of time and memory:
-   answers such as ``2^{2^{2^{100}}}`` hang it, and its own time-outs work in a main thread only.
+1. **Thinking.** Of a response that thinks in ``<think>…</think>``, the part after the last ``</think>`` counts.
+   Thinking that never closes is wrong, whatever it says. The record then has ``thinking_closed`` False, so that such
+   responses can be counted.
+2. **Answer.** The answer is the content of the last complete ``\boxed{…}``. A box that is cut off is no answer. Without
+   any box, the answer is what follows the last "the answer is" or "answer:". The last number alone is never taken: in a
+   response that was cut off it would be chance.
+3. ``correct``: math-verify 0.9 says that answer and gold are equal, or they are the same text. A gold that is prose, or
+   that math-verify cannot read, is compared as in 4; math-verify would take prose for a product of letters. math-verify
+   runs in a child process with limits of time and memory. Answers such as ``2^{2^{2^{100}}}`` hang it, and its own
+   time-outs work in a main thread only.
 4. ``correct_string``: the boxed answer and the gold are equal after ``normalized``. Without a box it is false.
 
-Units, degree and percent signs do not count in either grade, nor do subscripts of number bases and the order of what is listed
-without parentheses (math-verify's rules); (1,2) as a point and as an open interval are alike. Where either side is a decimal number, six
-decimal places count; more, if the gold is small.
+In both grades, units and signs of degrees and percent do not count. Subscripts of number bases do not count either, nor
+the order of what is listed without parentheses; these are math-verify's rules. (1,2) as a point and as an open interval
+are alike. Where either side is a decimal number, six decimal places count, and more where the gold is small.
 """
 
 from __future__ import annotations
@@ -21,13 +24,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from acm.evaluation.benchmarks import BOX, last_box
+from acm.evaluation.boxes import BOX, last_box
+from acm.evaluation.thinking import after_thinking
 from acm.evaluation.verifier import equal
 
-if TYPE_CHECKING:  # the plan counts items without pandas
+if TYPE_CHECKING:
     import pandas as pd
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 LONGEST = 1000  # characters of an answer that math-verify is asked about; the longest gold has 993
 ANSWER = re.compile(r"answer\s*(?:is|:|=)\s*:?\s*(.+?)\s*(?:\.\s|\.?$|\n)", re.IGNORECASE | re.MULTILINE)
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
@@ -49,7 +52,10 @@ WORDS = re.compile(r"(?=.*[A-Za-z]{3})[A-Za-z][A-Za-z '’.-]*")
 
 @dataclass(frozen=True)
 class Grade:
-    """``source``: box, sentence or none; ``thinking_closed``: None without thinking."""
+    """Both grades of a response, and where its answer stood.
+
+    source: box, sentence or none. thinking_closed: None for a response that does not think.
+    """
 
     answer: str
     source: str
@@ -59,26 +65,17 @@ class Grade:
 
 
 def grade(response: str, gold: str) -> Grade:
-    """Both grades of a response. UserError if math-verify cannot be run."""
+    """Both grades of a response. UserError where math-verify cannot be run."""
     closed = after_thinking(response)[1]
     answer, source = extract(response)
     if source == "none":
         return Grade(answer, source, False, False, closed)
-    return Grade(
-        answer, source, verified(answer, gold), source == "box" and normalized(answer) == normalized(gold), closed
-    )
-
-
-def after_thinking(response: str) -> tuple[str, bool | None]:
-    """The text that counts, and whether thinking closed (None: there was none)."""
-    text = response.rpartition(THINK_CLOSE)[2]
-    if THINK_OPEN in text:
-        return text, False
-    return text, True if THINK_CLOSE in response else None
+    same_string = source == "box" and normalized(answer) == normalized(gold)
+    return Grade(answer, source, verified(answer, gold), same_string, closed)
 
 
 def extract(response: str) -> tuple[str, str]:
-    """Answer and where it stood: box, sentence, or none."""
+    """The answer of a response, and where it stood: box, sentence, or none."""
     text, closed = after_thinking(response)
     if closed is False:
         return "", "none"
@@ -91,25 +88,31 @@ def extract(response: str) -> tuple[str, str]:
 
 
 def verified(answer: str, gold: str) -> bool:
-    """math-verify's verdict, or the same text."""
+    """Whether math-verify takes answer and gold for equal, or both are the same text."""
     ours, theirs = readable(answer), readable(gold)
     if not ours or "".join(ours.split()) == "".join(theirs.split()):
         return bool(ours)
     if len(ours) > LONGEST or prose(theirs):  # to math-verify, words are products of letters
         return normalized(answer) == normalized(gold)
     ours, *_ = halves(ours, r"\\approx")
-    return any(same(part, ours) for part in alternatives(theirs))
+    return any(same(value, ours) for value in alternatives(theirs))
 
 
 def alternatives(gold: str) -> list[str]:
-    """A gold that says its value twice: exactly and about, or as an inequality and, after a colon, as an interval."""
+    """The values that a gold states, any of which is right.
+
+    Some golds say their value twice: exactly and about, or as an inequality and, after a colon, as an interval.
+    """
     if found := re.fullmatch(r"(.*(?:[<>]|\\[lg]e).*):\s*((?:\\left\s*)?[(\[].*[)\]])", gold, re.DOTALL):
         return [found[1], found[2]]
     return halves(gold, r"\\approx")
 
 
 def same(gold: str, answer: str) -> bool:
-    """math-verify's verdict on what is right of the equals sign, if both name the same thing on its left or one leaves that out."""
+    """math-verify's verdict on what stands right of the equals sign.
+
+    Both sides must name the same thing left of it, or one of them must leave that out.
+    """
     (left, right), (other, ours) = assignment(gold), assignment(answer)
     if left and other and normalized(left) != normalized(other):
         return False
@@ -122,13 +125,16 @@ def same(gold: str, answer: str) -> bool:
 
 
 def verdict(gold: str, answer: str) -> bool:
-    """math-verify's, or that of the strings where it cannot read the gold."""
+    """math-verify's verdict. Where it cannot read the gold, the verdict of the strings."""
     found = equal(gold, answer, places(gold))
     return normalized(gold) == normalized(answer) if found is None else found
 
 
 def prose(text: str) -> bool:
-    """Whether words stand outside of commands: "not a function", but not "x=1 or x=2", "18 \\text{ cents}" or "sin x"."""
+    """Whether words stand outside of commands.
+
+    "not a function" is prose; "x=1 or x=2", "18 \\text{ cents}" and "sin x" are not.
+    """
     bare = re.sub(
         r"\\(?:begin|end)\s*\{[a-z*]+\}(\{[a-z]*\})?|\\(?:text|mbox|mathrm|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+",
         " ",
@@ -139,21 +145,24 @@ def prose(text: str) -> bool:
 
 
 def halves(text: str, sign: str) -> list[str]:
-    """``text`` cut at a sign that it has once, outside of braces; else all of it."""
-    parts = re.split(sign, text)
-    whole = len(parts) != 2 or any(part.count("{") != part.count("}") or not part.strip() for part in parts)
-    return [text] if whole else [part.strip() for part in parts]
+    """A text cut at a sign that it has once, outside of braces. Else the whole text."""
+    sides = re.split(sign, text)
+    whole = len(sides) != 2 or any(side.count("{") != side.count("}") or not side.strip() for side in sides)
+    return [text] if whole else [side.strip() for side in sides]
 
 
 def assignment(text: str) -> tuple[str, str]:
-    """Left and right of an assignment such as ``y=2x+3`` or ``f^{-1}(x)=…``; nothing and the text where it is none."""
+    """Left and right of an assignment such as ``y=2x+3`` or ``f^{-1}(x)=…``. Of another text, nothing and the text."""
     left, *right = halves(text, "=")
     single = right and not re.search(r"\\(?:neq?|leq?|geq?|leqslant|geqslant)(?![A-Za-z])|[<>]", text)
     return (left, right[0]) if single and NAME.fullmatch(left) else ("", text)
 
 
 def places(gold: str) -> int:
-    """Decimal places that math-verify compares: 6 as it does, more where the gold is small (else all tiny numbers are equal)."""
+    """The decimal places that count: math-verify's 6, and more where the gold is small.
+
+    With 6 places all tiny numbers would be equal.
+    """
     value = number(gold)
     return 6 - min(0, math.floor(math.log10(abs(value)))) if value else 6
 
@@ -167,24 +176,24 @@ def number(text: str) -> float | None:
 
 
 def readable(text: str) -> str:
-    """What both grades start from, as LaTeX that math-verify reads: no $, no percent sign, words as text, 1e-5 as a power."""
+    """What both grades start from: LaTeX that math-verify reads.
+
+    Without ``$`` and percent signs; words become text, and 1e-5 becomes a power.
+    """
     text = re.sub(r"\\\$|\$|(?<!\\)\\[()\[\]]|\\%|%|\\percent\b", "", text.strip())
     text = re.sub(r"\\[dt]frac", r"\\frac", text).replace("−", "-").strip().rstrip(".").strip()
     text = re.sub(r"(?<=\d)\.(?=/)", "", text)
-    text = re.sub(
-        r"\\(?:mathbf|boldsymbol|bm)\s*\{\s*([A-Za-z])\s*\}", r" \1", text
-    )  # math-verify takes 3\mathbf{u}+… for 3 and a unit
-    text = re.sub(r"\s*[,;]?\s*\\q?quad(?![A-Za-z])\s*", ", ", text).strip(
-        ", "
-    )  # else it multiplies what stands on both sides
+    # math-verify takes 3\mathbf{u}+… for 3 and a unit
+    text = re.sub(r"\\(?:mathbf|boldsymbol|bm)\s*\{\s*([A-Za-z])\s*\}", r" \1", text)
+    # math-verify multiplies what stands on both sides of a \quad
+    text = re.sub(r"\s*[,;]?\s*\\q?quad(?![A-Za-z])\s*", ", ", text).strip(", ")
     if found := SCIENTIFIC.fullmatch(re.sub(r"\s", "", text)):
         return rf"{found[1]} \times 10^{{{int(found[2])}}}"
     text = COUNTED.sub(r"\1\2", text)
     text = re.sub(r"^\\approx\s*", "", text)
     units = UNIT_COMMAND.findall(text)
-    if len(units) > 1 or (
-        units and ("=" in text or "/" in units[0])
-    ):  # math-verify takes all from the first to the last for one
+    # math-verify takes all from the first unit to the last for one unit
+    if len(units) > 1 or (units and ("=" in text or "/" in units[0])):
         text = UNIT_COMMAND.sub("", text)
     return rf"\text{{{text}}}" if WORDS.fullmatch(text) else text
 
@@ -201,7 +210,10 @@ UNITS = re.compile(
 
 
 def normalized(text: str) -> str:
-    """The string that ``correct_string`` compares: layout, units and ways of writing a fraction or a number removed."""
+    """The string that ``correct_string`` compares.
+
+    Without layout and units; fractions and numbers are written in one way.
+    """
     text = plain_text(readable(text))
     if WORDS.fullmatch(text):
         return "".join(text.lower().split()).strip(".")
@@ -218,20 +230,25 @@ def normalized(text: str) -> str:
         text = text.replace(",", "")
     if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", text):
         sign, digits = ("-" if text[0] == "-" else ""), text.lstrip("+-")
-        whole, _, part = digits.partition(".")
-        text = f"{sign}{whole.lstrip('0') or '0'}" + (f".{part.rstrip('0')}" if part.rstrip("0") else "")
+        whole, _, decimals = digits.partition(".")
+        decimals = decimals.rstrip("0")
+        text = f"{sign}{whole.lstrip('0') or '0'}" + (f".{decimals}" if decimals else "")
     return text
 
 
 def differences(records: pd.DataFrame) -> pd.DataFrame:
-    """The records on which the two grades differ; tasks that have one grade only are left out."""
+    """The records whose two grades differ. Tasks that have one grade only are left out."""
     if "correct_string" not in records:
         return records.iloc[:0]
     return records[records["correct_string"].notna() & (records["correct"] != records["correct_string"])]
 
 
 def summary(records: pd.DataFrame) -> pd.DataFrame:
-    """Per model and task: n, both accuracies, and the fractions of responses cut off, without an answer, and still thinking."""
+    """One row per model and task: n, and means over the responses, each a fraction.
+
+    correct and correct_string are the two accuracies. truncated, no_answer and still_thinking are the shares of
+    responses that the cap cut, that have no answer, and whose thinking never closes.
+    """
     marked = records[records["correct_string"].notna()].assign(
         no_answer=lambda r: r["answer_from"] == "none",
         still_thinking=lambda r: r["thinking_closed"].map(lambda closed: closed is False or closed == 0).astype(bool),

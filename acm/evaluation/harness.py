@@ -1,6 +1,7 @@
-"""Evaluation through lm-evaluation-harness, with what it does not keep: token counts, raw text, truncation.
+"""The bridge to lm-evaluation-harness: it finds the tasks, asks a model every item, and grades the answers.
 
-Models run by transformers, by vLLM, or on a server; see `acm.evaluation.backends`. One call generates one response to each item, greedy or sampled.
+What lm-evaluation-harness does not keep is added by our backends: token counts, raw text, and whether the cap cut a
+response. One call generates one response to each item.
 """
 
 from __future__ import annotations
@@ -8,51 +9,86 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
-import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from lm_eval import simple_evaluate
-from lm_eval.tasks import TaskManager
 
 from acm.checkpoints import identity, model_folder
-from acm.devices import devices
 from acm.errors import UserError, unknown
-from acm.evaluation.backends import Recording, RecordingLM, Row, opened
-from acm.evaluation.grading import after_thinking, extract
-from acm.evaluation.prompts import FEW_SHOT_STOPS, PROMPTS
-from acm.paths import TASKS
+from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, PROMPTS
+from acm.evaluation.samples import records_of
+from acm.evaluation.settings import MAX_TOKENS, USUAL, Engine, Sampling, Server, check_count, stated
+from acm.evaluation.task_files import check_prompt, tasks_folder
 from acm.records import versions
 from acm.sources import source_hash
 
-# The paper's list (its Tables 6 and 7): a response with any of these, in any case, reflects. A task may add a word of its own
-# (`metadata: {reflection: …}` in its YAML).
-REFLECTION = re.compile(r"wait|re-examine|recap|double-check|let me (?:just )?(?:check|verify)", re.IGNORECASE)
-MODEL_ARGS = {  # what `model_args` may hold: arguments of vLLM's engine, fields of a server's requests
-    "transformers": (),
-    "vllm": (
-        "tensor_parallel_size",
-        "gpu_memory_utilization",
-        "max_model_len",
-        "max_num_seqs",
-        "quantization",
-        "enforce_eager",
-    ),
-    "server": ("skip_special_tokens", "add_special_tokens", "top_k", "min_p", "repetition_penalty"),
-}
+if not find_spec("lm_eval"):  # only the core is installed
+    raise UserError('evaluation needs lm-evaluation-harness; install it with pip install "acm-companion[evaluate]".')
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+
+from acm.evaluation.backends import Recording, RecordingLM
+
+
+def evaluate(
+    model: str | Path, tasks: list[str], *, items: int | None = None, max_tokens: int = MAX_TOKENS,
+    prompt: str | None = None, sampling: Sampling = Sampling(), engine: Engine | Server = Engine(),
+    keep: Path | None = None, labels: Mapping[str, str] | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Ask a model the items of some tasks. Returns the records: one row for each response, one response to each item.
+
+    model: its folder. For a server, the folder gives the tokenizer and the hash.
+    tasks: names of ours or of lm-evaluation-harness (docs/benchmarks.md).
+    items: how many of each task, from its start; None: all.
+    max_tokens: token cap of a response.
+    prompt: a name of ``acm.evaluation.prompts``; None: the usual prompt of each task.
+    sampling: how tokens are chosen; greedy unless it says otherwise.
+    engine: an :class:`Engine`, which runs the model in this process, or a :class:`Server`.
+    keep: folder for finished batches, from which an interrupted call continues.
+    labels: columns to set, such as profile and method.
+
+    The columns are those of ``acm.records.RECORD_COLUMNS`` and more. correct is 0 or 1. length is in tokens, with
+    thinking and without the end token. truncated: the cap cut the response. setting: JSON on how it came about.
+    Raises UserError for a missing model or task, a task that generates no text or asks for repeats, a prompt that a
+    task or model does not take or that leaves no room for a response, an engine that is not here, and a server that
+    does not answer as it should.
+
+    >>> import acm
+    >>> records = acm.evaluate("abacus/checkpoints/abacus-fast", ["abacus_easy"], items=2, max_tokens=24)
+    >>> records[["task", "item", "gold", "answer", "length", "truncated"]]
+              task  item gold     answer  length  truncated
+    0  abacus_easy     0    9          9      15      False
+    1  abacus_easy     1   74  [invalid]      24       True
+    """
+    folder = model_folder(model)
+    check_count("max_tokens", max_tokens)
+    check_prompt(prompt, tasks)
+    engine.check_here()
+    manager = task_manager(tasks, prompt)
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    lm = load(folder, engine, sampling, max_tokens, prompt)
+    setting = setting_of(folder, engine, sampling, max_tokens, prompt) | lm.facts
+    if keep:  # the labels count too: two large merges of one base may have one identity
+        content = json.dumps([setting, dict(labels or {})])
+        lm.keep = Path(keep) / hashlib.sha256(content.encode()).hexdigest()[:16]
+    generation = generation_of(engine, sampling, max_tokens, prompt)
+    results = generate(lm, manager, tasks, items, generation, prompt == CHAT_TEMPLATE, sampling.seed)
+    known = {"profile": "", "experiment": "", "model": folder.name, "method": folder.name} | dict(labels or {})
+    return table(results, tasks, lm, known, setting)
 
 
 def task_manager(tasks: list[str], prompt: str | None = None) -> TaskManager:
-    """Ours alone if they hold all tasks (quick), else with lm-eval's own; UserError for a task that neither has.
+    """The tasks as lm-evaluation-harness finds them: ours alone if they hold all (quick), else with its own.
 
-    prompt: of acm.evaluation.prompts, for tasks that let one choose; None: what their YAML says.
+    prompt: for tasks that take one. Raises UserError for a task that neither has, a group of tasks, and a task that
+    generates no text.
     """
+    chosen = {"prompt": prompt} if prompt else None
     for defaults in (False, True):
-        manager = TaskManager(
-            include_path=str(TASKS), include_defaults=defaults, metadata={"prompt": prompt} if prompt else None
-        )
+        manager = TaskManager(include_path=str(tasks_folder()), include_defaults=defaults, metadata=chosen)
         absent = [task for task in tasks if task not in manager.all_subtasks]
         if not absent:
             check_generates(manager, tasks)
@@ -73,160 +109,78 @@ def check_generates(manager: TaskManager, tasks: list[str]) -> None:
         )
 
 
-def evaluate(model: str | Path, tasks: list[str], *, items: int | None = None, batch_size: int = 64,
-             max_tokens: int = 10240, dtype: str = "float32", device: str = "cpu", seed: int = 0,
-             keep: Path | None = None, labels: dict[str, str] | None = None, prompt: str | None = None,
-             repeat: int = 0, temperature: float = 0.0, top_p: float = 1.0, backend: str = "transformers",
-             url: str | None = None, served: str | None = None, concurrency: int = 1,
-             model_args: dict[str, object] | None = None) -> pd.DataFrame:  # fmt: skip
-    """Records: one row per (task, item); one response each, greedy unless the temperature or the task says otherwise.
+def load(folder: Path, engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt: str | None) -> Recording:
+    """The model behind an engine. UserError where the prompt needs a chat template and the model has none."""
+    lm = loaded(folder, engine, max_tokens, prompt == CHAT_TEMPLATE, seed=sampling.seed, repeat=sampling.repeat)
+    if prompt == CHAT_TEMPLATE and not getattr(lm.tokenizer, "chat_template", None):
+        others = ", ".join(name for name in PROMPTS if name != prompt)
+        raise UserError(f"{folder} has no chat template; choose another prompt: {others}.")
+    return lm
 
-    model: folder. tasks: lm-eval names. items: how many of each task, from its start. max_tokens: token cap.
-    keep: folder for finished batches, for resuming. labels: columns to set, such as profile and method.
-    prompt: one of acm.evaluation.prompts for the mathematics tasks: qwen25-math-cot (their default), few-shot, chat-template.
-    repeat: the number of this repeat, for the column; each has random states of its own. temperature: above 0 samples, with top_p.
-    backend: transformers; vllm; or server, which runs the model: then the folder gives the tokenizer, and dtype and device are not known.
-    url, served, concurrency: of the server: its address, the model's name there, requests at a time. model_args: see MODEL_ARGS.
-    Length is in tokens, thinking included, end token excluded. Raises UserError for a missing model or task,
-    a task that generates no text or asks for repeats, a prompt that a task or model does not take, a value out of range,
-    or a server that does not answer as it should.
-    """
-    folder, extra, temperature, top_p = model_folder(model), dict(model_args or {}), float(temperature), float(top_p)
-    check_prompt(prompt, tasks)
-    check_sampling(repeat, temperature, top_p)
-    check_backend(backend, url, served, concurrency, device, extra)
-    manager = task_manager(tasks, prompt)
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    remote = {"url": url, "served": served, "concurrency": concurrency, "chat": prompt == "chat-template"}
-    lm = load(
-        backend, folder, dtype, device, max_tokens, remote, extra, batch_size=batch_size, seed=seed, repeat=repeat
-    )
-    if prompt == "chat-template" and not getattr(lm.tokenizer, "chat_template", None):
-        raise UserError(
-            f"{folder} has no chat template; choose another prompt: {', '.join(p for p in PROMPTS if p != prompt)}."
-        )
-    here = {} if backend == "server" else {"dtype": dtype, "device": device}  # a server does not state its own
-    chosen = {"prompt": (prompt, None), "temperature": (temperature, 0), "top_p": (top_p, 1), "repeat": (repeat, 0),
-              "backend": (backend, "transformers"), "concurrency": (concurrency, 1), "model_args": (extra, {})}  # fmt: skip
-    setting = {"engine": f"lm-eval/{backend}", **here, "batch_size": batch_size, "max_tokens": max_tokens, "seed": seed,
-               "model": identity(folder), **{key: value for key, (value, usual) in chosen.items() if value != usual}, **lm.facts}  # fmt: skip
-    if keep:  # the labels too: two large merges of one base may have one identity
-        lm.keep = Path(keep) / hashlib.sha256(json.dumps([setting, labels]).encode()).hexdigest()[:16]
-    generation: dict[str, object] = {"max_gen_toks": max_tokens} | (
-        {"until": FEW_SHOT_STOPS} if prompt == "few-shot" else {}
-    )
-    if temperature:
-        generation |= {"do_sample": True, "temperature": temperature, "top_p": top_p}
-        generation |= {"top_k": 0} if backend == "transformers" else {}  # else 50
-    results = simple_evaluate(
+
+def loaded(folder: Path, engine: Engine | Server, max_tokens: int, chat: bool, **states: int) -> Recording:
+    """The backend of an engine, its model loaded. chat: ask a server for chat completions. states: seed, repeat."""
+    if isinstance(engine, Server):
+        from acm.evaluation.backends_server import connect
+
+        return connect(folder, engine, chat, **states)
+    settings: dict[str, Any] = {
+        "dtype": engine.dtype,
+        "device": engine.device,
+        "batch_size": engine.batch_size,
+        **states,
+    }
+    if engine.backend == "transformers":
+        return RecordingLM(pretrained=str(folder), **settings)
+    from acm.evaluation.backends_vllm import RecordingVLLM
+
+    return RecordingVLLM(folder, max_gen_toks=max_tokens, **engine.model_args, **settings)
+
+
+def setting_of(
+    folder: Path, engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt: str | None
+) -> dict[str, Any]:
+    """What the setting of the records says before anything is generated. It leaves out what is as in USUAL."""
+    said = stated(engine, sampling, max_tokens, prompt)
+    always = {key: value for key, value in said.items() if key not in USUAL}
+    chosen = {key: value for key, value in said.items() if key in USUAL and value != USUAL[key]}
+    return {"engine": f"lm-eval/{engine.backend}", **always, "model": identity(folder), **chosen}
+
+
+def generation_of(engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt: str | None) -> dict[str, Any]:
+    """The generation settings that lm-evaluation-harness hands to the backend with every request."""
+    generation: dict[str, Any] = {"max_gen_toks": max_tokens}
+    if prompt == FEW_SHOT:
+        generation["until"] = FEW_SHOT_STOPS
+    if sampling.temperature:
+        generation |= {"do_sample": True, "temperature": float(sampling.temperature), "top_p": float(sampling.top_p)}
+        if engine.backend == "transformers":
+            generation["top_k"] = 0  # off; transformers' own is 50
+    return generation
+
+
+def generate(
+    lm: Recording, manager: TaskManager, tasks: list[str], items: int | None, generation: dict[str, Any],
+    template: bool, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Generate and grade all responses. template: put the model's chat template around each prompt."""
+    found: dict[str, Any] = simple_evaluate(
         lm, tasks=tasks, limit=items, task_manager=manager, gen_kwargs=generation, bootstrap_iters=0,
-        apply_chat_template=prompt == "chat-template",
+        apply_chat_template=template,
         random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
     )  # fmt: skip
-    known = {"profile": "", "experiment": "", "model": folder.name, "method": folder.name} | (labels or {})
-    return table(results, tasks, lm, known, setting)
+    return found
 
 
-def load(
-    backend: str, folder: Path, dtype: str, device: str, max_tokens: int, remote: dict, extra: dict, **shared
-) -> Recording:
-    """The model behind a backend. remote: what a server's needs; extra: model_args; shared: what every backend takes."""
-    if backend == "transformers":
-        return RecordingLM(pretrained=str(folder), dtype=dtype, device=device, **shared)
-    if backend == "vllm":
-        from acm.evaluation.backends_vllm import RecordingVLLM
-
-        return RecordingVLLM(folder, dtype=dtype, max_gen_toks=max_tokens, **extra, **shared)
-    from acm.evaluation.backends_server import connect
-
-    return connect(folder, extra=extra, **remote, **shared)
-
-
-def table(results: dict, tasks: list[str], lm: Recording, known: dict[str, str], setting: dict) -> pd.DataFrame:
+def table(
+    results: dict[str, Any], tasks: list[str], lm: Recording, known: dict[str, str], setting: dict[str, Any]
+) -> pd.DataFrame:
     """The records of all tasks, each with what is known of it and the setting that it was made with."""
-    rows = []
-    for task in tasks:
-        own = (results["configs"][task].get("metadata") or {}).get("reflection")
-        reflection = re.compile(f"{REFLECTION.pattern}|{own}", re.IGNORECASE) if own else REFLECTION
-        rows += task_rows(task, results["samples"][task], lm.rows, reflection, lm.repeat)
+    samples = {task: results["samples"][task] for task in tasks}
+    records = [found for task in tasks for found in records_of(task, samples[task], lm.responses, lm.repeat)]
     data = {
-        task: hashlib.sha256("".join(s["doc_hash"] for s in results["samples"][task]).encode()).hexdigest()[:16]
-        for task in tasks
+        task: hashlib.sha256("".join(sample["doc_hash"] for sample in found).encode()).hexdigest()[:16]
+        for task, found in samples.items()
     }
     setting = setting | {"tasks": data, "source": source_hash("evaluation"), "versions": versions()}
-    return pd.DataFrame(rows).assign(**known, setting=json.dumps(setting))
-
-
-def check_sampling(repeat: int, temperature: float, top_p: float) -> None:
-    """UserError for a value out of its range."""
-    if repeat < 0:
-        raise UserError(f"repeat: is {repeat}; number the repeats 0, 1, 2, ….")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise UserError(f"temperature: is {temperature}; give 0 for greedy responses, or a number above.")
-    if not 0 < top_p <= 1:
-        raise UserError(f"top_p: is {top_p}; give a number above 0 and at most 1, which keeps all tokens.")
-    if top_p < 1 and not temperature:
-        raise UserError(f"top_p: {top_p} has no effect at temperature 0; set a temperature, or leave top_p out.")
-
-
-def check_backend(
-    backend: str, url: str | None, served: str | None, concurrency: int, device: str, model_args: dict
-) -> None:
-    """UserError for an unknown backend, one that cannot run here, or what it does not take."""
-    if backend not in MODEL_ARGS:
-        raise unknown("backend", backend, MODEL_ARGS)
-    if odd := [name for name in model_args if name not in MODEL_ARGS[backend]]:
-        raise unknown(f"model argument of backend {backend}", odd[0], MODEL_ARGS[backend])
-    if backend == "server" and not url:
-        raise UserError("backend server: give its address as url, such as http://localhost:8000/v1.")
-    if backend != "server" and (url or served or concurrency != 1):
-        raise UserError(
-            f"backend {backend}: takes no url, served or concurrency; leave them out, or choose the backend server."
-        )
-    if concurrency < 1:
-        raise UserError(f"concurrency: is {concurrency}; give the number of requests at a time, 1 or more.")
-    if backend == "transformers" and device.startswith("cuda"):
-        devices(device)
-    if backend == "vllm" and not find_spec("vllm"):
-        raise UserError(
-            "backend vllm: the package vllm is not installed; install it on a machine with a GPU, or choose another backend."
-        )
-    if backend == "vllm" and device == "cpu":
-        raise UserError("device: is cpu, and the backend vllm runs on a GPU; give cuda.")
-
-
-def check_prompt(prompt: str | None, tasks: list[str]) -> None:
-    """UserError for an unknown prompt, or a task whose prompt cannot be chosen."""
-    if prompt is None:
-        return
-    if prompt not in PROMPTS:
-        raise unknown("prompt", prompt, PROMPTS)
-    if fixed := [task for task in tasks if not task.startswith("acm_")]:
-        raise UserError(f"task '{fixed[0]}' has its own prompt; choose a prompt for acm_ tasks only.")
-
-
-def task_rows(
-    task: str, samples: list[dict], generated: dict[tuple[str, int, int], Row], reflection: re.Pattern, repeat: int = 0
-) -> list[Row]:
-    """A record for each sample of a task; where it has several answer filters, the last (most lenient) one counts."""
-    last = samples[-1]["filter"]
-    rows = []
-    for sample in (s for s in samples if s["filter"] == last):
-        row = generated[task, sample["doc_id"], repeat]
-        text, prompt = str(row["response"]), str(sample["arguments"][0][0])
-        rows.append({
-            "task": task, "item": sample["doc_id"], "repeat": repeat,
-            "correct": float(sample[sample["metrics"][0]]), "answer": str(sample["filtered_resps"][0]),
-            "gold": str(sample["target"]), **row, "reflections": len(reflection.findall(text)),
-            "thinking_closed": after_thinking(opened(prompt) + text)[1],
-            "steps": sample["doc"].get("steps"), "question": prompt, **mathematics(sample),
-        })  # fmt: skip
-    return rows
-
-
-def mathematics(sample: dict) -> Row:
-    """What records of our mathematics tasks have beside the others: the second grade, the answer, and where that stood."""
-    if "correct_string" not in sample["metrics"]:
-        return {}
-    answer, source = extract(sample["filtered_resps"][0])
-    return {"correct_string": float(sample["correct_string"]), "answer": answer, "answer_from": source}
+    return pd.DataFrame(records).assign(**known, setting=json.dumps(setting))

@@ -12,50 +12,63 @@ import yaml
 
 import acm
 from acm.checkpoints import Checkpoint
-from acm.files import read_json
+from acm.files import read_json, write_json, write_text
 from acm.merging.plan import Plan
 from acm.merging.vocabulary import write_tokenizer
 
 REVISION = re.compile(r"models--(.+?)--(.+?)/snapshots/([0-9a-f]{40})")
 
 
-def write_companions(part: Path, plan: Plan, hash_inputs: bool = False) -> None:
-    """Everything that a model folder holds beside its weights."""
+def write_companions(folder: Path, plan: Plan, hash_inputs: bool = False) -> None:
+    """Everything that a model folder holds beside its weights. hash_inputs: as in :func:`origin`."""
     source = plan.models[plan.alignment.source].folder
-    (part / "config.json").write_text(json.dumps(plan.config, indent=2) + "\n")
+    write_json(folder / "config.json", plan.config, indent=2)
     if (source / "generation_config.json").is_file():
-        write_generation_config(source / "generation_config.json", part / "generation_config.json")
-    write_tokenizer(source, part, plan.alignment.added)
-    (part / "recipe.yml").write_text(recipe_text(plan))
+        write_generation_config(source / "generation_config.json", folder / "generation_config.json")
+    write_tokenizer(source, folder, plan.alignment.added)
+    write_text(folder / "recipe.yml", recipe_text(plan))
     if plan.inputs.coefficients:
         content = {
             model: dict(sorted(found.items(), key=layer_order)) for model, found in plan.inputs.coefficients.items()
         }
-        (part / "coefficients.json").write_text(json.dumps({"coefficients": content}, indent=1) + "\n")
-    (part / "README.md").write_text(model_card(plan, hash_inputs), encoding="utf-8", errors="backslashreplace")
+        write_json(folder / "coefficients.json", {"coefficients": content})
+    write_text(folder / "README.md", printable(model_card(plan, hash_inputs)))
+
+
+def printable(text: str) -> str:
+    """The text with what UTF-8 cannot hold written out; names of tensors and models are not ours."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_generation_config(source: Path, target: Path) -> None:
-    """The source's, without its limit of the response: the base's (2048 tokens in Qwen2.5) would cut what the fine-tuned model writes."""
+    """The source's, without its limit of a response.
+
+    The base's limit (2048 tokens in Qwen2.5) would cut what the fine-tuned model writes.
+    """
     content = read_json(source)
     kept = {key: value for key, value in content.items() if key not in ("max_new_tokens", "max_length")}
     if kept == content:
         shutil.copyfile(source, target)
     else:
-        target.write_text(json.dumps(kept, indent=2) + "\n")
+        write_json(target, kept, indent=2)
 
 
 def layer_order(item: tuple[str, float]) -> int:
+    """Key that sorts layers from the embedding to the head."""
     layer = item[0]
     return int(layer) if layer.isdecimal() else {"embed": -1, "norm": 1 << 30, "lm_head": 1 << 31}[layer]
 
 
 def recipe_text(plan: Plan) -> str:
+    """The recipe as YAML, without what is at its default."""
     return yaml.safe_dump(plan.recipe.model_dump(exclude_none=True, exclude_defaults=True), sort_keys=False)
 
 
 def origin(model: Checkpoint, hash_inputs: bool) -> str:
-    """Which model this is: its hub revision, else size and hash of the headers; with ``hash_inputs`` of the contents too."""
+    """Which model this is: its hub revision, else size and hash of the headers.
+
+    hash_inputs: a hash of the contents too.
+    """
     files = sorted({info.file for info in model.tensors.values()})
     if found := REVISION.search(str(model.folder.absolute())):
         text = f"hub revision `{found[3]}` of `{found[1]}/{found[2]}`"
@@ -63,7 +76,8 @@ def origin(model: Checkpoint, hash_inputs: bool) -> str:
         described = json.dumps(
             {n: [i.dtype, i.shape, i.file.name, i.start, i.stop] for n, i in sorted(model.tensors.items())}
         )
-        text = f"{sum(f.stat().st_size for f in files)} bytes, headers sha256 `{hashlib.sha256(described.encode()).hexdigest()[:16]}`"
+        digits = hashlib.sha256(described.encode()).hexdigest()[:16]
+        text = f"{sum(f.stat().st_size for f in files)} bytes, headers sha256 `{digits}`"
     if hash_inputs:
         digest = hashlib.sha256()
         for path in files:
@@ -82,9 +96,10 @@ def model_card(plan: Plan, hash_inputs: bool) -> str:
     listed = "\n".join(f"- `{model.name}`: {origin(model, hash_inputs)}" for model in models)
     noted = "\n".join(f"- {finding}" for finding in plan.findings if "GB are free" not in finding.text)
     method = plan.recipe.method
-    acm_line = " with ACM coefficients (arXiv:2505.14009)" if plan.recipe.coefficients is not None else ""
+    by_acm = " with ACM coefficients (arXiv:2505.14009)" if plan.recipe.coefficients is not None else ""
     return (
-        f"---\n{header}---\n\n# {method.title}{acm_line}\n\nMerged by acm {acm.__version__}, method [{method.paper}]({method.url}).\n\n"
+        f"---\n{header}---\n\n# {method.title}{by_acm}\n\n"
+        f"Merged by acm {acm.__version__}, method [{method.paper}]({method.url}).\n\n"
         f"## Inputs\n\n{listed}\n\n## Recipe\n\n```yaml\n{recipe_text(plan)}```\n"
         + (f"\n## Findings\n\n{noted}\n" if noted else "")
     )

@@ -1,46 +1,59 @@
-"""Whether models fit together, and what the merged model's config gets: decided from configs and headers alone."""
+"""Whether models fit together, and what the merged model gets where they differ.
+
+Read from configs and headers alone.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from acm.checkpoints import Checkpoint, TensorInfo
+from acm.checkpoints import EMBEDDING, HEAD, Checkpoint, shape_problems, unlike
 from acm.errors import UserError
 from acm.files import read_json
-from acm.merging.vocabulary import Alignment, differing_tokens
+from acm.headers import TensorInfo
+from acm.merging.vocabulary import Alignment, align, differing_tokens
 from acm.shapes import rope
 
 ANCESTRY = (  # fields that no fine-tuning changes
-    "model_type", "hidden_act", "hidden_activation", "rms_norm_eps", "layer_norm_eps", "num_attention_heads", "num_key_value_heads",
-    "head_dim", "hidden_size", "intermediate_size", "num_hidden_layers",
+    "model_type", "hidden_act", "hidden_activation", "rms_norm_eps", "layer_norm_eps", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "hidden_size", "intermediate_size", "num_hidden_layers",
 )  # fmt: skip
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
-USUAL_NORM = (
-    0.9  # ‖δ‖ / ‖θ_0‖ above this: fine-tuning moves weights by a small part of their norm, unrelated models are at √2
-)
-SAMPLE = 1 << 16  # entries
+# ‖δ‖ / ‖θ_0‖ that a fine-tuned model stays below. Fine-tuning moves weights by a small part of their norm; two
+# unrelated models are at √2.
+USUAL_NORM = 0.9
+SAMPLE = 1 << 16  # entries of a tensor that its norm is estimated from
 
 
 @dataclass(frozen=True)
 class Finding:
     """Something to know before a merge. level: ``error`` (it will not run), ``warning`` or ``note``."""
 
-    level: str
+    level: Literal["error", "warning", "note"]
     text: str
 
     def __str__(self) -> str:
         return f"{self.level}: {self.text}"
 
 
+def model_findings(models: list[Checkpoint], aligned: bool) -> list[Finding]:
+    """What each model says against the base, the first of them. aligned: whether their rows are aligned by token."""
+    base, *others = models
+    found = [finding for other in others for finding in compare(base, other)]
+    for other in others:
+        found += token_findings(base, other, aligned) + shape_findings(base, other)
+    return found
+
+
 def compare(base: Checkpoint, other: Checkpoint) -> list[Finding]:
-    """What speaks against merging these two, or deserves to be known. UserError for config fields of the wrong type."""
+    """What the configs and a few weights of two models say. UserError for config fields of the wrong type."""
     try:
-        return compared(base, other)
+        return [*config_findings(base, other), *norm_findings(base, other)]
     except UserError:
         raise
     except (AttributeError, TypeError, ValueError) as error:
@@ -49,39 +62,71 @@ def compare(base: Checkpoint, other: Checkpoint) -> list[Finding]:
         ) from None
 
 
-def compared(base: Checkpoint, other: Checkpoint) -> list[Finding]:
+def config_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
+    """Config fields that differ, and chat templates."""
     found = []
     ours, theirs = base.config, other.config
     for key in ANCESTRY:
         if key in ours and key in theirs and ours[key] != theirs[key]:
-            found.append(Finding("error", f"{other.folder} was not fine-tuned from {base.folder}: {key} is {theirs[key]} against "
-                                          f"{ours[key]}. Name its true ancestor as base_model (for R1-Distill-Qwen: Qwen2.5-Math)."))  # fmt: skip
+            text = (
+                f"{other.folder} was not fine-tuned from {base.folder}: {key} is {theirs[key]} against {ours[key]}. "
+                "Name its true ancestor as base_model (for R1-Distill-Qwen: Qwen2.5-Math)."
+            )
+            found.append(Finding("error", text))
     for key in ("rope_theta", "rope_scaling"):
         if rope(ours, key) != rope(theirs, key):
-            found.append(Finding("warning", f"{key} differs, {rope(theirs, key)} in {other.folder} against {rope(ours, key)} in {base.folder}: "
-                                            "perhaps not its ancestor. Position codes that disagree usually break a merge; the base's is kept."))  # fmt: skip
+            text = (
+                f"{key} differs, {rope(theirs, key)} in {other.folder} against {rope(ours, key)} in {base.folder}: "
+                "perhaps not its ancestor. Position codes that disagree usually break a merge; the base's is kept."
+            )
+            found.append(Finding("warning", text))
     for key in SPECIAL:
         if ours.get(key) != theirs.get(key):
-            found.append(
-                Finding("note", f"{key} is {theirs.get(key)!r} in {other.name} and {ours.get(key)!r} in {base.name}.")
-            )
+            text = f"{key} is {theirs.get(key)!r} in {other.name} and {ours.get(key)!r} in {base.name}."
+            found.append(Finding("note", text))
     if template(base.folder) != template(other.folder):
-        found.append(
-            Finding(
-                "note",
-                f"{other.name} has another chat template than {base.name}; the result gets that of `tokenizer_source` (default: base).",
-            )
-        )
-    found += norm_findings(base, other)
+        text = f"{other.name} has another chat template than {base.name}; the result gets that of `tokenizer_source`"
+        found.append(Finding("note", f"{text} (default: base)."))
     return found
 
 
 def template(folder: Path) -> str | None:
+    """A model's chat template; None where it has none."""
     if (folder / "chat_template.jinja").is_file():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8", errors="replace")
     config = folder / "tokenizer_config.json"
     found = read_json(config).get("chat_template") if config.is_file() else None
     return found and json.dumps(found)
+
+
+def norm_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
+    """The relative norm of the task vector, on samples of three matrices."""
+    names = sorted(
+        name for name, info in base.tensors.items()
+        if name in other.tensors and len(info.shape) == 2 and info.shape == other.tensors[name].shape
+        and ".layers." in name
+    )  # fmt: skip
+    if not names:
+        return []
+    sampled = {names[0], names[len(names) // 2], names[-1]}
+    ratios = {name: relative_norm(base.tensors[name], other.tensors[name]) for name in sampled}
+    name, worst = max(ratios.items(), key=lambda item: item[1])
+    if worst > USUAL_NORM:
+        text = (
+            f"the task vector of {other.name} is {worst:.2f} of the base's norm at {name}; fine-tuning leaves it far "
+            f"below {USUAL_NORM}, so {base.folder} may not be its ancestor."
+        )
+        return [Finding("warning", text)]
+    if not any(ratios.values()):
+        return [Finding("note", f"{other.name} equals {base.name} wherever it was sampled.")]
+    return []
+
+
+def relative_norm(base: TensorInfo, other: TensorInfo) -> float:
+    """‖δ‖ / ‖θ_0‖ on the first entries of a tensor."""
+    x, y = (info.numbers(SAMPLE) for info in (base, other))
+    with np.errstate(all="ignore"):
+        return float(np.nan_to_num(np.linalg.norm(y - x) / np.maximum(np.linalg.norm(x), 1e-30), nan=0.0))
 
 
 def token_findings(base: Checkpoint, other: Checkpoint, aligned: bool) -> list[Finding]:
@@ -90,44 +135,88 @@ def token_findings(base: Checkpoint, other: Checkpoint, aligned: bool) -> list[F
     if not differing:
         return []
     i, ours, theirs = differing[0]
-    done = (
-        "they are aligned by token"
-        if aligned
-        else "rows are merged by id; `tokenizer_source: base` or `union` aligns them by token"
-    )
-    return [Finding("note" if aligned else "warning",
-                    f"{len(differing)} ids mean different tokens in {other.name} and {base.name} (such as {i}: {theirs!r} against {ours!r}); {done}.")]  # fmt: skip
+    such = f"{len(differing)} ids mean different tokens in {other.name} and {base.name}"
+    such += f" (such as {i}: {theirs!r} against {ours!r})"
+    if aligned:
+        return [Finding("note", f"{such}; they are aligned by token.")]
+    remedy = "`tokenizer_source: base` or `union` aligns them by token"
+    return [Finding("warning", f"{such}; rows are merged by id; {remedy}.")]
 
 
-def norm_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
-    """The relative norm of the task vector on a few samples of weights."""
-    names = sorted(n for n, info in base.tensors.items() if n in other.tensors and len(info.shape) == 2
-                   and info.shape == other.tensors[n].shape and ".layers." in n)  # fmt: skip
-    if not names:
+def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
+    """Tensors that one lacks or has in another shape, and dtypes. Heads and vocabulary rows are judged apart."""
+    special = {EMBEDDING, HEAD}
+    ours, theirs = ({n: i.shape for n, i in m.tensors.items() if n not in special} for m in (base, other))
+    problems = shape_problems(base.folder, ours, other.folder, theirs)
+    if (EMBEDDING in base.tensors) != (EMBEDDING in other.tensors):
+        problems.append(f"{EMBEDDING}: in one of them alone")
+    elif EMBEDDING in base.tensors and base.tensors[EMBEDDING].shape[1:] != other.tensors[EMBEDDING].shape[1:]:
+        problems.append(f"{EMBEDDING}: {base.tensors[EMBEDDING].shape} against {other.tensors[EMBEDDING].shape}")
+    found = [Finding("error", str(unlike(base.folder, other.folder, problems)))] if problems else []
+    dtypes = {m.name: next(iter(m.tensors.values())).dtype for m in (base, other)}
+    if len(set(dtypes.values())) > 1:
+        text = f"stored dtypes differ: {dtypes}; arithmetic is in float32, the result as `out_dtype` or the base says."
+        found.append(Finding("note", text))
+    return found
+
+
+def rows_of(model: Checkpoint) -> int:
+    """Rows of the embedding; 0 where there is none."""
+    return model.tensors[EMBEDDING].shape[0] if EMBEDDING in model.tensors else 0
+
+
+def align_rows(tokenizer_source: str | None, models: list[Checkpoint], given: list[str], paper: bool) -> Alignment:
+    """How the rows of the vocabularies correspond.
+
+    given: what the recipe calls the models. paper: by the paper's rules.
+    """
+    if paper and tokenizer_source not in (None, "base"):
+        raise UserError(
+            "`compatibility: paper` keeps the base's tokenizer and rows; remove `tokenizer_source`, or `compatibility`."
+        )
+    return align(tokenizer_source, models, given, [rows_of(model) for model in models], paper)
+
+
+def row_findings(models: list[Checkpoint], alignment: Alignment) -> list[Finding]:
+    """Embeddings of unlike length."""
+    rows = [rows_of(model) for model in models]
+    if len(set(rows)) == 1 and alignment.rows == rows[0]:
         return []
-    ratios = {
-        name: relative_norm(base.tensors[name], other.tensors[name])
-        for name in {names[0], names[len(names) // 2], names[-1]}
-    }
-    name, worst = max(ratios.items(), key=lambda item: item[1])
-    if worst > USUAL_NORM:
-        return [Finding("warning", f"the task vector of {other.name} is {worst:.2f} of the base's norm at {name}; fine-tuning leaves it far "
-                                   f"below {USUAL_NORM}, so {base.folder} may not be its ancestor.")]  # fmt: skip
-    if not any(ratios.values()):
-        return [Finding("note", f"{other.name} equals {base.name} wherever it was sampled.")]
-    return []
+    sizes = ", ".join(f"{m.name} {n}" for m, n in zip(models, rows, strict=True))
+    text = (
+        f"vocabulary rows: {sizes}; the result has {alignment.rows}. Rows that a model lacks take the base's values, "
+        "or where the base lacks them the mean of the others."
+    )
+    return [Finding("warning", text)]
 
 
-def relative_norm(base: TensorInfo, other: TensorInfo) -> float:
-    """‖δ‖ / ‖θ_0‖ on the first entries."""
-    x, y = (info.numbers(SAMPLE) for info in (base, other))
-    with np.errstate(all="ignore"):
-        return float(np.nan_to_num(np.linalg.norm(y - x) / max(np.linalg.norm(x), 1e-30), nan=0.0))
+def tied_output(models: list[Checkpoint], wanted: bool | None, paper: bool) -> tuple[bool, list[Finding]]:
+    """Whether the result ties its head to the embedding, and why.
+
+    wanted: what the recipe says of it. paper: as the base, if the recipe says nothing.
+    """
+    if broken := [m for m in models if m.tied and m.config.get("tie_word_embeddings") is False]:
+        text = f"{broken[0].folder} has no {HEAD}, but its config says that the head is its own; fetch it again."
+        return True, [Finding("error", text)]
+    tied = [m.tied for m in models]
+    if len(set(tied)) == 1:
+        if wanted in (None, tied[0]):
+            return tied[0], []
+        text = f"tie_word_embeddings: {str(wanted).lower()} is for models that disagree; these all "
+        return tied[0], [Finding("error", f"{text}{'tie' if tied[0] else 'untie'} their heads. Remove it.")]
+    result = wanted if wanted is not None else tied[0] if paper else False
+    lost = ", ".join(m.name for m in models if not m.tied)
+    done = "the result gets a head of its own; a tied model's head is its embedding"
+    if result:
+        done = f"the result is tied, and the head of {lost} is lost"
+    names = ", ".join(m.name for m in models if m.tied)
+    text = f"{names} ties its head to the embedding, the others do not: {done} (`tie_word_embeddings` decides)."
+    return result, [Finding("warning", text)]
 
 
 def output_config(
     models: list[Checkpoint], dtype: str, tied: bool, alignment: Alignment, paper: bool
-) -> tuple[dict, list[Finding]]:
+) -> tuple[dict[str, Any], list[Finding]]:
     """The merged model's config: the base's, and what was chosen beside it. docs/merging.md lists the rules."""
     config = dict(models[0].config)
     config.pop("torch_dtype", None)  # the name of older versions of transformers
@@ -136,14 +225,15 @@ def output_config(
         choices["tie_word_embeddings"] = tied
     if paper:
         return config | choices, []
-    lengths = [m.config.get("max_position_embeddings") for m in models]
+    lengths: list[Any] = [m.config.get("max_position_embeddings") for m in models]
     same_rope = all(rope(m.config, key) == rope(config, key) for m in models for key in ("rope_theta", "rope_scaling"))
     if same_rope and all(isinstance(length, int) for length in lengths):
         choices["max_position_embeddings"] = max(lengths)
     if "vocab_size" in config and alignment.rows:
         choices["vocab_size"] = alignment.rows
-    choices |= {key: models[alignment.source].config[key] for key in SPECIAL if key in models[alignment.source].config}
-    changed = {k: v for k, v in choices.items() if k != "dtype" and config.get(k) != v}
+    source = models[alignment.source].config
+    choices |= {key: source[key] for key in SPECIAL if key in source}
+    changed = {key: value for key, value in choices.items() if key != "dtype" and config.get(key) != value}
     return config | choices, [
-        Finding("note", f"config: {k} is {v} (the base has {config.get(k)}).") for k, v in changed.items()
+        Finding("note", f"config: {key} is {value} (the base has {config.get(key)}).") for key, value in changed.items()
     ]

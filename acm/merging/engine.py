@@ -1,61 +1,98 @@
-"""Runs a plan: streams every tensor of all models through a method, chunk by chunk, into preallocated shards.
+"""Runs a plan: merges every tensor of the models, chunk by chunk, into preallocated shards.
 
-Arithmetic is in float32 whatever is stored (the paper's code merges in bf16 and differs by rounding alone). Worker threads
-take one tensor each; what they hold is a few chunks, so memory does not grow with the model, except for the methods that need
-whole matrices. Chunk size, threads, shards and interruptions change no byte.
+Arithmetic is in float32, whatever dtype is stored. (The paper's code merges in bf16 and differs by rounding alone.)
+Worker threads take one tensor each and hold a few chunks of it. So memory does not grow with the model, except for the
+methods that need whole matrices. Chunk size, threads, shards and interruptions change no byte.
+
+Two modules merge a tensor. `fused.py` has the most used methods as compiled loops, for the CPU. `plain.py` has every
+method in torch, whose import takes a second; it is imported only for what the first cannot do.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 import xxhash
-from torch import Tensor
 
-from acm.checkpoints import STORED, TensorInfo
+from acm.devices import devices, is_cpu
 from acm.errors import UserError
-from acm.merging import fused
+from acm.headers import STORED
 from acm.merging.card import write_companions
-from acm.merging.methods import FUNCTIONS, PREPARE, trim_bounds
-from acm.merging.plan import Job, Plan, make_plan
-from acm.merging.primitives import count_magnitudes, narrow, widen
+from acm.merging.defaults import ALLOW_NAN, DEVICE, HASH_INPUTS, KERNELS, THREADS
+from acm.merging.magnitudes import trim_bounds
+from acm.merging.plan import Job, Plan, make_plan, work_folder
 from acm.merging.recipe import Recipe, load_recipe
-from acm.merging.settings import Settings, copied_model
+from acm.merging.settings import copied_model
 from acm.merging.stream import Stream
 from acm.merging.workspace import Workspace, disk_errors
 from acm.progress import Progress
 
+if TYPE_CHECKING:
+    from acm.merging.fused import FusedMerger
+    from acm.merging.plain import PlainMerger
+
 LOG = logging.getLogger(__name__)
-CHUNK = 1 << 16  # entries: a few float32 buffers of them fit a core's cache
-STRETCH = 1 << 20  # entries, of the fused kernels, which walk blocks within it
 
 
-def merge(recipe: str | Path | dict | Recipe, out: str | Path, folder: Path | None = None, device: str = "auto",
-          threads: int | None = None, kernels: bool = True, allow_nan: bool = False, hash_inputs: bool = False) -> Path:  # fmt: skip
-    """Merge as the recipe says into the model folder ``out``, which appears complete or not at all.
+def merge(
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
+    out: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None = None,
+    device: str = DEVICE,
+    threads: int | None = THREADS,
+    kernels: bool = KERNELS,
+    allow_nan: bool = ALLOW_NAN,
+    hash_inputs: bool = HASH_INPUTS,
+) -> Path:
+    """Merge models as a recipe says, into the model folder ``out``, which appears complete or not at all.
 
-    recipe: path, dict or Recipe. folder: where its relative paths start (default: the recipe file's folder, else the
-    working directory). device: auto, cpu or cuda. threads: tensors at a time (default: one per core). kernels: fused loops
-    where they apply; the bytes are the same without. allow_nan: merge inputs with NaN or infinity instead of stopping.
-    hash_inputs: SHA-256 of every input in the model card, which costs a pass over them.
+    Merging halfway between the two embedded models:
 
-    Interrupted, it leaves ``.<out>.part`` beside ``out`` and continues from there when run again. Returns ``out``. Raises
-    UserError for a bad recipe, missing, unlike or broken models, an ``out`` that exists or is being written.
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from abacus import CHECKPOINTS
+    >>> import acm
+    >>> recipe = {
+    ...     "merge_method": "task_arithmetic",
+    ...     "base_model": str(CHECKPOINTS / "abacus-fast"),
+    ...     "models": [{"model": str(CHECKPOINTS / "abacus-slow")}],
+    ...     "parameters": {"weight": 0.5},
+    ... }
+    >>> out = acm.merge(recipe, Path(tempfile.mkdtemp()) / "halfway")
+    >>> sorted(path.name for path in out.iterdir() if path.suffix == ".safetensors")
+    ['model.safetensors']
+
+    Args:
+        recipe: the path of a YAML file in mergekit's format, a mapping of the same content, or a :class:`Recipe`.
+            With ``coefficients`` it merges by ACM's λ for each layer (Eq. 3 of arXiv:2505.14009).
+        out: the folder to make. It holds what a Hugging Face model folder holds, the recipe and a model card.
+        folder: where the recipe's relative paths start. Default: the recipe file's folder, else the working directory.
+        device: ``cpu``, ``cuda``, ``cuda:0``, or ``auto``: the first GPU if torch finds one, else the CPU.
+        threads: tensors that are merged at a time. Default: one for each core.
+        kernels: whether compiled loops are used where there are some. Without them the bytes are the same.
+        allow_nan: merge inputs that hold NaN or infinity instead of stopping.
+        hash_inputs: put the SHA-256 of every input into the model card. It costs a pass over the inputs.
+
+    Returns:
+        ``out``. Interrupted, a merge leaves ``.<out>.part`` beside ``out``; the same call continues from there.
+
+    Raises:
+        UserError: for a bad recipe, for models that are missing, unlike or broken, for an ``out`` that exists or is
+            being written, and for a device that is not there.
     """
-    recipe, home = load_recipe(recipe)
+    loaded, home = load_recipe(recipe)
     out = Path(out)
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     check_output(out, [])
-    plan = make_plan(recipe, folder or home, out).check()
+    place = "cpu" if is_cpu(device) else device
+    plan = make_plan(loaded, home if folder is None else Path(folder), out).check()
     check_output(out, [model.folder for model in plan.models])
     for finding in plan.findings:
         LOG.log(logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding)
@@ -63,23 +100,23 @@ def merge(recipe: str | Path | dict | Recipe, out: str | Path, folder: Path | No
         if work.finished:
             LOG.info("continuing an interrupted merge: %d of %d tensors are there.", len(work.finished), len(plan.jobs))
         Runner(plan, work, place, threads or cores(), kernels, allow_nan).run()
-        write_companions(work.part, plan, hash_inputs)
+        write_companions(work.folder, plan, hash_inputs)
         work.publish()
     return out
 
 
 def cores() -> int:
     """Cores that this process may use."""
-    return (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )  # macOS has no affinity
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def check_output(out: Path, inputs: list[Path]) -> None:
     """UserError for an output that exists, cannot, or lies in an input."""
     try:
         taken = os.path.lexists(out)
-        out.parent.joinpath(f".{out.name}.part").exists()
+        work_folder(out).exists()
     except OSError as error:
         raise UserError(f"output folder {out} cannot be made ({error.strerror}); name another.") from None
     if taken:
@@ -89,32 +126,50 @@ def check_output(out: Path, inputs: list[Path]) -> None:
 
 
 class Runner:
-    """Merges all tensors of a plan that the workspace does not hold yet."""
+    """Merges all tensors of a plan that the workspace does not hold yet.
 
-    def __init__(
-        self, plan: Plan, work: Workspace, device: torch.device, threads: int, kernels: bool, allow_nan: bool
-    ) -> None:
-        self.plan, self.work, self.device, self.threads, self.allow_nan = plan, work, device, threads, allow_nan
-        self.method = plan.recipe.method
-        self.fused = kernels and device.type == "cpu" and self.method.name in fused.METHODS
+    device: cpu, or a GPU's name. threads: tensors at a time. kernels, allow_nan: as of :func:`merge`.
+    """
+
+    def __init__(self, plan: Plan, work: Workspace, device: str, threads: int, kernels: bool, allow_nan: bool) -> None:
+        self.plan, self.work, self.threads, self.allow_nan = plan, work, threads, allow_nan
         self.thresholds: np.ndarray | None = None
         self.stopped = False
+        method = plan.recipe.method
+        fuse = kernels and device == "cpu" and bool(method.kernel)
+        # torch is needed for what has no loop, for float16, and for SLERP's angle.
+        self.plain: PlainMerger | None = None
+        if not fuse or method.kernel == "arc" or any(job.dtype == "float16" for job in plan.jobs):
+            from acm.merging.plain import PlainMerger
+
+            self.plain = PlainMerger(method, devices(device)[0], allow_nan)
+        self.fused: FusedMerger | None = None
+        if fuse:
+            from acm.merging.fused import FusedMerger  # takes half a second
+
+            self.fused = FusedMerger(method, self.plain)
 
     def run(self) -> None:
+        """Merge what is left to do."""
         todo = [job for job in self.plan.jobs if job.name not in self.work.finished]
         if todo and self.plan.recipe.scope == "global":
             self.thresholds = self.global_thresholds()
-        self.progress = Progress(
-            self.plan.bytes, self.plan.bytes - sum(job.bytes for job in todo), f"merging ({self.method.name})"
-        )
+        done = self.plan.bytes - sum(job.bytes for job in todo)
+        self.progress = Progress(self.plan.bytes, done, f"merging ({self.plan.recipe.merge_method})")
         with self.progress:
             self.each(self.merge_one, todo)
+
+    def merger(self, job: Job) -> FusedMerger | PlainMerger:
+        """What merges this tensor."""
+        found = self.plain if job.dtype == "float16" else self.fused or self.plain
+        assert found
+        return found
 
     def each(self, work: Callable[[Job], None], jobs: list[Job]) -> None:
         """Run over jobs in worker threads, largest first; the first error stops all."""
         jobs = sorted(jobs, key=lambda job: (-job.bytes, job.name))
-        pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
-        futures = [pool.submit(self.guarded, work, job) for job in jobs]
+        pool = ThreadPoolExecutor(self.threads, initializer=self.plain.start_thread if self.plain else None)
+        futures = [pool.submit(work, job) for job in jobs]
         try:
             waiting = set(futures)
             while waiting:
@@ -126,83 +181,32 @@ class Runner:
             pool.shutdown(cancel_futures=True)
             self.stopped = False
 
-    def guarded(self, work: Callable[[Job], None], job: Job) -> None:
-        with torch.inference_mode():
-            work(job)
-
     def merge_one(self, job: Job) -> None:
-        settings = replace(job.settings, prepared=self.thresholds)
-        copied = copied_model(self.plan.recipe, settings)
+        """Merge one tensor, or copy it, and tell the workspace; UserError for NaN and infinity in a source."""
+        merger, settings = self.merger(job), replace(job.settings, prepared=self.thresholds)
+        copied = copied_model(self.plan.recipe.method, settings)
         if copied is not None and not job.rows:  # rows that a model lacks come from the others
             job, copied = replace(job, sources=[job.sources[copied]]), 0
-        stream = self.stream(job)
-        if copied is None and self.method.name in PREPARE and settings.prepared is None and job.size:
-            settings = replace(settings, prepared=self.prepare(job, stream, settings))
+        stream = Stream(job, merger.step(job), self.check)
+        if copied is None and settings.prepared is None and job.size:
+            settings = replace(settings, prepared=merger.prepare(stream, settings))
         digest, bad = xxhash.xxh3_64(), np.zeros(len(job.sources), np.int64)
         for start, stored in stream.stored():
-            data = memoryview(self.merged(job, stored, replace(settings, start=start), copied, bad)).cast("B")
+            merged = merger.merged(job, stored, replace(settings, start=start), copied, bad)
+            data = merged.data.cast("B")
             digest.update(data)
             self.work.write(job, start * STORED[job.dtype].itemsize, data)
             self.progress.update(len(data))
         for source, count in zip(job.sources, bad, strict=True):
             if count and not self.allow_nan:
-                raise UserError(f"{source.file}: tensor {job.name} holds {count} values that are NaN or infinite; fetch or train it "
-                                "again, or merge with --allow-nan.")  # fmt: skip
+                raise UserError(
+                    f"{source.file}: tensor {job.name} holds {count} values that are NaN or infinite; "
+                    "fetch or train it again, or merge with --allow-nan."
+                )
         self.work.finish(job, digest.hexdigest())
 
-    def prepare(self, job: Job, stream: Stream, settings: Settings) -> object:
-        """What the method needs to know of the whole tensor first."""
-        if self.fused and self.method.name in fused.TRIMMED:
-            return trim_bounds(settings, job.size, lambda buckets: self.count(stream, buckets))
-        return PREPARE[self.method.name](lambda: stream.chunks(self.device), settings)
-
-    def count(self, stream: Stream, buckets: np.ndarray | None) -> np.ndarray:
-        """Histograms of the magnitudes of a tensor's task vectors."""
-        models = len(stream.job.sources) - 1
-        if self.fused:
-            return fused.count_magnitudes((stored for _, stored in stream.stored()), models, buckets)
-        return count_magnitudes(lambda: stream.chunks(self.device), models, buckets)
-
-    def merged(
-        self, job: Job, stored: list[np.ndarray], settings: Settings, copied: int | None, bad: np.ndarray
-    ) -> np.ndarray:
-        """A stretch of the result as it is stored, or of a source that is copied; ``bad`` counts NaN and infinity of each source."""
-        if self.fused and job.dtype != "float16":
-            out = np.empty(stored[0].size, STORED[job.dtype])
-            if copied is None:
-                fused.run(self.method.name, stored, settings, out, bad)
-            else:
-                fused.copy(stored[copied], out, bad[copied : copied + 1])
-            return out
-        tensors = [widen(raw).to(self.device) for raw in stored]
-        bad += [int((~torch.isfinite(tensor)).sum()) for tensor in tensors]
-        if bad.any() and not self.allow_nan:
-            return np.zeros(stored[0].size, STORED[job.dtype])  # refused in a moment, with the count
-        merged = self.apply(job, tensors, settings) if copied is None else tensors[copied]
-        return narrow(merged.reshape(-1).cpu(), job.dtype)
-
-    def apply(self, job: Job, tensors: list[Tensor], settings: Settings) -> Tensor:
-        """The method on one stretch of a tensor, float32: flat, or rows of a matrix."""
-        by_row = self.method.chunks != "flat" and len(job.shape) > 1
-        tensors = [tensor.view(-1, *job.shape[1:]) if by_row else tensor for tensor in tensors]
-        found = [self.statistic(info, job, settings.start, tensors[0].numel()) for info in job.statistics]
-        return FUNCTIONS[self.method.name](tensors[0], tensors[1:], replace(settings, statistics=found))
-
-    def statistic(self, info: TensorInfo | None, job: Job, start: int, size: int) -> Tensor | None:
-        """A statistic of the stretch: the same stretch where it has the tensor's shape, else all of it."""
-        if info is None:
-            return None
-        raw = info.read()
-        if info.shape == job.shape and self.method.name == "fisher":
-            return widen(raw[start : start + size]).to(self.device)
-        return widen(raw).view(info.shape).to(self.device)
-
-    def stream(self, job: Job) -> Stream:
-        row = max(1, math.prod(job.shape[1:]))
-        step = {"flat": STRETCH if self.fused else CHUNK, "rows": max(1, CHUNK // row) * row, "whole": max(1, job.size)}
-        return Stream(job, step[self.method.chunks], self.check)
-
     def check(self) -> None:
+        """Called between chunks: raises once another tensor has failed."""
         if self.stopped:
             raise InterruptedError("another tensor failed")
 
@@ -215,7 +219,8 @@ class Runner:
 
             def add(job: Job) -> None:
                 nonlocal total
-                found = self.count(self.stream(job), buckets)
+                merger = self.merger(job)
+                found = merger.count(Stream(job, merger.step(job), self.check), buckets)
                 with lock:
                     total = total + found
 

@@ -1,4 +1,4 @@
-"""A recipe, coefficients included, as mergekit's own YAML; what mergekit could not reproduce is refused by name."""
+"""A recipe, coefficients included, as mergekit's own YAML. What mergekit could not reproduce is refused by name."""
 
 from __future__ import annotations
 
@@ -11,52 +11,59 @@ from acm.errors import UserError
 from acm.merging.plan import Plan
 from acm.merging.vocabulary import read_vocabulary
 
-OUTSIDE = {"embed": "embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}  # layer: part of its tensors' names
+# Layer outside the blocks → what the names of its tensors contain.
+OUTSIDE = {"embed": "embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
 
 
 def mergekit_recipe(plan: Plan, folder: Path) -> str:
-    """YAML for mergekit 0.1.5. folder: where the recipe's relative paths start; they become absolute, since mergekit reads them
-    from the working directory.
+    """YAML for mergekit 0.1.5.
 
-    Raises UserError for methods that mergekit lacks or does at random, and for settings that it has no word for.
+    folder: where the recipe's relative paths start. They become absolute, since mergekit reads them from the working
+    directory. UserError for methods that mergekit lacks or does at random, and for settings that it has no word for.
     """
-    recipe = plan.recipe
+    recipe, method = plan.recipe, plan.recipe.method
     refuse_what_differs(plan)
 
     def path(name: str) -> str:
         return str((folder / name).resolve()) if (folder / name).is_dir() else name
 
-    models = [
+    models: list[dict[str, Any]] = [
         {"model": path(entry.model), "parameters": parameters(plan, entry.name, entry.parameters)}
         for entry in recipe.finetuned
     ]
-    if recipe.merge_method == "slerp":
-        models = [{"model": path(recipe.base_model)}, *({"model": m["model"]} for m in models)]
     shared = {k: v for k, v in recipe.parameters.items() if not (k == "weight" and recipe.coefficients is not None)}
-    if recipe.merge_method == "slerp" and recipe.coefficients is not None:
-        shared["t"] = along_layers(plan, plan.inputs.coefficients[recipe.finetuned[0].name])
+    if method.coefficient and not method.coefficient.per_model and recipe.base_model:  # SLERP: lists the base, has `t`
+        models = [{"model": path(recipe.base_model)}, *({"model": model["model"]} for model in models)]
+        if plan.inputs.coefficients is not None:
+            shared[method.coefficient.name] = along_layers(plan, plan.inputs.coefficients[recipe.finetuned[0].name])
     content: dict[str, Any] = {
-        "merge_method": recipe.merge_method, "base_model": path(recipe.base_model) if recipe.method.needs_base else None, "models": models,
-        "parameters": shared, "dtype": "float32", "out_dtype": plan.config["dtype"], "tokenizer_source": tokenizer_source(plan),
-    }  # fmt: skip
+        "merge_method": recipe.merge_method,
+        "base_model": path(recipe.base_model) if method.needs_base and recipe.base_model else None,
+        "models": models,
+        "parameters": shared,
+        "dtype": "float32",
+        "out_dtype": plan.config["dtype"],
+        "tokenizer_source": tokenizer_source(plan),
+    }
     return yaml.safe_dump({k: v for k, v in content.items() if v not in (None, {}, [])}, sort_keys=False)
 
 
 def refuse_what_differs(plan: Plan) -> None:
-    recipe, several = plan.recipe, len(plan.recipe.finetuned) > 1
-    elects = recipe.merge_method in {"ties", "breadcrumbs_ties"}
+    """UserError that names everything in a plan that mergekit would do otherwise."""
+    recipe, method, several = plan.recipe, plan.recipe.method, len(plan.recipe.finetuned) > 1
     coefficients = recipe.coefficients is not None
     election = recipe.election or ("unweighted" if coefficients else "weighted")
+    padding = recipe.tokenizer_source is not None and padded(plan)
     reasons = {
-        f"merge_method {recipe.merge_method}": recipe.method.mergekit != "same",
+        f"merge_method {recipe.merge_method}": method.mergekit != "same",
         "scope: global": recipe.scope == "global",
-        "election: unweighted with several models": elects and several and election == "unweighted",
+        "election: unweighted with several models": method.elects and several and election == "unweighted",
         "normalize: true with coefficients, which divides by the number of models": coefficients and normalizes(plan),
         "tie_word_embeddings": recipe.tie_word_embeddings is not None,
         "models whose heads are tied and untied": len({model.tied for model in plan.models}) > 1,
         "embeddings of unlike length or order": plan.alignment.maps is not None,
-        "`tokenizer_source` with padding rows, which it drops": recipe.tokenizer_source is not None and padded(plan),
-        "coefficients with model_stock": coefficients and recipe.merge_method == "model_stock",
+        "`tokenizer_source` with padding rows, which it drops": padding,
+        f"coefficients with {recipe.merge_method}": coefficients and method.coefficient is None,
     }
     if found := [reason for reason, holds in reasons.items() if holds]:
         raise UserError(f"mergekit cannot reproduce this recipe: it has no equal of {'; '.join(found)}.")
@@ -69,25 +76,26 @@ def padded(plan: Plan) -> bool:
 
 
 def tokenizer_source(plan: Plan) -> str | None:
+    """The recipe's, a model's name as its absolute path."""
     given = plan.recipe.tokenizer_source
     return given if given in (None, "base", "union") else str(plan.models[plan.alignment.source].folder.resolve())
 
 
 def normalizes(plan: Plan) -> bool:
+    """Whether the sum is divided."""
     return "normalize" in plan.recipe.method.parameters and plan.recipe.setting("normalize")
 
 
 def parameters(plan: Plan, name: str, own: dict[str, Any]) -> dict[str, Any]:
     """A model's parameters, λ as its weight."""
-    if plan.inputs.coefficients is None or "weight" not in plan.recipe.method.parameters:
+    coefficients, replaced = plan.inputs.coefficients, plan.recipe.method.coefficient
+    if coefficients is None or replaced is None or not replaced.per_model:
         return own
-    return {k: v for k, v in own.items() if k != "weight"} | {
-        "weight": along_layers(plan, plan.inputs.coefficients[name])
-    }
+    return own | {replaced.name: along_layers(plan, coefficients[name])}
 
 
 def along_layers(plan: Plan, coefficients: dict[str, float]) -> list[dict[str, Any]]:
-    """λ as filters for what lies outside the blocks and a list with a value for each block."""
-    present = {layer for layer, part in OUTSIDE.items() if any(part in job.name for job in plan.jobs)}
-    outside = [{"filter": OUTSIDE[layer], "value": coefficients[layer]} for layer in OUTSIDE if layer in present]
+    """λ as mergekit writes it: a filter for each layer outside the blocks, then a list with a value for each block."""
+    present = [layer for layer, name in OUTSIDE.items() if any(name in job.name for job in plan.jobs)]
+    outside = [{"filter": OUTSIDE[layer], "value": coefficients[layer]} for layer in present]
     return [*outside, {"value": [coefficients[str(i)] for i in range(plan.blocks)]}]

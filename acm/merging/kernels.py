@@ -1,12 +1,16 @@
-"""The methods that scale best, fused by numba: stored numbers in, stored numbers out, one pass over blocks that stay in cache.
+"""The methods that scale best, each fused by numba into one pass: stored numbers in, stored numbers out.
 
-    base, models    (n,)   a stretch of a tensor as stored: uint16 (bits of bfloat16) or float32
+A pass goes over tiles that stay in a core's cache.
+
+    base, models    (n,)   a chunk of a tensor as stored: uint16 (bits of bfloat16) or float32
     out             (n,)   the same, merged
-    x, delta        (B,)   float32 block
+    x, delta        (t,)   float32, a tile of the chunk, t ≤ TILE
+    total           (t,)   Σ λ_i δ_i so far
+    mass            (t,)   Σ of the divisors of the models that agree with the elected sign
 
-They compute what the plain torch functions of `methods.py` compute, operation by operation, and give the same bytes: LLVM may
-not reorder or fuse float operations (no fastmath). Each entry releases the GIL, so worker threads run side by side. Compiled
-code is cached beside this file.
+They compute what the plain torch functions of `methods.py` compute, operation by operation, and give the same bytes:
+LLVM may not reorder or fuse float operations (no fastmath). Each of them releases the GIL, so worker threads run side
+by side. Compiled code is cached beside this file.
 """
 
 from __future__ import annotations
@@ -15,16 +19,19 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-MAGNITUDE, INFINITE = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
-ZERO, ONE = np.float32(0), np.float32(1)
-COARSE, FINE = 16, 15  # bits: the 31 magnitude bits of a float32 as bucket and place within the bucket
-BLOCK = 4096  # entries: the blocks of base, models and sums fit the innermost caches
+from acm.merging.magnitudes import FINE
 
-fused = njit(nogil=True, cache=True, error_model="numpy")  # division by zero gives infinity, as in torch
+MAGNITUDE = np.uint32(0x7FFFFFFF)  # the bits of a float32 without its sign
+INFINITE = np.uint32(0x7F800000)  # the exponent of infinity and NaN; a magnitude above it is NaN
+ZERO = np.float32(0)
+ONE = np.float32(1)
+TILE = 4096  # entries: the tiles of base, models and sums fit the innermost caches
+
+compiled = njit(nogil=True, cache=True, error_model="numpy")  # division by zero gives infinity, as in torch
 
 
 def load(raw, x):
-    """Stored numbers into a float32 block."""
+    """Stored numbers into a float32 tile."""
 
 
 @overload(load)
@@ -46,7 +53,7 @@ def load_overload(raw, x):
 
 
 def store(x, out):
-    """A float32 block as it is stored, rounded to nearest even; NaN stays NaN."""
+    """A float32 tile as it is stored, rounded to nearest even; NaN stays NaN."""
 
 
 @overload(store)
@@ -69,7 +76,7 @@ def store_overload(x, out):
     return float32
 
 
-@fused
+@compiled
 def not_finite(x):
     """How many entries are NaN or infinite."""
     bits, count = x.view(np.uint32), 0
@@ -78,15 +85,15 @@ def not_finite(x):
     return count
 
 
-@fused
+@compiled
 def mix(x):
-    """A bijection of 32-bit words that changes half the bits on average (constants: C. Wellons, lowbias32, public domain)."""
+    """A bijection of 32-bit words that changes half the bits on average (lowbias32 of C. Wellons, public domain)."""
     x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D))  # numba widens products to 64 bits
     x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B))
     return np.uint32(x ^ (x >> np.uint32(16)))
 
 
-@fused
+@compiled
 def trim(x, low, high):
     """In place: entries with low ≤ |x| ≤ high stay, the others become 0."""
     for i in range(x.size):
@@ -94,23 +101,26 @@ def trim(x, low, high):
         x[i] = x[i] if low <= size <= high else ZERO
 
 
-@fused
+@compiled
 def drop(x, density, bound, start, first, second):
-    """In place: entries whose random word is below `bound` stay, divided by `density`. See `primitives.random_words`."""
+    """In place: entries whose random word is below `bound` stay, divided by `density`.
+
+    start: place of x[0] in its tensor. first, second: the key. The words are those of `primitives.random_words`.
+    """
     for i in range(x.size):
         place = np.uint32(start + np.uint32(i))
         word = mix(np.uint32(mix(np.uint32(place ^ first)) + second))
         x[i] = x[i] / density if word < bound else ZERO
 
 
-@fused
+@compiled
 def add_scaled(total, factor, x, first):
     """total += factor · x, or = where it is the first."""
     for i in range(x.size):
         total[i] = factor * x[i] if first else total[i] + factor * x[i]
 
 
-@fused
+@compiled
 def add_agreeing(delta, elected, vote, coefficient, divisor, total, mass):
     """Where vote · δ has the sign of `elected` (+ on zero): total += λ δ and mass += divisor."""
     for i in range(delta.size):
@@ -120,19 +130,22 @@ def add_agreeing(delta, elected, vote, coefficient, divisor, total, mass):
         mass[i] += divisor if agrees else ZERO
 
 
-@fused
+@compiled
 def divide(total, mass):
     """total /= mass, in place; entries of mass 0 stay."""
     for i in range(total.size):
         total[i] /= mass[i] if mass[i] != ZERO else ONE
 
 
-@fused
+@compiled
 def weighted(models, factors, divisor, out, bad):
-    """Σ factor_i θ_i / divisor: average and SLERP. bad: (models,) int64, counts of NaN and infinity, added to."""
-    x, total = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    for start in range(0, out.size, BLOCK):
-        stop = min(start + BLOCK, out.size)
+    """Σ factor_i θ_i / divisor: average and SLERP.
+
+    factors: (models,) float32. bad: (models,) int64, counts of NaN and infinity, added to.
+    """
+    x, total = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    for start in range(0, out.size, TILE):
+        stop = min(start + TILE, out.size)
         n = stop - start
         for m in range(len(models)):
             load(models[m][start:stop], x[:n])
@@ -144,23 +157,21 @@ def weighted(models, factors, divisor, out, bad):
         store(total[:n], out[start:stop])
 
 
-@fused
-def deltas(base, models, start, trims, lows, highs, drops, densities, limits, keys, elects, votes, factors, divisors, divides, divisor,
-           scaling, out, bad):  # fmt: skip
-    """θ_0 + α Σ λ_i δ_i with task vectors trimmed or dropped, summed plainly or over the elected sign: task arithmetic to DARE-TIES.
+@compiled
+def deltas(base, models, start, trims, lows, highs, drops, densities, limits, keys, elects, votes, factors, divisors,
+           divides, divisor, scaling, out, bad):  # fmt: skip
+    """θ_0 + α Σ λ_i δ_i, task vectors trimmed or dropped, summed plainly or over the elected sign.
 
-    start: place of the stretch in its tensor, uint32. trims, drops, elects, divides: what is done. Per model: bounds of |δ|
-    (lows, highs), density and its limit of random words, key (2,) uint32, vote, factor λ, divisor. bad: as in `weighted`, base first.
+    These are task arithmetic, TIES, breadcrumbs, DARE and DARE-TIES. start: place of the chunk in its tensor, uint32.
+    trims, drops, elects, divides: what is done. For each model: bounds of |δ| (lows, highs), density and its limit of
+    random words, key (2,) uint32, vote, factor λ, divisor. divisor: what a plain sum is divided by. scaling: α.
+    bad: (1 + models,) counts of NaN and infinity, base first, added to.
     """
-    b, total, mass, elected = (
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.float32),
-    )
-    x = np.empty((len(models), BLOCK), np.float32)
-    for begin in range(0, out.size, BLOCK):
-        end = min(begin + BLOCK, out.size)
+    b, elected = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    total, mass = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    x = np.empty((len(models), TILE), np.float32)
+    for begin in range(0, out.size, TILE):
+        end = min(begin + TILE, out.size)
         n = end - begin
         load(base[begin:end], b[:n])
         bad[0] += not_finite(b[:n])
@@ -173,14 +184,8 @@ def deltas(base, models, start, trims, lows, highs, drops, densities, limits, ke
             if trims:
                 trim(delta, lows[m], highs[m])
             if drops and limits[m] < 2**32:
-                drop(
-                    delta,
-                    densities[m],
-                    np.uint32(limits[m]),
-                    np.uint32(start + np.uint32(begin)),
-                    keys[m, 0],
-                    keys[m, 1],
-                )
+                place = np.uint32(start + np.uint32(begin))
+                drop(delta, densities[m], np.uint32(limits[m]), place, keys[m, 0], keys[m, 1])
             if elects:
                 add_scaled(elected[:n], votes[m], delta, m == 0)
             else:
@@ -200,17 +205,19 @@ def deltas(base, models, start, trims, lows, highs, drops, densities, limits, ke
         store(b[:n], out[begin:end])
 
 
-@fused
+@compiled
 def count_upper(bits, counts):
-    """Histogram of the upper magnitude bits; counts: (2^16,) int64, added to."""
+    """Histogram of the upper bits of magnitudes. counts: (2^COARSE,) int64, added to."""
     for i in range(bits.size):
         counts[(bits[i] & MAGNITUDE) >> np.uint32(FINE)] += 1
 
 
-@fused
+@compiled
 def count_lower(bits, bucket, counts, hits):
-    """Histogram of the lower magnitude bits of the entries in a bucket; counts: (2^15,) int64. Few are, so eight are passed over
-    at a time. hits: (BLOCK,) uint8, for use."""
+    """Histogram of the lower bits of the magnitudes in a bucket. counts: (2^FINE,) int64, added to.
+
+    Few entries are in a bucket, so eight are passed over at a time. hits: (TILE,) uint8, for use.
+    """
     low, eights = np.uint32((1 << FINE) - 1), hits.view(np.uint64)
     hits[bits.size :] = 0
     for i in range(bits.size):
@@ -222,12 +229,16 @@ def count_lower(bits, bucket, counts, hits):
                     counts[bits[i] & low] += 1
 
 
-@fused
+@compiled
 def histogram(base, models, buckets, counts):
-    """Add the magnitudes of the δ_i to counts (models, 2^16) of the upper bits or, of the entries in buckets ≥ 0, (models, 2^15)."""
-    b, x, hits = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint8)
-    for start in range(0, base.size, BLOCK):
-        n = min(BLOCK, base.size - start)
+    """Histograms of the magnitudes of the δ_i, added to counts.
+
+    buckets: (models,) int64. Where it is negative, the upper bits are counted, (models, 2^COARSE); else the lower bits
+    of the magnitudes in that bucket, (models, 2^FINE).
+    """
+    b, x, hits = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.uint8)
+    for start in range(0, base.size, TILE):
+        n = min(TILE, base.size - start)
         load(base[start : start + n], b[:n])
         for m in range(len(models)):
             load(models[m][start : start + n], x[:n])

@@ -1,10 +1,13 @@
-"""Merge methods that need a whole matrix at once: one tensor of each model is held in float32, and square matrices of the inputs in float64.
+"""Merge methods that need a whole matrix at once.
 
-variable    symbol   shape                    meaning
-matrix      W_i      (outputs, inputs)        a weight matrix; vectors pass unchanged through truncation
-gram        G_i      (inputs, inputs)         Σ x xᵀ of the layer's inputs, from a calibration step
-rank        r        ()                       fraction of the singular values that are kept
-mu          μ        ()                       weight of the nuclear norm; singular values shrink by μ / 2
+One tensor of each model is held in float32, and square matrices of the inputs in float64.
+
+    variable    symbol   shape                    meaning
+    matrix      W_i      (outputs, inputs)        a weight matrix; vectors pass unchanged through truncation
+    gram        G_i      (inputs, inputs)         Σ x xᵀ of the layer's inputs, from a calibration
+    rank        r        ()                       fraction of the singular values that are kept
+    mu          μ        ()                       weight of the nuclear norm; singular values shrink by μ / 2
+    alpha       α        ()                       factor of a Gram matrix's off-diagonals
 """
 
 from __future__ import annotations
@@ -14,36 +17,39 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from acm.merging.methods import combine, implements
-from acm.merging.primitives import task_vectors, total
+from acm.merging.functions import implements
+from acm.merging.primitives import combine, task_vectors, total
 from acm.merging.settings import Settings
 
 ROWS = 4096  # of a matrix that are computed in float64 at a time
 
 
 def filtered(matrix: Tensor, keep: Callable[[Tensor], Tensor]) -> Tensor:
-    """The matrix with its singular values s (descending) scaled by keep(s), through the eigenvectors of the smaller Gram matrix.
+    """The matrix with its singular values s (descending) multiplied by keep(s), float32.
 
-    In float64, several times faster than an SVD; singular values below 1e-7 of the largest are not resolved.
+    It goes through the eigenvectors of the smaller Gram matrix, in float64. That is several times faster than an SVD,
+    but singular values below 1e-7 of the largest are not resolved. NaN or infinity gives NaN everywhere.
     """
     if matrix.dim() != 2 or not matrix.numel():
         return matrix
     if not torch.isfinite(matrix).all():
         return torch.full_like(matrix, float("nan"))
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
-    values, vectors = torch.linalg.eigh(total(part.double().T @ part.double() for part in tall.split(ROWS)))
+    values, vectors = torch.linalg.eigh(total(rows.double().T @ rows.double() for rows in tall.split(ROWS)))
     factors = keep(values.clamp(min=0).sqrt().flip(0)).flip(0)
     used = vectors[:, factors > 0]
     scaled = used * factors[factors > 0]
-    found = torch.cat([(part.double() @ scaled @ used.T).float() for part in tall.split(ROWS)])
+    found = torch.cat([(rows.double() @ scaled @ used.T).float() for rows in tall.split(ROWS)])
     return found if tall.shape == matrix.shape else found.T.contiguous()
 
 
 def truncated(matrix: Tensor, rank: float) -> Tensor:
     """The matrix with the largest ceil(rank · min(shape)) singular values alone."""
-    return filtered(
-        matrix, lambda values: (torch.arange(len(values), device=values.device) < rank * len(values)).double()
-    )
+
+    def keep(values: Tensor) -> Tensor:
+        return (torch.arange(len(values), device=values.device) < rank * len(values)).double()
+
+    return filtered(matrix, keep)
 
 
 def thresholded(matrix: Tensor, threshold: float) -> Tensor:
@@ -53,17 +59,21 @@ def thresholded(matrix: Tensor, threshold: float) -> Tensor:
 
 @implements("twin")
 def twin(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
-    """Task arithmetic on task vectors truncated to a fraction `rank` of their singular values (the SVD part of Twin-Merging)."""
-    deltas = task_vectors(base, finetuned)
-    return combine(base, deltas if s.numbers["rank"] == 1 else [truncated(d, s.numbers["rank"]) for d in deltas], s)
+    """Task arithmetic on task vectors that keep a fraction `rank` of their singular values.
+
+    This is the part of Twin-Merging that uses the singular value decomposition.
+    """
+    deltas, rank = task_vectors(base, finetuned), s.numbers["rank"]
+    return combine(base, deltas if rank == 1 else [truncated(delta, rank) for delta in deltas], s)
 
 
 @implements("lore")
 def lore(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
-    """Estimate base and low-rank task vectors from the models alone by coordinate descent, then merge.
+    """Estimate base and low-rank task vectors from the models alone, by coordinate descent, then merge these.
 
-    Minimises Σ_i ‖θ + δ_i − θ_i‖² + μ ‖δ_i‖_*: θ ← mean(θ_i − δ_i), δ_i ← singular-value thresholding of θ_i − θ at μ/2.
-    The true base takes part only where the recipe lists it as a model. The paper leaves the final step open; a mean here.
+    It minimises Σ_i ‖θ + δ_i − θ_i‖² + μ ‖δ_i‖_* in two steps by turns: θ ← mean(θ_i − δ_i), and δ_i ← θ_i − θ with its
+    singular values thresholded at μ / 2. The true base takes part only where the recipe lists it as a model. The paper
+    leaves the final step open; it is a mean here.
     """
     models = [model.float() for model in finetuned]
     deltas, estimate = [torch.zeros_like(model) for model in models], torch.full_like(models[0], float("inf"))
@@ -79,21 +89,28 @@ def lore(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
 def regmean(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """The linear map nearest to all models on their own inputs: (Σ G_i)⁻¹ Σ G_i W_iᵀ, off-diagonals of G_i times α.
 
-    Row by row of W_i, so in stretches. ACM's λ scales the task vectors first. Tensors without Gram matrices (vectors, embedding) are averaged.
+    Each row of W_i is solved for by itself, so some rows are taken at a time. ACM's λ scales the task vectors first.
+    Tensors without Gram matrices (vectors, embedding) are averaged.
     """
-    joined = average if any(gram is None for gram in s.statistics) else solver(s.statistics, s.numbers["alpha"])
-    stretches = zip(*(model.split(ROWS) for model in (base, *finetuned)), strict=True)
-    return torch.cat([
-        joined([first.float() + c * d for c, d in zip(s.coefficients, task_vectors(first, own), strict=True)]) for first, *own in stretches
-    ])  # fmt: skip
+    grams = [gram for gram in s.statistics if gram is not None]
+    joined = solver(grams, s.numbers["alpha"]) if len(grams) == len(finetuned) else average
+    found = []
+    for first, *own in zip(*(model.split(ROWS) for model in (base, *finetuned)), strict=True):
+        deltas = task_vectors(first, own)
+        found.append(joined([first.float() + c * delta for c, delta in zip(s.coefficients, deltas, strict=True)]))
+    return torch.cat(found)
 
 
 def average(models: list[Tensor]) -> Tensor:
+    """The mean of the models' rows."""
     return total(models) / len(models)
 
 
 def solver(grams: list[Tensor], alpha: float) -> Callable[[list[Tensor]], Tensor]:
-    """The function from some rows of all models to those of the result; towards inputs never used it takes the models' average."""
+    """The function from some rows of all models to those of the result.
+
+    Towards inputs never used it takes their mean.
+    """
     grams = [shrunk(gram, alpha) for gram in grams]
     sums = total(grams).clone()
     pull = 1e-9 * sums.diagonal().mean().clamp(min=1e-30)

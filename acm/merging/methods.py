@@ -1,69 +1,54 @@
-"""Merge methods: each a pure function of the same tensor (or a chunk of it) in every model.
+"""Merge methods: each a pure function of the same tensor, or of the same chunk of it, in every model.
 
     variable       symbol          shape          meaning
     base           θ_0             (…)            the tensor in the base model, any float dtype
     finetuned      θ_i             list of (…)    the same tensor in each fine-tuned model
     coefficients   λ_i             list of ()     weight of each task vector in this layer        Eq. 3
-    δ              θ_i − θ_0       (…)            task vector, computed in float32
+    delta          δ_i             (…)            task vector θ_i − θ_0, computed in float32
     scaling        α               ()             the recipe's `lambda`: multiplies the merged task vector
     density        1 − k           list of ()     fraction of entries kept; 1 − density is the drop rate
 
-`divisors` divide the sum when `normalize` is on: the weights (mergekit) or, with ACM coefficients, ones, which makes it the
-1/N of Eq. 3. What a method needs to know of the whole tensor first (a threshold, an angle) its `prepare` finds in a pass of
-its own. Titles, papers, formulas and parameters: `registry.py`.
+`divisors` divide the sum when `normalize` is on. They are the weights, as in mergekit, or ones where ACM's coefficients
+stand in their place, which makes it the 1/N of Eq. 3. All functions return float32.
+
+Titles, papers, formulas and parameters: `registry.py`. Methods that need whole matrices: `matrices.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from acm.merging import matrices  # noqa: F401  registers its methods, so that importing this module gives all
+from acm.merging.functions import FUNCTIONS, PREPARE, implements, prepares
+from acm.merging.magnitudes import trim_bounds
 from acm.merging.primitives import (
-    Chunks,
-    consensus,
+    combine,
     count_magnitudes,
     drop,
+    elected,
     gram,
-    magnitudes_at,
     random_words,
     task_vectors,
     total,
     trim,
+    weighted_sum,
 )
 from acm.merging.settings import Settings
 
-Merge = Callable[[Tensor, list[Tensor], Settings], Tensor]
-FUNCTIONS: dict[str, Merge] = {}
-PREPARE: dict[str, Callable[[Chunks, Settings], Any]] = {}
-
-
-def implements(name: str) -> Callable[[Merge], Merge]:
-    """The function of a registered method."""
-
-    def bind(function: Merge) -> Merge:
-        FUNCTIONS[name] = function
-        return function
-
-    return bind
-
-
-def prepares(*names: str) -> Callable:
-    """What these methods need to know of a whole tensor before its chunks are merged."""
-
-    def bind(function: Callable[[Chunks, Settings], Any]) -> Callable[[Chunks, Settings], Any]:
-        PREPARE.update(dict.fromkeys(names, function))
-        return function
-
-    return bind
+if TYPE_CHECKING:
+    from acm.merging.functions import Chunks
 
 
 def merge_tensor(method: str, base: Tensor, finetuned: list[Tensor], settings: Settings) -> Tensor:
-    """A whole tensor by a method, preparation included; float32. The engine does the same chunk by chunk."""
+    """A whole tensor merged by a method, preparation included; float32, the base's shape.
+
+    base, finetuned: same shape, any float dtype. The engine does the same chunk by chunk.
+    """
     settings = replace(settings, shape=tuple(base.shape))
     if method in PREPARE and settings.prepared is None:
         settings = replace(settings, prepared=PREPARE[method](lambda: [(base, finetuned)], settings))
@@ -73,7 +58,7 @@ def merge_tensor(method: str, base: Tensor, finetuned: list[Tensor], settings: S
 @implements("linear")
 def linear(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """Σ_i w_i θ_i, over Σ_i w_i if `normalize`. The base takes part only where the recipe lists it as a model."""
-    merged = total(w * model.float() for w, model in zip(s.coefficients, finetuned, strict=True))
+    merged = weighted_sum(s.coefficients, (model.float() for model in finetuned))
     return merged / sum(s.coefficients) if s.normalize else merged
 
 
@@ -91,7 +76,10 @@ def interpolation(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
 
 @prepares("slerp")
 def angle(chunks: Chunks, s: Settings) -> tuple[float, float]:
-    """The factors of θ_0 and θ_1; those of plain interpolation where the tensors are nearly parallel, as in mergekit."""
+    """The factors of θ_0 and θ_1.
+
+    Where the tensors are nearly parallel, those of plain interpolation, as in mergekit.
+    """
     products = gram(([base, *models] for base, models in chunks()), 2)
     norms = np.sqrt(np.diag(products))
     cosine = float(np.clip(products[0, 1] / np.prod(np.where(norms > 1e-8, norms, 1.0)), -1, 1))
@@ -115,23 +103,8 @@ def kept_magnitudes(chunks: Chunks, s: Settings) -> np.ndarray:
     return trim_bounds(s, size, lambda buckets: count_magnitudes(chunks, len(s.density), buckets))
 
 
-def trim_bounds(s: Settings, size: int, count: Callable[[np.ndarray | None], np.ndarray]) -> np.ndarray:
-    """Bounds (models, 2) of |δ|: of `size` entries the int(γ · size) largest go (breadcrumbs; TIES has no γ), the int(density · size)
-    next stay (TIES: at least one). γ gives way where density leaves it no room, as in mergekit. No bounds at density 1."""
-    ranks, fixed = [], {}
-    for i, (density, gamma) in enumerate(zip(s.density, s.gamma or [0.0] * len(s.density), strict=True)):
-        kept = min(size, max(0 if s.gamma else 1, int(density * size)))
-        low = max(0, size - kept - int(gamma * size))
-        ranks.append((min(low, size - 1), max(0, low + kept - 1)))
-        if density >= 1 or not kept:
-            fixed[i] = (0.0, np.inf) if kept else (np.inf, 0.0)
-    found = magnitudes_at(np.array(ranks), count) if len(fixed) < len(ranks) else np.zeros((len(ranks), 2), np.float32)
-    for i, pair in fixed.items():
-        found[i] = pair
-    return found
-
-
 def trimmed(base: Tensor, finetuned: list[Tensor], s: Settings) -> list[Tensor]:
+    """The task vectors within the bounds that `prepare` found."""
     return [trim(d, *bounds) for d, bounds in zip(task_vectors(base, finetuned), s.prepared.tolist(), strict=True)]
 
 
@@ -154,6 +127,7 @@ def breadcrumbs_ties(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tens
 
 
 def dropped(base: Tensor, finetuned: list[Tensor], s: Settings) -> list[Tensor]:
+    """The task vectors, entries of each dropped at random."""
     deltas = task_vectors(base, finetuned)
     return [drop(d, k, key, s.start, s.rescale) for d, k, key in zip(deltas, s.density, s.keys, strict=True)]
 
@@ -171,9 +145,10 @@ def dare_ties(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
 
 
 def magprune(base: Tensor, finetuned: list[Tensor], s: Settings) -> list[Tensor]:
-    """DELLA's drop: within each row the keep probability grows with the rank of |δ|, from density − ε to density + ε.
+    """DELLA's drop: within each row, the probability to keep an entry grows with the rank of its |δ|.
 
-    Each kept entry is divided by its own probability, as in the paper; mergekit rescales the tensor to its old L1 norm.
+    It grows from density − ε to density + ε. Each kept entry is divided by its own probability, as in the paper.
+    mergekit rescales the whole tensor to its old L1 norm instead.
     """
     found = []
     for delta, density, epsilon, key in zip(task_vectors(base, finetuned), s.density, s.epsilon, s.keys, strict=True):
@@ -202,7 +177,10 @@ def della_linear(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
 
 @prepares("model_stock")
 def stock_ratio(chunks: Chunks, s: Settings) -> float:
-    """t = N cos / (1 + (N − 1) cos), with the mean cosine of the pairs of task vectors; 0 where the denominator vanishes."""
+    """t = N cos / (1 + (N − 1) cos), cos the mean cosine of the pairs of task vectors.
+
+    It is 0 where the denominator vanishes.
+    """
     n = len(s.coefficients)
     products = gram((task_vectors(*chunk) for chunk in chunks()), n)
     norms = np.sqrt(np.diag(products))
@@ -214,56 +192,53 @@ def stock_ratio(chunks: Chunks, s: Settings) -> float:
 @implements("model_stock")
 def model_stock(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """θ_0 + t · mean λ_i δ_i: the point nearest to the base on the way to the centre of the fine-tuned models."""
-    weighted = total(c * d for c, d in zip(s.coefficients, task_vectors(base, finetuned), strict=True))
+    weighted = weighted_sum(s.coefficients, task_vectors(base, finetuned))
     return base.float() + s.prepared / len(finetuned) * weighted
 
 
 @implements("fisher")
 def fisher(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
-    """θ_0 + Σ λ_i F_i δ_i / Σ w_i F_i; a plain mean where there is no Fisher information, or it is 0 in all models."""
+    """θ_0 + Σ λ_i F_i δ_i / Σ w_i F_i. A plain mean where no model has Fisher information, or all have 0."""
     information = [torch.ones_like(base, dtype=torch.float32) if f is None else f for f in s.statistics]
     deltas = task_vectors(base, finetuned)
-    weighted = total(c * f * d for c, f, d in zip(s.coefficients, information, deltas, strict=True))
-    mass = total(w * f for w, f in zip(s.divisors, information, strict=True))
-    mean = total(c * d for c, d in zip(s.coefficients, deltas, strict=True)) / sum(s.divisors)
-    return base.float() + torch.where(mass > 0, weighted / torch.where(mass > 0, mass, 1.0), mean)
+    terms = [c * f * d for c, f, d in zip(s.coefficients, information, deltas, strict=True)]
+    mass = weighted_sum(s.divisors, information)
+    mean = weighted_sum(s.coefficients, deltas) / sum(s.divisors)
+    return base.float() + torch.where(mass > 0, total(terms) / torch.where(mass > 0, mass, 1.0), mean)
 
 
 @implements("aim")
 def aim(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """θ_0 + Σ λ_i δ_i ⊙ (1 − s (1 − ω)): input channels that matter to the base keep more of it.
 
-    s = mean |x| per input channel over its maximum. Tensors without statistics (biases, norms, embedding) are merged plainly.
+    s is the mean |x| of each input channel over the largest of them, (inputs,). Tensors without statistics (biases,
+    norms, embedding) are merged as in task arithmetic.
     """
     (importance,) = s.statistics
-    relaxation = (
-        1.0 if importance is None else 1 - importance / importance.max().clamp(min=1e-30) * (1 - s.numbers["omega"])
-    )
-    return (
-        base.float()
-        + total(c * d for c, d in zip(s.coefficients, task_vectors(base, finetuned), strict=True)) * relaxation
-    )
+    changed = weighted_sum(s.coefficients, task_vectors(base, finetuned))
+    if importance is None:
+        return base.float() + changed
+    relaxation = 1 - importance / importance.max().clamp(min=1e-30) * (1 - s.numbers["omega"])
+    return base.float() + changed * relaxation
 
 
 @implements("sens")
 def sens(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
-    """c_0 θ_0 + c_1 α λ δ with the layer's pair of coefficients, which `sensitivity_pair` gives."""
+    """c_0 θ_0 + c_1 α λ δ, the pair c_0, c_1 from the sensitivities of base and model in this layer."""
     (delta,) = task_vectors(base, finetuned)
-    first, second = s.numbers["c_0"], s.numbers["c_1"]
-    return first * base.float() + second * s.numbers["alpha"] * s.coefficients[0] * delta
+    alpha = s.numbers["alpha"]
+    first, second = sensitivity_pair(s.layers["sensitivity"], alpha, s.numbers["temperature"])
+    return first * base.float() + second * alpha * s.coefficients[0] * delta
 
 
-def combine(base: Tensor, deltas: list[Tensor], s: Settings) -> Tensor:
-    """θ_0 + α Σ λ_i δ_i, the sum over that of the divisors if `normalize`."""
-    merged = total(c * d for c, d in zip(s.coefficients, deltas, strict=True))
-    divisor = sum(s.divisors) if s.normalize else 1.0
-    merged = merged / divisor if divisor != 1 and abs(divisor) > 1e-8 else merged
-    return base.float() + (s.scaling * merged if s.scaling != 1 else merged)
+def sensitivity_pair(sensitivities: list[float | None], alpha: float, temperature: float) -> tuple[float, float]:
+    """Sens-Merging's coefficients of a layer: twice the softmax of ((1 − α) s_0, α s_1) / T; (1, 1) outside the blocks.
 
-
-def elected(base: Tensor, deltas: list[Tensor], s: Settings) -> Tensor:
-    """θ_0 + α · :func:`consensus`."""
-    return base.float() + s.scaling * consensus(deltas, s.coefficients, s.divisors, s.normalize, s.election)
-
-
-from acm.merging import matrices  # noqa: E402, F401  registers the methods that need whole matrices
+    sensitivities: s_0 of the base, s_1 of the model, None outside the blocks. Whether T divides or multiplies the paper
+    leaves open. As everywhere else, it divides here.
+    """
+    base, finetuned = sensitivities
+    if base is None or finetuned is None:
+        return 1.0, 1.0
+    second = float(1 / (1 + np.exp(np.clip(((1 - alpha) * base - alpha * finetuned) / temperature, -700, 700))))
+    return 2 * (1 - second), 2 * second

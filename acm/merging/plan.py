@@ -9,26 +9,36 @@ import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from acm import hub
-from acm.checkpoints import EMBEDDING, HEAD, STORED, Checkpoint, TensorInfo, exists, layer_of, shape_problems, unlike
+from acm.checkpoints import EMBEDDING, HEAD, Checkpoint, exists, layer_of
 from acm.errors import UserError
-from acm.merging.compatibility import Finding, compare, output_config, token_findings
+from acm.headers import STORED, TensorInfo
+from acm.merging.compatibility import (
+    Finding,
+    align_rows,
+    model_findings,
+    output_config,
+    row_findings,
+    tied_output,
+)
 from acm.merging.recipe import Recipe
 from acm.merging.settings import Inputs, Settings, read_inputs, settings_of
-from acm.merging.vocabulary import Alignment, align
-
-SPEED = {  # GB of output per second, two models, two cores, files in memory: benchmarks/merge.md
-    "linear": 0.7, "interpolation": 0.5, "task_arithmetic": 0.5, "dare_linear": 0.5, "dare_ties": 0.5, "slerp": 0.27, "ties": 0.27,
-    "breadcrumbs": 0.3, "breadcrumbs_ties": 0.3, "model_stock": 0.1, "della": 0.008, "della_linear": 0.008, "twin": 0.005,
-}  # fmt: skip
+from acm.merging.vocabulary import Alignment
+from acm.sources import all_below, files_of
 
 
 @dataclass(frozen=True)
 class Job:
-    """One output tensor. sources: the base's tensor, then each model's. rows: of each source, the row of each output row."""
+    """One output tensor.
+
+    dtype: as it is stored. shard: the file that it goes to. sources: the base's tensor, then each model's.
+    rows: of each source, the row of each output row, −1 for none; None: the rows are the same.
+    statistics: what a calibration knows of it, of each model.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -41,51 +51,62 @@ class Job:
 
     @property
     def size(self) -> int:
+        """Number of entries."""
         return math.prod(self.shape)
 
     @property
     def bytes(self) -> int:
+        """As it is stored."""
         return self.size * STORED[self.dtype].itemsize
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a merge needs to know. ``models``: the base, then the models of ``recipe.finetuned``."""
+    """Everything that a merge needs to know.
+
+    models: the base, then the models of ``recipe.finetuned``. jobs: empty if a finding is an error.
+    config: of the merged model. blocks: how many it has.
+    """
 
     recipe: Recipe
     models: list[Checkpoint]
     jobs: list[Job]
     inputs: Inputs
-    config: dict
+    config: dict[str, Any]
     alignment: Alignment
     findings: list[Finding]
     blocks: int
 
     @property
     def bytes(self) -> int:
+        """Of all output tensors."""
         return sum(job.bytes for job in self.jobs)
 
     @property
     def base(self) -> Checkpoint:
+        """The first model: the recipe's base, or its first model where it names none."""
         return self.models[0]
 
     @cached_property
     def digest(self) -> str:
-        """Changes with the recipe, the inputs' files and this code: what an interrupted merge must share to be continued."""
-        statistics = {info.file for job in self.jobs for info in filter(None, job.statistics)}
-        files = sorted(
-            statistics | {path for model in self.models for path in model.folder.iterdir() if path.is_file()}
-        )
-        stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-        code = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
-        content = [self.recipe.model_dump(), self.inputs.coefficients, self.inputs.sensitivity, stamps, code]
+        """Hash of the recipe, the inputs' files and this code: what an interrupted merge must share to be continued."""
+        files = {info.file for job in self.jobs for info in filter(None, job.statistics)}
+        files |= {path for model in self.models for path in model.folder.iterdir() if path.is_file()}
+        stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(files)]
+        code = [path.read_text(encoding="utf-8") for room in sorted(all_below("merging")) for path in files_of(room)]
+        content = [self.recipe.model_dump(), self.inputs.coefficients, self.inputs.layers, stamps, code]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def check(self) -> Plan:
-        """UserError that lists every error found, if there is one."""
-        if errors := [f.text for f in self.findings if f.level == "error"]:
+        """The plan itself; UserError that lists every error found, if there is one."""
+        if errors := [finding.text for finding in self.findings if finding.level == "error"]:
             raise UserError("this merge cannot run:\n  " + "\n  ".join(errors) if len(errors) > 1 else errors[0])
         return self
+
+
+def work_folder(out: Path) -> Path:
+    """Where a merge into ``out`` works until it is complete: a hidden folder beside it."""
+    return out.with_name(f".{out.name}.part")
 
 
 def resolve_model(name: str, folder: Path) -> Path:
@@ -98,25 +119,17 @@ def resolve_model(name: str, folder: Path) -> Path:
 def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
     """The plan of a recipe whose relative paths start from ``folder``; UserError for what cannot even be read.
 
-    What speaks against the merge, or deserves to be known, is in ``findings``; :meth:`Plan.check` raises the errors.
+    What speaks against the merge, or deserves to be known, is in ``findings``. :meth:`Plan.check` raises the errors.
     """
     given = [recipe.base_model or recipe.models[0].model, *(entry.model for entry in recipe.finetuned)]
     opened = {name: Checkpoint(resolve_model(name, folder)) for name in dict.fromkeys(given)}
-    models = [opened[name] for name in given]
-    compared = model_findings(recipe, list(opened.values()))
-    alignment = align_rows(recipe, models, given)
-    tied, head_findings = tied_output(recipe, models)
+    models, paper = [opened[name] for name in given], recipe.compatibility == "paper"
+    compared = model_findings(list(opened.values()), recipe.tokenizer_source is not None)
+    alignment = align_rows(recipe.tokenizer_source, models, given, paper)
+    tied, head_findings = tied_output(models, recipe.tie_word_embeddings, paper)
     blocks = count_blocks(models[0])
-    stored = (
-        recipe.out_dtype
-        or recipe.dtype
-        or models[0].config.get("dtype")
-        or models[0].config.get("torch_dtype")
-        or "float32"
-    )
-    config, chosen = output_config(models, stored, tied, alignment, recipe.compatibility == "paper")
-    findings = [*compared, *row_findings(models, alignment), *head_findings,
-                *range_findings(recipe, blocks), *chosen]  # fmt: skip
+    config, chosen = output_config(models, stored_dtype(recipe, models[0]), tied, alignment, paper)
+    findings = [*compared, *row_findings(models, alignment), *head_findings, *range_findings(recipe, blocks), *chosen]
     names = output_names(models, tied)
     inputs = read_inputs(recipe, folder, {layer_of(name) for name in names}, models[0].name)
     plan = Plan(recipe, models, [], inputs, config, alignment, findings, blocks)
@@ -128,26 +141,10 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
     return replace(plan, findings=findings + cost_findings(plan, out))
 
 
-def rows_of(model: Checkpoint) -> int:
-    return model.tensors[EMBEDDING].shape[0] if EMBEDDING in model.tensors else 0
-
-
-def align_rows(recipe: Recipe, models: list[Checkpoint], given: list[str]) -> Alignment:
-    paper = recipe.compatibility == "paper"
-    if paper and recipe.tokenizer_source not in (None, "base"):
-        raise UserError(
-            "`compatibility: paper` keeps the base's tokenizer and rows; remove `tokenizer_source`, or `compatibility`."
-        )
-    return align(recipe.tokenizer_source, models, given, [rows_of(model) for model in models], paper)
-
-
-def model_findings(recipe: Recipe, models: list[Checkpoint]) -> list[Finding]:
-    """What each model says against the base, the first of them."""
-    base, *others = models
-    found = [finding for other in others for finding in compare(base, other)]
-    for other in others:
-        found += token_findings(base, other, recipe.tokenizer_source is not None) + shape_findings(base, other)
-    return found
+def stored_dtype(recipe: Recipe, base: Checkpoint) -> str:
+    """The dtype that the merged model's config declares: the recipe's, else the base's."""
+    older = base.config.get("torch_dtype")  # its name in older versions of transformers
+    return recipe.out_dtype or recipe.dtype or base.config.get("dtype") or older or "float32"
 
 
 def count_blocks(model: Checkpoint) -> int:
@@ -159,11 +156,9 @@ def count_blocks(model: Checkpoint) -> int:
 
 
 def output_names(models: list[Checkpoint], tied: bool) -> dict[str, str]:
-    """Output tensor → shard: the base's tensors where the base has them, a new head beside the embedding's shard's end."""
-    names = {
-        name: info.file.name
-        for name, info in sorted(models[0].tensors.items(), key=lambda item: (item[1].file.name, item[1].start))
-    }
+    """Output tensor → shard. The base's tensors stay where the base has them; a new head goes into the last shard."""
+    order = sorted(models[0].tensors.items(), key=lambda item: (item[1].file.name, item[1].start))
+    names = {name: info.file.name for name, info in order}
     if tied:
         names.pop(HEAD, None)
     elif HEAD not in names and EMBEDDING in names:
@@ -177,120 +172,45 @@ def make_job(plan: Plan, name: str, shard: str) -> Job:
     maps = plan.alignment.maps if name in (EMBEDDING, HEAD) else None
     shape = sources[0].shape if maps is None else (plan.alignment.rows, *sources[0].shape[1:])
     statistics = [held.get(name) for held in plan.inputs.statistics]
-    wanted = {"aim": shape[-1:], "regmean": shape[-1:] * 2}.get(plan.recipe.merge_method, shape)
+    check_statistics(plan.recipe.method.statistics, name, shape, statistics)
+    dtype = plan.recipe.out_dtype or plan.recipe.dtype or sources[0].dtype
+    settings = settings_of(plan.recipe, plan.inputs, plan.base.name, name, shape, plan.blocks)
+    return Job(name, shape, dtype, shard, sources, maps, statistics, settings)
+
+
+def check_statistics(kind: str, name: str, shape: tuple[int, ...], statistics: list[TensorInfo | None]) -> None:
+    """UserError for statistics that do not have the shape that this kind has for a tensor of this shape."""
+    wanted = {"inputs": shape[-1:], "gram": shape[-1:] * 2}.get(kind, shape)
     for found in filter(None, statistics):
         if found.shape != wanted or (wanted != shape and len(shape) != 2):
             raise UserError(
                 f"{found.file}: the statistics of {name} have the shape {list(found.shape)}, the tensor {list(shape)}."
             )
-    dtype = plan.recipe.out_dtype or plan.recipe.dtype or sources[0].dtype
-    return Job(
-        name,
-        shape,
-        dtype,
-        shard,
-        sources,
-        maps,
-        statistics,
-        settings_of(plan.recipe, plan.inputs, plan.base.name, name, shape, plan.blocks),
-    )
-
-
-def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
-    """Tensors that one lacks or has in another shape; heads and vocabulary rows are judged apart."""
-    special = {EMBEDDING, HEAD}
-    ours, theirs = ({n: i.shape for n, i in m.tensors.items() if n not in special} for m in (base, other))
-    problems = shape_problems(base.folder, ours, other.folder, theirs)
-    if (EMBEDDING in base.tensors) != (EMBEDDING in other.tensors):
-        problems.append(f"{EMBEDDING}: in one of them alone")
-    elif EMBEDDING in base.tensors and base.tensors[EMBEDDING].shape[1:] != other.tensors[EMBEDDING].shape[1:]:
-        problems.append(f"{EMBEDDING}: {base.tensors[EMBEDDING].shape} against {other.tensors[EMBEDDING].shape}")
-    found = [Finding("error", str(unlike(base.folder, other.folder, problems)))] if problems else []
-    dtypes = {m.name: next(iter(m.tensors.values())).dtype for m in (base, other)}
-    if len(set(dtypes.values())) > 1:
-        found.append(
-            Finding(
-                "note",
-                f"stored dtypes differ: {dtypes}; arithmetic is in float32, the result as `out_dtype` or the base says.",
-            )
-        )
-    return found
-
-
-def row_findings(models: list[Checkpoint], alignment: Alignment) -> list[Finding]:
-    rows = [rows_of(model) for model in models]
-    if len(set(rows)) == 1 and alignment.rows == rows[0]:
-        return []
-    sizes = ", ".join(f"{m.name} {n}" for m, n in zip(models, rows, strict=True))
-    return [Finding("warning", f"vocabulary rows: {sizes}; the result has {alignment.rows}. Rows that a model lacks take the base's values, "
-                               "or where the base lacks them the mean of the others.")]  # fmt: skip
-
-
-def tied_output(recipe: Recipe, models: list[Checkpoint]) -> tuple[bool, list[Finding]]:
-    """Whether the result ties its head to the embedding, and why."""
-    if broken := [m for m in models if m.tied and m.config.get("tie_word_embeddings") is False]:
-        return True, [
-            Finding(
-                "error",
-                f"{broken[0].folder} has no {HEAD}, but its config says that the head is its own; fetch it again.",
-            )
-        ]
-    tied = [m.tied for m in models]
-    wanted = recipe.tie_word_embeddings
-    if len(set(tied)) == 1:
-        if wanted is not None and wanted != tied[0]:
-            return tied[0], [Finding("error", f"tie_word_embeddings: {str(wanted).lower()} is for models that disagree; these all "
-                                              f"{'tie' if tied[0] else 'untie'} their heads. Remove it.")]  # fmt: skip
-        return tied[0], []
-    result = wanted if wanted is not None else tied[0] if recipe.compatibility == "paper" else False
-    lost = [m.name for m in models if not m.tied] if result else []
-    names = ", ".join(m.name for m in models if m.tied)
-    done = (f"the result is tied, and the head of {', '.join(lost)} is lost" if result
-            else "the result gets a head of its own; a tied model's head is its embedding")  # fmt: skip
-    return result, [
-        Finding(
-            "warning",
-            f"{names} ties its head to the embedding, the others do not: {done} (`tie_word_embeddings` decides).",
-        )
-    ]
 
 
 def range_findings(recipe: Recipe, blocks: int) -> list[Finding]:
-    odd = [e.model for e in recipe.models if e.layer_range not in (None, (0, blocks))]
-    return (
-        [
-            Finding(
-                "error", f"layer_range of {odd[0]} must be [0, {blocks}], all layers: stacking parts is not supported."
-            )
-        ]
-        if odd
-        else []
-    )
+    """An error for mergekit's `layer_range`, where it is not all layers."""
+    odd = [entry.model for entry in recipe.models if entry.layer_range not in (None, (0, blocks))]
+    if not odd:
+        return []
+    text = f"layer_range of {odd[0]} must be [0, {blocks}], all layers: stacking parts is not supported."
+    return [Finding("error", text)]
 
 
 def cost_findings(plan: Plan, out: Path | None) -> list[Finding]:
-    """Bytes read and written, and whether the disk has room."""
+    """Bytes read and written, seconds where the method's speed was measured, and whether the disk has room."""
     read = sum(model.bytes for model in {id(m): m for m in plan.models}.values())
     out = (out or Path()).absolute()
-    existing = next(p for p in (out, *out.parents) if p.exists())
-    part = out.with_name(f".{out.name}.part")
-    reserved = (
-        sum(p.stat().st_blocks * 512 for p in part.iterdir() if p.is_file()) if part.is_dir() else 0
-    )  # by an interrupted merge
+    existing, work = next(p for p in (out, *out.parents) if p.exists()), work_folder(out)
+    files = [path for path in work.iterdir() if path.is_file()] if work.is_dir() else []
+    reserved = sum(path.stat().st_blocks * 512 for path in files)  # by an interrupted merge
     free = shutil.disk_usage(existing).free + reserved
-    speed = SPEED.get(plan.recipe.merge_method)
+    speed = plan.recipe.method.speed
     took = f" in about {plan.bytes / 1e9 / speed:.0f} s on two cores" if speed else ""
-    found = [
-        Finding(
-            "note",
-            f"reads {read / 1e9:.2f} GB, writes {plan.bytes / 1e9:.2f} GB{took}; {free / 1e9:.0f} GB are free. NaN or infinity stops it.",
-        )
-    ]
+    written = plan.bytes / 1e9
+    note = f"reads {read / 1e9:.2f} GB, writes {written:.2f} GB{took}; {free / 1e9:.0f} GB are free. "
+    found = [Finding("note", note + "NaN or infinity stops it.")]
     if plan.bytes > free:
-        found.append(
-            Finding(
-                "error",
-                f"no space left for the result at {existing}: {plan.bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free.",
-            )
-        )
+        text = f"no space left for the result at {existing}: {written:.2f} GB needed, {free / 1e9:.2f} GB free."
+        found.append(Finding("error", text))
     return found

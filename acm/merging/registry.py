@@ -1,37 +1,105 @@
-"""The merge methods by name: title, paper, formula and parameters. Their functions are in `methods.py` and `matrices.py`.
+"""The merge methods by name: title, paper, formula, parameters, and what else the engine must know of each.
 
-Nothing heavy is imported here, so that a recipe is checked in a moment.
+A new method is one row of METHODS and one function (`methods.py`; `matrices.py` where it needs whole matrices).
+Recipes, checks, the table of the docs, explorers and tests read the row. A parameter that no other method has is
+described in the row itself. Nothing heavy is imported here, so that a recipe is checked in a moment.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
 
-WEIGHTED = {"weight": None}
-ARITHMETIC = {"weight": None, "normalize": False, "lambda": 1.0}
-SPARSE = ARITHMETIC | {"density": 1.0}
-PER_MODEL = {"weight", "density", "gamma", "epsilon", "statistics"}  # may differ between models
-FLAGS = {"normalize", "rescale", "int8_mask"}
-IGNORED = {"int8_mask"}  # mergekit's way to save memory; changes no result
-FILES = {"statistics", "sensitivity"}
-RANGES = {  # parameter: (test, what it must be)
-    "density": (lambda v: 0 < v <= 1, "the fraction kept, in (0, 1]"),
-    "gamma": (lambda v: 0 <= v < 1, "the fraction of largest entries dropped, in [0, 1)"),
-    "epsilon": (lambda v: 0 <= v < 1, "half the spread of the keep probability, in [0, 1)"),
-    "rank": (lambda v: 0 < v <= 1, "the fraction of singular values kept, in (0, 1]"),
-    "mu": (lambda v: v >= 0, "a threshold, at least 0"),
-    "iterations": (lambda v: 1 <= v < 1000 and v == int(v), "a whole number from 1 to 999"),
-    "temperature": (lambda v: v > 0, "above 0"),
-    "alpha": (lambda v: 0 <= v <= 1, "in [0, 1]"),
-    "omega": (lambda v: 0 <= v <= 1, "in [0, 1]"),
-}
+Value = float | bool | str | None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A key of a recipe's ``parameters``.
+
+    default: what holds where the recipe gives nothing; None: the recipe must give it.
+    test, meaning: which numbers are in range, and the same in words, as the end of "density is …".
+    kind: a ``number``, which may differ between layers; a ``flag``, true or false; ``statistics``, the path of
+    safetensors that a calibration wrote; ``layers``, the path of a JSON file with a number for each model and layer.
+    per_model: whether each model may have its own.
+    setting: the field of :class:`acm.merging.settings.Settings` that holds it; without one ``Settings.numbers`` does.
+    slider: the least and the most that an explorer offers.
+    """
+
+    name: str
+    meaning: str = ""
+    test: Callable[[float], bool] = lambda _: True
+    default: Value = None
+    kind: Literal["number", "flag", "statistics", "layers"] = "number"
+    per_model: bool = False
+    setting: str = ""
+    slider: tuple[float, float] = (0.0, 1.0)
+
+    def defaulting(self, default: Value) -> Parameter:
+        """The same parameter with another default."""
+        return replace(self, default=default)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether its value is the path of a file."""
+        return self.kind in ("statistics", "layers")
+
+
+def fraction(name: str, meaning: str, **more: Any) -> Parameter:
+    """A parameter in (0, 1]."""
+    return Parameter(name, f"{meaning}, in (0, 1]", lambda v: 0 < v <= 1, slider=(0.01, 1.0), **more)
+
+
+def closed(name: str, **more: Any) -> Parameter:
+    """A parameter in [0, 1]."""
+    return Parameter(name, "in [0, 1]", lambda v: 0 <= v <= 1, **more)
+
+
+WEIGHT = Parameter("weight", per_model=True, setting="coefficients")
+T = Parameter("t", setting="coefficients")
+LAMBDA = Parameter("lambda", default=1.0, setting="scaling", slider=(0.0, 2.0))
+NORMALIZE = Parameter("normalize", default=False, kind="flag", setting="normalize")
+RESCALE = Parameter("rescale", default=True, kind="flag", setting="rescale")
+DENSITY = fraction("density", "the fraction kept", default=1.0, per_model=True, setting="density")
+GAMMA = Parameter("gamma", "the fraction of largest entries dropped, in [0, 1)", lambda v: 0 <= v < 1, 0.01,
+                  per_model=True, setting="gamma", slider=(0.0, 0.5))  # fmt: skip
+EPSILON = Parameter("epsilon", "half the spread of the keep probability, in [0, 1)", lambda v: 0 <= v < 1, 0.15,
+                    per_model=True, setting="epsilon", slider=(0.0, 0.49))  # fmt: skip
+RANK = fraction("rank", "the fraction of singular values kept")
+MU = Parameter("mu", "a threshold, at least 0", lambda v: v >= 0)
+ITERATIONS = Parameter("iterations", "a whole number from 1 to 999", lambda v: 1 <= v < 1000 and v == int(v), 10)
+TEMPERATURE = Parameter("temperature", "above 0", lambda v: v > 0)
+ALPHA = closed("alpha")
+OMEGA = closed("omega", default=0.4)
+STATISTICS = Parameter("statistics", kind="statistics", per_model=True)
+SENSITIVITY = Parameter("sensitivity", kind="layers")
+# Keys that every method takes and that change no result. int8_mask: how mergekit saves memory.
+IGNORED = {"int8_mask": Parameter("int8_mask", kind="flag")}
+
+ARITHMETIC = (WEIGHT, NORMALIZE, LAMBDA)
+SPARSE = (*ARITHMETIC, DENSITY)
 
 
 @dataclass(frozen=True)
 class MergeMethod:
-    """``parameters``: recipe key → default (None: required). ``models``: least and most besides the base.
+    """A merge method, but for its function.
 
-    chunks: ``flat`` stretches of a tensor, whole ``rows``, or the ``whole`` tensor. takes_coefficients: whether ACM's λ can weigh it.
+    takes: its parameters. example: numbers for those of them that make a valid recipe (files come from a calibration).
+    models: least and most besides the base.
+    chunks: what its function gets at a time: ``flat`` chunks of a tensor, whole ``rows``, or the ``whole`` tensor.
+    needs_base: whether a recipe must name the base. If not, the base is one of the models where the recipe lists it.
+    average: a weighted mean of the models and not of task vectors. ACM's λ cannot weigh it, a base that is named is
+    always one of the models, and a model that has all the weight is copied.
+    copies: whose bytes the result has at λ = 0 or 1: the ``base``'s at 0; the ``base or model``'s, at 0 or at 1 for a
+    single model; ``nothing``, since the method changes the base too.
+    trims: whether it keeps entries by their size, so that `scope: global` may rank all tensors together.
+    elects: whether it elects a sign for each entry. random: whether it draws a mask from the recipe's seed.
+    kernel: the fused loop of `fused.py` that merges by it; empty: plain torch alone.
+    statistics: what a calibration knows of a tensor that it reads: a number for each of its ``entries``, for each of
+    its ``inputs``, or the ``gram`` matrix of its inputs. base_statistics: whether they are the base's alone.
+    speed: GB of output a second, two models, two cores, files in memory (benchmarks/merge.md); None: not measured.
     mergekit: ``same`` result in float32, equal ``in distribution``, or none of its methods (empty).
     """
 
@@ -39,77 +107,169 @@ class MergeMethod:
     title: str
     paper: str
     formula: str
-    parameters: dict[str, float | bool | str | None] = field(default_factory=dict)
+    takes: tuple[Parameter, ...] = ()
+    example: dict[str, float | bool] = field(default_factory=dict)
     models: tuple[int, int | None] = (1, None)
-    chunks: str = "flat"
-    takes_coefficients: bool = True
+    chunks: Literal["flat", "rows", "whole"] = "flat"
     needs_base: bool = True
-    mergekit: str = ""
+    average: bool = False
+    copies: Literal["base", "base or model", "nothing"] = "base"
+    trims: bool = False
+    elects: bool = False
+    random: bool = False
+    kernel: Literal["", "average", "arc", "deltas"] = ""
+    statistics: Literal["", "entries", "inputs", "gram"] = ""
+    base_statistics: bool = False
+    speed: float | None = None
+    mergekit: Literal["", "same", "in distribution"] = ""
+
+    @cached_property
+    def parameters(self) -> dict[str, Parameter]:
+        """Its parameters by name."""
+        return {parameter.name: parameter for parameter in self.takes}
+
+    @property
+    def defaults(self) -> dict[str, Value]:
+        """Parameter → its default; None where a recipe must give it."""
+        return {parameter.name: parameter.default for parameter in self.takes}
+
+    @property
+    def coefficient(self) -> Parameter | None:
+        """The parameter that ACM's λ replaces; None where λ has none to replace and scales the task vectors."""
+        return next((parameter for parameter in self.takes if parameter.setting == "coefficients"), None)
+
+    @property
+    def takes_coefficients(self) -> bool:
+        """Whether ACM's λ can weigh it: whether it has task vectors."""
+        return not self.average
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether it needs files beside the models."""
+        return any(parameter.is_file for parameter in self.takes)
+
+    @property
+    def single(self) -> bool:
+        """Whether it merges one model into the base, and no more."""
+        return self.models == (1, 1)
 
     @property
     def url(self) -> str:
-        return (
-            self.paper
-            if self.paper.startswith("http")
-            else f"https://arxiv.org/abs/{self.paper.removeprefix('arXiv:')}"
-        )
+        """Where the paper is."""
+        return self.paper if "://" in self.paper else f"https://arxiv.org/abs/{self.paper.removeprefix('arXiv:')}"
 
 
-METHODS = {
-    method.name: method
-    for method in (
-        MergeMethod("linear", "Average", "arXiv:2203.05482", "Σ w_i θ_i, over Σ w_i if normalize", WEIGHTED | {"normalize": True},
-                    takes_coefficients=False, needs_base=False, mergekit="same"),
-        MergeMethod("interpolation", "Interpolation", "arXiv:2510.10977", "(1 − λ) θ_0 + λ θ_1", WEIGHTED, models=(1, 1)),
-        MergeMethod("slerp", "SLERP", "https://en.wikipedia.org/wiki/Slerp",
-                    "sin((1 − t) Ω) / sin Ω · θ_0 + sin(t Ω) / sin Ω · θ_1, Ω the angle of the flat tensors", {"t": None},
-                    models=(1, 1), mergekit="same"),
-        MergeMethod("task_arithmetic", "Task Arithmetic", "arXiv:2212.04089", "θ_0 + α Σ λ_i δ_i", ARITHMETIC, mergekit="same"),
-        MergeMethod("ties", "TIES", "arXiv:2306.01708", "θ_0 + α mean over agreeing signs of λ_i trim(δ_i)",
-                    SPARSE | {"normalize": True}, mergekit="same"),
-        MergeMethod("dare_linear", "DARE", "arXiv:2311.03099", "θ_0 + α Σ λ_i m_i δ_i / density, m_i random",
-                    SPARSE | {"rescale": True}, mergekit="in distribution"),
-        MergeMethod("dare_ties", "DARE-TIES", "arXiv:2311.03099", "the same, with the sign election of TIES",
-                    SPARSE | {"rescale": True}, mergekit="in distribution"),
-        MergeMethod("breadcrumbs", "Model Breadcrumbs", "arXiv:2312.06795",
-                    "θ_0 + α Σ λ_i δ_i without the largest γ and the smallest 1 − density − γ", SPARSE | {"gamma": 0.01},
-                    mergekit="same"),
-        MergeMethod("breadcrumbs_ties", "Model Breadcrumbs with TIES", "arXiv:2312.06795", "the same, with the sign election of TIES",
-                    SPARSE | {"gamma": 0.01}, mergekit="same"),
-        MergeMethod("della", "DELLA", "arXiv:2406.11617",
-                    "mean over agreeing signs of λ_i m_i δ_i / p_i, p_i from density − ε to density + ε by rank in the row",
-                    SPARSE | {"normalize": True, "rescale": True, "epsilon": 0.15}, chunks="rows", mergekit="in distribution"),
-        MergeMethod("della_linear", "DELLA without election", "arXiv:2406.11617", "θ_0 + α Σ λ_i m_i δ_i / p_i",
-                    SPARSE | {"rescale": True, "epsilon": 0.15}, chunks="rows", mergekit="in distribution"),
-        MergeMethod("model_stock", "Model Stock", "arXiv:2403.19522",
-                    "θ_0 + t mean λ_i δ_i, t = N cos / (1 + (N − 1) cos), cos the mean cosine of task vectors", models=(2, None), mergekit="same"),
-        MergeMethod("fisher", "Fisher", "arXiv:2111.09832", "θ_0 + Σ λ_i F_i δ_i / Σ F_i, F_i the diagonal Fisher information",
-                    {"weight": 1.0, "statistics": None}),
-        MergeMethod("regmean", "RegMean", "arXiv:2212.09849", "(Σ G_i)⁻¹ Σ G_i W_i, G_i the Gram matrix of the inputs, off-diagonals × α",
-                    {"alpha": 0.9, "statistics": None}, chunks="whole"),
-        MergeMethod("twin", "Twin-Merging (SVD part)", "arXiv:2406.15479", "θ_0 + α Σ λ_i δ_i truncated to a fraction of its singular values",
-                    ARITHMETIC | {"rank": None}, chunks="whole"),
-        MergeMethod("lore", "LoRE-Merging", "arXiv:2502.10749",
-                    "argmin Σ ‖θ_0 + δ_i − θ_i‖² + μ ‖δ_i‖_*, then θ_0 + α mean λ_i δ_i", ARITHMETIC | {"normalize": True, "weight": 1.0, "mu": None, "iterations": 10},
-                    models=(2, None), chunks="whole", needs_base=False),
-        MergeMethod("aim", "AIM", "arXiv:2502.02421", "θ_0 + Σ λ_i δ_i ⊙ (1 − s (1 − ω)), s the base's input importance per channel",
-                    {"weight": 1.0, "omega": 0.4, "statistics": None}, chunks="rows"),
-        MergeMethod("sens", "Sens-Merging", "arXiv:2502.12420",
-                    "c_0 θ_0 + c_1 α λ δ, (c_0, c_1) = 2 softmax(((1 − α) s_0, α s_1) / T) per layer", {"weight": 1.0, "alpha": None, "temperature": None, "sensitivity": None},
-                    models=(1, 1)),
-    )
-}  # fmt: skip
+ROWS = (
+    MergeMethod(
+        "linear", "Average", "arXiv:2203.05482", "Σ w_i θ_i, over Σ w_i if normalize",
+        (WEIGHT, NORMALIZE.defaulting(True)), {"weight": 0.5},
+        needs_base=False, average=True, kernel="average", speed=0.7, mergekit="same",
+    ),
+    MergeMethod(
+        "interpolation", "Interpolation", "arXiv:2510.10977", "(1 − λ) θ_0 + λ θ_1",
+        (WEIGHT,), {"weight": 0.5},
+        models=(1, 1), copies="base or model", kernel="deltas", speed=0.5,
+    ),
+    MergeMethod(
+        "slerp", "SLERP", "https://en.wikipedia.org/wiki/Slerp",
+        "sin((1 − t) Ω) / sin Ω · θ_0 + sin(t Ω) / sin Ω · θ_1, Ω the angle of the flat tensors",
+        (T,), {"t": 0.4},
+        models=(1, 1), copies="base or model", kernel="arc", speed=0.27, mergekit="same",
+    ),
+    MergeMethod(
+        "task_arithmetic", "Task Arithmetic", "arXiv:2212.04089", "θ_0 + α Σ λ_i δ_i",
+        ARITHMETIC, {"weight": 0.7},
+        copies="base or model", kernel="deltas", speed=0.5, mergekit="same",
+    ),
+    MergeMethod(
+        "ties", "TIES", "arXiv:2306.01708", "θ_0 + α mean over agreeing signs of λ_i trim(δ_i)",
+        (WEIGHT, NORMALIZE.defaulting(True), LAMBDA, DENSITY), {"weight": 1.0, "density": 0.2},
+        trims=True, elects=True, kernel="deltas", speed=0.27, mergekit="same",
+    ),
+    MergeMethod(
+        "dare_linear", "DARE", "arXiv:2311.03099", "θ_0 + α Σ λ_i m_i δ_i / density, m_i random",
+        (*SPARSE, RESCALE), {"weight": 0.7, "density": 0.7},
+        random=True, kernel="deltas", speed=0.5, mergekit="in distribution",
+    ),
+    MergeMethod(
+        "dare_ties", "DARE-TIES", "arXiv:2311.03099", "the same, with the sign election of TIES",
+        (*SPARSE, RESCALE), {"weight": 0.7, "density": 0.7},
+        elects=True, random=True, kernel="deltas", speed=0.5, mergekit="in distribution",
+    ),
+    MergeMethod(
+        "breadcrumbs", "Model Breadcrumbs", "arXiv:2312.06795",
+        "θ_0 + α Σ λ_i δ_i without the largest γ and the smallest 1 − density − γ",
+        (*SPARSE, GAMMA), {"weight": 0.7, "density": 0.8},
+        trims=True, kernel="deltas", speed=0.3, mergekit="same",
+    ),
+    MergeMethod(
+        "breadcrumbs_ties", "Model Breadcrumbs with TIES", "arXiv:2312.06795",
+        "the same, with the sign election of TIES",
+        (*SPARSE, GAMMA), {"weight": 0.7, "density": 0.8},
+        trims=True, elects=True, kernel="deltas", speed=0.3, mergekit="same",
+    ),
+    MergeMethod(
+        "della", "DELLA", "arXiv:2406.11617",
+        "mean over agreeing signs of λ_i m_i δ_i / p_i, p_i from density − ε to density + ε by rank in the row",
+        (WEIGHT, NORMALIZE.defaulting(True), LAMBDA, DENSITY, RESCALE, EPSILON), {"weight": 0.7, "density": 0.7},
+        chunks="rows", elects=True, random=True, speed=0.008, mergekit="in distribution",
+    ),
+    MergeMethod(
+        "della_linear", "DELLA without election", "arXiv:2406.11617", "θ_0 + α Σ λ_i m_i δ_i / p_i",
+        (*SPARSE, RESCALE, EPSILON), {"weight": 0.7, "density": 0.7},
+        chunks="rows", random=True, speed=0.008, mergekit="in distribution",
+    ),
+    MergeMethod(
+        "model_stock", "Model Stock", "arXiv:2403.19522",
+        "θ_0 + t mean λ_i δ_i, t = N cos / (1 + (N − 1) cos), cos the mean cosine of task vectors",
+        models=(2, None), speed=0.1, mergekit="same",
+    ),
+    MergeMethod(
+        "fisher", "Fisher", "arXiv:2111.09832", "θ_0 + Σ λ_i F_i δ_i / Σ F_i, F_i the diagonal Fisher information",
+        (WEIGHT.defaulting(1.0), STATISTICS), statistics="entries",
+    ),
+    MergeMethod(
+        "regmean", "RegMean", "arXiv:2212.09849",
+        "(Σ G_i)⁻¹ Σ G_i W_i, G_i the Gram matrix of the inputs, off-diagonals × α",
+        (ALPHA.defaulting(0.9), STATISTICS), chunks="whole", statistics="gram",
+    ),
+    MergeMethod(
+        "twin", "Twin-Merging (SVD part)", "arXiv:2406.15479",
+        "θ_0 + α Σ λ_i δ_i truncated to a fraction of its singular values",
+        (*ARITHMETIC, RANK), {"weight": 0.7, "rank": 0.2},
+        chunks="whole", speed=0.005,
+    ),
+    MergeMethod(
+        "lore", "LoRE-Merging", "arXiv:2502.10749",
+        "argmin Σ ‖θ_0 + δ_i − θ_i‖² + μ ‖δ_i‖_*, then θ_0 + α mean λ_i δ_i",
+        (WEIGHT.defaulting(1.0), NORMALIZE.defaulting(True), LAMBDA, MU, ITERATIONS), {"mu": 0.05},
+        models=(2, None), chunks="whole", needs_base=False, copies="nothing",
+    ),
+    MergeMethod(
+        "aim", "AIM", "arXiv:2502.02421",
+        "θ_0 + Σ λ_i δ_i ⊙ (1 − s (1 − ω)), s the base's input importance per channel",
+        (WEIGHT.defaulting(1.0), OMEGA, STATISTICS), chunks="rows", statistics="inputs", base_statistics=True,
+    ),
+    MergeMethod(
+        "sens", "Sens-Merging", "arXiv:2502.12420",
+        "c_0 θ_0 + c_1 α λ δ, (c_0, c_1) = 2 softmax(((1 − α) s_0, α s_1) / T) per layer",
+        (WEIGHT.defaulting(1.0), ALPHA, TEMPERATURE, SENSITIVITY), {"alpha": 0.7, "temperature": 2.0},
+        models=(1, 1), copies="nothing",
+    ),
+)  # fmt: skip
+METHODS = {method.name: method for method in ROWS}
 
 
 def table() -> str:
     """The methods as a Markdown table."""
     lines = [
-        "| method | recipe name | formula | parameters (default) | paper | mergekit |",
-        "|---|---|---|---|---|---|",
+        "| method | recipe name | formula | parameters (default) | example | paper | mergekit |",
+        "|---|---|---|---|---|---|---|",
     ]
     for m in METHODS.values():
-        keys = ", ".join(f"`{k}`" + ("" if d is None else f" ({str(d).lower()})") for k, d in m.parameters.items())
-        lines.append(
-            f"| {m.title} | `{m.name}` | {m.formula.replace('|', chr(92) + '|')} | {keys} | [{m.paper}]({m.url}) | {m.mergekit or '–'} |"
-        )
+        keys = ", ".join(f"`{k}`" + ("" if d is None else f" ({str(d).lower()})") for k, d in m.defaults.items())
+        example = f"`{{{', '.join(f'{k}: {v}' for k, v in m.example.items())}}}`" if m.example else ""
+        formula = m.formula.replace("|", r"\|")
+        cells = (m.title, f"`{m.name}`", formula, keys, example, f"[{m.paper}]({m.url})", m.mergekit or "–")
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

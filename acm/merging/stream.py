@@ -1,22 +1,19 @@
-"""One output tensor's sources, walked in stretches of a bounded size."""
+"""The sources of one output tensor, walked in chunks of a bounded size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from acm.checkpoints import as_float32
+from acm.headers import as_float32
 from acm.merging.plan import Job
-from acm.merging.primitives import widen
 
 
 class Stream:
-    """The sources of a job, mapped once: what a first pass has faulted in, the next passes read at memory speed.
+    """The sources of a job, mapped once. What a first pass has read from the disk, later passes read at memory speed.
 
-    step: entries of a stretch. check: called before each stretch, may raise to stop.
+    step: entries of a chunk. check: called before each chunk; it may raise, to stop.
     """
 
     def __init__(self, job: Job, step: int, check: Callable[[], None]) -> None:
@@ -24,7 +21,7 @@ class Stream:
         self.maps = [source.read() for source in job.sources]
 
     def stored(self) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """(start, the sources' numbers as stored) along the tensor, flat."""
+        """(start, the sources' numbers as stored, flat) of each chunk, base first."""
         for start in range(0, self.job.size, self.step):
             self.check()
             stop = min(start + self.step, self.job.size)
@@ -33,15 +30,13 @@ class Stream:
             else:
                 yield start, [np.require(found[start:stop], requirements="A") for found in self.maps]
 
-    def chunks(self, device: torch.device) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """The base's and the models' numbers, float32, on the device."""
-        for _, stored in self.stored():
-            base, *finetuned = (widen(raw).to(device) for raw in stored)
-            yield base, finetuned
-
     def gathered(self, start: int, stop: int) -> list[np.ndarray]:
-        """The stretch of each source, float32, with its rows in the output's order. A row that a model lacks is the base's; where
-        the base lacks it too, the mean of the models that have it (zeros if none)."""
+        """The chunk of each source, flat float32, with its rows in the output's order.
+
+        A row that a model lacks is the base's. Where the base lacks it too, it is the mean of the models that have it,
+        and zeros if none does.
+        """
+        assert self.job.rows
         columns = self.job.shape[-1]
         first, last = start // columns, -(-stop // columns)
         found, present = [], []

@@ -1,6 +1,7 @@
 """Vocabularies of unlike models: which row of each embedding stands for which token of the merged model.
 
-Tokenizers are read as JSON, without loading them. Padding rows (ids without a token) are kept, and nothing shrinks silently.
+Tokenizers are read as JSON, without loading them. Padding rows, whose ids have no token, are kept. Nothing shrinks
+silently.
 """
 
 from __future__ import annotations
@@ -9,33 +10,36 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from acm.checkpoints import TOKENIZER_FILES, Checkpoint
 from acm.errors import UserError, unknown
-from acm.files import read_json
+from acm.files import read_json, write_json, write_text
 
 
 @dataclass
 class Vocabulary:
-    """Tokens of one model: token → id, and the entries of those that were added to the trained vocabulary."""
+    """Tokens of one model. ids: token → id. added: the entries of those that were added to the trained vocabulary."""
 
     ids: dict[str, int]
-    added: dict[str, dict] = field(default_factory=dict)
+    added: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
 class Alignment:
-    """Rows of the merged embedding and head. maps: for each model, the row of each output row, −1 for none (None: by id, all equal).
+    """Rows of the merged embedding and head.
 
-    source: the model whose tokenizer, special ids and generation config the result gets. added: tokens new to that tokenizer.
+    maps: for each model, the row of each output row, −1 for none; None: all have the same rows.
+    source: number of the model whose tokenizer, special ids and generation config the result gets.
+    added: entries of the tokens that are new to that tokenizer.
     """
 
     rows: int
     maps: list[np.ndarray] | None
     source: int = 0
-    added: list[dict] = field(default_factory=list)
+    added: list[dict[str, Any]] = field(default_factory=list)
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
@@ -70,10 +74,11 @@ def source_of(tokenizer_source: str | None, models: list[Checkpoint], given: lis
 def align(
     tokenizer_source: str | None, models: list[Checkpoint], given: list[str], rows: list[int], paper: bool
 ) -> Alignment:
-    """How rows correspond: by id without a `tokenizer_source` (as mergekit and the paper), else by token.
+    """How rows correspond: by id without a `tokenizer_source` (as in mergekit and the paper), else by token.
 
-    models: base first. rows: of their embeddings. Raises UserError where a tokenizer cannot be read, or a union would need
-    more than added tokens.
+    models: base first. given: what the recipe calls them. rows: of their embeddings. paper: no more rows than the
+    base's.
+    UserError where a tokenizer cannot be read, or a union would need more than added tokens.
     """
     if tokenizer_source is None:
         out = rows[0] if paper else max(rows)
@@ -82,11 +87,11 @@ def align(
         every = np.arange(out)
         return Alignment(out, [np.where(every < n, every, -1) for n in rows])
     source = source_of(tokenizer_source, models, given)
-    tokens = [read_vocabulary(model.folder) for model in models]
-    if lacking := [model.folder for model, found in zip(models, tokens, strict=True) if found is None]:
-        raise UserError(
-            f"{lacking[0]} has no tokenizer.json, so its tokens cannot be aligned; remove `tokenizer_source` or convert it."
-        )
+    read = [read_vocabulary(model.folder) for model in models]
+    if lacking := [model.folder for model, found in zip(models, read, strict=True) if found is None]:
+        why = "so its tokens cannot be aligned; remove `tokenizer_source` or convert it"
+        raise UserError(f"{lacking[0]} has no tokenizer.json, {why}.")
+    tokens = [found for found in read if found]
     ids, added = dict(tokens[source].ids), []
     if tokenizer_source == "union":
         added = union(models, tokens)
@@ -97,15 +102,16 @@ def align(
     return Alignment(out, None if identical else maps, source, added)
 
 
-def union(models: list[Checkpoint], tokens: list[Vocabulary]) -> list[dict]:
+def union(models: list[Checkpoint], tokens: list[Vocabulary]) -> list[dict[str, Any]]:
     """Added tokens that the base lacks, with ids after its last."""
-    found: dict[str, dict] = {}
+    found: dict[str, dict[str, Any]] = {}
     for model, other in zip(models[1:], tokens[1:], strict=True):
         missing = [token for token in other.ids if token not in tokens[0].ids and token not in found]
         if ordinary := [token for token in missing if token not in other.added]:
             raise UserError(
-                f"tokenizer_source: union adds special and added tokens, but {model.folder} has {len(ordinary)} other tokens that "
-                f"the base lacks (such as {ordinary[0]!r}): the tokenizers are unlike. Use `base` or a model's name."
+                f"tokenizer_source: union adds special and added tokens, but {model.folder} has {len(ordinary)} other "
+                f"tokens that the base lacks (such as {ordinary[0]!r}): the tokenizers are unlike. "
+                "Use `base` or a model's name."
             )
         for token in missing:
             found[token] = other.added[token] | {"id": max(tokens[0].ids.values()) + 1 + len(found)}
@@ -113,7 +119,10 @@ def union(models: list[Checkpoint], tokens: list[Vocabulary]) -> list[dict]:
 
 
 def row_map(ids: dict[str, int], out: int, own: dict[str, int], rows: int) -> np.ndarray:
-    """For each output row the model's row of the same token; padding rows by id; −1 where the model has none."""
+    """For each output row, the model's row of the same token. Padding rows go by id. −1 where the model has none.
+
+    ids: token → output row. out: number of output rows. own: the model's token → row. rows: how many the model has.
+    """
     found = np.arange(out)
     found[found >= rows] = -1
     taken = np.fromiter((i for i in own.values() if i < out), np.int64)
@@ -125,18 +134,17 @@ def row_map(ids: dict[str, int], out: int, own: dict[str, int], rows: int) -> np
 
 
 def differing_tokens(base: Path, other: Path) -> list[tuple[int, str | None, str | None]]:
-    """(id, token of the base, token of the other) wherever they differ."""
-    if (base / "tokenizer.json").is_file() and (other / "tokenizer.json").is_file():
-        if (base / "tokenizer.json").read_bytes() == (other / "tokenizer.json").read_bytes():
-            return []
-        ours, theirs = ({i: t for t, i in read_vocabulary(f).ids.items()} for f in (base, other))
-        return [
-            (i, ours.get(i), theirs.get(i)) for i in sorted(ours.keys() | theirs.keys()) if ours.get(i) != theirs.get(i)
-        ]
-    return []
+    """(id, token of the base, token of the other) wherever they differ; none where a model has no tokenizer.json."""
+    files = [folder / "tokenizer.json" for folder in (base, other)]
+    if not all(path.is_file() for path in files) or files[0].read_bytes() == files[1].read_bytes():
+        return []
+    found = [read_vocabulary(folder) for folder in (base, other)]
+    ours, theirs = ({i: token for token, i in held.ids.items()} for held in found if held)
+    every = sorted(ours.keys() | theirs.keys())
+    return [(i, ours.get(i), theirs.get(i)) for i in every if ours.get(i) != theirs.get(i)]
 
 
-def write_tokenizer(source: Path, out: Path, added: list[dict]) -> None:
+def write_tokenizer(source: Path, out: Path, added: list[dict[str, Any]]) -> None:
     """The source's tokenizer files, with further added tokens."""
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
@@ -145,9 +153,9 @@ def write_tokenizer(source: Path, out: Path, added: list[dict]) -> None:
         return
     content = read_json(out / "tokenizer.json")
     content["added_tokens"] = [*(content.get("added_tokens") or []), *added]
-    (out / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False))
+    write_text(out / "tokenizer.json", json.dumps(content, ensure_ascii=False))
     if (out / "tokenizer_config.json").is_file():
         config = read_json(out / "tokenizer_config.json")
         if "added_tokens_decoder" in config:
             config["added_tokens_decoder"] |= {str(e["id"]): {k: v for k, v in e.items() if k != "id"} for e in added}
-            (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+            write_json(out / "tokenizer_config.json", config, indent=2, ensure_ascii=False)

@@ -1,11 +1,13 @@
-"""Where a merge is written: a hidden folder beside the output, locked, resumable, renamed when complete.
+"""Where a merge is written: a hidden folder beside the output, which is renamed when it is complete.
 
-    .merged.part/                  beside the output folder `merged`
+It is locked while a merge works in it, and a merge that was interrupted can be continued.
+
+    .merged.part/                           beside the output folder `merged`
       model-00001-of-00002.safetensors …    preallocated, headers first
-      journal.jsonl                the plan's digest, then a line per finished tensor: name, checksum of its bytes
+      journal.jsonl                         the plan's digest, then a line for each finished tensor: name, checksum
 
-A killed merge leaves this folder; the next one with the same plan checks each finished tensor against its checksum and does the
-others. With another plan it starts anew.
+A killed merge leaves this folder. The next merge with the same plan checks each finished tensor against its checksum,
+and does the others. With another plan it starts anew.
 """
 
 from __future__ import annotations
@@ -20,41 +22,47 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
-from acm.checkpoints import DTYPES, INDEX, SINGLE
+from acm.checkpoints import INDEX, SINGLE
 from acm.errors import UserError
-from acm.merging.plan import Job, Plan
+from acm.files import sync, whole, write_json
+from acm.headers import DTYPES
+from acm.merging.plan import Job, Plan, work_folder
 
 LOG = logging.getLogger(__name__)
 JOURNAL = "journal.jsonl"
-BLOCK = 8 << 20  # bytes read at a time to check a tensor
-CODES = {dtype: code for code, dtype in DTYPES.items()}
+CHECKED_BYTES = 8 << 20  # read at a time to check a tensor
+CODES = {dtype: code for code, dtype in DTYPES.items()}  # dtype → the file's code
 
 
 class Workspace:
-    """The locked folder of one merge, with its shards open; ``finished`` names the tensors that need no work."""
+    """The locked folder of one merge, with its shards open. ``finished``: the names of the tensors that need no work.
+
+    key: what else than the plan must be the same for an interrupted merge to be continued.
+    """
 
     def __init__(self, plan: Plan, out: Path, key: str = "") -> None:
         self.plan, self.out, self.key = plan, out, (plan.digest + key).encode()
-        self.part = out.with_name(f".{out.name}.part")
+        self.folder = work_folder(out)
         self.made = [parent for parent in out.parents if not parent.exists()]
-        self.places, self.headers, self.sizes = layout(plan.jobs)
+        self.places, self.shard_headers, self.sizes = layout(plan.jobs)
         self.files: dict[str, int] = {}
         self.writing = threading.Lock()
 
     def __enter__(self) -> Workspace:
         try:
-            self.part.mkdir(parents=True, exist_ok=True)
-            self.lock = os.open(self.part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
             raise UserError(
                 f"cannot write beside {self.out} ({error.strerror}); name an output folder where you may write."
             ) from None
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(self.lock), self.part.stat()):
+            if not os.path.samestat(os.fstat(self.lock), self.folder.stat()):
                 raise OSError  # the other merge ended between our two steps
         except OSError:
             os.close(self.lock)
@@ -79,50 +87,54 @@ class Workspace:
             self.discard()  # before the lock is given back
         self.close()
         if isinstance(error, KeyboardInterrupt):
-            LOG.warning("interrupted; the same merge continues when it is run again (or remove %s).", self.part)
+            LOG.warning("interrupted; the same merge continues when it is run again (or remove %s).", self.folder)
 
     def close(self) -> None:
+        """Close all files and give the lock back."""
         for handle in (*self.files.values(), self.lock):
             os.close(handle)
         self.files = {}
 
     def discard(self) -> None:
-        shutil.rmtree(self.part, ignore_errors=True)
+        """Remove the folder, and the folders that were made for it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
         for parent in self.made:
             with contextlib.suppress(OSError):  # another merge may have begun in it
                 parent.rmdir()
 
     def open_shards(self) -> set[str]:
-        """Open what an interrupted merge of this plan left, or make the files anew."""
-        journal, sums = self.part / JOURNAL, {}
-        lines = (
-            journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else []
-        )  # a line cut off by a kill is dropped
+        """Open what an interrupted merge of this plan left, or make the files anew.
+
+        Returns the names of the finished tensors.
+        """
+        journal = self.folder / JOURNAL
+        lines = journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else []  # not a line that a kill cut off
         continued = bool(lines) and lines[0] == self.key
-        if continued:
-            sums = dict(filter(None, map(journal_entry, lines[1:])))
-        else:
-            for old in self.part.iterdir():
+        sums = dict(filter(None, map(journal_entry, lines[1:]))) if continued else {}
+        kept = {JOURNAL, *self.sizes} if continued else set()
+        for old in self.folder.iterdir():
+            if old.name not in kept:
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         for name, size in self.sizes.items():
-            self.files[name] = os.open(self.part / name, os.O_RDWR | os.O_CREAT, 0o644)
-            if hasattr(os, "posix_fallocate"):  # not on macOS
-                os.posix_fallocate(self.files[name], 0, size)
-            os.ftruncate(self.files[name], size)
-            os.pwrite(self.files[name], self.headers[name], 0)
-        rewritten = journal.with_suffix(
-            ".new"
-        )  # without a line that was cut off; the old one stays until this is whole
-        rewritten.write_bytes(b"\n".join([self.key, *(json.dumps(entry).encode() for entry in sums.items()), b""]))
-        rewritten.replace(journal)
+            self.open_shard(name, size)
+        with whole(journal) as fresh:  # the old one stays until this is complete
+            fresh.write_bytes(b"\n".join([self.key, *(json.dumps(entry).encode() for entry in sums.items()), b""]))
         self.files[JOURNAL] = os.open(journal, os.O_WRONLY | os.O_APPEND)
         return {job.name for job in self.plan.jobs if job.name in sums and self.checksum(job) == sums[job.name]}
+
+    def open_shard(self, name: str, size: int) -> None:
+        """Open a shard, preallocated, and write its header."""
+        self.files[name] = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(self.files[name], 0, size)
+        os.ftruncate(self.files[name], size)
+        os.pwrite(self.files[name], self.shard_headers[name], 0)
 
     def checksum(self, job: Job) -> str:
         """Of the bytes that the tensor has in the output now."""
         digest, (shard, start) = xxhash.xxh3_64(), self.places[job.name]
-        for offset in range(0, job.bytes, BLOCK):
-            digest.update(os.pread(self.files[shard], min(BLOCK, job.bytes - offset), start + offset))
+        for offset in range(0, job.bytes, CHECKED_BYTES):
+            digest.update(os.pread(self.files[shard], min(CHECKED_BYTES, job.bytes - offset), start + offset))
         return digest.hexdigest()
 
     def write(self, job: Job, offset: int, data: memoryview) -> None:
@@ -133,6 +145,7 @@ class Workspace:
             done += os.pwrite(self.files[shard], data[done:], start + offset + done)
 
     def finish(self, job: Job, checksum: str) -> None:
+        """Note in the journal that a tensor is complete."""
         with self.writing:
             os.write(self.files[JOURNAL], json.dumps([job.name, checksum]).encode() + b"\n")
 
@@ -141,16 +154,16 @@ class Workspace:
         if set(self.sizes) != {SINGLE}:
             weight_map = {name: shard for name, (shard, _) in sorted(self.places.items())}
             index = {"metadata": {"total_size": self.plan.bytes}, "weight_map": weight_map}
-            (self.part / INDEX).write_text(json.dumps(index, indent=2) + "\n")
-        for path in self.part.iterdir():
+            write_json(self.folder / INDEX, index, indent=2)
+        for path in self.folder.iterdir():
             sync(path)
         if self.out.exists():
             raise Unfinished(
                 f"output folder {self.out} appeared during the merge; remove it and run again: nothing is lost."
             )
-        (self.part / JOURNAL).unlink()
-        sync(self.part)
-        self.part.rename(self.out)
+        (self.folder / JOURNAL).unlink()
+        sync(self.folder)
+        self.folder.rename(self.out)
         sync(self.out.parent)
 
 
@@ -166,7 +179,8 @@ def disk_errors(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise Unfinished(
-                f"no space left while writing {out} ({error.strerror}); free some and run the same command: it continues."
+                f"no space left while writing {out} ({error.strerror}); "
+                "free some and run the same command: it continues."
             ) from error
         raise
 
@@ -181,8 +195,11 @@ def journal_entry(line: bytes) -> tuple[str, str] | None:
 
 
 def layout(jobs: list[Job]) -> tuple[dict[str, tuple[str, int]], dict[str, bytes], dict[str, int]]:
-    """Tensor → (shard, first byte); shard → header; shard → size in bytes. Tensors lie in the order of the jobs."""
-    entries: dict[str, dict] = {}
+    """Where everything lies: tensor → (shard, first byte); shard → header; shard → size in bytes.
+
+    Tensors lie in the order of the jobs.
+    """
+    entries: dict[str, dict[str, Any]] = {}
     ends: dict[str, int] = {}
     for job in jobs:
         start = ends.get(job.shard, 0)
@@ -198,11 +215,3 @@ def layout(jobs: list[Job]) -> tuple[dict[str, tuple[str, int]], dict[str, bytes
         job.name: (job.shard, len(headers[job.shard]) + entries[job.shard][job.name]["data_offsets"][0]) for job in jobs
     }
     return places, headers, {shard: len(headers[shard]) + end for shard, end in ends.items()}
-
-
-def sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

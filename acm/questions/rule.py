@@ -9,6 +9,7 @@ fixed before any fresh family was evaluated.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from abacus.families import FOLDER, FRESH
-from acm import calibrate, evaluate
 from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.texts import read_texts, select_texts
+from acm.calibration.walk import calibrate
 from acm.errors import UserError
+from acm.evaluation.harness import evaluate
 from acm.profiles import frontier_name
 from acm.questions.study import SLIM, Study, counted, evaluate_merge, inside
 from acm.questions.variants import Layers
@@ -118,9 +120,9 @@ def family_records(study: Study, name: str, folder: Path = FOLDER) -> pd.DataFra
     acm = own_coefficients(study, base, finetuned)
     merges = {frontier_name(x): dict.fromkeys(acm, x) for x in study.setting.frontier}
     merges |= {"ACM": acm, "flat": flat(acm), "ramp": line(acm, *RAMP)}
-    setting = study.profile.evaluation(study.experiment) | {"keep": study.folder / "batches"}
+    keep, settings = study.folder / "batches", partial(study.profile.evaluation, study.experiment)
     found = [
-        evaluate(path, tasks, repeat=repeat, labels={"method": path.name}, **setting)
+        evaluate(path, tasks, keep=keep, labels={"method": path.name}, **settings(repeat=repeat))
         for path in (base, finetuned)
         for tasks, repeat in study.setting.calls()
     ]
@@ -135,8 +137,17 @@ def own_coefficients(study: Study, base: Path, finetuned: Path) -> Layers:
     """ACM's λ of a family, from a calibration of its own with the study's settings."""
     profile, setting, chosen = study.profile, study.setting, study.setting.calibration
     texts = select_texts(read_texts(chosen.source, chosen.field), chosen.clusters, chosen.per_cluster, chosen.seed)
-    how = ("none",), (setting.estimator,), profile.seed, profile.dtype, profile.device
-    table = calibrate(base, {FINETUNED: finetuned}, texts, *how, max_tokens=chosen.max_tokens)
+    table = calibrate(
+        base,
+        {FINETUNED: finetuned},
+        texts,
+        controls=("none",),
+        estimators=(setting.estimator,),
+        seed=profile.seed,
+        dtype=profile.dtype,
+        device=profile.device,
+        max_tokens=chosen.max_tokens,
+    )
     return coefficients_from_table(table, setting.t, setting.shift, estimator=setting.estimator)[FINETUNED]
 
 

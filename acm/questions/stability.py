@@ -1,6 +1,13 @@
-"""Question 3: how stable are the coefficients? Over calibration draws, number of texts, field, t, shift, dtype and token cap."""
+"""Question 3: how stable are the coefficients?
+
+Over calibration draws and the number of texts; and over field, t, shift, dtype and token cap, one changed at a time.
+"""
 
 from __future__ import annotations
+
+import math
+from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,26 +16,41 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from acm import calibrate
 from acm.calibration.coefficients import draws_of, layer_coefficients, matrix
+from acm.calibration.registry import CONTROLS, SHIFTS
 from acm.calibration.texts import read_texts
+from acm.calibration.walk import calibrate
 from acm.questions.study import Study, counted
 
 QUESTION = "How stable are the coefficients?"
-TEMPERATURES, SHIFTS = (0.3, 0.5, 0.7, 0.9, 1.5), ("layer", "global", "none")
+TEMPERATURES = (0.3, 0.5, 0.7, 0.9, 1.5)  # tried beside the profile's own
+COLUMNS = 3  # panels side by side in the figure of settings
 
 
-def pool(study: Study, texts: int, controls: tuple[str, ...] = ("none", "gaussian"), **changes) -> pd.DataFrame:
-    """MI of the first ``texts`` of the calibration file, unselected. changes: field, dtype or max_tokens other than the profile's."""
+def pool(study: Study, texts: int, controls: tuple[str, ...] = ("none", "gaussian"), **changes: Any) -> pd.DataFrame:
+    """MI of the first ``texts`` of the calibration file, unselected.
+
+    changes: field, dtype or max_tokens other than the profile's.
+    """
     source, (base, finetuned) = study.setting.calibration, study.models
     rows = read_texts(source.source, changes.get("field", source.field))[:texts]
-    return calibrate(base, finetuned, rows, controls, (study.setting.estimator,), study.profile.seed, changes.get("dtype", study.profile.dtype),
-                     study.profile.device, max_tokens=changes.get("max_tokens", source.max_tokens), keep=study.folder / "calibration")  # fmt: skip
+    return calibrate(
+        base,
+        finetuned,
+        rows,
+        controls=controls,
+        estimators=(study.setting.estimator,),
+        seed=study.profile.seed,
+        dtype=changes.get("dtype", study.profile.dtype),
+        device=study.profile.device,
+        max_tokens=changes.get("max_tokens", source.max_tokens),
+        keep=study.folder / "calibration",
+    )
 
 
 def by_size(table: pd.DataFrame, sizes: tuple[int, ...], t: float, shift: str, draws: int = 200) -> pd.DataFrame:
     """λ of each layer over draws of n texts: control, texts, layer, mean, low, high (95 % of the draws)."""
-    rows = []
+    rows: list[tuple[str, int, str, float, float, float]] = []
     for control in table["control"].unique():
         layers, mi = matrix(table, control)
         for size in sizes:
@@ -41,15 +63,15 @@ def by_size(table: pd.DataFrame, sizes: tuple[int, ...], t: float, shift: str, d
 def agreement(table: pd.DataFrame, size: int, t: float, shift: str, control: str = "none") -> np.ndarray:
     """Spearman's rank correlation of the blocks' λ between all pairs of disjoint draws of ``size`` texts.
 
-    None where there are too few texts for two draws; a pair is left out where it has no rank correlation, as with one block or equal λ.
+    Empty where there are too few texts for two draws. A draw is left out where its λ are all equal or it has one block:
+    then no rank correlation is defined.
     """
     layers, mi = matrix(table, control)
     blocks = [layer.isdigit() for layer in layers]
     order = np.random.default_rng(0).permutation(mi.shape[1])
-    found = [
-        layer_coefficients(mi[:, order[i : i + size]], t, shift)[blocks] for i in range(0, len(order) - size + 1, size)
-    ]
-    ranked = [f for f in found if np.ptp(f) > 0]
+    draws = (order[start : start + size] for start in range(0, len(order) - size + 1, size))
+    found = [layer_coefficients(mi[:, chosen], t, shift)[blocks] for chosen in draws]
+    ranked = [values for values in found if np.ptp(values) > 0]
     return np.array([spearmanr(a, b).statistic for i, a in enumerate(ranked) for b in ranked[i + 1 :]])
 
 
@@ -58,16 +80,8 @@ def with_interval(name: str, value: str, table: pd.DataFrame, t: float, shift: s
     layers, mi = matrix(table)
     mi = mi[:, :texts]
     low, high = np.quantile(draws_of(mi, mi.shape[1], 500, t, shift, replace=True), [0.025, 0.975], axis=0)
-    return pd.DataFrame(
-        {
-            "setting": name,
-            "value": value,
-            "layer": layers,
-            "coefficient": layer_coefficients(mi, t, shift),
-            "low": low,
-            "high": high,
-        }
-    )
+    found = {"layer": layers, "coefficient": layer_coefficients(mi, t, shift), "low": low, "high": high}
+    return pd.DataFrame({"setting": name, "value": value, **found})
 
 
 def settings(
@@ -75,32 +89,27 @@ def settings(
 ) -> pd.DataFrame:
     """λ of each layer with one setting changed at a time; ``table`` is the pool at the profile's setting."""
     t, shift = study.setting.t, study.setting.shift
-    parts = [with_interval("t", f"{other:g}", table, other, shift, texts) for other in sorted({*TEMPERATURES, t})]
-    parts += [with_interval("shift", other, table, t, other, texts) for other in SHIFTS]
-    for name, values in (("field", fields), ("max_tokens", caps), ("dtype", dtypes)):
-        parts += [
-            with_interval(name, str(value), pool(study, texts, ("none",), **{name: value}), t, shift, texts)
-            for value in values
-        ]
-    return pd.concat(parts, ignore_index=True)
+    found = [with_interval("t", f"{other:g}", table, other, shift, texts) for other in sorted({*TEMPERATURES, t})]
+    found += [with_interval("shift", other, table, t, other, texts) for other in SHIFTS]
+    changed: list[tuple[str, list[Any]]] = [("field", fields), ("max_tokens", caps), ("dtype", dtypes)]
+    for name, values in changed:
+        for value in values:
+            other = pool(study, texts, ("none",), **{name: value})
+            found.append(with_interval(name, str(value), other, t, shift, texts))
+    return pd.concat(found, ignore_index=True)
 
 
 def draw_sizes(sizes: pd.DataFrame) -> Figure:
-    """λ of each layer against the number of texts, real pair and Gaussian null; bands: 95 % of the draws."""
+    """λ of each layer against the number of texts, a panel for each control; bands hold 95 % of the draws."""
     controls = list(sizes["control"].unique())
     figure, panels = plt.subplots(1, len(controls), figsize=(6.2 * len(controls), 4.6), sharey=True, squeeze=False)
     for axes, control in zip(panels[0], controls, strict=True):
-        part = sizes[sizes["control"] == control]
-        for colour, (layer, rows) in zip(
-            sns.color_palette("viridis", part["layer"].nunique()), part.groupby("layer", sort=False), strict=True
-        ):
+        own = sizes[sizes["control"] == control]
+        colours = sns.color_palette("viridis", own["layer"].nunique())
+        for colour, (layer, rows) in zip(colours, own.groupby("layer", sort=False), strict=True):
             axes.plot(rows["texts"], rows["mean"], marker=".", color=colour, label=layer)
             axes.fill_between(rows["texts"], rows["low"], rows["high"], color=colour, alpha=0.1, lw=0)
-        axes.set(
-            xscale="log",
-            xlabel="calibration texts",
-            title={"none": "real pair", "gaussian": "null: independent Gaussians"}.get(control, control),
-        )
+        axes.set(xscale="log", xlabel="calibration texts", title=CONTROLS[control].label)
     panels[0, 0].set_ylabel("coefficient λ")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right center", title="layer")
     return figure
@@ -109,68 +118,78 @@ def draw_sizes(sizes: pd.DataFrame) -> Figure:
 def draw_settings(found: pd.DataFrame) -> Figure:
     """λ against layer, a panel for each setting, with 95 % intervals over texts."""
     names = list(found["setting"].unique())
-    figure, grid = plt.subplots(2, 3, figsize=(13, 7.5), sharex=True)
-    for axes, name in zip(grid.flat, names, strict=False):
-        part = found[found["setting"] == name]
-        for k, (value, rows) in enumerate(part.groupby("value", sort=False)):
+    lines = math.ceil(len(names) / COLUMNS)
+    figure, grid = plt.subplots(lines, COLUMNS, figsize=(13, 3.75 * lines), sharex=True, squeeze=False)
+    for axes, name in zip(grid.flat[: len(names)], names, strict=True):
+        looks = zip(cycle("osD^v"), cycle(sns.color_palette("colorblind")), strict=True)
+        for value, rows in found[found["setting"] == name].groupby("value", sort=False):
+            marker, colour = next(looks)
             arms = np.maximum([rows["coefficient"] - rows["low"], rows["high"] - rows["coefficient"]], 0)
-            axes.errorbar(rows["layer"], rows["coefficient"], arms, marker="osD^v"[k % 5], capsize=2, lw=1.2, ms=5, color=sns.color_palette("colorblind")[k], label=value)  # fmt: skip
+            axes.errorbar(
+                rows["layer"], rows["coefficient"], arms, color=colour, label=value,
+                marker=marker, capsize=2, lw=1.2, ms=5,
+            )  # fmt: skip
         axes.set(xlabel="layer", ylabel="coefficient λ")
         axes.tick_params(axis="x", rotation=60, labelbottom=True)
         axes.legend(
-            title=name,
-            fontsize=9,
-            title_fontsize=11,
-            ncol=3,
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1),
-            frameon=False,
-        )
-    for axes in grid.flat[len(names) :]:
+            title=name, fontsize=9, title_fontsize=11, ncol=3, frameon=False,
+            loc="lower center", bbox_to_anchor=(0.5, 1),
+        )  # fmt: skip
+    for axes in grid.flat[len(names) :]:  # what a whole row would have more
         axes.set_axis_off()
     return figure
 
 
-def verdict(sizes: pd.DataFrame, ranks: dict[str, np.ndarray], found: pd.DataFrame, size: int) -> tuple[str, dict]:
-    """The answer in words, and the numbers it is made of."""
+def verdict(
+    sizes: pd.DataFrame, ranks: dict[str, np.ndarray], found: pd.DataFrame, size: int
+) -> tuple[str, dict[str, Any]]:
+    """The answer in words, and the numbers it is made of.
+
+    sizes: from :func:`by_size`. ranks: control → :func:`agreement`. found: from :func:`settings`. size: texts in a
+    draw.
+    """
     blocks = sizes[sizes["layer"].str.isdigit() & (sizes["control"] == "none")]
-    typical, one = blocks[blocks["texts"] == size], blocks[blocks["texts"] == sizes["texts"].min()]
-    width, spread = (
-        float((typical["high"] - typical["low"]).mean()),
-        float(typical["mean"].max() - typical["mean"].min()),
-    )
-    part = found[found["layer"].str.isdigit()].groupby(["setting", "value"], sort=False)["coefficient"].mean()
-    moved = {name: float(values.max() - values.min()) for name, values in part.groupby("setting", sort=False)}
+    typical, fewest = blocks[blocks["texts"] == size], blocks[blocks["texts"] == sizes["texts"].min()]
+    means = found[found["layer"].str.isdigit()].groupby(["setting", "value"], sort=False)["coefficient"].mean()
+    moved = {name: float(values.max() - values.min()) for name, values in means.groupby("setting", sort=False)}
     numbers = {
-        "draw_size": size, "interval_width": width, "spread_of_blocks": spread, "mean_coefficient": float(typical["mean"].mean()),
-        "mean_with_fewest": float(one["mean"].mean()), "fewest": int(sizes["texts"].min()),
-        "rank_correlation": {c: quantiles(r) | {"pairs": len(r)} for c, r in ranks.items()},
-        "moved_by": moved, "means": {f"{s}={v}": float(x) for (s, v), x in part.items()},
-    }  # fmt: skip
-    r, fewest, mean = numbers["rank_correlation"]["none"], numbers["mean_with_fewest"], numbers["mean_coefficient"]
-    order = (
-        f"the order of the blocks agrees between disjoint draws with a median rank correlation of {r['median']:.2f} (5 to 95 %: {r['low']:.2f} to {r['high']:.2f})"
-        if r["pairs"] else "the order of the blocks cannot be compared between disjoint draws"
-    )  # fmt: skip
-    hidden = (
-        "the number of texts is a hidden parameter of the shift"
-        if abs(mean - fewest) > width
-        else "no more than draws differ"
+        "draw_size": size,
+        "interval_width": float((typical["high"] - typical["low"]).mean()),
+        "spread_of_blocks": float(typical["mean"].max() - typical["mean"].min()),
+        "mean_coefficient": float(typical["mean"].mean()),
+        "mean_with_fewest": float(fewest["mean"].mean()),
+        "fewest": int(sizes["texts"].min()),
+        "rank_correlation": {control: quantiles(values) | {"pairs": len(values)} for control, values in ranks.items()},
+        "moved_by": moved,
+        "means": dict(zip(map("=".join, means.index.tolist()), means.tolist(), strict=True)),
+    }
+    return in_words(numbers), numbers
+
+
+def in_words(numbers: dict[str, Any]) -> str:
+    """The sentences of the verdict, from its numbers."""
+    width, mean, fewest = numbers["interval_width"], numbers["mean_coefficient"], numbers["mean_with_fewest"]
+    ranks = numbers["rank_correlation"]["none"]
+    order = "the order of the blocks cannot be compared between disjoint draws"
+    if ranks["pairs"]:
+        order = (
+            "the order of the blocks agrees between disjoint draws with a median rank correlation of "
+            f"{ranks['median']:.2f} (5 to 95 %: {ranks['low']:.2f} to {ranks['high']:.2f})"
+        )
+    hidden = "no more than draws differ"
+    if abs(mean - fewest) > width:
+        hidden = "the number of texts is a hidden parameter of the shift"
+    moved = ", ".join(f"{change:.3f} ({name})" for name, change in numbers["moved_by"].items())
+    return (
+        f"Over draws of {counted(numbers['draw_size'], 'text')} a block's λ varies by {width:.4f} (95 %), "
+        f"the blocks' means differ by up to {numbers['spread_of_blocks']:.4f}; {order}. "
+        f"The mean λ moves from {fewest:.3f} with {counted(numbers['fewest'], 'text')} to {mean:.3f} "
+        f"with {numbers['draw_size']}: {hidden}. "
+        f"Changed one at a time, the mean λ of the blocks moves by {moved}."
     )
-    text = (
-        f"Over draws of {counted(size, 'text')} a block's λ varies by {width:.4f} (95 %), the blocks' means differ by up to {spread:.4f}; {order}. "
-        f"The mean λ moves from {fewest:.3f} with {counted(numbers['fewest'], 'text')} to {mean:.3f} with {size}: {hidden}. "
-        f"Changed one at a time, the mean λ of the blocks moves by " + ", ".join(f"{v:.3f} ({k})" for k, v in moved.items()) + "."
-    )  # fmt: skip
-    return text, numbers
 
 
 def quantiles(values: np.ndarray) -> dict[str, float]:
     """Median, 5 and 95 %; NaN of nothing."""
-    return dict(
-        zip(
-            ("median", "low", "high"),
-            map(float, np.quantile(values, [0.5, 0.05, 0.95])) if len(values) else [np.nan] * 3,
-            strict=True,
-        )
-    )
+    found = np.quantile(values, [0.5, 0.05, 0.95]) if len(values) else [np.nan] * 3
+    return dict(zip(("median", "low", "high"), map(float, found), strict=True))

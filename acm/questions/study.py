@@ -16,8 +16,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from acm import evaluate, merge
+from acm.evaluation.harness import evaluate
 from acm.files import write_json
+from acm.merging.engine import merge
 from acm.profiles import Profile, load_profile
 from acm.records import provenance, write_parquet
 from acm.reporting import statistics
@@ -104,10 +105,13 @@ def evaluate_merge(recipe: dict[str, Any], profile: Profile, experiment: str, fo
     The merge lies in a folder that is gone afterwards. folder: where finished batches are kept. name: of the method in
     the records.
     """
-    setting = profile.evaluation(experiment) | {"keep": folder / "batches", "labels": {"method": name}}
+    own: dict[str, Any] = {"keep": folder / "batches", "labels": {"method": name}}
     with tempfile.TemporaryDirectory(dir=folder) as place:
         model, calls = merge(recipe, Path(place) / "merged"), profile.experiment(experiment).calls()
-        return pd.concat([evaluate(model, tasks, repeat=repeat, **setting) for tasks, repeat in calls])
+        found = [
+            evaluate(model, tasks, **own, **profile.evaluation(experiment, repeat=repeat)) for tasks, repeat in calls
+        ]
+        return pd.concat(found)
 
 
 def plain(value: object) -> object:

@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from acm import merge
 from acm.checkpoints import Checkpoint
+from acm.merging.engine import merge
 from acm.profiles import Profile
 
 NEAR = 1e-4  # a gap that rounding can bridge: float32 tells numbers of about 30, as these logits are, 2e-6 apart

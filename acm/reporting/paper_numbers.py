@@ -16,14 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from acm.errors import unknown
+from acm.evaluation.benchmarks import BENCHMARKS, LIVE
 from acm.paper import load
 from acm.reporting.plotting import COLOURS, MARKERS, family, label_points
 
 KEYS = ["source", "table", "size", "method"]
-ITEMS = {  # benchmark → its number of items
-    "gsm8k": 1319, "math500": 500, "minerva_math": 272, "olympiadbench": 675, "college_math": 2818, "aime24": 30,
-    "humaneval_pro": 164,
-}  # fmt: skip
+# Numbers of items of the benchmarks that the checks below cover.
+ITEMS = {name: known.items for name, known in BENCHMARKS.items() if name not in ("mbpp_pro", LIVE)}
 LAYERS = ["embed", *map(str, range(28)), "norm", "lm_head"]
 
 

@@ -62,7 +62,7 @@ def family(method: str) -> str:
 
 def control_title(control: str) -> str:
     """What a figure calls a control of the MI table; all but the real pair are null controls."""
-    return CONTROLS[control] if control == "none" else f"null: {CONTROLS[control]}"
+    return CONTROLS[control].label
 
 
 def label_points(axes: Axes) -> None:

@@ -1,12 +1,13 @@
-"""What a profile would take, from the profile alone: downloads, disk, memory, hours, jobs. No network, no model, no torch.
+"""The budget of a profile: its jobs, and what they would take of downloads, disk, memory and hours.
 
-Sizes follow from the models' shapes. Hours are estimates: what they assume is in the constants below, and printed.
+It follows from the profile alone, without network, model or torch. Sizes follow from the models' shapes. Hours are
+estimates: what they assume stands in the constants below, and is printed.
 
     weights      parameters × bytes of the dtype
-    cache        batch × (prompt + cap) × 2 · layers · kv_heads · head_dim × bytes of the dtype       keys and values
-    step         max(layers × LAUNCH, (weights + half the cache) / (bandwidth × EFFICIENCY))          seconds a token of the whole batch;
-                 on a CPU at least 2 × parameters × batch / CPU_SPEED
-    evaluation   repeats × batches × min(cap, tokens × STRAGGLER) × step                              a batch ends with its longest response
+    cache        batch × (prompt + cap) × 2 · layers · kv_heads · head_dim × bytes of the dtype: keys and values
+    step         max(layers × LAUNCH, (weights + half the cache) / (bandwidth × EFFICIENCY)): seconds in which each
+                 response of a batch grows by a token; on a CPU at least 2 × parameters × batch / CPU_SPEED
+    evaluation   repeats × batches × min(cap, tokens × STRAGGLER) × step: a batch ends with its longest response
 """
 
 from __future__ import annotations
@@ -16,75 +17,57 @@ from dataclasses import dataclass
 
 from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.errors import UserError
-from acm.evaluation.benchmarks import BENCHMARKS
-from acm.evaluation.code_benchmarks import RELEASES, SELF_INVOKING
-from acm.merging.plan import SPEED
+from acm.evaluation.task_files import count_items
+from acm.merging.registry import METHODS
 from acm.paths import ROOT
 from acm.profiles import Experiment, Profile
-from acm.shapes import BYTES, SHAPES, Shape, merged_positions, shape_of
+from acm.running.machine import Machine
+from acm.shapes import BYTES, Shape, merged_positions, shape_of
 
 LAUNCH = 0.001  # seconds a layer: transformers' own overhead, which bounds small models
 EFFICIENCY = 0.6  # of the memory bandwidth that decoding reaches
 STRAGGLER = 3.0  # the longest response of a batch against the mean one
-PROMPT = 300  # tokens
+PROMPT_TOKENS = 300  # of a prompt
 CALIBRATION_TOKENS = 150  # of a text; s1K's questions
 ESTIMATE = 6e7  # entries a second of plug-in MI on one core (400 × 3584 in 0.023 s)
 CPU_SPEED = 3e10  # float32 operations a second on one core
 READ = 1e9  # bytes a second from disk, when calibration walks through the layers
-SLOWEST_MERGE = min(SPEED[m] for m in ("ties", "slerp"))  # GB/s on two cores, of the methods that a profile usually has
-MERGE_MEMORY, EVALUATION_MEMORY, WORKSPACE = (
-    0.5,
-    6.0,
-    1.1,
-)  # GB, GB of CPU memory beside a GPU, factor for what else the GPU holds
-NOTEBOOK_MEMORY, COPIES, CHARACTERS = 1.5, 3, 4  # GB of the interpreters; of the records, in the tables; of a token
-MARGIN, START, UNKNOWN = (
-    1.3,
-    15,
-    {"mem_mb": 16000, "runtime": 1440},
-)  # on what a cluster is asked for; minutes; where the size is not known
-EMBEDDED = ("abacus_easy", "abacus_medium", "abacus_hard", "abacus_sums", "abacus_words")
-ITEMS = {f"acm_{name}": benchmark.items for name, benchmark in (BENCHMARKS | SELF_INVOKING).items()} | dict.fromkeys(
-    EMBEDDED, 500
-)
-ITEMS |= {"acm_livecodebench": RELEASES["release_v5"], "smol_words": 200}  # as many as `make smol-models` writes
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What there is, and what is assumed. gpu_memory, disk: GB, None: unchecked. tokens: mean response. bandwidth: GB/s."""
-
-    gpu_memory: float | None = None
-    disk: float | None = None
-    tokens: int = 2500
-    bandwidth: float = 864
-    cores: int = 1
-
-    def merged_at_once(self, profile: Profile) -> int:
-        """Evaluations on a GPU take all cores: with several, all merges run ahead of them."""
-        merges = [len(e.method_names) for e in profile.experiments.values()]
-        return sum(merges) if self.cores > 1 and profile.device != "cpu" else min(self.cores, sum(merges))
+# GB/s on two cores, of the methods that a profile usually has
+SLOWEST_MERGE = min(METHODS[m].speed or 0 for m in ("ties", "slerp"))
+MERGE_MEMORY = 0.5  # GB of a merge
+EVALUATION_MEMORY = 6.0  # GB of CPU memory that an evaluation takes beside a GPU
+WORKSPACE = 1.1  # factor on a GPU's memory for what else it holds
+NOTEBOOK_MEMORY = 1.5  # GB of a notebook's interpreters
+COPIES = 3  # of the records in memory while tables are made
+CHARACTERS = 4  # of a token
+MARGIN = 1.3  # factor on what a cluster is asked for
+START = 15  # minutes that a job on a cluster may take to start
+UNKNOWN = {"mem_mb": 16000, "runtime": 1440}  # what a cluster is asked for where the plan does not know a size
 
 
 def shapes_of(e: Experiment) -> list[Shape]:
-    """Of the base and the fine-tuned models, base first; UserError for a model whose shape is not known."""
-    return [shape_of(m, f) for m, f in zip([e.base, *e.finetuned], e.parents.values(), strict=True)]
+    """Shapes of the base and the fine-tuned models, base first. UserError for a model whose shape is not known."""
+    folders = zip([e.base, *e.finetuned], e.parents.values(), strict=True)
+    return [e.shape if e.shape and not folder.is_dir() else shape_of(model, folder) for model, folder in folders]
 
 
 def items_of(profile: Profile, task: str) -> int:
-    """How many items of a task are evaluated; UserError where neither the profile nor the table says."""
-    if task not in ITEMS and profile.items is None:
+    """How many items of a task are evaluated. UserError where neither the task nor the profile says."""
+    known = [count for count in (count_items(task), profile.items) if count is not None]
+    if not known:
         raise UserError(
             f"the number of items of task {task} is not known here; set `items` in the profile for the plan."
         )
-    return min(ITEMS.get(task, profile.items or 0), profile.items or ITEMS[task])
+    return min(known)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one experiment takes. GB and hours; ``gpu`` is the largest evaluation's memory (of the CPU where that is the device).
+    """What one experiment takes. Memory and sizes are in GB, times in hours of all jobs of a kind.
 
-    batch_hours: of one batch that runs to the cap. text: of all responses.
+    counts: jobs by rule. merged: size of a merged model. capped_hours: of the evaluations, if every batch runs to the
+    cap. batch_hours: of one such batch. weights: of the largest model. cache_each: keys and values of one response.
+    batch: items. text: of all responses.
     """
 
     counts: dict[str, int]
@@ -102,6 +85,7 @@ class Cost:
 
     @property
     def gpu(self) -> float:
+        """Memory of the largest evaluation, in GB; of the CPU where that is the device."""
         return (self.weights + self.batch * self.cache_each) * WORKSPACE
 
 
@@ -112,7 +96,7 @@ def cost(profile: Profile, name: str, machine: Machine) -> Cost:
     largest = max(shapes, key=lambda s: s.parameters)
     width, cap = BYTES[profile.dtype], profile.cap(name)
     sizes = call_sizes(profile, e)
-    weights, cache = largest.parameters * width / 1e9, (PROMPT + cap) * largest.cache(profile.dtype) / 1e9
+    weights, cache = largest.parameters * width / 1e9, (PROMPT_TOKENS + cap) * largest.cache(profile.dtype) / 1e9
     batch, bandwidth = min(profile.batch_size, max(sizes)), machine.bandwidth * EFFICIENCY
     step = max(largest.layers * LAUNCH, (weights + batch * cache / 2) / bandwidth)
     if profile.device == "cpu":
@@ -137,64 +121,59 @@ def cost(profile: Profile, name: str, machine: Machine) -> Cost:
 
 
 def call_sizes(profile: Profile, e: Experiment, part: str = "") -> list[int]:
-    """Items of each call of evaluate: of one job, or of all jobs of a model."""
+    """Items of each call of :func:`acm.evaluate`: in one job, which evaluates a part, or in all jobs of a model."""
     parts = e.parts if profile.jobs == "task" and not part else [part]
     return [sum(items_of(profile, task) for task in tasks) for name in parts for tasks, _ in e.calls(name)]
 
 
 def texts_of(e: Experiment) -> int:
+    """How many calibration texts are chosen."""
     return e.calibration.clusters * e.calibration.per_cluster
 
 
 def calibration_hours(e: Experiment, shapes: list[Shape]) -> float:
-    """Reading every model once, and an estimate for each layer, text, pair and control, on one core."""
-    entries = (
-        shapes[0].layers
-        * shapes[0].hidden
-        * texts_of(e)
-        * CALIBRATION_TOKENS
-        * len(e.finetuned)
-        * len(COEFFICIENT_CONTROLS)
-    )
+    """Hours of a calibration: reading every model once, and an MI estimate for each layer, text, pair and control."""
+    activations = shapes[0].layers * shapes[0].hidden * texts_of(e) * CALIBRATION_TOKENS  # of one model
+    entries = activations * len(e.finetuned) * len(COEFFICIENT_CONTROLS)
     return (sum(s.parameters * s.stored for s in shapes) / READ + entries / ESTIMATE) / 3600
 
 
 def calibration_memory(e: Experiment, shape: Shape, width: int) -> float:
-    """GB: a block or the head of two models, and the texts' hidden states of every model. width: bytes of the dtype."""
-    block = max(
-        (shape.parameters - 2 * shape.vocabulary * shape.hidden) / shape.layers, shape.vocabulary * shape.hidden
-    )
+    """GB of a calibration: a block or the head of two models, and the hidden states of every model.
+
+    width: bytes of the dtype.
+    """
+    head = shape.vocabulary * shape.hidden
+    block = max((shape.parameters - 2 * head) / shape.layers, head)
     states = texts_of(e) * CALIBRATION_TOKENS * shape.hidden * (1 + len(e.finetuned))
     return 1 + width * (2 * block + states) / 1e9
 
 
 def jobs(profile: Profile, e: Experiment) -> dict[str, int]:
-    """Rule of the Snakefile → number of its jobs, in one experiment."""
+    """The number of jobs of each rule of the Snakefile, in one experiment."""
     merges, models = len(e.method_names), len(e.parents) + len(e.method_names)
-    evaluations = (
-        {"evaluate": models * len(e.parts), "gather": models} if profile.jobs == "task" else {"evaluate": models}
-    )
+    by_task = {"evaluate": models * len(e.parts), "gather": models}
+    evaluations = by_task if profile.jobs == "task" else {"evaluate": models}
     return {"calibrate": 1, "coefficients": 1, "merge": merges, **evaluations, "tables": 1, "figures": 1}
 
 
 def request(profile: Profile, name: str, rule: str, part: str = "") -> dict[str, int]:
-    """What one job of a rule asks a cluster for: ``mem_mb`` of the host, and ``runtime`` in minutes, both with a margin.
+    """What one job asks a cluster for: ``mem_mb`` of the host, and ``runtime`` in minutes, both with a margin.
 
-    An evaluation's time is that of all its batches at the cap. part: of the experiment, where `jobs` says task. rule: of the Snakefile.
+    The time of an evaluation is that of all its batches at the cap. name: the experiment's. rule: of the Snakefile.
+    part: of the experiment, where `jobs` says task.
     """
     try:
         c, e = cost(profile, name, Machine()), profile.experiments[name]
         batches = sum(math.ceil(size / profile.batch_size) for size in call_sizes(profile, e, part))
     except UserError:  # a model or task whose size the plan does not know
         return UNKNOWN
+    evaluating = c.gpu if profile.device == "cpu" else EVALUATION_MEMORY
     memory, hours = {
         "calibrate": (c.calibrate_memory, c.calibrate_hours),
         "merge": (MERGE_MEMORY, c.merge_hours / len(e.method_names)),
-        "evaluate": (c.gpu if profile.device == "cpu" else EVALUATION_MEMORY, batches * c.batch_hours),
-        "question": (
-            max(c.gpu if profile.device == "cpu" else EVALUATION_MEMORY, c.calibrate_memory),
-            UNKNOWN["runtime"] / 60,
-        ),
+        "evaluate": (evaluating, batches * c.batch_hours),
+        "question": (max(evaluating, c.calibrate_memory), UNKNOWN["runtime"] / 60),
         "coefficients": (0.0, 0.0),
         "gather": (COPIES * c.text / c.counts.get("gather", 1), 0.0),
     }.get(rule, (COPIES * c.text, 0.0))
@@ -205,7 +184,7 @@ def request(profile: Profile, name: str, rule: str, part: str = "") -> dict[str,
 
 
 def downloads(profile: Profile) -> dict[str, float]:
-    """Hub model → GB, of those that are not here yet."""
+    """The hub's models that are not here yet, and the GB of each."""
     found = {}
     for e in profile.experiments.values():
         for model in e.hub_models:
@@ -217,9 +196,9 @@ def downloads(profile: Profile) -> dict[str, float]:
 
 
 def check_possible(profile: Profile) -> None:
-    """UserError for what `acm check` would refuse of the models, as far as their shapes tell: caps, and the merges' head.
+    """UserError for what `acm check` would refuse of the models, as far as their shapes tell.
 
-    An experiment with a model whose shape is not known is passed over.
+    That is caps, and the head of the merges. An experiment with a model whose shape is not known is passed over.
     """
     for name, e in profile.experiments.items():
         try:
@@ -235,11 +214,12 @@ def check_possible(profile: Profile) -> None:
 
 
 def check_cap(profile: Profile, model: str, positions: int | None, cap: int) -> None:
-    """UserError where the token cap leaves no room for a prompt within the model's positions (None: not known)."""
+    """UserError where the token cap leaves no room for a prompt within the model's positions. None: not known."""
     if positions and cap >= positions:
         raise UserError(
-            f"max_tokens {cap} of profile {profile.name} leaves no room for a prompt: {model} has {positions} positions. Lower max_tokens, "
-            f"or this model's own with `caps: {{{model}: …}}`; the variant cap2048 lowers it for all."
+            f"max_tokens {cap} of profile {profile.name} leaves no room for a prompt: "
+            f"{model} has {positions} positions. Lower max_tokens, or this model's own with `caps: {{{model}: …}}`; "
+            "the variant cap2048 lowers it for all."
         )
 
 
@@ -248,78 +228,25 @@ def check_head(profile: Profile, e: Experiment, shapes: list[Shape]) -> None:
     wanted, tied = e.tie_word_embeddings, {shape.tied for shape in shapes}
     if wanted is not None and tied == {not wanted}:
         raise UserError(
-            f"profile {profile.name}: tie_word_embeddings {str(wanted).lower()} is for models that disagree, and {', '.join(e.parents)} all "
-            f"{'untie' if wanted else 'tie'} their heads. Leave it out (it is set by the variants head-dropped and head-kept)."
+            f"profile {profile.name}: tie_word_embeddings {str(wanted).lower()} is for models that disagree, and "
+            f"{', '.join(e.parents)} all {'untie' if wanted else 'tie'} their heads. Leave it out (it is set by the "
+            "variants head-dropped and head-kept)."
         )
 
 
 def check_fits(profile: Profile, costs: dict[str, Cost], disk: float, machine: Machine) -> None:
-    """UserError for the first thing that cannot fit."""
+    """UserError for the first thing that cannot fit. disk: GB that the run takes."""
     for name, c in costs.items():
         if machine.gpu_memory is not None and c.gpu > machine.gpu_memory:
             room = int((machine.gpu_memory / WORKSPACE - c.weights) / c.cache_each)
-            remedy = (
-                f"lower batch_size to {room}"
-                if room > 0
-                else "no batch fits: take a GPU with more memory, or lower max_tokens"
-            )
+            none = "no batch fits: take a GPU with more memory, or lower max_tokens"
             raise UserError(
-                f"{name} of {profile.name} needs {c.gpu:.0f} GB of GPU memory to evaluate (weights {c.weights:.1f}, keys and values "
-                f"{c.batch} × {c.cache_each:.2f}), more than the {machine.gpu_memory:.4g} there are: {remedy}."
+                f"{name} of {profile.name} needs {c.gpu:.0f} GB of GPU memory to evaluate (weights {c.weights:.1f}, "
+                f"keys and values {c.batch} × {c.cache_each:.2f}), more than the {machine.gpu_memory:.4g} there are: "
+                f"{f'lower batch_size to {room}' if room > 0 else none}."
             )
     if machine.disk is not None and disk > machine.disk:
         raise UserError(
-            f"{profile.name} needs {disk:.0f} GB of disk, more than the {machine.disk:g} there are: run on one core (with several, more "
-            "merged models exist at once), or put the hub's cache on another disk (HF_HOME)."
+            f"{profile.name} needs {disk:.0f} GB of disk, more than the {machine.disk:g} there are: run on one core "
+            "(with several, more merged models exist at once), or put the hub's cache on another disk (HF_HOME)."
         )
-
-
-def describe(profile: Profile, machine: Machine) -> str:
-    """The plan as text; UserError for what cannot fit."""
-    costs, fetched = {name: cost(profile, name, machine) for name in profile.experiments}, downloads(profile)
-    kept = max(c.merged for c in costs.values()) * machine.merged_at_once(profile)
-    disk = sum(fetched.values()) + kept
-    check_possible(profile)
-    check_fits(profile, costs, disk, machine)
-    lines = [
-        f"profile {profile.name} ({profile.hash}): {profile.title}",
-        "",
-        f"downloads  {sum(fetched.values()):.1f} GB",
-    ]
-    lines += [
-        f"  {size:6.1f} GB  {model}{', pickled: convert it first' if SHAPES[model].pickled else ''}"
-        for model, size in fetched.items()
-    ]
-    lines += [
-        f"disk       {disk:.1f} GB: downloads, and {kept:.1f} GB of merged models, at most {machine.merged_at_once(profile)} at once"
-    ]
-    for name, c in costs.items():
-        lines += ["", f"{name}, on {profile.device}", *table(profile, name, c)]
-    total = sum(sum(c.counts.values()) for c in costs.values()) + 1
-    graph = f"calibrate → coefficients → merge → evaluate → {'gather → ' if profile.jobs == 'task' else ''}tables, figures → publish"
-    return "\n".join([*lines, "", f"jobs       {total}: {graph}", *assumed(profile, machine)])
-
-
-def table(profile: Profile, name: str, c: Cost) -> list[str]:
-    """One line a kind of job: how many, memory of each, hours of all."""
-    gpu = profile.device != "cpu"
-    repeats = profile.experiments[name].repeats
-    repeated = f", {repeats} responses an item" if repeats > 1 else ""
-    memory = f"{c.gpu:5.1f} GB of GPU, {EVALUATION_MEMORY:g} GB of CPU" if gpu else f"{c.gpu:5.1f} GB of CPU"
-    return [
-        f"  calibrate     {1:3d} × {c.calibrate_memory:5.1f} GB of CPU{'':20s}{c.calibrate_hours:9.2f} hours",
-        f"  merge         {c.counts['merge']:3d} × {MERGE_MEMORY:5.1f} GB of CPU{'':20s}{c.merge_hours:9.2f} hours",
-        f"  evaluate      {c.counts['evaluate']:3d} × {memory:34s}{c.evaluate_hours:9.1f} {'GPU-hours' if gpu else 'hours'}"
-        f" ({c.capped_hours:.0f} if every batch runs to the cap of {profile.cap(name)}){repeated}",
-        f"  others        {sum(c.counts.values()) - 1 - c.counts['merge'] - c.counts['evaluate']:3d} × {max(1, COPIES * c.text):5.1f} GB of CPU{'':23s}minutes",
-    ]
-
-
-def assumed(profile: Profile, machine: Machine) -> list[str]:
-    return [
-        f"assumed    {machine.tokens} tokens a response (--tokens), the longest of a batch {STRAGGLER:g} times that, prompts of {PROMPT}; "
-        f"{machine.bandwidth:g} GB/s",
-        f"           of memory bandwidth (--bandwidth) at {EFFICIENCY:.0%}, at least {LAUNCH * 1e3:g} ms a layer and token; batches of "
-        f"{profile.batch_size}, as transformers generates them{'; vLLM is quicker' if profile.backend == 'vllm' else ''};",
-        f"           calibration texts of {CALIBRATION_TOKENS} tokens; merging at {SLOWEST_MERGE:g} GB/s. Nothing was measured on a GPU.",
-    ]

@@ -1,57 +1,40 @@
-"""Records from elsewhere: ours, or lm-eval's own ``samples_<task>_<date>.jsonl``; checked, then stored whole or not at all.
+"""Records made elsewhere: checked against the profile, then stored whole or not at all.
 
-Taken are the profile's models and methods, and those that the paper's tables print for it and the pipeline does not run. Beside each
-``records/<method>.parquet`` an ``<method>.imported.json`` says where it came from; the runner takes such records as they are.
+They are our own records, or the logs of lm-evaluation-harness (``samples_<task>_<date>.jsonl``). Taken are records of
+the profile's models and methods, and of methods that the paper's tables print for the profile and the pipeline does not
+run. Beside each ``records/<method>.parquet`` an ``<method>.imported.json`` says where it came from. The runner takes
+such records as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
 
-from acm.checkpoints import identity
 from acm.errors import UserError, unknown
 from acm.files import write_json
 from acm.paper import paper_name, printed_methods
 from acm.profiles import Profile
 from acm.records import RECORD_COLUMNS, provenance, write_records
-from acm.running.budget import ITEMS
-
-LOG = re.compile(r"samples_(?P<task>.+?)(?:_\d{4}-\d\d-\d\dT[\d.:-]+)?\.jsonl")
-KEY = ["task", "item", "repeat"]
-LOG_ENGINE = "lm-eval's log"
-TASKS_PROMPT = "qwen25-math-cot"  # what the tasks that let one choose a prompt ask where none is named
-# of a setting that does not name them
-DEFAULTS = {"temperature": 0.0, "top_p": 1.0, "backend": "transformers", "prompt": TASKS_PROMPT, "model_args": {}}
-TEXT_ONLY = (
-    "skip_special_tokens",
-    "add_special_tokens",
-)  # of a server's requests: how text is handed over, not what is generated
-NEUTRAL = {
-    "top_k": (-1, 0),
-    "min_p": (0,),
-    "repetition_penalty": (1,),
-}  # of a server's requests: what leaves sampling as the profile says
+from acm.running.imported_checks import KEY, check_golds, check_manifests, check_method
+from acm.running.imported_logs import LOG, log_records
 
 
 def import_records(
     profile: Profile, experiment: str, sources: list[Path], method: str | None = None, tokenizer: Path | None = None
 ) -> str:
-    """Check all sources against the profile, then store them; one line on what came in. UserError, and nothing stored, otherwise.
+    """Check all sources against the profile, then store them. Returns one line on what came in.
 
-    method, tokenizer: of lm-eval's logs, which name no method and hold no token counts.
+    sources: parquet files, logs, or folders of them. method, tokenizer: of logs, which name no method and hold no token
+    counts. Raises UserError for the first thing that does not fit; then nothing is stored.
     """
     setting = profile.experiment(experiment)
     tables, logs = gather(sources)
     frames = [read_table(path, profile, experiment) for path in tables]
     if logs:
-        from acm.running.imported_logs import log_records
-
         frames.append(log_records(profile, experiment, logs, method, tokenizer))
     records = pd.concat(frames, ignore_index=True)
     names = list(dict.fromkeys(records["method"]))
@@ -69,19 +52,25 @@ def import_records(
     check_golds(records, f"the sources for {experiment}")
     store(folder, fresh, [*tables, *logs])
     known = [name for name in names if name not in fresh]
-    return f"{experiment}: {len(fresh)} imported ({', '.join(fresh) or 'none'}), {len(known)} already here ({', '.join(known) or 'none'})."
+    return f"{experiment}: {listed(list(fresh), 'imported')}, {listed(known, 'already here')}."
+
+
+def listed(names: list[str], what: str) -> str:
+    """``2 imported (TA, TIES)``."""
+    return f"{len(names)} {what} ({', '.join(names) or 'none'})"
 
 
 def other_methods(profile: Profile, experiment: str) -> list[str]:
-    """Methods that the paper's tables print for a profile of this name and that it does not run itself, such as AIM."""
+    """Methods such as AIM, which the paper's tables print for a profile of this name and the profile does not run."""
     setting = profile.experiment(experiment)
     own = {*map(paper_name, setting.parents), *setting.method_names}
     return [method for method in printed_methods(profile.name.partition("+")[0]) if method not in own]
 
 
 def gather(sources: list[Path]) -> tuple[list[Path], list[Path]]:
-    """The parquet files and lm-eval logs among the sources and below their folders."""
-    tables, logs = [], []
+    """The parquet files and the logs among the sources and below their folders. UserError for any other source."""
+    tables: list[Path] = []
+    logs: list[Path] = []
     for source in sources:
         if source.is_dir():
             whole, inner = source / "records.parquet", source / "records"
@@ -108,7 +97,7 @@ def gather(sources: list[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def read_table(path: Path, profile: Profile, experiment: str) -> pd.DataFrame:
-    """Our records, made with this profile and experiment."""
+    """Our records from a parquet file. UserError where they were made with another profile or experiment."""
     try:
         records = pd.read_parquet(path)
     except Exception as error:  # of many kinds, by engine
@@ -124,127 +113,6 @@ def read_table(path: Path, profile: Profile, experiment: str) -> pd.DataFrame:
     return records
 
 
-def check_manifests(path: Path, profile: Profile, experiment: str) -> None:
-    """UserError where a manifest beside the records (a run's, or a report's) was written for another content of the profile."""
-    general = json.loads(profile.model_dump_json(exclude={"experiments", "title"}))
-    own = json.loads(profile.experiment(experiment).model_dump_json())
-    for manifest in (folder / "manifest.json" for folder in (path.parent, path.parent.parent)):
-        if not manifest.is_file():
-            continue
-        try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-        except ValueError:
-            raise UserError(f"{manifest} is not readable JSON; copy it again.") from None
-        theirs = found if "experiment" in found else {}
-        pairs = [*zip([general, own], [theirs.get("profile"), theirs.get("experiment")], strict=True)] if theirs else []
-        differing = [
-            key
-            for ours, other in pairs
-            for key in ours.keys() | (other or {}).keys()
-            if ours.get(key) != (other or {}).get(key)
-        ]
-        if differing or found.get("profile_hash", profile.hash) != profile.hash:
-            what = f" in {', '.join(sorted(differing))}" if differing else ""
-            raise UserError(
-                f"{manifest}: made with another content of profile {profile.name}{what}; use that profile here."
-            )
-
-
-def check_method(profile: Profile, experiment: str, name: str, records: pd.DataFrame) -> None:
-    """UserError for records of one method that are incomplete, double or of another setting."""
-    place, setting = f"records of {name}", profile.experiment(experiment)
-    tasks = list(dict.fromkeys(records["task"]))
-    if odd := [task for task in tasks if task not in setting.tasks]:
-        raise UserError(f"{place}: {unknown(f'task of {experiment}', str(odd[0]), setting.tasks)}")
-    if lacking := [task for task in setting.tasks if task not in tasks]:
-        raise UserError(f"{place} lack the task {lacking[0]}; import all tasks of a method together.")
-    if (twice := records.duplicated(KEY)).any():
-        task, item, repeat = records.loc[twice.idxmax(), KEY]
-        raise UserError(f"{place}: item {item} of {task} (repeat {repeat}) comes twice; name each file once.")
-    for task, own in records.groupby("task"):
-        if set(own["repeat"]) != set(range(setting.repeats)):
-            found, wanted = (
-                ", ".join(map(str, repeats)) for repeats in (own["repeat"].unique(), range(setting.repeats))
-            )
-            raise UserError(
-                f"{place} hold the repeats {found} of {task}, and the profile asks for {wanted}; import just these, together."
-            )
-        check_items(profile, place, str(task), own)
-    check_values(place, records, profile.cap(experiment, name))
-    check_setting(profile, experiment, name, records)
-
-
-def check_items(profile: Profile, place: str, task: str, records: pd.DataFrame) -> None:
-    """All items of the task, in every repeat, and no other."""
-    size = ITEMS.get(task, records["item"].nunique())  # of an unknown task, all that there are
-    size = min(size, profile.items or size)
-    for repeat, own in records.groupby("repeat"):
-        if wrong := sorted(set(own["item"]) ^ set(range(size))):
-            what = "lack" if wrong[0] in range(size) else "hold the unknown"
-            raise UserError(
-                f"{place} {what} item {wrong[0]} of {task} (repeat {repeat}); the profile asks for {size}, numbered from 0."
-            )
-
-
-def check_values(place: str, records: pd.DataFrame, cap: int) -> None:
-    """Every number within its range."""
-    tests = {
-        "correct": records["correct"].between(0, 1),
-        "length": records["length"].between(0, cap),
-        "truncated": records["truncated"].isin([True, False]),
-        "reflections": records["reflections"].ge(0),
-        "response": records["response"].map(lambda text: isinstance(text, str)),
-    }
-    for column, good in tests.items():
-        if not good.all():
-            row = records.loc[good.eq(False).idxmax()]
-            limit = f", and the profile's cap is {cap}" if column == "length" else ""
-            raise UserError(f"{place}: {column} of item {row['item']} of {row['task']} is {row[column]!s:.60}{limit}.")
-
-
-def check_setting(profile: Profile, experiment: str, name: str, records: pd.DataFrame) -> None:
-    """One setting for all, the profile's; where the model is a folder here, of that model. Logs state only a part of it."""
-    try:  # each task and repeat may have been a call of its own
-        settings = [
-            {k: v for k, v in json.loads(text).items() if k not in ("tasks", "repeat")}
-            for text in records["setting"].unique()
-        ]
-    except (TypeError, ValueError, AttributeError):
-        raise UserError(f"records of {name}: their setting is not JSON.") from None
-    found = settings[0]
-    if different := sum(other != found for other in settings):
-        raise UserError(f"records of {name} were made with {different + 1} settings; make all tasks with one.")
-    wanted = DEFAULTS | {
-        key: value
-        for key, value in profile.evaluation(experiment, name).items()
-        if key != "items" and value is not None
-    }
-    stated = DEFAULTS | found if found.get("engine") != LOG_ENGINE else found
-    if stated.get("backend") == "server":  # whose own engine is not known
-        wanted |= {"backend": "server", "model_args": {}}
-        stated |= {"model_args": sampling_arguments(stated["model_args"])}
-    for key, value in (wanted | {"profile_hash": profile.hash}).items():
-        if key in stated and stated[key] != value:
-            raise UserError(
-                f"records of {name} were made with {key} {stated[key]}, and profile {profile.name} says {value}."
-            )
-    folder = profile.experiment(experiment).parents.get(name)
-    if folder and folder.is_dir() and found.get("engine") != LOG_ENGINE and found.get("model") != identity(folder):
-        theirs = found.get("model")
-        raise UserError(
-            f"records of {name} were made with another model than {folder}: its hash is {identity(folder)}, not {theirs}."
-        )
-
-
-def sampling_arguments(arguments: object) -> object:
-    """Of a server's model_args those that change what is generated; what is no mapping as it is."""
-    if not isinstance(arguments, dict):
-        return arguments
-    return {
-        key: value for key, value in arguments.items() if key not in TEXT_ONLY and value not in NEUTRAL.get(key, ())
-    }
-
-
 def check_against(folder: Path, name: str, records: pd.DataFrame) -> None:
     """UserError where what is stored already of other methods was asked other questions."""
     for path in sorted(folder.glob("*.parquet")):
@@ -256,18 +124,8 @@ def check_against(folder: Path, name: str, records: pd.DataFrame) -> None:
             )
 
 
-def check_golds(records: pd.DataFrame, place: str) -> None:
-    """Each item of a task has one reference answer, whoever answers."""
-    golds = records.groupby(["task", "item"])["gold"].nunique()
-    if (golds > 1).any():
-        task, item = golds.idxmax()
-        raise UserError(
-            f"{place} have another reference answer for item {item} of {task}: the benchmark's items or their order differ."
-        )
-
-
 def same_as_stored(path: Path, records: pd.DataFrame) -> bool:
-    """Whether these very responses are stored already; UserError where others are."""
+    """Whether these very responses are stored already. UserError where others are."""
     if not path.is_file():
         return False
     columns = [*KEY, "response", "length", "correct"]
@@ -278,7 +136,7 @@ def same_as_stored(path: Path, records: pd.DataFrame) -> bool:
 
 
 def store(folder: Path, fresh: dict[str, pd.DataFrame], sources: list[Path]) -> None:
-    """All files, each with its origin, written aside first and then moved in."""
+    """Write the records of each method and their origin. All files are written aside first, and then moved in."""
     aside = folder / ".importing"
     shutil.rmtree(aside, ignore_errors=True)
     origin = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sources}

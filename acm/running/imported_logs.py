@@ -1,4 +1,7 @@
-"""lm-eval's own logs as records: what they lack is counted again from the text."""
+"""The logs of lm-evaluation-harness as records. What the logs lack is counted again from the text.
+
+A log is ``samples_<task>_<date>.jsonl``, one sample a line. It holds no token counts and names no method.
+"""
 
 from __future__ import annotations
 
@@ -8,54 +11,70 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-import yaml
 
 from acm.errors import UserError, unknown
-from acm.evaluation.code_benchmarks import CODE_BENCHMARKS
-from acm.evaluation.harness import REFLECTION, task_rows
-from acm.evaluation.prompts import CODE_EXAMPLES, CODE_SYSTEM, FEW_SHOT_STOPS, render
-from acm.paths import TASKS
+from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, USUAL_PROMPT
+from acm.evaluation.samples import Record, Sample, records_of
+from acm.evaluation.settings import Sampling
+from acm.evaluation.task_files import asking
 from acm.profiles import Profile
-from acm.running.imported import LOG, LOG_ENGINE, TASKS_PROMPT
 
-RETOKENIZED = 0.99  # text tokenized again may have another count by this much, so a response near the cap was cut there
+LOG = re.compile(r"samples_(?P<task>.+?)(?:_\d{4}-\d\d-\d\dT[\d.:-]+)?\.jsonl")
+LOG_ENGINE = "lm-eval's log"  # what stands as the engine in the setting of such records
+# Text tokenized again may have another count by this much. So a response that comes this near to the cap was cut there.
+RETOKENIZED = 0.99
+NEEDED = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics")  # of a sample
 
 
 def log_records(
     profile: Profile, experiment: str, paths: list[Path], method: str | None, tokenizer: Path | None
 ) -> pd.DataFrame:
-    """Records of one method from its logs; several of a task are its repeats, in the order of their names.
+    """Records of one method from its logs. Several logs of a task are its repeats, in the order of their names.
 
-    Lengths are those of the text tokenized again, stop string and end token not included.
+    tokenizer: the model's folder. Lengths are tokens of the text tokenized again, without stop string and end token.
+    Raises UserError for a log that does not fit the profile.
     """
     if method is None or tokenizer is None:
         raise UserError(
-            "lm-eval's logs name no method and hold no token counts: give --method NAME and --tokenizer, the model's folder."
+            "lm-eval's logs name no method and hold no token counts: "
+            "give --method NAME and --tokenizer, the model's folder."
         )
     if len({hashlib.sha256(path.read_bytes()).digest() for path in paths}) < len(paths):
         raise UserError(
-            f"two of the logs for {method} are the same file or copies of one, so they are no repeats; name each log once."
+            f"two of the logs for {method} are the same file or copies of one, so they are no repeats; "
+            "name each log once."
         )
-    count, asked, rows, repeats = token_counter(tokenizer), profile.evaluation(experiment, method), [], Counter()
-    asked["prompt"] = asked["prompt"] or TASKS_PROMPT
+    count, tasks = token_counter(tokenizer), profile.experiment(experiment).tasks
+    wanted = profile.evaluation(experiment, method)
+    records: list[Record] = []
+    repeats: Counter[str] = Counter()
     for path in sorted(paths, key=lambda path: path.name):
-        task = LOG.fullmatch(path.name)["task"]
-        if task not in profile.experiment(experiment).tasks:
-            raise UserError(f"{path}: {unknown(f'task of {experiment}', task, profile.experiment(experiment).tasks)}")
+        task = task_of(path)
+        if task not in tasks:
+            raise UserError(f"{path}: {unknown(f'task of {experiment}', task, tasks)}")
         check_thinking_kept(path)
-        rows += [row | {"repeat": repeats[task]} for row in log_rows(path, task, count, asked)]
+        records += [record | {"repeat": repeats[task]} for record in read_log(path, task, count, wanted)]
         repeats[task] += 1
-    setting = {"engine": LOG_ENGINE, **{key: asked[key] for key in ("max_tokens", "temperature", "top_p")}, "model": method,
-               "lengths": f"text tokenized again by {tokenizer.name}"}  # fmt: skip
-    return pd.DataFrame(rows).assign(
+    sampling, setting = wanted["sampling"], {"engine": LOG_ENGINE, "max_tokens": wanted["max_tokens"]}
+    setting |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "model": method}
+    setting |= {"lengths": f"text tokenized again by {tokenizer.name}"}
+    return pd.DataFrame(records).assign(
         profile=profile.name, experiment=experiment, model=method, method=method, setting=json.dumps(setting)
     )
 
 
+def task_of(path: Path) -> str:
+    """The task that a log's name says."""
+    found = LOG.fullmatch(path.name)
+    return found["task"] if found else ""
+
+
 def token_counter(folder: Path) -> Callable[[str], int]:
-    from transformers import AutoTokenizer
+    """A function from a text to its number of tokens. UserError where the folder holds no tokenizer."""
+    from transformers import AutoTokenizer  # takes seconds
 
     if not folder.is_dir():
         raise UserError(f"tokenizer folder {folder} does not exist; name the folder of the model that answered.")
@@ -69,68 +88,68 @@ def token_counter(folder: Path) -> Callable[[str], int]:
 
 
 def check_thinking_kept(path: Path) -> None:
-    """UserError where the results beside a log say that the harness cut the thinking away, which no length could then count."""
+    """UserError where the results beside a log say that the harness cut the thinking away.
+
+    No length could count such thinking.
+    """
     for results in sorted(path.parent.glob("results_*.json")):
         try:
             config = json.loads(results.read_text(encoding="utf-8")).get("config") or {}
         except (ValueError, AttributeError):
             raise UserError(f"{results} is not readable JSON; copy it again.") from None
         arguments = config.get("model_args") or {}
-        used = (
-            arguments.get("think_end_token")
-            if isinstance(arguments, dict)
-            else re.search(r"think_end_token=([^,]+)", str(arguments))
-        )
+        if isinstance(arguments, dict):
+            used = arguments.get("think_end_token")
+        else:
+            used = re.search(r"think_end_token=([^,]+)", str(arguments))
         if used:
             raise UserError(
                 f"{path} was made with think_end_token ({results.name}), so the thinking is lost; evaluate without it."
             )
 
 
-def log_rows(path: Path, task: str, count: Callable[[str], int], wanted: dict) -> list[dict]:
-    """The rows of one log; UserError that names the line of what is wrong. wanted: the profile's settings of generation."""
-    samples, generated, cap = [], {}, wanted["max_tokens"]
+def read_log(path: Path, task: str, count: Callable[[str], int], wanted: dict[str, Any]) -> list[Record]:
+    """The records of one log. UserError that names the line of what is wrong. wanted: how the profile evaluates."""
+    samples: list[Sample] = []
+    responses, cap = {}, wanted["max_tokens"]
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if line.strip():
             place = f"{path}, line {number}"
             sample = parsed(line, place)
-            (text,), asked = sample["resps"][0], sample["arguments"]["gen_args_0"]
-            check_asked(asked.get("arg_1"), wanted, place)
-            check_prompted(task, sample["doc"], str(asked["arg_0"]), wanted["prompt"], place)
+            (text,), given = sample["resps"][0], sample["arguments"]["gen_args_0"]
+            check_generation(given.get("arg_1"), wanted, place)
+            check_prompted(task, sample["doc"], str(given["arg_0"]), wanted["prompt"] or USUAL_PROMPT, place)
             length = count(text)
             if length > cap / RETOKENIZED:
                 raise UserError(
-                    f"{place}: the response has {length} tokens, more than the cap of {cap}; is it another model's tokenizer?"
+                    f"{place}: the response has {length} tokens, more than the cap of {cap}; "
+                    "is it another model's tokenizer?"
                 )
-            generated[task, sample["doc_id"], 0] = {
-                "response": text,
-                "length": min(length, cap),
-                "truncated": length >= RETOKENIZED * cap,
-            }
-            samples.append(sample | {"arguments": [(asked["arg_0"], asked.get("arg_1"))]})
+            cut = length >= RETOKENIZED * cap
+            responses[task, sample["doc_id"], 0] = {"response": text, "length": min(length, cap), "truncated": cut}
+            samples.append(sample | {"arguments": [(given["arg_0"], given.get("arg_1"))]})
     if not samples:
         raise UserError(f"{path} holds no sample.")
-    return task_rows(task, samples, generated, re.compile(f"{REFLECTION.pattern}{own_reflection(task)}", re.IGNORECASE))
+    return records_of(task, samples, responses)
 
 
-def parsed(line: str, place: str) -> dict:
-    """One sample with what a record needs."""
+def parsed(line: str, place: str) -> dict[str, Any]:
+    """One sample with what a record needs. UserError for anything else."""
     try:
         sample = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place} is not JSON ({error}); copy the log again.") from None
-    needed = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics")
-    if not isinstance(sample, dict) or (missing := [key for key in needed if key not in sample]):
+    if not isinstance(sample, dict) or (missing := [key for key in NEEDED if key not in sample]):
         raise UserError(
             f"{place} lacks {missing[0] if isinstance(sample, dict) else 'everything'}; is it a log of lm-eval?"
         )
-    resps = sample["resps"][0] if isinstance(sample["resps"], list) and sample["resps"] else None
-    if not isinstance(resps, list) or not resps or not all(isinstance(text, str) for text in resps):
+    texts = sample["resps"][0] if isinstance(sample["resps"], list) and sample["resps"] else None
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{place} holds no generated text; only generating tasks have a length.")
-    if len(resps) != 1:
+    if len(texts) != 1:
         raise UserError(
-            f"{place} has {len(resps)} responses, of which the harness graded the first alone; set `repeats: 1` in the task's YAML, run it "
-            "once for each repeat with another --seed, and import all logs together."
+            f"{place} has {len(texts)} responses, of which the harness graded the first alone; set `repeats: 1` in "
+            "the task's YAML, run it once for each repeat with another --seed, and import all logs together."
         )
     if not isinstance(sample["arguments"], dict) or "arg_0" not in sample["arguments"].get("gen_args_0", {}):
         raise UserError(f"{place} has no prompt (arguments.gen_args_0.arg_0); is it a log of lm-eval 0.4.5 or later?")
@@ -139,59 +158,51 @@ def parsed(line: str, place: str) -> dict:
     return sample
 
 
-def check_asked(arguments: object, wanted: dict, place: str) -> None:
-    """The generation settings of a sample, where the log has them, are the profile's. Without a temperature the harness is greedy."""
-    arguments = arguments if isinstance(arguments, dict) else {}
-    if (found := arguments.get("max_gen_toks", wanted["max_tokens"])) != wanted["max_tokens"]:
+def check_generation(arguments: object, wanted: dict[str, Any], place: str) -> None:
+    """UserError where the generation settings of a sample, as far as the log has them, are not the profile's.
+
+    Without a temperature the harness is greedy.
+    """
+    given: dict[str, Any] = arguments if isinstance(arguments, dict) else {}
+    cap, profile = wanted["max_tokens"], wanted["sampling"]
+    if (found := given.get("max_gen_toks", cap)) != cap:
+        raise UserError(f"{place}: generated with a cap of {found} tokens, and the profile says {cap}.")
+    sampled = given.get("do_sample")
+    temperature = 0.0 if sampled is False else given.get("temperature", 1.0 if sampled else Sampling.temperature)
+    top_p = given.get("top_p", Sampling.top_p) if temperature else Sampling.top_p
+    if (temperature, top_p) != (profile.temperature, profile.top_p):
+        theirs, ours = generated(temperature, top_p), generated(profile.temperature, profile.top_p)
+        raise UserError(f"{place}: generated {theirs}, and the profile generates {ours}.")
+    until = given.get("until", FEW_SHOT_STOPS)
+    stops = until if isinstance(until, list) else [until]
+    if wanted["prompt"] == FEW_SHOT and not all(stop in stops for stop in FEW_SHOT_STOPS):
         raise UserError(
-            f"{place}: generated with a cap of {found} tokens, and the profile says {wanted['max_tokens']}."
-        )
-    sampled = arguments.get("do_sample")
-    temperature = 0.0 if sampled is False else arguments.get("temperature", 1.0 if sampled else 0.0)
-    found = (temperature, arguments.get("top_p", 1.0) if temperature else 1.0)
-    if found != (wanted["temperature"], wanted["top_p"]):
-        texts = [
-            f"at temperature {t}, top_p {p}" if t else "greedily"
-            for t, p in (found, (wanted["temperature"], wanted["top_p"]))
-        ]
-        raise UserError(f"{place}: generated {texts[0]}, and the profile generates {texts[1]}.")
-    until = arguments.get("until", FEW_SHOT_STOPS)
-    if wanted["prompt"] == "few-shot" and not all(
-        stop in (until if isinstance(until, list) else [until]) for stop in FEW_SHOT_STOPS
-    ):
-        raise UserError(
-            f"{place}: generated without the few-shot prompt's stop string, so a base model goes on with questions of its own; run lm-eval "
-            f"with --gen_kwargs 'until={json.dumps(FEW_SHOT_STOPS)}'."
+            f"{place}: generated without the few-shot prompt's stop string, so a base model goes on with questions of "
+            f"its own; run lm-eval with --gen_kwargs 'until={json.dumps(FEW_SHOT_STOPS)}'."
         )
 
 
-def check_prompted(task: str, doc: dict, text: str, prompt: str, place: str) -> None:
-    """The text that a sample was asked is the profile's prompt around its question, in the tasks of ours that let one choose."""
-    if not task.startswith("acm_"):
+def generated(temperature: object, top_p: object) -> str:
+    """How responses were generated, in words."""
+    return f"at temperature {temperature}, top_p {top_p}" if temperature else "greedily"
+
+
+def check_prompted(task: str, doc: object, text: str, prompt: str, place: str) -> None:
+    """UserError where a sample was asked another text than the profile's prompt around its question.
+
+    Only tasks of ours that take a prompt are checked.
+    """
+    ask = asking(task)
+    if ask is None:
         return
     if not isinstance(doc, dict) or not isinstance(doc.get("question"), str):
         raise UserError(f"{place} has no question (doc.question); is it a log of {task}?")
-    code = task.removeprefix("acm_") in CODE_BENCHMARKS
-    wanted = render(prompt, doc["question"], *((CODE_SYSTEM, CODE_EXAMPLES) if code else ()))
-    if prompt == "chat-template" and wanted in text and wanted != text:  # the model's own template stands around it
+    wanted = ask(prompt, doc["question"])
+    templated = prompt == CHAT_TEMPLATE  # the model's own template stands around the text
+    if (wanted in text and wanted != text) if templated else text == wanted:
         return
-    if prompt == "chat-template" or text != wanted:
-        raise UserError(
-            f"{place}: asked {text[:60]!r}…, which is not the prompt {prompt} of the profile; run lm-eval with "
-            f'--metadata \'{{"prompt": "{prompt}"}}\'{", --apply_chat_template" if prompt == "chat-template" else ""} and no other prompt.'
-        )
-
-
-def own_reflection(task: str) -> str:
-    """The word that a task of ours counts as reflecting, beside the paper's list, as a further alternative of the pattern."""
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    Loader.add_multi_constructor("!function", lambda *_: None)
-    path, content = TASKS / f"{task}.yaml", {}
-    while path.is_file():
-        own = yaml.load(path.read_text(), Loader)  # a safe loader
-        content, path = own | content, TASKS / own.get("include", "")
-    word = (content.get("metadata") or {}).get("reflection")
-    return f"|{word}" if word else ""
+    remedy = f'--metadata \'{{"prompt": "{prompt}"}}\'{", --apply_chat_template" if templated else ""}'
+    raise UserError(
+        f"{place}: asked {text[:60]!r}…, which is not the prompt {prompt} of the profile; "
+        f"run lm-eval with {remedy} and no other prompt."
+    )

@@ -1,4 +1,4 @@
-"""Runs a notebook through papermill, after refusing parameters that it does not have or that are of the wrong type."""
+"""Runs a notebook through papermill. Parameters that it does not have, or of another type, are refused first."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from papermill.exceptions import PapermillExecutionError
 
 from acm.errors import UserError, unknown
 
-LINK = re.compile(r"(\]\()([^)\s:#/][^)\s:#]*)")  # a relative one, up to its anchor
+LINK = re.compile(r"(\]\()([^)\s:#/][^)\s:#]*)")  # a relative link, up to its anchor
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
-    """UserError for an unknown name, or a value unlike the default; papermill itself only warns."""
+    """UserError for an unknown name, and for a value of another type than the default. papermill itself only warns."""
     if not notebook.is_file():
         raise UserError(f"notebook {notebook} does not exist.")
     logging.getLogger("papermill.inspection").setLevel(logging.ERROR)
@@ -34,29 +34,25 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
             not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool)
         ):
             raise UserError(
-                f"parameter {name} of {notebook} must be of type {type(default).__name__} (default {default!r}), not {value!r}."
+                f"parameter {name} of {notebook} must be of type {type(default).__name__} (default {default!r}), "
+                f"not {value!r}."
             )
 
 
 def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], root: Path | None = None) -> Path:
-    """Execute into ``output``, from the folder ``root``; the copy appears there only once every cell has run.
+    """Execute a notebook into ``output``, from the folder ``root``. The copy appears once every cell has run.
 
-    A failed run leaves its partly executed copy as ``<output>.failed.ipynb`` and raises UserError, which names
-    the failing cell.
+    A failed run leaves its partly executed copy as ``<output>.failed.ipynb`` and raises UserError, which names the
+    failing cell.
     """
     check_parameters(notebook, parameters)
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
-            str(notebook),
-            str(failed),
-            parameters=parameters,
-            kernel_name="python3",
-            cwd=root,
-            progress_bar=False,
+            str(notebook), str(failed), parameters=parameters, kernel_name="python3", cwd=root, progress_bar=False,
             log_output=True,
-        )
+        )  # fmt: skip
     except DeadKernelError:
         raise UserError(
             f"{notebook}: its kernel died, most often for want of memory. The copy so far is {failed}."
@@ -74,9 +70,9 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], root:
 
 
 def relink(book: nbformat.NotebookNode, old: Path, new: Path) -> None:
-    """Relative links in the text of a notebook that moves from folder ``old`` to ``new`` lead where they led."""
+    """Make the relative links of a notebook that moves from folder ``old`` to ``new`` lead where they led."""
 
-    def moved(match: re.Match) -> str:
+    def moved(match: re.Match[str]) -> str:
         place = (old / match[2]).resolve()
         return match[1] + Path(os.path.relpath(place, new.resolve())).as_posix() if place.exists() else match[0]
 

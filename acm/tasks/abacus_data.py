@@ -1,14 +1,27 @@
-"""Loads an abacus benchmark for lm-eval from the JSONL that the repository ships."""
+"""Loads an abacus benchmark: the JSON lines in ``abacus/benchmarks`` of the task's name."""
+
+from __future__ import annotations
 
 import json
-
-import datasets
+from typing import TYPE_CHECKING
 
 from abacus import BENCHMARKS
+from acm.evaluation.task_files import Item, as_dataset
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
 
 
-def load(name: str, **_) -> datasets.DatasetDict:
-    """The benchmark's 500 items as split ``test``: question, gold, steps."""
-    lines = (BENCHMARKS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})
+def rows(name: str, **_: object) -> list[Item]:
+    """The items of a benchmark, each with question, gold and steps."""
+    return [json.loads(line) for line in (BENCHMARKS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def count(name: str, **_: object) -> int:
+    """The number of lines of the benchmark's file."""
+    return len((BENCHMARKS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
+
+
+def load(**arguments: str) -> DatasetDict:
+    """The items for lm-evaluation-harness."""
+    return as_dataset(rows(**arguments))

@@ -1,23 +1,43 @@
-"""What lm-eval calls for the code benchmarks: items, reference answer, grade."""
+"""Loads and grades a code benchmark: what lm-evaluation-harness calls for the tasks of ``_code.yaml``."""
 
-import datasets
+from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from acm.evaluation.benchmarks import BENCHMARKS, LIVE, RELEASE, RELEASES
 from acm.evaluation.code_benchmarks import grade_code, load_code_benchmark
-from acm.evaluation.prompts import CODE_EXAMPLES, CODE_SYSTEM, render
+from acm.evaluation.prompts import CODE_EXAMPLES, CODE_SYSTEM, USUAL_PROMPT, render
+from acm.evaluation.task_files import Item, as_dataset
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
 
 
-def load(name: str, prompt: str, release: str, **_) -> datasets.DatasetDict:
-    """A benchmark's items as split ``test``: question, gold, prompt, and what grading needs."""
-    items = load_code_benchmark(name, release)
-    rows = [item | {"prompt": render(prompt, str(item["question"]), CODE_SYSTEM, CODE_EXAMPLES)} for item in items]
-    return datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})
+def asked(prompt: str, question: str) -> str:
+    """The text that a model is given."""
+    return render(prompt, question, CODE_SYSTEM, CODE_EXAMPLES)
 
 
-def gold(doc: dict) -> str:
-    """A solution; empty where the benchmark has none."""
-    return doc["gold"]
+def rows(name: str, prompt: str = USUAL_PROMPT, release: str = RELEASE, **_: object) -> list[Item]:
+    """The items of a benchmark: question, gold, what grading needs, and prompt, the text that a model is given."""
+    return [item | {"prompt": asked(prompt, item["question"])} for item in load_code_benchmark(name, release)]
 
 
-def process_results(doc: dict, results: list[str]) -> dict[str, float]:
+def count(name: str, release: str = RELEASE, **_: object) -> int:
+    """The number of items, without reading them."""
+    return RELEASES[release] if name == LIVE else BENCHMARKS[name].items
+
+
+def load(**arguments: Any) -> DatasetDict:
+    """The items for lm-evaluation-harness."""
+    return as_dataset(rows(**arguments))
+
+
+def gold(doc: Item) -> str:
+    """A solution. Empty where the benchmark has none."""
+    return str(doc["gold"])
+
+
+def process_results(doc: Item, results: list[str]) -> dict[str, float]:
     """Whether the one response's program passes all tests."""
     return {"correct": float(grade_code(doc, results[0]).passed)}

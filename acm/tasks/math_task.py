@@ -1,24 +1,44 @@
-"""What lm-eval calls for the mathematics benchmarks: items, reference answer, grades."""
+"""Loads and grades a mathematics benchmark: what lm-evaluation-harness calls for the tasks of ``_math.yaml``."""
 
-import datasets
+from __future__ import annotations
 
-from acm.evaluation.benchmarks import load_benchmark
+from typing import TYPE_CHECKING, Any
+
+from acm.evaluation.benchmarks import BENCHMARKS, load_benchmark
 from acm.evaluation.grading import grade
-from acm.evaluation.prompts import render
+from acm.evaluation.prompts import USUAL_PROMPT, render
+from acm.evaluation.task_files import Item, as_dataset
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
 
 
-def load(name: str, prompt: str, **_) -> datasets.DatasetDict:
-    """A benchmark's items as split ``test``: question, gold, and prompt, the text that the model is given."""
-    rows = [item | {"prompt": render(prompt, item["question"])} for item in load_benchmark(name)]
-    return datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})
+def asked(prompt: str, question: str) -> str:
+    """The text that a model is given."""
+    return render(prompt, question)
 
 
-def gold(doc: dict) -> str:
-    """As it stands: through a template, lm-eval would read ``[1,2]`` as a list."""
-    return doc["gold"]
+def rows(name: str, prompt: str = USUAL_PROMPT, **_: object) -> list[Item]:
+    """The items of a benchmark: question, gold, and prompt, the text that a model is given."""
+    return [item | {"prompt": asked(prompt, item["question"])} for item in load_benchmark(name)]
 
 
-def process_results(doc: dict, results: list[str]) -> dict[str, float]:
+def count(name: str, **_: object) -> int:
+    """The number of items, without reading them."""
+    return BENCHMARKS[name].items
+
+
+def load(**arguments: Any) -> DatasetDict:
+    """The items for lm-evaluation-harness."""
+    return as_dataset(rows(**arguments))
+
+
+def gold(doc: Item) -> str:
+    """The reference answer as it stands. A template would read ``[1,2]`` as a list."""
+    return str(doc["gold"])
+
+
+def process_results(doc: Item, results: list[str]) -> dict[str, float]:
     """Both grades of the one response."""
     found = grade(results[0], doc["gold"])
     return {"correct": float(found.correct), "correct_string": float(found.correct_string)}

@@ -1,21 +1,45 @@
-"""Loads the word problems of the smol profile for lm-eval."""
+"""Loads the word problems of the smol family. ``make smol-models`` writes them, so they may not be there yet."""
+
+from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import datasets
-
+import smol
 from acm.errors import UserError
-from acm.evaluation.prompts import render
-from smol import FOLDER
+from acm.evaluation.prompts import USUAL_PROMPT, render
+from acm.evaluation.task_files import Item, as_dataset
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
 
 
-def load(prompt: str, **_) -> datasets.DatasetDict:
-    """The generated items as split ``test``: question, gold, and prompt, the text that the model is given."""
-    path = FOLDER / "benchmark.jsonl"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; `make smol-models` makes it.")
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    rows = [
-        {"question": row["question"], "gold": row["gold"], "prompt": render(prompt, row["question"])} for row in rows
+def benchmark() -> Path:
+    """The file of the items."""
+    return smol.FOLDER / "benchmark.jsonl"
+
+
+def asked(prompt: str, question: str) -> str:
+    """The text that a model is given."""
+    return render(prompt, question)
+
+
+def rows(prompt: str = USUAL_PROMPT, **_: object) -> list[Item]:
+    """The items: question, gold, and prompt, the text that a model is given. UserError where the file is not there."""
+    if not benchmark().is_file():
+        raise UserError(f"{benchmark()} does not exist; `make smol-models` makes it.")
+    made = [json.loads(line) for line in benchmark().read_text(encoding="utf-8").splitlines()]
+    return [
+        {"question": row["question"], "gold": row["gold"], "prompt": asked(prompt, row["question"])} for row in made
     ]
-    return datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})
+
+
+def count(**_: object) -> int:
+    """The number of items that are there. Before that, as many as ``make smol-models`` writes."""
+    return len(benchmark().read_text(encoding="utf-8").splitlines()) if benchmark().is_file() else smol.ITEMS
+
+
+def load(**arguments: Any) -> DatasetDict:
+    """The items for lm-evaluation-harness."""
+    return as_dataset(rows(**arguments))

@@ -1,33 +1,39 @@
-"""What the coefficients explorer shows: λ of each layer at any t, shift, estimator and calibration draw, beside the null controls."""
+"""What the coefficients explorer shows: λ of each layer, beside the null controls.
+
+The reader chooses t, shift, estimator and calibration draw.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.special import expit
 
-from acm.calibration.coefficients import check_mapping, draws_of, layer_coefficients, matrix
+from acm.calibration.coefficients import check_mapping, draws_of, layer_coefficients, matrix, redundancy
+from acm.calibration.registry import CONTROLS
 from acm.errors import UserError, unknown
 from acm.reporting.results import Results
 
-CONTROLS = {
-    "none": "real pair", "shuffled": "null: tokens shuffled", "other-sample": "null: another text", "unrelated": "null: channels permuted",
-    "gaussian": "null: independent Gaussians",
-}  # fmt: skip
 OWN = "the profile's texts"
-DRAWS, DRAWN = 10, 100  # random draws that are offered, and texts in each
+DRAWS = 10  # random draws that are offered
+DRAWN = 100  # texts in each of them
 SPREAD = 100  # random draws behind a band
+MARKERS = "Dos^v"  # of the controls in turn
+LINES = ("-", "--", "-.", ":", "--")
 
 
 @dataclass
 class Tables:
-    """The MI tables of one experiment: the pipeline's own and, where the questions were asked, other estimators and more texts."""
+    """The MI tables of one experiment: the pipeline's own, and those of the questions where these were asked.
+
+    The questions measure other estimators and more texts.
+    """
 
     results: Results
 
@@ -46,6 +52,7 @@ class Tables:
         return self.beside("stability/pool.parquet")
 
     def beside(self, name: str) -> pd.DataFrame | None:
+        """A table of the questions; None where there is none of this experiment alone."""
         path = self.results.folder.parent / "questions" / name
         if not path.is_file():
             return None
@@ -66,15 +73,22 @@ class Tables:
         return [OWN, *(f"random draw {k + 1}" for k in range(DRAWS))]
 
     def mi(self, finetuned: str, estimator: str, draw: str) -> dict[str, pd.DataFrame]:
-        """Control → MI in nats, (layers, texts). UserError for a model, estimator or draw that the tables do not have."""
-        for what, name, known in (("fine-tuned model", finetuned, self.models()), ("estimator", estimator, self.estimators()),
-                                  ("calibration draw", draw, self.draws(estimator))):  # fmt: skip
+        """Control → MI in nats, (layers, texts). UserError for a model, estimator or draw that no table has."""
+        asked = (
+            ("fine-tuned model", finetuned, self.models()),
+            ("estimator", estimator, self.estimators()),
+            ("calibration draw", draw, self.draws(estimator)),
+        )
+        for what, name, known in asked:
             if name not in known:
                 raise unknown(what, name, known)
-        table = self.own if draw == OWN else self.pool
+        table = self.own if draw == OWN or self.pool is None else self.pool
         table = table[(table["finetuned"] == finetuned) & (table["estimator"] == estimator)]
-        found = {control: pd.DataFrame(values, layers) for control in CONTROLS if control in set(table["control"])
-                 for layers, values in [matrix(table, control)]}  # fmt: skip
+        found = {}
+        for control in CONTROLS:
+            if control in set(table["control"]):
+                layers, values = matrix(table, control)
+                found[control] = pd.DataFrame(values, layers)
         if draw != OWN:  # the same texts for every control
             size = min(wide.shape[1] for wide in found.values())
             rng = np.random.default_rng([int(draw.split()[-1]), size])
@@ -86,13 +100,12 @@ class Tables:
 def curves(mi: dict[str, pd.DataFrame], t: float, shift: str) -> pd.DataFrame:
     """λ of each layer (rows) under each control (columns). UserError for a t or shift that the mapping cannot take."""
     check_mapping(t, shift)
-    return pd.DataFrame(
-        {control: pd.Series(layer_coefficients(wide.to_numpy(), t, shift), wide.index) for control, wide in mi.items()}
-    )
+    found = {name: pd.Series(layer_coefficients(wide.to_numpy(), t, shift), wide.index) for name, wide in mi.items()}
+    return pd.DataFrame(found)
 
 
 def band(pool: pd.DataFrame | None, t: float, shift: str) -> pd.DataFrame | None:
-    """Of λ over random draws of texts of the real pair, by layer: low and high (95 % of the draws)."""
+    """Low and high by layer: 95 % of random draws of texts give the real pair a λ between them. None without a pool."""
     if pool is None:
         return None
     layers, mi = matrix(pool)
@@ -101,46 +114,37 @@ def band(pool: pd.DataFrame | None, t: float, shift: str) -> pd.DataFrame | None
 
 
 def summary(found: pd.DataFrame, mi: dict[str, pd.DataFrame]) -> str:
-    """One sentence: λ of the real pair, and how far from each null."""
+    """One sentence: λ of the real pair, and how far it is from each null. found: from :func:`curves`."""
     real, texts = found["none"], mi["none"].shape[1]
-    apart = "; ".join(
-        f"{CONTROLS[c].removeprefix('null: ')} {(real - found[c]).abs().mean():.4f}" for c in found if c != "none"
+    distances = {CONTROLS[name].title: (real - found[name]).abs().mean() for name in mi if name != "none"}
+    apart = "; ".join(f"{title} {distance:.4f}" for title, distance in distances.items())
+    return (
+        f"λ of the real pair runs from {real.min():.3f} ({real.idxmin()}) to {real.max():.3f} ({real.idxmax()}), "
+        f"mean {real.mean():.3f}, n = {texts} texts. "
+        f"Mean distance to the λ of each null: {apart or 'no null measured'}."
     )
-    return (f"λ of the real pair runs from {real.min():.3f} ({real.idxmin()}) to {real.max():.3f} ({real.idxmax()}), mean {real.mean():.3f}, n = {texts} texts. "
-            f"Mean distance to the λ of each null: {apart or 'no null measured'}.")  # fmt: skip
 
 
 def draw(
     mi: dict[str, pd.DataFrame], t: float, shift: str, controls: tuple[str, ...], spread: pd.DataFrame | None = None
 ) -> Figure:
-    """Left, λ against layer, the real pair beside the chosen nulls; right, the mapping from MI to λ with the texts of the real pair on it."""
+    """Left, λ against layer, the real pair beside the chosen nulls; right, the mapping from MI to λ.
+
+    spread: the band of :func:`band`. UserError where there is no MI of the real pair.
+    """
     if "none" not in mi:
         raise UserError("the MI table has no rows of the real pair (control 'none').")
     figure = Figure(figsize=(12.5, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     found = curves(mi, t, shift)
-    colours = dict(zip(CONTROLS, sns.color_palette("colorblind", 5), strict=True))
-    for control, marker, line in zip(CONTROLS, "Dos^v", ("-", "--", "-.", ":", "--"), strict=True):
-        if control == "none" or (control in controls and control in found):
-            left.plot(
-                found.index,
-                found[control],
-                marker=marker,
-                ls=line,
-                ms=6,
-                color=colours[control],
-                label=CONTROLS[control],
-            )
+    colours = dict(zip(CONTROLS, sns.color_palette("colorblind", len(CONTROLS)), strict=True))
+    for name, marker, line in zip(CONTROLS, cycle(MARKERS), cycle(LINES), strict=False):
+        if name == "none" or (name in controls and name in found):
+            look = {"marker": marker, "ls": line, "ms": 6, "color": colours[name]}
+            left.plot(found.index, found[name], label=CONTROLS[name].label, **look)
     if spread is not None:
-        left.fill_between(
-            spread.index,
-            spread["low"],
-            spread["high"],
-            color=colours["none"],
-            alpha=0.2,
-            lw=0,
-            label=f"95 % of draws of {DRAWN} texts",
-        )
+        label, look = f"95 % of draws of {DRAWN} texts", {"color": colours["none"], "alpha": 0.2, "lw": 0}
+        left.fill_between(spread.index, spread["low"], spread["high"], label=label, **look)
     left.set(xlabel="layer", ylabel="coefficient λ", title=f"λ of each layer (t = {t:g}, shift {shift})")
     left.legend(fontsize=9)
     draw_mapping(right, mi["none"], t, shift)
@@ -148,12 +152,15 @@ def draw(
 
 
 def draw_mapping(axes: Axes, real: pd.DataFrame, t: float, shift: str) -> None:
-    """1 − σ(t (MI − shift)) of each text, one colour a layer; diamonds: the layer's mean MI and its λ, the mean over its texts."""
-    maximum = {"layer": real.max(axis=1), "global": real.max(axis=None), "none": 0.0}[shift]
-    weights = 1 - expit(t * (real.sub(maximum, axis=0) if shift == "layer" else real - maximum))
-    for (layer, row), colour in zip(real.iterrows(), sns.color_palette("viridis", len(real)), strict=True):
-        axes.plot(row, weights.loc[layer], ".", ms=4, alpha=0.45, color=colour)
-        axes.plot(row.mean(), weights.loc[layer].mean(), "D", ms=7, color=colour, mec="black", label=layer)
+    """1 − σ(t (MI − shift)) of each text, one colour a layer.
+
+    A diamond stands at the layer's mean MI and at its λ, the mean over its texts.
+    """
+    values = real.to_numpy()
+    weights, colours = 1 - redundancy(values, t, shift), sns.color_palette("viridis", len(real))
+    for layer, mi, weight, colour in zip(real.index, values, weights, colours, strict=True):
+        axes.plot(mi, weight, ".", ms=4, alpha=0.45, color=colour)
+        axes.plot(mi.mean(), weight.mean(), "D", ms=7, color=colour, mec="black", label=layer)
     axes.set(
         xlabel="mutual information of a text, nats",
         ylabel="1 − σ(t · (MI − shift))",

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ipywidgets as widgets
 
-from acm.calibration.coefficients import SHIFTS
+from acm.calibration import defaults
+from acm.calibration.registry import COEFFICIENT_CONTROLS, CONTROLS, SHIFTS
 from acm.widgets import coefficients as state
 from acm.widgets.parts import WIDE, Explorer, Picture, choice, column, labelled, offer, results_choice, several
 from acm.widgets.sources import results_with
 
 
 class CoefficientsExplorer(Explorer):
-    """Sliders and lists for the mapping from mutual information to λ."""
+    """Sliders and lists for the mapping from mutual information to λ.
+
+    profile, experiment: what it starts with. It shows the reader's own run where there is one, else the committed
+    results.
+    """
 
     name = "coefficients"
 
@@ -22,12 +27,13 @@ class CoefficientsExplorer(Explorer):
         self.estimator = choice("Estimator", [], "acm-estimator")
         self.drawn = choice("Calibration draw", [], "acm-draw")
         style = {"style": WIDE, "layout": {"width": "400px"}, "continuous_update": False}
-        slider = widgets.FloatSlider(0.7, description="Temperature t", min=-3, max=3, step=0.1, **style)
+        slider = widgets.FloatSlider(defaults.T, description="Temperature t", min=-3, max=3, step=0.1, **style)
         self.t = labelled(slider, "acm-t")
-        self.shift = choice("Shift", SHIFTS, "acm-shift", "layer")
-        nulls = {words: control for control, words in state.CONTROLS.items() if control != "none"}
+        self.shift = choice("Shift", list(SHIFTS), "acm-shift", defaults.SHIFT)
+        nulls = [(control.label, name) for name, control in CONTROLS.items() if name != "none"]
         self.controls = several("Null controls", [], "acm-controls", rows=4)
-        self.controls.options, self.controls.value = list(nulls.items()), ("shuffled", "gaussian")
+        self.controls.options = nulls
+        self.controls.value = [name for name in COEFFICIENT_CONTROLS if name != "none"]
         self.picture, self.summary = Picture(), labelled(widgets.HTML(), "acm-summary")
         left = column(self.source, self.model, self.estimator, self.drawn)
         self.show(widgets.HBox([left, column(self.t, self.shift, self.controls)]), self.picture, self.summary)

@@ -183,7 +183,7 @@ class MergePlayground(Explorer):
         for name in self.trio.names:
             answer = self.trio.ask(name, question, stop)
             row = vars(answer) if gold is None else state.graded({"task": task, "gold": gold}, answer)
-            parts.append(card(name, row, state.reflection_pattern(task)))
+            parts.append(card(name, row, state.pattern_of(task)))
             self.answers.value = cards(parts)
         self.asked = chosen, text
 

@@ -25,23 +25,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria
 from transformers.utils import logging as transformers_logging
 
 from abacus import BENCHMARKS, problems
-from acm import merge
 from acm.checkpoints import layer_of, model_folder
 from acm.errors import UserError, unknown
+from acm.evaluation.reflections import pattern_of
+from acm.evaluation.task_files import read_task
+from acm.merging.engine import merge
 from acm.merging.export import mergekit_recipe
 from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
-from acm.merging.registry import FILES, METHODS
+from acm.merging.registry import METHODS
 from acm.reporting.intervals import interval_text
 from acm.reporting.statistics import Sample, above_frontier, average, bootstrap, describe, verdict
-from acm.widgets.responses import reflection_pattern
-from acm.widgets.sources import task_setting
 
 TASKS = ("abacus_easy", "abacus_medium", "abacus_hard")
 BATCH = 25
 LONGEST = 1500  # characters of a typed problem
 LARGEST = 200e6  # bytes of a model's weights
-REPLACED = {"weight", "t"}  # parameters that λ stands for
 Stop = Callable[[], bool]
 
 
@@ -52,15 +51,17 @@ def never() -> bool:
 
 def offered_methods() -> list[str]:
     """Methods that merge one model into a base by λ of each layer, without further files."""
-    return [
-        m.name for m in METHODS.values() if m.takes_coefficients and m.models[0] == 1 and not FILES & set(m.parameters)
-    ]
+    return [m.name for m in METHODS.values() if m.takes_coefficients and m.models[0] == 1 and not m.reads_files]
 
 
 def parameters_of(method: str) -> dict[str, Any]:
-    """The parameters of a method beside λ, at their defaults; a fraction without a default starts at a half."""
+    """The parameters of a method beside λ, at their defaults.
+
+    One without a default starts as in the method's example.
+    """
+    row = METHODS[method]
     return {
-        key: 0.5 if value is None else value for key, value in METHODS[method].parameters.items() if key not in REPLACED
+        p.name: row.example[p.name] if p.default is None else p.default for p in row.takes if p is not row.coefficient
     }
 
 
@@ -76,7 +77,7 @@ class Choice:
     def describe(self) -> str:
         """``ties, density 0.2, λ 0.50 to 0.70``."""
         low, high = min(self.coefficients.values()), max(self.coefficients.values())
-        extra = "".join(f", {k} {v:g}" for k, v in self.parameters.items() if v != METHODS[self.method].parameters[k])
+        extra = "".join(f", {k} {v:g}" for k, v in self.parameters.items() if v != METHODS[self.method].defaults[k])
         return f"{self.method}{extra}, λ {low:g}" + (f" to {high:g}" if high > low else "")
 
 
@@ -224,10 +225,10 @@ def load(folder: Path) -> torch.nn.Module:
 
 def graded(item: dict[str, Any], answer: Answer) -> dict[str, Any]:
     """A record of an answer to a benchmark's item, graded by its task's own pattern."""
-    pattern = task_setting(item["task"])["filter_list"][0]["filter"][0]["regex_pattern"]
+    pattern = read_task(item["task"])["filter_list"][0]["filter"][0]["regex_pattern"]
     found = re.findall(pattern, answer.response)
     said = found[-1].strip() if found else "[invalid]"  # lm-eval's word for no answer
-    reflections = len(reflection_pattern(item["task"]).findall(answer.response))
+    reflections = len(pattern_of(item["task"]).findall(answer.response))
     grade = {"answer": said, "correct": float(said == item["gold"]), "reflections": reflections}
     return item | {"repeat": 0} | grade | vars(answer)
 

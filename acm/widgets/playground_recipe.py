@@ -12,7 +12,6 @@ from acm.merging.registry import METHODS
 from acm.widgets import playground as state
 from acm.widgets.parts import WIDE, Explorer, Handler, choice, labelled
 
-RANGES = {"lambda": (0, 2), "density": (0.01, 1), "gamma": (0, 0.5), "epsilon": (0, 0.49), "rank": (0.01, 1)}
 SLIDER = {"width": "410px", "margin": "0 2px"}
 
 
@@ -63,15 +62,16 @@ class RecipeControls(widgets.VBox):
 
     def preset_button(self, control: str) -> widgets.Button:
         """The button that sets every λ to that of a control."""
-        label = "ACM's λ" if control == "none" else f"λ: {CONTROLS[control]}"
+        label = "ACM's λ" if control == "none" else f"λ: {CONTROLS[control].title}"
         return self.explorer.button(label, f"acm-preset-{control}", functools.partial(self.take_preset, control))
 
     def make_parameters(self) -> None:
         """Make controls for the chosen method's parameters; the seed is for methods that draw at random."""
-        self.parameters = {key: parameter(key, value) for key, value in state.parameters_of(self.method.value).items()}
+        method = METHODS[self.method.value]
+        defaults = state.parameters_of(method.name)
+        self.parameters = {key: parameter(key, value, method.parameters[key].slider) for key, value in defaults.items()}
         self.explorer.watch(self.changed, *self.parameters.values())
-        random = METHODS[self.method.value].mergekit == "in distribution"
-        self.parameter_box.children = (*self.parameters.values(), *([self.seed] if random else []))
+        self.parameter_box.children = (*self.parameters.values(), *([self.seed] if method.random else []))
 
     def read(self) -> state.Choice:
         """The choice that the controls show."""
@@ -105,10 +105,9 @@ class RecipeControls(widgets.VBox):
         self.changed()
 
 
-def parameter(key: str, value: float | bool) -> widgets.Widget:
-    """The control of a method's parameter, at its default."""
+def parameter(key: str, value: float | bool, ends: tuple[float, float]) -> widgets.Widget:
+    """The control of a method's parameter, at its default. ends: of a number's slider."""
     name = f"acm-parameter-{key}"
     if isinstance(value, bool):
         return labelled(widgets.Checkbox(value, description=key), name)
-    low, high = RANGES.get(key, (min(0, value), max(1, 2 * value)))
-    return slider(key, name, value, low, high)
+    return slider(key, name, value, *ends)

@@ -5,25 +5,13 @@ Questions on which the models' answers differ come first.
 
 from __future__ import annotations
 
-import re
-from functools import cache
-
 import pandas as pd
 
 from acm.errors import UserError
+from acm.evaluation.reflections import pattern_of
 from acm.widgets.markup import card, cards
-from acm.widgets.sources import task_setting
 
 NEEDED = ("method", "task", "item", "answer", "response", "length", "correct")
-
-
-@cache
-def reflection_pattern(task: str) -> re.Pattern:
-    """What counts as reflecting in a response, as in the evaluation: the paper's list, and the task's own word."""
-    from acm.evaluation.harness import REFLECTION  # imports lm-evaluation-harness: seconds
-
-    own = (task_setting(task).get("metadata") or {}).get("reflection")
-    return re.compile(f"{REFLECTION.pattern}|{own}", re.IGNORECASE) if own else REFLECTION
 
 
 def questions(records: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +59,7 @@ def page(records: pd.DataFrame, task: str, item: int, methods: tuple[str, ...] =
     if rows.empty:
         raise UserError(f"no response to item {item} of {task} by the chosen models.")
     shared = rows["answer"].astype(str).value_counts()
-    pattern = reflection_pattern(task)
+    pattern = pattern_of(task)
     texts = ({str(column): value for column, value in row.items()} for row in ordered(rows).to_dict("records"))
     made = [card(str(row["method"]), row, pattern) for row in texts]
     words = "all answer alike" if len(shared) == 1 else f"{len(shared)} different answers"

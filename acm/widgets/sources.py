@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import yaml
-
 from acm.errors import UserError
-from acm.paths import REPORTS, RUNS, TASKS
+from acm.paths import REPORTS, RUNS
 from acm.profiles import load_profile
 from acm.reporting.results import Results
 
@@ -37,25 +33,3 @@ def preferred(titles: list[str], profile: str, experiment: str) -> str:
     known = ", ".join(titles) or "none"
     told = f"no results of profile {profile}, experiment {experiment}. Run `make reproduce PROFILE={profile}`"
     raise UserError(f"{told}, or choose of: {known}.")
-
-
-def task_setting(task: str) -> dict[str, Any]:
-    """What the YAML of one of our tasks says, with what it includes; empty for tasks of lm-evaluation-harness."""
-    path = TASKS / f"{task}.yaml"
-    if path.parent != TASKS or not path.is_file():
-        return {}
-    own = yaml.load(path.read_text(encoding="utf-8"), Loader=Plain)
-    shared = own.pop("include", None)
-    return (yaml.load((TASKS / shared).read_text(encoding="utf-8"), Loader=Plain) if shared else {}) | own
-
-
-class Plain(yaml.SafeLoader):
-    """Reads lm-eval's ``!function`` as the text after it; nothing is called."""
-
-
-def as_text(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
-    """The text after a tag."""
-    return loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else None
-
-
-Plain.add_constructor("!function", as_text)

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from acm.errors import UserError, unknown
+from acm.evaluation.reflections import pattern_of
 from acm.paper import load
 from acm.reporting.figures import draw_points
 from acm.reporting.intervals import interval_in, interval_text
@@ -25,7 +26,6 @@ from acm.reporting.plotting import label_points
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, share
 from acm.widgets.markup import card, cards, shown
-from acm.widgets.responses import reflection_pattern
 from acm.widgets.sources import results_with
 
 ENDS = [f"{axis}{end}" for axis in "xy" for end in ("", "_low", "_high")]
@@ -134,7 +134,7 @@ class Records:
             raise UserError(f"no responses of {method} to these tasks.")
         told = f"the shortest and longest of {len(rows):,} responses, right and wrong"
         made = [
-            card(f"{title} · {row['task']}, item {row['item']}", row, reflection_pattern(row["task"]), question=True)
+            card(f"{title} · {row['task']}, item {row['item']}", row, pattern_of(row["task"]), question=True)
             for title, row in extremes(rows)
         ]
         return f"<p><strong>{shown(method)}</strong>: {told}</p>" + cards(made)

@@ -99,7 +99,7 @@ def test_temperature_must_be_finite(t):
 
 
 def test_unknown_shift_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="'row'.*global, layer, none"):
+    with pytest.raises(ValueError, match=r"'row'.*global, layer, none"):
         acm.layer_coefficients(MI, 0.7, "row")
 
 
@@ -107,8 +107,8 @@ def test_table_gives_the_coefficients_of_its_matrix():
     table = mi_table()
     found = coefficients_from_table(table.sample(frac=1, random_state=0), 0.9, "global")
     for model in ("slow", "math"):
-        mi = [[table[(table.finetuned == model) & (table.layer == layer) & (table["sample"] == s)]["value"].item() for s in range(4)]
-              for layer in LAYERS]  # fmt: skip
+        values = table[table["finetuned"] == model].set_index(["layer", "sample"])["value"]
+        mi = [[values[layer, sample] for sample in range(4)] for layer in LAYERS]
         assert [found[model][layer] for layer in LAYERS] == pytest.approx(by_hand(mi, 0.9, "global"), abs=1e-14)
 
 

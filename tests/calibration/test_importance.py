@@ -1,23 +1,23 @@
-"""Statistics for merge methods against hooks and autograd on a plain model, interruptions, and the merge engine itself."""
+"""Statistics for merge methods against hooks and autograd on a plain model, interruptions, and the merge engine."""
 
 import json
 
 import pytest
 import torch
-from calibration.test_layerwise import edit, make
+from helpers_calibration import Killed, edit_tensors, load_plain, make_decoder
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM
 
 import acm
 import acm.calibration.importance
+import acm.calibration.journal
 import acm.calibration.walk
+from acm.calibration.registry import STATISTICS
 from acm.checkpoints import EMBEDDING, HEAD
 from acm.errors import UserError
 
-KINDS = ("aim", "regmean", "fisher", "sensitivity")
 TEXTS = ["question: what is 17+5? answer:", "question: add 3, 4, 5. answer: 12", "7"]  # the last is one token
-SETTINGS = {"controls": ("none",), "kinds": KINDS}
+SETTINGS = {"controls": ("none",), "kinds": STATISTICS}
 
 
 @pytest.fixture(scope="module")
@@ -36,31 +36,27 @@ def read(folder):
     return {name: value for path in sorted(folder.glob("*.safetensors")) for name, value in load_file(path).items()}
 
 
-def plain(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
 @torch.no_grad()
 def inputs(folder, ids):
     """Linear weight → its inputs (tokens, channels) over all texts."""
-    model, seen = plain(folder), {}
+    model, seen = load_plain(folder), {}
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
             module.register_forward_pre_hook(
                 lambda _m, given, name=name: seen.setdefault(f"{name}.weight", []).append(given[0][0])
             )
-    for part in ids:
-        model(part)
-    return {name: torch.cat(parts) for name, parts in seen.items()}
+    for text in ids:
+        model(text)
+    return {name: torch.cat(each) for name, each in seen.items()}
 
 
 def gradients(folder, ids):
     """Gradients of each text's mean negative log likelihood, one dictionary for each text."""
-    model, each = plain(folder), []
-    for part in ids:
-        if part.shape[1] > 1:
+    model, each = load_plain(folder), []
+    for text in ids:
+        if text.shape[1] > 1:
             model.zero_grad()
-            cross_entropy(model(part).logits[0, :-1], part[0, 1:]).backward()
+            cross_entropy(model(text).logits[0, :-1], text[0, 1:]).backward()
             each.append({name: p.grad.clone() for name, p in model.named_parameters()})
     return model, each
 
@@ -118,9 +114,9 @@ def test_sensitivity_is_the_normed_sum_of_weight_times_gradient(found, f32, toke
 @pytest.mark.parametrize("kind", ["Gemma2", "Gemma3Text", "Qwen3"])
 def test_other_decoders_tied_and_stored_heads(tmp_path, tokenizer, kind, stored):
     size = {"vocab_size": len(tokenizer), "pad_token_id": None, "tie_word_embeddings": True}
-    folder = make(tmp_path / "model", kind, **size)
+    folder = make_decoder(tmp_path / "model", kind, **size)
     if stored:
-        edit(folder, **{HEAD: load_file(folder / "model.safetensors")[EMBEDDING] * stored})
+        edit_tensors(folder, **{HEAD: load_file(folder / "model.safetensors")[EMBEDDING] * stored})
     tokenizer.save_pretrained(folder)
     acm.calibrate(folder, {"tuned": folder}, TEXTS, statistics=tmp_path / "out", **SETTINGS)
     model, each = gradients(folder, encoded(tokenizer))
@@ -155,7 +151,7 @@ def test_unwanted_kinds_are_not_written(f32, tmp_path):
 def test_statistics_change_no_table_and_unrelated_models_get_none(f32, tmp_path, found):
     settings = {"controls": ("none", "unrelated")}
     plain_table = acm.calibrate(f32[0], {"left": f32[1]}, TEXTS, **settings)
-    assert acm.calibrate(f32[0], {"left": f32[1]}, TEXTS, statistics=tmp_path, kinds=KINDS, **settings).equals(
+    assert acm.calibrate(f32[0], {"left": f32[1]}, TEXTS, statistics=tmp_path, kinds=STATISTICS, **settings).equals(
         plain_table
     )
     assert files(tmp_path) == {
@@ -167,15 +163,11 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("place, count", [("add", 1), ("add", 4), ("head", 1), ("embedding", 1)])
 @pytest.mark.parametrize("loss", [None, "aim/1.safetensors", "regmean"])
 def test_an_interrupted_run_writes_the_same_files(f32, tmp_path, monkeypatch, place, count, loss):
     given = {"statistics": tmp_path / "out", "keep": tmp_path / "keep", **SETTINGS}
-    owner = acm.calibration.walk.Journal if place == "add" else acm.calibration.importance.Backward
+    owner = acm.calibration.journal.Journal if place == "add" else acm.calibration.importance.Backward
     real, calls = getattr(owner, place), []
 
     def dying(self, *rest):

@@ -1,4 +1,4 @@
-"""Layer by layer against transformers' own forward pass: every kind of decoder, tied and stored heads, what is refused."""
+"""Layer by layer against transformers' own forward pass: kinds of decoder, tied and stored heads, what is refused."""
 
 import json
 import shutil
@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 import transformers
+from helpers_calibration import DECODERS, SIZES, edit_tensors, load_plain, make_decoder
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model
 
 import acm.calibration.layerwise
@@ -15,55 +15,29 @@ from acm.calibration.layerwise import LayerwiseModel, watch
 from acm.checkpoints import EMBEDDING, HEAD, check_same_shape
 from acm.errors import UserError
 
-SIZES = {"vocab_size": 97, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "head_dim": 4, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}  # fmt: skip
-CAPPED = {"sliding_window": 5, "final_logit_softcapping": 2.0}
-DECODERS = {
-    "Qwen2": {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}, "Qwen3": {}, "Llama": {"attention_bias": True},
-    "Mistral": {"sliding_window": 5}, "Gemma": {}, "Gemma2": CAPPED, "Gemma3Text": CAPPED, "Granite": {"logits_scaling": 3.0, "embedding_multiplier": 2.0},
-    "Cohere": {"logit_scale": 0.5}, "Olmo2": {},
-}  # fmt: skip
 TEXTS = [torch.randint(0, 97, (1, n), generator=torch.Generator().manual_seed(n)) for n in (12, 1, 7)]
 CPU = torch.device("cpu")
 
 
-def make(folder, kind, **more):
-    """A folder with a random model; some of its numbers far from 0, so that scales and caps show."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(
-        getattr(transformers, f"{kind}Config")(**(SIZES | DECODERS.get(kind, {}) | more))
-    )
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape) + 0.05)
-    model.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def qwen(tmp_path):
-    return make(tmp_path / "qwen", "Qwen2")
+    return make_decoder(tmp_path / "qwen", "Qwen2")
 
 
 @pytest.fixture
 def gemma(tmp_path):
-    return make(tmp_path / "gemma", "Gemma2")
-
-
-def loaded(folder, dtype=torch.float32):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    return make_decoder(tmp_path / "gemma", "Gemma2")
 
 
 @torch.no_grad()
 def plain(folder, dtype=torch.float32):
     """Layer → activations of each text, by hooks on the whole model."""
-    model = loaded(folder, dtype)
-    parts = {"embed": model.model.embed_tokens, "norm": model.model.norm} | {
-        str(i): b.mlp.down_proj for i, b in enumerate(model.model.layers)
-    }
-    found = {name: [] for name in parts}
-    for name, part in parts.items():
-        part.register_forward_hook(lambda _m, _i, output, name=name: found[name].append(output[0].bfloat16()))
+    model = load_plain(folder, dtype)
+    modules = {"embed": model.model.embed_tokens, "norm": model.model.norm}
+    modules |= {str(i): block.mlp.down_proj for i, block in enumerate(model.model.layers)}
+    found = {name: [] for name in modules}
+    for name, module in modules.items():
+        module.register_forward_hook(lambda _m, _i, output, name=name: found[name].append(output[0].bfloat16()))
     return found | {"lm_head": [model(ids, use_cache=False).logits[0].bfloat16() for ids in TEXTS]}
 
 
@@ -92,12 +66,12 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", DECODERS)
 def test_equals_a_plain_forward_pass(tmp_path, kind, dtype):
-    folder = make(tmp_path / kind, kind)
+    folder = make_decoder(tmp_path / kind, kind)
     assert_equal(walked(LayerwiseModel(folder, dtype, CPU)), plain(folder, dtype))
 
 
 def test_stored_rope_buffers_change_nothing(tmp_path):
-    folder, expected = make(tmp_path / "old", "Llama"), plain(make(tmp_path / "new", "Llama"))
+    folder, expected = make_decoder(tmp_path / "old", "Llama"), plain(make_decoder(tmp_path / "new", "Llama"))
     stored = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.zeros(2) for i in range(3)}
     save_file(load_file(folder / "model.safetensors") | stored, folder / "model.safetensors", metadata={"format": "pt"})
     assert_equal(walked(LayerwiseModel(folder, torch.float32, CPU)), expected)
@@ -107,11 +81,11 @@ def test_stored_rope_buffers_change_nothing(tmp_path):
 
 def test_positions_that_scale_with_the_length_do_not_depend_on_other_texts(tmp_path):
     scaled = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10.0}
-    folder = make(tmp_path / "dynamic", "Llama", max_position_embeddings=8, rope_parameters=scaled)
+    folder = make_decoder(tmp_path / "dynamic", "Llama", max_position_embeddings=8, rope_parameters=scaled)
     texts = [torch.arange(n)[None] for n in (16, 11, 5, 13)]
     found = walked(LayerwiseModel(folder, torch.float32, CPU), texts)["lm_head"]
     with torch.no_grad():
-        expected = [loaded(folder)(ids).logits[0].bfloat16() for ids in texts]
+        expected = [load_plain(folder)(ids).logits[0].bfloat16() for ids in texts]
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
@@ -126,11 +100,17 @@ def test_fewer_logits_are_the_first_ones(qwen):
     assert torch.equal(model.logits(normed, 30), model.logits(normed, 97)[:, :30])
 
 
-@pytest.mark.parametrize("kind, more", [
-    ("Mixtral", {}), ("Qwen2Moe", {"num_experts": 2}), ("GPT2", {"n_layer": 2, "n_head": 2, "n_embd": 16}), ("GPTNeoX", {}),
-    ("Gemma3nText", {"vocab_size_per_layer_input": 97, "num_kv_shared_layers": 0, "laurel_rank": 2}),
-    ("Starcoder2", {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, more",
+    [
+        ("Mixtral", {}),
+        ("Qwen2Moe", {"num_experts": 2}),
+        ("GPT2", {"n_layer": 2, "n_head": 2, "n_embd": 16}),
+        ("GPTNeoX", {}),
+        ("Gemma3nText", {"vocab_size_per_layer_input": 97, "num_kv_shared_layers": 0, "laurel_rank": 2}),
+        ("Starcoder2", {}),
+    ],
+)
 def test_other_architectures_are_refused(tmp_path, kind, more):
     config = getattr(transformers, f"{kind}Config")(**(SIZES | more))
     config.save_pretrained(tmp_path)
@@ -139,9 +119,21 @@ def test_other_architectures_are_refused(tmp_path, kind, more):
         LayerwiseModel(tmp_path, torch.float32, CPU)
 
 
-@pytest.mark.parametrize("content", [{}, {"model_type": "nothing"}, {"model_type": "bert"}, {"model_type": "t5"}, {"model_type": "qwen2", "num_attention_heads": 0}, {"model_type": "qwen2", "num_hidden_layers": 10**10},
-                                     {"model_type": "qwen2", "num_hidden_layers": "two"}, {"model_type": "qwen2", "num_hidden_layers": None},
-                                     {"model_type": "qwen2", "hidden_size": "wide"}, {"model_type": "nothing", "auto_map": {"AutoConfig": "evil.Config"}}])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"model_type": "nothing"},
+        {"model_type": "bert"},
+        {"model_type": "t5"},
+        {"model_type": "qwen2", "num_attention_heads": 0},
+        {"model_type": "qwen2", "num_hidden_layers": 10**10},
+        {"model_type": "qwen2", "num_hidden_layers": "two"},
+        {"model_type": "qwen2", "num_hidden_layers": None},
+        {"model_type": "qwen2", "hidden_size": "wide"},
+        {"model_type": "nothing", "auto_map": {"AutoConfig": "evil.Config"}},
+    ],
+)
 def test_a_config_that_is_no_decoders_is_refused(qwen, content):
     (qwen / "config.json").write_text(json.dumps(content))
     (qwen / "evil.py").write_text("raise SystemExit('code of the model was run')")
@@ -182,21 +174,14 @@ def doubling(forward):
 
 
 def test_shards_change_nothing(qwen, tmp_path):
-    loaded(qwen).save_pretrained(tmp_path / "shards", max_shard_size="5KB")
+    load_plain(qwen).save_pretrained(tmp_path / "shards", max_shard_size="5KB")
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 3
     assert_equal(walked(LayerwiseModel(tmp_path / "shards", torch.float32, CPU)), plain(qwen))
 
 
-def edit(folder, **tensors):
-    """Change stored tensors; None removes one."""
-    held = load_file(folder / "model.safetensors")
-    held = {name: value for name, value in {**held, **tensors}.items() if value is not None}
-    save_file(held, folder / "model.safetensors", {"format": "pt"})
-
-
 @pytest.mark.parametrize("factor, tied", [(1, True), (2, False)])
 def test_a_tied_models_stored_head_holds_unless_it_is_the_embedding(gemma, factor, tied):
-    edit(gemma, **{HEAD: load_file(gemma / "model.safetensors")[EMBEDDING] * factor})
+    edit_tensors(gemma, **{HEAD: load_file(gemma / "model.safetensors")[EMBEDDING] * factor})
     model = LayerwiseModel(gemma, torch.float32, CPU)
     assert model.tied is tied
     assert_equal(walked(model), plain(gemma))
@@ -204,14 +189,14 @@ def test_a_tied_models_stored_head_holds_unless_it_is_the_embedding(gemma, facto
 
 @pytest.mark.parametrize("name", [HEAD, EMBEDDING, "model.norm.weight", "model.layers.1.mlp.up_proj.weight"])
 def test_a_checkpoint_that_lacks_a_tensor_is_refused(qwen, name):
-    edit(qwen, **{name: None})
+    edit_tensors(qwen, **{name: None})
     with pytest.raises(UserError, match=f"lacks the tensor {name}"):
         LayerwiseModel(qwen, torch.float32, CPU)
 
 
 @pytest.mark.parametrize("name", [HEAD, EMBEDDING, "model.layers.2.self_attn.k_proj.weight"])
 def test_a_tensor_of_another_shape_than_the_configs_is_refused(qwen, name):
-    edit(qwen, **{name: torch.ones(99, 16)})
+    edit_tensors(qwen, **{name: torch.ones(99, 16)})
     with pytest.raises(UserError, match=rf"{name} has shape \(99, 16\), config.json says"):
         LayerwiseModel(qwen, torch.float32, CPU)
 
@@ -237,7 +222,7 @@ def test_a_token_beyond_the_embedding_is_refused(qwen):
 def weights(model):
     return {
         id(p): n
-        for root in (model.causal, model.decoder, *model.parts.values())
+        for root in (model.causal, model.decoder, *model.modules.values())
         for n, p in root.named_parameters()
         if not p.is_meta
     }
@@ -249,8 +234,8 @@ def test_only_one_layers_weights_are_held(qwen):
     model.start(TEXTS)
     assert not weights(model)
     for layer in [*model.blocks, "norm"]:
-        with model.loaded(layer) as part:
-            assert set(weights(model)) == {id(p) for p in part.parameters()}
+        with model.loaded(layer) as module:
+            assert set(weights(model)) == {id(p) for p in module.parameters()}
         assert not weights(model)
     with pytest.raises(ZeroDivisionError), model.loaded("0"):
         1 / 0  # noqa: B018
@@ -286,5 +271,5 @@ def test_rows_of_a_rewired_weight_are_rows_of_the_whole(qwen, gemma):
 def test_a_rewired_model_is_a_plain_model_with_these_weights(qwen, tmp_path):
     model = LayerwiseModel(qwen, torch.float32, CPU, 5)
     shutil.copytree(qwen, tmp_path / "wired")
-    edit(tmp_path / "wired", **{name: model.weight(name).contiguous() for name in model.checkpoint.tensors})
+    edit_tensors(tmp_path / "wired", **{name: model.weight(name).contiguous() for name in model.checkpoint.tensors})
     assert_equal(walked(model), plain(tmp_path / "wired"))

@@ -1,4 +1,4 @@
-"""Code grading: what passes, what fails, and what the limits stop; the code benchmarks, on items of our own in their documented forms."""
+"""Code grading: what passes, what fails, and what the limits stop. The code benchmarks have items of our own here."""
 
 import base64
 import json
@@ -12,19 +12,14 @@ from pathlib import Path
 import pytest
 
 from acm.errors import UserError
-from acm.evaluation import code_benchmarks
-from acm.evaluation.code_benchmarks import (
-    CODE_BENCHMARKS,
-    RELEASES,
-    SELF_INVOKING,
-    grade_code,
-    load_code_benchmark,
-    pickled_text,
-    private_tests,
-)
+from acm.evaluation import livecodebench
+from acm.evaluation.benchmarks import BENCHMARKS, LIVE, RELEASES
+from acm.evaluation.code_benchmarks import CODE_BENCHMARKS, grade_code, load_code_benchmark
 from acm.evaluation.code_grading import ALLOW, Limits, find_code, run_program, run_tests
+from acm.evaluation.livecodebench import pickled_text, private_tests
 from acm.evaluation.prompts import CODE_EXAMPLES, CODE_SYSTEM, render
 
+SELF_INVOKING = {"humaneval_pro": 164, "mbpp_pro": 378}
 DOUBLE = "def double(x):\n    return 2 * x"
 SHORT = Limits(seconds=20, cpu_seconds=1, memory=256, file=1)
 
@@ -156,7 +151,8 @@ def test_the_last_fenced_block_is_the_program(response, code):
 
 PAIR = {
     "id": 0,
-    "raw_problem": 'from typing import List\n\n\ndef double_all(numbers: List[int]) -> List[int]:\n    """Twice each number."""\n',
+    "raw_problem": "from typing import List\n\n\ndef double_all(numbers: List[int]) -> List[int]:\n"
+    '    """Twice each number."""\n',
     "raw_solution": "    return [2 * n for n in numbers]\n",
     "new_problem": "# Add up the doubled numbers.\nimport math\ndef sum_doubled(numbers: List[int]) -> int:\n",
     "new_solution": "    return sum(double_all(numbers))\n",
@@ -176,7 +172,8 @@ def packed(value):
 
 
 PROGRAM = {
-    "question_title": "Sum", "question_content": "Add two numbers.", "question_id": "1", "starter_code": "", "metadata": "{}",
+    "question_title": "Sum", "question_content": "Add two numbers.", "question_id": "1", "starter_code": "",
+    "metadata": "{}",
     "public_test_cases": json.dumps([{"input": "3 4\n", "output": "7\n", "testtype": "stdin"}]),
     "private_test_cases": packed(json.dumps(PACKED)),
 }  # fmt: skip
@@ -201,8 +198,8 @@ def folder(tmp_path, monkeypatch):
     }
     for name, rows in files.items():
         (tmp_path / f"benchmarks/{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    for name, source in SELF_INVOKING.items():
-        monkeypatch.setitem(SELF_INVOKING, name, replace(source, items=2))
+    for name in SELF_INVOKING:
+        monkeypatch.setitem(BENCHMARKS, name, replace(BENCHMARKS[name], items=2))
     monkeypatch.setitem(RELEASES, "release_v2", 2)
     monkeypatch.setenv("ACM_DATA", str(tmp_path))
     monkeypatch.setenv(ALLOW, "1")
@@ -214,7 +211,7 @@ def fenced(code):
 
 
 def test_the_counts_are_the_cards():
-    assert {name: source.items for name, source in SELF_INVOKING.items()} == {"humaneval_pro": 164, "mbpp_pro": 378}
+    assert {name: BENCHMARKS[name].items for name in CODE_BENCHMARKS} == SELF_INVOKING | {LIVE: 880}
     assert list(RELEASES.values()) == [400, 511, 612, 713, 880]
 
 
@@ -256,7 +253,7 @@ ADDS = "class Solution:\n    def addAll(self, nums: List[int], k: int) -> List[i
     (1, ADDS.format("exit(0)"), False),
 ])  # fmt: skip
 def test_live_programs_pass_public_and_private_tests(folder, monkeypatch, place, code, passed):
-    monkeypatch.setattr(code_benchmarks, "LIVE_LIMITS", replace(code_benchmarks.LIVE_LIMITS, cpu_seconds=2))
+    monkeypatch.setattr(livecodebench, "LIVE_LIMITS", replace(livecodebench.LIVE_LIMITS, cpu_seconds=2))
     item = load_code_benchmark("livecodebench", "release_v2")[place]
     assert grade_code(item, fenced(code)).passed is passed
 
@@ -287,23 +284,27 @@ def test_any_other_pickle_is_refused_and_nothing_runs(tmp_path, monkeypatch, val
 
 
 def test_a_bomb_is_not_unpacked(monkeypatch):
-    monkeypatch.setattr(code_benchmarks, "LARGEST", 1 << 20)
+    monkeypatch.setattr(livecodebench, "LARGEST", 1 << 20)
     with pytest.raises(ValueError, match="more than 1 MB"):
         private_tests(packed("[" + " " * (2 << 20) + "]"))
 
 
 @pytest.mark.parametrize(("file", "change", "message"), [
-    ("mbpp_pro", lambda text: text * 2, "has 4 items, not 2. Remedy: set ACM_DATA"),
+    ("mbpp_pro", lambda text: text * 2, "has 4 items, and mbpp_pro has 2. Remedy: set ACM_DATA"),
     ("mbpp_pro", lambda text: text.replace("test_code", "test"), "row 1 has no text 'test_code'"),
     ("mbpp_pro", lambda text: "[1]\n", "row 1 has no text 'raw_problem'"),
     ("mbpp_pro", lambda text: text[:-9], "is not JSON lines"),
-    ("livecodebench/test", lambda text: text * 2, "livecodebench, release_v2 has 3 items, not 2"),
-    ("livecodebench/test", lambda text: text.replace("metadata", "meta"), r"test\.jsonl, byte 0 is not in the form .*'metadata'"),
+    ("livecodebench/test", lambda text: text * 2, "livecodebench, release_v2 has 3 items, and livecodebench has 2"),
+    ("livecodebench/test", lambda text: text.replace("metadata", "meta"),
+     r"test\.jsonl, byte 0 is not in the form .*'metadata'"),
     ("livecodebench/test", lambda text: text[:-9], "byte 0 is not in the form"),
     ("livecodebench/test", lambda text: "[]\n", "byte 0 is not in the form"),
-    ("livecodebench/test", lambda text: json.dumps(PROGRAM | {"private_test_cases": packed(3)}), "without unpickling are refused"),
-    ("livecodebench/test", lambda text: json.dumps(PROGRAM | {"private_test_cases": "!"}), "without unpickling are refused"),
-    ("livecodebench/test", lambda text: json.dumps(PROGRAM | {"private_test_cases": "[]", "public_test_cases": "[]"}), "without tests"),
+    ("livecodebench/test", lambda text: json.dumps(PROGRAM | {"private_test_cases": packed(3)}),
+     "without unpickling are refused"),
+    ("livecodebench/test", lambda text: json.dumps(PROGRAM | {"private_test_cases": "!"}),
+     "without unpickling are refused"),
+    ("livecodebench/test", lambda text: json.dumps(PROGRAM | {f"{k}_test_cases": "[]" for k in ("private", "public")}),
+     "without tests"),
 ])  # fmt: skip
 def test_other_data_is_refused(folder, file, change, message):
     path = folder / f"{file}.jsonl"
@@ -357,9 +358,8 @@ def test_without_the_flag_no_task_loads(folder, monkeypatch, name):
 
     for value in (None, "0"):
         monkeypatch.setenv(ALLOW, value) if value else monkeypatch.delenv(ALLOW)
-        with pytest.raises(
-            UserError, match=f"{name} is graded by running programs that the model wrote: set {ALLOW}=1"
-        ):
+        words = f"{name} is graded by running programs that the model wrote: set {ALLOW}=1"
+        with pytest.raises(UserError, match=words):
             get_task_dict([f"acm_{name}"], tasks())
 
 
@@ -369,12 +369,12 @@ def test_a_task_asks_and_grades(folder, monkeypatch):
     from acm.paths import ROOT
 
     def generate(self, requests):
-        return [{"response": fenced(f"def double_twice(n):\n    return {k % 2 and 4} * n"), "length": 3, "truncated": False}
-                for k, _ in enumerate(requests)]  # fmt: skip
+        texts = [fenced(f"def double_twice(n):\n    return {k % 2 and 4} * n") for k, _ in enumerate(requests)]
+        return [{"response": text, "length": 3, "truncated": False} for text in texts]
 
     lines = json.dumps(BODILESS) + "\n" + json.dumps(BODILESS | {"new_problem": f"# Yes.\n{BODILESS['new_problem']}"})
     (folder / "mbpp_pro.jsonl").write_text(lines)
-    monkeypatch.setattr(RecordingLM, "generate_rows", generate)
+    monkeypatch.setattr(RecordingLM, "generate_batch", generate)
     monkeypatch.setattr(RecordingLM, "positions", 4096)  # the prompt is longer than the model's
     records = evaluate(ROOT / "abacus/checkpoints/abacus-fast", ["acm_mbpp_pro"], max_tokens=20, prompt="few-shot")
     assert sorted(records["correct"]) == [0, 1] and records["length"].tolist() == [3, 3]

@@ -226,7 +226,8 @@ def test_a_response(response, gold, math, string):
 
 
 @pytest.mark.parametrize(("response", "closed"), [
-    ("no thinking", None), ("<think>a</think> b", True), ("a</think> b", True), ("<think> a", False), ("<think>a</think><think>", False),
+    ("no thinking", None), ("<think>a</think> b", True), ("a</think> b", True), ("<think> a", False),
+    ("<think>a</think><think>", False),
 ])  # fmt: skip
 def test_thinking_that_never_closes_is_told_apart(response, closed):
     assert after_thinking(response)[1] is closed
@@ -273,7 +274,8 @@ def test_normalizing_is_done_after_one_pass():
 def test_differences_and_summary():
     records = pd.DataFrame({
         "model": "m", "task": ["a", "a", "a", "b"], "item": [0, 1, 2, 0], "correct": [1.0, 1.0, 0.0, 1.0],
-        "correct_string": [1.0, 0.0, 0.0, None], "truncated": [False, False, True, False], "answer_from": ["box", "sentence", "none", None],
+        "correct_string": [1.0, 0.0, 0.0, None], "truncated": [False, False, True, False],
+        "answer_from": ["box", "sentence", "none", None],
         "thinking_closed": [True, None, False, None],
     })  # fmt: skip
     assert list(differences(records)["item"]) == [1]

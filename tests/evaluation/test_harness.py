@@ -2,25 +2,25 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
+from helpers_evaluation import FAST, stand_in
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from abacus import BENCHMARKS, CHECKPOINTS
-from acm import evaluate
+from abacus import BENCHMARKS
+from acm import Engine, evaluate
 from acm.errors import UserError
-from acm.evaluation import benchmarks as mathematics
+from acm.evaluation.backends import RecordingLM
 from acm.evaluation.grading import summary
-from acm.evaluation.harness import REFLECTION, RecordingLM, task_manager
+from acm.evaluation.harness import task_manager
 from acm.evaluation.prompts import FEW_SHOT_STOPS, render
+from acm.evaluation.reflections import REFLECTION
 from acm.records import RECORD_COLUMNS
 
-FAST = CHECKPOINTS / "abacus-fast"
 TASKS = ["abacus_easy", "abacus_hard"]
-SETTING = {"items": 6, "batch_size": 4, "max_tokens": 60}
+SETTING = {"items": 6, "max_tokens": 60, "engine": Engine(batch_size=4)}
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,8 @@ def lm():
 
 def test_a_task_that_scores_choices_is_refused_before_any_work():
     assert task_manager(["gsm8k_cot_zeroshot", "acm_gsm8k"])
-    with pytest.raises(
-        UserError, match="'hellaswag' generates no text, so it has no length; run it with lm-eval itself"
-    ):
+    words = "'hellaswag' generates no text, so it has no length; run it with lm-eval itself"
+    with pytest.raises(UserError, match=words):
         task_manager(["gsm8k_cot_zeroshot", "hellaswag"])
 
 
@@ -48,10 +47,8 @@ def test_records_have_the_promised_columns(records):
 
 
 def test_response_and_length_are_those_of_plain_generation(records):
-    tokenizer, model = (
-        AutoTokenizer.from_pretrained(FAST),
-        AutoModelForCausalLM.from_pretrained(FAST, dtype=torch.float32),
-    )
+    tokenizer = AutoTokenizer.from_pretrained(FAST)
+    model = AutoModelForCausalLM.from_pretrained(FAST, dtype=torch.float32)
     for _, row in records.iterrows():
         ids = tokenizer(row["question"], return_tensors="pt")["input_ids"]
         out = model.generate(ids, max_new_tokens=60, do_sample=False)[0, ids.shape[1] :].tolist()
@@ -74,27 +71,21 @@ def test_correct_means_the_last_answer_equals_the_gold(records):
 
 
 def test_a_cap_truncates_and_is_recorded():
-    records = evaluate(FAST, ["abacus_hard"], items=3, batch_size=3, max_tokens=5)
+    records = evaluate(FAST, ["abacus_hard"], items=3, max_tokens=5)
     assert records["truncated"].all() and (records["length"] == 5).all() and not records["correct"].any()
 
 
 def test_a_models_own_generation_settings_do_not_change_the_run(records, tmp_path):
     shutil.copytree(FAST, tmp_path / FAST.name)
     path = tmp_path / FAST.name / "generation_config.json"
-    advice = {
-        "max_new_tokens": 3,
-        "min_new_tokens": 2,
-        "repetition_penalty": 5.0,
-        "do_sample": True,
-        "temperature": 9.0,
-        "no_repeat_ngram_size": 2,
-    }
+    advice = {"max_new_tokens": 3, "min_new_tokens": 2, "repetition_penalty": 5.0, "do_sample": True,
+              "temperature": 9.0, "no_repeat_ngram_size": 2}  # fmt: skip
     path.write_text(json.dumps(json.loads(path.read_text()) | advice))
-    found = evaluate(tmp_path / FAST.name, ["abacus_easy"], items=6, batch_size=4, max_tokens=60)
+    found = evaluate(tmp_path / FAST.name, ["abacus_easy"], **SETTING)
     expected = records[records["task"] == "abacus_easy"].reset_index(drop=True)
     columns = ["response", "length", "truncated", "correct"]
     pd.testing.assert_frame_equal(found[columns], expected[columns])
-    capped = evaluate(tmp_path / FAST.name, ["abacus_easy"], items=6, batch_size=4, max_tokens=4)
+    capped = evaluate(tmp_path / FAST.name, ["abacus_easy"], items=6, max_tokens=4)
     assert capped["truncated"].all() and (capped["length"] == 4).all()
 
 
@@ -103,40 +94,37 @@ def test_a_prompt_that_does_not_fit_beside_a_response_is_refused(lm):
         evaluate(FAST, ["abacus_hard"], items=2, max_tokens=lm.max_length)
     fits = int(str(found.value).rpartition(" ")[2].rstrip("."))
     assert fits < lm.max_length - 20
-    with pytest.raises(UserError, match="1 of 2|2 of 2"):
+    with pytest.raises(UserError, match=r"1 of 2|2 of 2"):
         evaluate(FAST, ["abacus_hard"], items=2, max_tokens=fits + 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_a_gpu_that_is_not_there_is_named():
     with pytest.raises(UserError, match="torch finds no such GPU"):
-        evaluate(FAST, ["abacus_easy"], items=1, device="cuda")
+        evaluate(FAST, ["abacus_easy"], items=1, engine=Engine(device="cuda"))
 
 
 def test_length_stops_at_the_end_token_or_the_completed_stop_string(lm):
     tokenizer = lm.tokenizer
     text = tokenizer(" 17+4=21. we are done.")["input_ids"]
     end = tokenizer.eos_token_id
-    assert lm.row([*text, end, end], []) == {
-        "response": " 17+4=21. we are done.",
-        "length": len(text),
-        "truncated": False,
-    }
-    stopped = lm.row(text, ["1. we"])
+    whole = {"response": " 17+4=21. we are done.", "length": len(text), "truncated": False}
+    assert lm.counted([*text, end, end], []) == whole
+    stopped = lm.counted(text, ["1. we"])
     assert stopped["response"] == " 17+4=21. we" and not stopped["truncated"]
     assert stopped["length"] == len(tokenizer(" 17+4=21. we")["input_ids"])
-    assert lm.row(text, [])["truncated"]
+    assert lm.counted(text, [])["truncated"]
 
 
 def test_a_stop_string_that_is_a_special_token_ends_the_count(lm):
     ids = lm.tokenizer(" 17+4=21. we<|pad|> are")["input_ids"]
-    row = lm.row(ids, ["<|pad|>"])
+    row = lm.counted(ids, ["<|pad|>"])
     assert row["length"] == ids.index(lm.tokenizer.pad_token_id) + 1 and row["response"] == " 17+4=21. we"
 
 
 def test_a_resumed_run_keeps_whole_batches_and_gives_the_same_records(records, tmp_path, monkeypatch):
     calls = []
-    generate = RecordingLM.generate_rows
+    generate = RecordingLM.generate_batch
 
     def dies_in_the_second_batch(self, requests):
         calls.append(len(requests))
@@ -144,7 +132,7 @@ def test_a_resumed_run_keeps_whole_batches_and_gives_the_same_records(records, t
             raise KeyboardInterrupt
         return generate(self, requests)
 
-    monkeypatch.setattr(RecordingLM, "generate_rows", dies_in_the_second_batch)
+    monkeypatch.setattr(RecordingLM, "generate_batch", dies_in_the_second_batch)
     with pytest.raises(KeyboardInterrupt):
         evaluate(FAST, TASKS, keep=tmp_path, **SETTING)
     resumed = evaluate(FAST, TASKS, keep=tmp_path, **SETTING)
@@ -153,8 +141,8 @@ def test_a_resumed_run_keeps_whole_batches_and_gives_the_same_records(records, t
 
 
 def test_batches_of_another_setting_are_not_reused(tmp_path):
-    evaluate(FAST, ["abacus_easy"], items=2, batch_size=2, max_tokens=4, keep=tmp_path)
-    longer = evaluate(FAST, ["abacus_easy"], items=2, batch_size=2, max_tokens=9, keep=tmp_path)
+    evaluate(FAST, ["abacus_easy"], items=2, max_tokens=4, keep=tmp_path)
+    longer = evaluate(FAST, ["abacus_easy"], items=2, max_tokens=9, keep=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2 and longer["length"].max() > 4
 
 
@@ -182,30 +170,22 @@ ITEMS = [("What is 1+1?", "2"), ("What is 3-1?", "[1,2)"), ("What is 2?", "\\fra
 @pytest.fixture
 def aime(tmp_path, monkeypatch):
     """Three items in the place of AIME24, and a model that says what it is told."""
-    (tmp_path / "benchmarks").mkdir()
-    rows = [{"problem": question, "answer": gold} for question, gold in ITEMS]
-    (tmp_path / "benchmarks/aime24.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    known = mathematics.BENCHMARKS["aime24"]
-    monkeypatch.setenv("ACM_DATA", str(tmp_path))
-    monkeypatch.setitem(
-        mathematics.BENCHMARKS,
-        "aime24",
-        replace(known, items=3, sha256=mathematics.digest([known.item(row) for row in rows])),
-    )
+    stand_in(monkeypatch, tmp_path, "aime24", [{"problem": question, "answer": gold} for question, gold in ITEMS])
     said = {}
 
     def generate(self, requests):
         said.update(contexts=[r.args[0] for r in requests], settings=[r.args[1] for r in requests])
-        return [{"response": next(text for question, text in said["texts"].items() if question in r.args[0].rsplit("What", 1)[1]),
-                 "length": 5, "truncated": False} for r in requests]  # fmt: skip
+        last = [r.args[0].rsplit("What", 1)[1] for r in requests]
+        texts = [next(text for question, text in said["texts"].items() if question in asked) for asked in last]
+        return [{"response": text, "length": 5, "truncated": False} for text in texts]
 
-    monkeypatch.setattr(RecordingLM, "generate_rows", generate)
+    monkeypatch.setattr(RecordingLM, "generate_batch", generate)
     return said
 
 
 def answers(aime, *texts, **settings):
     aime["texts"] = {" is 1+1?": texts[0], " is 3-1?": texts[1], " is 2?": texts[2]}
-    return evaluate(FAST, ["acm_aime24"], batch_size=3, max_tokens=50, **settings)
+    return evaluate(FAST, ["acm_aime24"], max_tokens=50, **settings)
 
 
 def test_a_mathematics_task_records_both_grades_the_answer_and_the_raw_text(aime):
@@ -228,7 +208,7 @@ def test_thinking_that_never_closes_is_wrong_and_counted(aime):
 def test_a_template_that_opens_thinking_is_known(aime, monkeypatch):
     template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}<think>"
     monkeypatch.setattr(
-        RecordingLM, "apply_chat_template", lambda self, chat, **_: template_text(self.tokenizer, template, chat)
+        RecordingLM, "apply_chat_template", lambda self, chat, **_: shown(self.tokenizer, template, chat)
     )
     monkeypatch.setattr(RecordingLM, "chat_template", lambda *_: template)
     init = RecordingLM.__init__
@@ -244,14 +224,13 @@ def test_a_template_that_opens_thinking_is_known(aime, monkeypatch):
     assert json.loads(records["setting"][0])["prompt"] == "chat-template"
 
 
-def template_text(tokenizer, template, chat):
+def shown(tokenizer, template, chat):
     return tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False)
 
 
 def test_few_shot_has_its_examples_and_stops_at_the_next_question(aime, monkeypatch):
-    with pytest.raises(
-        UserError, match="3 of 3 prompts do not fit .* Choose a shorter prompt, or a model with more positions"
-    ):
+    words = r"3 of 3 prompts do not fit .* Choose a shorter prompt, or a model with more positions"
+    with pytest.raises(UserError, match=words):
         answers(aime, "no", "no", "no", prompt="few-shot")
     monkeypatch.setattr(RecordingLM, "positions", 4096)
     records = answers(aime, "\\boxed{2}\n\nQuestion: \\boxed{3}", "no", "no", prompt="few-shot")

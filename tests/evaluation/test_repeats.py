@@ -1,4 +1,7 @@
-"""Repeats from the profile to the table: what is asked, what a gathered table holds, what a mean over repeats says. No runner here."""
+"""Repeats from the profile to the table: what is asked, what a gathered table holds, what a mean over repeats says.
+
+No runner here.
+"""
 
 import dataclasses
 import inspect
@@ -18,7 +21,9 @@ from acm.records import combine, write_records
 from acm.reporting import statistics
 from acm.reporting.results import Results
 from acm.reporting.statistics import bootstrap, interval
-from acm.running.budget import Machine, call_sizes, cost, describe, jobs, request
+from acm.running.budget import call_sizes, cost, jobs, request
+from acm.running.budget_text import describe
+from acm.running.machine import Machine
 
 LONG = "long-to-short"
 PICO = yaml.safe_load((ROOT / "tests" / "data" / "pico.yaml").read_text())
@@ -41,9 +46,11 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize("change, words", [
-    ({"repeats": 0}, "repeats"), ({"repeats": 1.5}, "repeats"), ({"temperature": -0.1}, "temperature"), ({"temperature": "hot"}, "temperature"),
-    ({"top_p": 0, "temperature": 1}, "top_p"), ({"top_p": 1.1, "temperature": 1}, "top_p"),
-    ({"top_p": 0.9}, "top_p 0.9 has no effect at temperature 0"), ({"tasks": ["abacus_easy", "abacus_easy"]}, "'abacus_easy' names two tasks"),
+    ({"repeats": 0}, "repeats"), ({"repeats": 1.5}, "repeats"),
+    ({"temperature": -0.1}, "temperature: is -0.1"), ({"temperature": "hot"}, "temperature"),
+    ({"top_p": 0, "temperature": 1}, "top_p: is 0"), ({"top_p": 1.1, "temperature": 1}, "top_p: is 1.1"),
+    ({"top_p": 0.9}, "top_p: 0.9 has no effect at temperature 0"),
+    ({"tasks": ["abacus_easy", "abacus_easy"]}, "'abacus_easy' names two tasks"),
     ({"temperature": float("inf")}, "temperature"), ({"temperature": float("nan")}, "temperature"),
 ])  # fmt: skip
 def test_what_cannot_be_sampled_is_refused(write, change, words):
@@ -61,26 +68,23 @@ def test_other_words_are_refused(write, key, value):
 def test_defaults_are_not_shown_and_change_no_hash(write):
     plain = write()
     aloud = write({"jobs": "model", "backend": "transformers"}, repeats=1, temperature=0, top_p=1)
-    assert plain.hash == aloud.hash and not {"repeats", "temperature", "top_p", "jobs", "backend"} & set(
-        plain.model_dump_json().split('"')
-    )
+    shown = set(plain.model_dump_json().split('"'))
+    assert plain.hash == aloud.hash and not {"repeats", "temperature", "top_p", "jobs", "backend"} & shown
     assert len({plain.hash, write(repeats=2).hash, write(temperature=0.5).hash, write({"jobs": "task"}).hash}) == 4
 
 
 def test_the_hash_of_the_committed_results_stays():
-    assert (
-        load_profile("tiny").hash
-        == json.loads((ROOT / "reports" / "tiny" / "manifest.json").read_text())["profile_hash"]
-    )
+    committed = json.loads((ROOT / "reports" / "tiny" / "manifest.json").read_text())
+    assert load_profile("tiny").hash == committed["profile_hash"]
 
 
 def test_settings_are_those_that_evaluate_takes(write):
     profile = write({"items": 7}, temperature=0.6, top_p=0.95, caps={"ACM-TA": 20}, prompts={"ACM-TA": "few-shot"})
-    settings, own = profile.evaluation(LONG), profile.evaluation(LONG, "ACM-TA")
+    settings, own = profile.evaluation(LONG), profile.evaluation(LONG, "ACM-TA", repeat=2)
     assert set(settings) < set(inspect.signature(acm.evaluate).parameters)
-    assert settings == {"items": 7, "batch_size": 12, "max_tokens": 48, "dtype": "float32", "device": "cpu", "seed": 0, "prompt": None,
-                        "temperature": 0.6, "top_p": 0.95, "backend": "transformers"}  # fmt: skip
-    assert own == settings | {"max_tokens": 20, "prompt": "few-shot"}
+    assert settings == {"items": 7, "max_tokens": 48, "prompt": None, "sampling": acm.Sampling(0.6, 0.95),
+                        "engine": acm.Engine(dtype="float32", batch_size=12)}  # fmt: skip
+    assert own == settings | {"max_tokens": 20, "prompt": "few-shot", "sampling": acm.Sampling(0.6, 0.95, repeat=2)}
 
 
 def test_calls_of_a_model_and_of_a_part(write):
@@ -104,8 +108,9 @@ def test_a_question_asks_for_all_repeats(write, monkeypatch, tmp_path):
     seen = []
 
     def evaluate(model, tasks, **named):
-        seen.append((tasks, named["repeat"], named["temperature"], named["labels"]))
-        return pd.DataFrame({"method": ["m"], "repeat": [named["repeat"]]})
+        sampling = named["sampling"]
+        seen.append((tasks, sampling.repeat, sampling.temperature, named["labels"]))
+        return pd.DataFrame({"method": ["m"], "repeat": [sampling.repeat]})
 
     monkeypatch.setattr(study, "evaluate", evaluate)
     monkeypatch.setattr(study, "merge", lambda recipe, out: out)
@@ -118,31 +123,24 @@ def test_a_question_asks_for_all_repeats(write, monkeypatch, tmp_path):
 
 
 def part(task, repeat, items=3, **columns):
-    return pd.DataFrame({"task": task, "item": range(items), "repeat": repeat, "correct": 0.0, "length": 5}).assign(
-        **columns
-    )
+    frame = pd.DataFrame({"task": task, "item": range(items), "repeat": repeat, "correct": 0.0, "length": 5})
+    return frame.assign(**columns)
 
 
 def test_parts_are_gathered_by_task_repeat_and_item_whatever_their_order():
     parts = [part("b", 1), part("a", 1), part("b", 0, only="x"), part("a", 0)]
     found = combine(parts, ["b", "a"])
-    assert found[["task", "repeat", "item"]].to_records(index=False).tolist() == [
-        (t, r, i) for t in "ba" for r in (0, 1) for i in range(3)
-    ]
-    assert list(found) == ["task", "item", "repeat", "correct", "length", "only"] and list(found.index) == list(
-        range(12)
-    )
+    keys = [(t, r, i) for t in "ba" for r in (0, 1) for i in range(3)]
+    assert found[["task", "repeat", "item"]].to_records(index=False).tolist() == keys
+    assert list(found) == ["task", "item", "repeat", "correct", "length", "only"]
+    assert list(found.index) == list(range(12))
     assert found["only"].notna().sum() == 3
 
 
 def test_one_call_is_stored_to_the_byte_as_before(tmp_path):
-    frame = pd.concat(
-        [part("a", 0, steps=None, thinking_closed=None), part("b", 0, steps=2, thinking_closed=True)], ignore_index=True
-    )
-    frame = frame.assign(
-        **dict.fromkeys(("profile", "experiment", "model", "method", "answer", "gold", "response", "setting"), "x")
-    )
-    frame = frame.assign(truncated=False, reflections=0)
+    parts = [part("a", 0, steps=None, thinking_closed=None), part("b", 0, steps=2, thinking_closed=True)]
+    texts = ("profile", "experiment", "model", "method", "answer", "gold", "response", "setting")
+    frame = pd.concat(parts, ignore_index=True).assign(**dict.fromkeys(texts, "x"), truncated=False, reflections=0)
     write_records(frame, tmp_path / "before.parquet")
     write_records(combine([frame], ["a", "b"]), tmp_path / "after.parquet")
     assert (tmp_path / "before.parquet").read_bytes() == (tmp_path / "after.parquet").read_bytes()
@@ -152,12 +150,14 @@ def test_one_call_is_stored_to_the_byte_as_before(tmp_path):
 
 
 def simulated(rng, items, repeats, methods=1):
-    """Records of methods whose chance to solve an item is the item's own; and the chances' mean over all items there could be."""
+    """Records of methods whose chance to solve an item is the item's own."""
     chance = rng.beta(0.5, 0.5, items)
     right = rng.random((methods, items, repeats)) < chance[None, :, None]
     index = np.indices(right.shape).reshape(3, -1)
-    return pd.DataFrame({"method": [f"m{k}" for k in index[0]], "task": "t", "item": index[1], "repeat": index[2],
-                         "correct": right.ravel().astype(float), "length": rng.integers(5, 300, right.size)})  # fmt: skip
+    return pd.DataFrame({
+        "method": [f"m{k}" for k in index[0]], "task": "t", "item": index[1], "repeat": index[2],
+        "correct": right.ravel().astype(float), "length": rng.integers(5, 300, right.size),
+    })  # fmt: skip
 
 
 def test_accuracy_is_the_mean_of_the_items_means_and_n_their_number():
@@ -173,12 +173,10 @@ def test_accuracy_is_the_mean_of_the_items_means_and_n_their_number():
 
 def test_a_draw_takes_an_item_with_all_its_repeats():
     records = simulated(np.random.default_rng(1), 25, 4)
-    means = (
-        records.groupby("item")[["correct"]].mean().reset_index().assign(method="m0", task="t", repeat=0, length=1.0)
-    )
-    np.testing.assert_allclose(
-        bootstrap(records, ["m0"], ["t"]).accuracy, bootstrap(means, ["m0"], ["t"]).accuracy, atol=1e-12
-    )
+    means = records.groupby("item")[["correct"]].mean().reset_index()
+    means = means.assign(method="m0", task="t", repeat=0, length=1.0)
+    whole, by_item = (bootstrap(frame, ["m0"], ["t"]).accuracy for frame in (records, means))
+    np.testing.assert_allclose(whole, by_item, atol=1e-12)
 
 
 @pytest.mark.parametrize("items, repeats, least", [(100, 1, 0.91), (100, 4, 0.91), (30, 16, 0.89)])
@@ -198,9 +196,8 @@ def test_the_interval_covers_the_truth_and_one_that_takes_repeats_for_items_does
 def test_a_method_that_lacks_repeats_is_refused_by_name(drop):
     records = simulated(np.random.default_rng(3), 10, 2, 2)
     lacking = records.drop(index=20 + np.atleast_1d(drop))  # rows 20 on are m1's
-    with pytest.raises(
-        ValueError, match=r"task t: 1 responses of m1 to item \d, elsewhere 2; every item needs every repeat"
-    ):
+    words = r"task t: 1 responses of m1 to item \d, elsewhere 2; every item needs every repeat"
+    with pytest.raises(ValueError, match=words):
         bootstrap(lacking, ["m0", "m1"], ["t"])
     assert bootstrap(lacking, ["m0"], ["t"]).items == {"t": 10}  # nobody asked for m1
     one = records[(records["method"] == "m0") | (records["repeat"] == 0)]
@@ -212,7 +209,8 @@ def test_a_method_that_lacks_repeats_is_refused_by_name(drop):
     ({}, "tokens, greedy."),
     ({"repeats": 2}, "tokens, greedy, mean of 2 responses an item."),
     ({"temperature": 0.6}, "tokens, temperature 0.6, top_p 1."),
-    ({"temperature": 0.6, "top_p": 0.95, "repeats": 5}, "tokens, temperature 0.6, top_p 0.95, mean of 5 responses an item."),
+    ({"temperature": 0.6, "top_p": 0.95, "repeats": 5},
+     "tokens, temperature 0.6, top_p 0.95, mean of 5 responses an item."),
 ])  # fmt: skip
 def test_captions_say_how_responses_came_about(write, monkeypatch, change, words):
     monkeypatch.setattr(Results, "sample", statistics.Sample(["m"], ["t"], {"t": 12}, None, None))
@@ -236,17 +234,14 @@ def test_provenance_names_the_data_of_all_tasks(write, monkeypatch):
 
 def test_hours_grow_with_repeats_and_one_job_a_task_costs_only_part_filled_batches(write):
     once, thrice = (cost(write(repeats=k), LONG, Machine()) for k in (1, 3))
-    assert thrice.evaluate_hours == pytest.approx(3 * once.evaluate_hours) and thrice.capped_hours == pytest.approx(
-        3 * once.capped_hours
-    )
+    assert thrice.evaluate_hours == pytest.approx(3 * once.evaluate_hours)
+    assert thrice.capped_hours == pytest.approx(3 * once.capped_hours)
     assert thrice.text == pytest.approx(3 * once.text) and thrice.gpu == once.gpu
     whole, split = (cost(write({"batch_size": 24, "jobs": how}), LONG, Machine()) for how in ("model", "task"))
-    assert split.evaluate_hours == pytest.approx(
-        2 * whole.evaluate_hours
-    )  # 24 items in one batch, or 12 and 12; each step costs its launch
-    assert "an item" not in describe(write(), Machine()) and "3 responses an item" in describe(
-        write(repeats=3), Machine()
-    )
+    # 24 items in one batch, or 12 and 12; each step costs its launch.
+    assert split.evaluate_hours == pytest.approx(2 * whole.evaluate_hours)
+    plain, repeated = describe(write(), Machine()), describe(write(repeats=3), Machine())
+    assert "an item" not in plain and "3 responses an item" in repeated
 
 
 def test_jobs_by_task(write):
@@ -263,28 +258,21 @@ def test_what_a_cluster_is_asked_for_follows_the_profile():
     college, aime = (request(paper, LONG, "evaluate", f"acm_{name}-0") for name in ("college_math", "aime24"))
     assert college["runtime"] > 20 * aime["runtime"] and college["mem_mb"] == aime["mem_mb"]
     assert request(sampled, LONG, "evaluate", "acm_aime24-4") == aime  # one repeat, whatever their number
-    parts = sum(request(paper, LONG, "evaluate", part)["runtime"] for part in paper.experiment(LONG).parts)
-    assert (
-        parts / 60 > cost(paper, LONG, Machine()).capped_hours / 21
-    )  # in the time of a job every batch may run to the cap
+    # In the time of a job every batch may run to the cap.
+    minutes = sum(request(paper, LONG, "evaluate", part)["runtime"] for part in paper.experiment(LONG).parts)
+    assert minutes / 60 > cost(paper, LONG, Machine()).capped_hours / 21
     assert request(sampled, LONG, "tables")["mem_mb"] > 3 * request(paper, LONG, "tables")["mem_mb"]
     for profile in (paper, small):
-        found = [
-            request(profile, LONG, rule)
-            for rule in ("calibrate", "coefficients", "merge", "gather", "tables", "publish", "question")
-        ]
+        rules = ("calibrate", "coefficients", "merge", "gather", "tables", "publish", "question")
+        found = [request(profile, LONG, rule) for rule in rules]
         assert all(isinstance(value, int) and value > 0 for asked in found for value in asked.values())
         assert all(asked["mem_mb"] >= 1000 and asked["runtime"] >= 15 for asked in found)
 
 
 def test_an_evaluation_on_the_cpu_asks_for_the_whole_model():
     big = load_profile("qwen-7b").model_copy(update={"device": "cpu"})
-    needed = cost(big, LONG, Machine()).gpu
-    assert (
-        request(big, LONG, "evaluate", "acm_aime24-0")["mem_mb"]
-        > 1000 * needed
-        > request(load_profile("qwen-7b"), LONG, "evaluate")["mem_mb"]
-    )
+    needed, beside = 1000 * cost(big, LONG, Machine()).gpu, request(load_profile("qwen-7b"), LONG, "evaluate")["mem_mb"]
+    assert request(big, LONG, "evaluate", "acm_aime24-0")["mem_mb"] > needed > beside
 
 
 def test_a_model_or_task_of_unknown_size_gets_a_day(write):

@@ -1,16 +1,16 @@
 """The merge engine on pico checkpoints: bytes, layers, shards, seeds, loading, and nothing left behind."""
 
+import doctest
 import hashlib
 import json
-import logging
 import shutil
-import warnings
+from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
-import transformers
 import yaml
-from conftest import recipe, same
+from helpers import EMBEDDING, HEAD, INDEX, NORM, SINGLE, example, interrupt, loaded, names, recipe, same, write_files
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -19,6 +19,7 @@ from acm.checkpoints import layer_of
 from acm.errors import UserError
 from acm.merging import engine
 from acm.merging.recipe import Recipe
+from acm.merging.registry import METHODS
 
 LAYERS = {"embed": 0.1, "0": 0.25, "1": 0.4, "norm": 0.65, "lm_head": 0.9}
 DARE = {"weight": 0.7, "density": 0.6}
@@ -32,16 +33,8 @@ def coefficients(folder, values, *models):
 
 @pytest.mark.parametrize("method", ["linear", "task_arithmetic", "ties", "dare_ties", "interpolation"])
 def test_merged_folder_loads_without_warnings(bf16, tokenizer, tmp_path, caplog, method):
-    base, left, _ = bf16
-    out = acm.merge(recipe(method, base, left, parameters={"weight": 0.7}), tmp_path / "out")
-    transformers.utils.logging.enable_propagation()
-    try:
-        with caplog.at_level(logging.WARNING), warnings.catch_warnings():
-            warnings.simplefilter("error")
-            model, found = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
-    finally:
-        transformers.utils.logging.disable_propagation()
-    assert not caplog.records
+    out = acm.merge(recipe(method, *bf16[:2], parameters={"weight": 0.7}), tmp_path / "out")
+    model, found = loaded(out, caplog), AutoTokenizer.from_pretrained(out)
     assert model.dtype == torch.bfloat16 and found.get_vocab() == tokenizer.get_vocab()
     ids = found("question: what is 17+5? answer:", return_tensors="pt")["input_ids"]
     assert torch.isfinite(model(ids).logits).all()
@@ -50,16 +43,9 @@ def test_merged_folder_loads_without_warnings(bf16, tokenizer, tmp_path, caplog,
 def test_folder_holds_what_the_design_promises(bf16, tmp_path):
     base, left, _ = bf16
     out = acm.merge(recipe("task_arithmetic", base, left, parameters={"weight": 0.7}), tmp_path / "out")
-    names = {path.name for path in out.iterdir()}
-    assert names >= {
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "README.md",
-    }
-    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+    copied = ("generation_config.json", "tokenizer.json", "tokenizer_config.json")
+    assert {*names(out)} >= {"config.json", SINGLE, "README.md", *copied}
+    for name in copied:
         assert (out / name).read_bytes() == (base / name).read_bytes()
     assert json.loads((out / "config.json").read_text()) == json.loads((base / "config.json").read_text())
 
@@ -91,10 +77,8 @@ def test_linear_of_one_model_copies_its_bytes(make_model, merged, tensors, tmp_p
 
     model = make_model(tmp_path / "a", edit=zeros)
     for weight in (1, 1.0):
-        assert same(
-            merged({"merge_method": "linear", "models": [{"model": str(model), "parameters": {"weight": weight}}]}),
-            tensors(model),
-        )
+        listed = [{"model": str(model), "parameters": {"weight": weight}}]
+        assert same(merged({"merge_method": "linear", "models": listed}), tensors(model))
 
 
 @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0)])
@@ -142,14 +126,13 @@ def test_each_layer_gets_its_own_coefficient(f32, merged, tensors, tmp_path):
     path = coefficients(tmp_path, LAYERS, f32[1])
     found = merged(recipe("task_arithmetic", *f32[:2], coefficients=path))
     base, left = tensors(f32[0]), tensors(f32[1])
-    places = {"embed": ["model.embed_tokens.weight"], "norm": ["model.norm.weight"], "lm_head": ["lm_head.weight"],
-              **{str(i): [n for n in base if n.startswith(f"model.layers.{i}.")] for i in (0, 1)}}  # fmt: skip
+    blocks = {str(i): [name for name in base if name.startswith(f"model.layers.{i}.")] for i in (0, 1)}
+    places = {"embed": [EMBEDDING], "norm": [NORM], "lm_head": [HEAD]} | blocks
     assert sum(map(len, places.values())) == len(base) == len(found) and len(places["0"]) == 12
-    for layer, names in places.items():
-        for name in names:
-            torch.testing.assert_close(
-                found[name], base[name] + LAYERS[layer] * (left[name] - base[name]), rtol=0, atol=1e-7
-            )
+    for layer, held in places.items():
+        for name in held:
+            expected = base[name] + LAYERS[layer] * (left[name] - base[name])
+            torch.testing.assert_close(found[name], expected, rtol=0, atol=1e-7)
 
 
 def test_each_model_gets_its_own_coefficients(f32, merged, tensors, tmp_path):
@@ -187,7 +170,7 @@ def test_shards_change_no_byte(make_model, tensors, tmp_path, method):
         outs.append(acm.merge(recipe(method, base, left, parameters=parameters), tmp_path / shard / "out"))
     whole, sharded = outs
     assert same(tensors(whole), tensors(sharded))
-    index = json.loads((sharded / "model.safetensors.index.json").read_text())
+    index = json.loads((sharded / INDEX).read_text())
     assert len(set(index["weight_map"].values())) == len(list(sharded.glob("*.safetensors"))) > 1
     assert index["weight_map"].keys() == tensors(whole).keys()
     assert index["metadata"]["total_size"] == sum(t.nbytes for t in tensors(whole).values())
@@ -201,12 +184,9 @@ def test_shards_of_the_models_may_differ(make_model, f32, tensors, merged, tmp_p
     assert same(merged(recipe("task_arithmetic", f32[0], sharded, parameters={"weight": 0.7})), whole)
 
 
-@pytest.mark.parametrize("method", ["dare_linear", "dare_ties"])
-def test_dare_is_seeded(f32, merged, method):
-    def run(seed):
-        return merged(recipe(method, *f32, parameters=DARE, seed=seed))
-
-    first, again, other = run(3), run(3), run(4)
+@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.random])
+def test_masks_are_seeded(f32, merged, method):
+    first, again, other = (merged(example(method, f32, seed=seed)) for seed in (3, 3, 4))
     assert same(first, again)
     assert all(not torch.equal(first[n], other[n]) for n in first if first[n].numel() > 100)
 
@@ -225,10 +205,8 @@ def test_dare_masks_differ_between_models_and_tensors(f32, merged, tensors):
 def test_recipe_from_dict_object_and_file_agree(f32, merged, tmp_path):
     content = recipe("ties", *f32, parameters={"weight": 1.0, "density": 0.3})
     (tmp_path / "recipe.yml").write_text(yaml.safe_dump(content))
-    one, *others = (
-        merged(r)
-        for r in (content, Recipe.model_validate(content), tmp_path / "recipe.yml", str(tmp_path / "recipe.yml"))
-    )
+    path, mapping = tmp_path / "recipe.yml", MappingProxyType(content)
+    one, *others = map(merged, (content, mapping, Recipe.model_validate(content), path, str(path)))
     assert all(same(one, other) for other in others)
 
 
@@ -242,12 +220,15 @@ def test_relative_paths_resolve_against_the_folder_of_the_recipe(make_model, ten
     monkeypatch.chdir(tmp_path / "models")
     found = tensors(acm.merge("../recipes/recipe.yml", "out"))
     base, left = tensors(tmp_path / "models/base"), tensors(tmp_path / "models/left")
-    name = "lm_head.weight"
-    torch.testing.assert_close(found[name], base[name] + 0.9 * (left[name] - base[name]), rtol=0, atol=1e-7)
+    torch.testing.assert_close(found[HEAD], base[HEAD] + 0.9 * (left[HEAD] - base[HEAD]), rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("given, stored", [({"out_dtype": "bfloat16"}, "bfloat16"), ({"dtype": "float16"}, "float16"),
-                                           ({"dtype": "float32", "out_dtype": "bfloat16"}, "bfloat16"), ({}, "float32")])  # fmt: skip
+@pytest.mark.parametrize("given, stored", [
+    ({"out_dtype": "bfloat16"}, "bfloat16"),
+    ({"dtype": "float16"}, "float16"),
+    ({"dtype": "float32", "out_dtype": "bfloat16"}, "bfloat16"),
+    ({}, "float32"),
+])  # fmt: skip
 def test_output_dtype_is_stored_and_declared(f32, tensors, tmp_path, given, stored):
     out = acm.merge(recipe("task_arithmetic", *f32[:2], parameters={"weight": 0.5}, **given), tmp_path / "out")
     assert {str(t.dtype) for t in tensors(out).values()} == {f"torch.{stored}"}
@@ -266,11 +247,9 @@ def test_model_card_tells_recipe_and_identity_of_every_input(f32, tmp_path):
     content = recipe("ties", *f32, parameters={"density": 0.3}, coefficients=path)
     out = acm.merge(content, tmp_path / "out")
     card = (out / "README.md").read_text()
-    size = (f32[0] / "model.safetensors").stat().st_size
-    assert (
-        all(f"`{folder.name}`: {size} bytes, headers sha256 `" in card for folder in f32)
-        and "contents sha256" not in card
-    )
+    size = (f32[0] / SINGLE).stat().st_size
+    assert all(f"`{folder.name}`: {size} bytes, headers sha256 `" in card for folder in f32)
+    assert "contents sha256" not in card
     header = yaml.safe_load(card.split("---")[1])
     assert header["base_model"] == ["base", "left", "right"] and "merge" in header["tags"]
     shown = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
@@ -284,10 +263,8 @@ def test_model_card_tells_base_and_model_of_one_name_apart_by_their_contents(mak
     twin = make_model(tmp_path / "base", 1, parent=f32[0])
     content = recipe("task_arithmetic", f32[0], twin, parameters={"weight": 0.5})
     card = (acm.merge(content, tmp_path / "out", hash_inputs=True) / "README.md").read_text()
-    digests = [
-        hashlib.sha256(hashlib.sha256((m / "model.safetensors").read_bytes()).digest()).hexdigest()
-        for m in (f32[0], twin)
-    ]
+    weights = [(model / SINGLE).read_bytes() for model in (f32[0], twin)]
+    digests = [hashlib.sha256(hashlib.sha256(raw).digest()).hexdigest() for raw in weights]
     assert digests[0] != digests[1] and all(f"contents sha256 `{digest}`" in card for digest in digests)
 
 
@@ -315,7 +292,7 @@ def test_failure_on_the_way_leaves_nothing_behind(f32, make_model, tmp_path, out
 
     bad = make_model(tmp_path / "bad", edit=poison)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match="model.norm.weight"):
+    with pytest.raises(UserError, match=r"model\.norm\.weight"):
         acm.merge(recipe("task_arithmetic", f32[0], bad, parameters={"weight": 0.5}), tmp_path / out)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -325,14 +302,10 @@ def test_interruption_leaves_what_is_done_for_the_next_run(f32, merged, tensors,
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(engine, "write_companions", interrupt)
         acm.merge(content, tmp_path / "out")
-    assert [p.name for p in tmp_path.iterdir()] == [".out.part"]
+    assert names(tmp_path) == [".out.part"]
     out = acm.merge(content, tmp_path / "out")
-    assert [p.name for p in tmp_path.iterdir()] == ["out"] and not (out / "journal.jsonl").exists()
+    assert names(tmp_path) == ["out"] and not (out / "journal.jsonl").exists()
     assert same(tensors(out), merged(content))
-
-
-def interrupt(*_):
-    raise KeyboardInterrupt
 
 
 def test_leftover_of_a_killed_run_is_replaced(f32, merged, tmp_path):
@@ -340,17 +313,14 @@ def test_leftover_of_a_killed_run_is_replaced(f32, merged, tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("junk")
     merged(recipe("task_arithmetic", *f32[:2], parameters={"weight": 0.5}))
-    assert not (tmp_path / "merged-0/junk.txt").exists() and [p.name for p in tmp_path.iterdir()] == ["merged-0"]
+    assert not (tmp_path / "merged-0/junk.txt").exists() and names(tmp_path) == ["merged-0"]
 
 
 def test_average_takes_config_and_tokenizer_of_the_first_model_listed(f32, tmp_path):
     base, left, _ = f32
-    config = json.loads((base / "config.json").read_text()) | {
-        "rope_parameters": {"rope_type": "default", "rope_theta": 123.0}
-    }
-    marked = tmp_path / "zebra"
-    shutil.copytree(base, marked)
-    (marked / "config.json").write_text(json.dumps(config))
+    rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 123.0}}
+    marked = shutil.copytree(base, tmp_path / "zebra")
+    (marked / "config.json").write_text(json.dumps(json.loads((base / "config.json").read_text()) | rope))
     models = [{"model": str(m), "parameters": {"weight": 1.0}} for m in (marked, left)]
     out = acm.merge({"merge_method": "linear", "models": models}, tmp_path / "out")
     assert json.loads((out / "config.json").read_text())["rope_parameters"]["rope_theta"] == 123.0
@@ -367,10 +337,31 @@ def test_the_dtype_of_an_older_config_survives(bf16, tmp_path):
 
 
 def test_a_config_that_promises_a_head_which_is_not_there(f32, tmp_path):
-    tied = tmp_path / "tied"
-    shutil.copytree(f32[0], tied)
-    whole = load_file(tied / "model.safetensors")
-    whole.pop("lm_head.weight")
-    save_file(whole, tied / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match="tied has no lm_head.weight, but its config says"):
+    tied = shutil.copytree(f32[0], tmp_path / "tied")
+    whole = load_file(tied / SINGLE)
+    whole.pop(HEAD)
+    save_file(whole, tied / SINGLE, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"tied has no lm_head\.weight, but its config says"):
         acm.merge(recipe("task_arithmetic", tied, f32[1], parameters={"weight": 0.5}), tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_merges_its_example(f32, merged, tensors, tmp_path, method):
+    write_files(tmp_path, tensors, *f32)
+    found, base = merged(example(method, f32, tmp_path)), tensors(f32[0])
+    assert found.keys() == base.keys() and all(found[name].isfinite().all() for name in base)
+    assert any(not torch.equal(found[name], base[name]) for name in base)
+
+
+def test_the_example_in_the_docstring_of_merge_runs():
+    (example,) = doctest.DocTestFinder(recurse=False).find(engine.merge, "acm.merge", globs={"Path": Path})
+    assert doctest.DocTestRunner().run(example) == (0, len(example.examples)) and example.examples
+
+
+@pytest.mark.parametrize(
+    "device, words", [("gpu", ["unknown device 'gpu'", "auto", "cpu", "cuda"]), ("cuda:7", ["no such GPU"])]
+)
+def test_a_device_that_is_not_there_is_refused_before_any_work(f32, tmp_path, device, words):
+    with pytest.raises(UserError) as error:
+        acm.merge(example("task_arithmetic", f32), tmp_path / "out", device=device)
+    assert all(word in str(error.value) for word in words) and not list(tmp_path.iterdir())

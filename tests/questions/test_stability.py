@@ -1,33 +1,29 @@
-"""Question 3, how stable the coefficients are, on tables with known answers."""
+"""Question 3: stability of the coefficients, on tables with known answers."""
 
 import json
 
 import numpy as np
 import pytest
-from questions.made_up import (
-    LAYERS,
-    assert_in_order,
-    information,
-    labelled,
-)
+from helpers_questions import LAYERS, assert_in_order, information, labelled
 from scipy.special import expit
 
-from acm.calibration.coefficients import layer_coefficients
+from acm.calibration.coefficients import draws_of, layer_coefficients, matrix
+from acm.calibration.registry import SHIFTS
 from acm.calibration.texts import read_texts
 from acm.questions import stability
 from acm.questions.study import plain
 
 
-@pytest.mark.parametrize("shift", ["layer", "global", "none"])
+@pytest.mark.parametrize("shift", SHIFTS)
 @pytest.mark.parametrize("t", [0.7, -1.8])
 def test_draws_are_the_coefficients_of_subsets(shift, t):
-    names, mi = stability.matrix(information())
+    names, mi = matrix(information())
     assert names == LAYERS and mi.shape == (9, 12)
-    found = stability.draws_of(mi, 5, 4, t, shift, seed=2)
+    found = draws_of(mi, 5, 4, t, shift, seed=2)
     rng = np.random.default_rng([2, 5])
     for row in found:
         np.testing.assert_array_equal(row, layer_coefficients(mi[:, rng.choice(12, 5, replace=False)], t, shift))
-    whole = stability.draws_of(mi, 12, 3, t, shift)  # all texts in some order
+    whole = draws_of(mi, 12, 3, t, shift)  # all texts in some order
     np.testing.assert_allclose(
         whole, np.broadcast_to(layer_coefficients(mi, t, shift), whole.shape), rtol=0, atol=1e-12
     )
@@ -43,17 +39,17 @@ def test_one_text_gives_one_half_with_the_shift_by_layer():
 
 
 def test_one_text_gives_one_half_to_the_largest_layer_alone_with_a_global_shift():
-    _, mi = stability.matrix(information())
-    found = stability.draws_of(mi, 1, 30, 0.7, "global")
+    _, mi = matrix(information())
+    found = draws_of(mi, 1, 30, 0.7, "global")
     assert (found.min(axis=1) == 0.5).all() and ((found > 0.5).sum(axis=1) == 8).all()
 
 
 def test_the_matrix_is_of_the_first_model_and_keeps_the_order_of_layers():
     table = information(finetuned=("b", "a"))
-    names, mi = stability.matrix(table, "gaussian")
-    part = table[(table["finetuned"] == "b") & (table["control"] == "gaussian")]
+    names, mi = matrix(table, "gaussian")
+    rows = table[(table["finetuned"] == "b") & (table["control"] == "gaussian")]
     assert names == LAYERS
-    np.testing.assert_array_equal(mi, part["value"].to_numpy().reshape(9, 12))
+    np.testing.assert_array_equal(mi, rows["value"].to_numpy().reshape(9, 12))
 
 
 def test_texts_that_rank_blocks_alike_agree_and_noise_does_not():
@@ -85,7 +81,7 @@ def test_two_blocks_agree_or_not():
 def test_the_interval_of_a_setting_is_of_its_texts():
     table = information(30)
     found = stability.with_interval("t", "0.7", table, 0.7, "none", texts=10).set_index("layer")
-    _, mi = stability.matrix(table)
+    _, mi = matrix(table)
     np.testing.assert_allclose(found["coefficient"], layer_coefficients(mi[:, :10], 0.7, "none"))
     error = expit(0.7 * mi[:, :10]).std(axis=1) / 10**0.5
     np.testing.assert_allclose((found["high"] - found["low"]) / (2 * 1.96 * error), 1, atol=0.25)
@@ -99,7 +95,7 @@ def settled(quick, monkeypatch):
 
     def fake(*given, **named):
         calls.append((given, named))
-        return information(len(given[2]), given[3], seed=len(calls))
+        return information(len(given[2]), named["controls"], seed=len(calls))
 
     monkeypatch.setattr(stability, "calibrate", fake)
     return stability.settings(quick, information(20), ["question", "question+short"], [8, 16], ["bfloat16"], 12), calls
@@ -107,22 +103,12 @@ def settled(quick, monkeypatch):
 
 def test_settings_change_one_thing_at_a_time(settled, quick):
     found, calls = settled
-    assert found.groupby("setting", sort=False)["value"].nunique().to_dict() == {
-        "t": 5,
-        "shift": 3,
-        "field": 2,
-        "max_tokens": 2,
-        "dtype": 1,
-    }
-    assert [(named["max_tokens"], given[6]) for given, named in calls] == [(None, "float32")] * 2 + [
-        (8, "float32"),
-        (16, "float32"),
-        (None, "bfloat16"),
-    ]
-    assert (
-        calls[0][0][2] != calls[1][0][2]
-        and calls[0][0][2] == calls[2][0][2] == read_texts(quick.setting.calibration.source)[:12]
-    )
+    tried = {"t": 5, "shift": len(SHIFTS), "field": 2, "max_tokens": 2, "dtype": 1}
+    assert found.groupby("setting", sort=False)["value"].nunique().to_dict() == tried
+    asked = [(None, "float32"), (None, "float32"), (8, "float32"), (16, "float32"), (None, "bfloat16")]
+    assert [(named["max_tokens"], named["dtype"]) for _, named in calls] == asked
+    texts = [given[2] for given, _ in calls]
+    assert texts[0] != texts[1] and texts[0] == texts[2] == read_texts(quick.setting.calibration.source)[:12]
     same = found[
         ((found["setting"] == "t") & (found["value"] == "0.7"))
         | ((found["setting"] == "shift") & (found["value"] == "layer"))
@@ -141,13 +127,8 @@ def test_the_answer_on_stability_is_true_to_its_numbers(settled):
     last = blocks[blocks["texts"] == 20]
     assert numbers["interval_width"] == pytest.approx((last["high"] - last["low"]).mean())
     assert numbers["mean_with_fewest"] == 0.5 and numbers["mean_coefficient"] == pytest.approx(last["mean"].mean())
-    assert numbers["rank_correlation"]["none"]["pairs"] == 3 and set(numbers["moved_by"]) == {
-        "t",
-        "shift",
-        "field",
-        "max_tokens",
-        "dtype",
-    }
+    assert numbers["rank_correlation"]["none"]["pairs"] == 3
+    assert set(numbers["moved_by"]) == {"t", "shift", "field", "max_tokens", "dtype"}
     assert_in_order(
         text,
         "Over draws of 20 texts",
@@ -177,16 +158,8 @@ def test_pool_passes_the_profiles_setting_on(quick, monkeypatch):
     seen = []
     monkeypatch.setattr(stability, "calibrate", lambda *given, **named: seen.append((given, named)))
     stability.pool(quick, 7, field="question+short", max_tokens=9)
-    (base, finetuned, texts, controls, estimators, seed, dtype, device), named = seen[0]
-    assert (
-        (base, finetuned) == quick.models
-        and len(texts) == 7
-        and texts == read_texts(quick.setting.calibration.source, "question+short")[:7]
-    )
-    assert (controls, estimators, seed, dtype, device) == (
-        ("none", "gaussian"),
-        ("plug-in",),
-        0,
-        "float32",
-        "cpu",
-    ) and named["max_tokens"] == 9
+    (base, finetuned, texts), named = seen[0]
+    assert (base, finetuned) == quick.models
+    assert texts == read_texts(quick.setting.calibration.source, "question+short")[:7] and len(texts) == 7
+    expected = {"controls": ("none", "gaussian"), "estimators": ("plug-in",), "seed": 0, "dtype": "float32"}
+    assert expected | {"device": "cpu", "max_tokens": 9} == {name: named[name] for name in named if name != "keep"}

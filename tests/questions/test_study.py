@@ -32,7 +32,7 @@ def merged(folder):
     }
     first = asked.evaluate(given)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("acm.evaluation.harness.RecordingLM.generate_rows", lambda *_: pytest.fail("generated again"))
+        patch.setattr("acm.evaluation.harness.RecordingLM.generate_batch", lambda *_: pytest.fail("generated again"))
         again = Study(str(folder / "mini.yaml"), "long-to-short", "merged").evaluate(given)
     return asked, given, first, again
 
@@ -63,7 +63,7 @@ def test_a_merge_of_nothing_answers_as_its_base(merged):
     from acm import evaluate
 
     asked, _, first, _ = merged
-    plainly = evaluate(asked.models[0], ["abacus_easy"], items=3, batch_size=3, max_tokens=16)
+    plainly = evaluate(asked.models[0], ["abacus_easy"], items=3, max_tokens=16)
     for column in ("correct", "length", "truncated"):
         assert first.loc[first["method"] == "none 0", column].tolist() == plainly[column].tolist()
 

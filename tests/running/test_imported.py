@@ -7,57 +7,16 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
+from helpers_imported import CAP, LONG, TASKS, N
 
 from acm.checkpoints import identity
 from acm.errors import UserError
-from acm.evaluation.prompts import CODE_EXAMPLES, CODE_SYSTEM, FEW_SHOT_STOPS, PROMPTS, render
 from acm.profiles import load_profile
-from acm.records import RECORD_COLUMNS
 from acm.reporting import paper_comparison
 from acm.reporting.results import Results
-from acm.running.imported import import_records, printed_methods
+from acm.running.imported import import_records, other_methods
 
-LONG, CAP, N = "long-to-short", 40, 3
-TASKS = ["abacus_easy", "abacus_medium"]
 PAPERS = ["acm_gsm8k", "acm_aime24"]
-
-
-@pytest.fixture
-def profile(f32, tmp_path, monkeypatch):
-    """A profile of two pico folders, two tasks and N items, whose run lies in the test's folder."""
-    monkeypatch.setattr("acm.profiles.RUNS", tmp_path / "runs")
-    experiment = {
-        "base": str(f32[0]), "finetuned": [str(f32[1])], "reference": f32[1].name, "tasks": TASKS, "frontier": [0.5],
-        "calibration": {"texts": "texts.jsonl"}, "methods": {"TA": {"merge_method": "task_arithmetic", "parameters": {"weight": 0.7}}},
-    }  # fmt: skip
-    path = tmp_path / "mine.yaml"
-    path.write_text(
-        yaml.safe_dump({"items": N, "max_tokens": CAP, "dtype": "float32", "experiments": {LONG: experiment}})
-    )
-    return load_profile(str(path))
-
-
-@pytest.fixture
-def sampled(profile, tmp_path):
-    """The same with two sampled responses to each item, evaluated task by task."""
-    path = tmp_path / "mine.yaml"
-    content = yaml.safe_load(path.read_text()) | {"jobs": "task"}
-    content["experiments"][LONG] |= {"temperature": 0.6, "top_p": 0.95, "repeats": 2}
-    path.write_text(yaml.safe_dump(content))
-    return load_profile(str(path))
-
-
-@pytest.fixture
-def named(profile, tmp_path):
-    """The same profile under another name, with other tasks and further keys of its experiment."""
-
-    def make(name, tasks, **keys):
-        content = yaml.safe_load((tmp_path / "mine.yaml").read_text())
-        content["experiments"][LONG] |= {"tasks": tasks} | keys
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
-        return load_profile(str(tmp_path / f"{name}.yaml"))
-
-    return make
 
 
 @pytest.fixture
@@ -65,22 +24,18 @@ def records(profile, f32):
     """Made-up records of a method, in the profile's setting; keywords change columns, ``setting`` its keys."""
 
     def make(method="TA", setting=None, **columns):
-        facts = {"engine": "lm-eval/transformers", "dtype": "float32", "device": "cpu", "batch_size": 64, "max_tokens": CAP, "seed": 0,
-                 "model": identity(f32[0]) if method == f32[0].name else "0123456789abcdef"} | (setting or {})  # fmt: skip
-        rows = [{"task": task, "item": i, "repeat": 0, "correct": float(i == 0), "answer": str(i), "gold": f"{task} {i}",
-                 "response": f"the answer is {i}.", "length": 5 + i, "truncated": False, "thinking_closed": None, "reflections": 0}
-                for task in TASKS for i in range(N)]  # fmt: skip
+        model = identity(f32[0]) if method == f32[0].name else "0123456789abcdef"
+        facts = {"engine": "lm-eval/transformers", "dtype": "float32", "device": "cpu", "batch_size": 64,
+                 "max_tokens": CAP, "seed": 0, "model": model} | (setting or {})  # fmt: skip
+        rows = [{"task": task, "item": i, "repeat": 0, "correct": float(i == 0), "answer": str(i),
+                 "gold": f"{task} {i}", "response": f"the answer is {i}.", "length": 5 + i, "truncated": False,
+                 "thinking_closed": None, "reflections": 0} for task in TASKS for i in range(N)]  # fmt: skip
         frame = pd.DataFrame(rows).assign(
             profile=profile.name, experiment=LONG, model=method, method=method, setting=json.dumps(facts)
         )
         return frame.assign(**columns)
 
     return make
-
-
-@pytest.fixture
-def stored(profile):
-    return lambda: sorted(path.name for path in (profile.folder / LONG).rglob("*") if path.is_file())
 
 
 @pytest.fixture
@@ -152,8 +107,9 @@ def test_what_does_not_fit_is_refused_and_nothing_is_stored(profile, records, wr
 
 
 @pytest.mark.parametrize("key, value", [
-    ("max_tokens", 41), ("dtype", "bfloat16"), ("seed", 1), ("batch_size", 8), ("device", "cuda"), ("profile_hash", "0" * 16),
-    ("temperature", 0.6), ("top_p", 0.9), ("backend", "vllm"), ("prompt", "chat-template"), ("model_args", {"quantization": "fp8"}),
+    ("max_tokens", 41), ("dtype", "bfloat16"), ("seed", 1), ("batch_size", 8), ("device", "cuda"),
+    ("profile_hash", "0" * 16), ("temperature", 0.6), ("top_p", 0.9), ("backend", "vllm"), ("prompt", "chat-template"),
+    ("model_args", {"quantization": "fp8"}),
 ])  # fmt: skip
 def test_another_setting_is_refused(profile, records, write, stored, key, value):
     with pytest.raises(UserError, match=re.escape(f"made with {key} {value}")):
@@ -163,16 +119,18 @@ def test_another_setting_is_refused(profile, records, write, stored, key, value)
 
 @pytest.fixture
 def repeated(records):
-    """Records of two repeats, each task and repeat in a setting of its own, as jobs by task make them; keywords change the setting."""
+    """Records of two repeats, each task and repeat in a setting of its own, as jobs by task make them.
+
+    Keywords change the setting.
+    """
 
     def make(repeats=(0, 1), **setting):
         parts = []
         for repeat in repeats:
             own = {"temperature": 0.6, "top_p": 0.95, **({"repeat": repeat} if repeat else {})} | setting
-            parts += [
-                records(setting=own | {"tasks": {task: "0" * 16}}, repeat=repeat).query(f"task == '{task}'")
-                for task in TASKS
-            ]
+            for task in TASKS:
+                made = records(setting=own | {"tasks": {task: "0" * 16}}, repeat=repeat)
+                parts.append(made.query(f"task == '{task}'"))
         return pd.concat(parts, ignore_index=True)
 
     return make
@@ -203,7 +161,7 @@ def test_greedy_records_of_a_sampled_profile_and_an_item_without_its_second_repe
     sampled, records, repeated, write, stored
 ):
     greedy = pd.concat([records(repeat=repeat) for repeat in (0, 1)])
-    with pytest.raises(UserError, match="made with temperature 0.0, and profile mine says 0.6"):
+    with pytest.raises(UserError, match=r"made with temperature 0\.0, and profile mine says 0\.6"):
         import_records(sampled, LONG, [write(greedy)])
     with pytest.raises(UserError, match=r"lack item 2 of abacus_medium \(repeat 1\)"):
         import_records(sampled, LONG, [write(repeated().iloc[:-1])])
@@ -221,22 +179,18 @@ def test_records_need_the_prompt_that_the_profile_gives_their_method(named, reco
         with pytest.raises(UserError, match=f"made with prompt {theirs}, and profile mine says few-shot"):
             import_records(profile, LONG, [write(records(setting=setting))])
     assert "1 imported" in import_records(profile, LONG, [write(records(setting={"prompt": "few-shot"}))])
-    spelled_out = records(
-        "frontier-0.5", setting={"prompt": "qwen25-math-cot"}
-    )  # what the tasks ask where none is named
+    spelled_out = records("frontier-0.5", setting={"prompt": "qwen25-math-cot"})  # the tasks' usual prompt
     assert "1 imported (frontier-0.5)" in import_records(profile, LONG, [write(spelled_out)])
 
 
 def test_records_of_vllm_need_the_arguments_of_the_profiles_engine(profile, records, write, tmp_path):
-    content = yaml.safe_load((tmp_path / "mine.yaml").read_text())
-    (tmp_path / "mine.yaml").write_text(
-        yaml.safe_dump(content | {"backend": "vllm", "model_args": {"tensor_parallel_size": 2}})
-    )
-    profile, vllm = load_profile(str(tmp_path / "mine.yaml")), {"backend": "vllm"}
+    path, vllm = tmp_path / "mine.yaml", {"backend": "vllm", "device": "cuda"}
+    content = yaml.safe_load(path.read_text()) | vllm | {"model_args": {"tensor_parallel_size": 2}}
+    path.write_text(yaml.safe_dump(content))
+    profile = load_profile(str(path))
     for arguments in ({}, {"model_args": {"tensor_parallel_size": 2, "quantization": "fp8"}}):
-        with pytest.raises(
-            UserError, match=r"made with model_args \{.*, and profile mine says \{'tensor_parallel_size': 2\}"
-        ):
+        words = r"made with model_args \{.*, and profile mine says \{'tensor_parallel_size': 2\}"
+        with pytest.raises(UserError, match=words):
             import_records(profile, LONG, [write(records(setting=vllm | arguments))])
     good = records(setting=vllm | {"model_args": {"tensor_parallel_size": 2}})
     assert "1 imported" in import_records(profile, LONG, [write(good)])
@@ -255,10 +209,8 @@ def test_records_of_a_server_may_hand_text_over_in_its_way_and_switch_its_defaul
 def test_methods_that_the_paper_prints_and_the_profile_does_not_run_stand_in_its_table(
     named, records, write, monkeypatch
 ):
-    profile, labels = (
-        named("qwen-14b", PAPERS),
-        {"profile": "qwen-14b", "task": [task for task in PAPERS for _ in range(N)]},
-    )
+    profile = named("qwen-14b", PAPERS)
+    labels = {"profile": "qwen-14b", "task": [task for task in PAPERS for _ in range(N)]}
     monkeypatch.setattr("acm.reporting.paper_comparison.RUNS", profile.folder.parent)
     further = ("Sens-Merging", "ACM-Average", "AIM")  # the last stands in Table 7 alone
     for method in further:
@@ -272,9 +224,8 @@ def test_methods_that_the_paper_prints_and_the_profile_does_not_run_stand_in_its
     with pytest.raises(UserError, match="reference answer"):
         import_records(profile, LONG, [write(records("TA").assign(**labels, gold="other"))])
     import_records(profile, LONG, [write(records("TA").assign(**labels))])
-    assert (
-        set(Results(profile, LONG).methods) & set(further) == set()
-    )  # the pipeline's tables have its own methods alone
+    # The pipeline's tables have its own methods alone.
+    assert not set(Results(profile, LONG).methods) & set(further)
 
 
 @pytest.mark.parametrize("name, method", [
@@ -288,13 +239,13 @@ def test_methods_that_the_paper_does_not_print_for_the_profile_are_refused(named
 
 
 def test_a_parent_is_no_further_method_under_the_papers_name_for_it():
-    assert printed_methods(load_profile("qwen-7b"), LONG) == ["DPO", "AIM", "Sens-Merging"]
-    assert printed_methods(load_profile("qwen-1.5b+cap4096"), LONG) == ["AIM", "Sens-Merging"]
-    assert printed_methods(load_profile("qwen-14b"), LONG) == ["Sens-Merging", "ACM-Average", "AIM"]
-    assert (
-        printed_methods(load_profile("qwen-32b"), LONG) == printed_methods(load_profile("llama-2-7b"), "general") == []
-    )
-    assert printed_methods(load_profile("tiny"), LONG) == []
+    def further(name, experiment=LONG):
+        return other_methods(load_profile(name), experiment)
+
+    assert further("qwen-7b") == ["DPO", "AIM", "Sens-Merging"]
+    assert further("qwen-1.5b+cap4096") == ["AIM", "Sens-Merging"]
+    assert further("qwen-14b") == ["Sens-Merging", "ACM-Average", "AIM"]
+    assert further("qwen-32b") == further("llama-2-7b", "general") == further("tiny") == []
 
 
 def test_a_parents_records_must_be_of_the_folder_that_is_here(profile, records, write, f32):
@@ -320,7 +271,7 @@ def test_a_manifest_of_another_profile_content_is_refused(profile, records, writ
 def test_one_bad_method_stops_all(profile, records, write, stored, tmp_path):
     write(records("TA"), "there/a.parquet")
     write(records("frontier-0.5").iloc[1:], "there/b.parquet")
-    with pytest.raises(UserError, match="frontier-0.5 lack item 0"):
+    with pytest.raises(UserError, match=r"frontier-0\.5 lack item 0"):
         import_records(profile, LONG, [tmp_path / "there"])
     assert stored() == []
 
@@ -364,201 +315,6 @@ def test_sources_that_are_none(profile, tmp_path, name, content, words):
 def test_a_table_without_the_columns_of_records(profile, records, write):
     with pytest.raises(UserError, match="lacks the columns gold, length"):
         import_records(profile, LONG, [write(records().drop(columns=["gold", "length"]))])
-
-
-@pytest.fixture
-def log(tmp_path):
-    """Writes lm-eval's log of a task as its tracker does: N items, keywords change the samples."""
-
-    def make(task, name=None, lines=None, asked=None, **changes):
-        samples = [{
-            "doc_id": i, "doc": {"question": f"what is {i}+1?", "steps": 1}, "target": f"{task} {i}",
-            "arguments": {"gen_args_0": {"arg_0": f"question: what is {i}+1? answer:",
-                                         "arg_1": {"until": [], "do_sample": False, "max_gen_toks": CAP} | (asked or {})}},
-            "resps": [["check: wait, the answer is 1." if i else "the answer is 1."]], "filtered_resps": ["1"], "filter": "last-answer",
-            "metrics": ["exact_match"], "exact_match": float(i == 0), "doc_hash": "a", "prompt_hash": "b", "target_hash": "c",
-        } | changes for i in range(N)]  # fmt: skip
-        path = tmp_path / "logs" / (name or f"samples_{task}_2026-11-22T10-00-00.123456.jsonl")
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("\n".join(lines if lines is not None else map(json.dumps, samples)) + "\n")
-        return path
-
-    return make
-
-
-def test_logs_of_lm_eval_become_records(profile, log, f32, tmp_path, tokenizer):
-    for task in TASKS:
-        log(task)
-    assert "1 imported (TA)" in import_records(profile, LONG, [tmp_path / "logs"], "TA", f32[1])
-    found = pd.read_parquet(profile.folder / LONG / "records" / "TA.parquet")
-    assert set(RECORD_COLUMNS) <= set(found) and len(found) == N * len(TASKS)
-    assert found["length"].tolist() == [
-        len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in found["response"]
-    ]
-    assert found["correct"].tolist() == [1.0, 0.0, 0.0] * 2 and not found["truncated"].any()
-    assert found["reflections"].tolist() == [0, 2, 2] * 2  # the paper's "wait" and these tasks' own "check:"
-    assert json.loads(found["setting"].iloc[0])["engine"] == "lm-eval's log"
-
-
-def test_a_log_counted_up_to_the_cap_is_truncated(profile, log, f32):
-    paths = [log(task, resps=[["1" * CAP]]) for task in TASKS]
-    import_records(profile, LONG, paths, "TA", f32[1])
-    found = pd.read_parquet(profile.folder / LONG / "records" / "TA.parquet")
-    assert found["truncated"].all() and (found["length"] == CAP).all()
-
-
-@pytest.mark.parametrize("changes, words", [
-    ({"task": "abacus_hard"}, "unknown task of long-to-short 'abacus_hard'"),
-    ({"lines": ["{"]}, "line 1 is not JSON"),
-    ({"lines": ["[]"]}, "line 1 lacks everything"),
-    ({"lines": ["{}"]}, "line 1 lacks doc_id"),
-    ({"lines": []}, "holds no sample"),
-    ({"resps": [[["-1.5", "False"]]]}, "holds no generated text"),
-    ({"resps": [["a", "b"]]}, "2 responses, of which the harness graded the first alone; set `repeats: 1`"),
-    ({"resps": [["1" * 2 * CAP]]}, "more than the cap of 40"),
-    ({"asked": {"max_gen_toks": 256}}, "a cap of 256 tokens, and the profile says 40"),
-    ({"asked": {"do_sample": True, "temperature": 0.6}}, "generated at temperature 0.6, top_p 1.0, and the profile generates greedily"),
-    ({"asked": {"do_sample": True}}, "generated at temperature 1.0"),
-    ({"asked": {"do_sample": None, "temperature": 0.6}}, "generated at temperature 0.6"),
-    ({"asked": {"do_sample": True, "temperature": "hot"}}, "generated at temperature hot"),
-    ({"exact_match": "yes"}, "no number for its metric exact_match"),
-    ({"arguments": {}}, "has no prompt"),
-    ({"doc_id": 0}, "item 0 of abacus_easy (repeat 0) comes twice"),
-    ({"name": "samples.jsonl"}, "neither a records file"),
-])  # fmt: skip
-def test_logs_that_do_not_fit_are_refused(profile, log, f32, stored, changes, words):
-    paths = [log("abacus_medium"), log(changes.pop("task", "abacus_easy"), **changes)]
-    with pytest.raises(UserError) as error:
-        import_records(profile, LONG, paths, "TA", f32[1])
-    assert words in str(error.value) and stored() == []
-
-
-@pytest.fixture
-def sampled_logs(log):
-    """Two logs of each task, a minute apart, whose responses differ; keywords change what was asked."""
-
-    def make(**asked):
-        asked = {"do_sample": True, "temperature": 0.6, "top_p": 0.95} | asked
-        return [log(task, f"samples_{task}_2026-11-22T10-0{k}-00.123456.jsonl", asked=asked, resps=[[f"the answer is {k}."]])
-                for k in (1, 0) for task in TASKS]  # fmt: skip
-
-    return make
-
-
-def test_logs_of_one_task_are_its_repeats_by_their_dates(sampled, sampled_logs, f32):
-    assert "1 imported" in import_records(sampled, LONG, sampled_logs(), "TA", f32[1])
-    found = pd.read_parquet(sampled.folder / LONG / "records" / "TA.parquet")
-    assert len(found) == 2 * N * len(TASKS)
-    assert (found["response"] == "the answer is " + found["repeat"].astype(str) + ".").all()
-    assert json.loads(found["setting"].iloc[0])["temperature"] == 0.6
-
-
-@pytest.mark.parametrize("asked, words", [
-    ({"temperature": 0.7}, "generated at temperature 0.7, top_p 0.95, and the profile generates at temperature 0.6, top_p 0.95"),
-    ({"top_p": 1.0}, "generated at temperature 0.6, top_p 1.0"),
-    ({"do_sample": False}, "generated greedily, and the profile generates at temperature 0.6"),
-    ({"temperature": 0.0}, "generated greedily"),
-])  # fmt: skip
-def test_logs_of_another_temperature_are_refused(sampled, sampled_logs, f32, stored, asked, words):
-    with pytest.raises(UserError) as error:
-        import_records(sampled, LONG, sampled_logs(**asked), "TA", f32[1])
-    assert words in str(error.value) and stored() == []
-
-
-def test_a_copied_log_is_no_repeat(sampled, sampled_logs, f32, stored):
-    paths = sampled_logs()
-    shutil.copy(paths[0], paths[2])
-    with pytest.raises(UserError, match="copies of one, so they are no repeats"):
-        import_records(sampled, LONG, paths, "TA", f32[1])
-    with pytest.raises(UserError, match="hold the repeats 0 of abacus_easy, and the profile asks for 0, 1"):
-        import_records(sampled, LONG, paths[:2], "TA", f32[1])
-    assert stored() == []
-
-
-def test_logs_need_a_method_and_a_tokenizer(profile, log, f32, tmp_path):
-    paths = [log(task) for task in TASKS]
-    for method, tokenizer in ((None, f32[1]), ("TA", None)):
-        with pytest.raises(UserError, match="--method NAME and --tokenizer"):
-            import_records(profile, LONG, paths, method, tokenizer)
-    with pytest.raises(UserError, match="tokenizer folder .* does not exist"):
-        import_records(profile, LONG, paths, "TA", tmp_path / "absent")
-    with pytest.raises(UserError, match="unknown method of long-to-short 'TB'"):
-        import_records(profile, LONG, paths, "TB", f32[1])
-
-
-@pytest.mark.parametrize("arguments", ["pretrained=x,think_end_token=</think>", {"think_end_token": "</think>"}])
-def test_logs_without_their_thinking_are_refused(profile, log, f32, stored, arguments):
-    paths = [log(task) for task in TASKS]
-    (paths[0].parent / "results_2026-11-22T10-00-00.123456.json").write_text(
-        json.dumps({"config": {"model_args": arguments}})
-    )
-    with pytest.raises(UserError, match="think_end_token.*the thinking is lost"):
-        import_records(profile, LONG, paths, "TA", f32[1])
-    assert stored() == []
-
-
-def test_a_log_named_without_a_date(profile, log, f32):
-    paths = [log(task, f"samples_{task}.jsonl") for task in TASKS]
-    assert "1 imported" in import_records(profile, LONG, paths, "TA", f32[1])
-
-
-QUESTION = "What is $2+2$?"
-
-
-@pytest.fixture
-def prompted(log):
-    """A log of a task of ours with the text that its samples were asked."""
-
-    def make(task, text, until=()):
-        generation = {"until": ["<|im_end|>", *until], "do_sample": False, "max_gen_toks": CAP}
-        return log(task, doc={"question": QUESTION, "gold": "4"}, metrics=["correct"], correct=1.0,
-                   arguments={"gen_args_0": {"arg_0": text, "arg_1": generation}})  # fmt: skip
-
-    return make
-
-
-def templated(prompt, text):
-    return f"<|user|>{text}<|assistant|>" if prompt == "chat-template" else text
-
-
-@pytest.mark.parametrize("prompt", PROMPTS)
-@pytest.mark.parametrize("task, own", [("acm_gsm8k", ()), ("acm_humaneval_pro", (CODE_SYSTEM, CODE_EXAMPLES))])
-def test_logs_must_have_asked_the_profiles_prompt(named, prompted, f32, stored, prompt, task, own):
-    profile = named("mine", [task], prompts={} if prompt == "qwen25-math-cot" else {"TA": prompt})
-    for other in {*PROMPTS} - {prompt}:
-        path = prompted(task, templated(other, render(other, QUESTION, *own)), FEW_SHOT_STOPS)
-        with pytest.raises(
-            UserError,
-            match=rf"line 1: asked '.*'…, which is not the prompt {prompt} of the profile; run lm-eval with --metadata",
-        ):
-            import_records(profile, LONG, [path], "TA", f32[1])
-    path = prompted(
-        task,
-        render("chat-template", QUESTION, *own)
-        if prompt == "chat-template"
-        else "Answer. " + render(prompt, QUESTION, *own),
-    )
-    with pytest.raises(
-        UserError, match=r"not the prompt|stop string"
-    ):  # without the model's template, or with an instruction before it
-        import_records(profile, LONG, [path], "TA", f32[1])
-    assert stored() == []
-    path = prompted(task, templated(prompt, render(prompt, QUESTION, *own)), FEW_SHOT_STOPS)
-    assert "1 imported (TA)" in import_records(profile, LONG, [path], "TA", f32[1])
-
-
-def test_few_shot_logs_without_the_stop_string_and_logs_without_a_question_are_refused(
-    named, prompted, log, f32, stored
-):
-    profile = named("mine", ["acm_gsm8k"], prompts={"TA": "few-shot"})
-    with pytest.raises(
-        UserError, match=r"without the few-shot prompt's stop string.*--gen_kwargs 'until=\[\"\\n\\nQuestion:\"\]'"
-    ):
-        import_records(profile, LONG, [prompted("acm_gsm8k", render("few-shot", QUESTION))], "TA", f32[1])
-    for doc in ({"gold": "4"}, {"question": 4}, []):
-        with pytest.raises(UserError, match="line 1 has no question"):
-            import_records(profile, LONG, [log("acm_gsm8k", doc=doc, asked={"until": FEW_SHOT_STOPS})], "TA", f32[1])
-    assert stored() == []
 
 
 def test_the_command_line(profile, records, write, tmp_path):

@@ -76,7 +76,9 @@ def test_the_run_completes_and_publishes(finished, copy):
 
 @pytest.mark.pipeline
 def test_every_number_of_the_main_table_comes_from_the_records(finished, copy):
-    table = pd.read_csv(copy / "runs/pico/results/reports/pico/long-to-short/tables/main.csv").set_index(["method", "task"])
+    table = pd.read_csv(copy / "runs/pico/results/reports/pico/long-to-short/tables/main.csv").set_index(
+        ["method", "task"]
+    )
     records = pd.read_parquet(copy / "runs/pico/results/reports/pico/long-to-short/records.parquet")
     means = records.groupby(["method", "task"])[["correct", "length"]].mean()
     for key, row in means.iterrows():

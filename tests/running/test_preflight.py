@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from acm.errors import UserError
 from acm.profiles import load_profile
+from acm.profiles.standard import STANDARD_METHODS
 from acm.running.preflight import check, fetch
 
 
@@ -24,10 +25,9 @@ def own_pair(f32, tmp_path):
             "base": str(f32[0]), "finetuned": [str(f32[1])], "reference": f32[1].name, "tasks": ["abacus_easy"],
             "calibration": {"texts": str(tmp_path / "texts.jsonl")},
         } | changes  # fmt: skip
+        content = {"max_tokens": max_tokens, "device": device, "experiments": {"long-to-short": experiment}}
         path = tmp_path / "mine.yaml"
-        path.write_text(
-            yaml.safe_dump({"max_tokens": max_tokens, "device": device, "experiments": {"long-to-short": experiment}})
-        )
+        path.write_text(yaml.safe_dump(content))
         return load_profile(str(path))
 
     return write
@@ -36,18 +36,7 @@ def own_pair(f32, tmp_path):
 def test_ten_lines_give_the_standard_methods_and_the_frontier(own_pair):
     profile = own_pair()
     names = profile.experiment("long-to-short").method_names
-    assert {
-        "Average",
-        "TA",
-        "TIES",
-        "DARE",
-        "DARE-TA",
-        "DARE-TIES",
-        "ACM-TA",
-        "ACM-TIES",
-        "frontier-0.1",
-        "frontier-0.9",
-    } <= set(names)
+    assert {*STANDARD_METHODS, "frontier-0.1", "frontier-0.9"} <= set(names)
     assert check(profile).startswith(f"profile mine: {len(names) + 2} models")
 
 
@@ -78,15 +67,13 @@ def test_merges_may_have_more_positions_than_the_base_which_then_needs_a_cap_of_
     positions = config["max_position_embeddings"]
     (long / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8 * positions}))
     pair = {"finetuned": [str(long)], "reference": "long"}
-    with pytest.raises(
-        UserError, match=f"base has {positions} positions. Lower max_tokens, or this model's own with `caps: {{base"
-    ):
+    words = f"base has {positions} positions. Lower max_tokens, or this model's own with `caps: {{base"
+    with pytest.raises(UserError, match=words):
         check(own_pair(max_tokens=2 * positions, **pair))
     own = pair | {"caps": {"base": positions // 2}}
     assert check(own_pair(max_tokens=2 * positions, **own))
-    with pytest.raises(
-        UserError, match=f"Average has {positions} positions"
-    ):  # the paper's merges keep the base's config
+    # The paper's merges keep the base's config.
+    with pytest.raises(UserError, match=f"Average has {positions} positions"):
         check(own_pair(max_tokens=2 * positions, **own, compatibility="paper"))
 
 
@@ -119,9 +106,8 @@ def test_a_profile_is_compared_with_the_gpu_that_is_there(own_pair, gpu):
     gpu(80)
     assert check(own_pair(device="cuda"))
     gpu(0.001)
-    with pytest.raises(
-        UserError, match=r"GPU memory to evaluate .* more than the 0.001 there are: lower batch_size to"
-    ):
+    words = r"GPU memory to evaluate .* more than the 0\.001 there are: lower batch_size to"
+    with pytest.raises(UserError, match=words):
         check(own_pair(device="cuda"))
     assert check(own_pair(device="cpu"))
 
@@ -129,9 +115,8 @@ def test_a_profile_is_compared_with_the_gpu_that_is_there(own_pair, gpu):
 def test_a_fetch_for_a_gpu_that_is_too_small_ends_before_the_hub_is_asked(gpu, monkeypatch):
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: pytest.fail("asked"))
     gpu(48)
-    with pytest.raises(
-        UserError, match=r"no batch fits: take a GPU with more memory.*hide this GPU: `CUDA_VISIBLE_DEVICES="
-    ):
+    words = r"no batch fits: take a GPU with more memory.*hide this GPU: `CUDA_VISIBLE_DEVICES="
+    with pytest.raises(UserError, match=words):
         fetch(load_profile("qwen-32b"))
 
 
@@ -139,10 +124,6 @@ def test_a_fetch_for_a_gpu_that_is_too_small_ends_before_the_hub_is_asked(gpu, m
 def test_models_with_and_without_stored_rope_buffers_fit_together(own_pair, f32, tmp_path, which):
     old = tmp_path / f32[which].name
     shutil.copytree(f32[which], old)
-    held = load_file(old / "model.safetensors")
-    save_file(
-        held | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2)},
-        old / "model.safetensors",
-        metadata={"format": "pt"},
-    )
+    held = load_file(old / "model.safetensors") | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2)}
+    save_file(held, old / "model.safetensors", metadata={"format": "pt"})
     assert check(own_pair(**({"base": str(old)} if which == 0 else {"finetuned": [str(old)]})))

@@ -6,6 +6,7 @@ import pytest
 from widgets.reading import HERE
 
 from acm.calibration.coefficients import coefficients_from_table
+from acm.calibration.registry import CONTROLS
 from acm.errors import UserError
 from acm.paths import REPORTS
 from acm.widgets import coefficients
@@ -15,7 +16,7 @@ from acm.widgets.coefficients_explorer import CoefficientsExplorer
 def test_curves_are_the_projects_coefficients(results):
     tables = coefficients.Tables(results)
     found = coefficients.curves(tables.mi("abacus-slow", "plug-in", coefficients.OWN), 0.7, "layer")
-    assert set(found) == set(coefficients.CONTROLS)
+    assert set(found) == set(CONTROLS)
     for control in ("none", "shuffled", "gaussian"):
         assert found[control].to_dict() == pytest.approx(results.coefficients[control]["abacus-slow"], abs=1e-12)
     table = pd.read_parquet(REPORTS / "tiny/questions/estimate/information.parquet")

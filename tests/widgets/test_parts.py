@@ -54,9 +54,3 @@ def test_own_runs_come_first_and_foreign_folders_are_left_out(tmp_path, monkeypa
     assert found[0] == "tiny / long-to-short (your run)" and all(name.endswith("(committed)") for name in found[1:])
     assert {"tiny / general (committed)", "tiny / long-to-short (committed)"} < set(found)
     assert sources.preferred(found, "tiny", "long-to-short") == found[0]
-
-
-def test_task_settings_are_read_without_calling_anything():
-    assert sources.task_setting("abacus_easy")["metadata"]["reflection"] == "check:"
-    assert sources.task_setting("acm_gsm8k")["task"] == "acm_gsm8k"
-    assert sources.task_setting("../../etc/passwd") == sources.task_setting("gsm8k") == {}

@@ -12,7 +12,7 @@ from acm.widgets.response_browser import ResponseBrowser
 
 def test_reflections_are_marked_as_the_evaluation_counts_them(records):
     for task, rows in records.rows.groupby("task"):
-        pattern = responses.reflection_pattern(task)
+        pattern = responses.pattern_of(task)
         rows = rows.drop_duplicates("response")
         assert (
             rows["response"].map(lambda text, p=pattern: markup.marked(text, p).count("<mark>")) == rows["reflections"]

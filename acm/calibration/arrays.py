@@ -1,0 +1,54 @@
+"""The arrays that estimators take: what is refused, and which label stands for which value."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acm.calibration.registry import label_estimators
+
+CODE_DTYPES = (torch.bfloat16, torch.float16)  # their 16 bits, read as a whole number, are the label
+DTYPES = (*CODE_DTYPES, torch.float32, torch.float64)
+MOST_ENTRIES = (1 << 31) - 1  # of an array, because pairs of labels are counted in int32
+
+
+def checked(x: np.ndarray | Tensor, y: np.ndarray | Tensor, finite: bool = False) -> tuple[Tensor, Tensor]:
+    """Both arrays as tensors on the CPU.
+
+    Raises ValueError for what no estimator takes: unlike shapes or dtypes, other dtypes than ``DTYPES``, no entry, more
+    entries than ``MOST_ENTRIES``, NaN. With ``finite`` it raises for infinity too.
+    """
+    left, right = as_tensor(x), as_tensor(y)
+    if left.dtype != right.dtype or left.dtype not in DTYPES:
+        raise ValueError(f"x and y must have one dtype, bf16, f16, f32 or f64, not {left.dtype} and {right.dtype}.")
+    if left.shape != right.shape or left.numel() == 0:
+        shapes = f"{tuple(left.shape)} and {tuple(right.shape)}"
+        raise ValueError(f"x and y must have one shape and at least one entry, not {shapes}.")
+    if left.numel() > MOST_ENTRIES:
+        raise ValueError(f"x and y may have {MOST_ENTRIES} entries at most, not {left.numel()}.")
+    # NaN shows in minimum and maximum. Finding these is four times as fast as isnan on every entry.
+    extremes = torch.stack([extreme for values in (left, right) for extreme in values.aminmax()])
+    if extremes.isnan().any():
+        raise ValueError("activations hold NaN; the model or its dtype is at fault.")
+    if finite and extremes.isinf().any():
+        raise ValueError(f"activations hold infinity, which only {', '.join(sorted(label_estimators()))} take.")
+    return left, right
+
+
+def as_tensor(values: np.ndarray | Tensor) -> Tensor:
+    """On the CPU, without gradient.
+
+    Arrays that torch cannot share are copied: read-only ones, reversed ones, those of foreign byte order.
+    """
+    if isinstance(values, np.ndarray):
+        values = np.require(values, values.dtype.newbyteorder("="), ["C", "W"])
+    return torch.as_tensor(values).detach().cpu()
+
+
+def labels(values: Tensor) -> np.ndarray:
+    """The label of each value, flat. Labels of bf16 and f16 are codes (uint16), those of other dtypes ranks (int64)."""
+    values = values.flatten()
+    if values.dtype in CODE_DTYPES:
+        return (values + 0.0).view(torch.int16).numpy().view(np.uint16)  # + 0.0 turns −0 into +0
+    return np.unique(values.numpy() + 0.0, return_inverse=True)[1]

@@ -1,0 +1,201 @@
+"""All models walk through all texts in lockstep, layer by layer.
+
+    variable   paper          shape            meaning
+    held       A_0^k, A_i^k   (tokens, d)      activations of layer k in the base and in fine-tuned model i, one text
+    hidden                    (1, tokens, d)   residual stream of one text behind the layer that was walked last
+    ids                       (1, tokens)      one text
+
+Held at a time are one block of each model (`layerwise.py`) and the texts' hidden states. What is asked for is
+measured as soon as a group of texts has passed a layer in all models. `journal.py` notes each finished layer, so that
+a killed run continues with the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from acm.calibration.controls import CHUNK_ENTRIES, Logits, Sides, measure
+from acm.calibration.importance import InputStatistics, gradients
+from acm.calibration.journal import Journal
+from acm.calibration.layerwise import BASE, LayerwiseModel, to_bf16, watch
+from acm.calibration.registry import CONTROLS
+from acm.errors import UserError
+
+COLUMNS = ["finetuned", "layer", "sample", "tokens", "estimator", "control", "value", "norm_base", "norm_finetuned"]
+
+INPUT_KINDS = {BASE: "aim", "finetuned": "regmean"}  # which statistic of its inputs a model gets, by its role
+
+Activations = Tensor | Logits  # (tokens, d) of one text at one layer
+Row = tuple[object, ...]  # of the table, in the order of COLUMNS
+Held = dict[str, dict[int, Activations]]  # model → text → activations
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is measured while the models walk.
+
+    controls, estimators: names from the registry. seed: of the controls' random numbers.
+    kinds: statistics for merge methods. folder: where their files go; None where there is no kind.
+    """
+
+    controls: tuple[str, ...]
+    estimators: tuple[str, ...]
+    seed: int
+    kinds: tuple[str, ...]
+    folder: Path | None
+
+    @property
+    def of_gradients(self) -> bool:
+        """Whether a kind needs gradients, and with them the hidden states of all layers."""
+        return "fisher" in self.kinds or "sensitivity" in self.kinds
+
+
+def without_weights(
+    base: Path, finetuned: dict[str, Path], measures: Measures, dtype: torch.dtype, places: list[torch.device]
+) -> dict[str, LayerwiseModel]:
+    """All models that walk, by key, base first. Places go out in turn. UserError for unlike numbers of blocks."""
+    folders = {BASE: base} | {f"finetuned/{name}": path for name, path in finetuned.items()}
+    if any(CONTROLS[name].unrelated for name in measures.controls):
+        folders |= {f"unrelated/{name}": path for name, path in finetuned.items()}
+    models = {}
+    for i, (key, folder) in enumerate(folders.items()):
+        rewired = measures.seed if key.startswith("unrelated/") else None
+        models[key] = LayerwiseModel(folder, dtype, places[i % len(places)], rewired)
+    for key, model in models.items():
+        if model.layers != models[BASE].layers:
+            remedy = "name the model that it was fine-tuned from as the base"
+            raise UserError(f"{folders[key]} has not as many blocks as {base}; {remedy}.")
+    return models
+
+
+def open_journal(
+    folder: Path | None, models: dict[str, LayerwiseModel], measures: Measures, settings: Sequence[object]
+) -> Journal:
+    """What an interrupted run of the same models, measures and settings has left, or an empty journal."""
+    asked = [measures.controls, measures.estimators, measures.seed, measures.kinds, str(measures.folder)]
+    folders = {key: model.checkpoint.folder for key, model in models.items()}
+    return Journal(folder, models[BASE].layers, folders, [*asked, *settings], all_states=measures.of_gradients)
+
+
+class Walk:
+    """One pass of all models over all texts."""
+
+    def __init__(
+        self, models: dict[str, LayerwiseModel], ids: list[Tensor], measures: Measures, journal: Journal
+    ) -> None:
+        self.models, self.ids, self.measures, self.journal = models, ids, measures, journal
+        self.layers = models[BASE].layers
+        self.finetuned = [key.partition("/")[2] for key in models if key.startswith("finetuned/")]
+        self.hidden: dict[str, list[Tensor]] = {}  # model → hidden state of each text, after the last layer walked
+        self.embedded: dict[str, list[Tensor]] = {}  # model → activations of the embedding, until they were measured
+
+    @torch.no_grad()
+    def run(self, pool: ThreadPoolExecutor) -> pd.DataFrame:
+        """Walk through the layers that the journal lacks; the table of all. pool: threads for the estimates."""
+        self.hidden = self.journal.resume() or {}
+        if not self.hidden:
+            for key, model in self.models.items():
+                self.embedded[key], self.hidden[key] = model.start(self.ids)
+        for layer in tqdm(self.layers, desc="calibration", unit="layer", mininterval=5):
+            if layer not in self.journal.done:
+                rows, files = self.layer_rows(layer, pool)
+                self.journal.add(layer, rows, self.hidden, files)
+        if self.measures.of_gradients and self.measures.folder:
+            gradients(self.models, self.ids, self.journal, self.measures.folder, self.measures.kinds)
+        table = self.journal.finish()
+        models, layers = table["finetuned"].map(self.finetuned.index), table["layer"].map(self.layers.index)
+        places = pd.DataFrame({"model": models, "layer": layers}).sort_values(["model", "layer"], kind="stable")
+        return table.loc[places.index, COLUMNS].reset_index(drop=True)
+
+    def layer_rows(self, layer: str, pool: ThreadPoolExecutor) -> tuple[pd.DataFrame, list[Path]]:
+        """Push all texts through one layer of all models: its rows of the table, and the files of its statistics."""
+        rows, files = [], []
+        with contextlib.ExitStack() as stack:
+            collectors = self.load(layer, stack)
+            for group in groups([i.shape[1] for i in self.ids]):
+                held = self.advance(layer, group, collectors)
+                for found in [
+                    pool.submit(self.rows, layer, held, group, name, sample, control)
+                    for name in self.finetuned
+                    for sample in group
+                    for control in self.measures.controls
+                ]:
+                    rows += found.result()
+            for collector in collectors.values():
+                files += collector.save()
+        self.embedded = {}
+        table = pd.DataFrame(rows, columns=COLUMNS)
+        return table.sort_values(["finetuned", "sample"], kind="stable", ignore_index=True), files
+
+    def load(self, layer: str, stack: contextlib.ExitStack) -> dict[str, InputStatistics]:
+        """Load the layer in all models until the stack is closed. Returns what collects statistics, by model."""
+        collectors: dict[str, InputStatistics] = {}
+        if layer == "embed":  # the walk's start has read what it needs of the embedding
+            return collectors
+        for key, model in self.models.items():
+            module = stack.enter_context(model.loaded(layer)) if layer in model.modules else None
+            role, _, name = key.partition("/")
+            kind = INPUT_KINDS.get(role)
+            if self.measures.folder and kind in self.measures.kinds:
+                folder = self.measures.folder / kind / name  # the base has no name: its files lie in the kind's folder
+                collectors[key] = stack.enter_context(InputStatistics(kind, folder, model, layer, module))
+        return collectors
+
+    def advance(self, layer: str, group: list[int], collectors: dict[str, InputStatistics]) -> Held:
+        """Push a group of texts through the loaded layer of all models."""
+        held: Held = {}
+        for key in self.models:
+            held[key] = {}
+            for sample in group:
+                held[key][sample] = self.step(key, layer, sample, collectors.get(key))
+        return held
+
+    def step(self, key: str, layer: str, sample: int, collector: InputStatistics | None) -> Activations:
+        """One text's activations (tokens, d) at one layer of a model. Its hidden state moves on to behind the layer."""
+        if layer == "embed":
+            return self.embedded[key][sample]
+        model = self.models[key]
+        hidden = self.hidden[key][sample].to(model.device)
+        if layer == "lm_head":
+            if collector:
+                collector.see("lm_head.weight", hidden[0])
+            whole = len(hidden[0]) * model.vocabulary <= CHUNK_ENTRIES
+            return model.logits(hidden[0], model.vocabulary) if whole else Logits(model, hidden[0])
+        if layer == "norm":
+            self.hidden[key][sample] = model.modules["norm"](hidden)
+            return to_bf16(self.hidden[key][sample][0])
+        with watch(model.watched[layer]) as activations:
+            self.hidden[key][sample] = model.block(layer, hidden)
+        return activations[0]
+
+    def rows(self, layer: str, held: Held, group: list[int], name: str, sample: int, control: str) -> list[Row]:
+        """Of one text, one fine-tuned model and one control: a row for each estimator."""
+        compared = CONTROLS[control]
+        other = group[(group.index(sample) + 1) % len(group)] if compared.other_text else sample
+        model = f"{'unrelated' if compared.unrelated else 'finetuned'}/{name}"
+        sides = Sides(held[BASE][sample], held[model][other])
+        key = f"{self.measures.seed}/{sample}/{name}/{layer}/{control}"
+        try:
+            found = measure(control, sides, key, self.measures.estimators, CHUNK_ENTRIES)
+        except ValueError as error:
+            raise UserError(f"{name}, layer {layer}, text {sample + 1}: {error}") from None
+        return [
+            (name, layer, sample, sides.tokens, estimator, control, value, *found.norms)
+            for estimator, value in zip(self.measures.estimators, found.values, strict=True)
+        ]
+
+
+def groups(lengths: list[int]) -> list[list[int]]:
+    """Texts in pairs of nearly the same length, an odd one out in a three: each is the next one's other sample."""
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    starts = list(range(0, max(1, len(order) - 1), 2))
+    return [order[start:end] for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]

@@ -1,0 +1,41 @@
+"""The command line itself, to which the other modules of this folder add their commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+import yaml
+
+from acm import __version__
+from acm.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Activation-guided consensus merging: calibrate, weigh, merge, evaluate. COMMAND --help says more of each.",
+)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and stop, where it is asked for."""
+    if wanted:
+        typer.echo(f"acm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="print the version and stop")
+    ] = False,
+) -> None:
+    """Activation-guided consensus merging: calibrate, weigh, merge, evaluate. COMMAND --help says more of each."""
+
+
+def literal(name: str, value: str) -> object:
+    """A parameter's value, read as YAML."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"parameter {name}: '{value}' is not readable as YAML.") from None

@@ -1,0 +1,124 @@
+"""Commands that run models: calibrate and evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acm.calibration import defaults
+from acm.calibration.registry import COEFFICIENT_CONTROLS, SHIFTS, STATISTICS
+from acm.commands.app import app, literal
+from acm.errors import UserError, check_distinct
+from acm.evaluation.prompts import PROMPTS
+from acm.evaluation.settings import MAX_TOKENS, Engine, Sampling, Server, chosen_engine
+
+
+@app.command()
+def calibrate(
+    base: Path,
+    finetuned: list[Path],
+    texts: Annotated[
+        str,
+        typer.Option(help="JSONL or text file of texts, or a hub dataset such as simplescaling/s1K, also s1K@COMMIT"),
+    ],
+    out: Annotated[Path, typer.Option(help="folder for the MI table, coefficients.json and statistics")] = Path(),
+    field: Annotated[str, typer.Option(help="field of the JSONL file; several joined by +")] = defaults.FIELD,
+    clusters: Annotated[int, typer.Option(min=1, help="K-means clusters of the texts")] = defaults.CLUSTERS,
+    per_cluster: Annotated[int, typer.Option(min=1, help="texts drawn from each")] = defaults.PER_CLUSTER,
+    text_seed: Annotated[int, typer.Option(help="seed of the choice of texts")] = defaults.TEXT_SEED,
+    encoder: Annotated[
+        str | None, typer.Option(help="sentence-transformers model for the clusters (default: TF-IDF)")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="cut texts there (default: whole)")] = None,
+    estimator: Annotated[
+        list[str],
+        typer.Option(help="repeatable; the first gives the coefficients"),
+    ] = [defaults.ESTIMATOR],  # noqa: B006 (nobody changes it)
+    control: Annotated[
+        list[str],
+        typer.Option(help="repeatable; `none` is the real pair"),
+    ] = [*COEFFICIENT_CONTROLS],  # noqa: B006
+    statistic: Annotated[list[str] | None, typer.Option(help=f"repeatable: {', '.join(STATISTICS)}")] = None,
+    t: Annotated[float, typer.Option(help="temperature of Eq. 2")] = defaults.T,
+    shift: Annotated[str, typer.Option(help=", ".join(SHIFTS))] = defaults.SHIFT,
+    seed: Annotated[int, typer.Option(help="seed of the controls")] = defaults.SEED,
+    dtype: Annotated[str, typer.Option(help="of the computation: float32 or bfloat16")] = defaults.DTYPE,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto; several GPUs share the models")] = defaults.DEVICE,
+    threads: Annotated[int, typer.Option(min=1, help="for the estimates")] = defaults.THREADS,
+) -> None:
+    """Mutual information of BASE and each FINETUNED model, and the layer coefficients that follow from it.
+
+    Models are run layer by layer, so any size fits; interrupted, the same command continues with the next layer.
+    """
+    from acm.calibration.coefficients import check_mapping, write_coefficients
+    from acm.calibration.texts import read_texts, select_texts
+    from acm.calibration.walk import calibrate as run
+    from acm.records import provenance, write_parquet
+
+    check_mapping(t, shift)
+    check_distinct((path.name for path in finetuned), "fine-tuned models by their folder name")
+    if "none" not in control:
+        raise UserError("the coefficients come from the control `none`; name it too.")
+    chosen = select_texts(read_texts(texts, field), clusters, per_cluster, text_seed, encoder)
+    out.mkdir(parents=True, exist_ok=True)
+    table = run(
+        base,
+        {path.name: path for path in finetuned},
+        chosen,
+        controls=control,
+        estimators=estimator,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        threads=threads,
+        max_tokens=max_tokens,
+        keep=out / "calibration",
+        statistics=out / "statistics" if statistic else None,
+        kinds=statistic or (),
+    )
+    write_parquet(table, out / "mutual_information.parquet")
+    facts = provenance("calibration", texts=texts, field=field, n=len(chosen), dtype=dtype)
+    write_coefficients(out / "coefficients.json", table, facts, t, shift, estimator=estimator[0])
+    typer.echo(f"coefficients: {out / 'coefficients.json'}")
+
+
+@app.command()
+def evaluate(
+    model: Path,
+    task: Annotated[list[str], typer.Option(help="ours or lm-eval's, repeatable")],
+    out: Annotated[Path, typer.Option(help="parquet file for the records")] = Path("records.parquet"),
+    items: Annotated[int | None, typer.Option(help="items of each task (default: all)")] = None,
+    batch_size: Annotated[int, typer.Option(help="items generated together")] = Engine.batch_size,
+    max_tokens: Annotated[int, typer.Option(help="token cap of a response")] = MAX_TOKENS,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = Engine.dtype,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1")] = Engine.device,
+    seed: int = Sampling.seed,
+    prompt: Annotated[str | None, typer.Option(help=f"of tasks that take one: {', '.join(PROMPTS)}")] = None,
+    repeat: Annotated[int, typer.Option(help="number of this repeat, from 0")] = Sampling.repeat,
+    temperature: Annotated[float, typer.Option(help="0 is greedy; above, responses are drawn")] = Sampling.temperature,
+    top_p: Annotated[float, typer.Option(help="draw from the likeliest tokens of this probability")] = Sampling.top_p,
+    backend: Annotated[str, typer.Option(help="transformers, vllm or server")] = Engine.backend,
+    url: Annotated[str | None, typer.Option(help="of a server, such as http://localhost:8000/v1")] = None,
+    served: Annotated[str | None, typer.Option(help="the model's name there (default: the listed)")] = Server.served,
+    concurrency: Annotated[int, typer.Option(help="requests at a time to a server")] = Server.concurrency,
+    model_args: Annotated[str, typer.Option(help="of vllm or a server's requests: '{top_k: -1}'")] = "{}",
+    profile: Annotated[str | None, typer.Option(help="label, by which `acm import` takes the records")] = None,
+    experiment: Annotated[str | None, typer.Option(help="label of the records")] = None,
+    method: Annotated[str | None, typer.Option(help="label of the records (default: the folder's name)")] = None,
+) -> None:
+    """Evaluate a model folder on tasks; one record for each response, with its length in tokens."""
+    if not isinstance(arguments := literal("model_args", model_args), dict):
+        raise UserError(f"model_args: '{model_args}' is no mapping; write it like {{tensor_parallel_size: 2}}.")
+    engine = chosen_engine(backend, url, served, concurrency, arguments, batch_size, dtype=dtype, device=device)
+    sampling = Sampling(temperature, top_p, repeat, seed)
+    labels = {"profile": profile, "experiment": experiment, "method": method}
+    from acm.evaluation.harness import evaluate as run
+    from acm.records import write_records
+
+    given = {name: value for name, value in labels.items() if value}
+    records = run(model, task, items=items, max_tokens=max_tokens, prompt=prompt, sampling=sampling, engine=engine,
+                  keep=out.with_suffix(".batches"), labels=given)  # fmt: skip
+    write_records(records, out)
+    typer.echo(records.groupby("task")[["correct", "length", "truncated"]].mean().to_string())

@@ -1,0 +1,103 @@
+"""Commands on recipes: check, merge, export, and the list of merge methods."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from acm.commands.app import app
+from acm.errors import unknown
+from acm.merging.defaults import ALLOW_NAN, DEVICE, HASH_INPUTS, KERNELS, THREADS
+
+if TYPE_CHECKING:
+    from acm.merging.plan import Plan
+
+
+@app.command()
+def check(
+    recipe: Annotated[Path | None, typer.Argument(help="a merge recipe; without it, a profile is checked")] = None,
+    profile: str = "tiny",
+) -> None:
+    """Check a recipe, or a profile's models, texts and tasks, before any work.
+
+    Shows errors, warnings and notes, each with its remedy.
+    """
+    if recipe is None:
+        from acm.profiles import load_profile
+        from acm.running.preflight import check as run
+
+        typer.echo(run(load_profile(profile)))
+        return
+    plan = planned(recipe, None)
+    typer.echo("\n".join(map(str, plan.findings)))
+    plan.check()
+    typer.echo(f"ready: {len(plan.jobs)} tensors by {plan.recipe.method.title}.")
+
+
+def planned(recipe: Path, out: Path | None) -> Plan:
+    """The plan of a recipe file."""
+    from acm.merging.plan import make_plan
+    from acm.merging.recipe import load_recipe
+
+    return make_plan(*load_recipe(recipe), out)
+
+
+@app.command()
+def merge(
+    recipe: Path,
+    out: Path,
+    dry_run: Annotated[bool, typer.Option(help="show what would be done, and do nothing")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = DEVICE,
+    threads: Annotated[int | None, typer.Option(help="tensors at a time (default: one per core)", min=1)] = THREADS,
+    kernels: Annotated[bool, typer.Option(help="fused loops; without them plain torch, slower, same bytes")] = KERNELS,
+    allow_nan: Annotated[bool, typer.Option(help="merge inputs with NaN or infinity instead of stopping")] = ALLOW_NAN,
+    hash_inputs: Annotated[
+        bool, typer.Option("--hash", help="SHA-256 of every input into the model card")
+    ] = HASH_INPUTS,
+) -> None:
+    """Merge models as a recipe (mergekit's YAML, plus `coefficients`) says, into the folder OUT.
+
+    Interrupted, run it again.
+    """
+    if dry_run:
+        plan = planned(recipe, out).check()
+        rows = (f"{job.name}  {list(job.shape)}  {job.dtype}  {job.shard}" for job in plan.jobs)
+        typer.echo("\n".join([*map(str, plan.findings), *rows]))
+        return
+    from acm.merging.engine import merge as run
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    made = run(
+        recipe, out, device=device, threads=threads, kernels=kernels, allow_nan=allow_nan, hash_inputs=hash_inputs
+    )
+    typer.echo(f"merged model: {made}")
+
+
+@app.command()
+def export(
+    recipe: Path,
+    to: Annotated[str, typer.Option(help="format; mergekit is the one known")] = "mergekit",
+    out: Annotated[Path | None, typer.Option(help="file (default: standard output)")] = None,
+) -> None:
+    """Write a recipe, its ACM coefficients included, as a file that mergekit runs to the same result."""
+    from acm.files import write_text
+    from acm.merging.export import mergekit_recipe
+
+    if to != "mergekit":
+        raise unknown("format", to, ["mergekit"])
+    text = mergekit_recipe(planned(recipe, None).check(), recipe.parent)
+    if out:
+        write_text(out, text)
+    else:
+        typer.echo(text, nl=False)
+
+
+@app.command()
+def methods() -> None:
+    """The merge methods: formula, parameters, an example, paper, and whether mergekit gives the same."""
+    from acm.merging.registry import table
+
+    typer.echo(table())

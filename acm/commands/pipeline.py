@@ -1,0 +1,148 @@
+"""Commands on profiles: what a run takes, the run itself, its results; and the notebooks that it consists of."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acm.commands.app import app, literal
+from acm.errors import UserError
+from acm.paths import require_clone
+from acm.running.machine import Machine
+
+ProfileName = Annotated[str, typer.Option(help="a profile, with variants if any")]
+
+
+@app.command()
+def plan(
+    profile: ProfileName = "tiny",
+    gpu_memory: Annotated[
+        float | None, typer.Option(min=0, help="GB of the GPU; refuses what cannot fit")
+    ] = Machine.gpu_memory,
+    disk: Annotated[float | None, typer.Option(min=0, help="GB that are free; refuses what cannot fit")] = Machine.disk,
+    tokens: Annotated[int, typer.Option(min=1, help="mean length of a response, assumed")] = Machine.tokens,
+    bandwidth: Annotated[
+        float, typer.Option(min=1, help="of memory, GB/s, assumed (L40S 864, H100 3350)")
+    ] = Machine.bandwidth,
+    cores: Annotated[int, typer.Option(min=1, help="CORES of `make reproduce`")] = Machine.cores,
+) -> None:
+    """What a profile would take: downloads, disk, memory, hours and jobs, estimated from the profile alone."""
+    from acm.profiles import load_profile
+    from acm.running.budget_text import describe
+
+    typer.echo(describe(load_profile(profile), Machine(gpu_memory, disk, tokens, bandwidth, cores)))
+
+
+@app.command()
+def fetch(profile: ProfileName = "tiny") -> None:
+    """Download what a profile takes from the hub, models, texts and benchmarks, into its usual caches."""
+    from acm.profiles import load_profile
+    from acm.running.preflight import fetch as run
+
+    typer.echo(run(load_profile(profile)))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def reproduce(
+    context: typer.Context,
+    profile: ProfileName = "tiny",
+    cores: Annotated[int | None, typer.Option(min=1, help="jobs at a time (default: one for each core)")] = None,
+    questions: Annotated[bool, typer.Option("--questions", help="ask the five questions too")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the jobs, and why each would run")] = False,
+    unlock: Annotated[bool, typer.Option("--unlock", help="release the lock of a killed run")] = False,
+) -> None:
+    """Run a profile's whole pipeline, as `make reproduce` does. What follows `--` goes to Snakemake."""
+    require_clone("acm reproduce")
+    from acm.running import reproduce as running
+
+    if unlock:
+        return running.unlock(profile)
+    target, cores = "questions" if questions else "summary", cores or os.cpu_count() or 1
+    typer.echo(running.reproduce(profile, target, cores, dry_run, context.args))
+
+
+@app.command()
+def publish(
+    profile: Annotated[str, typer.Option(help="a profile whose run has finished")] = "tiny",
+    summary: Annotated[Path | None, typer.Option(help="file for the closing message (default: it is printed)")] = None,
+) -> None:
+    """Assemble a run's results in runs/PROFILE/results, and say what differs from the committed ones."""
+    require_clone("acm publish")
+    from acm.files import write_text
+    from acm.reporting.publish import publish as run
+
+    message = run(profile)
+    if summary:
+        write_text(summary, f"{message}\n")
+    else:
+        typer.echo(message)
+
+
+@app.command()
+def keep(
+    profile: Annotated[str, typer.Option(help="a profile whose results were assembled")] = "tiny",
+    page: Annotated[list[Path] | None, typer.Option(help="a Markdown page that shows results; repeatable")] = None,
+) -> None:
+    """Copy runs/PROFILE/results over reports/PROFILE and figures/PROFILE, and fill the pages that ask for results."""
+    require_clone("acm keep")
+    from acm.reporting.publish import keep as run
+
+    typer.echo(run(profile, page or []))
+
+
+@app.command(name="import")
+def import_(
+    profile: str,
+    experiment: str,
+    source: Annotated[
+        list[Path], typer.Argument(help="records (parquet), lm-eval's samples_*.jsonl, or folders of them")
+    ],
+    method: Annotated[str | None, typer.Option(help="whose responses lm-eval's logs are; records name it")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="the model's folder, to count the tokens of logs")] = None,
+) -> None:
+    """Take in records made elsewhere: checked against the profile, and stored whole or not at all."""
+    from acm.profiles import load_profile
+    from acm.running.imported import import_records
+
+    typer.echo(import_records(load_profile(profile), experiment, source, method, tokenizer))
+
+
+@app.command()
+def notebook(
+    source: Path,
+    out: Path,
+    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value, repeatable")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="of numerical libraries (default: theirs)")] = None,
+    log: Annotated[Path | None, typer.Option(help="file for what the cells print (default: shown)")] = None,
+) -> None:
+    """Run a notebook through papermill, from the repository's root; refuses unknown or mistyped parameters."""
+    require_clone("acm notebook")
+    from acm.running.jobs import limit_threads, logged
+
+    with logged(log):
+        if threads:
+            limit_threads(threads)
+        from acm.running.notebooks import run_notebook
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, progress bars included
+        given = dict(item.split("=", 1) for item in parameter or [] if "=" in item)
+        if bad := [item for item in parameter or [] if "=" not in item]:
+            raise UserError(f"parameter '{bad[0]}' must be name=value.")
+        run_notebook(source, out, {name: literal(name, value) for name, value in given.items()})
+
+
+@app.command()
+def course(
+    overwrite: Annotated[
+        bool, typer.Option(help="start student copies anew even where someone has worked in them")
+    ] = False,
+) -> None:
+    """Write the course's student copies into notebooks/course, and its solutions into runs/course/solutions."""
+    require_clone("acm course")
+    from acm.course.copies import build
+
+    typer.echo(build(overwrite=overwrite))

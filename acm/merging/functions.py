@@ -1,0 +1,46 @@
+"""The functions of the merge methods by name. `methods.py` and `matrices.py` register theirs here.
+
+A method has one function that merges a chunk. It may have a second one that prepares: it sees the whole tensor first,
+chunk by chunk, and reduces it to what the merging function must know of it, such as a threshold or an angle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from acm.merging.settings import Settings
+
+    Merge = Callable[[Tensor, list[Tensor], Settings], Tensor]
+    # Each call gives the chunks of a tensor from its start: the base's, and one of each fine-tuned model.
+    Chunks = Callable[[], Iterable[tuple[Tensor, list[Tensor]]]]
+    Prepare = Callable[[Chunks, Settings], Any]
+
+FUNCTIONS: dict[str, Merge] = {}
+PREPARE: dict[str, Prepare] = {}
+
+
+def implements(name: str) -> Callable[[Merge], Merge]:
+    """Decorates the function of a registered method: (θ_0, [θ_i], settings) → the merged chunk, float32."""
+
+    def bind(function: Merge) -> Merge:
+        FUNCTIONS[name] = function
+        return function
+
+    return bind
+
+
+def prepares(*names: str) -> Callable[[Prepare], Prepare]:
+    """Decorates what these methods find out of a whole tensor before its chunks are merged.
+
+    ``Settings.prepared`` holds it.
+    """
+
+    def bind(function: Prepare) -> Prepare:
+        PREPARE.update(dict.fromkeys(names, function))
+        return function
+
+    return bind

@@ -1,0 +1,92 @@
+"""Merges a tensor in plain torch: every method, every dtype, every device.
+
+Importing this module imports torch. The engine does so where the fused loops of `fused.py` do not apply.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acm.headers import STORED, TensorInfo
+from acm.merging import methods  # noqa: F401  registers the functions of all methods
+from acm.merging.functions import FUNCTIONS, PREPARE
+from acm.merging.plan import Job
+from acm.merging.primitives import count_magnitudes, narrow, widen
+from acm.merging.registry import MergeMethod
+from acm.merging.settings import Settings
+from acm.merging.stream import Stream
+
+CHUNK = 1 << 16  # entries: a few float32 buffers of them fit a core's cache
+
+
+class PlainMerger:
+    """Merges by a method in plain torch on one device. allow_nan: merge NaN and infinity instead of giving zeros."""
+
+    def __init__(self, method: MergeMethod, device: torch.device, allow_nan: bool) -> None:
+        self.method, self.device, self.allow_nan = method, device, allow_nan
+
+    def start_thread(self) -> None:
+        """Called first in each worker thread: tensors run side by side, so each takes one thread."""
+        torch.set_num_threads(1)
+
+    def step(self, job: Job) -> int:
+        """Entries of a chunk, at least one: a fixed number, or whole rows of about as many, or the whole tensor."""
+        row = max(1, math.prod(job.shape[1:]))
+        return {"flat": CHUNK, "rows": max(1, CHUNK // row) * row, "whole": max(1, job.size)}[self.method.chunks]
+
+    @torch.inference_mode()
+    def prepare(self, stream: Stream, settings: Settings) -> Any:
+        """What the method's `prepare` finds in the whole tensor; None for a method without one."""
+        if self.method.name not in PREPARE:
+            return None
+        return PREPARE[self.method.name](lambda: self.chunks(stream), settings)
+
+    @torch.inference_mode()
+    def count(self, stream: Stream, buckets: np.ndarray | None) -> np.ndarray:
+        """Histograms of the magnitudes of a tensor's task vectors: :func:`acm.merging.primitives.count_magnitudes`."""
+        return count_magnitudes(lambda: self.chunks(stream), len(stream.job.sources) - 1, buckets)
+
+    def chunks(self, stream: Stream) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """The base's and the models' numbers of each chunk, flat float32, on the device."""
+        for _, stored in stream.stored():
+            base, *finetuned = (widen(raw).to(self.device) for raw in stored)
+            yield base, finetuned
+
+    @torch.inference_mode()
+    def merged(
+        self, job: Job, stored: list[np.ndarray], settings: Settings, copied: int | None, bad: np.ndarray
+    ) -> np.ndarray:
+        """A chunk of the result, flat, as it is stored.
+
+        stored: the chunk of each source, base first. copied: the source that is copied; None: merge.
+        bad: (sources,) int64, counts of NaN and infinity, added to.
+        """
+        tensors = [widen(raw).to(self.device) for raw in stored]
+        bad += [int((~torch.isfinite(tensor)).sum()) for tensor in tensors]
+        if bad.any() and not self.allow_nan:
+            return np.zeros(stored[0].size, STORED[job.dtype])  # refused in a moment, with the count
+        found = self.apply(job, tensors, settings) if copied is None else tensors[copied]
+        return narrow(found.reshape(-1).cpu(), job.dtype)
+
+    def apply(self, job: Job, tensors: list[Tensor], settings: Settings) -> Tensor:
+        """The method on a chunk, float32: on flat tensors, or on rows of a matrix."""
+        by_row = self.method.chunks != "flat" and len(job.shape) > 1
+        tensors = [tensor.view(-1, *job.shape[1:]) if by_row else tensor for tensor in tensors]
+        found = [self.statistic(info, settings.start, tensors[0].numel()) for info in job.statistics]
+        return FUNCTIONS[self.method.name](tensors[0], tensors[1:], replace(settings, statistics=found))
+
+    def statistic(self, info: TensorInfo | None, start: int, size: int) -> Tensor | None:
+        """A statistic of a chunk: the chunk's own entries where it has one for each entry, else all of it."""
+        if info is None:
+            return None
+        raw = info.read()
+        if self.method.statistics == "entries":
+            return widen(raw[start : start + size]).to(self.device)
+        return widen(raw).view(info.shape).to(self.device)

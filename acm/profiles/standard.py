@@ -1,0 +1,23 @@
+"""The methods of a profile that names none: the paper's, with its hyper-parameters and our null controls.
+
+The values are the paper's at 1.5B and 7B (arXiv 2505.14009, experimental setup) for one fine-tuned model. The paper's k
+is the fraction that trimming removes, so its density is 1 − k. DARE's 0.5 is the mean of two models. In ACM, λ replaces
+the weight. TIES has a scaling α beside it; the paper does not say whether ACM kept that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+STANDARD_METHODS: dict[str, dict[str, Any]] = {
+    "Average": {"merge_method": "linear", "include_base": True, "parameters": {"weight": 1.0}},
+    "TA": {"merge_method": "task_arithmetic", "parameters": {"weight": 0.7}},
+    "TIES": {"merge_method": "ties", "parameters": {"weight": 1.0, "density": 0.2}},
+    "DARE": {"merge_method": "dare_linear", "parameters": {"weight": 0.5, "density": 0.7}},
+    "DARE-TA": {"merge_method": "dare_linear", "parameters": {"weight": 0.7, "density": 0.7}},
+    "DARE-TIES": {"merge_method": "dare_ties", "parameters": {"weight": 0.7, "density": 0.7}},
+    "ACM-TA": {"merge_method": "task_arithmetic", "coefficients": "none"},
+    "ACM-TIES": {"merge_method": "ties", "parameters": {"density": 0.2}, "coefficients": "none"},
+    "Null-TA": {"merge_method": "task_arithmetic", "coefficients": "gaussian"},
+    "Null-TIES": {"merge_method": "ties", "parameters": {"density": 0.2}, "coefficients": "gaussian"},
+}

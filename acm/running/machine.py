@@ -1,0 +1,32 @@
+"""The machine that a budget is made for. Nothing heavy is imported, so that the command line shares its defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from acm.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is, and what is assumed.
+
+    gpu_memory, disk: GB; None: not checked. tokens: mean length of a response. bandwidth: of memory, GB/s. cores: jobs
+    at a time.
+    """
+
+    gpu_memory: float | None = None
+    disk: float | None = None
+    tokens: int = 2500
+    bandwidth: float = 864
+    cores: int = 1
+
+    def merged_at_once(self, profile: Profile) -> int:
+        """The number of merged models that exist together.
+
+        An evaluation on a GPU takes all cores, so with several cores all merges run ahead of the evaluations.
+        """
+        merges = [len(e.method_names) for e in profile.experiments.values()]
+        return sum(merges) if self.cores > 1 and profile.device != "cpu" else min(self.cores, sum(merges))

@@ -1,0 +1,293 @@
+"""The server backend: a made-up server, and a real one."""
+
+import http.server
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import requests
+from helpers_evaluation import FAST, QUESTIONS, SAME, SLOW, chat_folder, instances, responses, stand_in
+from lm_eval.api.instance import Instance
+from transformers.utils.import_utils import is_serve_available
+from typer.testing import CliRunner
+
+from acm import Engine, Server, evaluate
+from acm.__main__ import app
+from acm.errors import UserError
+from acm.evaluation.backends_server import connect
+from acm.evaluation.prompts import render
+
+
+@pytest.fixture
+def server():
+    """A server in a thread; ``answer(path, body)`` gives what it says: a status and an object, or bytes."""
+    state = SimpleNamespace(asked=[], answer=None, models=[{"id": "abacus", "owned_by": "made-up"}])
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.say(200, {"data": state.models} if self.path == "/v1/models" else {"version": "1.2"})
+
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            state.asked.append((self.path, body))
+            self.say(*state.answer(self.path, body))
+
+        def say(self, status, content):
+            data = content if isinstance(content, bytes) else json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        state.url = f"http://127.0.0.1:{found.server_port}"
+        yield state
+        found.shutdown()
+
+
+def said(text, tokens, finish="stop", **more):
+    return 200, {"choices": [{"text": text, "finish_reason": finish, **more}], "usage": {"completion_tokens": tokens}}
+
+
+def connected(server, chat=False, folder=FAST, **settings):
+    return connect(folder, Server(server.url, batch_size=3, **settings), chat)
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["end token counted", "end token not counted"])
+def test_a_server_gives_the_records_of_the_default_backend(server, local, counted):
+    known = local.set_index("question")
+
+    def answer(path, body):
+        row = known.loc[body["prompt"]]
+        end = counted and not row["truncated"]
+        return said(row["response"], int(row["length"]) + end, "length" if row["truncated"] else "stop")
+
+    server.answer = answer
+    engine = Server(server.url, concurrency=3, batch_size=4)
+    found = evaluate(FAST, ["abacus_easy"], items=7, max_tokens=22, engine=engine)
+    assert found[SAME].equals(local[SAME])
+    setting = json.loads(found["setting"][0])
+    assert list(setting) == [
+        "engine", "batch_size", "max_tokens", "seed", "model", "backend", "concurrency", "server", "tasks", "source",
+        "versions",
+    ]  # fmt: skip
+    assert setting["engine"] == "lm-eval/server" and setting["concurrency"] == 3
+    assert setting["server"] == {"endpoint": "completions", "served": "abacus", "owned_by": "made-up", "version": "1.2"}
+    assert {path for path, _ in server.asked} == {"/v1/completions"} and len(server.asked) == 7
+    assert all(
+        body["temperature"] == 0 and body["max_tokens"] == 22 and body["model"] == "abacus" for _, body in server.asked
+    )
+
+
+def test_text_up_to_a_stop_string_has_the_string_and_its_tokens(server, hf):
+    text, count = " 17+4=21. we", hf.tokenizer(" 17+4=21. we")["input_ids"]
+    for kept in (
+        said(text, len(count)),
+        said(" 17+4=21", len(count), stop_reason=". we"),
+        said(" 17+4=21", len(count), matched_stop=". we"),
+    ):
+        server.answer = lambda *_, kept=kept: kept
+        (row,) = responses(connected(server), instances(QUESTIONS[:1], until=[". we"])).values()
+        assert row == {"response": text, "length": len(count), "truncated": False}
+        assert server.asked[-1][1]["stop"] == [". we", "<|end|>"]
+
+
+def test_a_sampled_request_has_its_own_seed_whatever_the_order(server):
+    server.answer = lambda path, body: said(f" {body['seed'] % 1000}", 5)
+    asked = instances(temperature=0.6, top_p=0.95, do_sample=True)
+    first = responses(connected(server), asked)
+    assert responses(connected(server), asked[::-1]) == first and len({row["response"] for row in first.values()}) == 5
+    assert responses(connected(server), asked, repeat=1) != first
+    assert server.asked[0][1]["temperature"] == 0.6 and server.asked[0][1]["top_p"] == 0.95
+
+
+def test_requests_run_at_a_time_and_answers_keep_their_order(server):
+    together = threading.Barrier(3)
+
+    def answer(path, body):
+        together.wait(timeout=60)
+        return said(f" {QUESTIONS.index(body['prompt'])}", 3)
+
+    server.answer = answer
+    found = responses(
+        connected(server, concurrency=3, model_args={"skip_special_tokens": False}), instances(QUESTIONS[:3]), size=3
+    )
+    assert [row["response"] for row in found.values()] == [" 0", " 1", " 2"]
+    assert server.asked[0][1]["skip_special_tokens"] is False
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            (404, {"message": "no such model"}),
+            r"asked for model 'other', says HTTP 404, .*no such model.* It lists \['abacus'\]",
+        ),
+        ((500, b"out of \x1b[2Jmemory"), r"HTTP 500, 'out of \\x1b\[2Jmemory'"),
+        ((200, b"<html>"), "an answer of http.* is not valid"),
+        ((200, {"choices": []}), "choices: List should have at least 1 item"),
+        ((200, {"choices": [{"text": "a", "finish_reason": "stop"}]}), r"answers without usage\.completion_tokens"),
+        (said("a", None), r"answers without usage\.completion_tokens"),
+        (said("a", -1), "completion_tokens: Input should be greater than or equal to 0"),
+        (said("a", 99), "answers with 99 tokens, more than the cap of 20"),
+        (said("a", 1, "content_filter"), "finish_reason: Input should be 'stop' or 'length'"),
+        (said({"a": 1}, 1), "text: Input should be a valid string"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_and_nothing_kept(server, answer, message, tmp_path):
+    server.answer = lambda *_: answer
+    with pytest.raises(UserError, match=message):
+        responses(connected(server, served="other"), instances(QUESTIONS[:1]), keep=tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_server_out_of_reach_is_named(server):
+    lm = connected(server)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        words = r"http://127.*/v1/models gave no answer \(ConnectionError\); start the server"
+        with pytest.raises(UserError, match=words):
+            connect(FAST, Server(url), False)
+        lm.base_url = f"{url}/v1/completions"
+        with pytest.raises(UserError, match=r"completions gave no answer \(ConnectionError\)"):
+            responses(lm, instances(QUESTIONS[:1]))
+
+
+def test_the_model_s_name_is_the_one_listed_or_else_the_folder_s(server):
+    assert connected(server).model == "abacus" and connected(server, served="mine").model == "mine"
+    server.models = [{"id": "a"}, {"id": "b"}]
+    assert connected(server).model == "abacus-fast"
+    server.models = "none"
+    assert connected(server).facts == {"server": {"endpoint": "completions", "served": "abacus-fast", "version": "1.2"}}
+
+
+TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+
+
+def message(content, tokens, finish="stop", **more):
+    return 200, {
+        "choices": [{"message": {"content": content, **more}, "finish_reason": finish}],
+        "usage": {"completion_tokens": tokens},
+    }
+
+
+def test_a_chat_server_gets_messages_and_the_records_the_template(server, tmp_path, monkeypatch):
+    items = [{"problem": f"What is {n}+1?", "answer": str(n + 1)} for n in range(2)]
+    stand_in(monkeypatch, tmp_path, "aime24", items)
+    server.answer = lambda path, body: message("so \\boxed{1}", 9, reasoning_content="hm, wait")
+    folder = chat_folder(tmp_path / "chat", TEMPLATE)
+    engine = Server(server.url + "/v1/")
+    found = evaluate(folder, ["acm_aime24"], max_tokens=30, prompt="chat-template", engine=engine)
+    asked = [render("chat-template", row["problem"]) for row in items]
+    assert [body["messages"] for _, body in server.asked] == [[{"role": "user", "content": text}] for text in asked]
+    assert {path for path, _ in server.asked} == {"/v1/chat/completions"}
+    assert server.asked[0][1]["stop"] == ["<|im_end|>", "<|end|>"]
+    assert list(found["question"]) == [f"user: {text}\n" for text in asked]
+    assert list(found["response"]) == ["<think>hm, wait</think>so \\boxed{1}"] * 2 and list(found["correct"]) == [1, 0]
+    assert found["thinking_closed"].all() and list(found["reflections"]) == [1, 1]
+
+
+def one(context, until=()):
+    return Instance("generate_until", {}, (context, {"until": list(until), "max_gen_toks": 20}), 0, ("task", 0, 1))
+
+
+def test_thinking_set_apart_is_put_back_closed_only_if_an_answer_follows(server, tmp_path):
+    for start, opening in (("", "<think>"), ("<think>", "")):
+        lm = connected(server, chat=True, folder=chat_folder(tmp_path / f"chat{len(start)}", TEMPLATE + start))
+        context = lm.apply_chat_template([{"role": "user", "content": QUESTIONS[0]}])
+        for answer, text in [
+            (message("two", 8, reasoning="hm"), f"{opening}hm</think>two"),
+            (message(None, 20, "length", reasoning="hm"), f"{opening}hm"),
+            (message("two", 8), "two"),
+        ]:
+            server.answer = lambda *_, answer=answer: answer
+            (row,) = responses(lm, [one(context)]).values()
+            cut = answer[1]["choices"][0]["finish_reason"] == "length"
+            assert row["response"] == text and row["truncated"] == cut
+    with pytest.raises(UserError, match="has 4 stop strings, and a chat server takes 3"):
+        responses(lm, [one(context, list("abcd"))])
+
+
+def test_the_command_line_reaches_a_server_and_labels_its_records(server, tmp_path):
+    server.answer = lambda path, body: said(" the answer is 3.", 7)
+    out = tmp_path / "records.parquet"
+    options = ["--task", "abacus_easy", "--out", str(out), "--backend", "server", "--url", server.url, "--items", "2",
+               "--max-tokens", "9", "--repeat", "2", "--temperature", "0.6", "--top-p", "0.9", "--seed", "4",
+               "--model-args", "{top_k: 5}", "--profile", "p", "--experiment", "e", "--method", "m"]  # fmt: skip
+    result = CliRunner().invoke(app, ["evaluate", str(FAST), *options], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    records = pd.read_parquet(out)
+    labels = records[["profile", "experiment", "method", "model", "repeat"]].drop_duplicates()
+    assert labels.values.tolist() == [["p", "e", "m", "abacus-fast", 2]]
+    setting = json.loads(records["setting"][0])
+    expected = {"temperature": 0.6, "top_p": 0.9, "repeat": 2, "backend": "server", "seed": 4,
+                "model_args": {"top_k": 5}}  # fmt: skip
+    assert {key: setting[key] for key in expected} == expected and server.asked[0][1]["top_k"] == 5
+
+
+# --- a real server
+
+
+@pytest.fixture(scope="module")
+def transformers_server(tmp_path_factory):
+    """Address and model of `transformers serve`: abacus-slow on the CPU, with a chat template that adds nothing."""
+    if not is_serve_available():
+        pytest.skip("transformers serve needs the packages fastapi, uvicorn and openai")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("serve")
+    model = chat_folder(folder / "model", "{% for m in messages %}{{ m['content'] }}{% endfor %}", SLOW)
+    command = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve", str(model),
+               "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]  # fmt: skip
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process,
+    ):
+        try:
+            for _ in range(600):
+                assert process.poll() is None, (folder / "log").read_text()
+                try:
+                    requests.get(f"http://127.0.0.1:{port}/health", timeout=5).raise_for_status()
+                    break
+                except requests.RequestException:
+                    time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}/v1", model
+        finally:
+            process.kill()
+
+
+def test_transformers_serve_gives_the_records_of_the_default_backend(transformers_server):
+    url, model = transformers_server
+    settings = {"items": 6, "max_tokens": 60}
+    here = evaluate(model, ["abacus_easy"], engine=Engine(batch_size=3), **settings)
+    engine = Server(url, served=str(model), concurrency=2, batch_size=3)
+    there = evaluate(model, ["abacus_easy"], engine=engine, **settings)
+    assert 0 < here["truncated"].sum() < 6 and here["correct"].any()
+    assert there[SAME].equals(here[SAME])
+
+
+def test_a_chat_with_transformers_serve_that_repeats_the_prompt_is_refused(transformers_server):
+    url, model = transformers_server
+    chat = connect(model, Server(url, str(model)), True)
+    assert chat.apply_chat_template([{"role": "user", "content": QUESTIONS[0]}]) == QUESTIONS[0]
+    with pytest.raises(UserError, match="repeats the prompt before its response"):
+        responses(chat, instances(QUESTIONS[:1]))
+
+
+def test_transformers_serve_refuses_another_model_in_words(transformers_server):
+    with pytest.raises(UserError, match=r"asked for model 'abacus-fast', says HTTP 400, .*pinned to"):
+        evaluate(FAST, ["abacus_easy"], items=1, engine=Server(transformers_server[0]))

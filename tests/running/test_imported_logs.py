@@ -1,0 +1,207 @@
+"""Logs of lm-evaluation-harness as records: what they must hold, and what is counted again. All files are made up."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from helpers_imported import CAP, LONG, TASKS, N
+
+from acm.errors import UserError
+from acm.evaluation.prompts import CODE_EXAMPLES, CODE_SYSTEM, FEW_SHOT_STOPS, PROMPTS, render
+from acm.records import RECORD_COLUMNS
+from acm.running.imported import import_records
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Writes lm-eval's log of a task as its tracker does: N items, keywords change the samples."""
+
+    def make(task, name=None, lines=None, asked=None, **changes):
+        generation = {"until": [], "do_sample": False, "max_gen_toks": CAP} | (asked or {})
+        samples = [{
+            "doc_id": i, "doc": {"question": f"what is {i}+1?", "steps": 1}, "target": f"{task} {i}",
+            "arguments": {"gen_args_0": {"arg_0": f"question: what is {i}+1? answer:", "arg_1": generation}},
+            "resps": [["check: wait, the answer is 1." if i else "the answer is 1."]], "filtered_resps": ["1"],
+            "filter": "last-answer", "metrics": ["exact_match"], "exact_match": float(i == 0), "doc_hash": "a",
+            "prompt_hash": "b", "target_hash": "c",
+        } | changes for i in range(N)]  # fmt: skip
+        path = tmp_path / "logs" / (name or f"samples_{task}_2026-11-22T10-00-00.123456.jsonl")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(lines if lines is not None else map(json.dumps, samples)) + "\n")
+        return path
+
+    return make
+
+
+def test_logs_of_lm_eval_become_records(profile, log, f32, tmp_path, tokenizer):
+    for task in TASKS:
+        log(task)
+    assert "1 imported (TA)" in import_records(profile, LONG, [tmp_path / "logs"], "TA", f32[1])
+    found = pd.read_parquet(profile.folder / LONG / "records" / "TA.parquet")
+    assert set(RECORD_COLUMNS) <= set(found) and len(found) == N * len(TASKS)
+    assert found["length"].tolist() == [
+        len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in found["response"]
+    ]
+    assert found["correct"].tolist() == [1.0, 0.0, 0.0] * 2 and not found["truncated"].any()
+    assert found["reflections"].tolist() == [0, 2, 2] * 2  # the paper's "wait" and these tasks' own "check:"
+    assert json.loads(found["setting"].iloc[0])["engine"] == "lm-eval's log"
+
+
+def test_a_log_counted_up_to_the_cap_is_truncated(profile, log, f32):
+    paths = [log(task, resps=[["1" * CAP]]) for task in TASKS]
+    import_records(profile, LONG, paths, "TA", f32[1])
+    found = pd.read_parquet(profile.folder / LONG / "records" / "TA.parquet")
+    assert found["truncated"].all() and (found["length"] == CAP).all()
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"task": "abacus_hard"}, "unknown task of long-to-short 'abacus_hard'"),
+    ({"lines": ["{"]}, "line 1 is not JSON"),
+    ({"lines": ["[]"]}, "line 1 lacks everything"),
+    ({"lines": ["{}"]}, "line 1 lacks doc_id"),
+    ({"lines": []}, "holds no sample"),
+    ({"resps": [[["-1.5", "False"]]]}, "holds no generated text"),
+    ({"resps": [["a", "b"]]}, "2 responses, of which the harness graded the first alone; set `repeats: 1`"),
+    ({"resps": [["1" * 2 * CAP]]}, "more than the cap of 40"),
+    ({"asked": {"max_gen_toks": 256}}, "a cap of 256 tokens, and the profile says 40"),
+    ({"asked": {"do_sample": True, "temperature": 0.6}},
+     "generated at temperature 0.6, top_p 1.0, and the profile generates greedily"),
+    ({"asked": {"do_sample": True}}, "generated at temperature 1.0"),
+    ({"asked": {"do_sample": None, "temperature": 0.6}}, "generated at temperature 0.6"),
+    ({"asked": {"do_sample": True, "temperature": "hot"}}, "generated at temperature hot"),
+    ({"exact_match": "yes"}, "no number for its metric exact_match"),
+    ({"arguments": {}}, "has no prompt"),
+    ({"doc_id": 0}, "item 0 of abacus_easy (repeat 0) comes twice"),
+    ({"name": "samples.jsonl"}, "neither a records file"),
+])  # fmt: skip
+def test_logs_that_do_not_fit_are_refused(profile, log, f32, stored, changes, words):
+    paths = [log("abacus_medium"), log(changes.pop("task", "abacus_easy"), **changes)]
+    with pytest.raises(UserError) as error:
+        import_records(profile, LONG, paths, "TA", f32[1])
+    assert words in str(error.value) and stored() == []
+
+
+@pytest.fixture
+def sampled_logs(log):
+    """Two logs of each task, a minute apart, whose responses differ; keywords change what was asked."""
+
+    def make(**asked):
+        asked = {"do_sample": True, "temperature": 0.6, "top_p": 0.95} | asked
+        return [
+            log(
+                task, f"samples_{task}_2026-11-22T10-0{k}-00.123456.jsonl", asked=asked, resps=[[f"the answer is {k}."]]
+            )
+            for k in (1, 0)
+            for task in TASKS
+        ]
+
+    return make
+
+
+def test_logs_of_one_task_are_its_repeats_by_their_dates(sampled, sampled_logs, f32):
+    assert "1 imported" in import_records(sampled, LONG, sampled_logs(), "TA", f32[1])
+    found = pd.read_parquet(sampled.folder / LONG / "records" / "TA.parquet")
+    assert len(found) == 2 * N * len(TASKS)
+    assert (found["response"] == "the answer is " + found["repeat"].astype(str) + ".").all()
+    assert json.loads(found["setting"].iloc[0])["temperature"] == 0.6
+
+
+@pytest.mark.parametrize("asked, words", [
+    ({"temperature": 0.7},
+     "generated at temperature 0.7, top_p 0.95, and the profile generates at temperature 0.6, top_p 0.95"),
+    ({"top_p": 1.0}, "generated at temperature 0.6, top_p 1.0"),
+    ({"do_sample": False}, "generated greedily, and the profile generates at temperature 0.6"),
+    ({"temperature": 0.0}, "generated greedily"),
+])  # fmt: skip
+def test_logs_of_another_temperature_are_refused(sampled, sampled_logs, f32, stored, asked, words):
+    with pytest.raises(UserError) as error:
+        import_records(sampled, LONG, sampled_logs(**asked), "TA", f32[1])
+    assert words in str(error.value) and stored() == []
+
+
+def test_a_copied_log_is_no_repeat(sampled, sampled_logs, f32, stored):
+    paths = sampled_logs()
+    shutil.copy(paths[0], paths[2])
+    with pytest.raises(UserError, match="copies of one, so they are no repeats"):
+        import_records(sampled, LONG, paths, "TA", f32[1])
+    with pytest.raises(UserError, match="hold the repeats 0 of abacus_easy, and the profile asks for 0, 1"):
+        import_records(sampled, LONG, paths[:2], "TA", f32[1])
+    assert stored() == []
+
+
+def test_logs_need_a_method_and_a_tokenizer(profile, log, f32, tmp_path):
+    paths = [log(task) for task in TASKS]
+    for method, tokenizer in ((None, f32[1]), ("TA", None)):
+        with pytest.raises(UserError, match="--method NAME and --tokenizer"):
+            import_records(profile, LONG, paths, method, tokenizer)
+    with pytest.raises(UserError, match=r"tokenizer folder .* does not exist"):
+        import_records(profile, LONG, paths, "TA", tmp_path / "absent")
+    with pytest.raises(UserError, match="unknown method of long-to-short 'TB'"):
+        import_records(profile, LONG, paths, "TB", f32[1])
+
+
+@pytest.mark.parametrize("arguments", ["pretrained=x,think_end_token=</think>", {"think_end_token": "</think>"}])
+def test_logs_without_their_thinking_are_refused(profile, log, f32, stored, arguments):
+    paths = [log(task) for task in TASKS]
+    results = paths[0].parent / "results_2026-11-22T10-00-00.123456.json"
+    results.write_text(json.dumps({"config": {"model_args": arguments}}))
+    with pytest.raises(UserError, match=r"think_end_token.*the thinking is lost"):
+        import_records(profile, LONG, paths, "TA", f32[1])
+    assert stored() == []
+
+
+def test_a_log_named_without_a_date(profile, log, f32):
+    paths = [log(task, f"samples_{task}.jsonl") for task in TASKS]
+    assert "1 imported" in import_records(profile, LONG, paths, "TA", f32[1])
+
+
+QUESTION = "What is $2+2$?"
+
+
+@pytest.fixture
+def prompted(log):
+    """A log of a task of ours with the text that its samples were asked."""
+
+    def make(task, text, until=()):
+        generation = {"until": ["<|im_end|>", *until], "do_sample": False, "max_gen_toks": CAP}
+        return log(task, doc={"question": QUESTION, "gold": "4"}, metrics=["correct"], correct=1.0,
+                   arguments={"gen_args_0": {"arg_0": text, "arg_1": generation}})  # fmt: skip
+
+    return make
+
+
+def templated(prompt, text):
+    return f"<|user|>{text}<|assistant|>" if prompt == "chat-template" else text
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("task, own", [("acm_gsm8k", ()), ("acm_humaneval_pro", (CODE_SYSTEM, CODE_EXAMPLES))])
+def test_logs_must_have_asked_the_profiles_prompt(named, prompted, f32, stored, prompt, task, own):
+    profile = named("mine", [task], prompts={} if prompt == "qwen25-math-cot" else {"TA": prompt})
+    for other in {*PROMPTS} - {prompt}:
+        path = prompted(task, templated(other, render(other, QUESTION, *own)), FEW_SHOT_STOPS)
+        words = rf"line 1: asked '.*'…, which is not the prompt {prompt} of the profile; run lm-eval with --metadata"
+        with pytest.raises(UserError, match=words):
+            import_records(profile, LONG, [path], "TA", f32[1])
+    # Without the model's template, or with an instruction before the prompt.
+    bare = render(prompt, QUESTION, *own)
+    path = prompted(task, bare if prompt == "chat-template" else "Answer. " + bare)
+    with pytest.raises(UserError, match=r"not the prompt|stop string"):
+        import_records(profile, LONG, [path], "TA", f32[1])
+    assert stored() == []
+    path = prompted(task, templated(prompt, render(prompt, QUESTION, *own)), FEW_SHOT_STOPS)
+    assert "1 imported (TA)" in import_records(profile, LONG, [path], "TA", f32[1])
+
+
+def test_few_shot_logs_without_the_stop_string_and_logs_without_a_question_are_refused(
+    named, prompted, log, f32, stored
+):
+    profile = named("mine", ["acm_gsm8k"], prompts={"TA": "few-shot"})
+    words = r"without the few-shot prompt's stop string.*--gen_kwargs 'until=\[\"\\n\\nQuestion:\"\]'"
+    with pytest.raises(UserError, match=words):
+        import_records(profile, LONG, [prompted("acm_gsm8k", render("few-shot", QUESTION))], "TA", f32[1])
+    for doc in ({"gold": "4"}, {"question": 4}, []):
+        with pytest.raises(UserError, match="line 1 has no question"):
+            import_records(profile, LONG, [log("acm_gsm8k", doc=doc, asked={"until": FEW_SHOT_STOPS})], "TA", f32[1])
+    assert stored() == []
