@@ -182,6 +182,11 @@ def test_a_familys_records_are_of_its_own_parents_and_calibration(quick, tmp_pat
         "base": tmp_path / "fresh" / PARENTS[0],
         "finetuned": {PARENTS[1]: tmp_path / "fresh" / PARENTS[1]},
         "texts": 4,
+        "controls": ("none",),
+        "estimators": ("plug-in",),
+        "seed": quick.profile.seed,
+        "dtype": "float32",
+        "device": "cpu",
         "max_tokens": None,
     }
     assert list(records) == [*SLIM, "family"] and set(records["method"]) == {*FRONTIER, *rule.RULES}
