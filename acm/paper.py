@@ -33,7 +33,8 @@ def load(name: str, **options: Any) -> pd.DataFrame:
     path = FOLDER / f"{name}.csv"
     if not path.is_file():
         raise unknown("table of the paper's numbers", name, (p.stem for p in FOLDER.glob("*.csv")))
-    return pd.read_csv(path, **options)
+    table: pd.DataFrame = pd.read_csv(path, **options)
+    return table
 
 
 def paper_name(method: str) -> str:
