@@ -1,4 +1,4 @@
-"""A progress bar by bytes; where there is no terminal, a plain line every few seconds."""
+"""A progress bar that counts bytes. Without a terminal it is a plain line every few seconds."""
 
 from __future__ import annotations
 
