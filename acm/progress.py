@@ -9,8 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-SECONDS = 3  # between two lines
-DELAY = 1.0  # seconds of work before the first line
+SECONDS = 3  # time between two plain lines
+DELAY = 1.0  # seconds of work before anything is shown
 
 
 class Progress:

@@ -1,4 +1,4 @@
-"""The vLLM backend. It extends the vLLM class of lm-evaluation-harness. Importing this module needs the package vllm."""
+"""The vLLM backend. It extends lm-evaluation-harness's class for vLLM. Importing this module needs the package vllm."""
 
 from __future__ import annotations
 

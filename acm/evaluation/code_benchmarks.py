@@ -1,4 +1,4 @@
-"""Loads and grades the paper's three code benchmarks: HumanEval-Pro (at 14B), MBPP-Pro (LLaMA), LiveCodeBench (at 1.5B).
+"""Loads and grades the paper's code benchmarks: HumanEval-Pro (at 14B), MBPP-Pro (LLaMA), LiveCodeBench (at 1.5B).
 
 The details of LiveCodeBench are in ``livecodebench.py``. **None of the three was tried on the real data**, which was
 not available where this was written. The formats were read from the authors' evaluation code

@@ -5,7 +5,7 @@ root, the number of processes too. Child processes that are left over are killed
 tokens. Standard input is controlled, and there are no core dumps. **Nothing else is contained.** The program runs as
 you: it can read your files, write wherever you can, and use the network. A program that starts a session of its own
 outlives its time. Run untrusted programs in a container or a virtual machine. No program runs unless the environment
-variable ACM_ALLOW_UNSAFE_CODE is set: by setting it you say that you know these risks.
+variable ACM_ALLOW_UNSAFE_CODE is 1: by setting it you say that you know these risks.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from acm.paths import ROOT
 # comparisons take 20 ms. The second is by the clock, for what the child cannot interrupt: powers of huge integers.
 CPU_SECONDS = 5.0
 SECONDS = 60.0
-START_SECONDS = 120.0  # for the child's imports on a loaded machine
+START_SECONDS = 120.0  # by the clock, for the child's imports on a loaded machine
 GIGABYTES = 4
 EXACT_DIGITS = 60  # digits in which two exact expressions are compared; with 15, as for decimals, 2^{-100} would be 0
 

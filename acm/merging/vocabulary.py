@@ -1,7 +1,7 @@
-"""Vocabularies of unlike models: which row of each embedding stands for which token of the merged model.
+"""Aligns the vocabularies of models: which row of each embedding stands for which token of the merged model.
 
-Tokenizers are read as JSON, without loading them. Padding rows, whose ids have no token, are kept. Nothing shrinks
-silently.
+Tokenizer files are read as JSON; no tokenizer is loaded. Padding rows, whose ids have no token, are kept. No embedding
+loses rows silently.
 """
 
 from __future__ import annotations

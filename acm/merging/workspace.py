@@ -1,13 +1,13 @@
-"""Where a merge is written: a hidden folder beside the output, which is renamed when it is complete.
+"""The workspace of a merge: a hidden folder beside the output, which is renamed to the output when it is complete.
 
-It is locked while a merge works in it, and a merge that was interrupted can be continued.
+A merge locks its workspace while it runs. An interrupted merge can be continued.
 
     .merged.part/                           beside the output folder `merged`
       model-00001-of-00002.safetensors …    preallocated, headers first
       journal.jsonl                         the plan's digest, then a line for each finished tensor: name, checksum
 
-A killed merge leaves this folder. The next merge with the same plan checks each finished tensor against its checksum,
-and does the others. With another plan it starts anew.
+A killed merge leaves this folder behind. The next merge with the same plan checks each finished tensor against its
+checksum, and merges the other tensors. A merge with another plan starts anew.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from acm.merging.plan import Job, Plan, work_folder
 
 LOG = logging.getLogger(__name__)
 JOURNAL = "journal.jsonl"
-CHECKED_BYTES = 8 << 20  # read at a time to check a tensor
+CHECKED_BYTES = 8 << 20  # how many bytes are read at a time to check a tensor
 CODES = {dtype: code for code, dtype in DTYPES.items()}  # dtype → the file's code
 
 
