@@ -1,6 +1,6 @@
 """Collects the pages of the site into one folder, which Sphinx reads.
 
-A page is a Markdown file or a notebook of the repository, and keeps its path. A notebook whose executed copy lies in
+A page is a Markdown file or a notebook of the repository. It keeps its path. A notebook with an executed copy in
 ``reports/`` is shown with the outputs of that copy. Other notebooks are shown as they are stored. Nothing is run.
 Links keep working: a link to a page leads there, a link to another file downloads it, a link to a folder lists its
 files.

@@ -24,10 +24,10 @@ import torch
 from acm.errors import unknown
 
 Answer = Callable[..., Any]  # what an exercise asks for
-Checker = Callable[[Any], str]  # answer → praise
+Checker = Callable[[Any], str]  # answer → sentence of praise
 CHECKERS: dict[str, Checker] = {}
 UNSOLVED = "Its cell still holds `raise NotImplementedError`: replace that line by your own and run the cell again."
-OTHERS = (str(Path(__file__).parent.parent), sysconfig.get_path("stdlib"), "<frozen")  # code that no learner wrote
+OTHERS = (str(Path(__file__).parent.parent), sysconfig.get_path("stdlib"), "<frozen")  # where code lies that no learner wrote
 
 
 class NotYet(Exception):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from acm.merging.settings import Settings
 
     Merge = Callable[[Tensor, list[Tensor], Settings], Tensor]
-    # Each call walks through a tensor from its start. Each step gives the chunk of the base and of each fine-tuned model.
+    # Each call walks through a tensor from its start. A step gives the chunk of the base and of each fine-tuned model.
     Chunks = Callable[[], Iterable[tuple[Tensor, list[Tensor]]]]
     Prepare = Callable[[Chunks, Settings], Any]
 

@@ -7,8 +7,8 @@
     values      (draws + 1,)                a mean in each bootstrap draw; index 0 is the data itself
 
 Intervals are 95 %, by bootstrap over items. A share of a single task, such as its accuracy, has Wilson's interval
-instead. Averages are means over tasks, as in the paper. Length change is defined as in the paper: the mean over tasks of
-length / length of the reference − 1.
+instead. Averages are means over tasks, as in the paper. Length change is defined as in the paper: the mean over tasks
+of length / length of the reference − 1.
 """
 
 from __future__ import annotations
