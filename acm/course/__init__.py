@@ -27,7 +27,7 @@ Answer = Callable[..., Any]  # what an exercise asks for
 Checker = Callable[[Any], str]  # answer → sentence of praise
 CHECKERS: dict[str, Checker] = {}
 UNSOLVED = "Its cell still holds `raise NotImplementedError`: replace that line by your own and run the cell again."
-OTHERS = (str(Path(__file__).parent.parent), sysconfig.get_path("stdlib"), "<frozen")  # where code lies that no learner wrote
+OTHERS = (str(Path(__file__).parent.parent), sysconfig.get_path("stdlib"), "<frozen")  # code that is not a learner's
 
 
 class NotYet(Exception):

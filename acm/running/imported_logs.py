@@ -25,8 +25,8 @@ from acm.profiles import Profile
 
 LOG = re.compile(r"samples_(?P<task>.+?)(?:_\d{4}-\d\d-\d\dT[\d.:-]+)?\.jsonl")
 LOG_ENGINE = "lm-eval's log"  # the engine that the setting of such records names
-# Text that is tokenized again may have slightly fewer tokens than were generated. So a response of at least this
-# fraction of the cap counts as cut by the cap.
+# The number of tokens of text that is tokenized again may differ from the number generated, up to this factor. So a
+# response of at least this fraction of the cap counts as cut by the cap.
 RETOKENIZED = 0.99
 NEEDED = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics")  # keys of a sample
 
