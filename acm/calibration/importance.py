@@ -202,7 +202,7 @@ class Backward:
 
 
 class Sums:
-    """Of parameters whose gradients come text by text: sums of the gradients and of their squares, float32."""
+    """Sums of gradients and of their squares, float32, over texts; the gradients come text by text."""
 
     def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
         self.parameters, self.texts = parameters, 0

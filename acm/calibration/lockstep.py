@@ -178,7 +178,7 @@ class Walk:
         return activations[0]
 
     def rows(self, layer: str, held: Held, group: list[int], name: str, sample: int, control: str) -> list[Row]:
-        """Of one text, one fine-tuned model and one control: a row for each estimator."""
+        """The table's rows for one text, one fine-tuned model and one control: a row for each estimator."""
         compared = CONTROLS[control]
         other = group[(group.index(sample) + 1) % len(group)] if compared.other_text else sample
         model = f"{'unrelated' if compared.unrelated else 'finetuned'}/{name}"
@@ -195,7 +195,10 @@ class Walk:
 
 
 def groups(lengths: list[int]) -> list[list[int]]:
-    """Texts in pairs of nearly the same length, an odd one out in a three: each is the next one's other sample."""
+    """Groups of two texts of nearly the same length; of an odd number of texts, one group has three.
+
+    The control ``other-sample`` compares a text with another text of its group.
+    """
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     starts = list(range(0, max(1, len(order) - 1), 2))
     return [order[start:end] for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]

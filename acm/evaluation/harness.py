@@ -140,7 +140,7 @@ def loaded(folder: Path, engine: Engine | Server, max_tokens: int, chat: bool, *
 def setting_of(
     folder: Path, engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt: str | None
 ) -> dict[str, Any]:
-    """What the setting of the records says before anything is generated. It leaves out what is as in USUAL."""
+    """The setting of the records, as far as it is known before generation. Values that equal USUAL are left out."""
     said = stated(engine, sampling, max_tokens, prompt)
     always = {key: value for key, value in said.items() if key not in USUAL}
     chosen = {key: value for key, value in said.items() if key in USUAL and value != USUAL[key]}

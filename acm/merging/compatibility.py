@@ -144,7 +144,7 @@ def token_findings(base: Checkpoint, other: Checkpoint, aligned: bool) -> list[F
 
 
 def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
-    """Tensors that one lacks or has in another shape, and dtypes. Heads and vocabulary rows are judged apart."""
+    """Findings on tensors that a model lacks or has in another shape, and on dtypes; not on heads and vocabulary rows."""
     special = {EMBEDDING, HEAD}
     ours, theirs = ({n: i.shape for n, i in m.tensors.items() if n not in special} for m in (base, other))
     problems = shape_problems(base.folder, ours, other.folder, theirs)

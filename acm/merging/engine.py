@@ -113,7 +113,7 @@ def cores() -> int:
 
 
 def check_output(out: Path, inputs: list[Path]) -> None:
-    """UserError for an output that exists, cannot, or lies in an input."""
+    """UserError for an output that exists already, that cannot exist, or that lies inside an input."""
     try:
         taken = os.path.lexists(out)
         work_folder(out).exists()

@@ -27,7 +27,7 @@ EVERYTHING = (0.0, np.inf)  # bounds of |δ| for a method that trims nothing
 
 
 class FusedMerger:
-    """Merges by a method that has a kernel. plain: for an angle, which is summed as torch sums it."""
+    """Merges by a method that has a kernel. plain: the torch merger; it computes angles, so their sums are torch's."""
 
     def __init__(self, method: MergeMethod, plain: PlainMerger | None) -> None:
         self.method, self.plain = method, plain

@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a merge needs to know.
+    """What a merge will do: everything that it needs to know.
 
     models: the base, then the models of ``recipe.finetuned``. jobs: empty if a finding is an error.
     config: of the merged model. blocks: how many it has.

@@ -142,7 +142,7 @@ def along_layers(values: list[float], layers: set[str]) -> dict[str, float]:
 
 
 def place(layer: str, blocks: int) -> float:
-    """Where on a list of values a layer stands, from 0 to 1. blocks: how many there are.
+    """The place of a layer along the blocks, from 0 (first) to 1 (last). blocks: how many there are.
 
     Layers outside the blocks stand at 0 and take the first value, as in mergekit 0.1.5.
     """

@@ -41,7 +41,7 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}  # dtype → the file's 
 class Workspace:
     """The locked folder of one merge, with its shards open. ``finished``: the names of the tensors that need no work.
 
-    key: what else than the plan must be the same for an interrupted merge to be continued.
+    key: an interrupted merge is continued only if this text, beside the plan, is the same as then.
     """
 
     def __init__(self, plan: Plan, out: Path, key: str = "") -> None:
@@ -131,7 +131,7 @@ class Workspace:
         os.pwrite(self.files[name], self.shard_headers[name], 0)
 
     def checksum(self, job: Job) -> str:
-        """Of the bytes that the tensor has in the output now."""
+        """The checksum of the bytes that the tensor has in the output now."""
         digest, (shard, start) = xxhash.xxh3_64(), self.places[job.name]
         for offset in range(0, job.bytes, CHECKED_BYTES):
             digest.update(os.pread(self.files[shard], min(CHECKED_BYTES, job.bytes - offset), start + offset))

@@ -119,7 +119,7 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
 
     accuracy (percent), length (tokens). above: points of accuracy above the frontier at equal length. lead: ACM's
     points above the frontier less this kind's. It is paired by item and, for uniform and null, by calibration draw;
-    the other kinds are held against ACM's first draw. detectable: the smallest true lead that would have been found
+    the other kinds are compared with ACM's first draw. detectable: the smallest true lead that would have been found
     (80 % power). merges: how many. outside: how many of them have a length outside the frontier's range. One such
     merge leaves its kind without points and lead.
     """
