@@ -144,7 +144,10 @@ def token_findings(base: Checkpoint, other: Checkpoint, aligned: bool) -> list[F
 
 
 def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
-    """Findings on tensors that a model lacks or has in another shape, and on dtypes; not on heads and vocabulary rows."""
+    """Findings on tensors that one model lacks or has in another shape, and on dtypes.
+
+    Heads and the number of vocabulary rows are judged elsewhere.
+    """
     special = {EMBEDDING, HEAD}
     ours, theirs = ({n: i.shape for n, i in m.tensors.items() if n not in special} for m in (base, other))
     problems = shape_problems(base.folder, ours, other.folder, theirs)
