@@ -1,4 +1,7 @@
-"""The embedded model family: word problems, a tokenizer, a training recipe, checkpoints of 1.3 M parameters."""
+"""abacus, the family of small models that the repository ships: checkpoints of 1.3 M parameters, and how they are made.
+
+They solve arithmetic word problems. The package has the problems, the tokenizer and the training recipe.
+"""
 
 from pathlib import Path
 

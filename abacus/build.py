@@ -1,4 +1,4 @@
-"""Writes what the repository ships of abacus: benchmarks, calibration texts, checkpoints with their model cards."""
+"""Writes the abacus files that the repository ships: benchmarks, calibration texts, checkpoints with model cards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a trained family does: its parents on the benchmarks, and plain interpolation from fast to slow."""
+"""Evaluates a trained family on the benchmarks: its models, and plain interpolation between fast and slow."""
 
 from __future__ import annotations
 

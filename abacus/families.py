@@ -1,6 +1,6 @@
-"""Fresh families: other seeds and another size, the same recipe. What was found on the shipped family is tested on
-them.
+"""Trains fresh families of models: the shipped family's recipe with other seeds, and with another size.
 
+What was found on the shipped family is tested on the fresh ones.
 ``python -m abacus.families`` trains the missing ones into ``runs/abacus/<name>``. After an interruption the same
 command continues with the next stage.
 """

@@ -1,12 +1,13 @@
-"""Arithmetic word problems with solutions of any wordiness, and the two extra skills.
+"""Generates arithmetic word problems with solutions of any wordiness, and the tasks of two extra skills.
 
-A solution is a chain of *decisions*, each a coin of its own:
+A solution is the work of a *writer*. For each step the writer makes *decisions*, such as whether to write the step out.
+Each decision is an independent toss of a biased coin:
 
     log-odds = SLOPE · (difficulty of the step − MIDDLE) + offset of the decision + verbosity of the writer
 
-so that hard steps get the tokens, and a more verbose writer adds useful decisions (writing a step out)
-before redundant ones (restating it). One verbosity for a whole document would make merging a switch
-between two modes; coins make it gradual.
+So hard steps get more tokens. As verbosity grows, a writer first adds useful text (writing a step out), then redundant
+text (restating the step). Independent coins let a merge change length gradually. If one choice held for a whole
+document, a merge would switch between two modes.
 
     >>> example = word_problem(random.Random(3), steps=2)
     >>> example.question
@@ -37,7 +38,7 @@ LARGEST = 99
 
 SLOPE, MIDDLE = 5.0, 0.55
 OFFSETS = {"write": 1.2, "check": -0.5, "phrase": -1.0, "announce": -1.5, "restate": -1.8}
-SLIP_RATE = 0.1  # share of the checks that find, and mend, a planted slip
+SLIP_RATE = 0.1  # share of the checks that find, and correct, a planted error
 
 
 @dataclass(frozen=True)

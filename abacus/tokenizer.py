@@ -1,7 +1,8 @@
-"""Qwen2's own tokenizer class, trained on the abacus texts: every word one token, every digit one token.
+"""Builds the tokenizer: Qwen2's own class, trained on the abacus texts. Every word and every digit is one token.
 
-transformers gives each model of type qwen2 this class, whatever its files say; so the splitting rule (words with
-their leading space, single digits) and the byte-level decoding are Qwen's, and only the merges are ours.
+transformers gives every model of type qwen2 this class, whatever the model's files say. So two things are Qwen's: the
+splitting rule (words with their leading space, single digits) and the byte-level decoding. Only the merges of the
+byte-pair encoding are ours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The one recipe behind every shipped checkpoint.
+"""Trains the checkpoints of a family. All shipped checkpoints come from this one recipe:
 
 base   ── verbosity −1.4 ─►  fast  ── verbosity +3 ──►  slow      (Long-to-Short: fast is θ_0)
   ├────── long sums ─────►  sums

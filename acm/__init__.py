@@ -1,7 +1,7 @@
 """Activation-Guided Consensus Merging (ACM): calibrate two models, weigh their layers, merge them, evaluate the merge.
 
-The names below are the public ones: five functions, and what :func:`evaluate` takes. Each is imported on first use, so
-that ``import acm`` takes no time.
+The public names are listed below: five functions, and the classes that :func:`evaluate` takes as arguments. Each name
+is imported on first use, so ``import acm`` takes no time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Model folders on disk: their config, their tensors, and whether two of them can be compared.
+"""Reads model folders: their config, where their tensors lie, and whether two models have the same shapes.
 
-A folder is a Hugging Face model folder with safetensors. Nothing here reads a weight, except :func:`check_weights` and
-:func:`identity`. Model files are not trusted: each shard that an index names must be a regular file of the index's own
-folder (or a link, as in the hub's cache), and headers are checked (`headers.py`).
+A model folder is one of Hugging Face's, with safetensors. Only :func:`check_weights` and :func:`identity` read weights.
+Model files are not trusted. Each shard that an index names must be a regular file in the index's own folder, or a link
+there, as in the hub's cache. Headers are checked by `headers.py`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from acm.errors import UserError
 from acm.files import read_json
 from acm.headers import BUFFERS, TensorInfo, as_float32, read_header
 
-INDEX = "model.safetensors.index.json"  # names the shard of each tensor, where there are several
-SINGLE = "model.safetensors"  # the weights, where there is no index
+INDEX = "model.safetensors.index.json"  # names the shard of each tensor, where a model has several shards
+SINGLE = "model.safetensors"  # the file of weights, where there is no index
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "merges.txt", "tokenizer.model", "chat_template.jinja",
 )  # fmt: skip
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
-CHECKED = 1 << 22  # entries looked at together in search of NaN
-WHOLE = 64 << 20  # bytes; of larger files `identity` reads both ends alone
-END = 1 << 20  # bytes of each of these ends
-Shapes = dict[str, tuple[int, ...]]  # of each tensor, by name
+CHECKED = 1 << 22  # how many entries are searched for NaN at a time
+WHOLE = 64 << 20  # bytes; of a larger file `identity` reads only the beginning and the end
+END = 1 << 20  # bytes of that beginning, and of that end
+Shapes = dict[str, tuple[int, ...]]  # name of a tensor → its shape
 
 
 class Checkpoint:

@@ -1,4 +1,4 @@
-"""Devices by name: what ``cpu``, ``cuda``, ``cuda:1`` and ``auto`` stand for on this machine."""
+"""Finds the devices that the names ``cpu``, ``cuda``, ``cuda:1`` and ``auto`` stand for on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake: it names the thing, says what is wrong and how to mend it."""
+"""UserError, the exception for a user's mistake. Its message names the file or value, the fault and the remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # a tenth of a second to import
+if TYPE_CHECKING:  # its import takes a tenth of a second
     import pydantic
 
 POSIX = ("fcntl", "resource")  # modules of Python that Windows lacks

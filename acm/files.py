@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and read with errors that name the file."""
+"""Writes files whole or not at all. Reads files; an error names the file."""
 
 from __future__ import annotations
 

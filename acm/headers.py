@@ -1,4 +1,4 @@
-"""The headers of safetensors files: which tensors a file holds, and where their bytes lie.
+"""Reads the headers of safetensors files: which tensors a file holds, and where their bytes lie.
 
 Model files are not trusted. A header is checked before any weight is read: every tensor must lie inside its file, have
 as many bytes as its shape and dtype say, and overlap no other tensor.
@@ -26,7 +26,7 @@ STORED: dict[str, np.dtype] = {  # how numpy reads each dtype; numpy has no bflo
     "float16": np.dtype("<f2"),
 }
 MAX_HEADER = 100 << 20  # bytes; the safetensors library's own limit
-# Ends of the names of tensors that are computed and not trained. Old conversions store them; they are passed over.
+# Endings of names of tensors that are computed, not trained. Old conversions store such tensors; they are skipped.
 BUFFERS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
 
 

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: fetched once into the hub's own cache, then found as folders of the model's name."""
+"""Fetches models from the Hugging Face hub, once, into the hub's own cache, and links them under the model's name."""
 
 from __future__ import annotations
 

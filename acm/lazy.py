@@ -1,4 +1,4 @@
-"""Names of a package that are imported on first use, so that importing the package itself takes no time."""
+"""Imports a package's public names on their first use, so that importing the package itself takes no time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What the paper printed: its tables as CSV files, the profile of ours that each stands for, its names of our models.
+"""Loads the numbers that the paper printed, and says which of our profiles and models each table belongs to.
 
-Sources (column ``source``): ``acm-v1`` is arXiv 2505.14009v1, ``l2s-sister`` arXiv 2503.20641 and
-``evo-l2s-replication`` arXiv 2604.06465. Accuracies are in percent, lengths in tokens a response.
+The tables are CSV files. Their column ``source`` names who printed a number: ``acm-v1`` is the paper (arXiv
+2505.14009v1), ``l2s-sister`` is arXiv 2503.20641, and ``evo-l2s-replication`` is arXiv 2604.06465. Accuracies are in
+percent, lengths in tokens per response.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = REPORTS / "paper-numbers"
-# Number of a table: its name in the CSV files, the models' size there, the profile that runs it.
+# Number of a table in the paper → its name in the CSV files, the size of its models there, the profile that runs it.
 TABLES = {
     "1": ("table1", "7b", "qwen-7b"),
     "2": ("table2", "1.5b", "qwen-1.5b"),
@@ -23,7 +24,7 @@ TABLES = {
     "4": ("table4", "14b", "qwen-14b"),
     "5": ("table5", "32b", "qwen-32b"),
 }
-REFLECTIONS = {"6": ("1.5b", "qwen-1.5b"), "7": ("14b", "qwen-14b")}  # the same of the tables of reflections
+REFLECTIONS = {"6": ("1.5b", "qwen-1.5b"), "7": ("14b", "qwen-14b")}  # tables of reflections: models' size, profile
 
 
 def load(name: str, **options: Any) -> pd.DataFrame:

@@ -1,9 +1,10 @@
-"""Where things lie: in a clone of the repository, or where the package was installed.
+"""The folders that the code reads and writes, in a clone of the repository and in an installed package.
 
-ROOT      holds the packages acm, abacus and smol: the clone's folder, or site-packages. Here the relative paths of a
-          profile start.
-CLONE     whether ROOT is a clone, which has the Snakefile, notebooks, reports and figures beside the packages.
-RUNS      what is made: in a clone its folder runs; elsewhere runs in the folder that the command was started from.
+ROOT      the folder that holds the packages acm, abacus and smol: the clone, or site-packages. The relative paths of a
+          profile start here.
+CLONE     whether ROOT is a clone. A clone has the Snakefile, notebooks, reports and figures beside the packages.
+RUNS      the folder for everything that is made. In a clone: ``runs`` in ROOT. Elsewhere: ``runs`` in the working
+          directory of the command.
 """
 
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""A progress bar by bytes; where there is no terminal, a plain line every few seconds."""
+"""A progress bar that counts bytes. Without a terminal it is a plain line every few seconds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-SECONDS = 3  # between two lines
-DELAY = 1.0  # seconds of work before the first line
+SECONDS = 3  # time between two plain lines
+DELAY = 1.0  # seconds of work before anything is shown
 
 
 class Progress:

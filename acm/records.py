@@ -1,4 +1,4 @@
-"""What is kept of a run: the columns of the tables, the files of coefficients, and where a number comes from."""
+"""The formats of a run's results: the columns of its tables, its coefficients file, and the provenance of numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Building blocks of the pydantic models that read a user's YAML: profiles and their parts."""
+"""Building blocks of the pydantic models that check a user's YAML files: profiles and their parts."""
 
 from __future__ import annotations
 

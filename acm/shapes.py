@@ -1,7 +1,7 @@
-"""Shapes of decoders. Sizes in bytes and limits in tokens follow from them.
+"""The shapes of decoder models: layers, widths, heads, positions. Sizes in bytes and limits in tokens follow from them.
 
-The shape of a model that is here stands in its config.json. The paper's models are in a table, so that their sizes are
-known before they are fetched.
+The shape of a model on disk is read from its config.json. The shapes of the paper's models stand in a table, so that
+their sizes are known before the models are fetched.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The rooms of the package, which room may lean on which, and the hash of a room's code.
+"""The rooms of the package: which room may import from which, and the hash of a room's code.
 
-A result names the hash of the room that made it. So a changed figure does not make responses stale, and a reader sees
-which results are older than the code that made them.
+A room is a subpackage of acm, such as ``calibration`` or ``reporting``. A result carries the hash of the room that made
+it. The hash shows which results are older than the code as it is now. A change to the code of figures leaves the
+hash of ``evaluation`` as it is, so responses stay valid.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-TRUNK = "trunk"  # the modules that lie flat in the package, apart from the two above the rooms
-# Room → the rooms right below it. A room may import from itself and from all below; nothing imports upwards.
+TRUNK = "trunk"  # the room of the modules directly in acm, except ``__init__`` and ``__main__``
+# Room → the rooms directly below it. A room may import from itself and from every room below it, never from above.
 BELOW: dict[str, tuple[str, ...]] = {
     TRUNK: (),
     "calibration": (TRUNK,),
@@ -43,7 +44,7 @@ def room_of(path: Path) -> str:
 
 
 def all_below(room: str) -> set[str]:
-    """A room and everything that it may lean on."""
+    """A room and all rooms that it may import from."""
     return {room}.union(*(all_below(lower) for lower in BELOW[room]))
 
 

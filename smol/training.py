@@ -1,6 +1,6 @@
-"""Short fine-tunes of one model towards one style of answer, by transformers' Trainer.
+"""Fine-tunes a model briefly towards one style of answer, by transformers' Trainer.
 
-After an interruption the same call goes on.
+After an interruption the same call continues the training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from smol.problems import Row
 from smol.source import save
 
 LEARNING_RATE, BATCH, WARMUP = 1e-4, 8, 5
-SAVE_EVERY = 10  # steps
+SAVE_EVERY = 10  # training steps between two saves
 
 
 def documents(rows: list[Row], style: str, tokenizer: PreTrainedTokenizerBase) -> Dataset:

@@ -1,4 +1,4 @@
-"""Sphinx settings of the site; the pages come from website/stage.py."""
+"""The Sphinx settings of the website. website/stage.py collects its pages."""
 
 import sys
 from importlib.metadata import files
@@ -31,7 +31,7 @@ suppress_warnings = [
 nb_execution_mode = "off"
 nb_merge_streams = True
 nb_ipywidgets_js = {}
-nb_render_markdown_format = "commonmark"  # of outputs: no directives, no roles
+nb_render_markdown_format = "commonmark"  # for Markdown in outputs: it has no directives and no roles
 myst_enable_extensions = ["attrs_block", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 myst_update_mathjax = False

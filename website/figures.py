@@ -1,4 +1,4 @@
-"""A figure on the site: the committed SVG with its caption, its alternative text, and links to what made it."""
+"""Puts a figure on the site: the committed SVG, its caption and alternative text, and links to what made it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-NUMBERS = "paper-numbers"  # folder of the paper's own numbers, in reports/ and in figures/
+NUMBERS = "paper-numbers"  # name of the folder of the paper's own numbers, in reports/ and in figures/
 QUOTED = re.compile(r'"(\w[\w.-]*)"')
 SENTENCE_END = re.compile(r"(?<=[.;]) ")
 

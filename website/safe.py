@@ -1,7 +1,8 @@
-"""Nothing that a model wrote reaches a page as markup.
+"""Cleans the HTML of the site: nothing that a model wrote reaches a page as markup that can do harm.
 
 Sphinx escapes plain text by itself. Raw HTML (in Markdown and in the outputs of notebooks), links and pictures pass
-through here. HTML keeps an allow-list of tags and attributes, without style, script, events, forms or frames.
+through this module. Only tags and attributes of an allow-list are kept. The list has no style, script, events, forms or
+frames.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Collects the pages of the site into one folder, which Sphinx reads.
 
-A page is a Markdown file or a notebook of the repository, and keeps its path. A notebook whose executed copy lies in
+A page is a Markdown file or a notebook of the repository. It keeps its path. A notebook with an executed copy in
 ``reports/`` is shown with the outputs of that copy. Other notebooks are shown as they are stored. Nothing is run.
 Links keep working: a link to a page leads there, a link to another file downloads it, a link to a folder lists its
 files.
@@ -21,10 +21,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from website.figures import NUMBERS, Figures
 
 ASIDE = "_downloads-only"
-RAN = "runs/executed"  # notebooks that are stored without outputs, as run for the site
+RAN = "runs/executed"  # copies, executed for the site, of notebooks that are stored without outputs
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
-SHOWN = ("image/png", "text/html", "text/markdown", "text/plain")  # the rest of a notebook's output is left out
+SHOWN = ("image/png", "text/html", "text/markdown", "text/plain")  # kinds of notebook output that the site shows
 TEXTS = ("README.md", "CHANGELOG.md", "docs/*.md", "benchmarks/*.md", "reports/*/report.md", "reports/*/*/tables/*.md")
 NOTEBOOKS = tuple(f"notebooks/{folder}*.ipynb" for folder in ("", "questions/", "paper/", "explore/", "course/"))
 EXECUTED = (
@@ -34,7 +34,7 @@ EXECUTED = (
     "reports/*/*/notebooks/*.ipynb",
     "reports/*/*/notebooks/*/ACM-TA.ipynb",
 )
-FIRST = "reports/tiny/long-to-short"  # whose executed copies stand for the pipeline's notebooks
+FIRST = "reports/tiny/long-to-short"  # the folder whose executed copies are shown for the pipeline's notebooks
 LINK = re.compile(r"(\]\()<?([^)\s>]+)>?(\))")
 IMAGE = re.compile(r"^!\[([^\]]*)\]\(([^)\s]+\.svg)\)$", re.MULTILINE)
 

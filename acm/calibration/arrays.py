@@ -1,4 +1,4 @@
-"""The arrays that estimators take: what is refused, and which label stands for which value."""
+"""Checks the arrays of activations that estimators take, and turns their values into labels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from acm.calibration.registry import label_estimators
 
-CODE_DTYPES = (torch.bfloat16, torch.float16)  # their 16 bits, read as a whole number, are the label
+CODE_DTYPES = (torch.bfloat16, torch.float16)  # the label of such a value is its 16 bits, read as a whole number
 DTYPES = (*CODE_DTYPES, torch.float32, torch.float64)
-MOST_ENTRIES = (1 << 31) - 1  # of an array, because pairs of labels are counted in int32
+MOST_ENTRIES = (1 << 31) - 1  # the most entries of an array: pairs of labels are counted in int32
 
 
 def checked(x: np.ndarray | Tensor, y: np.ndarray | Tensor, finite: bool = False) -> tuple[Tensor, Tensor]:
@@ -37,7 +37,7 @@ def checked(x: np.ndarray | Tensor, y: np.ndarray | Tensor, finite: bool = False
 
 
 def as_tensor(values: np.ndarray | Tensor) -> Tensor:
-    """On the CPU, without gradient.
+    """The values as a tensor on the CPU, without gradient.
 
     Arrays that torch cannot share are copied: read-only ones, reversed ones, those of foreign byte order.
     """

@@ -131,7 +131,7 @@ def matrix(table: pd.DataFrame, control: str = "none") -> tuple[list[str], np.nd
 def draws_of(
     mi: np.ndarray, size: int, draws: int, t: float, shift: str, seed: int = 0, replace: bool = False
 ) -> np.ndarray:
-    """λ (draws, layers) of random draws of ``size`` texts from mi, an array (layers, texts)."""
+    """λ (draws, layers): one row for each random draw of ``size`` texts from mi, an array (layers, texts)."""
     rng = np.random.default_rng([seed, size])
     chosen = [rng.choice(mi.shape[1], size, replace=replace) for _ in range(draws)]
     return np.array([layer_coefficients(mi[:, texts], t, shift) for texts in chosen])

@@ -1,8 +1,11 @@
-"""Controls: the pairs of arrays whose MI is measured, the real one and those from which something was taken away.
+"""Controls: which two arrays of activations are compared by their mutual information (MI).
 
-Each control is one function here, bound to its row in `registry.py` by :func:`pairs_up`. The row says what the
-control is, and which model and which text the second array comes from. The function says how rows of the two arrays
-are paired. Every pair has the tokens and the channels that both arrays have.
+The control ``none`` is the real pair: the base's activations and the fine-tuned model's, token by token. Every other
+control takes something away from the real pair. MI that is still found there does not come from what was taken away.
+
+Each control is one function here. :func:`pairs_up` binds the function to its row in `registry.py`. The row says what
+the control is, and which model and which text the second array comes from. The function says how the rows of the two
+arrays are paired. A pair holds only the tokens and channels that both arrays have.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from acm.calibration.layerwise import LayerwiseModel
 from acm.calibration.registry import CONTROLS, ESTIMATORS
 from acm.errors import UserError, unknown
 
-CHUNK_ENTRIES = 1 << 24  # entries of an array that are held at a time
+CHUNK_ENTRIES = 1 << 24  # how many entries of an array are held at a time
 
 Pair = tuple[Tensor, Tensor]
 
@@ -43,9 +46,9 @@ class Logits:
 
 @dataclass(frozen=True)
 class Sides:
-    """The two arrays that a control pairs, each (tokens, channels), seen where both have entries.
+    """The two arrays that a control pairs, each (tokens, channels), cut to the tokens and channels that both have.
 
-    x: of the base. y: of what the control compares it with.
+    x: activations of the base. y: the activations that the control compares them with.
     """
 
     x: Tensor | Logits
@@ -57,7 +60,7 @@ class Sides:
 
     @property
     def channels(self) -> int:
-        """The common channels; of logits of unlike vocabularies, the common rows of the head."""
+        """How many channels both arrays have. For logits of unlike vocabularies: the rows that both heads have."""
         return min(self.x.shape[1], self.y.shape[1])
 
     def left(self, rows: Tensor) -> Tensor:
@@ -67,7 +70,7 @@ class Sides:
         return self.y[rows, : self.channels]
 
     def chunks(self, entries: int) -> tuple[Tensor, ...]:
-        """The numbers of all rows, in chunks of about so many entries."""
+        """The row numbers 0, 1, …, split into chunks. The rows of a chunk hold about so many entries."""
         return torch.arange(self.tokens).split(max(1, entries // self.channels))
 
 

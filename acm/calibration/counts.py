@@ -1,12 +1,13 @@
-"""Counts of label pairs: all that the plug-in estimate and its corrections are made of.
+"""Counts how often labels and pairs of labels occur. The plug-in estimate of MI and its corrections need no more.
 
 variable   symbol              meaning
 a, b                           labels of the entries of two arrays, whole numbers, each of shape (n,)
 entries    n                   how many entries each array has
-c_xy                           how often a pair of labels occurs; c_x, c_y: how often a label of one side does
+c_xy                           how often a pair of labels occurs
+c_x, c_y                       how often a label of x occurs, a label of y
 pairs      Σ c_xy log c_xy     sum over the distinct pairs of labels
 singles    Σ c_x log c_x + Σ c_y log c_y
-surplus    K_xy − K_x − K_y    K: how many distinct pairs, labels of x, labels of y there are
+surplus    K_xy − K_x − K_y    K_xy: number of distinct pairs; K_x, K_y: numbers of distinct labels of x, of y
 """
 
 from __future__ import annotations

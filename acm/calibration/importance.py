@@ -1,4 +1,4 @@
-"""Statistics that merge methods read, gathered while calibration walks: what inputs look like, and what the loss feels.
+"""Gathers statistics that some merge methods need, during a calibration: of weights' inputs and of the loss' gradients.
 
     statistic    symbol               shape               of which models                         source
     aim          a_c = mean |x_c|     (inputs,)           base, for each linear weight            arXiv 2502.02421
@@ -6,18 +6,19 @@
     fisher       F = mean (∂L/∂θ)²    as the tensor       each fine-tuned one, each tensor        arXiv 2111.09832
     sensitivity  s_l = Σ |θ · ∂L/∂θ|  a number a block    base and fine-tuned ones                arXiv 2502.12420
 
-x: the input of a weight, one for each token; means are over all tokens of all texts.
-L: mean negative log likelihood of a text's next tokens, nats. Texts of one token have no L and do not count.
-F: the mean over texts. It is the empirical Fisher information, since its labels are the text's own tokens.
-s_l: takes the gradient of the mean over texts, and is L2-normalised over the blocks of a model.
-A tied head and embedding are one tensor, whose gradient is the sum of both.
+x: the input of a linear weight, a vector for each token. Means of x are over all tokens of all texts.
+L: the loss of a text, the mean negative log likelihood of its next tokens, nats. A text of one token has no L and does
+not count.
+F: the empirical Fisher information, a mean over texts. "Empirical": the labels are the text's own tokens.
+s_l: the sensitivity of block l. Its gradient is that of the mean of L over texts. The s_l of a model have L2 norm 1.
+A tied head and embedding are one tensor. Its gradient is the sum of the head's and the embedding's.
 
-Files: one safetensors file a layer in ``<folder>/aim``, ``<folder>/regmean/<model>`` and ``<folder>/fisher/<model>``;
-``<folder>/sensitivity.json`` for all models.
+Files: ``<folder>/aim``, ``<folder>/regmean/<model>`` and ``<folder>/fisher/<model>`` hold one safetensors file for each
+layer. ``<folder>/sensitivity.json`` holds the sensitivities of all models.
 
-Memory: Gram matrices of a block take inputs² · 4 bytes for each of its weights (7B: 1.4 GB for down_proj). Gradients
-hold a block four times in float32 (7B: 3.7 GB), and at embedding and head the vocabulary's matrix four times (7B: 8.7
-GB).
+Memory: the Gram matrix of a weight takes inputs² · 4 bytes (7B: 1.4 GB for down_proj), and all weights of a block are
+held together. Gradients hold a block four times in float32 (7B: 3.7 GB). At embedding and head they hold the
+vocabulary's matrix four times (7B: 8.7 GB).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from acm.records import provenance
 
 
 def check_kinds(kinds: Sequence[str], folder: Path | None, base: str, finetuned: list[str], tokens: list[int]) -> None:
-    """UserError for unknown kinds, and for those that cannot be had. tokens: of each text."""
+    """UserError for unknown kinds of statistics, and for kinds that cannot be had. tokens: the length of each text."""
     for kind in kinds:
         if kind not in STATISTICS:
             raise unknown("statistic", kind, STATISTICS)
@@ -201,7 +202,7 @@ class Backward:
 
 
 class Sums:
-    """Of parameters whose gradients come text by text: sums of the gradients and of their squares, float32."""
+    """Sums of gradients and of their squares, float32, over texts; the gradients come text by text."""
 
     def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
         self.parameters, self.texts = parameters, 0

@@ -1,4 +1,4 @@
-"""Mutual information of two arrays of activations: the paper's estimate, corrections of its bias, and rivals.
+"""Estimates the mutual information (MI) of two arrays of activations, by the paper's estimator and by others.
 
     variable   paper   shape          meaning
     x          A_0^k   (tokens, d)    activations of layer k in the base model, any float dtype
@@ -8,13 +8,13 @@
     K_x, K_y           ()             distinct values of x, of y
     K_xy               ()             distinct pairs of values
 
-The paper's code takes every distinct bf16 value as a label and pairs x and y entry by entry. The bias of this
-estimate is about (K_xy − K_x − K_y + 1) / 2n. The bias grows as samples get fewer; the null controls of `controls.py`
-show it.
+The paper's code takes every distinct bf16 value as a label and pairs x and y entry by entry. This is the plug-in
+estimate. Its bias is about (K_xy − K_x − K_y + 1) / 2n, and grows as samples get fewer. The null controls of
+`controls.py` show the bias. Some estimators here correct it; others estimate MI in another way, or measure similarity.
 
-Each estimator is one function here, bound to its row in `registry.py` by :func:`estimates`. The row says what the
-function is given: the sums over label pairs (:class:`acm.calibration.counts.PairSums`) where it is additive, else x
-and y as tensors of shape (tokens, d).
+Each estimator is one function here. :func:`estimates` binds the function to its row in `registry.py`. The row says what
+the function is given. An additive estimator gets sums over label pairs (:class:`acm.calibration.counts.PairSums`). Any
+other estimator gets x and y as tensors of shape (tokens, d).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from acm.calibration.registry import BINS, ESTIMATORS, KRASKOV_CHANNELS
 from acm.errors import unknown
 
 KRASKOV_NEIGHBOURS = 3  # nearest neighbours that Kraskov's estimator looks at
-SHUFFLES = 2  # shuffles whose mean the shuffle correction subtracts
+SHUFFLES = 2  # the shuffle correction subtracts the mean estimate over this many shuffles
 
 Function = TypeVar("Function", bound=Callable[..., float])
 FUNCTIONS: dict[str, Callable[..., float]] = {}  # estimator → its function

@@ -1,13 +1,14 @@
-"""The journal of a calibration: what an interrupted run continues from.
+"""The journal of a calibration: files from which an interrupted run continues.
 
-Of each finished layer it has the rows of the table, and of the last one the hidden states of all texts. In a folder:
+The journal keeps the table's rows of every finished layer. It keeps the hidden states of all texts behind the last
+finished layer. For block 0, which is layer number 1, its folder holds:
 
-    001-0.parquet        rows of the layer
-    001-0.safetensors    hidden states behind it; those of the layer before are then removed
-    001-0.json           digests of these files and of the layer's statistics
+    001-0.parquet        the rows of the layer
+    001-0.safetensors    the hidden states behind the layer; the file of the layer before is then removed
+    001-0.json           digests of the two files above and of the layer's statistics
 
-The digests are written last, so that what they vouch for is whole. A file that does not match its digest is not
-believed: the run goes on from the last layer that is whole.
+The digests are written last: when they are there, the other files are complete. A file that does not match its digest
+is ignored, and the run continues from the last layer whose files are all sound.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Journal:
 
     models, settings: what the results depend on. With another model or setting, or with other sources, nothing is
     taken up.
-    all_states: the hidden states of all layers are kept, not those of the last alone.
+    all_states: the hidden states behind every layer are kept, not only those behind the last one.
     """
 
     def __init__(

@@ -1,16 +1,16 @@
-"""Decoder models run layer by layer: all texts go through one layer before the next is loaded.
+"""Runs a decoder model layer by layer: all texts go through one layer before the next layer is loaded.
 
     ids       (1, tokens)      one text
     hidden    (1, tokens, d)   residual stream of one text
     call                       what a model's own forward pass hands a block beside ``hidden``: masks, positions
     layers                     ``embed``, ``0`` … ``L−1``, ``norm``, ``lm_head``
 
-The model's own code decides everything. Its forward pass runs with recorders in place of its blocks, and each block
-is then called with what its recorder noted. Logits go through what the model does behind its head (soft caps,
-scales).
+The model's own code computes everything. First its forward pass runs with a recorder in place of each block. A recorder
+notes the arguments that its block is called with. Then each block is loaded and called with these arguments. Logits
+pass through whatever the model applies after its head (soft caps, scales).
 
-Held at a time are one block, the rows of the embedding that occur, and the hidden states. Weights that are computed
-in the dtype they are stored in stay mapped from their file.
+Memory holds one block, the rows of the embedding that occur in the texts, and the hidden states. A weight whose stored
+dtype is the dtype of the computation stays mapped from its file.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from acm.errors import UserError
 from acm.headers import as_float32
 
 BASE = "base"  # the base model's key; the others' are ``finetuned/<name>`` and ``unrelated/<name>``
-HEAD_ROWS = 1 << 14  # rows of the head's matrix that are multiplied at a time
+HEAD_ROWS = 1 << 14  # how many rows of the head's matrix are multiplied at a time
 
 
 class LayerwiseModel:
     """A causal language model without weights, whose layers are loaded from safetensors one at a time.
 
-    dtype: of the computation. rewired: a seed, by which the channels of every tensor are permuted; this leaves the
-    weights' values and norms but nothing of what they do. None: the model as it is.
+    dtype: of the computation. rewired: a seed, by which the channels of every tensor are permuted. The weights keep
+    their values and norms, but the model no longer computes anything meaningful. None: the model as it is.
 
     Raises UserError for an architecture without the usual list of blocks, and for a checkpoint that lacks a tensor or
     has one in another shape than its config says.

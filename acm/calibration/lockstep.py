@@ -1,13 +1,13 @@
-"""All models walk through all texts in lockstep, layer by layer.
+"""Runs all models over all texts in lockstep, layer by layer, and measures what was asked for on the way.
 
     variable   paper          shape            meaning
     held       A_0^k, A_i^k   (tokens, d)      activations of layer k in the base and in fine-tuned model i, one text
-    hidden                    (1, tokens, d)   residual stream of one text behind the layer that was walked last
+    hidden                    (1, tokens, d)   residual stream of one text behind the layer that ran last
     ids                       (1, tokens)      one text
 
-Held at a time are one block of each model (`layerwise.py`) and the texts' hidden states. What is asked for is
-measured as soon as a group of texts has passed a layer in all models. `journal.py` notes each finished layer, so that
-a killed run continues with the next one.
+Memory holds one block of each model (`layerwise.py`) and the hidden states of the texts. Texts go in small groups: a
+group is measured as soon as it has passed the layer in all models. `journal.py` notes each finished layer, so that a
+killed run continues with the next layer.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from acm.errors import UserError
 
 COLUMNS = ["finetuned", "layer", "sample", "tokens", "estimator", "control", "value", "norm_base", "norm_finetuned"]
 
-INPUT_KINDS = {BASE: "aim", "finetuned": "regmean"}  # which statistic of its inputs a model gets, by its role
+INPUT_KINDS = {BASE: "aim", "finetuned": "regmean"}  # role of a model → the statistic of its weights' inputs
 
-Activations = Tensor | Logits  # (tokens, d) of one text at one layer
-Row = tuple[object, ...]  # of the table, in the order of COLUMNS
+Activations = Tensor | Logits  # (tokens, d), of one text at one layer
+Row = tuple[object, ...]  # a row of the table, in the order of COLUMNS
 Held = dict[str, dict[int, Activations]]  # model → text → activations
 
 
@@ -178,7 +178,7 @@ class Walk:
         return activations[0]
 
     def rows(self, layer: str, held: Held, group: list[int], name: str, sample: int, control: str) -> list[Row]:
-        """Of one text, one fine-tuned model and one control: a row for each estimator."""
+        """The table's rows for one text, one fine-tuned model and one control: a row for each estimator."""
         compared = CONTROLS[control]
         other = group[(group.index(sample) + 1) % len(group)] if compared.other_text else sample
         model = f"{'unrelated' if compared.unrelated else 'finetuned'}/{name}"
@@ -195,7 +195,10 @@ class Walk:
 
 
 def groups(lengths: list[int]) -> list[list[int]]:
-    """Texts in pairs of nearly the same length, an odd one out in a three: each is the next one's other sample."""
+    """Groups of two texts of nearly the same length; of an odd number of texts, one group has three.
+
+    The control ``other-sample`` compares a text with another text of its group.
+    """
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     starts = list(range(0, max(1, len(order) - 1), 2))
     return [order[start:end] for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]

@@ -1,8 +1,8 @@
-"""Estimators, controls, shifts and statistics by name: what each is called, and what it can do.
+"""Lists the estimators, controls, shifts and statistics of calibration by name, and says what each can do.
 
 A new estimator is a row of ``ESTIMATORS`` and a function in `information.py`. A new control is a row of ``CONTROLS``
 and a function in `controls.py`. A new shift is a row of ``SHIFTS`` alone. Figures, profiles, the command line and the
-tables of the documentation read these rows. Nothing heavy is imported here, so that a profile is checked in a moment.
+tables of the documentation read these rows. Nothing heavy is imported here, so a profile is checked in a moment.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 PER_ENTRY = "nats per entry"
 PER_CHANNEL = "nats per channel"
 PER_TOKEN = "nats per token"  # a sum over channels
-SIMILARITY = "similarity"  # a number without unit, which is no mutual information
-BINS = 32  # of the histogram estimators, for each array
-KRASKOV_CHANNELS = 32  # channels that Kraskov's estimator looks at, evenly spread
+SIMILARITY = "similarity"  # a number without unit; not mutual information
+BINS = 32  # the histogram estimators sort the values of each array into so many bins
+KRASKOV_CHANNELS = 32  # how many channels Kraskov's estimator looks at, evenly spread
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """How the likeness of two arrays of activations is measured.
+    """A measure of how alike two arrays of activations are.
 
-    what: one phrase for the documentation. unit: of the value.
+    what: one phrase for the documentation. unit: of the estimate.
     labelled: the value follows from which entries are equal. Infinity is then a value like any other.
     additive: the value follows from the counts of label pairs alone. The arrays may then come in chunks, and the
     estimator's function takes the counts instead of the arrays. An additive estimator is labelled too.
@@ -44,7 +44,7 @@ class Estimator:
 class Control:
     """Which pair of activations is measured: the real one, or one from which something was taken away.
 
-    title: in figures. what: one phrase for the documentation.
+    title: its name in figures. what: one phrase for the documentation.
     unrelated: the second array comes from the fine-tuned model with permuted channels, not from the model itself.
     other_text: the second array comes from another text of nearly the same length.
     gives_coefficients: the pipeline computes coefficients from this control, and a profile's method may name it.

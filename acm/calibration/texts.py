@@ -1,4 +1,4 @@
-"""Calibration texts: read them from a file or the hub, and choose a spread of them."""
+"""Reads calibration texts from a file or the Hugging Face hub, and chooses a diverse subset of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_texts(path: str | Path, field: str = defaults.FIELD) -> list[str]:
-    """Calibration texts: the lines of a text file, a field of a JSONL file, or one of a hub dataset (split train).
+    """Calibration texts: the lines of a text file, a field of a JSONL file, or a field of a hub dataset (split train).
 
     path: the file; or ``owner/name`` of the dataset, with ``@`` and a commit or tag where not the newest is meant.
     field: one name, or several joined by ``+``, whose texts are then joined by a space. (The paper does not say which
@@ -107,11 +107,12 @@ def select_texts(
     seed: int = defaults.TEXT_SEED,
     encoder: str | None = None,
 ) -> list[str]:
-    """A spread of texts: K-means on their features, ``per_cluster`` drawn from each of ``clusters``.
+    """A diverse subset: K-means sorts the texts into ``clusters``, and ``per_cluster`` texts are drawn from each.
 
-    The paper clusters s1K into 20 and takes 5 of each, with an encoder that it does not name. encoder: a model of
-    sentence-transformers, where that package is installed; None: TF-IDF, which needs no download. What a cluster with
-    fewer members lacks is drawn from the other texts. The same seed gives the same texts, in the order of the input.
+    The paper sorts s1K into 20 clusters and takes 5 texts of each, with an encoder that it does not name. encoder: a
+    model of sentence-transformers, where that package is installed; None: TF-IDF, which needs no download. Where a
+    cluster has too few texts, the missing ones are drawn from the other texts. The same seed gives the same texts, in
+    the order of the input.
     """
     from sklearn.cluster import KMeans
 

@@ -1,9 +1,9 @@
-"""Calibration: texts → activations of all models → the table of mutual information, and statistics for other methods.
+"""The public function of calibration: texts → activations of all models → the table of mutual information.
 
-A layer's activations are the output of ``mlp.down_proj`` of its block, before the residual add. The embedding, the
-final norm and ``lm_head`` count as layers too. Texts go one at a time, without padding or chat template, through the
-base model's tokenizer, as in the paper's code. `lockstep.py` runs the models; here stand the public function and its
-checks.
+It can also gather statistics that some merge methods need. Each block counts as a layer; its activations are the output
+of its ``mlp.down_proj``, before the residual add. The embedding, the final norm and ``lm_head`` count as layers too. As
+in the paper's code, the base model's tokenizer reads the texts one at a time, without padding or chat template.
+`lockstep.py` runs the models. This module has the function and its checks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from acm.devices import devices
 from acm.errors import UserError, unknown
 from acm.headers import DTYPES
 
-VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # files that a tokenizer has one of
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # a tokenizer has at least one of these files
 
 
 def calibrate(

@@ -1,4 +1,4 @@
 """The commands of the command line, one function each.
 
-What a command needs is imported when it runs: `--help` is quick.
+A command imports what it needs when it runs, so `--help` is quick.
 """

@@ -1,4 +1,4 @@
-"""The command line itself, to which the other modules of this folder add their commands."""
+"""The app of the command line. The other modules of this folder add their commands to it."""
 
 from __future__ import annotations
 

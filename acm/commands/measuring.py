@@ -1,4 +1,4 @@
-"""Commands that run models: calibrate and evaluate."""
+"""The commands that run models: calibrate and evaluate."""
 
 from __future__ import annotations
 

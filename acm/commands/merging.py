@@ -1,4 +1,4 @@
-"""Commands on recipes: check, merge, export, and the list of merge methods."""
+"""The commands that take a recipe: check, merge and export. Also the command that lists the merge methods."""
 
 from __future__ import annotations
 

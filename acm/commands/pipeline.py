@@ -1,4 +1,4 @@
-"""Commands on profiles: what a run takes, the run itself, its results; and the notebooks that it consists of."""
+"""The commands that take a profile: plan a run, run it, publish its results. Also the commands that run notebooks."""
 
 from __future__ import annotations
 

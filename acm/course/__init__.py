@@ -1,9 +1,10 @@
-"""The checkers of the course's exercises.
+"""Checks a learner's answers to the exercises of the course.
 
-``check("1.2", answer)`` prints what is right with an answer, or raises :class:`NotYet`, one sentence on what is not.
-A checker is a function of the answer, registered by ``@exercise("1.2")`` in ``lesson1.py``. It raises NotYet through
-``need``, ``same`` and their like below, and returns what to praise. An exception that the answer itself raises is
-reported with the learner's line that raised it.
+``check("1.2", answer)`` prints what is right with an answer, or raises :class:`NotYet` with one sentence on what is
+wrong. Each exercise has a checker, a function that takes the answer. ``@exercise("1.2")`` registers it; the checker of
+exercise 1.2 is in ``lesson1.py``. A checker raises NotYet by the helpers below, such as ``need`` and ``same``, and
+returns a sentence of praise. If the answer itself raises an exception, the report names the learner's line that raised
+it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ import torch
 from acm.errors import unknown
 
 Answer = Callable[..., Any]  # what an exercise asks for
-Checker = Callable[[Any], str]  # answer → praise
+Checker = Callable[[Any], str]  # answer → sentence of praise
 CHECKERS: dict[str, Checker] = {}
 UNSOLVED = "Its cell still holds `raise NotImplementedError`: replace that line by your own and run the cell again."
-OTHERS = (str(Path(__file__).parent.parent), sysconfig.get_path("stdlib"), "<frozen")  # code that no learner wrote
+OTHERS = (str(Path(__file__).parent.parent), sysconfig.get_path("stdlib"), "<frozen")  # code that is not a learner's
 
 
 class NotYet(Exception):

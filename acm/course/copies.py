@@ -1,8 +1,8 @@
-"""The copies of the lessons in ``notebooks/course/source``: one for students, one with the solutions.
+"""Makes two copies of each lesson in ``notebooks/course/source``: one for students, one with the solutions.
 
-A lesson marks its cells by tags: ``exercise`` (markdown), ``solution`` (code) and ``check`` (code). In a solution, what
-stands between ``# BEGIN SOLUTION`` and ``# END SOLUTION`` is the learner's to write. A student copy records a hash of
-itself, so that a copy in which someone has worked is never overwritten.
+A lesson marks its cells by tags: ``exercise`` (markdown), ``solution`` (code) and ``check`` (code). In a solution, the
+learner writes the lines between ``# BEGIN SOLUTION`` and ``# END SOLUTION``. A student copy records a hash of itself.
+The hash shows whether someone has worked in the copy; if so, the copy is kept as it is unless overwriting is asked for.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from acm.course import Answer, exercise, need, read, same
 
 END, THINK, CLOSE = 0, 7, 8
-# What a response is, its ids, the cap, its length, whether it is truncated, and what to say otherwise.
+# Each row: what the response is, its token ids, the cap, the length, whether it is truncated, the sentence if not so.
 RESPONSES = (
     (
         "a plain response", [5, 6, 9, END], 10, 3, False,

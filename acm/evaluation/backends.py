@@ -1,9 +1,9 @@
-"""Backends: what generates the responses. Here stands what all of them share, and the usual one, transformers.
+"""Backends, which generate the responses: the code that all backends share, and the usual backend, transformers.
 
-A backend adds to a model class of lm-evaluation-harness what that class does not keep: token counts, raw text, and
-whether the cap cut a response. The requests of a run are cut into batches, which are fixed from the full list of items.
-Each whole batch can be kept on disk, so that an interrupted run continues and gives the same bytes. The other backends
-stand in ``backends_vllm.py`` and ``backends_server.py``.
+A backend extends a model class of lm-evaluation-harness. It adds what that class does not keep: token counts, raw text,
+and whether the token cap cut a response. The requests of a run are split into batches. The split depends only on the
+full list of items. Each finished batch can be kept on disk, so that an interrupted run continues and gives the same
+bytes. The other backends are in ``backends_vllm.py`` and ``backends_server.py``.
 """
 
 from __future__ import annotations

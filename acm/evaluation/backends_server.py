@@ -1,7 +1,7 @@
-"""The server backend: any server of OpenAI's completions or chat completions, asked once for each item.
+"""The server backend: asks a server that speaks OpenAI's completions or chat completions, once for each item.
 
-The classes of lm-evaluation-harness for such servers write the requests. The answers are read here, because they state
-the number of tokens. Answers are untrusted: they are checked before anything is kept.
+Classes of lm-evaluation-harness write the requests. This module reads the answers itself, because they state the number
+of tokens. Answers are not trusted: each is checked before anything of it is kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from acm.evaluation.backends import Recording, Response, stop_strings
 from acm.evaluation.settings import Server
 from acm.evaluation.thinking import THINK_CLOSE, THINK_OPEN, opened
 
-PATIENCE = 6 * 3600  # seconds for one response, which may have to wait for others
+PATIENCE = 6 * 3600  # seconds to wait for one response, which may have to queue behind others
 CHAT_STOPS = 4  # stop strings that lm-evaluation-harness sends to a chat server; the last is the end token's text
 
 

@@ -1,4 +1,4 @@
-"""The vLLM backend, by the class of lm-evaluation-harness. Importing this module needs the package vllm."""
+"""The vLLM backend. It extends lm-evaluation-harness's class for vLLM. Importing this module needs the package vllm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from acm.errors import UserError
 from acm.evaluation.backends import Recording, Response, stop_strings
 from acm.files import read_json
 
-PROMPT_ROOM = 2048  # tokens that a prompt may have beside a response of the cap's length, unless max_model_len is given
+PROMPT_ROOM = 2048  # tokens of room for a prompt, beside a response as long as the cap; max_model_len overrides it
 
 
 class RecordingVLLM(Recording, VLLM):

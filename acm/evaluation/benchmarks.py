@@ -1,8 +1,8 @@
-"""Benchmarks of others: where each comes from, how many items it has, and a hash of what we evaluated.
+"""Loads published benchmarks, and records where each comes from, how many items it has, and a hash of the items.
 
-The files are not part of this repository. A folder named by the environment variable ACM_DATA is read first
-(``benchmarks/<name>.jsonl`` in it), then the Hugging Face hub. Several editions of a benchmark often have one name, so
-the number of items must hold, and the hash where one is known.
+The files are not part of this repository. They are read from ``benchmarks/<name>.jsonl`` in the folder that the
+environment variable ACM_DATA names, else from the Hugging Face hub. One name often stands for several editions of a
+benchmark. So the number of items must match, and so must the hash where one is known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from acm.evaluation.boxes import last_box
 from acm.evaluation.task_files import Item, arguments_of, our_tasks
 
 FOLDER = "ACM_DATA"
-# The files that the paper's evaluation reads. Each is <name>/test.jsonl there.
+# Address of the files that the paper's evaluation reads. Each is <name>/test.jsonl there.
 QWEN = "https://github.com/QwenLM/Qwen2.5-Math/tree/main/evaluation/data"
 LIVE = "livecodebench"  # the one benchmark that comes in releases and in several files
 RELEASES = {  # release of LiveCodeBench → number of items, by its dataset card
@@ -30,7 +30,7 @@ RELEASES = {  # release of LiveCodeBench → number of items, by its dataset car
     "release_v4": 713,
     "release_v5": 880,
 }
-RELEASE = "release_v5"  # the one that is taken unless another is asked for: the paper does not say which it used
+RELEASE = "release_v5"  # the release that is read by default; the paper does not say which one it used
 Row = dict[str, Any]  # a line of a benchmark's file, as its makers wrote it
 
 

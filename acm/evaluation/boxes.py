@@ -1,4 +1,4 @@
-r"""Answers in boxes: the ``\boxed{…}`` that solutions and responses end with."""
+r"""Finds the boxed answer, ``\boxed{…}``, that a solution or a response ends with."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Two of the paper's code benchmarks, HumanEval-Pro (at 14B) and MBPP-Pro (LLaMA), and the way into the third.
+"""Loads and grades the paper's code benchmarks: HumanEval-Pro (at 14B), MBPP-Pro (LLaMA), LiveCodeBench (at 1.5B).
 
-The third is LiveCodeBench (at 1.5B), see ``livecodebench.py``. **None was tried on the real data**, which could not be
-had where this was written. The formats were read from the authors' evaluation code
+The details of LiveCodeBench are in ``livecodebench.py``. **None of the three was tried on the real data**, which was
+not available where this was written. The formats were read from the authors' evaluation code
 (github.com/CodeEval-Pro/CodeEval-Pro, github.com/LiveCodeBench/LiveCodeBench) and from dataset cards. The numbers of
 items are checked. Hashes are not known.
 
-HumanEval-Pro and MBPP-Pro (arXiv 2412.21199) ask for a second function that calls a first one. Rows have
-``raw_problem``, ``raw_solution``, ``new_problem``, ``new_solution`` and ``test_code``. The first four joined are a
-solution. The tests are asserts.
+HumanEval-Pro and MBPP-Pro (arXiv 2412.21199) ask for a second function that calls a first one. A row has the fields
+``raw_problem``, ``raw_solution``, ``new_problem``, ``new_solution`` and ``test_code``. The first four, joined, are a
+complete solution. ``test_code`` holds asserts.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Runs a candidate program with its tests in a child process with limits: HumanEval-Pro, MBPP-Pro and LiveCodeBench.
+"""Runs a program that a model wrote, with its tests, in a child process with limits. The code benchmarks need this.
 
-**This is not a sandbox.** Contained are CPU and clock time, memory, the size of a file, child processes that are left
-over, environment variables (no tokens), standard input, core dumps, and, where the user is not root, the number of
-processes. **Not contained** is the rest. The program runs as you: it can read your files, write wherever you can (each
-file up to the limit), and use the network. A program that starts a session of its own outlives its time. Run untrusted
-programs in a container or a virtual machine. By setting the flag in the environment you say that you know.
+**This is not a sandbox.** Limited are CPU and clock time, memory, and the size of each file; where the user is not
+root, the number of processes too. Child processes that are left over are killed. The environment variables hold no
+tokens. Standard input is controlled, and there are no core dumps. **Nothing else is contained.** The program runs as
+you: it can read your files, write wherever you can, and use the network. A program that starts a session of its own
+outlives its time. Run untrusted programs in a container or a virtual machine. No program runs unless the environment
+variable ACM_ALLOW_UNSAFE_CODE is 1: by setting it you say that you know these risks.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import IO
 from acm.errors import UserError
 from acm.evaluation.thinking import after_thinking
 
-ALLOW = "ACM_ALLOW_UNSAFE_CODE"  # of the environment, so that no profile or task file can set it
+ALLOW = "ACM_ALLOW_UNSAFE_CODE"  # an environment variable, so that no profile or task file can set it
 MEGABYTE = 1 << 20
 OUTPUT = 2000  # characters of the program's output that are kept
 FENCE = re.compile(r"```([\w+-]*)[^\S\n]*\n(.*?)```", re.DOTALL)

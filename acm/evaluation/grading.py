@@ -1,20 +1,20 @@
 r"""Grades a response to a mathematics question twice: by math-verify, and by comparing normalized strings.
 
-1. **Thinking.** Of a response that thinks in ``<think>…</think>``, the part after the last ``</think>`` counts.
-   Thinking that never closes is wrong, whatever it says. The record then has ``thinking_closed`` False, so that such
-   responses can be counted.
+1. **Thinking.** Of a response that thinks in ``<think>…</think>``, only the part after the last ``</think>`` counts.
+   A response whose thinking never closes is wrong, whatever it says. Its record has ``thinking_closed`` False, so that
+   such responses can be counted.
 2. **Answer.** The answer is the content of the last complete ``\boxed{…}``. A box that is cut off is no answer. Without
-   any box, the answer is what follows the last "the answer is" or "answer:". The last number alone is never taken: in a
-   response that was cut off it would be chance.
-3. ``correct``: math-verify 0.9 says that answer and gold are equal, or they are the same text. A gold that is prose, or
-   that math-verify cannot read, is compared as in 4; math-verify would take prose for a product of letters. math-verify
-   runs in a child process with limits of time and memory. Answers such as ``2^{2^{2^{100}}}`` hang it, and its own
-   time-outs work in a main thread only.
+   any box, the answer is what follows the last "the answer is" or "answer:". Otherwise there is no answer. The last
+   number of a response is never taken for one: where the response was cut off, it would be there by chance.
+3. ``correct``: math-verify 0.9 says that answer and gold (the reference answer) are equal, or the two are the same
+   text. A gold that is prose, or that math-verify cannot read, is compared as in 4: math-verify would take prose for a
+   product of letters. math-verify runs in a child process with limits of time and memory, because answers such as
+   ``2^{2^{2^{100}}}`` hang it. Its own time-outs work in a main thread only.
 4. ``correct_string``: the boxed answer and the gold are equal after ``normalized``. Without a box it is false.
 
-In both grades, units and signs of degrees and percent do not count. Subscripts of number bases do not count either, nor
-the order of what is listed without parentheses; these are math-verify's rules. (1,2) as a point and as an open interval
-are alike. Where either side is a decimal number, six decimal places count, and more where the gold is small.
+Both grades ignore units and the signs of degrees and percent. They also ignore subscripts of number bases, and the
+order of a list without parentheses; these are math-verify's rules. The point (1,2) and the open interval (1,2) are
+equal. Where either side is a decimal number, six decimal places count, and more where the gold is small.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ LONGEST = 1000  # characters of an answer that math-verify is asked about; the l
 ANSWER = re.compile(r"answer\s*(?:is|:|=)\s*:?\s*(.+?)\s*(?:\.\s|\.?$|\n)", re.IGNORECASE | re.MULTILINE)
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
 SCIENTIFIC = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]|(?:\\times|\\cdot|×)10\^)\{?([+-]?\d+)\}?")
-NAME = re.compile(  # of what an assignment defines: x, f^{-1}(x), \mathbf{y}', m_{\max}
+NAME = re.compile(  # the name that an assignment defines: x, f^{-1}(x), \mathbf{y}', m_{\max}
     r"\s*(?:\\[A-Za-z]+\s*(?:\{\\?[A-Za-z]+\})?|[A-Za-z])\s*(?:_\w|_\{\s*\\?\w+\s*\}|\^\{?(?:-\d|T|\\prime)\}?|'|\s)*"
     r"(?:\([A-Za-z](?:,\s*[A-Za-z])*\))?\s*"
 )
-COUNTED = re.compile(  # "495 cookies", "\frac{40}{3} minutes"
+COUNTED = re.compile(  # a number with a noun: "495 cookies", "\frac{40}{3} minutes"
     r"^(-?\d[\d,]*(?:\.\d+)?)\s+[A-Za-z]{3,}$"
     r"|^(.*[\d}])\s+(?:minutes?|hours?|seconds?|meters?|feet|inches|miles?|pounds?|degrees?|dollars?|cents?)$"
 )

@@ -1,7 +1,7 @@
-"""The bridge to lm-evaluation-harness: it finds the tasks, asks a model every item, and grades the answers.
+"""The public function of evaluation: asks a model every item of some tasks, by lm-evaluation-harness.
 
-What lm-evaluation-harness does not keep is added by our backends: token counts, raw text, and whether the cap cut a
-response. One call generates one response to each item.
+lm-evaluation-harness finds the tasks, asks the model and grades the answers. Our backends add what it does not keep:
+token counts, raw text, and whether the token cap cut a response. One call generates one response to each item.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from acm.evaluation.task_files import check_prompt, tasks_folder
 from acm.records import versions
 from acm.sources import source_hash
 
-if not find_spec("lm_eval"):  # only the core is installed
+if not find_spec("lm_eval"):  # only the core of this package is installed
     raise UserError('evaluation needs lm-evaluation-harness; install it with pip install "acm-companion[evaluate]".')
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
@@ -140,7 +140,7 @@ def loaded(folder: Path, engine: Engine | Server, max_tokens: int, chat: bool, *
 def setting_of(
     folder: Path, engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt: str | None
 ) -> dict[str, Any]:
-    """What the setting of the records says before anything is generated. It leaves out what is as in USUAL."""
+    """The setting of the records, as far as it is known before generation. Values that equal USUAL are left out."""
     said = stated(engine, sampling, max_tokens, prompt)
     always = {key: value for key, value in said.items() if key not in USUAL}
     chosen = {key: value for key, value in said.items() if key in USUAL and value != USUAL[key]}

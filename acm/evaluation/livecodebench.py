@@ -1,11 +1,12 @@
-"""LiveCodeBench (arXiv 2403.07974): programs that read standard input, or a method that ``metadata`` names.
+"""Loads and grades LiveCodeBench (arXiv 2403.07974), a benchmark of programming problems.
 
-A response must pass all public and private tests of its item. The private tests are JSON, or JSON as a pickled text in
-zlib in base64. The text is read from the pickle's opcodes, and nothing is unpickled. The tests of a row may be
-megabytes, so an item says where its row is.
+An item asks for a program that reads standard input, or for the method that ``metadata`` names. A response must pass
+all public and private tests of its item. The private tests are JSON, or JSON that was pickled, compressed by zlib and
+written in base64. The JSON is read from the pickle's opcodes; nothing is unpickled. The tests of a row may take
+megabytes, so an item holds only the place of its row.
 
-The files are ``benchmarks/livecodebench/test.jsonl``, ``test2.jsonl`` and so on in the folder that ACM_DATA names, else
-the hub's. A release consists of the first few files.
+The files are ``benchmarks/livecodebench/test.jsonl``, ``test2.jsonl`` and so on. They are read from the folder that
+ACM_DATA names, else from the hub. A release consists of the first few files.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from acm.evaluation.benchmarks import BENCHMARKS, FOLDER, LIVE, RELEASES, Row, c
 from acm.evaluation.code_grading import Limits, Verdict, allowed, run_program, run_tests
 from acm.evaluation.task_files import Item
 
-LIVE_LIMITS = Limits(seconds=30, cpu_seconds=6, memory=4096)  # of each test; the authors allow 6 seconds
-LARGEST = 1 << 30  # bytes of a row's private tests
+LIVE_LIMITS = Limits(seconds=30, cpu_seconds=6, memory=4096)  # limits of each test; the authors allow 6 seconds
+LARGEST = 1 << 30  # the most bytes that a row's private tests may have
 MODULES = (
     "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics",
     "itertools", "functools", "operator", "io", "sys", "json", "builtins", "typing",
@@ -35,8 +36,8 @@ MODULES = (
 PRELUDE = "\n".join(
     [*(f"from {m} import *" for m in MODULES), *(f"import {m}" for m in MODULES), "sys.setrecursionlimit(50000)"]
 )
-# The test of a function. It stands in a function itself, so that the program's own names stay as they are. A tuple
-# counts as a list, because JSON has no tuples.
+# The code that tests a function. It is wrapped in a function, so that it changes no name of the program. A tuple counts
+# as a list, because JSON has no tuples.
 JUDGE = """
 def judge_():
     import builtins as b

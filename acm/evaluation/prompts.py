@@ -1,10 +1,9 @@
-"""What models are asked, word for word. Each prompt has a name, by which profiles and the command line choose it.
+"""The prompts: how a question is put to a model, word for word. Profiles and the command line choose one by its name.
 
-`qwen25-math-cot` is what the tasks ask unless another prompt is chosen. It asks without examples: a system turn in
-ChatML, then the question, as in the paper's setup (arXiv 2505.14009, experiments). Its name is that of the Qwen2.5-Math
-evaluation code.
-`few-shot` shows worked examples, for base models. The paper names few-shot chain of thought without its examples, so
-these examples are ours.
+`qwen25-math-cot` is the usual prompt. It has no examples: a system turn in ChatML, then the question, as in the paper's
+setup (arXiv 2505.14009, experiments). The name comes from the evaluation code of Qwen2.5-Math.
+`few-shot` shows worked examples and is meant for base models. The paper says that it used few-shot chain of thought but
+does not print the examples. Ours are our own.
 `chat-template` uses the model's own template. The instruction stands in the user's turn, because the makers of
 R1-Distill advise against a system turn.
 The paper gives no prompt for its code benchmarks. There the instruction and the examples are ours, in the same three
@@ -17,7 +16,7 @@ from collections.abc import Callable
 
 from acm.errors import unknown
 
-Examples = tuple[tuple[str, str], ...]  # questions with their worked answers
+Examples = tuple[tuple[str, str], ...]  # pairs of a question and its worked answer
 USUAL_PROMPT, FEW_SHOT, CHAT_TEMPLATE = "qwen25-math-cot", "few-shot", "chat-template"
 SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 QWEN25_MATH_COT = (
@@ -70,8 +69,8 @@ CODE_EXAMPLES = (
     ),
 )
 EXAMPLE = "Question: {question}\nAnswer: {answer}"
-# A base model goes on with a question of its own, so `few-shot` stops there. Other prompts have no such stop: reasoning
-# at length may say anything.
+# After its answer a base model invents a next question, so `few-shot` stops there. Other prompts have no such stop,
+# because long reasoning may contain any text.
 FEW_SHOT_STOPS = ["\n\nQuestion:"]
 
 

@@ -1,4 +1,4 @@
-"""Reflections: the words by which a response shows that it looks back on itself."""
+"""Reflections: words such as "wait" and "double-check", by which a response shows that it reviews itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 
 from acm.evaluation.task_files import read_task
 
-# The words that the paper counts (its Tables 6 and 7), in any case.
+# The words that the paper counts in its Tables 6 and 7, in upper or lower case.
 REFLECTION = re.compile(r"wait|re-examine|recap|double-check|let me (?:just )?(?:check|verify)", re.IGNORECASE)
 
 

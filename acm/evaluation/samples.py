@@ -1,6 +1,6 @@
-"""From the samples of lm-evaluation-harness to our records: one record for each response.
+"""Turns the samples of lm-evaluation-harness into our records, one record for each response.
 
-A sample is what lm-evaluation-harness knows of one item: its document, its prompt, and the grade of its answer.
+A sample is what lm-evaluation-harness returns for one item: the document, the prompt, and the grade of the answer.
 """
 
 from __future__ import annotations

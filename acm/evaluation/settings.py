@@ -1,8 +1,8 @@
-"""How responses are generated: how tokens are chosen, and which engine runs the model.
+"""The settings of generation: how tokens are chosen, and where the model runs.
 
-``Sampling`` says how tokens are chosen. ``Engine`` runs the model in this process. ``Server`` asks a model that runs
-elsewhere. Each refuses bad values when it is made. Each default stands here once: the Python interface, the command
-line, profiles and the import of records share it. Nothing heavy is imported.
+``Sampling`` says how tokens are chosen. ``Engine`` describes a model that runs in this process, ``Server`` a model that
+runs elsewhere. Each of the three refuses bad values when it is made. The defaults stand here alone. The Python
+interface, the command line, profiles and the import of records share them. Nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from acm.shapes import BYTES
 MAX_TOKENS = 10240  # token cap of a response
 
 
-BACKENDS = ("transformers", "vllm")  # those that run in this process
+BACKENDS = ("transformers", "vllm")  # the backends that run in this process
 # What `model_args` may hold for a server: further fields of a request.
 REQUEST_FIELDS = ("skip_special_tokens", "add_special_tokens", "top_k", "min_p", "repetition_penalty")
 NO_ADDRESS = "backend server: give its address, --url http://localhost:8000/v1 (in Python engine=Server(url))."

@@ -1,15 +1,15 @@
-"""Our tasks: what their YAML files in ``acm/tasks`` say, and what their loaders know of the items.
+"""Reads our tasks: their YAML files in ``acm/tasks``, and their items, which a loader beside the file supplies.
 
-A task is one YAML file of lm-evaluation-harness, named as the task. Its ``custom_dataset`` names a function of a Python
-file beside it, the loader. A loader has these functions:
+A task is one YAML file of lm-evaluation-harness. The file has the name of the task. The key ``custom_dataset`` names a
+function of a Python file in the same folder, the loader. A loader has these functions:
 
     load(**arguments)          the items as a data set, for lm-evaluation-harness
     rows(**arguments)          the same items, one dictionary each; UserError where the data cannot be had
     count(**arguments)         how many items there are
     asked(prompt, question)    the text that a model is given; only where a task lets one choose its prompt
 
-``arguments`` are the YAML's ``metadata`` and ``dataset_kwargs`` together. Nothing heavy is imported here or by a loader
-before ``load`` or ``rows`` is called, so that a plan takes a moment.
+``arguments`` are the YAML's ``metadata`` and ``dataset_kwargs`` together. Nothing heavy is imported here, nor by a
+loader before ``load`` or ``rows`` is called. So the plan of a run takes a moment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from acm.paths import TASKS
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-Item = dict[str, Any]  # what a task asks about: question, gold, and what its grading needs
+Item = dict[str, Any]  # one item of a task: the question, the gold, and what grading needs
 
 
 class Plain(yaml.SafeLoader):

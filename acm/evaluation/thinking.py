@@ -1,4 +1,4 @@
-"""Thinking: models that reason write it between ``<think>`` and ``</think>``, before their answer."""
+"""Separates the thinking of a response, between ``<think>`` and ``</think>``, from the answer that follows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""math-verify in a child process, with limits of time and memory. It can be used from any thread.
+"""Compares two answers by math-verify, in a child process with limits of time and memory. It works from any thread.
 
 ``python -m acm.evaluation.verifier`` is the child. For each comparison it reads one JSON line, [gold, answer, decimal
 places], and writes one JSON line, the verdict.
@@ -21,13 +21,13 @@ from typing import Any
 from acm.errors import UserError
 from acm.paths import ROOT
 
-# Limits of one comparison. The first is of the child's own time, so that a busy machine gives the same grades; most
-# comparisons take 20 ms. The second is by the clock, for what the child cannot stop by itself: powers of huge integers.
+# Limits of one comparison. The first limits the child's CPU time, so that a busy machine gives the same grades; most
+# comparisons take 20 ms. The second is by the clock, for what the child cannot interrupt: powers of huge integers.
 CPU_SECONDS = 5.0
 SECONDS = 60.0
-START_SECONDS = 120.0  # for the child's imports on a loaded machine
+START_SECONDS = 120.0  # by the clock, for the child's imports on a loaded machine
 GIGABYTES = 4
-EXACT_DIGITS = 60  # compared of two exact expressions; with the 15 that decimals get, 2^{-100} would be nothing
+EXACT_DIGITS = 60  # digits in which two exact expressions are compared; with 15, as for decimals, 2^{-100} would be 0
 
 
 class Verifier:

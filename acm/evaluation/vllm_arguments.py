@@ -1,4 +1,4 @@
-"""What can be chosen of vLLM's engine. Profiles and the evaluation share it."""
+"""The arguments of vLLM's engine that a user may choose. Profiles and the evaluation share this list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies beside the weights of a merge: config, tokenizer, recipe, coefficients and the model card."""
+"""Writes what lies beside a merge's weights: config, tokenizer, recipe, coefficients and the model card."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def printable(text: str) -> str:
 
 
 def write_generation_config(source: Path, target: Path) -> None:
-    """The source's, without its limit of a response.
+    """Write the generation config of the source model, without its limit on the length of a response.
 
     The base's limit (2048 tokens in Qwen2.5) would cut what the fine-tuned model writes.
     """

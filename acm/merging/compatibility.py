@@ -1,6 +1,6 @@
-"""Whether models fit together, and what the merged model gets where they differ.
+"""Checks whether models can be merged, and decides what the merged model gets where they differ.
 
-Read from configs and headers alone.
+It reads configs, headers, tokenizers, and samples of a few weights.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ ANCESTRY = (  # fields that no fine-tuning changes
     "num_key_value_heads", "head_dim", "hidden_size", "intermediate_size", "num_hidden_layers",
 )  # fmt: skip
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
-# ‖δ‖ / ‖θ_0‖ that a fine-tuned model stays below. Fine-tuning moves weights by a small part of their norm; two
-# unrelated models are at √2.
+# A fine-tuned model usually has ‖δ‖ / ‖θ_0‖ below this. Fine-tuning moves weights by a small part of their norm; for
+# two unrelated models the ratio is √2.
 USUAL_NORM = 0.9
-SAMPLE = 1 << 16  # entries of a tensor that its norm is estimated from
+SAMPLE = 1 << 16  # how many entries of a tensor its norm is estimated from
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Finding:
 
 
 def model_findings(models: list[Checkpoint], aligned: bool) -> list[Finding]:
-    """What each model says against the base, the first of them. aligned: whether their rows are aligned by token."""
+    """The findings on each model against the base, which comes first. aligned: whether rows are aligned by token."""
     base, *others = models
     found = [finding for other in others for finding in compare(base, other)]
     for other in others:
@@ -144,7 +144,10 @@ def token_findings(base: Checkpoint, other: Checkpoint, aligned: bool) -> list[F
 
 
 def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
-    """Tensors that one lacks or has in another shape, and dtypes. Heads and vocabulary rows are judged apart."""
+    """Findings on tensors that one model lacks or has in another shape, and on dtypes.
+
+    Heads and the number of vocabulary rows are judged elsewhere.
+    """
     special = {EMBEDDING, HEAD}
     ours, theirs = ({n: i.shape for n, i in m.tensors.items() if n not in special} for m in (base, other))
     problems = shape_problems(base.folder, ours, other.folder, theirs)

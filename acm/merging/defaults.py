@@ -1,4 +1,4 @@
-"""How a merge is run where its caller does not say: the defaults of :func:`acm.merge` and of the command line."""
+"""The defaults of a merge. :func:`acm.merge` and the command line share them."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Runs a plan: merges every tensor of the models, chunk by chunk, into preallocated shards.
 
 Arithmetic is in float32, whatever dtype is stored. (The paper's code merges in bf16 and differs by rounding alone.)
-Worker threads take one tensor each and hold a few chunks of it. So memory does not grow with the model, except for the
-methods that need whole matrices. Chunk size, threads, shards and interruptions change no byte.
+Each worker thread takes one tensor and holds a few chunks of it. So memory does not grow with the model, except for the
+methods that need whole matrices. Chunk size, threads, shards and interruptions change no byte of the result.
 
 Two modules merge a tensor. `fused.py` has the most used methods as compiled loops, for the CPU. `plain.py` has every
-method in torch, whose import takes a second; it is imported only for what the first cannot do.
+method in torch. The import of torch takes a second, so `plain.py` is imported only for what `fused.py` cannot do.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def cores() -> int:
 
 
 def check_output(out: Path, inputs: list[Path]) -> None:
-    """UserError for an output that exists, cannot, or lies in an input."""
+    """UserError for an output that exists already, that cannot exist, or that lies inside an input."""
     try:
         taken = os.path.lexists(out)
         work_folder(out).exists()

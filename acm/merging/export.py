@@ -1,4 +1,4 @@
-"""A recipe, coefficients included, as mergekit's own YAML. What mergekit could not reproduce is refused by name."""
+"""Writes a recipe and its coefficients as mergekit's own YAML. It refuses what mergekit cannot reproduce, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from acm.errors import UserError
 from acm.merging.plan import Plan
 from acm.merging.vocabulary import read_vocabulary
 
-# Layer outside the blocks → what the names of its tensors contain.
+# Layer outside the blocks → a text that the names of its tensors contain.
 OUTSIDE = {"embed": "embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
 
 
@@ -76,7 +76,7 @@ def padded(plan: Plan) -> bool:
 
 
 def tokenizer_source(plan: Plan) -> str | None:
-    """The recipe's, a model's name as its absolute path."""
+    """The recipe's tokenizer source. A model is named by its absolute path."""
     given = plan.recipe.tokenizer_source
     return given if given in (None, "base", "union") else str(plan.models[plan.alignment.source].folder.resolve())
 

@@ -1,7 +1,8 @@
-"""The functions of the merge methods by name. `methods.py` and `matrices.py` register theirs here.
+"""The table from a merge method's name to its functions. `methods.py` and `matrices.py` register their functions here.
 
-A method has one function that merges a chunk. It may have a second one that prepares: it sees the whole tensor first,
-chunk by chunk, and reduces it to what the merging function must know of it, such as a threshold or an angle.
+Every method has a function that merges a chunk of a tensor. Some methods have a second function that prepares. It sees
+the whole tensor first, chunk by chunk. It returns what the merging function must know of the whole tensor, such as a
+threshold or an angle.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from acm.merging.settings import Settings
 
     Merge = Callable[[Tensor, list[Tensor], Settings], Tensor]
-    # Each call gives the chunks of a tensor from its start: the base's, and one of each fine-tuned model.
+    # Each call walks through a tensor from its start. A step gives the chunk of the base and of each fine-tuned model.
     Chunks = Callable[[], Iterable[tuple[Tensor, list[Tensor]]]]
     Prepare = Callable[[Chunks, Settings], Any]
 

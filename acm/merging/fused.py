@@ -1,6 +1,7 @@
-"""Merges a tensor by the fused loops of `kernels.py`: from stored numbers to stored numbers, on the CPU, without torch.
+"""Merges a tensor by the fused loops of `kernels.py`, on the CPU, without torch.
 
-Which loop merges by a method, its row of the registry says. Results are the bytes of plain torch.
+It reads and writes numbers in their stored dtype. The registry's row of a method says which loop merges by the method.
+The result has the same bytes as that of `plain.py`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from acm.merging.plain import PlainMerger
 
 CHUNK = 1 << 20  # entries; the loops take smaller tiles within it
-EVERYTHING = (0.0, np.inf)  # bounds of |δ| that trim nothing
+EVERYTHING = (0.0, np.inf)  # bounds of |δ| for a method that trims nothing
 
 
 class FusedMerger:
-    """Merges by a method that has a kernel. plain: for an angle, which is summed as torch sums it."""
+    """Merges by a method that has a kernel. plain: the torch merger; it computes angles, so their sums are torch's."""
 
     def __init__(self, method: MergeMethod, plain: PlainMerger | None) -> None:
         self.method, self.plain = method, plain

@@ -1,6 +1,6 @@
-"""The methods that scale best, each fused by numba into one pass: stored numbers in, stored numbers out.
+"""Compiled loops (numba) of the most used merge methods. Each loop does a whole merge in one pass over a chunk.
 
-A pass goes over tiles that stay in a core's cache.
+A pass reads stored numbers and writes stored numbers. It goes over tiles that stay in a core's cache.
 
     base, models    (n,)   a chunk of a tensor as stored: uint16 (bits of bfloat16) or float32
     out             (n,)   the same, merged
@@ -8,9 +8,9 @@ A pass goes over tiles that stay in a core's cache.
     total           (t,)   Σ λ_i δ_i so far
     mass            (t,)   Σ of the divisors of the models that agree with the elected sign
 
-They compute what the plain torch functions of `methods.py` compute, operation by operation, and give the same bytes:
-LLVM may not reorder or fuse float operations (no fastmath). Each of them releases the GIL, so worker threads run side
-by side. Compiled code is cached beside this file.
+The loops do the operations of the plain torch functions in `methods.py` in the same order, and give the same bytes:
+LLVM may not reorder or fuse float operations (no fastmath). Each loop releases the GIL, so worker threads run side by
+side. Compiled code is cached beside this file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAGNITUDE = np.uint32(0x7FFFFFFF)  # the bits of a float32 without its sign
 INFINITE = np.uint32(0x7F800000)  # the exponent of infinity and NaN; a magnitude above it is NaN
 ZERO = np.float32(0)
 ONE = np.float32(1)
-TILE = 4096  # entries: the tiles of base, models and sums fit the innermost caches
+TILE = 4096  # entries: tiles of the base, the models and the sums fit the innermost caches together
 
 compiled = njit(nogil=True, cache=True, error_model="numpy")  # division by zero gives infinity, as in torch
 

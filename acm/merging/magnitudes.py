@@ -1,14 +1,14 @@
-"""Which entries of a task vector are the largest: exact bounds from two histograms, without sorting.
+"""Finds which entries of a task vector are the largest: exact bounds of |δ| from two histograms, without sorting.
 
     delta    δ_i    (n,)        task vector of model i, float32
     density  1 − k  (models,)   fraction of the entries kept
     gamma    γ      (models,)   fraction of the largest entries dropped (breadcrumbs)
 
-The magnitude of a float32 is 31 bits, and magnitudes are ordered as these bits are. The first histogram counts the
-upper COARSE bits and tells the bucket of each rank. The second counts the lower FINE bits of the entries in that
-bucket.
+The magnitude of a float32 is 31 bits. Read as whole numbers, these bits have the order of the magnitudes. The first
+histogram counts the upper COARSE bits: it gives the bucket that holds a rank. The second counts the lower FINE bits of
+the entries in that bucket: it gives the exact magnitude.
 
-`primitives.py` (torch) and `kernels.py` (numba) count; both use the two constants.
+`primitives.py` (torch) and `kernels.py` (numba) do the counting. Both use the constants COARSE and FINE.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 
 from acm.merging.settings import Settings
 
-# numba's cache does not notice a change of these two: clear it (acm/merging/__pycache__) after one.
+# numba's cache does not notice a change of these two constants. After a change, clear it (acm/merging/__pycache__).
 COARSE = 16  # upper bits of a magnitude: its bucket
 FINE = 15  # lower bits of a magnitude: its place within the bucket
-# Counts magnitudes, int64. Given buckets (models, r), it counts within them, (models, r, 2^FINE). Given None, it counts
-# what is in each bucket, (models, 2^COARSE).
+# A function that counts magnitudes, int64. Given buckets (models, r), it returns the counts within each of them,
+# (models, r, 2^FINE). Given None, it returns how many magnitudes are in each bucket, (models, 2^COARSE).
 Count = Callable[[np.ndarray | None], np.ndarray]
 
 

@@ -21,7 +21,7 @@ from acm.merging.functions import implements
 from acm.merging.primitives import combine, task_vectors, total
 from acm.merging.settings import Settings
 
-ROWS = 4096  # of a matrix that are computed in float64 at a time
+ROWS = 4096  # how many rows of a matrix are computed in float64 at a time
 
 
 def filtered(matrix: Tensor, keep: Callable[[Tensor], Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Merge methods: each a pure function of the same tensor, or of the same chunk of it, in every model.
+"""The merge methods. Each is a pure function: it takes one tensor, or a chunk of it, from every model and merges them.
 
     variable       symbol          shape          meaning
     base           θ_0             (…)            the tensor in the base model, any float dtype
@@ -8,10 +8,11 @@
     scaling        α               ()             the recipe's `lambda`: multiplies the merged task vector
     density        1 − k           list of ()     fraction of entries kept; 1 − density is the drop rate
 
-`divisors` divide the sum when `normalize` is on. They are the weights, as in mergekit, or ones where ACM's coefficients
-stand in their place, which makes it the 1/N of Eq. 3. All functions return float32.
+With `normalize`, the sum is divided by the sum of `divisors`. The divisors are the weights, as in mergekit. Where ACM's
+coefficients replace the weights, the divisors are ones: the sum is then divided by N, as in Eq. 3. All functions return
+float32.
 
-Titles, papers, formulas and parameters: `registry.py`. Methods that need whole matrices: `matrices.py`.
+`registry.py` has the titles, papers, formulas and parameters. `matrices.py` has the methods that need whole matrices.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acm.merging import matrices  # noqa: F401  registers its methods, so that importing this module gives all
+from acm.merging import matrices  # noqa: F401  registers its methods, so that importing this module registers all
 from acm.merging.functions import FUNCTIONS, PREPARE, implements, prepares
 from acm.merging.magnitudes import trim_bounds
 from acm.merging.primitives import (

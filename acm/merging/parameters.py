@@ -1,10 +1,12 @@
-"""Parameters of a recipe, as mergekit writes them: their shapes, their ranges, and the value that holds for a tensor.
+"""Reads the parameters of a recipe: checks their form and range, and finds the value that holds for a tensor.
 
-    weight: 0.5                                        everywhere
-    weight: [0.2, 0.9]                                 spaced evenly over the layers, interpolated between
-    weight: [{filter: mlp, value: 0.3}, {value: 0.5}]  the first whose filter occurs in the tensor's name
+A parameter has one of mergekit's forms:
 
-What each parameter may be: `registry.py`.
+    weight: 0.5                                        the same value everywhere
+    weight: [0.2, 0.9]                                 values spaced evenly over the layers, interpolated between
+    weight: [{filter: mlp, value: 0.3}, {value: 0.5}]  the first value whose filter occurs in the tensor's name
+
+`registry.py` says which values each parameter may have.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 from acm.errors import unknown
 from acm.merging.registry import IGNORED, MergeMethod, Parameter
 
-FLOAT32 = 3.4e38  # the largest float32, nearly
+FLOAT32 = 3.4e38  # nearly the largest float32
 
 
 def conditions(setting: Any) -> list[Any]:

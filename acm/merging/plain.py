@@ -1,6 +1,6 @@
 """Merges a tensor in plain torch: every method, every dtype, every device.
 
-Importing this module imports torch. The engine does so where the fused loops of `fused.py` do not apply.
+Importing this module imports torch. The engine imports it only where the fused loops of `fused.py` do not apply.
 """
 
 from __future__ import annotations

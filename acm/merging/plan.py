@@ -1,4 +1,4 @@
-"""What a merge will do, tensor by tensor, decided from the recipe, configs and headers before any weight is read."""
+"""Plans a merge, tensor by tensor, from the recipe, configs and headers, before any tensor is merged."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a merge needs to know.
+    """What a merge will do: everything that it needs to know.
 
     models: the base, then the models of ``recipe.finetuned``. jobs: empty if a finding is an error.
     config: of the merged model. blocks: how many it has.
@@ -179,7 +179,7 @@ def make_job(plan: Plan, name: str, shard: str) -> Job:
 
 
 def check_statistics(kind: str, name: str, shape: tuple[int, ...], statistics: list[TensorInfo | None]) -> None:
-    """UserError for statistics that do not have the shape that this kind has for a tensor of this shape."""
+    """UserError for statistics whose shape does not fit their kind and the shape of the tensor."""
     wanted = {"inputs": shape[-1:], "gram": shape[-1:] * 2}.get(kind, shape)
     for found in filter(None, statistics):
         if found.shape != wanted or (wanted != shape and len(shape) != 2):

@@ -1,4 +1,4 @@
-"""What the methods are made of, in plain torch: trimming, dropping, electing, counting magnitudes.
+"""The building blocks of the merge methods, in plain torch: trimming, dropping, electing, counting magnitudes.
 
     base         θ_0    (…)        a tensor of the base, or a chunk of it
     delta        δ_i    (…)        task vector θ_i − θ_0, float32
@@ -7,7 +7,7 @@
     density      1 − k  ()         fraction kept
     key                 (2,)       two 32-bit words that seed the random numbers of one tensor of one model
 
-`kernels.py` fuses the most used of them into one pass, with the same bytes.
+`kernels.py` fuses the most used blocks into one pass, with the same bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from acm.merging.settings import Settings, votes_of
 if TYPE_CHECKING:
     from acm.merging.functions import Chunks
 
-SUMMED = 1 << 14  # entries that `gram` sums at a time; chunks of the engine are multiples of it
+SUMMED = 1 << 14  # how many entries `gram` sums at a time; the engine's chunk sizes are multiples of it
 
 
 def widen(raw: np.ndarray) -> Tensor:

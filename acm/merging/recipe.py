@@ -1,4 +1,4 @@
-"""Recipes in mergekit's own format, plus a few keys of ours.
+"""Reads and checks recipes. A recipe describes a merge in YAML, in mergekit's format plus a few keys of ours.
 
     merge_method: ties
     base_model: abacus/checkpoints/abacus-fast
@@ -29,9 +29,10 @@ from acm.merging.registry import METHODS, MergeMethod
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Number = Annotated[float, Field(strict=True)]
-MAX_NODES = 10_000  # of a YAML file, once its aliases are written out
-MAX_BYTES = 10_000 << 10  # of a YAML file
-# What reading one may raise. YAML's own types, such as !!timestamp, add the three in the middle; deep nesting the last.
+MAX_NODES = 10_000  # the most nodes of a YAML file, counted with its aliases written out
+MAX_BYTES = 10_000 << 10  # the most bytes of a YAML file
+# What reading a YAML file may raise. Values of YAML's own types, such as !!timestamp, add ValueError, KeyError and
+# AttributeError. Deep nesting adds RecursionError.
 UNREADABLE = (OSError, yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
 
 

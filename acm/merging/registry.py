@@ -1,8 +1,8 @@
-"""The merge methods by name: title, paper, formula, parameters, and what else the engine must know of each.
+"""Lists the merge methods by name: title, paper, formula, parameters, and what else the engine must know of each.
 
-A new method is one row of METHODS and one function (`methods.py`; `matrices.py` where it needs whole matrices).
-Recipes, checks, the table of the docs, explorers and tests read the row. A parameter that no other method has is
-described in the row itself. Nothing heavy is imported here, so that a recipe is checked in a moment.
+A new method is one row of METHODS and one function. The function goes into `methods.py`, or into `matrices.py` if it
+needs whole matrices. Recipes, checks, the table of the docs, explorers and tests read the row. The row itself describes
+a parameter that no other method has. Nothing heavy is imported here, so a recipe is checked in a moment.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a recipe says of one tensor: coefficients, parameters, seeds and the files that it reads beside models.
+"""Collects what a recipe says of one tensor: coefficients, parameters, seeds, and numbers from files beside the models.
 
 variable       symbol   shape               meaning
 coefficients   λ_i      (models,)           weight of each task vector in this layer        Eq. 3
-divisors                (models,)           what `normalize` sums and divides by
+divisors                (models,)           with `normalize`, the merged sum is divided by the sum of these
 scaling        α        ()                  the recipe's `lambda`
 density        1 − k    (models,)           fraction of entries kept
 gamma          γ        (models,)           fraction of the largest entries dropped
@@ -37,8 +37,8 @@ class Settings:
     divisors: the weights or, where ACM's λ stand in their place, ones. election: `weighted` or `unweighted`.
     keys: the two 32-bit words that seed the random mask of each model.
     numbers: the method's further parameters by name; a list where models may differ.
-    layers: of each file of numbers by layer, the base's number in this layer, then each model's; None outside the
-    blocks.
+    layers: for each file that has a number for each layer: the base's number in this layer, then each model's; None
+    outside the blocks.
     statistics: what a calibration knows of this tensor in each model (aim: in the base), None where it knows nothing.
     shape: of the whole tensor. start: place of a chunk's first entry in it.
     prepared: what the method's `prepare` found.
@@ -142,7 +142,7 @@ def along_layers(values: list[float], layers: set[str]) -> dict[str, float]:
 
 
 def place(layer: str, blocks: int) -> float:
-    """Where on a list of values a layer stands, from 0 to 1. blocks: how many there are.
+    """The place of a layer along the blocks, from 0 (first) to 1 (last). blocks: how many there are.
 
     Layers outside the blocks stand at 0 and take the first value, as in mergekit 0.1.5.
     """

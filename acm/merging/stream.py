@@ -1,4 +1,4 @@
-"""The sources of one output tensor, walked in chunks of a bounded size."""
+"""Reads the source tensors of one output tensor, in chunks of a bounded size."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Vocabularies of unlike models: which row of each embedding stands for which token of the merged model.
+"""Aligns the vocabularies of models: which row of each embedding stands for which token of the merged model.
 
-Tokenizers are read as JSON, without loading them. Padding rows, whose ids have no token, are kept. Nothing shrinks
-silently.
+Tokenizer files are read as JSON; no tokenizer is loaded. Padding rows, whose ids have no token, are kept. No embedding
+loses rows silently.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Vocabulary:
 class Alignment:
     """Rows of the merged embedding and head.
 
-    maps: for each model, the row of each output row, −1 for none; None: all have the same rows.
+    maps: for each model, which of its rows goes to each output row, −1 for none; None: all models have the same rows.
     source: number of the model whose tokenizer, special ids and generation config the result gets.
     added: entries of the tokens that are new to that tokenizer.
     """
@@ -43,7 +43,7 @@ class Alignment:
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
-    """From tokenizer.json; None where there is none (sentencepiece alone)."""
+    """The vocabulary in a model's tokenizer.json; None without such a file (a model with sentencepiece alone)."""
     if not (folder / "tokenizer.json").is_file():
         return None
     content = read_json(folder / "tokenizer.json")
@@ -76,8 +76,8 @@ def align(
 ) -> Alignment:
     """How rows correspond: by id without a `tokenizer_source` (as in mergekit and the paper), else by token.
 
-    models: base first. given: what the recipe calls them. rows: of their embeddings. paper: no more rows than the
-    base's.
+    models: base first. given: their names in the recipe. rows: how many rows each embedding has. paper: the result has
+    no more rows than the base.
     UserError where a tokenizer cannot be read, or a union would need more than added tokens.
     """
     if tokenizer_source is None:

@@ -1,13 +1,13 @@
-"""Where a merge is written: a hidden folder beside the output, which is renamed when it is complete.
+"""The workspace of a merge: a hidden folder beside the output, which is renamed to the output when it is complete.
 
-It is locked while a merge works in it, and a merge that was interrupted can be continued.
+A merge locks its workspace while it runs. An interrupted merge can be continued.
 
     .merged.part/                           beside the output folder `merged`
       model-00001-of-00002.safetensors …    preallocated, headers first
       journal.jsonl                         the plan's digest, then a line for each finished tensor: name, checksum
 
-A killed merge leaves this folder. The next merge with the same plan checks each finished tensor against its checksum,
-and does the others. With another plan it starts anew.
+A killed merge leaves this folder behind. The next merge with the same plan checks each finished tensor against its
+checksum, and merges the other tensors. A merge with another plan starts anew.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from acm.merging.plan import Job, Plan, work_folder
 
 LOG = logging.getLogger(__name__)
 JOURNAL = "journal.jsonl"
-CHECKED_BYTES = 8 << 20  # read at a time to check a tensor
+CHECKED_BYTES = 8 << 20  # how many bytes are read at a time to check a tensor
 CODES = {dtype: code for code, dtype in DTYPES.items()}  # dtype → the file's code
 
 
 class Workspace:
     """The locked folder of one merge, with its shards open. ``finished``: the names of the tensors that need no work.
 
-    key: what else than the plan must be the same for an interrupted merge to be continued.
+    key: an interrupted merge is continued only if this text, beside the plan, is the same as then.
     """
 
     def __init__(self, plan: Plan, out: Path, key: str = "") -> None:
@@ -131,7 +131,7 @@ class Workspace:
         os.pwrite(self.files[name], self.shard_headers[name], 0)
 
     def checksum(self, job: Job) -> str:
-        """Of the bytes that the tensor has in the output now."""
+        """The checksum of the bytes that the tensor has in the output now."""
         digest, (shard, start) = xxhash.xxh3_64(), self.places[job.name]
         for offset in range(0, job.bytes, CHECKED_BYTES):
             digest.update(os.pread(self.files[shard], min(CHECKED_BYTES, job.bytes - offset), start + offset))

@@ -1,8 +1,8 @@
-"""Profiles, the one dial: what a run depends on, from a laptop to a GPU machine.
+"""Reads profiles. A profile is a YAML file with everything that a run depends on: the one dial of the pipeline.
 
-A profile is a YAML file. It names models, calibration texts, methods, tasks and generation settings. Relative paths
-start from the repository's root. Unknown keys are refused. A variant changes some keys of every experiment of a
-profile; see ``variants.py``.
+It names models, calibration texts, methods, tasks and generation settings. One profile is made for a laptop, another
+for a GPU machine. Relative paths start from the repository's root. Unknown keys are refused. A variant changes some
+keys of every experiment of a profile; see ``variants.py``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from acm.records import coefficients_name
 from acm.schema import Strict, one_of, optional
 from acm.shapes import BYTES, Shape
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of experiments and methods, which name files
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # what an experiment or a method may be called, since files are named after it
 PROFILE_NAME = rf"{NAME[:-1]}(\+[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 Control = Annotated[str, one_of("control that gives coefficients", COEFFICIENT_CONTROLS)]
 

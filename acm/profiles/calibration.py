@@ -15,7 +15,7 @@ COMMIT = r"^[0-9a-f]{40}$"
 
 
 class Calibration(Strict):
-    """Which texts, and how many: ``per_cluster`` of each of ``clusters`` K-means clusters (the paper: 20 × 5).
+    """Which calibration texts are used: ``per_cluster`` texts of each of ``clusters`` K-means clusters (paper: 20 × 5).
 
     texts: a file, or a dataset of the hub such as simplescaling/s1K.
     revision: a commit of that dataset; None: the newest.

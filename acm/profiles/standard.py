@@ -1,8 +1,8 @@
-"""The methods of a profile that names none: the paper's, with its hyper-parameters and our null controls.
+"""The standard methods, for a profile that names no methods: the paper's methods, and our null controls.
 
-The values are the paper's at 1.5B and 7B (arXiv 2505.14009, experimental setup) for one fine-tuned model. The paper's k
-is the fraction that trimming removes, so its density is 1 − k. DARE's 0.5 is the mean of two models. In ACM, λ replaces
-the weight. TIES has a scaling α beside it; the paper does not say whether ACM kept that.
+The hyper-parameters are the paper's at 1.5B and 7B (arXiv 2505.14009, experimental setup), for one fine-tuned model.
+The paper's k is the fraction that trimming removes, so the density is 1 − k. DARE's weight 0.5 is the mean of two
+models. In ACM, λ replaces the weight. TIES also has a scaling α; the paper does not say whether ACM-TIES keeps α.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""From the name of a profile to its content: its file, and the variants that are laid over it.
+"""Finds the content of a profile from its name: the content of its file, with variants laid over it.
 
 ``qwen-7b+cap4096`` is the file ``profiles/qwen-7b.yaml`` with ``profiles/variants/cap4096.yaml`` laid over each of its
-experiments. A variant is a YAML file of an experiment's keys and a title.
+experiments. A variant is a YAML file with some keys of an experiment and a title.
 """
 
 from __future__ import annotations

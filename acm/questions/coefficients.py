@@ -1,7 +1,7 @@
 """Question 2: do the coefficients matter?
 
-ACM's λ are compared with others at equal length: uniform λ of the same mean, the same λ permuted, reversed or dealt by
-size of the task vector, λ of noise, other shifts.
+Merges with ACM's λ are compared, at equal length, with merges that have other λ: uniform λ of the same mean; ACM's λ
+permuted, reversed, or assigned by the size of the task vector; λ of noise; λ with other shifts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from acm.reporting.statistics import Sample, above_frontier, average, describe, 
 from acm.reporting.tables import cell
 
 QUESTION = "Do the coefficients matter?"
-KINDS = {  # kind of λ → its words
+KINDS = {  # kind of λ → its name in words
     "acm": "ACM",
     "uniform": "uniform λ, same mean",
     "null": "λ of Gaussian noise",
@@ -44,7 +44,7 @@ KINDS = {  # kind of λ → its words
     "uniform-ties": "TIES, uniform λ, same mean",
     "null-ties": "TIES, λ of Gaussian noise",
 }
-CONTROL_OF = {  # kind → the kind that it is held against
+CONTROL_OF = {  # kind → the kind that it is compared with
     "uniform": "acm",
     "null": "acm",
     "permuted": "acm",
@@ -56,7 +56,7 @@ CONTROL_OF = {  # kind → the kind that it is held against
     "uniform-ties": "ties",
     "null-ties": "ties",
 }
-OWN = {"uniform", "null"}  # kinds with a merge for each calibration draw; the others are made of the first draw's λ
+OWN = {"uniform", "null"}  # kinds with a merge for each calibration draw; other kinds use the λ of the first draw
 TIES = {"merge_method": "ties", "parameters": {"density": 0.2}}
 HEADS = {  # verdict on the lead over uniform λ → the answer's first sentence
     "above": "Yes: they beat one λ for all layers at the same mean.",
@@ -119,7 +119,7 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
 
     accuracy (percent), length (tokens). above: points of accuracy above the frontier at equal length. lead: ACM's
     points above the frontier less this kind's. It is paired by item and, for uniform and null, by calibration draw;
-    the other kinds are held against ACM's first draw. detectable: the smallest true lead that would have been found
+    the other kinds are compared with ACM's first draw. detectable: the smallest true lead that would have been found
     (80 % power). merges: how many. outside: how many of them have a length outside the frontier's range. One such
     merge leaves its kind without points and lead.
     """

@@ -1,6 +1,7 @@
 """Question 1: what does plug-in MI measure?
 
-Three tests: estimators against known truths, the real pair against its controls, MI against the length of the text.
+Three tests: estimators on data of known MI; MI of the real pair of activations against that of its controls; MI against
+the length of the text.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from acm.paper import load
 from acm.paths import require_clone
 
 QUESTION = "What does plug-in MI measure?"
-CHARACTERS_PER_TOKEN = 3.2  # of s1K's questions, a rule of thumb
+CHARACTERS_PER_TOKEN = 3.2  # in s1K's questions; a rule of thumb
 WIDTH = 3584  # channels of the paper's 7B models
-TEXTS = 100  # in the paper's calibration set
-COLUMNS = 3  # panels side by side in the figure of known truths
-# How the verdict says what a control keeps; a control that is not here goes by its title.
+TEXTS = 100  # how many texts the paper's calibration set has
+COLUMNS = 3  # panels side by side in the figure on data of known MI
+# Control → how the verdict says what the control keeps. A control that is not here is called by its title.
 KEEPS = {
     "shuffled": "shuffled tokens keep",
     "unrelated": "a model with permuted channels",

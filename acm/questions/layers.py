@@ -1,6 +1,7 @@
 """Question 4: which layers carry length, which accuracy?
 
-One layer is left out of the fine-tuned model's update, or is there alone. The effect is held against the layer's λ.
+Two kinds of merge show the effect of one layer. One kind applies the fine-tuned model's update to all layers but this
+one, the other to this layer alone. The effect is compared with the layer's λ.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from acm.reporting.plotting import COLOURS
 from acm.reporting.statistics import Sample, average, describe
 
 QUESTION = "Which layers carry length, which accuracy?"
-KINDS = {  # kind of merge → its words
+KINDS = {  # kind of merge → its name in words
     "without": "the fine-tuned model with this layer of the base",
     "only": "the base with this layer of the fine-tuned model",
 }

@@ -1,9 +1,11 @@
 """Question 5: is there a better rule? It is proposed on the shipped family, fixed, and tested on fresh families.
 
-On the shipped family tilted coefficients were tried (:func:`tried`): none stood above plain interpolation where that
-rises. So the rule that goes to the test is ``flat``: the mean of ACM's λ over the blocks, in every layer. It drops what
-is layer-wise in ACM and keeps its level. Beside it goes ``ramp``, the tilt that did best below 118 tokens. Both were
-fixed before any fresh family was evaluated.
+A family is a base with its fine-tuned models; one is shipped with the repository. On the shipped family we tried
+coefficients that rise or fall from layer to layer, called tilted (:func:`tried`). None stood above plain interpolation
+in the range where plain interpolation rises. So the rule that is tested is ``flat``: every layer gets the mean of ACM's
+λ over the blocks. It keeps the level of ACM's λ and drops the differences between layers. A second rule is tested
+beside it, ``ramp``: the tilt that did best below 118 tokens. Both rules were fixed before any fresh family was
+evaluated.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from acm.reporting.tables import cell
 
 QUESTION = "Is there a rule that beats the paper's?"
 BASE, FINETUNED = "abacus-fast", "abacus-slow"
-RULES = {  # rule → its words
+RULES = {  # rule → its name in words
     "ACM": "the paper's rule",
     "flat": "mean of ACM's λ over the blocks, everywhere",
     "ramp": "λ from 0.1 at the first layer to 0.5 at the last",

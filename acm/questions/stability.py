@@ -1,6 +1,7 @@
 """Question 3: how stable are the coefficients?
 
-Over calibration draws and the number of texts; and over field, t, shift, dtype and token cap, one changed at a time.
+The λ are compared over random draws of calibration texts and over the number of texts. They are also compared over the
+settings field, t, shift, dtype and token cap, of which one is changed at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from acm.calibration.walk import calibrate
 from acm.questions.study import Study, counted
 
 QUESTION = "How stable are the coefficients?"
-TEMPERATURES = (0.3, 0.5, 0.7, 0.9, 1.5)  # tried beside the profile's own
+TEMPERATURES = (0.3, 0.5, 0.7, 0.9, 1.5)  # values of t that are tried beside the profile's own
 COLUMNS = 3  # panels side by side in the figure of settings
 
 

@@ -1,6 +1,6 @@
-"""A study: one question, asked of one experiment of a profile.
+"""A study asks one question of one experiment of a profile. All questions share this module.
 
-It holds what all questions need: merges and their records, figures, and the verdict with its numbers.
+A study makes merges and their records, saves figures, and saves the verdict with its numbers.
 """
 
 from __future__ import annotations

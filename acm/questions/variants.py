@@ -1,4 +1,4 @@
-"""Other coefficients to hold ACM's against: a mapping layer → λ in, one of the same layers out."""
+"""Functions that turn ACM's coefficients into others, to compare ACM with: layer → λ in, layer → another λ out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between two runs of one profile: response by response, and what may have caused it."""
+"""Compares two runs of one profile, response by response, and says what may have caused the differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of an experiment, from its records and coefficients alone; no model is run here.
+"""Draws the figures of an experiment from its records and coefficients. No model is run here.
 
 Each figure is a function and a row of :data:`FIGURES`. Notebook 6 draws every row that applies to an experiment, so a
 new figure is one function and one row.
@@ -24,7 +24,7 @@ from acm.reporting.plotting import COLOURS, MARKERS, control_title, family, labe
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, describe, length_change, share
 
-FAMILIES = {  # family of methods → its words in the legend
+FAMILIES = {  # family of methods → its name in the legend
     "parent": "parents",
     "baseline": "baselines",
     "acm": "ACM",

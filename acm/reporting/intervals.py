@@ -1,6 +1,6 @@
-"""A value with its interval: as columns of a table, and as text.
+"""Writes a value with its interval, as columns of a table or as text.
 
-Intervals are computed in :mod:`acm.reporting.statistics`.
+:mod:`acm.reporting.statistics` computes the intervals.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 import pandas as pd
 
-Row = Mapping[str, Any] | pd.Series  # of a table
+Row = Mapping[str, Any] | pd.Series  # a row of a table
 
 
 class Interval(TypedDict):

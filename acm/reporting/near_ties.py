@@ -1,15 +1,14 @@
-"""Why responses differ from the committed ones: other λ, or a near tie of two logits.
+"""Explains why a run's responses differ from the committed ones: different λ, or a near tie of two logits.
 
-Processors add up floating-point numbers in different orders, so a number differs in its last digits from one machine to
-the next. Two things turn that into other responses.
+Processors add up floating-point numbers in different orders. So a number differs in its last digits from one machine to
+the next. Such a difference can change responses in two ways.
 
-Activations are rounded to bf16 before their mutual information is estimated. Where the last digits decide how an
-activation is rounded, the coefficients differ a little. With them all weights of a merge that takes them differ.
+1. λ. Activations are rounded to bf16 before their mutual information is estimated. Where the last digits decide how an
+   activation is rounded, the coefficients differ a little. Then all weights of a merge with these coefficients differ.
+2. Near ties. Greedy decoding takes the token of the largest logit. Where two tokens have nearly the same logit, the
+   last digits decide between them. The rest of the response then differs too.
 
-Greedy decoding takes the token of the largest logit. Where two tokens have nearly the same logit, the last digits
-decide between them, and the rest of the response differs too.
-
-A larger difference means something else: other weights, other code or other versions.
+A larger difference of λ or of logits means something else: other weights, other code or other versions.
 
     gap       |z_a − z_b|       z_a, z_b: logits of the two tokens at the first place where the responses part
 """
@@ -31,9 +30,9 @@ from acm.profiles import Profile
 from acm.records import coefficients_name, read_coefficients
 
 NEAR = 1e-4  # a gap that rounding can bridge: float32 tells numbers of about 30, as these logits are, 2e-6 apart
-NEAR_COEFFICIENTS = 1e-3  # a difference of λ that the rounding of activations can make
-LARGEST = 200e6  # bytes of a base: the merges of larger ones are not made again just to look at them
-LOOKED_AT = 50  # responses
+NEAR_COEFFICIENTS = 1e-3  # a difference of λ that the rounding of activations can cause
+LARGEST = 200e6  # bytes of a base model; merges of a larger base are not made again for this explanation
+LOOKED_AT = 50  # how many differing responses are looked at
 
 
 def explain(profile: Profile, experiment: str, changed: pd.DataFrame, new: Path, old: Path) -> str:

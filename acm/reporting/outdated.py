@@ -1,7 +1,7 @@
-"""Results that are older than the code that would make them now.
+"""Finds results that were made by an older version of the code.
 
-A result carries the hash of the code that made it (:func:`acm.sources.source_hash` of its room). Where that hash is
-not today's, a sentence says so. Whether the numbers would differ, the hash does not tell: running again does.
+A result carries the hash of the code that made it (:func:`acm.sources.source_hash` of its room). Where today's code has
+another hash, a sentence says so. The hash does not tell whether the numbers would differ; only another run does.
 """
 
 from __future__ import annotations

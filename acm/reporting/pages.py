@@ -1,4 +1,4 @@
-"""Fills pages with results. A page asks for what it shows; nothing here knows which pages there are.
+"""Fills pages with results. A page says by marks which results it shows; this module holds no list of pages.
 
 A page is a Markdown file with pairs of marks, such as::
 
@@ -6,7 +6,7 @@ A page is a Markdown file with pairs of marks, such as::
     …
     <!-- end -->
 
-The first mark names a part (a key of :data:`PARTS`) and a profile. What stands between the marks is replaced.
+The first mark names a part, a key of :data:`PARTS`, and a profile. The text between the marks is replaced.
 """
 
 from __future__ import annotations

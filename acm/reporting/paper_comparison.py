@@ -1,8 +1,8 @@
-"""The paper's tables and figures beside ours, cell by cell. What was not run here says so.
+"""Compares the paper's tables and figures with ours, cell by cell. A cell that was not run here says so.
 
-Accuracies and truncation are in percent, lengths in tokens. Ours come from the records of a profile, with 95 %
-intervals for the choice of items; the paper prints none. Two other sources stand beside: arXiv 2503.20641 (*sister*)
-and 2604.06465 (*replication*).
+Accuracies and truncation are in percent, lengths in tokens. Our numbers come from the records of a profile, and have
+95 % intervals for the choice of items. The paper prints no intervals. Two other sources are shown too: arXiv 2503.20641
+(*sister*) and arXiv 2604.06465 (*replication*).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from acm.reporting.statistics import bootstrap, describe, share
 
 NOT_RUN, NOT_PRINTED = "not run", "not printed"
 SOURCES = {"l2s-sister": "sister", "evo-l2s-replication": "replication"}
-PREFIX = "acm_"  # of our tasks' names
+PREFIX = "acm_"  # the beginning of our tasks' names
 PRINTED = {  # column of :func:`table` → its heading, and its decimals
     f"{label}{suffix}": (f"{label} {unit}", digits)
     for label in ("paper", *SOURCES.values())

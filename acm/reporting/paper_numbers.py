@@ -1,7 +1,7 @@
-"""The paper's own numbers: checked against each other, and drawn. Those of two neighbouring papers are there too.
+"""Checks the paper's own printed numbers against each other and draws them, with the numbers of two related papers.
 
-The numbers are read by :func:`acm.paper.load`, whose module names the sources. Accuracies are in percent, lengths in
-tokens a response. How ours compare is the matter of :mod:`acm.reporting.paper_comparison`.
+:func:`acm.paper.load` reads the numbers; its module names the sources. Accuracies are in percent, lengths in tokens per
+response. :mod:`acm.reporting.paper_comparison` compares the paper's numbers with ours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from acm.paper import load
 from acm.reporting.plotting import COLOURS, MARKERS, family, label_points
 
 KEYS = ["source", "table", "size", "method"]
-# Numbers of items of the benchmarks that the checks below cover.
+# Benchmark → its number of items, for the benchmarks that the checks below cover.
 ITEMS = {name: known.items for name, known in BENCHMARKS.items() if name not in ("mbpp_pro", LIVE)}
 LAYERS = ["embed", *map(str, range(28)), "norm", "lm_head"]
 

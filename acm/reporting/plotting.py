@@ -1,4 +1,4 @@
-"""How every figure of the project looks, and how it is saved: as SVG and PNG, with its caption and provenance."""
+"""The common look of all figures, and the function that saves them: as SVG and PNG, with caption and provenance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLOURS = {
 }  # fmt: skip
 MARKERS = {"parent": "s", "frontier": ".", "baseline": "o", "acm": "D", "control": "^"}
 HALO = [withStroke(linewidth=2.5, foreground="white")]  # keeps labels legible on lines
-NOTE: dict[str, Any] = {  # how the name of a point is written
+NOTE: dict[str, Any] = {  # the style of the label beside a point
     "xytext": (0, 0), "textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 10, "in_layout": False,
     "path_effects": HALO, "arrowprops": {"arrowstyle": "-", "color": "0.6"},
 }  # fmt: skip

@@ -1,11 +1,11 @@
-"""The last step of a run: its results are assembled, compared with the committed ones, and kept on request.
+"""The last step of a run: assembles its results, compares them with the committed ones, and keeps them on request.
 
     runs/<profile>/results/reports/<profile>/    what `reports/<profile>` will be: records, tables, notebooks, report.md
     runs/<profile>/results/figures/<profile>/    what `figures/<profile>` will be
 
 :func:`publish` assembles and compares, and changes nothing that is committed. :func:`keep` copies the two folders over
-``reports/<profile>`` and ``figures/<profile>``. The report can be read in both places. Links of executed notebooks lead
-where they should once they are kept.
+``reports/<profile>`` and ``figures/<profile>``. The report can be read in both places. The links in executed notebooks
+work only after :func:`keep`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The report of a profile: what the paper claims, and what happens here. Every number comes from the records.
+"""Writes the report of a profile: what the paper claims, and what our runs show. Every number comes from the records.
 
-``report.md.jinja`` is the text; this module gives it the numbers. The headline table and the list of verdicts also
-serve other pages (:mod:`acm.reporting.pages`).
+``report.md.jinja`` is the text; this module supplies its numbers. Other pages also use the headline table and the list
+of verdicts (:mod:`acm.reporting.pages`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from acm.reporting.results import Results
 from acm.reporting.statistics import average, describe, length_change, share
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
-LOW = 20  # percent: where no accuracy reaches it, the report says that nothing can be said of accuracy
+LOW = 20  # percent; where no accuracy reaches this, the report says that it can conclude nothing about accuracy
 VERDICT_COLUMNS = ["points above the frontier", "points above the bar", "verdict"]
 
 

@@ -1,4 +1,4 @@
-"""The results of one experiment, read from its folder: records, mutual information, coefficients.
+"""Reads the results of one experiment from its folder: records, mutual information, coefficients.
 
 Tables, figures and the report are made from a :class:`Results` alone. No model is run here.
 """
@@ -19,7 +19,7 @@ from acm.profiles import Experiment, Profile, frontier_name
 from acm.records import coefficients_name, provenance, read_coefficients, read_records
 from acm.reporting.statistics import DRAWS, Sample, bootstrap
 
-PLAIN_MERGES = {"Average", "TA", "TIES"}  # what a short table shows beside the methods whose names begin with ACM
+PLAIN_MERGES = {"Average", "TA", "TIES"}  # methods that a short table shows beside those whose names begin with ACM
 FIGURE_4 = (0.5, 0.7, 0.9)  # the temperatures of the paper's Figure 4
 
 

@@ -1,4 +1,4 @@
-"""Intervals of accuracy and length, and the verdict of a method against the frontier.
+"""Computes the intervals of accuracy and length, and the verdict on a method against the frontier.
 
     variable    shape                       meaning
     correct     (methods, items)            1.0 where the response is right, of one task
@@ -6,9 +6,9 @@
     counts      (draws + 1, items)          how often each item is drawn; the same for all methods, so they are paired
     values      (draws + 1,)                a mean in each bootstrap draw; index 0 is the data itself
 
-Intervals are 95 %, by bootstrap over items. The share of a single task has Wilson's interval instead. Averages are
-means over tasks, as in the paper. Length change is the paper's: the mean over tasks of length / length of the
-reference − 1.
+Intervals are 95 %, by bootstrap over items. A share of a single task, such as its accuracy, has Wilson's interval
+instead. Averages are means over tasks, as in the paper. Length change is defined as in the paper: the mean over tasks
+of length / length of the reference − 1.
 """
 
 from __future__ import annotations

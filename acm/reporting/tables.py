@@ -1,4 +1,4 @@
-"""The tables of an experiment, from its records alone. Every cell has its n and a 95 % interval.
+"""Makes the tables of an experiment from its records alone. Every cell has its n and a 95 % interval.
 
 Each table is a function and a row of :data:`TABLES`. Notebook 5 writes every row that applies to an experiment, so a
 new table is one function and one row.

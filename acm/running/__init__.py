@@ -1,1 +1,1 @@
-"""Running: what a run takes, whether it would work, and the notebooks that it is made of."""
+"""Running: estimates what a run of a profile takes, checks whether it would work, and runs its notebooks."""

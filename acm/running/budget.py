@@ -1,12 +1,13 @@
-"""The budget of a profile: its jobs, and what they would take of downloads, disk, memory and hours.
+"""Estimates the budget of a profile: its jobs, and the downloads, disk, memory and hours that they take.
 
-It follows from the profile alone, without network, model or torch. Sizes follow from the models' shapes. Hours are
-estimates: what they assume stands in the constants below, and is printed.
+The estimate needs the profile alone: no network, no model, no torch. Sizes follow from the models' shapes. Hours rest
+on the assumptions in the constants below, which are printed with the budget.
 
     weights      parameters × bytes of the dtype
-    cache        batch × (prompt + cap) × 2 · layers · kv_heads · head_dim × bytes of the dtype: keys and values
-    step         max(layers × LAUNCH, (weights + half the cache) / (bandwidth × EFFICIENCY)): seconds in which each
-                 response of a batch grows by a token; on a CPU at least 2 × parameters × batch / CPU_SPEED
+    cache        keys and values: batch × (prompt + cap) × 2 · layers · kv_heads · head_dim × bytes of the dtype
+    step         seconds in which each response of a batch grows by one token:
+                 max(layers × LAUNCH, (weights + half the cache) / (bandwidth × EFFICIENCY)),
+                 on a CPU at least 2 × parameters × batch / CPU_SPEED
     evaluation   repeats × batches × min(cap, tokens × STRAGGLER) × step: a batch ends with its longest response
 """
 
@@ -24,23 +25,23 @@ from acm.profiles import Experiment, Profile
 from acm.running.machine import Machine
 from acm.shapes import BYTES, Shape, merged_positions, shape_of
 
-LAUNCH = 0.001  # seconds a layer: transformers' own overhead, which bounds small models
-EFFICIENCY = 0.6  # of the memory bandwidth that decoding reaches
-STRAGGLER = 3.0  # the longest response of a batch against the mean one
-PROMPT_TOKENS = 300  # of a prompt
-CALIBRATION_TOKENS = 150  # of a text; s1K's questions
-ESTIMATE = 6e7  # entries a second of plug-in MI on one core (400 × 3584 in 0.023 s)
-CPU_SPEED = 3e10  # float32 operations a second on one core
-READ = 1e9  # bytes a second from disk, when calibration walks through the layers
-# GB/s on two cores, of the methods that a profile usually has
+LAUNCH = 0.001  # seconds per layer: transformers' own overhead, which bounds the speed of small models
+EFFICIENCY = 0.6  # the fraction of the memory bandwidth that decoding reaches
+STRAGGLER = 3.0  # length of the longest response of a batch / mean length
+PROMPT_TOKENS = 300  # length of a prompt
+CALIBRATION_TOKENS = 150  # length of a calibration text, as of s1K's questions
+ESTIMATE = 6e7  # entries per second of the plug-in estimate of MI on one core (400 × 3584 in 0.023 s)
+CPU_SPEED = 3e10  # float32 operations per second on one core
+READ = 1e9  # bytes per second from disk, when calibration loads the layers
+# GB/s on two cores, of the slower of the methods that a profile usually has
 SLOWEST_MERGE = min(METHODS[m].speed or 0 for m in ("ties", "slerp"))
-MERGE_MEMORY = 0.5  # GB of a merge
+MERGE_MEMORY = 0.5  # GB that a merge takes
 EVALUATION_MEMORY = 6.0  # GB of CPU memory that an evaluation takes beside a GPU
-WORKSPACE = 1.1  # factor on a GPU's memory for what else it holds
-NOTEBOOK_MEMORY = 1.5  # GB of a notebook's interpreters
-COPIES = 3  # of the records in memory while tables are made
-CHARACTERS = 4  # of a token
-MARGIN = 1.3  # factor on what a cluster is asked for
+WORKSPACE = 1.1  # factor on the GPU memory of weights and cache, for whatever else the GPU holds
+NOTEBOOK_MEMORY = 1.5  # GB that a notebook's interpreters take
+COPIES = 3  # copies of the records in memory while tables are made
+CHARACTERS = 4  # characters per token
+MARGIN = 1.3  # a cluster is asked for the estimate times this
 START = 15  # minutes that a job on a cluster may take to start
 UNKNOWN = {"mem_mb": 16000, "runtime": 1440}  # what a cluster is asked for where the plan does not know a size
 

@@ -1,9 +1,9 @@
-"""Records made elsewhere: checked against the profile, then stored whole or not at all.
+"""Imports records that were made elsewhere: checks them against the profile, and stores them whole or not at all.
 
-They are our own records, or the logs of lm-evaluation-harness (``samples_<task>_<date>.jsonl``). Taken are records of
-the profile's models and methods, and of methods that the paper's tables print for the profile and the pipeline does not
-run. Beside each ``records/<method>.parquet`` an ``<method>.imported.json`` says where it came from. The runner takes
-such records as they are.
+The input is our own records, or logs of lm-evaluation-harness (``samples_<task>_<date>.jsonl``). Records of the
+profile's models and methods are accepted. So are records of methods that the paper's tables print for the profile and
+that the pipeline does not run. Beside each ``records/<method>.parquet`` a file ``<method>.imported.json`` says where
+the records came from. The pipeline uses imported records as they are.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Whether records made elsewhere fit a profile: complete, in range, and made with the profile's setting.
+"""Checks whether records made elsewhere fit a profile: complete, in range, and made with the profile's settings.
 
-Every check raises UserError for the first thing that does not fit, and says what would.
+Every check raises UserError for the first thing that does not fit, and says what would fit.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from acm.profiles import Profile
 from acm.running.imported_logs import LOG_ENGINE
 
 KEY = ["task", "item", "repeat"]
-OWN = ("repeat", "concurrency")  # what a setting may say and a profile does not: a call's own
-# Of a server's requests: how text is handed over, not what is generated.
+OWN = ("repeat", "concurrency")  # belong to one call: a record's setting may have them, a profile does not
+# Fields of a server's requests that affect how text is handed over, not what is generated.
 TEXT_ONLY = ("skip_special_tokens", "add_special_tokens")
-# Of a server's requests: the values that leave sampling as the profile says.
+# Field of a server's requests → the values that leave sampling as the profile says.
 NEUTRAL: dict[str, tuple[float, ...]] = {"top_k": (-1, 0), "min_p": (0,), "repetition_penalty": (1,)}
 
 

@@ -1,6 +1,7 @@
-"""The logs of lm-evaluation-harness as records. What the logs lack is counted again from the text.
+"""Turns logs of lm-evaluation-harness into records.
 
-A log is ``samples_<task>_<date>.jsonl``, one sample a line. It holds no token counts and names no method.
+A log is a file ``samples_<task>_<date>.jsonl``, with one sample on each line. It has no token counts and names no
+method. Lengths are counted again from the text.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from acm.evaluation.task_files import asking
 from acm.profiles import Profile
 
 LOG = re.compile(r"samples_(?P<task>.+?)(?:_\d{4}-\d\d-\d\dT[\d.:-]+)?\.jsonl")
-LOG_ENGINE = "lm-eval's log"  # what stands as the engine in the setting of such records
-# Text tokenized again may have another count by this much. So a response that comes this near to the cap was cut there.
+LOG_ENGINE = "lm-eval's log"  # the engine that the setting of such records names
+# The number of tokens of text that is tokenized again may differ from the number generated, up to this factor. So a
+# response of at least this fraction of the cap counts as cut by the cap.
 RETOKENIZED = 0.99
-NEEDED = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics")  # of a sample
+NEEDED = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics")  # keys of a sample
 
 
 def log_records(

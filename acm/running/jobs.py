@@ -1,4 +1,4 @@
-"""What surrounds a job of the pipeline: the threads that its libraries may use, and the log of what it prints."""
+"""Sets up a job of the pipeline: limits the threads that its libraries use, and logs what it prints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-SHOWN = 8  # last lines of the log that an error shows
+SHOWN = 8  # how many of the log's last lines an error shows
 
 
 def limit_threads(count: int) -> None:

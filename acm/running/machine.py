@@ -1,4 +1,4 @@
-"""The machine that a budget is made for. Nothing heavy is imported, so that the command line shares its defaults."""
+"""Describes the machine that a budget is made for. Nothing heavy is imported: the command line reads its defaults."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is, and what is assumed.
+    """What the machine has, and what the budget assumes.
 
-    gpu_memory, disk: GB; None: not checked. tokens: mean length of a response. bandwidth: of memory, GB/s. cores: jobs
-    at a time.
+    gpu_memory, disk: GB; None: not checked. tokens: mean length of a response. bandwidth: of memory, GB/s. cores: how
+    many jobs run at a time.
     """
 
     gpu_memory: float | None = None

@@ -1,4 +1,4 @@
-"""Runs a notebook through papermill. Parameters that it does not have, or of another type, are refused first."""
+"""Runs a notebook through papermill. First it refuses parameters that the notebook lacks, or of the wrong type."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Preflight: what can be known to be wrong with a profile before any work.
+"""The preflight check: finds what is wrong with a profile before any work is done.
 
-Looked at are its models, calibration texts, tasks, prompts and the GPU.
+It checks the models, calibration texts, tasks, prompts and the GPU.
 """
 
 from __future__ import annotations

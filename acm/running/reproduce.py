@@ -1,4 +1,4 @@
-"""The whole pipeline of a profile by one command: fetch, check, Snakemake, summary. `make reproduce` calls it too."""
+"""Runs the whole pipeline of a profile: fetch, check, Snakemake, summary. `make reproduce` calls this module."""
 
 from __future__ import annotations
 

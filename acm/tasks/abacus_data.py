@@ -1,4 +1,4 @@
-"""Loads an abacus benchmark: the JSON lines in ``abacus/benchmarks`` of the task's name."""
+"""Loads an abacus benchmark: the JSONL file in ``abacus/benchmarks`` that has the task's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads and grades a code benchmark: what lm-evaluation-harness calls for the tasks of ``_code.yaml``."""
+"""Loads and grades code benchmarks. lm-evaluation-harness calls this for the tasks that use ``_code.yaml``."""
 
 from __future__ import annotations
 

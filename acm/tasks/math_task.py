@@ -1,4 +1,4 @@
-"""Loads and grades a mathematics benchmark: what lm-evaluation-harness calls for the tasks of ``_math.yaml``."""
+"""Loads and grades mathematics benchmarks. lm-evaluation-harness calls this for the tasks that use ``_math.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads the word problems of the smol family. ``make smol-models`` writes them, so they may not be there yet."""
+"""Loads the word problems of the smol family. ``make smol-models`` writes them; before that there are none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Explorers for JupyterLab. Each is a widget: as the last line of a cell it shows itself.
+"""Explorers for JupyterLab: widgets to explore results and merges. As the last line of a cell an explorer shows itself.
 
-What an explorer shows is computed by plain functions in a module of its own (coefficients, playground, trade_off,
-responses), which are tested without a browser. The explorer wires them to controls. ``registry.py`` lists them.
+Each explorer has two modules. One holds plain functions that compute what is shown (coefficients, playground,
+trade_off, responses); they are tested without a browser. The other holds the widget, which connects these functions to
+controls. ``registry.py`` lists the explorers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the coefficients explorer shows: λ of each layer, beside the null controls.
+"""Computes what the coefficients explorer shows: λ of each layer, beside the null controls.
 
 The reader chooses t, shift, estimator and calibration draw.
 """
@@ -21,10 +21,10 @@ from acm.errors import UserError, unknown
 from acm.reporting.results import Results
 
 OWN = "the profile's texts"
-DRAWS = 10  # random draws that are offered
-DRAWN = 100  # texts in each of them
-SPREAD = 100  # random draws behind a band
-MARKERS = "Dos^v"  # of the controls in turn
+DRAWS = 10  # how many random draws of calibration texts are offered
+DRAWN = 100  # how many texts each of these draws has
+SPREAD = 100  # how many random draws a band is computed from
+MARKERS = "Dos^v"  # one marker for each control, in turn
 LINES = ("-", "--", "-.", ":", "--")
 
 

@@ -1,7 +1,7 @@
-"""Text of models and files as HTML that can do nothing but be read; pictures as images; the explorers' style sheet.
+"""Makes the HTML of the explorers: text as harmless HTML, pictures as images, and the style sheet.
 
-What a model wrote is not trusted. Every character is escaped. Characters that are not seen (control characters, marks
-that turn the direction of text) are shown by name. Nothing here knows of widgets.
+Text that a model wrote is not trusted. Every character is escaped. Invisible characters, such as control characters and
+marks that change the direction of text, are shown by name. This module does not depend on widgets.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-LONGEST = 20_000  # characters of a text that are shown
-UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # Unicode's categories of characters that are not seen
+LONGEST = 20_000  # how many characters of a text are shown
+UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # Unicode's categories of invisible characters
 PLAIN = re.compile(r"[\x20-\x7e\n\t]*")
 NO_MATHS = "tex2jax_ignore mathjax_ignore"  # the classes whose text MathJax leaves alone
 CSS = """

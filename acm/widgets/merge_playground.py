@@ -1,4 +1,6 @@
-"""Explorer 2: merge two embedded models with a slider for each layer, ask all three, measure, compare, export.
+"""Explorer 2: merges two embedded models with a slider for each layer. It asks, measures, compares, exports.
+
+The two models and their merge answer the same question side by side.
 
 Merging, asking and measuring run in a thread, so that the controls stay alive (:class:`acm.widgets.parts.Worker`).
 """
@@ -24,7 +26,7 @@ from acm.widgets.playground_recipe import RecipeControls
 from acm.widgets.sources import preferred, results_with
 
 WIDE_BOX = {"width": "760px"}
-PRESETS = ("shuffled", "gaussian", "none")  # the order of the buttons that take over λ
+PRESETS = ("shuffled", "gaussian", "none")  # controls whose λ a button takes over, in the order of the buttons
 NO_MERGE = "<p>No merge measured yet; each is measured on {} items.</p>"
 
 

@@ -1,4 +1,4 @@
-"""What all explorers are made of: controls, a picture with a button on each point, a worker thread, errors that show.
+"""The parts that explorers share: controls, a picture with a button on each point, a worker thread, visible errors.
 
 An :class:`Explorer` builds its controls, watches them, and draws. The plain modules beside it compute what it shows.
 """
@@ -20,7 +20,7 @@ from acm.widgets.markup import CSS, alert, image, note
 from acm.widgets.sources import preferred
 
 WIDE = {"description_width": "130px"}
-NEAR = 0.018  # of the width: points nearer than this lie on a pile
+NEAR = 0.018  # fraction of the width; points nearer to each other than this form a pile
 Handler = Callable[[], None]
 Places = Mapping[str, tuple[float, float]]  # point → fractions of the width from the left, of the height from the top
 Widget = TypeVar("Widget", bound=widgets.DOMWidget)

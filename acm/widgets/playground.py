@@ -1,7 +1,7 @@
-"""What the merge playground does: merge two embedded models in a moment, ask all three, measure the merge.
+"""Computes what the merge playground shows: merges two embedded models, asks all three models, measures the merge.
 
-Merging is the project's own engine, into a folder that is gone afterwards. Only loading, asking and counting are here,
-and they give what the evaluation gives: the same prompts, greedy answers, the same grading.
+The project's own engine merges, into a temporary folder. This module only loads models, asks them and counts. The
+answers are those of the evaluation: the same prompts, greedy decoding, the same grading.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from acm.reporting.statistics import Sample, above_frontier, average, bootstrap,
 
 TASKS = ("abacus_easy", "abacus_medium", "abacus_hard")
 BATCH = 25
-LONGEST = 1500  # characters of a typed problem
-LARGEST = 200e6  # bytes of a model's weights
+LONGEST = 1500  # the most characters of a typed problem
+LARGEST = 200e6  # the most bytes of a model's weights
 Stop = Callable[[], bool]
 
 

@@ -1,4 +1,4 @@
-"""The controls of the playground's recipe: a method, its parameters, and a slider of λ for each layer."""
+"""The controls by which the merge playground's recipe is chosen: method, parameters, and a λ slider for each layer."""
 
 from __future__ import annotations
 

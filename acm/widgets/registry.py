@@ -1,4 +1,4 @@
-"""The explorers: which widget, in which module, shown by which notebook.
+"""Lists the explorers: for each, its widget class, its module, and the notebook that shows it.
 
 A new explorer is one module and one row. Nothing heavy is imported here.
 """

@@ -10,7 +10,7 @@ from acm.widgets.markup import block, brief
 from acm.widgets.parts import WIDE, Explorer, choice, column, labelled, offer, results_choice, several
 from acm.widgets.trade_off import record_sources
 
-LISTED = 500  # questions in the list at a time
+LISTED = 500  # how many questions the list shows at a time
 
 
 class ResponseBrowser(Explorer):

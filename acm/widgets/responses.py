@@ -1,4 +1,4 @@
-"""What the response browser shows: one question and the responses of all models to it.
+"""Computes what the response browser shows: one question and the responses of all models to it.
 
 Questions on which the models' answers differ come first.
 """

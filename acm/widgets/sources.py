@@ -1,4 +1,4 @@
-"""Which results there are to explore: those of your runs, then the committed ones."""
+"""Finds the results that can be explored: first the results of your own runs, then the committed results."""
 
 from __future__ import annotations
 

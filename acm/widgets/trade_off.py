@@ -1,6 +1,6 @@
-"""What the trade-off explorer shows: accuracy against length, and the responses behind a point.
+"""Computes what the trade-off explorer shows: accuracy against length, and the responses behind a point.
 
-The numbers come from records of any experiment (:class:`Records`) or from what a paper printed (:class:`Printed`).
+The numbers come from the records of an experiment (:class:`Records`), or from the tables of a paper (:class:`Printed`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Explorer 3: accuracy against length, of records or of printed numbers. A point leads to the responses behind it."""
+"""Explorer 3: accuracy against length, from records or a paper's numbers. A point leads to the responses behind it."""
 
 from __future__ import annotations
 
