@@ -32,7 +32,7 @@ def difference(profile: Profile, experiment: str, new: Path, old: Path) -> str:
     if "question" in in_both and len(in_both):
         from acm.reporting.near_ties import explain  # loads models
 
-        sentences.append(explain(profile, experiment, in_both, new))
+        sentences.append(explain(profile, experiment, in_both, new, old))
     return " ".join(sentences)
 
 

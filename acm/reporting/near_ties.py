@@ -1,9 +1,15 @@
-"""Why a response differs from the committed one: the gap between two logits at the first token that differs.
+"""Why responses differ from the committed ones: other λ, or a near tie of two logits.
 
-Greedy decoding takes the token of the largest logit. Processors add up floating-point numbers in different orders, so a
-logit differs in its last digits from one machine to the next. Where two tokens have nearly the same logit, the last
-digits decide between them, and the rest of the response differs too. A gap far above the rounding means something
-else: other weights, other code or other versions.
+Processors add up floating-point numbers in different orders, so a number differs in its last digits from one machine to
+the next. Two things turn that into other responses.
+
+Activations are rounded to bf16 before their mutual information is estimated. Where the last digits decide how an
+activation is rounded, the coefficients differ a little. With them all weights of a merge that takes them differ.
+
+Greedy decoding takes the token of the largest logit. Where two tokens have nearly the same logit, the last digits
+decide between them, and the rest of the response differs too.
+
+A larger difference means something else: other weights, other code or other versions.
 
     gap       |z_a − z_b|       z_a, z_b: logits of the two tokens at the first place where the responses part
 """
@@ -22,36 +28,68 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from acm.checkpoints import Checkpoint
 from acm.merging.engine import merge
 from acm.profiles import Profile
+from acm.records import coefficients_name, read_coefficients
 
 NEAR = 1e-4  # a gap that rounding can bridge: float32 tells numbers of about 30, as these logits are, 2e-6 apart
+NEAR_COEFFICIENTS = 1e-3  # a difference of λ that the rounding of activations can make
 LARGEST = 200e6  # bytes of a base: the merges of larger ones are not made again just to look at them
 LOOKED_AT = 50  # responses
 
 
-def explain(profile: Profile, experiment: str, changed: pd.DataFrame, coefficients: Path) -> str:
-    """One sentence on why responses differ, after a look at each of the first LOOKED_AT of them.
+def explain(profile: Profile, experiment: str, changed: pd.DataFrame, new: Path, old: Path) -> str:
+    """A few sentences on why responses differ.
 
-    changed: method, question, response_old and response_new of the responses that differ. coefficients: the folder of
-    the coefficient files of the merges. The models are run in float32 on the CPU, one response at a time.
+    changed: method, question, response_old and response_new of the responses that differ. new, old: the folders of the
+    experiment's results, with the coefficient files of the merges. Of the responses of models with equal weights the
+    first LOOKED_AT are looked at: the models are run in float32 on the CPU, one response at a time.
     """
-    setting, setting_dtype = profile.experiment(experiment), profile.dtype
+    moved = {name: by for name, by in moved_coefficients(profile, experiment, new, old).items() if by}
+    weighed = changed["method"].isin(moved)
+    sentences = [of_coefficients(changed[weighed], moved)] if weighed.any() else []
+    if not weighed.all():
+        sentences.append(of_equal_weights(profile, experiment, changed[~weighed], new))
+    return " ".join(sentences)
+
+
+def moved_coefficients(profile: Profile, experiment: str, new: Path, old: Path) -> dict[str, float]:
+    """Method that takes coefficients → the largest |Δλ| between two runs; infinity where the old run lacks a λ."""
+    found = {}
+    for name, method in profile.experiment(experiment).methods.items():
+        if method.coefficients:
+            one, other = (read_coefficients(folder / coefficients_name(method.coefficients)) for folder in (new, old))
+            pairs = [(value, other.get(model, {}).get(k, np.inf)) for model in one for k, value in one[model].items()]
+            found[name] = max(abs(a - b) for a, b in pairs)
+    return found
+
+
+def of_coefficients(changed: pd.DataFrame, moved: dict[str, float]) -> str:
+    """The sentence on responses of merges whose λ differ."""
+    methods = list(dict.fromkeys(changed["method"]))
+    most = max(moved[method] for method in methods)
+    said = f"{len(changed)} of them are of {', '.join(methods)}, whose λ differ by up to {most:.0e}"
+    if most <= NEAR_COEFFICIENTS:
+        return f"{said}: another processor rounds some activations otherwise."
+    return f"{said}: that is more than rounding, so the models, the code or its versions differ."
+
+
+def of_equal_weights(profile: Profile, experiment: str, changed: pd.DataFrame, coefficients: Path) -> str:
+    """The sentence on responses of models with the same weights, after a look at the place where each parts."""
+    setting = profile.experiment(experiment)
     base = next(iter(setting.parents.values()))
-    if setting.temperature or setting_dtype != "float32" or Checkpoint(base).bytes > LARGEST:
+    if setting.temperature or profile.dtype != "float32" or Checkpoint(base).bytes > LARGEST:
         return "What decided was not looked at: that is done for greedy float32 responses of small models alone."
-    looked = changed.head(LOOKED_AT)
     gaps: list[float] = []
-    for method, rows in looked.groupby("method"):
+    for method, rows in changed.head(LOOKED_AT).groupby("method"):
         gaps += gaps_of(profile, experiment, str(method), rows, coefficients)
-    near = sum(gap <= NEAR for gap in gaps)
-    which = "Each of them parts" if len(looked) == len(changed) else f"Of the first {len(looked)}, each parts"
-    if near == len(gaps):
+    far = [gap for gap in gaps if gap > NEAR]
+    if far:
         return (
-            f"{which} at a near tie: two tokens whose logits are {min(gaps):.0e} to {max(gaps):.0e} apart, "
-            "which another processor's rounding decides otherwise."
+            f"{len(far)} of {len(gaps)} with equal λ part where two logits are up to {max(far):.1g} apart: "
+            "that is more than rounding, so the models, the code or its versions differ."
         )
     return (
-        f"{len(gaps) - near} of the {len(gaps)} looked at part where two logits are up to {max(gaps):.1g} apart: "
-        "that is more than rounding, so the models, the code or its versions differ."
+        f"{len(gaps)} with equal λ part at a near tie of two logits, {min(gaps):.0e} to {max(gaps):.0e} apart: "
+        "another processor's rounding decides it otherwise."
     )
 
 

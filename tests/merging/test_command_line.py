@@ -14,7 +14,7 @@ from acm.devices import has_gpu_driver
 from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
 
-HEAVY = ("torch", "transformers", "pandas", "scipy", "numba")
+HEAVY = ("torch", "transformers", "pandas", "numba")
 
 
 def command(folder, content, *arguments):

@@ -6,8 +6,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from abacus import CHECKPOINTS
+from acm.calibration.registry import COEFFICIENT_CONTROLS
+from acm.files import write_json
 from acm.paths import REPORTS
 from acm.profiles import load_profile
+from acm.records import coefficients_name, read_coefficients
 from acm.reporting.near_ties import explain, gap
 
 COEFFICIENTS = REPORTS / "tiny" / "long-to-short"
@@ -46,9 +49,41 @@ def test_responses_that_do_not_part_have_no_gap(fast):
     assert gap(*fast, "question: 1+1?", " 2.", " 2.") == float("inf")
 
 
-@pytest.mark.parametrize("method", ["abacus-fast", "ACM-TA"])
-def test_another_answer_is_no_near_tie(records, method):
-    own = records[records["method"] == method].rename(columns={"response": "response_old"})
-    changed = own.assign(response_new=" the answer is 0.")
-    said = explain(load_profile("tiny"), "long-to-short", changed, COEFFICIENTS)
-    assert "of the 3 looked at part" in said and "more than rounding" in said
+@pytest.fixture
+def shifted(tmp_path):
+    """Makes a folder with the committed coefficients, those of the real pair moved by a number."""
+
+    def make(by):
+        for control in COEFFICIENT_CONTROLS:
+            found = read_coefficients(COEFFICIENTS / coefficients_name(control))
+            moved = {m: {k: v + by * (control == "none") for k, v in own.items()} for m, own in found.items()}
+            write_json(tmp_path / coefficients_name(control), {"coefficients": moved})
+        return tmp_path
+
+    return make
+
+
+def changed(records, *methods):
+    own = records[records["method"].isin(methods)].rename(columns={"response": "response_old"})
+    return own.assign(response_new=" the answer is 0.")
+
+
+def test_another_answer_of_the_same_weights_is_no_near_tie(records, shifted):
+    rows = changed(records, "abacus-fast", "ACM-TA")
+    said = explain(load_profile("tiny"), "long-to-short", rows, COEFFICIENTS, shifted(0.0))
+    assert "6 of 6 with equal λ part where" in said and "more than rounding" in said
+
+
+@pytest.mark.parametrize(
+    "by, cause", [(2e-4, "another processor rounds some activations"), (0.1, "more than rounding")]
+)
+def test_other_coefficients_explain_the_methods_that_take_them(records, shifted, by, cause):
+    rows = changed(records, "ACM-TA", "ACM-TIES")
+    said = explain(load_profile("tiny"), "long-to-short", rows, COEFFICIENTS, shifted(by))
+    assert said.startswith(f"6 of them are of ACM-TA, ACM-TIES, whose λ differ by up to {by:.0e}: ") and cause in said
+
+
+def test_noises_coefficients_are_compared_with_noises(records, shifted):
+    rows = changed(records, "Null-TA", "ACM-TA")
+    said = explain(load_profile("tiny"), "long-to-short", rows, COEFFICIENTS, shifted(2e-4))
+    assert said.startswith("3 of them are of ACM-TA, ") and "3 of 3 with equal λ part" in said

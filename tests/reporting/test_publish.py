@@ -141,7 +141,7 @@ def test_other_responses_are_counted_and_their_cause_is_named(clone, monkeypatch
     monkeypatch.setattr("acm.reporting.near_ties.explain", lambda *given: seen.append(given) or "Near ties.")
     message = publish.publish(NAME)
     assert "1 of " in message and "for a method. Code and versions are the same. Near ties." in message
-    profile, experiment, changed, coefficients = seen[0]
+    profile, experiment, changed, coefficients, _ = seen[0]
     assert (profile.name, experiment) == (NAME, EXPERIMENT) and (coefficients / "coefficients.json").is_file()
     assert len(changed) == 1 and {"method", "question", "response_old", "response_new"} <= set(changed)
 
