@@ -87,7 +87,8 @@ class Stage:
             target = self.out / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".md":
-                target.write_text(self.markdown((self.root / path).read_text(), path))
+                text = (self.root / path).read_text(encoding="utf-8")
+                target.write_text(self.markdown(text, path), encoding="utf-8")
             else:
                 nbformat.write(self.notebook(path), target)
         sections(self)
@@ -206,12 +207,14 @@ class Stage:
                 rows.append(f"- [{path.name}{'/' * path.is_dir()}]({self.address(short)})")
         target = self.out / folder / "files.md"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(f"---\norphan: true\n---\n# Files of {folder}\n\n" + "\n".join(rows) + "\n")
+        text = f"---\norphan: true\n---\n# Files of {folder}\n\n" + "\n".join(rows) + "\n"
+        target.write_text(text, encoding="utf-8")
 
     def describe(self, path: Path) -> tuple[str, str]:
         """Title and first sentence of a page."""
         page = self.root / path
-        text = nbformat.read(page, as_version=4).cells[0].source if path.suffix == ".ipynb" else page.read_text()
+        notebook = path.suffix == ".ipynb"
+        text = nbformat.read(page, as_version=4).cells[0].source if notebook else page.read_text(encoding="utf-8")
         title, _, rest = text.lstrip().partition("\n")
         paragraph = next((p for p in re.split(r"\n\s*\n", rest.strip()) if not re.match(r"[-#<|`*!{]", p)), "")
         return title.lstrip("# ").strip() + part_of(path), re.split(
@@ -234,7 +237,7 @@ def sections(stage: Stage) -> None:
     environment = Environment(
         loader=FileSystemLoader(HERE / "pages"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    readme = (stage.root / "README.md").read_text()
+    readme = (stage.root / "README.md").read_text(encoding="utf-8")
 
     def pages(*patterns: str) -> list[dict]:
         shown = list(dict.fromkeys(stage.pages[p] for p in stage.found(patterns) if p in stage.pages))
@@ -252,7 +255,8 @@ def sections(stage: Stage) -> None:
         "address": lambda path: stage.address(Path(path)),
     }
     for template in sorted((HERE / "pages").glob("*.md")):
-        (stage.out / template.name).write_text(environment.get_template(template.name).render(context))
+        text = environment.get_template(template.name).render(context)
+        (stage.out / template.name).write_text(text, encoding="utf-8")
 
 
 def commit(root: Path) -> str:

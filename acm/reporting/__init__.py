@@ -1,1 +1,1 @@
-"""Reporting: records → statistics, tables, figures and the report."""
+"""Reporting: from the records of a run to statistics, tables, figures and a report."""

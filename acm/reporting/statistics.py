@@ -88,7 +88,8 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 
 def average(sample: Sample, method: str, what: str = "accuracy") -> np.ndarray:
     """Mean over tasks of a method's accuracy or length, (draws + 1,)."""
-    return getattr(sample, what)[sample.row(method)].mean(axis=0)
+    values = {"accuracy": sample.accuracy, "length": sample.length}[what]
+    return values[sample.row(method)].mean(axis=0)
 
 
 def length_change(sample: Sample, method: str, reference: str) -> np.ndarray:

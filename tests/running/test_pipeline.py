@@ -1,6 +1,7 @@
 """The whole pipeline at reduced size, through the real runner, in a copy of the repository."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def test_a_failed_notebook_names_its_cell_and_leaves_its_copy(finished):
 @pytest.mark.pipeline
 def test_the_run_completes_and_publishes(finished, copy):
     assert finished[2].returncode == 0, finished[2].stderr[-3000:]
-    message = (copy / "runs/pico/published.txt").read_text()
+    message = (copy / "runs/pico/summary.txt").read_text()
     assert "runs/pico/results/reports/pico/report.md" in message and "ACM-TA" in message
     records = pd.read_parquet(copy / "runs/pico/results/reports/pico/long-to-short/records.parquet")
     assert records.groupby("method").size().to_dict() == dict.fromkeys(
@@ -70,8 +71,21 @@ def test_the_run_completes_and_publishes(finished, copy):
             p.name for p in (copy / "runs/pico/results/figures/pico" / experiment).iterdir()
         }
         assert {"main.csv", "main.md", "main.tex"} <= {
-            p.name for p in (copy / "reports/pico" / experiment / "tables").iterdir()
+            p.name for p in (copy / "runs/pico/results/reports/pico" / experiment / "tables").iterdir()
         }
+
+
+@pytest.mark.pipeline
+def test_a_run_touches_nothing_that_is_committed_until_it_is_kept(finished, copy):
+    assert {path.name for path in (copy / "reports").iterdir()} == {"paper-numbers"} and not (copy / "figures").exists()
+    keep = [sys.executable, "-m", "acm", "keep", "--profile", "pico"]
+    done = subprocess.run(keep, cwd=copy, check=True, capture_output=True, text=True)
+    assert "kept in reports/pico/" in done.stdout
+    report = copy / "reports/pico/report.md"
+    made = copy / "runs/pico/results/reports/pico/report.md"
+    assert report.read_bytes() == made.read_bytes() and (copy / "figures/pico/general/strips.svg").is_file()
+    links = re.findall(r"\]\(([^)#:\s]+)\)", report.read_text())
+    assert len(links) > 4 and all((report.parent / link).exists() for link in links)
 
 
 @pytest.mark.pipeline
