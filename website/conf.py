@@ -30,15 +30,15 @@ suppress_warnings = [
 
 nb_execution_mode = "off"
 nb_merge_streams = True
-nb_ipywidgets_js = {}
-nb_render_markdown_format = "commonmark"  # for Markdown in outputs: it has no directives and no roles
+nb_ipywidgets_js: dict[str, object] = {}
+nb_render_markdown_format = "commonmark"  # of outputs: no directives, no roles
 myst_enable_extensions = ["attrs_block", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 myst_update_mathjax = False
 myst_url_schemes = sorted(safe.SCHEMES)
 
 # MathJax with its fonts in one file, from the package; \href, \require and the like are off
-MATHJAX = next(f.locate() for f in files("sphinx-mathjax-offline") if f.name == "tex-svg.js")
+MATHJAX = next(f.locate() for f in files("sphinx-mathjax-offline") or [] if f.name == "tex-svg.js")
 mathjax_path = "tex-svg.js"
 mathjax3_config = {
     "tex": {"packages": {"[-]": ["autoload", "html", "newcommand", "require"]}},

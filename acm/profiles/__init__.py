@@ -197,7 +197,7 @@ class Profile(Strict):
 
     @model_validator(mode="after")
     def coherent(self) -> Profile:
-        if taken := {"logs", "notebooks", "tables", "figures"} & set(self.experiments):
+        if taken := {"logs", "notebooks", "questions", "results", "tables", "figures"} & set(self.experiments):
             raise ValueError(f"no experiment can be called '{min(taken)}': a folder of the run has that name")
         given, cap = self.model_args.model_dump(), max(map(self.cap, self.experiments))
         if given and self.backend != "vllm":
