@@ -1,5 +1,6 @@
 """What tests of several rooms share: recipes, files of statistics, and comparisons of model folders."""
 
+import functools
 import json
 import logging
 import os
@@ -178,10 +179,14 @@ def loaded(folder, caplog):
 
 
 def start(*arguments, cwd):
-    """The command line, or any Python, in a process of its own that imports this code."""
+    """The command line, or any Python, in a process of its own that imports this code and can be interrupted.
+
+    A shell that runs the tests in the background ignores interrupts, and its children would too.
+    """
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "200"}
     command, pipe = [sys.executable, *arguments], subprocess.PIPE
-    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stdout=pipe, stderr=pipe)
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stdout=pipe, stderr=pipe, preexec_fn=heed)
 
 
 def run(*arguments, cwd, seconds=60):
