@@ -78,8 +78,11 @@ MANIFEST = RUN + "/{experiment}/manifest.json"
 
 
 def code(*rooms):
-    """The code of a rule's own step. What lies further down reaches the rule through the files that it reads."""
-    return [str(path.relative_to(ROOT)) for room in (TRUNK, *rooms) for path in files_of(room)]
+    """The code of a rule's own step, and of profiles, which decide what the step is given.
+
+    What else lies further down reaches the rule through the files that it reads.
+    """
+    return [str(path.relative_to(ROOT)) for room in (TRUNK, "profiles", *rooms) for path in files_of(room)]
 
 
 BENCHMARKS = sorted(map(str, Path("abacus/benchmarks").glob("abacus_*")))
