@@ -55,7 +55,9 @@ def moved_coefficients(profile: Profile, experiment: str, new: Path, old: Path) 
     found = {}
     for name, method in profile.experiment(experiment).methods.items():
         if method.coefficients:
-            one, other = (read_coefficients(folder / coefficients_name(method.coefficients)) for folder in (new, old))
+            file = coefficients_name(method.coefficients)
+            one = read_coefficients(new / file)
+            other = read_coefficients(old / file) if (old / file).is_file() else {}
             pairs = [(value, other.get(model, {}).get(k, np.inf)) for model in one for k, value in one[model].items()]
             found[name] = max(abs(a - b) for a, b in pairs)
     return found

@@ -19,6 +19,8 @@ def reproduce(name: str, target: str, cores: int, dry_run: bool = False, argumen
     cores: jobs at a time. dry_run: show the jobs and run none; the result is then empty. arguments: more of
     Snakemake's. Raises UserError for what would stop the run, before any work, and where a job fails.
     """
+    if name.partition("+")[0].endswith((".yaml", ".yml")):
+        name = str(Path(name).resolve())  # Snakemake runs from another folder
     profile = load_profile(name)
     if not dry_run:
         print(fetch(profile))

@@ -87,3 +87,8 @@ def test_noises_coefficients_are_compared_with_noises(records, shifted):
     rows = changed(records, "Null-TA", "ACM-TA")
     said = explain(load_profile("tiny"), "long-to-short", rows, COEFFICIENTS, shifted(2e-4))
     assert said.startswith("3 of them are of ACM-TA, ") and "3 of 3 with equal λ part" in said
+
+
+def test_coefficients_that_the_old_run_lacks_are_no_rounding(records, tmp_path):
+    said = explain(load_profile("tiny"), "long-to-short", changed(records, "ACM-TA"), COEFFICIENTS, tmp_path)
+    assert "differ by up to inf" in said and "more than rounding" in said
