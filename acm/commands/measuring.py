@@ -111,7 +111,8 @@ def evaluate(
     """Evaluate a model folder on tasks; one record for each response, with its length in tokens."""
     if not isinstance(arguments := literal("model_args", model_args), dict):
         raise UserError(f"model_args: '{model_args}' is no mapping; write it like {{tensor_parallel_size: 2}}.")
-    engine = chosen_engine(backend, url, served, concurrency, arguments, batch_size, dtype=dtype, device=device)
+    engine = chosen_engine(backend, url=url, served=served, concurrency=concurrency, batch_size=batch_size,
+                           dtype=dtype, device=device, model_args=arguments)  # fmt: skip
     sampling = Sampling(temperature, top_p, repeat, seed)
     labels = {"profile": profile, "experiment": experiment, "method": method}
     from acm.evaluation.harness import evaluate as run

@@ -20,7 +20,7 @@ from acm.checkpoints import identity, model_folder
 from acm.errors import UserError, unknown
 from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, PROMPTS
 from acm.evaluation.samples import records_of
-from acm.evaluation.settings import MAX_TOKENS, USUAL, Engine, Sampling, Server, check_count, stated
+from acm.evaluation.settings import MAX_TOKENS, USUAL, Engine, Sampling, Server, check_count, chosen_engine, stated
 from acm.evaluation.task_files import check_prompt, tasks_folder
 from acm.records import versions
 from acm.sources import source_hash
@@ -35,8 +35,8 @@ from acm.evaluation.backends import Recording, RecordingLM
 
 def evaluate(
     model: str | Path, tasks: list[str], *, items: int | None = None, max_tokens: int = MAX_TOKENS,
-    prompt: str | None = None, sampling: Sampling = Sampling(), engine: Engine | Server = Engine(),
-    keep: Path | None = None, labels: Mapping[str, str] | None = None,
+    prompt: str | None = None, sampling: Sampling = Sampling(), engine: Engine | Server | None = None,
+    keep: Path | None = None, labels: Mapping[str, str] | None = None, **fields: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Ask a model the items of some tasks. Returns the records: one row for each response, one response to each item.
 
@@ -49,6 +49,7 @@ def evaluate(
     engine: an :class:`Engine`, which runs the model in this process, or a :class:`Server`.
     keep: folder for finished batches, from which an interrupted call continues.
     labels: columns to set, such as profile and method.
+    fields: of an Engine or a Server, in place of ``engine``: batch_size=8, or backend="server", url="http://…".
 
     The columns are those of ``acm.records.RECORD_COLUMNS`` and more. correct is 0 or 1. length is in tokens, with
     thinking and without the end token. truncated: the cap cut the response. setting: JSON on how it came about.
@@ -65,6 +66,9 @@ def evaluate(
     """
     folder = model_folder(model)
     check_count("max_tokens", max_tokens)
+    if engine and fields:
+        raise UserError(f"{next(iter(fields))}: is given beside engine; put it into the engine, or leave engine out.")
+    engine = engine or chosen_engine(**fields)
     check_prompt(prompt, tasks)
     engine.check_here()
     manager = task_manager(tasks, prompt)

@@ -24,7 +24,7 @@ MAX_TOKENS = 10240  # token cap of a response
 BACKENDS = ("transformers", "vllm")  # the backends that run in this process
 # What `model_args` may hold for a server: further fields of a request.
 REQUEST_FIELDS = ("skip_special_tokens", "add_special_tokens", "top_k", "min_p", "repetition_penalty")
-NO_ADDRESS = "backend server: give its address, --url http://localhost:8000/v1 (in Python engine=Server(url))."
+NO_ADDRESS = "backend server: give its address, --url http://localhost:8000/v1 (in Python url=URL)."
 
 
 @dataclass(frozen=True)
@@ -153,23 +153,25 @@ def stated(engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt:
     return own | shared | chosen
 
 
-def chosen_engine(
-    backend: str, url: str | None, served: str | None, concurrency: int, model_args: Mapping[str, Any],
-    batch_size: int, **local: str,
-) -> Engine | Server:  # fmt: skip
-    """The engine that the options of the command line name together. local: dtype and device.
+def chosen_engine(backend: str = Engine.backend, **fields: Any) -> Engine | Server:
+    """The engine that options or keywords name together. fields: of :class:`Engine` and of :class:`Server`.
 
-    Raises UserError where one of a server's options is given beside another backend.
+    Raises UserError for a field that neither has, and for one of the other kind that is not at its default.
     """
-    if backend == Server.backend:
-        if not url:
-            raise UserError(NO_ADDRESS)
-        return Server(url, served, concurrency, batch_size, model_args)
-    if url or served or concurrency != Server.concurrency:
-        raise UserError(
-            f"backend {backend}: takes no url, served or concurrency; leave them out, or choose the backend server."
-        )
-    return Engine(backend, batch_size=batch_size, model_args=model_args, **local)
+    here = {name: value for name, value in vars(Engine()).items() if name != "backend"}
+    elsewhere = vars(Server("http://localhost")) | {"url": None}
+    if odd := [name for name in fields if name not in here | elsewhere]:
+        raise unknown("setting of evaluate", odd[0], here | elsewhere)
+    takes, others = (elsewhere, here) if backend == Server.backend else (here, elsewhere)
+    foreign = [name for name, value in fields.items() if name not in takes and value != others[name]]
+    if foreign and backend in (*BACKENDS, Server.backend):
+        raise UserError(f"backend {backend}: takes no {foreign[0]}; leave it out, or choose another backend.")
+    own = {name: value for name, value in fields.items() if name in takes}
+    if takes is here:
+        return Engine(backend, **own)
+    if not own.get("url"):
+        raise UserError(NO_ADDRESS)
+    return Server(**own)
 
 
 def check_count(name: str, value: int) -> None:

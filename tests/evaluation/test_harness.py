@@ -46,6 +46,10 @@ def test_records_have_the_promised_columns(records):
     assert json.loads(records["setting"][0])["batch_size"] == 4
 
 
+def test_the_fields_of_an_engine_may_be_given_alone(records):
+    assert evaluate(FAST, TASKS, items=6, max_tokens=60, batch_size=4).equals(records)
+
+
 def test_response_and_length_are_those_of_plain_generation(records):
     tokenizer = AutoTokenizer.from_pretrained(FAST)
     model = AutoModelForCausalLM.from_pretrained(FAST, dtype=torch.float32)

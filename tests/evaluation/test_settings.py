@@ -54,7 +54,7 @@ def test_the_address_of_a_server_ends_with_v1(url):
 
 
 def chosen(backend="transformers", url=None, served=None, concurrency=1, **local):
-    return chosen_engine(backend, url, served, concurrency, {}, batch_size=3, **local)
+    return chosen_engine(backend, url=url, served=served, concurrency=concurrency, batch_size=3, **local)
 
 
 def test_options_of_the_command_line_choose_an_engine():
@@ -65,13 +65,28 @@ def test_options_of_the_command_line_choose_an_engine():
 @pytest.mark.parametrize(("options", "message"), [
     ({"backend": "server"}, "backend server: give its address"),
     ({"backend": "server", "served": "name"}, "backend server: give its address"),
-    ({"url": "http://localhost"}, "backend transformers: takes no url, served or concurrency"),
-    ({"concurrency": 2}, "backend transformers: takes no url, served or concurrency"),
+    ({"url": "http://localhost"}, "backend transformers: takes no url"),
+    ({"concurrency": 2}, "backend transformers: takes no concurrency"),
+    ({"served": "name", "backend": "vllm", "device": "cuda"}, "backend vllm: takes no served"),
+    ({"backend": "server", "url": "http://localhost", "dtype": "bfloat16"}, "backend server: takes no dtype"),
+    ({"backend": "servr", "url": "http://localhost"}, "unknown backend 'servr'. Did you mean 'server'"),
+    ({"batchsize": 2}, "unknown setting of evaluate 'batchsize'. Did you mean 'batch_size'"),
     ({"backend": "vlm"}, "unknown backend 'vlm'"),
 ])  # fmt: skip
 def test_options_that_do_not_go_together_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         chosen(**options)
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"engine": Engine(), "batch_size": 4}, "batch_size: is given beside engine"),
+    ({"engine": Server("http://localhost:1"), "url": "http://localhost:1"}, "url: is given beside engine"),
+    ({"backend": "server"}, "backend server: give its address"),
+    ({"item": 3}, "unknown setting of evaluate 'item'"),
+])  # fmt: skip
+def test_evaluate_takes_the_fields_of_an_engine_or_the_engine(fields, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(FAST, ["abacus_easy"], **fields)
 
 
 def test_the_command_line_has_the_defaults_of_the_objects():
