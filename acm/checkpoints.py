@@ -51,6 +51,26 @@ class Checkpoint:
         return self.folder.name
 
     @property
+    def home(self) -> Path:
+        """The folder of config.json and generation_config.json."""
+        return self.folder
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the tokenizer's files."""
+        return self.folder
+
+    @property
+    def folders(self) -> list[Path]:
+        """All that it is read from."""
+        return [self.folder]
+
+    @property
+    def shards(self) -> dict[str, tuple[str, int]]:
+        """Name of each tensor → its file's name, and the first of its bytes there."""
+        return {name: (info.file.name, info.start) for name, info in self.tensors.items()}
+
+    @property
     def head(self) -> TensorInfo:
         """The head's own tensor; of a model with tied embeddings, the embedding."""
         return self.tensors.get(HEAD) or self.tensors[EMBEDDING]

@@ -21,11 +21,11 @@ REVISION = re.compile(r"models--(.+?)--(.+?)/snapshots/([0-9a-f]{40})")
 
 def write_companions(folder: Path, plan: Plan, hash_inputs: bool = False) -> None:
     """Everything that a model folder holds beside its weights. hash_inputs: as in :func:`origin`."""
-    source = plan.models[plan.alignment.source].folder
+    source = plan.models[plan.alignment.source]
     write_json(folder / "config.json", plan.config, indent=2)
-    if (source / "generation_config.json").is_file():
-        write_generation_config(source / "generation_config.json", folder / "generation_config.json")
-    write_tokenizer(source, folder, plan.alignment.added)
+    if (source.home / "generation_config.json").is_file():
+        write_generation_config(source.home / "generation_config.json", folder / "generation_config.json")
+    write_tokenizer(source.tokenizer, folder, plan.alignment.added)
     write_text(folder / "recipe.yml", recipe_text(plan))
     if plan.inputs.coefficients:
         content = {

@@ -84,7 +84,7 @@ def config_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
         if ours.get(key) != theirs.get(key):
             text = f"{key} is {theirs.get(key)!r} in {other.name} and {ours.get(key)!r} in {base.name}."
             found.append(Finding("note", text))
-    if template(base.folder) != template(other.folder):
+    if template(base.tokenizer) != template(other.tokenizer):
         text = f"{other.name} has another chat template than {base.name}; the result gets that of `tokenizer_source`"
         found.append(Finding("note", f"{text} (default: base)."))
     return found
@@ -131,7 +131,7 @@ def relative_norm(base: TensorInfo, other: TensorInfo) -> float:
 
 def token_findings(base: Checkpoint, other: Checkpoint, aligned: bool) -> list[Finding]:
     """Ids that mean different tokens."""
-    differing = differing_tokens(base.folder, other.folder)
+    differing = differing_tokens(base.tokenizer, other.tokenizer)
     if not differing:
         return []
     i, ours, theirs = differing[0]

@@ -93,7 +93,7 @@ def merge(
     check_output(out, [])
     place = "cpu" if is_cpu(device) else device
     plan = make_plan(loaded, home if folder is None else Path(folder), out).check()
-    check_output(out, [model.folder for model in plan.models])
+    check_output(out, [folder for model in plan.models for folder in model.folders])
     for finding in plan.findings:
         LOG.log(logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding)
     with Workspace(plan, out, "+nan" if allow_nan else "") as work, disk_errors(out):

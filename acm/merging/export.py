@@ -71,7 +71,7 @@ def refuse_what_differs(plan: Plan) -> None:
 
 def padded(plan: Plan) -> bool:
     """Whether the embedding has rows without a token."""
-    found = read_vocabulary(plan.models[plan.alignment.source].folder)
+    found = read_vocabulary(plan.models[plan.alignment.source].tokenizer)
     return found is None or plan.alignment.rows != len(set(found.ids.values())) + len(plan.alignment.added)
 
 

@@ -8,6 +8,7 @@ import math
 import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ class Plan:
     def digest(self) -> str:
         """Hash of the recipe, the inputs' files and this code: what an interrupted merge must share to be continued."""
         files = {info.file for job in self.jobs for info in filter(None, job.statistics)}
-        files |= {path for model in self.models for path in model.folder.iterdir() if path.is_file()}
+        folders = {folder for model in self.models for folder in model.folders}
+        files |= {path for folder in folders for path in folder.iterdir() if path.is_file()}
         stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(files)]
         code = [path.read_text(encoding="utf-8") for room in sorted(all_below("merging")) for path in files_of(room)]
         content = [self.recipe.model_dump(), self.inputs.coefficients, self.inputs.layers, stamps, code]
@@ -157,8 +159,7 @@ def count_blocks(model: Checkpoint) -> int:
 
 def output_names(models: list[Checkpoint], tied: bool) -> dict[str, str]:
     """Output tensor → shard. The base's tensors stay where the base has them; a new head goes into the last shard."""
-    order = sorted(models[0].tensors.items(), key=lambda item: (item[1].file.name, item[1].start))
-    names = {name: info.file.name for name, info in order}
+    names = {name: shard for name, (shard, _) in sorted(models[0].shards.items(), key=itemgetter(1))}
     if tied:
         names.pop(HEAD, None)
     elif HEAD not in names and EMBEDDING in names:

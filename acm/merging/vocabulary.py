@@ -87,8 +87,8 @@ def align(
         every = np.arange(out)
         return Alignment(out, [np.where(every < n, every, -1) for n in rows])
     source = source_of(tokenizer_source, models, given)
-    read = [read_vocabulary(model.folder) for model in models]
-    if lacking := [model.folder for model, found in zip(models, read, strict=True) if found is None]:
+    read = [read_vocabulary(model.tokenizer) for model in models]
+    if lacking := [model.tokenizer for model, found in zip(models, read, strict=True) if found is None]:
         why = "so its tokens cannot be aligned; remove `tokenizer_source` or convert it"
         raise UserError(f"{lacking[0]} has no tokenizer.json, {why}.")
     tokens = [found for found in read if found]
