@@ -178,8 +178,8 @@ def unlike(base: Path, finetuned: Path, problems: list[str]) -> UserError:
     """The error for two models whose tensors differ. problems: one line for each tensor; 20 are shown."""
     shown = "\n  ".join(problems[:20] + ([f"… and {len(problems) - 20} more"] if len(problems) > 20 else []))
     return UserError(
-        f"{finetuned} is not a fine-tuned version of {base}, {len(problems)} tensors differ:\n  {shown}\n"
-        "Name the model that it was fine-tuned from as the base."
+        f"{finetuned} is not a fine-tuned version of {base}; name the model that it was fine-tuned from as the base. "
+        f"{len(problems)} tensors differ:\n  {shown}"
     )
 
 

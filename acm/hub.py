@@ -87,7 +87,7 @@ def check_all(models: dict[str, str | None]) -> None:
     """UserError that names each model that is not here and cannot be fetched, one a line. models: hub id → commit."""
     absent = {model: revision for model, revision in models.items() if not cached(model, revision)}
     if errors := [error for model, revision in absent.items() if (error := ask(model, revision))]:
-        raise UserError("\n".join(map(str, errors)))
+        raise UserError("\n  ".join(map(str, errors)))
 
 
 def require(model: str, revision: str | None, profile: str) -> None:

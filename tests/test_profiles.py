@@ -85,7 +85,7 @@ def test_a_pinned_revision_is_part_of_the_folder_and_the_hash(write):
     ({"revisions": {"Qwen/Qwen2.5-Math-7b": "a" * 40}}, "Did you mean 'Qwen/Qwen2.5-Math-7B'"),
     ({"caps": {"Qwen2.5-Math-7": 2048}}, "Did you mean 'Qwen2.5-Math-7B'"),
     ({"caps": {"TA": 0}}, "caps.TA"),
-    ({"prompts": {"TA": "few-shots"}}, "prompts.TA: Value error, unknown prompt 'few-shots'. Did you mean 'few-shot'"),
+    ({"prompts": {"TA": "few-shots"}}, "prompts.TA: unknown prompt 'few-shots'. Did you mean 'few-shot'"),
     ({"compatibility": "papers"}, "compatibility"),
     ({"repeats": 0}, "repeats"),
     ({"repeat": 2}, "repeat"),

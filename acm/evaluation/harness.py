@@ -101,7 +101,7 @@ def task_manager(tasks: list[str], prompt: str | None = None) -> TaskManager:
         raise UserError(
             f"'{absent[0]}' is a group of tasks; list its tasks one by one (`lm-eval ls tasks` shows them)."
         )
-    raise unknown("task", absent[0], manager.all_subtasks)
+    raise unknown("task", absent[0], manager.all_subtasks, "`lm-eval ls tasks` lists them")
 
 
 def check_generates(manager: TaskManager, tasks: list[str]) -> None:

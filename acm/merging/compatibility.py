@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from acm.checkpoints import EMBEDDING, HEAD, Checkpoint, shape_problems, unlike
-from acm.errors import UserError
+from acm.errors import UserError, printable
 from acm.files import read_json
 from acm.headers import TensorInfo
 from acm.merging.vocabulary import Alignment, align, differing_tokens
@@ -38,7 +38,7 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.level}: {self.text}"
+        return f"{self.level}: {printable(self.text)}"
 
 
 def model_findings(models: list[Checkpoint], aligned: bool) -> list[Finding]:

@@ -23,7 +23,7 @@ import numpy as np
 import xxhash
 
 from acm.devices import devices, is_cpu
-from acm.errors import UserError
+from acm.errors import UserError, os_reason
 from acm.headers import STORED
 from acm.merging.card import write_companions
 from acm.merging.defaults import ALLOW_NAN, DEVICE, HASH_INPUTS, KERNELS, THREADS
@@ -118,7 +118,7 @@ def check_output(out: Path, inputs: list[Path]) -> None:
         taken = os.path.lexists(out)
         work_folder(out).exists()
     except OSError as error:
-        raise UserError(f"output folder {out} cannot be made ({error.strerror}); name another.") from None
+        raise UserError(f"output folder {out} cannot be made ({os_reason(error)}); name another.") from None
     if taken:
         raise UserError(f"output folder {out} exists; remove it or name another.")
     if within := [folder for folder in inputs if out.resolve().is_relative_to(folder.resolve())]:

@@ -214,7 +214,7 @@ def load_recipe(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe) -> tup
     try:
         return Recipe.model_validate(content), folder
     except ValidationError as error:
-        raise explain(error, source) from None
+        raise explain(error, source, Recipe) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

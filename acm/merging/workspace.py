@@ -27,7 +27,7 @@ from typing import Any
 import xxhash
 
 from acm.checkpoints import INDEX, SINGLE
-from acm.errors import UserError
+from acm.errors import UserError, os_reason
 from acm.files import sync, whole, write_json
 from acm.headers import DTYPES
 from acm.merging.plan import Job, Plan, work_folder
@@ -58,7 +58,7 @@ class Workspace:
             self.lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
             raise UserError(
-                f"cannot write beside {self.out} ({error.strerror}); name an output folder where you may write."
+                f"cannot write beside {self.out} ({os_reason(error)}); name an output folder where you may write."
             ) from None
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,8 +179,7 @@ def disk_errors(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise Unfinished(
-                f"no space left while writing {out} ({error.strerror}); "
-                "free some and run the same command: it continues."
+                f"no space left while writing {out}; free some and run the same command: it continues."
             ) from error
         raise
 

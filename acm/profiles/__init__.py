@@ -268,4 +268,4 @@ def load_profile(name: str) -> Profile:
     try:
         return Profile.model_validate(content)
     except ValidationError as error:
-        raise explain(error, place) from None
+        raise explain(error, place, Profile) from None

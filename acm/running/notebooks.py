@@ -14,7 +14,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from acm.errors import UserError, unknown
+from acm.errors import UserError, shown, unknown
 
 LINK = re.compile(r"(\]\()([^)\s:#/][^)\s:#]*)")  # a relative link, up to its anchor
 
@@ -59,8 +59,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], root:
         ) from None
     except PapermillExecutionError as error:
         raise UserError(
-            f"{notebook}, cell {error.cell_index + 1} failed with {error.ename}: {error.evalue}\n"
-            f"The partly executed copy is {failed}. Mend the cause and run the same command again."
+            f"{notebook}, cell {error.cell_index + 1} failed with {error.ename}: {shown(error.evalue)} "
+            f"(the partly executed copy is {failed}); mend the cause and run the same command again."
         ) from None
     book = nbformat.read(failed, as_version=4)
     relink(book, notebook.parent, output.parent)

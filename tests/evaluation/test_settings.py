@@ -33,7 +33,7 @@ GPU = {"backend": "vllm", "device": "cuda"}
     (Engine, {"model_args": {"trust_remote_code": True}},
      "unknown model argument of backend transformers 'trust_remote_code'"),
     (Engine, GPU | {"model_args": {"tensor_parallel": 2}}, "unknown model argument of backend vllm 'tensor_parallel'"),
-    (Engine, GPU | {"model_args": {"tensor_parallel_size": "two"}}, "model_args is not valid:\n *tensor_parallel_size"),
+    (Engine, GPU | {"model_args": {"tensor_parallel_size": "two"}}, "model_args is not valid: tensor_parallel_size"),
     (Server, {"url": "http://localhost:1", "concurrency": 0}, "concurrency: is 0"),
     (Server, {"url": "http://localhost:1", "model_args": {"seed": 1}}, "unknown model argument of backend server"),
     (Server, {"url": "localhost:8000"}, "url: must be like http://localhost:8000/v1"),
