@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from acm.errors import UserError
-from acm.files import read_json
 from acm.headers import BUFFERS, TensorInfo, as_float32, read_header
+from acm.reading import read_json
 
 INDEX = "model.safetensors.index.json"  # names the shard of each tensor, where a model has several shards
 SINGLE = "model.safetensors"  # the file of weights, where there is no index

@@ -1,4 +1,4 @@
-"""Writes files whole or not at all. Reads files; an error names the file."""
+"""Writes files whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
-
-from acm.errors import UserError
 
 
 @contextlib.contextmanager
@@ -41,17 +39,6 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any, **options: Any) -> None:
     """Write a JSON file that appears whole, with an indent of 1. options: further ones of :func:`json.dumps`."""
     write_text(path, json.dumps(content, **{"indent": 1} | options) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; UserError that names the file otherwise."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}); fetch it again.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a JSON object; fetch it again.")
-    return content
 
 
 def sync(path: Path) -> None:

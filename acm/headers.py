@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import stat
-from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from acm.errors import UserError
+from acm.reading import distinct_pairs
 
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # the file's code → the name used everywhere else
 STORED: dict[str, np.dtype] = {  # how numpy reads each dtype; numpy has no bfloat16, so its bits are read
@@ -99,13 +99,6 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         return check_tensors(path, content, 8 + length, size)
     except ValueError as error:
         raise refuse(str(error)) from None
-
-
-def distinct_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object as a dict; ValueError for a key that comes twice."""
-    if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
-        raise ValueError(f"'{min(twice)}' comes twice")
-    return dict(pairs)
 
 
 def check_tensors(path: Path, content: dict[str, Any], data: int, size: int) -> dict[str, TensorInfo]:

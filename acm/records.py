@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from acm.errors import UserError
-from acm.files import read_json, whole
+from acm.files import whole
+from acm.reading import finite_number, read_json, read_text
 from acm.sources import source_hash
 
 if TYPE_CHECKING:
@@ -72,22 +74,34 @@ def read_coefficients(path: Path, key: str = "coefficients") -> dict[str, Any]:
     """
     if path.suffix == ".csv":
         return read_coefficients_csv(path)
-    found = read_json(path).get(key)
+    found = read_json(path, finite=True).get(key)
     if not isinstance(found, dict):
         raise UserError(f"{path} has no `{key}` that maps models to layers.")
     return found
 
 
 def read_coefficients_csv(path: Path) -> dict[str, dict[str, float]]:
-    """``{model: {layer: λ}}`` from a table with the columns finetuned, layer and coefficient."""
+    """``{model: {layer: λ}}`` from a table with the columns finetuned, layer and coefficient.
+
+    UserError for a layer that comes twice for one model, and for what is no finite number.
+    """
     found: dict[str, dict[str, float]] = {}
+    table = csv.DictReader(io.StringIO(read_text(path, "CSV"), newline=""))
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                found.setdefault(row["finetuned"], {})[row["layer"]] = float(row["coefficient"])
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        if lacking := {"finetuned", "layer", "coefficient"} - set(table.fieldnames or ()):
+            raise ValueError(f"it lacks the column {min(lacking)}")
+        for row in table:
+            model, layer = row["finetuned"], row["layer"]
+            own = found.setdefault(model, {})
+            if not model or not layer or not row["coefficient"] or None in row:
+                raise ValueError("a cell is empty, or the row has cells too many")
+            if layer in own:
+                raise ValueError(f"layer {layer} of {model} comes twice")
+            own[layer] = finite_number(row["coefficient"])
+    except (ValueError, csv.Error) as error:
+        line = f"line {table.line_num}: " if table.line_num else ""
         raise UserError(
-            f"{path} is not a readable table with the columns finetuned, layer, coefficient: {error!r}"
+            f"{path} is not a readable table with the columns finetuned, layer, coefficient: {line}{error!s:.200}."
         ) from None
     return found
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from acm.errors import UserError, unknown
-from acm.files import read_json
+from acm.reading import read_json
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ROPE_THETA = 10000.0  # transformers' own, where a config names none

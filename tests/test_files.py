@@ -5,7 +5,8 @@ import json
 import pytest
 
 from acm.errors import UserError
-from acm.files import digest, read_json, whole, write_json, write_text
+from acm.files import digest, whole, write_json, write_text
+from acm.reading import read_json
 
 
 def test_a_file_appears_at_the_end_of_its_block(tmp_path):

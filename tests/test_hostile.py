@@ -225,7 +225,7 @@ SHARDS = {
     "pickle": (indexed("pytorch_model.bin"), [INDEX, "names the shard 'pytorch_model.bin'"]),
     "config": (indexed("config.json"), [INDEX, "names the shard 'config.json'"]),
     "NUL": (indexed("a\0.safetensors"), ["does not exist"]),
-    "surrogate": (indexed("\ud800.safetensors"), ["does not exist"]),
+    "surrogate": (indexed("\ud800.safetensors"), ["half of a surrogate pair"]),
     "long name": (indexed("x" * 300 + ".safetensors"), ["xxx.safetensors"]),
     "shard lacks it": (
         lambda folder: indexed(min(folder.glob("*.safetensors")).name, "no")(folder),

@@ -13,7 +13,7 @@ from vllm import SamplingParams
 
 from acm.errors import UserError
 from acm.evaluation.backends import Recording, Response, stop_strings
-from acm.files import read_json
+from acm.reading import read_json
 
 PROMPT_ROOM = 2048  # tokens of room for a prompt, beside a response as long as the cap; max_model_len overrides it
 

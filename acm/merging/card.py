@@ -12,9 +12,10 @@ import yaml
 
 import acm
 from acm.checkpoints import Checkpoint
-from acm.files import read_json, write_json, write_text
+from acm.files import write_json, write_text
 from acm.merging.plan import Plan
 from acm.merging.vocabulary import write_tokenizer
+from acm.reading import read_json
 
 REVISION = re.compile(r"models--(.+?)--(.+?)/snapshots/([0-9a-f]{40})")
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from acm.checkpoints import EMBEDDING, HEAD, Checkpoint, shape_problems, unlike
 from acm.errors import UserError, printable
-from acm.files import read_json
 from acm.headers import TensorInfo
 from acm.merging.vocabulary import Alignment, align, differing_tokens
+from acm.reading import read_json
 from acm.shapes import rope
 
 ANCESTRY = (  # fields that no fine-tuning changes

@@ -14,26 +14,20 @@ A parameter is a number, a list of numbers along the layers, or a list of `{filt
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from acm.errors import UserError, check_distinct, explain, unknown
 from acm.merging.parameters import check_parameters, conditions, resolve
 from acm.merging.registry import METHODS, MergeMethod
+from acm.reading import read_yaml
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Number = Annotated[float, Field(strict=True)]
-MAX_NODES = 10_000  # the most nodes of a YAML file, counted with its aliases written out
-MAX_BYTES = 10_000 << 10  # the most bytes of a YAML file
-# What reading a YAML file may raise. Values of YAML's own types, such as !!timestamp, add ValueError, KeyError and
-# AttributeError. Deep nesting adds RecursionError.
-UNREADABLE = (OSError, yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
 
 
 class ModelEntry(BaseModel):
@@ -215,35 +209,3 @@ def load_recipe(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe) -> tup
         return Recipe.model_validate(content), folder
     except ValidationError as error:
         raise explain(error, source, Recipe) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping from a file; UserError that names the file otherwise.
-
-    A file is refused before its aliases could blow it up.
-    """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} is too large for a recipe or profile ({path.stat().st_size >> 20} MiB).")
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root and expanded_size(root, {}) > MAX_NODES:
-            raise UserError(f"{path} expands to more than {MAX_NODES} values through its aliases; write them out.")
-        content = yaml.safe_load(text)
-    except UserError:
-        raise
-    except UNREADABLE as error:
-        raise UserError(f"{path} is not a readable YAML file: {error!s:.500}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold `key: value` lines.")
-    return content
-
-
-def expanded_size(node: yaml.Node, known: dict[int, float]) -> float:
-    """Number of nodes below and with this one, aliases written out; infinite for a node that holds itself."""
-    if id(node) not in known:
-        known[id(node)] = math.inf
-        children = node.value if isinstance(node, (yaml.SequenceNode, yaml.MappingNode)) else []
-        nodes = [inner for child in children for inner in (child if isinstance(child, tuple) else (child,))]
-        known[id(node)] = 1 + sum(expanded_size(inner, known) for inner in nodes)
-    return known[id(node)]

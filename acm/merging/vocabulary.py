@@ -16,7 +16,8 @@ import numpy as np
 
 from acm.checkpoints import TOKENIZER_FILES, Checkpoint
 from acm.errors import UserError, unknown
-from acm.files import read_json, write_json, write_text
+from acm.files import write_json, write_text
+from acm.reading import read_json
 
 
 @dataclass

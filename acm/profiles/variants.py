@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from acm.errors import UserError, check_distinct, unknown
-from acm.merging.recipe import read_yaml
 from acm.paths import PROFILES
+from acm.reading import read_yaml
 
 VARIANTS = PROFILES / "variants"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from acm.files import read_json
+from acm.reading import read_json
 from acm.sources import source_hash
 
 

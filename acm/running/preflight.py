@@ -12,10 +12,10 @@ from acm.calibration.texts import read_texts
 from acm.checkpoints import check_same_shape, model_folder
 from acm.errors import UserError
 from acm.evaluation.task_files import check_prompt, is_ours, load_items
-from acm.files import read_json
 from acm.merging.plan import make_plan
 from acm.paths import ROOT
 from acm.profiles import Experiment, Profile, frontier_name
+from acm.reading import read_json
 from acm.running.budget import check_cap, check_fits, check_possible, cost
 from acm.running.machine import Machine
 
