@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from acm.errors import UserError
+from acm.errors import UserError, os_reason
 
 LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML was built with it
 MAX_BYTES = 2 << 20  # the most bytes of a YAML file
@@ -165,15 +165,11 @@ def read_text(path: Path, kind: str, most: int = 1 << 30) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         why = f"byte {error.start} is not UTF-8; save it as UTF-8, or fetch it again"
-    except FileNotFoundError:
-        why = "it does not exist"
-    except IsADirectoryError:
-        why = "it is a folder"
     except OSError as error:
-        why = f"the system says '{error.strerror}'"
+        why = os_reason(error)
     except UserError:
         raise
-    except ValueError:  # no path at all, such as one with a NUL
-        why = "it does not exist"
+    except ValueError:  # a NUL in the path
+        why = "there is no such file"
     what = "readable JSON" if kind == "JSON" else f"a readable {kind} file"
     raise UserError(f"{path} is not {what}: {why}.")
