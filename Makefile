@@ -27,7 +27,7 @@ reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default
 	@$(REPRODUCE) -- $(SNAKEMAKE_ARGS)
 
 keep: $(VENV)/installed  ## put the results of PROFILE's run in place of the committed ones: reports/, figures/, README.md
-	@$(VENV)/bin/acm keep --profile "$(PROFILE)" --page README.md
+	@$(VENV)/bin/acm keep --profile "$(PROFILE)" --page README.md --page docs/compare.md
 
 questions: $(VENV)/installed  ## five questions to the method, after the pipeline (about 25 min more)
 	@test -f runs/abacus/seed-2/abacus-slow/model.safetensors || echo "Question 5 is left out: it needs the fresh families, see make families."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from acm.commands import measuring, merging, pipeline  # noqa: F401  (each adds its commands to the app)
+from acm.commands import comparing, measuring, merging, pipeline  # noqa: F401  (each adds its commands to the app)
 from acm.commands.app import app
 from acm.errors import UserError, absent, os_refusal
 

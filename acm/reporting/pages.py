@@ -19,6 +19,7 @@ from acm.errors import UserError, unknown
 from acm.files import write_text
 from acm.paths import FIGURES, REPORTS
 from acm.profiles import Profile, load_profile
+from acm.reporting.comparison import as_text, compare
 from acm.reporting.report import headline, verdict_list
 from acm.reporting.results import Results
 
@@ -36,8 +37,18 @@ def verdicts(profile: Profile, page: Path) -> str:
     return verdict_list(REPORTS / profile.name, FIGURES / profile.name, page)
 
 
+def comparison(profile: Profile, page: Path) -> str:
+    """ACM on Task Arithmetic and its null control against Task Arithmetic, in a profile's first experiment."""
+    results, labels = Results(profile, next(iter(profile.experiments)), "reports"), ["TA", "ACM-TA", "Null-TA"]
+    return f"{as_text(compare(results.records, labels[0], labels[1:]), labels, [], markdown=True)}\n"
+
+
 # Part → its text from the committed results. A function takes the profile and the folder of the page.
-PARTS: dict[str, Callable[[Profile, Path], str]] = {"headline": first_headline, "verdicts": verdicts}
+PARTS: dict[str, Callable[[Profile, Path], str]] = {
+    "headline": first_headline,
+    "verdicts": verdicts,
+    "comparison": comparison,
+}
 
 
 def filled(text: str, page: Path) -> str:

@@ -13,12 +13,13 @@ of length / length of the reference − 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest, norm, permutation_test, t
 
 from acm.reporting.intervals import Interval
 
@@ -156,8 +157,61 @@ def over_draws(differences: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def detectable(difference: np.ndarray) -> float:
-    """The smallest true difference that a test at 5 %, two-sided, finds with a power of 80 %: 2.8 standard errors."""
-    return float(2.8 * np.nanstd(difference[1:]))
+    """:func:`least_detectable` of one test on a difference (draws + 1,), in its unit; draws of NaN are left out."""
+    return least_detectable(float(np.nanstd(difference[1:])))
+
+
+def least_detectable(error: float, tests: int = 1) -> float:
+    """The smallest true difference that a two-sided test at 5 % finds with a power of 80 %, in the unit of ``error``.
+
+    It is 2.8 standard errors. With several tests each is at 5 % / tests, so it is more. error: standard error; of 0,
+    where no item differs, nothing is known: NaN.
+    """
+    if not error:
+        return math.nan
+    return float((norm.isf(0.025 / tests) + norm.ppf(0.8)) * error)
+
+
+def paired_shares(ours: np.ndarray, theirs: np.ndarray) -> tuple[Interval, float]:
+    """The difference of two shares of the same items, theirs less ours, in percent, and its standard error.
+
+    ours, theirs: (items,), each 0 or 1. The interval (95 %) and the error are Bonett and Price's (doi:10.3102/
+    1076998611411915), which add one item of each kind that differs. So they have a width where no item differs.
+    """
+    n, gained, lost = len(ours), int((theirs > ours).sum()), int((theirs < ours).sum())
+    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    error = math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    ends = [up - down + sign * norm.isf(0.025) * error for sign in (-1, 1)]
+    low, high = (float(100 * np.clip(end, -1, 1)) for end in ends)
+    return {"value": 100 * (gained - lost) / n, "low": low, "high": high}, 100 * error
+
+
+def sign_flip(differences: np.ndarray) -> float:
+    """The two-sided p of paired differences (items,), by flipping their signs.
+
+    The hypothesis is that the two methods could be exchanged for one another. Where all differences have one size it is
+    McNemar's exact test. Else all flips of up to 13 items that differ are counted, and 9,999 of more are drawn. Draws
+    cannot show a p below 1e-4. So below 1e-3 the normal limit stands; its tails are longer, which makes it careful.
+    """
+    differing = differences[differences != 0]
+    if not len(differing):
+        return 1.0
+    if np.allclose(np.abs(differing), abs(differing[0])):
+        return float(binomtest(int((differing > 0).sum()), len(differing)).pvalue)
+    limit = 2 * norm.sf(abs(differing.sum()) / np.sqrt((differing**2).sum()))
+    if limit < 1e-3:
+        return float(limit)
+    found = permutation_test((differing,), np.sum, permutation_type="samples", vectorized=True, batch=500, rng=0)
+    return float(found.pvalue)
+
+
+def holm(values: np.ndarray) -> np.ndarray:
+    """p-values (tests,) adjusted by Holm for their number: below 5 % they are so for all of them together."""
+    order = np.argsort(values)
+    steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.minimum(steps, 1)
+    return adjusted
 
 
 def verdict(difference: np.ndarray) -> str:
