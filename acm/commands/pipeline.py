@@ -121,8 +121,9 @@ def notebook(
 ) -> None:
     """Run a notebook through papermill, from the repository's root; refuses unknown or mistyped parameters."""
     require_clone("acm notebook")
-    from acm.running.jobs import limit_threads, logged
+    from acm.running.jobs import limit_threads, logged, share_lock
 
+    share_lock()
     with logged(log):
         if threads:
             limit_threads(threads)

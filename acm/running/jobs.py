@@ -9,12 +9,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+ALIVE = "ACM_RUN_LOCK"  # variable that names the file on which a run and its jobs hold a lock while they live
 SHOWN = 8  # how many of the log's last lines an error shows
 
 
 def limit_threads(count: int) -> None:
     """Numerical libraries that are loaded from now on, in this process and its children, use this many threads."""
     os.environ.update(dict.fromkeys(THREADS, str(count)), TOKENIZERS_PARALLELISM="false")
+
+
+def share_lock() -> None:
+    """Hold the lock of the run that started this job, if one did, until this process ends.
+
+    So the next run knows of a job that has outlived its killed run.
+    """
+    if path := os.environ.get(ALIVE):
+        import fcntl  # not on Windows, where no run sets the variable
+
+        with contextlib.suppress(OSError):  # another machine of a cluster, or a disk without locks
+            fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_SH)
 
 
 @contextlib.contextmanager

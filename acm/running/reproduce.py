@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from acm.errors import UserError
-from acm.paths import ROOT
+from acm.paths import ROOT, RUNS
 from acm.profiles import load_profile
+from acm.running.jobs import ALIVE
 from acm.running.preflight import check, fetch
 
 
@@ -28,22 +32,42 @@ def reproduce(name: str, target: str, cores: int, dry_run: bool = False, argumen
         print(f"Running on {cores} cores; progress below, logs in {shown(profile.folder / 'logs')}.", flush=True)
     summary = profile.folder / f"{target}.txt"
     options = ["--dry-run"] if dry_run else ["--rerun-incomplete", "--quiet", "rules"]
-    if snakemake(name, cores, [*options, *(arguments or []), "--", shown(summary)]):
-        raise UserError(
-            f"the run of profile {profile.name} stopped, see above; the same command continues it. "
-            f"Where a killed run left its lock behind: `acm reproduce --profile {name} --unlock`."
-        )
+    with alive(name):
+        failed = snakemake(name, cores, [*options, *(arguments or []), "--", shown(summary)])
+    if failed:
+        raise UserError(f"the run of profile {profile.name} stopped, see above; the same command continues it.")
     return "" if dry_run else summary.read_text(encoding="utf-8")
+
+
+@contextlib.contextmanager
+def alive(name: str) -> Iterator[None]:
+    """Hold a lock that says that a run is at work; release Snakemake's own where a killed run has left it.
+
+    The jobs of a run hold the lock too (:func:`acm.running.jobs.share_lock`), so a killed run whose jobs go on is
+    still at work. Then Snakemake's lock stays, and refuses what both would write.
+    """
+    import fcntl  # not on Windows
+
+    RUNS.mkdir(exist_ok=True)
+    with (RUNS / ".lock").open("w") as file:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if any((ROOT / ".snakemake" / "locks").glob("*")):
+                unlock(name)
+        fcntl.flock(file, fcntl.LOCK_SH)
+        os.set_inheritable(file.fileno(), True)
+        os.environ[ALIVE] = file.name
+        yield
 
 
 def snakemake(name: str, cores: int, arguments: list[str]) -> int:
     """Snakemake's exit status. It runs from the repository's root, where the Snakefile lies."""
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"profile={name}", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    return subprocess.run(command, cwd=ROOT, check=False, close_fds=False).returncode
 
 
 def unlock(name: str) -> None:
-    """Release the lock that a killed run left behind. Raises UserError where Snakemake cannot."""
+    """Release the lock of a killed run. Raises UserError where Snakemake cannot."""
     if snakemake(name, 1, ["--unlock"]):
         raise UserError(f"the lock of profile {name} could not be released; is a run still at work?")
 
