@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from abacus.families import FRESH
-from acm.checkpoints import identity
 from acm.files import write_text
+from acm.identity import identity
 from acm.paths import ROOT
 from acm.profiles import load_profile
 from acm.records import coefficients_name, combine, read_records, write_records

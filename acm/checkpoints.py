@@ -1,13 +1,12 @@
 """Reads model folders: their config, where their tensors lie, and whether two models have the same shapes.
 
-A model folder is one of Hugging Face's, with safetensors. Only :func:`check_weights` and :func:`identity` read weights.
+A model folder is one of Hugging Face's, with safetensors. Only :func:`check_weights` reads weights.
 Model files are not trusted. Each shard that an index names must be a regular file in the index's own folder, or a link
 there, as in the hub's cache. Headers are checked by `headers.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -28,8 +27,6 @@ TOKENIZER_FILES = (
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 CHECKED = 1 << 22  # how many entries are searched for NaN at a time
-WHOLE = 64 << 20  # bytes; of a larger file `identity` reads only the beginning and the end
-END = 1 << 20  # bytes of that beginning, and of that end
 Shapes = dict[str, tuple[int, ...]]  # name of a tensor → its shape
 
 
@@ -208,23 +205,3 @@ def layer_of(tensor_name: str) -> str:
         if name_part in tensor_name:
             return layer
     raise UserError(f"tensor {tensor_name} belongs to no known layer (embed, 0 … L−1, norm, lm_head).")
-
-
-def identity(folder: Path) -> str:
-    """Hash (16 hexadecimal digits) of a model folder: names, sizes and contents of its files.
-
-    Of a file over 64 MiB only the first and the last MiB are read. That is enough to notice another model, and not
-    enough to tell apart two merges of one base.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(p for p in Path(folder).iterdir() if p.suffix in {".json", ".safetensors", ".model", ".txt"}):
-        size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as file:
-            if size <= WHOLE:
-                digest.update(file.read())
-            else:
-                digest.update(file.read(END))
-                file.seek(-END, 2)
-                digest.update(file.read())
-    return digest.hexdigest()[:16]

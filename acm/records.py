@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from acm.errors import UserError
 from acm.files import whole
+from acm.kept import keeping
 from acm.reading import finite_number, read_json, read_text
 from acm.sources import source_hash
 
@@ -28,8 +30,8 @@ PACKAGES = ("torch", "transformers", "lm-eval", "numpy", "pandas", "scikit-learn
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """A table as a parquet file that appears whole."""
-    with whole(path) as part:
+    """A table as a parquet file that appears whole. UserError where it cannot be written."""
+    with keeping(path), whole(path) as part:
         table.to_parquet(part, index=False)
 
 
@@ -106,10 +108,10 @@ def read_coefficients_csv(path: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Versions of Python and of the packages that a number depends on, as far as they are installed."""
     found = {}
-    for name in PACKAGES:
+    for name in packages:
         with contextlib.suppress(PackageNotFoundError):  # lm-eval, where only the core is installed
             found[name] = version(name)
     return found | {"python": platform.python_version()}

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import io
-import tokenize
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +31,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "__main__": ("commands",),
 }
 HOMES = {"tasks": "evaluation"}  # folders that belong to a room of another name
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 CODE = ("**/*.py", "tasks/*.yaml", "**/*.jinja")
 
 
@@ -71,19 +70,17 @@ def decisive(path: Path) -> str:
 
 
 def code_of(text: str) -> str:
-    """Python source without comments, docstrings, blank lines and trailing spaces: what decides a result.
+    """The syntax tree of Python source without docstrings: what decides a result. Comments and layout are not in it."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return shown(tree)
 
-    The rest stays as it was written, so that every version of Python finds the same.
-    """
-    lines = text.split("\n")
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
-            node
-        ):
-            first, last = node.body[0].lineno, node.body[0].end_lineno or node.body[0].lineno
-            lines[first - 1 : last] = [""] * (last - first + 1)
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+def shown(node: object) -> str:
+    """A part of a syntax tree as text, empty fields left out: the same in every version of Python."""
+    if isinstance(node, ast.AST):
+        fields = [f"{name}={shown(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return f"{type(node).__name__}({', '.join(fields)})"
+    return f"[{', '.join(map(shown, node))}]" if isinstance(node, list) else ascii(node)

@@ -21,15 +21,17 @@ from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from acm.checkpoints import identity
-from acm.files import digest, write_json
+from acm.files import digest
+from acm.identity import identity
+from acm.kept import check_writable, keeping, read_kept, write_kept
 from acm.records import versions
 from acm.sources import source_hash
 
+OWN = ("parquet", "safetensors")  # endings of the files of a layer
 States = dict[str, list[Tensor]]  # model → hidden state of each text
 
 
@@ -48,9 +50,11 @@ class Journal:
         self.rows: dict[str, pd.DataFrame] = {}
         self.folder: Path | None = None
         if folder:
-            content = {name: [identity(path), changed(path)] for name, path in models.items()}
+            content = {name: identity(path) for name, path in models.items()}
             key = json.dumps([settings, content, source_hash("calibration"), versions()], sort_keys=True)
-            self.folder = Path(folder) / f"calibration-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+            self.key = {"calibration": hashlib.sha256(key.encode()).hexdigest()}
+            self.folder = Path(folder) / f"calibration-{self.key['calibration'][:16]}"
+            check_writable(self.folder)
 
     @property
     def done(self) -> list[str]:
@@ -61,20 +65,21 @@ class Journal:
 
         Returns these states, None where there is no such layer.
         """
-        kinds = ("parquet", "safetensors") if self.all_states else ("parquet",)
+        kinds = OWN if self.all_states else ("parquet",)
         found = list(takewhile(lambda layer: self.sound(layer, *kinds), self.layers)) if self.folder else []
-        while found and not self.sound(found[-1], "parquet", "safetensors"):
+        while found and not self.sound(found[-1], *OWN):
             found.pop()
         self.rows = {layer: pd.read_parquet(self.path(layer, "parquet")) for layer in found}
         return self.states(found[-1]) if found else None
 
     def sound(self, layer: str, *kinds: str) -> bool:
         """Whether these files of a layer, and its statistics, are what was written."""
+        noted = dict(read_kept(self.path(layer, "json"), self.key | {"layer": layer}, bool) or [])
+        statistics = noted.keys() - OWN
         try:
-            noted = json.loads(self.path(layer, "json").read_text())
-            statistics = all(digest(Path(path)) == noted["files"][path] for path in noted["files"])
-            return statistics and all(digest(self.path(layer, kind)) == noted[kind] for kind in kinds)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            same = all(digest(Path(name)) == noted[name] for name in statistics)
+            return bool(noted) and same and all(digest(self.path(layer, kind)) == noted[kind] for kind in kinds)
+        except OSError:
             return False
 
     def states(self, layer: str, model: str | None = None) -> States:
@@ -92,13 +97,17 @@ class Journal:
         self.rows[layer] = rows
         if not self.folder:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.path(layer, "json").unlink(missing_ok=True)
         tensors = {f"{name}|{s}": state.contiguous() for name, each in states.items() for s, state in enumerate(each)}
-        save_file(tensors, self.path(layer, "safetensors"))
-        rows.to_parquet(self.path(layer, "parquet"), index=False)
-        noted = {kind: digest(self.path(layer, kind)) for kind in ("parquet", "safetensors")}
-        write_json(self.path(layer, "json"), noted | {"files": {str(file): digest(file) for file in files}})
+        with keeping(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.path(layer, "json").unlink(missing_ok=True)
+            try:
+                save_file(tensors, self.path(layer, "safetensors"))
+            except SafetensorError as error:
+                raise OSError(str(error)) from None
+            rows.to_parquet(self.path(layer, "parquet"), index=False)
+        noted = [(kind, digest(self.path(layer, kind))) for kind in OWN] + [(str(file), digest(file)) for file in files]
+        write_kept(self.path(layer, "json"), self.key | {"layer": layer}, noted)
         before = self.layers.index(layer) - 1
         if before >= 0 and not self.all_states:
             self.path(self.layers[before], "safetensors").unlink(missing_ok=True)
@@ -115,8 +124,3 @@ class Journal:
         """A file of a layer; the journal must have a folder."""
         assert self.folder is not None
         return self.folder / f"{self.layers.index(layer):03d}-{layer}.{kind}"
-
-
-def changed(folder: Path) -> list[list[object]]:
-    """When each file of weights was last written. Of large files :func:`identity` looks at both ends alone."""
-    return [[path.name, path.stat().st_mtime_ns] for path in sorted(folder.glob("*.safetensors"))]

@@ -27,7 +27,7 @@ from transformers import GenerationConfig
 from acm.errors import UserError
 from acm.evaluation.settings import Engine, Sampling
 from acm.evaluation.thinking import opened
-from acm.files import write_json
+from acm.kept import read_kept, write_kept
 
 
 class Response(TypedDict):
@@ -43,7 +43,8 @@ class Recording(TemplateLM):
 
     ``responses`` keeps the response to each (task, item, repeat). ``facts`` is what the setting of the records says of
     the engine. A backend supplies ``generate_batch``, and ``end_ids`` where it counts tokens itself.
-    batch_size: items. keep: folder for finished batches. seed and repeat: of the random states.
+    batch_size: items. keep: folder for finished batches. seed and repeat: of the random states. ``key`` is what decides
+    the responses beside their requests.
     """
 
     facts: dict[str, Any] = {}  # noqa: RUF012 (never changed)
@@ -55,6 +56,7 @@ class Recording(TemplateLM):
     ) -> None:  # fmt: skip
         super().__init__(*args, batch_size=batch_size, **settings)
         self.size, self.keep, self.seed, self.repeat = batch_size, keep, seed, repeat
+        self.key: dict[str, Any] = {}
         self.responses: dict[tuple[str, int, int], Response] = {}
 
     @abstractmethod
@@ -107,12 +109,14 @@ class Recording(TemplateLM):
 
     def kept_batch(self, requests: list[Instance]) -> list[Response]:
         """The responses to one batch, from disk where they were kept before."""
-        path = self.keep / f"{content_hash(requests)}.json" if self.keep else None
-        if path and path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
-        found = self.generate_batch(requests)
-        if path:
-            write_json(path, found, indent=None)
+        if not self.keep:
+            return self.generate_batch(requests)
+        name = content_hash(requests)
+        path, key = self.keep / f"{name}.json", self.key | {"requests": name}
+        found: list[Response] | None = read_kept(path, key, lambda rows: are_responses(rows, len(requests)))
+        if found is None:
+            found = self.generate_batch(requests)
+            write_kept(path, key, found)
         return found
 
     def random_state(self, *content: object) -> int:
@@ -203,6 +207,17 @@ def content_hash(requests: list[Instance]) -> str:
     """Hash of the prompts and settings of a batch, in their order."""
     content = [[request.args[0], request.args[1]] for request in requests]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def are_responses(rows: list[Any], count: int) -> bool:
+    """Whether these are as many responses, each with a text, a length and whether it was cut."""
+    return len(rows) == count and all(map(is_response, rows))
+
+
+def is_response(row: Any) -> bool:
+    """Whether this is a :class:`Response`."""
+    kinds = {name: type(value) for name, value in row.items()} if isinstance(row, dict) else {}
+    return kinds == {"response": str, "length": int, "truncated": bool} and row["length"] >= 0
 
 
 def stop_strings(request: Instance) -> list[str]:

@@ -16,12 +16,14 @@ from typing import Any
 
 import pandas as pd
 
-from acm.checkpoints import identity, model_folder
+from acm.checkpoints import model_folder
 from acm.errors import UserError, unknown
 from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, PROMPTS
 from acm.evaluation.samples import records_of
 from acm.evaluation.settings import MAX_TOKENS, USUAL, Engine, Sampling, Server, check_count, chosen_engine, stated
 from acm.evaluation.task_files import check_prompt, tasks_folder
+from acm.identity import identity
+from acm.kept import check_writable
 from acm.records import versions
 from acm.sources import source_hash
 
@@ -31,6 +33,8 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from acm.evaluation.backends import Recording, RecordingLM
+
+DECISIVE = ("torch", "transformers", "tokenizers", "lm-eval")  # packages whose version decides a response
 
 
 def evaluate(
@@ -71,13 +75,15 @@ def evaluate(
     engine = engine or chosen_engine(**fields)
     check_prompt(prompt, tasks)
     engine.check_here()
+    if keep:
+        check_writable(Path(keep))
     manager = task_manager(tasks, prompt)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     lm = load(folder, engine, sampling, max_tokens, prompt)
     setting = setting_of(folder, engine, sampling, max_tokens, prompt) | lm.facts
-    if keep:  # the labels count too: two large merges of one base may have one identity
-        content = json.dumps([setting, dict(labels or {})])
-        lm.keep = Path(keep) / hashlib.sha256(content.encode()).hexdigest()[:16]
+    if keep:
+        lm.keep = Path(keep) / hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:16]
+        lm.key = setting | {"source": source_hash("evaluation"), "versions": versions(DECISIVE)}
     generation = generation_of(engine, sampling, max_tokens, prompt)
     results = generate(lm, manager, tasks, items, generation, prompt == CHAT_TEMPLATE, sampling.seed)
     known = {"profile": "", "experiment": "", "model": folder.name, "method": folder.name} | dict(labels or {})

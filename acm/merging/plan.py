@@ -29,7 +29,7 @@ from acm.merging.compatibility import (
 from acm.merging.recipe import Recipe
 from acm.merging.settings import Inputs, Settings, read_inputs, settings_of
 from acm.merging.vocabulary import Alignment
-from acm.sources import all_below, files_of
+from acm.sources import source_hash
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,13 @@ class Plan:
         folders = {folder for model in self.models for folder in model.folders}
         files |= {path for folder in folders for path in folder.iterdir() if path.is_file()}
         stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(files)]
-        code = [path.read_text(encoding="utf-8") for room in sorted(all_below("merging")) for path in files_of(room)]
-        content = [self.recipe.model_dump(), self.inputs.coefficients, self.inputs.layers, stamps, code]
+        content = [
+            self.recipe.model_dump(),
+            self.inputs.coefficients,
+            self.inputs.layers,
+            stamps,
+            source_hash("merging"),
+        ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def check(self) -> Plan:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from acm.checkpoints import identity
 from acm.errors import UserError, unknown
 from acm.evaluation.prompts import USUAL_PROMPT
 from acm.evaluation.settings import USUAL, stated
 from acm.evaluation.task_files import count_items
+from acm.identity import identity
 from acm.profiles import Profile
 from acm.running.imported_logs import LOG_ENGINE
 

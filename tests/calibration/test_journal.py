@@ -137,12 +137,7 @@ def test_changed_settings_start_anew(f32, keep, ran, change):
     assert ran == LAYERS * 2 and leftovers(keep) == kept
 
 
-@pytest.mark.parametrize("blind", [False, True])
-def test_a_changed_model_starts_anew_even_if_its_identity_does_not_tell(
-    f32, make_model, tmp_path, monkeypatch, ran, blind
-):
-    if blind:  # of large files the identity reads both ends alone
-        monkeypatch.setattr(acm.calibration.journal, "identity", lambda folder: "same")
+def test_a_changed_model_starts_anew(f32, make_model, tmp_path, ran):
     own = [f32[0], make_model(tmp_path / "left", 1, f32[0])]
     interrupted(own, tmp_path / "keep", "1", "after")
     make_model(tmp_path / "left", 7, f32[0])

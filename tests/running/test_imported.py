@@ -9,8 +9,8 @@ import pytest
 import yaml
 from helpers_imported import CAP, LONG, TASKS, N
 
-from acm.checkpoints import identity
 from acm.errors import UserError
+from acm.identity import identity
 from acm.profiles import load_profile
 from acm.reporting import paper_comparison
 from acm.reporting.results import Results
