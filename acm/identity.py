@@ -44,9 +44,7 @@ def identity(folder: Path) -> str:
             digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
             digest.update(bytes.fromhex(digests[path]) if path in digests else path.read_bytes())
     except OSError as error:
-        raise UserError(
-            f"{error.filename} cannot be read ({os_reason(error)}); mend that, then run this again."
-        ) from None
+        raise UserError(f"{error.filename} cannot be read: {os_reason(error)}.") from None
     return digest.hexdigest()[:16]
 
 

@@ -37,7 +37,7 @@ def keeping(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot write {path} ({os_reason(error)}); mend that and run the same command: it continues."
+            f"cannot write {path}: {os_reason(error)}. What is finished stays; the same command continues."
         ) from None
 
 

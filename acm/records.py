@@ -15,7 +15,6 @@ import numpy as np
 
 from acm.errors import UserError
 from acm.files import whole
-from acm.kept import keeping
 from acm.reading import finite_number, read_json, read_text
 from acm.sources import source_hash
 
@@ -30,8 +29,8 @@ PACKAGES = ("torch", "transformers", "lm-eval", "numpy", "pandas", "scikit-learn
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """A table as a parquet file that appears whole. UserError where it cannot be written."""
-    with keeping(path), whole(path) as part:
+    """A table as a parquet file that appears whole."""
+    with whole(path) as part:
         table.to_parquet(part, index=False)
 
 

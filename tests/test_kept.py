@@ -95,7 +95,7 @@ def test_what_is_no_file_is_not_read(kept, caplog, make):
     make(kept)
     assert read(kept) is None and "is damaged" in caplog.text
     if kept.is_dir():
-        with pytest.raises(UserError, match=r"cannot write .*kept\.json .*it continues"):
+        with pytest.raises(UserError, match=r"cannot write .*kept\.json: .*the same command continues"):
             write_kept(kept, KEY, ROWS)
     else:
         write_kept(kept, KEY, ROWS)
