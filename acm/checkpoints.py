@@ -20,10 +20,6 @@ from acm.reading import read_json
 
 INDEX = "model.safetensors.index.json"  # names the shard of each tensor, where a model has several shards
 SINGLE = "model.safetensors"  # the file of weights, where there is no index
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "tokenizer.model", "chat_template.jinja",
-)  # fmt: skip
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 CHECKED = 1 << 22  # how many entries are searched for NaN at a time

@@ -7,14 +7,15 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 import acm
 from acm.checkpoints import Checkpoint
 from acm.files import write_json, write_text
+from acm.merging.companions import GENERATION, TOKENIZER, TOKENIZER_CONFIG, Companions
 from acm.merging.plan import Plan
-from acm.merging.vocabulary import write_tokenizer
 from acm.reading import read_json
 
 REVISION = re.compile(r"models--(.+?)--(.+?)/snapshots/([0-9a-f]{40})")
@@ -22,11 +23,13 @@ REVISION = re.compile(r"models--(.+?)--(.+?)/snapshots/([0-9a-f]{40})")
 
 def write_companions(folder: Path, plan: Plan, hash_inputs: bool = False) -> None:
     """Everything that a model folder holds beside its weights. hash_inputs: as in :func:`origin`."""
-    source = plan.models[plan.alignment.source]
+    source = plan.companions[plan.alignment.source]
     write_json(folder / "config.json", plan.config, indent=2)
-    if (source.home / "generation_config.json").is_file():
-        write_generation_config(source.home / "generation_config.json", folder / "generation_config.json")
-    write_tokenizer(source.tokenizer, folder, plan.alignment.added)
+    if plan.generation == source.json(GENERATION) and plan.generation:
+        shutil.copyfile(source.files[GENERATION], folder / GENERATION)
+    elif plan.generation:
+        write_json(folder / GENERATION, plan.generation, indent=2)
+    write_tokenizer(source, folder, plan.alignment.added)
     write_text(folder / "recipe.yml", recipe_text(plan))
     if plan.inputs.coefficients:
         content = {
@@ -41,17 +44,28 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def write_generation_config(source: Path, target: Path) -> None:
-    """Write the generation config of the source model, without its limit on the length of a response.
-
-    The base's limit (2048 tokens in Qwen2.5) would cut what the fine-tuned model writes.
-    """
-    content = read_json(source)
-    kept = {key: value for key, value in content.items() if key not in ("max_new_tokens", "max_length")}
-    if kept == content:
-        shutil.copyfile(source, target)
-    else:
-        write_json(target, kept, indent=2)
+def write_tokenizer(source: Companions, out: Path, added: list[dict[str, Any]]) -> None:
+    """The source's tokenizer and processor files, without what names code, and with further added tokens."""
+    for name, path in source.files.items():
+        if name in ("config.json", GENERATION):
+            continue
+        (out / name).parent.mkdir(exist_ok=True)
+        content = source.json(name) if path.suffix == ".json" and name != TOKENIZER else {}
+        if "auto_map" in content:
+            replaced = {"tokenizer_class": "PreTrainedTokenizerFast"} if name == TOKENIZER_CONFIG else {}
+            write_json(out / name, {k: v for k, v in content.items() if k != "auto_map"} | replaced, indent=2)
+        else:
+            shutil.copyfile(path, out / name)
+    if not added:
+        return
+    content = read_json(out / TOKENIZER)
+    content["added_tokens"] = [*(content.get("added_tokens") or []), *added]
+    write_text(out / TOKENIZER, json.dumps(content, ensure_ascii=False))
+    if (out / TOKENIZER_CONFIG).is_file():
+        config = read_json(out / TOKENIZER_CONFIG)
+        if "added_tokens_decoder" in config:
+            config["added_tokens_decoder"] |= {str(e["id"]): {k: v for k, v in e.items() if k != "id"} for e in added}
+            write_json(out / TOKENIZER_CONFIG, config, indent=2, ensure_ascii=False)
 
 
 def layer_order(item: tuple[str, float]) -> int:

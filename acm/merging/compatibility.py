@@ -5,9 +5,7 @@ It reads configs, headers, tokenizers, and samples of a few weights.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,14 +13,16 @@ import numpy as np
 from acm.checkpoints import EMBEDDING, HEAD, Checkpoint, shape_problems, unlike
 from acm.errors import UserError, printable
 from acm.headers import TensorInfo
-from acm.merging.vocabulary import Alignment, align, differing_tokens
-from acm.reading import read_json
+from acm.merging.companions import Companions
+from acm.merging.vocabulary import Alignment, align
 from acm.shapes import rope
 
 ANCESTRY = (  # fields that no fine-tuning changes
     "model_type", "hidden_act", "hidden_activation", "rms_norm_eps", "layer_norm_eps", "num_attention_heads",
     "num_key_value_heads", "head_dim", "hidden_size", "intermediate_size", "num_hidden_layers",
 )  # fmt: skip
+# Fields of the base that hold of its own files alone, and dtype's name in older versions of transformers.
+LEFT_OUT = ("quantization_config", "compression_config", "auto_map", "_name_or_path", "torch_dtype")
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 # A fine-tuned model usually has ‖δ‖ / ‖θ_0‖ below this. Fine-tuning moves weights by a small part of their norm; for
 # two unrelated models the ratio is √2.
@@ -41,12 +41,12 @@ class Finding:
         return f"{self.level}: {printable(self.text)}"
 
 
-def model_findings(models: list[Checkpoint], aligned: bool) -> list[Finding]:
-    """The findings on each model against the base, which comes first. aligned: whether rows are aligned by token."""
+def model_findings(models: list[Checkpoint]) -> list[Finding]:
+    """The findings on each model's config and weights against the base, which comes first."""
     base, *others = models
     found = [finding for other in others for finding in compare(base, other)]
     for other in others:
-        found += token_findings(base, other, aligned) + shape_findings(base, other)
+        found += shape_findings(base, other)
     return found
 
 
@@ -63,7 +63,7 @@ def compare(base: Checkpoint, other: Checkpoint) -> list[Finding]:
 
 
 def config_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
-    """Config fields that differ, and chat templates."""
+    """Config fields that differ."""
     found = []
     ours, theirs = base.config, other.config
     for key in ANCESTRY:
@@ -84,19 +84,7 @@ def config_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
         if ours.get(key) != theirs.get(key):
             text = f"{key} is {theirs.get(key)!r} in {other.name} and {ours.get(key)!r} in {base.name}."
             found.append(Finding("note", text))
-    if template(base.tokenizer) != template(other.tokenizer):
-        text = f"{other.name} has another chat template than {base.name}; the result gets that of `tokenizer_source`"
-        found.append(Finding("note", f"{text} (default: base)."))
     return found
-
-
-def template(folder: Path) -> str | None:
-    """A model's chat template; None where it has none."""
-    if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8", errors="replace")
-    config = folder / "tokenizer_config.json"
-    found = read_json(config).get("chat_template") if config.is_file() else None
-    return found and json.dumps(found)
 
 
 def norm_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
@@ -129,20 +117,6 @@ def relative_norm(base: TensorInfo, other: TensorInfo) -> float:
         return float(np.nan_to_num(np.linalg.norm(y - x) / np.maximum(np.linalg.norm(x), 1e-30), nan=0.0))
 
 
-def token_findings(base: Checkpoint, other: Checkpoint, aligned: bool) -> list[Finding]:
-    """Ids that mean different tokens."""
-    differing = differing_tokens(base.tokenizer, other.tokenizer)
-    if not differing:
-        return []
-    i, ours, theirs = differing[0]
-    such = f"{len(differing)} ids mean different tokens in {other.name} and {base.name}"
-    such += f" (such as {i}: {theirs!r} against {ours!r})"
-    if aligned:
-        return [Finding("note", f"{such}; they are aligned by token.")]
-    remedy = "`tokenizer_source: base` or `union` aligns them by token"
-    return [Finding("warning", f"{such}; rows are merged by id; {remedy}.")]
-
-
 def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
     """Findings on tensors that one model lacks or has in another shape, and on dtypes.
 
@@ -168,7 +142,9 @@ def rows_of(model: Checkpoint) -> int:
     return model.tensors[EMBEDDING].shape[0] if EMBEDDING in model.tensors else 0
 
 
-def align_rows(tokenizer_source: str | None, models: list[Checkpoint], given: list[str], paper: bool) -> Alignment:
+def align_rows(
+    tokenizer_source: str | None, models: list[Checkpoint], companions: list[Companions], given: list[str], paper: bool
+) -> Alignment:
     """How the rows of the vocabularies correspond.
 
     given: what the recipe calls the models. paper: by the paper's rules.
@@ -177,7 +153,7 @@ def align_rows(tokenizer_source: str | None, models: list[Checkpoint], given: li
         raise UserError(
             "`compatibility: paper` keeps the base's tokenizer and rows; remove `tokenizer_source`, or `compatibility`."
         )
-    return align(tokenizer_source, models, given, [rows_of(model) for model in models], paper)
+    return align(tokenizer_source, models, companions, given, [rows_of(model) for model in models], paper)
 
 
 def row_findings(models: list[Checkpoint], alignment: Alignment) -> list[Finding]:
@@ -221,8 +197,9 @@ def output_config(
     models: list[Checkpoint], dtype: str, tied: bool, alignment: Alignment, paper: bool
 ) -> tuple[dict[str, Any], list[Finding]]:
     """The merged model's config: the base's, and what was chosen beside it. docs/merging.md lists the rules."""
-    config = dict(models[0].config)
-    config.pop("torch_dtype", None)  # the name of older versions of transformers
+    config = {key: value for key, value in models[0].config.items() if key not in LEFT_OUT}
+    if config.get("use_cache") is False:  # left by training; without it, generation takes many times as long
+        del config["use_cache"]
     choices: dict[str, Any] = {"dtype": dtype}
     if tied != config.get("tie_word_embeddings") and len({m.tied for m in models}) > 1:
         choices["tie_word_embeddings"] = tied

@@ -9,7 +9,6 @@ import yaml
 
 from acm.errors import UserError
 from acm.merging.plan import Plan
-from acm.merging.vocabulary import read_vocabulary
 
 # Layer outside the blocks → a text that the names of its tensors contain.
 OUTSIDE = {"embed": "embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
@@ -71,7 +70,7 @@ def refuse_what_differs(plan: Plan) -> None:
 
 def padded(plan: Plan) -> bool:
     """Whether the embedding has rows without a token."""
-    found = read_vocabulary(plan.models[plan.alignment.source].tokenizer)
+    found = plan.companions[plan.alignment.source].vocabulary
     return found is None or plan.alignment.rows != len(set(found.ids.values())) + len(plan.alignment.added)
 
 

@@ -18,6 +18,7 @@ from acm import hub
 from acm.checkpoints import EMBEDDING, HEAD, Checkpoint, exists, layer_of
 from acm.errors import UserError
 from acm.headers import STORED, TensorInfo
+from acm.merging.companions import Companions, companions_of
 from acm.merging.compatibility import (
     Finding,
     align_rows,
@@ -26,6 +27,8 @@ from acm.merging.compatibility import (
     row_findings,
     tied_output,
 )
+from acm.merging.facts import companion_findings
+from acm.merging.generation import generation_config
 from acm.merging.recipe import Recipe
 from acm.merging.settings import Inputs, Settings, read_inputs, settings_of
 from acm.merging.vocabulary import Alignment
@@ -65,15 +68,17 @@ class Job:
 class Plan:
     """What a merge will do: everything that it needs to know.
 
-    models: the base, then the models of ``recipe.finetuned``. jobs: empty if a finding is an error.
-    config: of the merged model. blocks: how many it has.
+    models: the base, then the models of ``recipe.finetuned``. companions: what lies beside the weights of each.
+    jobs: empty if a finding is an error. config, generation: of the merged model. blocks: how many it has.
     """
 
     recipe: Recipe
     models: list[Checkpoint]
+    companions: list[Companions]
     jobs: list[Job]
     inputs: Inputs
     config: dict[str, Any]
+    generation: dict[str, Any]
     alignment: Alignment
     findings: list[Finding]
     blocks: int
@@ -131,15 +136,25 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
     given = [recipe.base_model or recipe.models[0].model, *(entry.model for entry in recipe.finetuned)]
     opened = {name: Checkpoint(resolve_model(name, folder)) for name in dict.fromkeys(given)}
     models, paper = [opened[name] for name in given], recipe.compatibility == "paper"
-    compared = model_findings(list(opened.values()), recipe.tokenizer_source is not None)
-    alignment = align_rows(recipe.tokenizer_source, models, given, paper)
+    compared, aligned = model_findings(list(opened.values())), recipe.tokenizer_source is not None
+    companions = companions_of(models)
+    alignment = align_rows(recipe.tokenizer_source, models, companions, given, paper)
+    compared += companion_findings(models, companions, alignment, aligned)
+    generation, ends = generation_config(models, companions, alignment, paper)
     tied, head_findings = tied_output(models, recipe.tie_word_embeddings, paper)
     blocks = count_blocks(models[0])
     config, chosen = output_config(models, stored_dtype(recipe, models[0]), tied, alignment, paper)
-    findings = [*compared, *row_findings(models, alignment), *head_findings, *range_findings(recipe, blocks), *chosen]
+    findings = [
+        *compared,
+        *row_findings(models, alignment),
+        *head_findings,
+        *range_findings(recipe, blocks),
+        *chosen,
+        *ends,
+    ]
     names = output_names(models, tied)
     inputs = read_inputs(recipe, folder, {layer_of(name) for name in names}, models[0].name)
-    plan = Plan(recipe, models, [], inputs, config, alignment, findings, blocks)
+    plan = Plan(recipe, models, companions, [], inputs, config, generation, alignment, findings, blocks)
     if any(finding.level == "error" for finding in findings):
         return plan
     plan = replace(plan, jobs=[make_job(plan, name, shard) for name, shard in names.items()])

@@ -1,31 +1,21 @@
 """Aligns the vocabularies of models: which row of each embedding stands for which token of the merged model.
 
-Tokenizer files are read as JSON; no tokenizer is loaded. Padding rows, whose ids have no token, are kept. No embedding
-loses rows silently.
+Padding rows, whose ids have no token, are kept. No embedding loses rows silently.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
+import reprlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from acm.checkpoints import TOKENIZER_FILES, Checkpoint
+from acm.checkpoints import Checkpoint
 from acm.errors import UserError, unknown
-from acm.files import write_json, write_text
-from acm.reading import read_json
+from acm.merging.companions import TOKENIZER, Companions, Vocabulary
 
-
-@dataclass
-class Vocabulary:
-    """Tokens of one model. ids: token → id. added: the entries of those that were added to the trained vocabulary."""
-
-    ids: dict[str, int]
-    added: dict[str, dict[str, Any]] = field(default_factory=dict)
+SPARE = 1000  # so many tokens may lie beyond the rows of an embedding: some tokenizers have tokens that have no rows
 
 
 @dataclass
@@ -43,23 +33,14 @@ class Alignment:
     added: list[dict[str, Any]] = field(default_factory=list)
 
 
-def read_vocabulary(folder: Path) -> Vocabulary | None:
-    """The vocabulary in a model's tokenizer.json; None without such a file (a model with sentencepiece alone)."""
-    if not (folder / "tokenizer.json").is_file():
-        return None
-    content = read_json(folder / "tokenizer.json")
-    try:
-        listed = content["model"]["vocab"]
-        ids = dict(listed) if isinstance(listed, dict) else {token: i for i, (token, *_) in enumerate(listed)}
-        added = {entry["content"]: entry for entry in content.get("added_tokens") or []}
-        ids |= {token: entry["id"] for token, entry in added.items()}
-        if not all(isinstance(i, int) and i >= 0 for i in ids.values()):
-            raise TypeError("an id is not a whole number")
-    except (KeyError, TypeError, ValueError) as error:
+def check_ids(vocabulary: Vocabulary, model: Checkpoint, rows: int) -> None:
+    """UserError for ids far above the rows of the model's embedding; some tokens more than rows do occur."""
+    token, i = max(vocabulary.ids.items(), key=lambda item: item[1], default=("", 0))
+    if i >= max(rows, len(vocabulary.ids)) + SPARE:
         raise UserError(
-            f"{folder / 'tokenizer.json'} is not a readable tokenizer ({error!r}); fetch it again."
-        ) from None
-    return Vocabulary(ids, added)
+            f"{model.folder}: the tokenizer gives {reprlib.repr(token)} the id {i}, and the embedding has {rows} rows; "
+            "fetch both again, from one model."
+        )
 
 
 def source_of(tokenizer_source: str | None, models: list[Checkpoint], given: list[str]) -> int:
@@ -73,49 +54,68 @@ def source_of(tokenizer_source: str | None, models: list[Checkpoint], given: lis
 
 
 def align(
-    tokenizer_source: str | None, models: list[Checkpoint], given: list[str], rows: list[int], paper: bool
+    tokenizer_source: str | None,
+    models: list[Checkpoint],
+    companions: list[Companions],
+    given: list[str],
+    rows: list[int],
+    paper: bool,
 ) -> Alignment:
     """How rows correspond: by id without a `tokenizer_source` (as in mergekit and the paper), else by token.
 
-    models: base first. given: their names in the recipe. rows: how many rows each embedding has. paper: the result has
-    no more rows than the base.
+    models: base first; the other lists go beside it. given: their names in the recipe. rows: how many rows each
+    embedding has. paper: the result has no more rows than the base.
     UserError where a tokenizer cannot be read, or a union would need more than added tokens.
     """
+    for model, found, n in zip(models, companions, rows, strict=True):
+        if found.vocabulary:
+            check_ids(found.vocabulary, model, n)
     if tokenizer_source is None:
-        out = rows[0] if paper else max(rows)
-        if set(rows) == {out}:
-            return Alignment(out, None)
-        every = np.arange(out)
-        return Alignment(out, [np.where(every < n, every, -1) for n in rows])
+        source = next((i for i, found in enumerate(companions) if found.has_tokenizer), 0)
+        return by_id(rows[0] if paper else max(rows), rows, source)
     source = source_of(tokenizer_source, models, given)
-    read = [read_vocabulary(model.tokenizer) for model in models]
-    if lacking := [model.tokenizer for model, found in zip(models, read, strict=True) if found is None]:
-        why = "so its tokens cannot be aligned; remove `tokenizer_source` or convert it"
-        raise UserError(f"{lacking[0]} has no tokenizer.json, {why}.")
-    tokens = [found for found in read if found]
+    if lacking := [found.folder for found in companions if found.vocabulary is None]:
+        files = [found.vocabulary_files for found in companions]
+        if files[0] and all(each == files[0] for each in files):
+            return by_id(rows[source], rows, source)
+        raise UserError(
+            f"{lacking[0]} has no {TOKENIZER}, so its tokens cannot be aligned; remove `tokenizer_source`, or convert "
+            f"its tokenizer: AutoTokenizer.from_pretrained({str(lacking[0])!r}).save_pretrained({str(lacking[0])!r})."
+        )
+    tokens = [found.vocabulary for found in companions if found.vocabulary]
     ids, added = dict(tokens[source].ids), []
     if tokenizer_source == "union":
-        added = union(models, tokens)
+        added = union(companions, tokens)
         ids |= {entry["content"]: entry["id"] for entry in added}
-    out = max(rows[source], max(ids.values()) + 1)
+    out = max(rows[source], max(ids.values(), default=-1) + 1)
     maps = [row_map(ids, out, found.ids, n) for found, n in zip(tokens, rows, strict=True)]
     identical = all(n == out and (found == np.arange(out)).all() for found, n in zip(maps, rows, strict=True))
     return Alignment(out, None if identical else maps, source, added)
 
 
-def union(models: list[Checkpoint], tokens: list[Vocabulary]) -> list[dict[str, Any]]:
+def by_id(out: int, rows: list[int], source: int) -> Alignment:
+    """Rows that correspond by number. out: of the result; rows: of each model."""
+    every = np.arange(out)
+    return Alignment(out, None if set(rows) == {out} else [np.where(every < n, every, -1) for n in rows], source)
+
+
+def union(companions: list[Companions], tokens: list[Vocabulary]) -> list[dict[str, Any]]:
     """Added tokens that the base lacks, with ids after its last."""
     found: dict[str, dict[str, Any]] = {}
-    for model, other in zip(models[1:], tokens[1:], strict=True):
+    for beside, other in zip(companions[1:], tokens[1:], strict=True):
         missing = [token for token in other.ids if token not in tokens[0].ids and token not in found]
         if ordinary := [token for token in missing if token not in other.added]:
             raise UserError(
-                f"tokenizer_source: union adds special and added tokens, but {model.folder} has {len(ordinary)} other "
+                f"tokenizer_source: union adds special and added tokens, but {beside.folder} has {len(ordinary)} other "
                 f"tokens that the base lacks (such as {ordinary[0]!r}): the tokenizers are unlike. "
                 "Use `base` or a model's name."
             )
         for token in missing:
-            found[token] = other.added[token] | {"id": max(tokens[0].ids.values()) + 1 + len(found)}
+            found[token] = other.added[token] | {"id": max(tokens[0].ids.values(), default=-1) + 1 + len(found)}
+    if found and not companions[0].tokenizer:
+        raise UserError(
+            f"{companions[0].folder} has no {TOKENIZER} that `tokenizer_source: union` could add tokens to."
+        )
     return list(found.values())
 
 
@@ -134,29 +134,8 @@ def row_map(ids: dict[str, int], out: int, own: dict[str, int], rows: int) -> np
     return found
 
 
-def differing_tokens(base: Path, other: Path) -> list[tuple[int, str | None, str | None]]:
-    """(id, token of the base, token of the other) wherever they differ; none where a model has no tokenizer.json."""
-    files = [folder / "tokenizer.json" for folder in (base, other)]
-    if not all(path.is_file() for path in files) or files[0].read_bytes() == files[1].read_bytes():
-        return []
-    found = [read_vocabulary(folder) for folder in (base, other)]
-    ours, theirs = ({i: token for token, i in held.ids.items()} for held in found if held)
-    every = sorted(ours.keys() | theirs.keys())
-    return [(i, ours.get(i), theirs.get(i)) for i in every if ours.get(i) != theirs.get(i)]
-
-
-def write_tokenizer(source: Path, out: Path, added: list[dict[str, Any]]) -> None:
-    """The source's tokenizer files, with further added tokens."""
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, out / name)
-    if not added:
-        return
-    content = read_json(out / "tokenizer.json")
-    content["added_tokens"] = [*(content.get("added_tokens") or []), *added]
-    write_text(out / "tokenizer.json", json.dumps(content, ensure_ascii=False))
-    if (out / "tokenizer_config.json").is_file():
-        config = read_json(out / "tokenizer_config.json")
-        if "added_tokens_decoder" in config:
-            config["added_tokens_decoder"] |= {str(e["id"]): {k: v for k, v in e.items() if k != "id"} for e in added}
-            write_json(out / "tokenizer_config.json", config, indent=2, ensure_ascii=False)
+def differing_tokens(ours: Vocabulary, theirs: Vocabulary) -> list[tuple[int, str | None, str | None]]:
+    """(id, our token, their token) wherever they differ."""
+    first, second = ({i: token for token, i in held.ids.items()} for held in (ours, theirs))
+    every = sorted(first.keys() | second.keys())
+    return [(i, first.get(i), second.get(i)) for i in every if first.get(i) != second.get(i)]

@@ -155,7 +155,7 @@ class Workspace:
             weight_map = {name: shard for name, (shard, _) in sorted(self.places.items())}
             index = {"metadata": {"total_size": self.plan.bytes}, "weight_map": weight_map}
             write_json(self.folder / INDEX, index, indent=2)
-        for path in self.folder.iterdir():
+        for path in self.folder.rglob("*"):
             sync(path)
         if self.out.exists():
             raise Unfinished(

@@ -52,7 +52,8 @@ def test_check_of_a_large_model_takes_a_moment(f32, tmp_path):
     folders = [tmp_path / "big", tmp_path / "large"]
     for folder in folders:
         folder.mkdir()
-        shutil.copyfile(f32[0] / "config.json", folder / "config.json")
+        for name in ("config.json", "tokenizer.json"):
+            shutil.copyfile(f32[0] / name, folder / name)
         with (folder / SINGLE).open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             file.truncate(8 + len(text) + place)

@@ -1,0 +1,122 @@
+"""Decides where the responses of a merged model end, and which generation settings it gets.
+
+transformers ends a response at the tokens that generation_config.json names, vLLM at these and at the tokenizer's, and
+other programs at those of config.json. Chat models often name the end of a turn in one of the three alone, and their
+base does not name it at all. A merged model that does not end there never stops, so its generation config names them
+all.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acm.checkpoints import Checkpoint
+from acm.errors import UserError, listed
+from acm.merging.companions import GENERATION, Companions
+from acm.merging.compatibility import SPECIAL, Finding, rows_of
+from acm.merging.vocabulary import Alignment
+
+END = "eos_token_id"
+LIMITS = ("max_new_tokens", "max_length")  # the base's (2048 in Qwen2.5) would cut what the fine-tuned model writes
+INCIDENTAL = (*LIMITS, END, "transformers_version", "_from_model_config", "_commit_hash")
+DEFAULTS = {
+    "do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50, "repetition_penalty": 1.0, "use_cache": True,
+    "output_attentions": False, "output_hidden_states": False,
+}  # fmt: skip
+
+
+def end_ids(model: Checkpoint, companions: Companions) -> list[int]:
+    """Every token that ends the model's responses, by its generation config, its config or its tokenizer."""
+    stated = ids_of(companions.json(GENERATION), companions.home / GENERATION)
+    stated += ids_of(model.config, companions.home / "config.json")
+    token = companions.special("eos_token")
+    if companions.vocabulary and token in companions.vocabulary.ids:
+        stated.append(companions.vocabulary.ids[token])
+    return [i for i in dict.fromkeys(stated) if 0 <= i < (rows_of(model) or i + 1)]
+
+
+def ids_of(content: dict[str, Any], path: Path) -> list[int]:
+    """The end tokens that a config names; UserError for what is no number of a token."""
+    value = content.get(END)
+    ends = value if isinstance(value, list) else [] if value is None else [value]
+    if any(type(i) is not int for i in ends):
+        raise UserError(
+            f"{path}: {END} must be a token's number or a list of them, not {reprlib.repr(value)}; mend it."
+        )
+    return ends
+
+
+def rows_for(alignment: Alignment, model: int, i: int) -> list[int]:
+    """The result's rows that a row of a model went to."""
+    if alignment.maps is None:
+        return [i]
+    return [int(row) for row in np.flatnonzero(alignment.maps[model] == i)]
+
+
+def generation_config(
+    models: list[Checkpoint], companions: list[Companions], alignment: Alignment, paper: bool
+) -> tuple[dict[str, Any], list[Finding]]:
+    """The content of the merged model's generation_config.json (empty: it gets none), and the findings.
+
+    It is the source's, without a limit on the length of a response, and with the end tokens of all models.
+    paper: with the source's end tokens alone.
+    """
+    source, model = companions[alignment.source], models[alignment.source]
+    content = {key: value for key, value in source.json(GENERATION).items() if key not in LIMITS}
+    file = GENERATION if GENERATION in source.files else "config.json"
+    named = ids_of(content if file == GENERATION else model.config, source.home / file)
+    found = [finding for other in dict.fromkeys(companions) for finding in setting_findings(source, other)]
+    new: dict[int, str] = {}
+    for number in dict.fromkeys((alignment.source, *range(len(models)))):
+        other = companions[number]
+        for i in end_ids(models[number], other):
+            rows, shown = rows_for(alignment, number, i), token_text(other, i)
+            new |= {row: shown for row in rows if row not in named and row not in new}
+            if not rows or (paper and rows[0] not in named):
+                remedy = "`compatibility: paper` keeps the base's" if paper else "`tokenizer_source: union` keeps it"
+                text = f"{other.name} ends its responses at {shown}, and the result does not: {remedy}."
+                found.append(Finding("warning", text))
+    if paper or not new:
+        return content, found
+    text = f"the result ends responses at {', '.join(new.values())} too: {file} of {source.name} does not name "
+    found.append(Finding("note", f"{text}{'it' if len(new) == 1 else 'them'}, but a model ends its responses there."))
+    content = content or {key: model.config[key] for key in SPECIAL if model.config.get(key) is not None}
+    content.pop("_from_model_config", None)
+    ends = [*dict.fromkeys((*named, *new))]
+    return content | {END: ends[0] if len(ends) == 1 else ends}, found
+
+
+def token_text(companions: Companions, i: int) -> str:
+    """An id with its token, where it is known."""
+    ids = companions.vocabulary.ids if companions.vocabulary else {}
+    return next((f"{i} ({reprlib.repr(token)})" for token, held in ids.items() if held == i), str(i))
+
+
+def setting_findings(source: Companions, other: Companions) -> list[Finding]:
+    """A note on generation settings that differ."""
+    ours, theirs = source.json(GENERATION), other.json(GENERATION)
+    return differing(GENERATION, source, other, settings(ours), settings(theirs))
+
+
+def settings(content: dict[str, Any]) -> dict[str, Any]:
+    """What a generation config sets otherwise than transformers does without one."""
+    return {k: v for k, v in content.items() if k not in INCIDENTAL and v is not None and DEFAULTS.get(k) != v}
+
+
+def differing(
+    file: str, source: Companions, other: Companions, ours: dict[str, Any], theirs: dict[str, Any]
+) -> list[Finding]:
+    """A note that lists the values in which two models differ, if any do."""
+
+    def shown(value: Any) -> str:
+        return "absent" if value is None else reprlib.repr(value)
+
+    different = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    if not different:
+        return []
+    values = listed(f"{key} is {shown(theirs.get(key))}, not {shown(ours.get(key))}" for key in different)
+    return [Finding("note", f"{file} of {other.name}: {values}; the result gets that of {source.name}.")]
