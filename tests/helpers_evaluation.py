@@ -9,11 +9,14 @@ import torch
 from lm_eval.api.instance import Instance
 
 from abacus import BENCHMARKS, CHECKPOINTS
+from acm import Server
 from acm.evaluation import benchmarks
+from acm.evaluation.backends_server import connect
 
 FAST, SLOW = CHECKPOINTS / "abacus-fast", CHECKPOINTS / "abacus-slow"
 QUESTIONS = [json.loads(line)["question"] for line in (BENCHMARKS / "abacus_easy.jsonl").read_text().splitlines()[:5]]
 SAMPLED = {"do_sample": True, "temperature": 1.3, "top_p": 0.95, "top_k": 0}
+TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 SAME = ["task", "item", "repeat", "response", "length", "truncated", "correct", "question"]
 
 
@@ -51,3 +54,18 @@ def stand_in(monkeypatch, folder, name, rows):
     changed = replace(known, items=len(rows), sha256=benchmarks.digest([known.item(row) for row in rows]))
     monkeypatch.setenv(benchmarks.FOLDER, str(folder))
     monkeypatch.setitem(benchmarks.BENCHMARKS, name, changed)
+
+
+def said(text, tokens, finish="stop", **more):
+    return 200, {"choices": [{"text": text, "finish_reason": finish, **more}], "usage": {"completion_tokens": tokens}}
+
+
+def connected(server, chat=False, folder=FAST, **settings):
+    return connect(folder, Server(server.url, batch_size=3, **settings), chat)
+
+
+def message(content, tokens, finish="stop", **more):
+    return 200, {
+        "choices": [{"message": {"content": content, **more}, "finish_reason": finish}],
+        "usage": {"completion_tokens": tokens},
+    }

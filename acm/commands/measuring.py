@@ -103,6 +103,8 @@ def evaluate(
     url: Annotated[str | None, typer.Option(help="of a server, such as http://localhost:8000/v1")] = None,
     served: Annotated[str | None, typer.Option(help="the model's name there (default: the listed)")] = Server.served,
     concurrency: Annotated[int, typer.Option(help="requests at a time to a server")] = Server.concurrency,
+    timeout: Annotated[float, typer.Option(help="seconds to wait for one response of a server")] = Server.timeout,
+    deadline: Annotated[float | None, typer.Option(help="seconds for all of a server's responses")] = Server.deadline,
     model_args: Annotated[str, typer.Option(help="of vllm or a server's requests: '{top_k: -1}'")] = "{}",
     profile: Annotated[str | None, typer.Option(help="label, by which `acm import` takes the records")] = None,
     experiment: Annotated[str | None, typer.Option(help="label of the records")] = None,
@@ -111,8 +113,9 @@ def evaluate(
     """Evaluate a model folder on tasks; one record for each response, with its length in tokens."""
     if not isinstance(arguments := literal("model_args", model_args), dict):
         raise UserError(f"model_args: '{model_args}' is no mapping; write it like {{tensor_parallel_size: 2}}.")
-    engine = chosen_engine(backend, url=url, served=served, concurrency=concurrency, batch_size=batch_size,
-                           dtype=dtype, device=device, model_args=arguments)  # fmt: skip
+    engine = chosen_engine(backend, url=url, served=served, concurrency=concurrency, timeout=timeout,
+                           deadline=deadline, batch_size=batch_size, dtype=dtype, device=device,
+                           model_args=arguments)  # fmt: skip
     sampling = Sampling(temperature, top_p, repeat, seed)
     labels = {"profile": profile, "experiment": experiment, "method": method}
     from acm.evaluation.harness import evaluate as run

@@ -1,62 +1,34 @@
 """The server backend: asks a server that speaks OpenAI's completions or chat completions, once for each item.
 
-Classes of lm-evaluation-harness write the requests. This module reads the answers itself, because they state the number
-of tokens. Answers are not trusted: each is checked before anything of it is kept.
+Classes of lm-evaluation-harness write the requests. This module asks and reads the answers itself, because they state
+the number of tokens. Each response is kept as soon as it has come.
 """
 
 from __future__ import annotations
 
-import os
+import asyncio
+import json
+import time
 from abc import abstractmethod
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median_low
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import requests
+import aiohttp
 from lm_eval.api.instance import Instance
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 from lm_eval.models.utils import normalize_gen_kwargs
-from pydantic import BaseModel, Field, ValidationError
 
-from acm.errors import UserError, explain
-from acm.evaluation.backends import Recording, Response, stop_strings
+from acm.errors import UserError
+from acm.evaluation.backends import Recording, Response, content_hash, stop_strings
+from acm.evaluation.server_answers import LOST, Answer, Choice, check_model, check_tokens, counted, fields, read_answer
+from acm.evaluation.server_requests import Received, asked, run, session
 from acm.evaluation.settings import Server
 from acm.evaluation.thinking import THINK_CLOSE, THINK_OPEN, opened
+from acm.kept import read_kept, write_kept
 
-PATIENCE = 6 * 3600  # seconds to wait for one response, which may have to queue behind others
 CHAT_STOPS = 4  # stop strings that lm-evaluation-harness sends to a chat server; the last is the end token's text
-
-
-class Message(BaseModel):
-    """What a chat server says. Some set thinking apart as ``reasoning_content``, or by its newer name ``reasoning``."""
-
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-
-class Choice(BaseModel):
-    """One response. The last two fields, vLLM's and SGLang's, say which stop string or further end token ended it."""
-
-    finish_reason: Literal["stop", "length"]
-    text: str | None = None
-    message: Message = Message()
-    stop_reason: str | int | None = None
-    matched_stop: str | int | None = None
-
-
-class Usage(BaseModel):
-    """What a response took."""
-
-    completion_tokens: int | None = Field(None, ge=0)
-
-
-class Answer(BaseModel):
-    """What a server sends back."""
-
-    choices: list[Choice] = Field(min_length=1)
-    usage: Usage | None = None
+SMALL, PER_TOKEN = 1 << 20, 1 << 10  # the most bytes of an answer: of all around the text, and for each token
 
 
 class Reply(NamedTuple):
@@ -72,7 +44,12 @@ class Reply(NamedTuple):
 
 
 class RecordingServer(Recording):
-    """What completions and chat completions share: one request an item, at most ``concurrency`` at a time."""
+    """What completions and chat completions share: one request an item, at most ``concurrency`` at a time.
+
+    ``names`` are those under which the server may say that it answers, beside the one asked for.
+    """
+
+    names: frozenset[str] = frozenset()
 
     def __init__(self, folder: Path, server: Server, endpoint: str, **settings: Any) -> None:
         super().__init__(
@@ -80,35 +57,86 @@ class RecordingServer(Recording):
             batch_size=server.batch_size, **settings,
         )  # fmt: skip
         self.server = server
+        self.end = time.monotonic() + server.deadline if server.deadline else None
 
     @abstractmethod
     def message(self, context: str) -> str | list[dict[str, str]]:
         """A prompt as the server is given it."""
 
     @abstractmethod
-    def text(self, choice: Choice, context: str) -> str:
+    def parts(self, choice: Choice, context: str) -> list[str]:
+        """The texts that a response consists of, thinking included."""
+
+    @abstractmethod
+    def text(self, parts: list[str], context: str) -> str:
         """The text of a response, thinking included."""
+
+    def kept_batch(self, requests: list[Instance]) -> list[Response]:
+        """The responses to one batch. Once it is kept as a whole, its single responses go."""
+        found = super().kept_batch(requests)
+        if self.keep:
+            for request in requests:
+                self.single(request)[0].unlink(missing_ok=True)
+        return found
 
     def generate_batch(self, requests: list[Instance]) -> list[Response]:
         """The responses to a batch.
 
         Servers count the end token as a rule. Whether this one does shows in the batch's texts, tokenized again.
         """
-        with ThreadPoolExecutor(self.server.concurrency) as pool:
-            replies = list(pool.map(self.ask, requests))
+        replies = run(self.ask_all, requests)
         surplus = [reply.tokens - self.count(reply.text) for reply in replies if reply.by_end]
-        counted = bool(surplus) and median_low(surplus) >= 1
-        lengths = [max(0, reply.tokens - (counted and reply.by_end)) for reply in replies]
+        with_end = bool(surplus) and median_low(surplus) >= 1
+        lengths = [max(0, reply.tokens - (with_end and reply.by_end)) for reply in replies]
         return [
             {"response": reply.text, "length": length, "truncated": reply.cut}
             for reply, length in zip(replies, lengths, strict=True)
         ]
 
+    async def ask_all(self, requests: list[Instance]) -> list[Reply]:
+        """The responses to a batch, of which the first failure cancels the rest. UserError says how many are kept."""
+        room = asyncio.Semaphore(self.server.concurrency)
+        try:
+            async with session() as client, asyncio.timeout_at(self.end):
+                tasks = [asyncio.create_task(self.kept_reply(client, room, request)) for request in requests]
+                try:
+                    return await asyncio.gather(*tasks)
+                finally:
+                    for task in tasks:
+                        task.cancel()
+        except TimeoutError:
+            fault = f"the deadline of {self.server.deadline:g} s is over; give a longer one (--deadline)."
+        except UserError as error:
+            fault = str(error)
+        kept = sum(self.kept(request) is not None for request in requests)
+        more = f" {kept} of this batch's {len(requests)} responses are kept; the same command goes on with the rest."
+        raise UserError(fault + more * bool(kept))
+
+    async def kept_reply(self, client: aiohttp.ClientSession, room: asyncio.Semaphore, request: Instance) -> Reply:
+        """The response to one request, from disk where it was kept before."""
+        async with room:
+            if (reply := self.kept(request)) is None:
+                reply = await self.ask(client, request)
+                if self.keep:
+                    write_kept(*self.single(request), list(reply))
+        return reply
+
+    def kept(self, request: Instance) -> Reply | None:
+        """The response to one request that was kept before its batch was whole."""
+        found = read_kept(*self.single(request), is_reply) if self.keep else None
+        return Reply(*found) if found else None
+
+    def single(self, request: Instance) -> tuple[Path, dict[str, Any]]:
+        """Where one response is kept, and with which key."""
+        assert self.keep
+        name = content_hash([request])
+        return self.keep / "responses" / f"{name}.json", self.key | {"request": name}
+
     def count(self, text: str) -> int:
         """The number of tokens of a text."""
         return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def ask(self, request: Instance) -> Reply:
+    async def ask(self, client: aiohttp.ClientSession, request: Instance) -> Reply:
         """One response. UserError for a server that is gone, refuses, or answers what cannot be recorded."""
         context, settings = request.args
         payload = self._create_payload(
@@ -116,37 +144,30 @@ class RecordingServer(Recording):
             seed=self.random_state(context, settings), eos=self.eos_string,
         )  # fmt: skip
         payload |= self.server.model_args
-        try:
-            response = requests.post(self.base_url, json=payload, headers=self.header, timeout=PATIENCE)
-        except requests.RequestException as error:
-            raise UserError(
-                f"{self.base_url} gave no answer ({type(error).__name__}); start the server, then run this again."
-            ) from None
-        if not response.ok:
-            listed = f" It lists {names[:9]}." if (names := listed_models(self.server.address)[0]) else ""
-            said = f"HTTP {response.status_code}, {response.text[:300]!r}"  # escaped: the text is untrusted
-            raise UserError(f"{self.base_url}, asked for model '{self.model}', says {said}.{listed}")
-        try:
-            answer = Answer.model_validate_json(response.content)
-        except ValidationError as error:
-            raise explain(error, f"an answer of {self.base_url}") from None
-        return self.reply(answer, context, stop_strings(request), settings["max_gen_toks"])
+        cap = settings["max_gen_toks"]
+        got = await asked(client, "POST", self.base_url, self.server.timeout, SMALL + PER_TOKEN * cap, json=payload)
+        if got.status != 200:
+            raise await self.refusal(client, got)
+        return self.reply(read_answer(got.body, self.base_url), context, stop_strings(request), cap)
+
+    async def refusal(self, client: aiohttp.ClientSession, got: Received) -> UserError:
+        """An error that says what a server answers in place of a response, and what it lists or where it sends on."""
+        if 300 <= got.status < 400:
+            return UserError(
+                f"{self.base_url} sends on to {got.target[:200]!r}, which is not followed: prompts and key were meant "
+                "for the first; if that is your server, give it as --url."
+            )
+        names = [entry["id"] for entry in await listed_models(client, self.server.address)]
+        listed = f" It lists {names[:9]}." if names else ""
+        return UserError(f"{self.base_url}, asked for model '{self.model}', says {got.said}.{listed}")
 
     def reply(self, answer: Answer, context: str, stops: list[str], cap: int) -> Reply:
-        """What an answer says. UserError where it states no length, or one above the cap."""
-        tokens = answer.usage.completion_tokens if answer.usage else None
-        if tokens is None:
-            raise UserError(
-                f"{self.base_url} answers without usage.completion_tokens, so no length is known; "
-                "choose another server."
-            )
-        if tokens > cap:
-            raise UserError(
-                f"{self.base_url} answers with {tokens} tokens, more than the cap of {cap}; "
-                "it does not heed max_tokens."
-            )
-        choice = answer.choices[0]
-        text = self.text(choice, context)
+        """What an answer says. UserError where that cannot be."""
+        check_model(answer, self.model, self.names, self.base_url)
+        tokens, choice = counted(answer, cap, self.base_url), answer.choices[0]
+        parts = self.parts(choice, context)
+        check_tokens(answer, tokens, sum(self.count(part.replace(LOST, "")) for part in parts), self.base_url)
+        text = self.text(parts, context)
         if not any(stop in text for stop in stops):  # the server leaves it out, and its tokens are counted
             text += next((str(stop) for stop in (choice.stop_reason, choice.matched_stop) if stop in stops), "")
         cut = choice.finish_reason == "length"
@@ -159,8 +180,13 @@ class RecordingCompletions(RecordingServer, LocalCompletionsAPI):
     def message(self, context: str) -> str:
         return context
 
-    def text(self, choice: Choice, context: str) -> str:
-        return choice.text or ""
+    def parts(self, choice: Choice, context: str) -> list[str]:
+        if choice.text is None:
+            raise UserError(f"{self.base_url} answers without a text; see whether it takes completions.")
+        return [choice.text]
+
+    def text(self, parts: list[str], context: str) -> str:
+        return parts[0]
 
 
 class RecordingChat(RecordingServer, LocalChatCompletion):
@@ -184,25 +210,36 @@ class RecordingChat(RecordingServer, LocalChatCompletion):
     def message(self, context: str) -> list[dict[str, str]]:
         return self.chats[context]
 
-    def text(self, choice: Choice, context: str) -> str:
-        """The content. Thinking that the server has set apart is put back before it."""
+    def parts(self, choice: Choice, context: str) -> list[str]:
+        """Thinking that the server has set apart, and the content."""
+        if choice.message is None:
+            raise UserError(f"{self.base_url} answers without a message; see whether it takes chat completions.")
         content = choice.message.content or ""
         # `transformers serve` repeats the prompt for Qwen models with another template than Qwen's
         if content.lstrip().startswith(context.strip()):
             raise UserError(f"{self.base_url} repeats the prompt before its response; choose another server or prompt.")
-        thought = choice.message.reasoning_content or choice.message.reasoning
+        return [choice.message.thought, content]
+
+    def text(self, parts: list[str], context: str) -> str:
+        """The content. Thinking that the server has set apart is put back before it."""
+        thought, content = parts
         if not thought:
             return content
         start = thought if opened(context) else THINK_OPEN + thought
         return start + THINK_CLOSE + content if content else start
 
-    def ask(self, request: Instance) -> Reply:
+    async def ask(self, client: aiohttp.ClientSession, request: Instance) -> Reply:
         if len(stops := stop_strings(request)) >= CHAT_STOPS:
             raise UserError(
                 f"task '{request.task_name}' has {len(stops)} stop strings, "
                 f"and a chat server takes {CHAT_STOPS - 1} beside its own."
             )
-        return super().ask(request)
+        return await super().ask(client, request)
+
+
+def is_reply(rows: list[Any]) -> bool:
+    """Whether these are the fields of a :class:`Reply`."""
+    return [*map(type, rows)] == [str, int, bool, bool] and rows[1] >= 0
 
 
 def connect(folder: Path, server: Server, chat: bool, **settings: Any) -> RecordingServer:
@@ -211,37 +248,36 @@ def connect(folder: Path, server: Server, chat: bool, **settings: Any) -> Record
     folder: of the model, for its tokenizer. chat: ask for chat completions. settings: of :class:`Recording`.
     The model's name is the one that ``server`` gives, else the only one that the server lists, else the folder's name.
     """
-    names, owner = listed_models(server.address)
-    served = server.served or (names[0] if len(names) == 1 else folder.name)
+    listed, version = run(introduced, server)
+    served = server.served or (listed[0]["id"] if len(listed) == 1 else folder.name)
     endpoint = "chat/completions" if chat else "completions"
     lm = (RecordingChat if chat else RecordingCompletions)(folder, server, endpoint, model=served, **settings)
-    version = fetched(server.address.removesuffix("/v1") + "/version").get("version")
-    known = {"owned_by": owner, "version": version}
+    lm.names = frozenset().union(*(fields(entry, "root") for entry in listed if entry["id"] == served))
+    known = {"owned_by": listed[0].get("owned_by") if listed else None, "version": version}
     said = {key: text for key, text in known.items() if isinstance(text, str)}
     lm.facts = {"server": {"endpoint": endpoint, "served": served, **said}}
     return lm
 
 
-def listed_models(address: str) -> tuple[list[str], object]:
-    """The names that a server lists, and who it says owns the first, which is often the engine.
-
-    Nothing where it keeps no list.
-    """
-    entries = fetched(f"{address}/models").get("data")
-    if not isinstance(entries, list):
-        return [], None
-    found = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-    return [entry["id"] for entry in found], found[0].get("owned_by") if found else None
+async def introduced(server: Server) -> tuple[list[dict[str, Any]], object]:
+    """The models that a server lists, and its version where it states one."""
+    async with session() as client:
+        listed = await listed_models(client, server.address)
+        return listed, (await fetched(client, server.address.removesuffix("/v1") + "/version")).get("version")
 
 
-def fetched(url: str) -> dict[str, Any]:
+async def listed_models(client: aiohttp.ClientSession, address: str) -> list[dict[str, Any]]:
+    """The models that a server lists, each with its name as ``id``. Nothing where it keeps no list."""
+    entries = (await fetched(client, f"{address}/models")).get("data")
+    entries = entries if isinstance(entries, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+
+async def fetched(client: aiohttp.ClientSession, url: str) -> dict[str, Any]:
     """A JSON object. Empty where the server has none at this address; UserError for a server out of reach."""
-    key = os.environ.get("OPENAI_API_KEY", "")
+    got = await asked(client, "GET", url, 60, SMALL)
     try:
-        found = requests.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
-        content = found.json() if found.ok else {}
-    except requests.exceptions.JSONDecodeError:
+        content = json.loads(got.body) if got.status == 200 else {}
+    except (ValueError, RecursionError):
         return {}
-    except requests.RequestException as error:
-        raise UserError(f"{url} gave no answer ({type(error).__name__}); start the server, or mend --url.") from None
     return content if isinstance(content, dict) else {}

@@ -98,6 +98,7 @@ class Server:
 
     url: ``http://host:port/v1``, the /v1 optional. served: the model's name there; None: the one that it lists.
     concurrency: requests at a time. batch_size: items kept together. model_args: see REQUEST_FIELDS.
+    timeout: seconds to wait for one response. deadline: seconds for all; None: no end.
     Raises UserError for what is no such address, an unknown name or a value out of its range.
     """
 
@@ -106,12 +107,17 @@ class Server:
     concurrency: int = 1
     batch_size: int = Engine.batch_size
     model_args: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 600.0
+    deadline: float | None = None
     backend: ClassVar[str] = "server"
 
     def __post_init__(self) -> None:
         check_url(self.url)
         check_count("concurrency", self.concurrency)
         check_count("batch_size", self.batch_size)
+        check_seconds("timeout", self.timeout)
+        if self.deadline is not None:
+            check_seconds("deadline", self.deadline)
         check_arguments(self.backend, self.model_args)
 
     def check_here(self) -> None:
@@ -178,6 +184,12 @@ def check_count(name: str, value: int) -> None:
     """UserError for a number of something below 1."""
     if value < 1:
         raise UserError(f"{name}: is {value}; give 1 or more.")
+
+
+def check_seconds(name: str, value: float) -> None:
+    """UserError for a time that does not pass."""
+    if not (math.isfinite(value) and value > 0):
+        raise UserError(f"{name}: is {value}; give a number of seconds above 0.")
 
 
 def check_arguments(backend: str, arguments: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The server backend: a made-up server, and a real one."""
 
-import http.server
 import json
 import os
 import socket
@@ -8,12 +7,24 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import requests
-from helpers_evaluation import FAST, QUESTIONS, SAME, SLOW, chat_folder, instances, responses, stand_in
+from helpers_evaluation import (
+    FAST,
+    QUESTIONS,
+    SAME,
+    SLOW,
+    TEMPLATE,
+    chat_folder,
+    connected,
+    instances,
+    message,
+    responses,
+    said,
+    stand_in,
+)  # fmt: skip
 from lm_eval.api.instance import Instance
 from transformers.utils.import_utils import is_serve_available
 from typer.testing import CliRunner
@@ -23,45 +34,6 @@ from acm.__main__ import app
 from acm.errors import UserError
 from acm.evaluation.backends_server import connect
 from acm.evaluation.prompts import render
-
-
-@pytest.fixture
-def server():
-    """A server in a thread; ``answer(path, body)`` gives what it says: a status and an object, or bytes."""
-    state = SimpleNamespace(asked=[], answer=None, models=[{"id": "abacus", "owned_by": "made-up"}])
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.say(200, {"data": state.models} if self.path == "/v1/models" else {"version": "1.2"})
-
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            state.asked.append((self.path, body))
-            self.say(*state.answer(self.path, body))
-
-        def say(self, status, content):
-            data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
-        threading.Thread(target=found.serve_forever, daemon=True).start()
-        state.url = f"http://127.0.0.1:{found.server_port}"
-        yield state
-        found.shutdown()
-
-
-def said(text, tokens, finish="stop", **more):
-    return 200, {"choices": [{"text": text, "finish_reason": finish, **more}], "usage": {"completion_tokens": tokens}}
-
-
-def connected(server, chat=False, folder=FAST, **settings):
-    return connect(folder, Server(server.url, batch_size=3, **settings), chat)
 
 
 @pytest.mark.parametrize("counted", [True, False], ids=["end token counted", "end token not counted"])
@@ -136,32 +108,31 @@ def test_requests_run_at_a_time_and_answers_keep_their_order(server):
         ),
         ((500, b"out of \x1b[2Jmemory"), r"HTTP 500, 'out of \\x1b\[2Jmemory'"),
         ((200, b"<html>"), "an answer of http.* is not valid"),
-        ((200, {"choices": []}), "choices: List should have at least 1 item"),
+        ((200, {"choices": []}), "choices: must hold at least 1, not 0"),
         ((200, {"choices": [{"text": "a", "finish_reason": "stop"}]}), r"answers without usage\.completion_tokens"),
         (said("a", None), r"answers without usage\.completion_tokens"),
-        (said("a", -1), "completion_tokens: Input should be greater than or equal to 0"),
+        (said("a", -1), "completion_tokens: must be at least 0"),
         (said("a", 99), "answers with 99 tokens, more than the cap of 20"),
-        (said("a", 1, "content_filter"), "finish_reason: Input should be 'stop' or 'length'"),
-        (said({"a": 1}, 1), "text: Input should be a valid string"),
+        (said("a", 1, "content_filter"), "finish_reason: must be 'stop' or 'length'"),
+        (said({"a": 1}, 1), "text: must be text"),
     ],
 )
-def test_what_cannot_be_recorded_is_refused_and_nothing_kept(server, answer, message, tmp_path):
+def test_what_cannot_be_recorded_is_refused_and_nothing_kept(server, answer, message, tmp_path, at_once):
     server.answer = lambda *_: answer
     with pytest.raises(UserError, match=message):
         responses(connected(server, served="other"), instances(QUESTIONS[:1]), keep=tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
-def test_a_server_out_of_reach_is_named(server):
+def test_a_server_out_of_reach_is_named(server, at_once):
     lm = connected(server)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        words = r"http://127.*/v1/models gave no answer \(ConnectionError\); start the server"
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=r"http://127.*/v1/models gave no answer; start the server"):
             connect(FAST, Server(url), False)
         lm.base_url = f"{url}/v1/completions"
-        with pytest.raises(UserError, match=r"completions gave no answer \(ConnectionError\)"):
+        with pytest.raises(UserError, match=r"completions gave no answer, 5 times"):
             responses(lm, instances(QUESTIONS[:1]))
 
 
@@ -173,20 +144,10 @@ def test_the_model_s_name_is_the_one_listed_or_else_the_folder_s(server):
     assert connected(server).facts == {"server": {"endpoint": "completions", "served": "abacus-fast", "version": "1.2"}}
 
 
-TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
-
-
-def message(content, tokens, finish="stop", **more):
-    return 200, {
-        "choices": [{"message": {"content": content, **more}, "finish_reason": finish}],
-        "usage": {"completion_tokens": tokens},
-    }
-
-
 def test_a_chat_server_gets_messages_and_the_records_the_template(server, tmp_path, monkeypatch):
     items = [{"problem": f"What is {n}+1?", "answer": str(n + 1)} for n in range(2)]
     stand_in(monkeypatch, tmp_path, "aime24", items)
-    server.answer = lambda path, body: message("so \\boxed{1}", 9, reasoning_content="hm, wait")
+    server.answer = lambda path, body: message("so \\boxed{1}", 17, reasoning_content="hm, wait")
     folder = chat_folder(tmp_path / "chat", TEMPLATE)
     engine = Server(server.url + "/v1/")
     found = evaluate(folder, ["acm_aime24"], max_tokens=30, prompt="chat-template", engine=engine)
