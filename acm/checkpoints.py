@@ -20,6 +20,7 @@ from acm.reading import read_json
 
 INDEX = "model.safetensors.index.json"  # names the shard of each tensor, where a model has several shards
 SINGLE = "model.safetensors"  # the file of weights, where there is no index
+ADAPTER = "adapter_config.json"  # what peft writes beside an adapter
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 CHECKED = 1 << 22  # how many entries are searched for NaN at a time
@@ -84,6 +85,8 @@ def model_folder(path: str | Path) -> Path:
     folder = Path(path)
     if not exists(folder) or not folder.is_dir():
         raise UserError(f"model folder {folder} does not exist; check the path, or download the model into it first.")
+    if (folder / ADAPTER).is_file():
+        raise adapter_refusal(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"model folder {folder} has no config.json; is it a Hugging Face model folder?")
     if not (folder / INDEX).is_file() and not (folder / SINGLE).exists():
@@ -94,6 +97,15 @@ def model_folder(path: str | Path) -> Path:
             f"AutoModelForCausalLM.from_pretrained({str(folder)!r}).save_pretrained('converted')."
         )
     return folder
+
+
+def adapter_refusal(folder: Path) -> UserError:
+    """The refusal of an adapter where only a whole model will do, with the commands that make one of it."""
+    recipe = f"{{merge_method: linear, models: [{{model: MODEL+{folder.absolute()}}}], parameters: {{weight: 1}}}}"
+    return UserError(
+        f"{folder} is an adapter ({ADAPTER}), not a whole model. Merge it into the model that it was trained on: write "
+        f"`{recipe}` to one.yml, run `python -m acm merge one.yml merged`, and name that folder."
+    )
 
 
 def exists(path: Path) -> bool:

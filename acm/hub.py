@@ -52,17 +52,17 @@ def fetch(model: str, revision: str | None) -> Path:
     return target
 
 
-def cached(model: str, revision: str | None) -> bool:
-    """Whether the model is linked, or whole in the hub's cache. The hub is not asked."""
+def local(model: str, revision: str | None) -> Path | None:
+    """Where the model is linked, or lies whole in the hub's cache; None where it does not. The hub is not asked."""
     from huggingface_hub import snapshot_download
 
     if link(model, revision).is_dir():
-        return True
+        return link(model, revision)
     try:
         found = Path(snapshot_download(model, revision=revision, allow_patterns=PATTERNS, local_files_only=True))
     except Exception:  # not there, incomplete, or no readable cache
-        return False
-    return any(found.glob("*.safetensors"))
+        return None
+    return found if any(found.glob("*.safetensors")) else None
 
 
 def ask(model: str, revision: str | None) -> UserError | None:
@@ -85,7 +85,7 @@ def ask(model: str, revision: str | None) -> UserError | None:
 
 def check_all(models: dict[str, str | None]) -> None:
     """UserError that names each model that is not here and cannot be fetched, one a line. models: hub id → commit."""
-    absent = {model: revision for model, revision in models.items() if not cached(model, revision)}
+    absent = {model: revision for model, revision in models.items() if not local(model, revision)}
     if errors := [error for model, revision in absent.items() if (error := ask(model, revision))]:
         raise UserError("\n  ".join(map(str, errors)))
 

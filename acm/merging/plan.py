@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from acm import hub
-from acm.checkpoints import EMBEDDING, HEAD, Checkpoint, exists, layer_of
+from acm.adapters import Adapted, open_model
+from acm.checkpoints import EMBEDDING, HEAD, Checkpoint, layer_of
 from acm.errors import UserError
 from acm.headers import STORED, TensorInfo
 from acm.merging.companions import Companions, companions_of
@@ -121,20 +121,15 @@ def work_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.part")
 
 
-def resolve_model(name: str, folder: Path) -> Path:
-    """The folder of a model: a path, else a hub id (with ``@revision``), fetched into the hub's cache."""
-    path = folder / name
-    on_hub = None if exists(path) else hub.with_revision(name)
-    return hub.download(*on_hub) if on_hub else path
-
-
 def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
     """The plan of a recipe whose relative paths start from ``folder``; UserError for what cannot even be read.
 
     What speaks against the merge, or deserves to be known, is in ``findings``. :meth:`Plan.check` raises the errors.
     """
     given = [recipe.base_model or recipe.models[0].model, *(entry.model for entry in recipe.finetuned)]
-    opened = {name: Checkpoint(resolve_model(name, folder)) for name in dict.fromkeys(given)}
+    opened: dict[str, Checkpoint] = {}
+    for name in given:
+        opened[name] = opened.get(name) or open_model(name, folder, opened.get(recipe.base_model or ""))
     models, paper = [opened[name] for name in given], recipe.compatibility == "paper"
     compared, aligned = model_findings(list(opened.values())), recipe.tokenizer_source is not None
     companions = companions_of(models)
@@ -144,7 +139,9 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
     tied, head_findings = tied_output(models, recipe.tie_word_embeddings, paper)
     blocks = count_blocks(models[0])
     config, chosen = output_config(models, stored_dtype(recipe, models[0]), tied, alignment, paper)
+    adapters = [Finding("note", model.note) for model in opened.values() if isinstance(model, Adapted)]
     findings = [
+        *adapters,
         *compared,
         *row_findings(models, alignment),
         *head_findings,

@@ -1,0 +1,120 @@
+"""Opens models by name: a folder, a hub id, an adapter, or ``model+adapter``.
+
+An adapter is read as the model that it makes of its base. Its base is, in this order: the model before the ``+``; the
+one that its adapter_config.json names, where that is a folder here or whole in the hub's cache; the recipe's base.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from acm import hub
+from acm.checkpoints import ADAPTER, EMBEDDING, HEAD, Checkpoint, exists
+from acm.errors import UserError
+from acm.headers import TensorInfo
+from acm.lora import Lora
+
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # one of them makes a tokenizer
+
+
+class Adapted(Checkpoint):
+    """The model that an adapter makes of ``base``. Each changed matrix is computed when it is read.
+
+    given: its name. why: what made ``base`` its base.
+    """
+
+    def __init__(self, adapter: Lora, base: Checkpoint, given: str, why: str) -> None:
+        self.folder, self.base, self.given, self.why = adapter.folder, base, given, why
+        self.changed = adapter.tensors(base)
+        self.config = dict(base.config)
+        if EMBEDDING in self.changed and "vocab_size" in base.config:
+            self.config["vocab_size"] = self.changed[EMBEDDING].shape[0]
+        if base.tied and HEAD in self.changed:
+            self.config["tie_word_embeddings"] = False
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """Where each tensor lies, or how it is computed."""
+        return {**self.base.tensors, **self.changed}
+
+    @property
+    def name(self) -> str:
+        """The adapter's folder name, or ``model+adapter``."""
+        return Path(self.given).name
+
+    @property
+    def home(self) -> Path:
+        """The base's."""
+        return self.base.home
+
+    @property
+    def tokenizer(self) -> Path:
+        """The adapter's folder where it has a tokenizer, else the base's."""
+        own = any((self.folder / name).is_file() for name in VOCABULARIES)
+        return self.folder if own else self.base.tokenizer
+
+    @property
+    def folders(self) -> list[Path]:
+        """The base's and the adapter's."""
+        return [*self.base.folders, self.folder]
+
+    @property
+    def shards(self) -> dict[str, tuple[str, int]]:
+        """The base's. A head that the base lacks lies behind all."""
+        found = self.base.shards
+        end = max(found.values())
+        return {name: found.get(name, (end[0], end[1] + 1)) for name in self.tensors}
+
+    @property
+    def note(self) -> str:
+        """What was merged into what, and why."""
+        return f"{self.name}: the adapter {self.folder} is merged into {self.base.folder}, {self.why}."
+
+
+def resolve_model(name: str, folder: Path) -> Path:
+    """The folder of a model: a path, else a hub id (with ``@revision``), fetched into the hub's cache."""
+    path = folder / name
+    on_hub = None if exists(path) else hub.with_revision(name)
+    return hub.download(*on_hub) if on_hub else path
+
+
+def open_model(name: str, folder: Path, base: Checkpoint | None = None) -> Checkpoint:
+    """A model by its name: a path that starts from ``folder``, a hub id, or either with ``+`` and an adapter.
+
+    base: what an adapter is merged into whose own base is not here. UserError for what cannot be read.
+    """
+    model, plus, adapter = name.rpartition("+")
+    both = bool(plus) and not exists(folder / name)
+    place = resolve_model(adapter if both else name, folder)
+    if (place / ADAPTER).is_file():
+        lora = Lora(place)
+        found = (open_model(model, folder), "the model before the +") if both else base_of(lora, folder, base)
+        return Adapted(lora, *found, name)
+    if both:
+        raise UserError(f"'{name}' is read as model+adapter, and {place} holds no adapter ({ADAPTER}).")
+    return Checkpoint(place)
+
+
+def base_of(adapter: Lora, folder: Path, recipes: Checkpoint | None) -> tuple[Checkpoint, str]:
+    """The base of an adapter that is named alone, and why it is that. recipes: the recipe's base, a whole model."""
+    named = adapter.config.get("base_model_name_or_path")
+    if found := here(named, adapter.config.get("revision"), [adapter.folder, folder]):
+        return Checkpoint(found), f"which its {ADAPTER} names"
+    if recipes and not isinstance(recipes, Adapted):
+        return recipes, f"the recipe's base, since its {ADAPTER} names {named}, which is not here"
+    raise UserError(
+        f"{adapter.folder} is an adapter of {named}, which is not here; write it with the model that it was trained "
+        f"on, `MODEL+{adapter.folder}`, where MODEL is a folder or hub id."
+    )
+
+
+def here(named: object, revision: object, folders: list[Path]) -> Path | None:
+    """The model that an adapter's config names, if it is a folder or whole in the hub's cache."""
+    if not isinstance(named, str) or not named:
+        return None
+    places = [folder / named for folder in folders]
+    if found := [place for place in places if exists(place / "config.json")]:
+        return found[0]
+    model = hub.with_revision(named)
+    return hub.local(model[0], revision if isinstance(revision, str) else model[1]) if model else None
