@@ -21,10 +21,10 @@ VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # one of the
 class Adapted(Checkpoint):
     """The model that an adapter makes of ``base``. Each changed matrix is computed when it is read.
 
-    given: its name. why: what made ``base`` its base.
+    why: what made ``base`` its base. given: the name that it was opened by.
     """
 
-    def __init__(self, adapter: Lora, base: Checkpoint, given: str, why: str) -> None:
+    def __init__(self, adapter: Lora, base: Checkpoint, why: str, given: str) -> None:
         self.folder, self.base, self.given, self.why = adapter.folder, base, given, why
         self.changed = adapter.tensors(base)
         self.config = dict(base.config)

@@ -25,8 +25,8 @@ import numpy as np
 from acm.adapted import AdaptedTensor, as_stored, merged, shifted, with_rows
 from acm.checkpoints import ADAPTER, EMBEDDING, HEAD, Checkpoint
 from acm.errors import UserError
-from acm.files import read_json
 from acm.headers import TensorInfo, read_header
+from acm.reading import read_json
 
 WEIGHTS = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
@@ -63,7 +63,7 @@ class Lora:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.file = folder, folder / WEIGHTS
-        self.config = read_json(folder / ADAPTER)
+        self.config = read_json(folder / ADAPTER, finite=True)
         self.check_config()
         if not self.file.exists() and (folder / PICKLED).exists():
             raise UserError(

@@ -6,14 +6,17 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 import acm
-from acm.checkpoints import Checkpoint
+from acm.adapters import Adapted
+from acm.checkpoints import ADAPTER, Checkpoint
 from acm.files import write_json, write_text
+from acm.headers import TensorInfo
 from acm.merging.companions import GENERATION, TOKENIZER, TOKENIZER_CONFIG, Companions
 from acm.merging.plan import Plan
 from acm.reading import read_json
@@ -80,16 +83,25 @@ def recipe_text(plan: Plan) -> str:
 
 
 def origin(model: Checkpoint, hash_inputs: bool) -> str:
-    """Which model this is: its hub revision, else size and hash of the headers.
+    """Which model this is: its hub revision, else size and hash of the headers. Of an adapter, its base's too.
 
     hash_inputs: a hash of the contents too.
     """
-    files = sorted({info.file for info in model.tensors.values()})
-    if found := REVISION.search(str(model.folder.absolute())):
+    if isinstance(model, Adapted):
+        own, config = identified(model.folder, model.changed, hash_inputs), (model.folder / ADAPTER).read_bytes()
+        setting = f"adapter, {ADAPTER} sha256 `{hashlib.sha256(config).hexdigest()[:16]}`"
+        return f"{setting}, {own}; merged into `{model.base.name}`: {origin(model.base, hash_inputs)}"
+    return identified(model.folder, model.tensors, hash_inputs)
+
+
+def identified(folder: Path, tensors: Mapping[str, TensorInfo], hash_inputs: bool) -> str:
+    """:func:`origin` of the files of some tensors."""
+    files = sorted({info.file for info in tensors.values()})
+    if found := REVISION.search(str(folder.absolute())):
         text = f"hub revision `{found[3]}` of `{found[1]}/{found[2]}`"
     else:
         described = json.dumps(
-            {n: [i.dtype, i.shape, i.file.name, i.start, i.stop] for n, i in sorted(model.tensors.items())}
+            {n: [i.dtype, i.shape, i.file.name, i.start, i.stop] for n, i in sorted(tensors.items())}
         )
         digits = hashlib.sha256(described.encode()).hexdigest()[:16]
         text = f"{sum(f.stat().st_size for f in files)} bytes, headers sha256 `{digits}`"
@@ -104,7 +116,7 @@ def origin(model: Checkpoint, hash_inputs: bool) -> str:
 
 def model_card(plan: Plan, hash_inputs: bool) -> str:
     """A card with Hugging Face metadata, the recipe, the identity of every input and what was chosen."""
-    models = list({model.folder: model for model in plan.models}.values())
+    models = list({tuple(model.folders): model for model in plan.models}.values())
     header = yaml.safe_dump(
         {"base_model": [model.name for model in models], "library_name": "transformers", "tags": ["merge", "acm"]}
     )

@@ -1,7 +1,6 @@
 """LoRA adapters as models: against peft's own merge, and against the formula written out."""
 
 import json
-import math
 import shutil
 
 import numpy as np
@@ -168,6 +167,239 @@ def test_adapters_stack_and_a_base_may_have_one(f32, adapters, merged):
         names = [f"base_model.model.{module}.lora_{which}.weight" for which in "BA"]
         delta = sum(5 / 3 * (h[names[0]] @ h[names[1]]) for h in held)
         torch.testing.assert_close(found[f"{module}.weight"], before[f"{module}.weight"] + delta, rtol=0, atol=1e-6)
+    assert make_plan(load_recipe(alone(f"{f32[0]}+{one}"))[0], one).models[0].name == one.name
     halves = merged(halfway(f"{f32[0]}+{one}", f"{f32[0]}+{two}"))
     middle = [merged(alone(f"{f32[0]}+{folder}")) for folder in adapters]
     torch.testing.assert_close(halves[f"{Q}.weight"], (middle[0][f"{Q}.weight"] + middle[1][f"{Q}.weight"]) / 2)
+
+
+def findings(content, folder):
+    return [str(finding) for finding in make_plan(load_recipe(content)[0], folder).findings]
+
+
+def test_the_base_is_the_named_one_where_it_is_here(f32, make_model, changed, merged, tmp_path):
+    """By an absolute path, or relative to the adapter or to the recipe; not the recipe's own base."""
+    base = f32[0]
+    other = make_model(tmp_path / "other", 9)
+    expected = load_file(other / SINGLE)[HEAD]
+    for place in (str(other), "../other", "other"):
+        shutil.rmtree(tmp_path / "changed", ignore_errors=True)
+        folder = changed({"base_model_name_or_path": place})
+        plan = make_plan(load_recipe(halfway(base, folder))[0], tmp_path)
+        assert plan.models[1].base.folder.resolve() == other
+        assert any(f"merged into {tmp_path}" in str(found) and "names" in str(found) for found in plan.findings)
+        assert np.array_equal(plan.models[1].tensors[HEAD].numbers(), expected.reshape(-1).numpy())
+
+
+def test_the_base_is_the_recipes_where_the_named_one_is_not_here(f32, changed, monkeypatch, tmp_path):
+    for name in ("someone/unknown-model", "/nowhere/model", None, "a" * 5000):
+        shutil.rmtree(tmp_path / "changed", ignore_errors=True)
+        folder = changed({"base_model_name_or_path": name})
+        text = "\n".join(findings(halfway(f32[0], folder), tmp_path))
+        assert f"{folder} is merged into {f32[0]}, the recipe's base" in text
+    monkeypatch.setattr("acm.hub.local", lambda model, revision: f32[2] if model == "someone/model" else None)
+    shutil.rmtree(folder)
+    folder = changed({"base_model_name_or_path": "someone/model", "revision": "main"})
+    assert any(f"merged into {f32[2]}, which" in text for text in findings(halfway(f32[0], folder), tmp_path))
+
+
+def test_without_a_base_the_user_is_asked_for_it(f32, changed, tmp_path):
+    folder = changed({"base_model_name_or_path": "someone/unknown-model"})
+    for content in (alone(folder), halfway(f"{f32[0]}+{folder}", f32[1], folder)):
+        content = content | ({"models": [{"model": str(folder)}]} if "base_model" in content else {})
+        with pytest.raises(UserError, match=r"is an adapter of someone/unknown-model, which is not here; .* `MODEL\+"):
+            acm.merge(content, tmp_path / "out")
+
+
+def test_the_card_and_the_digest_know_the_adapter_and_its_base(f32, adapters, changed, tmp_path):
+    out = acm.merge(halfway(f32[0], adapters[0]), tmp_path / "out", hash_inputs=True)
+    card = (out / "README.md").read_text()
+    assert (
+        "adapter, adapter_config.json sha256" in card and "merged into `base`" in card and card.count("contents") == 3
+    )
+    folder = changed({"lora_alpha": 5})
+    digest = make_plan(load_recipe(halfway(f32[0], folder))[0], tmp_path).digest
+    shutil.rmtree(folder)
+    changed({"lora_alpha": 6})
+    assert make_plan(load_recipe(halfway(f32[0], folder))[0], tmp_path).digest != digest
+
+
+def test_the_result_gets_the_tokenizer_of_the_adapter_where_it_has_one(f32, changed, worded, tmp_path):
+    folder = changed()
+    shutil.copy(worded[1] / "tokenizer.json", folder)
+    shutil.copy(worded[1] / "tokenizer_config.json", folder)
+    plan = make_plan(load_recipe(halfway(f32[0], folder))[0], tmp_path)
+    assert any("ids mean different tokens" in str(finding) for finding in plan.findings)
+    out = acm.merge(halfway(f32[0], folder, tokenizer_source=str(folder)), tmp_path / "out")
+    assert (out / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+    assert json.loads((out / "config.json").read_text())["vocab_size"] == len(load_file(out / SINGLE)[EMBEDDING])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_embedding_that_grew_is_saved_whole(f32, tmp_path, merged):
+    """As peft saves it after resize_token_embeddings: embedding and head of more rows."""
+    wide = tmp_path / "wide"
+    model = AutoModelForCausalLM.from_pretrained(f32[0])
+    rows = model.config.vocab_size + 3
+    model.resize_token_embeddings(rows)
+    model.save_pretrained(wide)
+    folder, expected = train(wide, tmp_path / "adapter", modules_to_save=["embed_tokens", "lm_head"])
+    found = acm.merge(alone(f"{f32[0]}+{folder}"), tmp_path / "out")
+    assert_near(load_file(found / SINGLE), expected)
+    assert json.loads((found / "config.json").read_text())["vocab_size"] == rows
+    assert AutoModelForCausalLM.from_pretrained(found).lm_head.weight.shape[0] == rows
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("settings", [{}, {"trainable_token_indices": [2, 9]}])
+def test_a_tied_base_stays_tied_where_nothing_parts_head_and_embedding(settings, f32, tie, tmp_path):
+    base = tie(f32[0], "tied")
+    folder, expected = train(base, tmp_path / "adapter", **settings)
+    out = acm.merge(alone(f"{base}+{folder}"), tmp_path / "out")
+    assert_near(load_file(out / SINGLE), {name: t for name, t in expected.items() if name != HEAD})
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is True
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_head_that_was_trained_apart_unties(f32, tie, tmp_path):
+    base = tie(f32[0], "tied")
+    folder, expected = train(base, tmp_path / "adapter", modules_to_save=["lm_head"])
+    out = acm.merge(alone(f"{base}+{folder}"), tmp_path / "out")
+    assert_near(load_file(out / SINGLE), expected)
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": ["q_proj", "embed_tokens"]},
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"modules_to_save": ["embed_tokens"]},
+    ],
+)
+def test_a_tied_base_whose_head_could_be_either_is_refused(settings, f32, tie, tmp_path):
+    base = tie(f32[0], "tied")
+    folder, _ = train(base, tmp_path / "adapter", **settings)
+    with pytest.raises(UserError, match="changes embedding or head, which are one tensor"):
+        acm.merge(alone(f"{base}+{folder}"), tmp_path / "out")
+
+
+def test_names_with_the_adapters_own_name_and_without_the_prefix(f32, adapters, changed, merged):
+    def rename(held):
+        for name in list(held):
+            short = name.removeprefix("base_model.model.")
+            held[short.replace("lora_A.weight", "lora_A.default.weight")] = held.pop(name)
+
+    found, expected = merged(alone(f"{f32[0]}+{changed(tensors=rename)}")), merged(alone(f"{f32[0]}+{adapters[0]}"))
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
+def lose(part):
+    return lambda held: [held.pop(name) for name in list(held) if part in name]
+
+
+def twice(held):
+    held |= {name.replace("lora_A", "lora_A.other"): t.clone() for name, t in list(held.items())}
+
+
+def wider(held):
+    held[f"base_model.model.{Q}.lora_A.weight"] = torch.zeros(3, 17)
+
+
+def flat(held):
+    held[f"base_model.model.{Q}.lora_B.weight"] = torch.zeros(0)
+
+
+def stranger(held):
+    for which, shape in (("A", (3, 16)), ("B", (16, 3))):
+        held[f"base_model.model.model.layers.7.self_attn.q_proj.lora_{which}.weight"] = torch.zeros(shape)
+
+
+def tokens(rows):
+    """Adds trained rows of the embedding."""
+    name = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
+    return lambda held: held.update({name: torch.zeros(rows, 16)})
+
+
+HOSTILE = [
+    ({"peft_type": "LOHA"}, None, ["adapter_config.json", "LOHA", "merge_and_unload"]),
+    ({"peft_type": "VERA"}, None, ["VERA", "merge_and_unload"]),
+    ({"peft_type": "PREFIX_TUNING"}, None, ["PREFIX_TUNING", "leave it out"]),
+    ({"peft_type": ["LORA"]}, None, ["LORA"]),
+    ({"peft_type": None}, None, ["None"]),
+    ({"init_lora_weights": "pissa_niter_4"}, None, ["pissa_niter_4", "merge_and_unload"]),
+    ({"init_lora_weights": "loftq"}, None, ["loftq"]),
+    ({"use_qalora": True}, None, ["use_qalora"]),
+    ({"alora_invocation_tokens": [5]}, None, ["alora_invocation_tokens"]),
+    ({"layer_replication": [[0, 2], [0, 2]]}, None, ["layer_replication"]),
+    ({"target_parameters": ["experts.up_proj"]}, None, ["target_parameters"]),
+    ({"a_future_variant": {"on": 1}}, None, ["a_future_variant"]),
+    ({"lora_alpha": "16"}, None, ["lora_alpha", "finite number", "'16'"]),
+    ({"lora_alpha": True}, None, ["lora_alpha"]),
+    ({"lora_alpha": 10**400}, None, ["lora_alpha"]),
+    ({"lora_alpha": float("inf")}, None, ["adapter_config.json", "Infinity"]),
+    ({"r": 0}, None, ["r of", "at least 1"]),
+    ({"r": 4}, None, ["factors of", "r is 4"]),
+    ({"rank_pattern": {"(a+)+": 3}}, None, ["rank_pattern", "(a+)+"]),
+    ({"rank_pattern": {".*.*.*": 3}}, None, ["rank_pattern"]),
+    ({"alpha_pattern": {"q_proj[": 3}}, None, ["alpha_pattern"]),
+    ({"alpha_pattern": ["q_proj"]}, None, ["alpha_pattern", "map names"]),
+    ({"use_dora": True}, None, ["not LoRA's alone"]),
+    ({"modules_to_save": ["lm_head"]}, None, ["lacks lm_head", "modules_to_save"]),
+    ({"target_modules": ["q_proj"]}, None, ["which target_modules does not name"]),
+    ({"trainable_token_indices": [1]}, tokens(2), ["trained rows", "[2, 16]"]),
+    ({"trainable_token_indices": [1, 1]}, tokens(2), ["distinct rows"]),
+    ({"trainable_token_indices": [-1]}, tokens(1), ["distinct rows"]),
+    ({}, lose("down_proj"), ["lacks 2 of the modules", "down_proj"]),
+    ({}, lose("layers.1.mlp.up_proj"), ["lacks 1 of the modules", "layers.1.mlp.up_proj"]),
+    ({}, lose("q_proj.lora_A"), ["q_proj it holds lora_B"]),
+    ({}, twice, ["several adapters"]),
+    ({}, wider, ["adapter_model.safetensors", "[3, 17]", "[16, 16]"]),
+    ({}, flat, ["[0]"]),
+    ({}, stranger, ["layers.7.self_attn.q_proj"]),
+    ({}, lambda held: held.update({"base_model.model.score.weight": torch.zeros(2, 16)}), ["no tensor score.weight"]),
+    ({}, lambda held: held.update({"base_model.model.model.norm.weight": torch.zeros(2)}), ["norm.weight", "[2]"]),
+    ({}, lambda held: held.clear(), ["holds no tensors"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "edit", "words"), HOSTILE)
+def test_what_is_no_plain_adapter_is_refused_by_name(config, edit, words, changed, assert_refused):
+    assert "\n" not in assert_refused(*words, left=changed(config, edit))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_adapter_that_is_not_finite_is_refused(value, changed, assert_refused):
+    def poison(held):
+        held[f"base_model.model.{Q}.lora_B.weight"][0, 0] = value
+
+    assert_refused(
+        f"{WEIGHTS}: tensor {Q}.weight holds 16 values that are NaN or infinite", left=changed(tensors=poison)
+    )
+
+
+def test_pickles_cut_files_and_half_adapters_are_refused(adapters, changed, assert_refused, f32, tmp_path):
+    folder = changed()
+    (folder / WEIGHTS).rename(folder / "adapter_model.bin")
+    assert_refused("adapter_model.bin is a pickle", "save_pretrained writes safetensors", left=folder)
+    (folder / "adapter_model.bin").unlink()
+    assert_refused(WEIGHTS, "does not exist", left=folder)
+    (folder / WEIGHTS).write_bytes((adapters[0] / WEIGHTS).read_bytes()[:-5])
+    assert_refused(WEIGHTS, "cut off", left=folder)
+    (folder / ADAPTER).write_text("{")
+    assert_refused(ADAPTER, left=folder)
+    (folder / ADAPTER).unlink()
+    assert_refused(f"{folder} holds no adapter", left=f"{f32[0]}+{folder}")
+    assert_refused("holds no adapter", left=f"{f32[0]}+{tmp_path / 'nothing'}")
+    assert_refused("does not exist", left=f"{tmp_path / 'nothing'}+{adapters[0]}")
+
+
+def test_where_a_whole_model_is_needed_the_refusal_says_how_to_make_one(adapters, f32, tmp_path):
+    """The recipe of the message, with the model put in, makes what may be evaluated."""
+    for read in (model_folder, Checkpoint):
+        with pytest.raises(UserError, match="is an adapter") as error:
+            read(adapters[0])
+    text = str(error.value).partition("write `")[2].partition("`")[0]
+    (tmp_path / "one.yml").write_text(text.replace("MODEL", str(f32[0])))
+    assert Checkpoint(acm.merge(tmp_path / "one.yml", tmp_path / "merged")).tensors
