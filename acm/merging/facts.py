@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from typing import Any
 
 from acm.checkpoints import Checkpoint
@@ -39,6 +40,10 @@ def companion_findings(
     elif not aligned and alignment.source:
         text = f"{companions[0].name} has no tokenizer; the result gets that of {source.name}."
         found.append(Finding("warning", text))
+    ids = source.vocabulary.ids if source.vocabulary and alignment.rows else {}
+    if beyond := [token for token, i in ids.items() if i >= alignment.rows]:
+        text = f"{len(beyond)} tokens of {source.name} (such as {reprlib.repr(beyond[0])}) have no row in the result"
+        found.append(Finding("warning", f"{text}, which cannot read them."))
     for other in dict.fromkeys(companions):
         if other is not source and other.has_tokenizer:
             found += tokenizer_findings(source, other, aligned)
@@ -51,8 +56,7 @@ def companion_findings(
 def tokenizer_findings(source: Companions, other: Companions, aligned: bool) -> list[Finding]:
     """What differs between two tokenizers: tokens, how text is split, settings, templates, and processor files."""
     found = token_findings(source, other, aligned)
-    ours, theirs = splitting(source), splitting(other)
-    if ours and theirs and (parts := [part for part in ours if ours[part] != theirs[part]]):
+    if parts := splitting_differences(source, other):
         text = f"{other.name} splits text into tokens otherwise than {source.name} ({', '.join(parts)} of {TOKENIZER})"
         found.append(Finding("warning", f"{text}; the result does as {source.name}."))
     found += differing(TOKENIZER_CONFIG, source, other, settings(source), settings(other))
@@ -81,18 +85,24 @@ def token_findings(source: Companions, other: Companions, aligned: bool) -> list
         return []
     i, mine, its = different[0]
     such = f"{len(different)} ids mean different tokens in {other.name} and {source.name}"
-    such += f" (such as {i}: {its!r} against {mine!r})"
+    such += f" (such as {i}: {reprlib.repr(its)} against {reprlib.repr(mine)})"
     if aligned:
         return [Finding("note", f"{such}; they are aligned by token.")]
     remedy = "`tokenizer_source: base` or `union` aligns them by token"
     return [Finding("warning", f"{such}; rows are merged by id; {remedy}.")]
 
 
+def splitting_differences(source: Companions, other: Companions) -> list[str]:
+    """Which parts of two tokenizer.json, beside the tokens, split text otherwise; none where one has no such file."""
+    if source.tokenizer is other.tokenizer or not (source.tokenizer and other.tokenizer):
+        return []
+    ours, theirs = splitting(source), splitting(other)
+    return sorted(part for part in ours.keys() | theirs.keys() if ours.get(part) != theirs.get(part))
+
+
 def splitting(companions: Companions) -> dict[str, Any]:
-    """What decides how text becomes tokens, beside the tokens, without what is off; empty without tokenizer.json."""
-    content = companions.tokenizer
-    if content is None:
-        return {}
+    """What a tokenizer.json says of how text becomes tokens, beside the tokens, without what is off."""
+    content = companions.tokenizer or {}
     try:
         model = {key: value for key, value in content["model"].items() if key not in ("vocab", "merges")}
         merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in content["model"].get("merges") or []]

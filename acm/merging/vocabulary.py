@@ -107,7 +107,7 @@ def union(companions: list[Companions], tokens: list[Vocabulary]) -> list[dict[s
         if ordinary := [token for token in missing if token not in other.added]:
             raise UserError(
                 f"tokenizer_source: union adds special and added tokens, but {beside.folder} has {len(ordinary)} other "
-                f"tokens that the base lacks (such as {ordinary[0]!r}): the tokenizers are unlike. "
+                f"tokens that the base lacks (such as {reprlib.repr(ordinary[0])}): the tokenizers are unlike. "
                 "Use `base` or a model's name."
             )
         for token in missing:
@@ -136,6 +136,8 @@ def row_map(ids: dict[str, int], out: int, own: dict[str, int], rows: int) -> np
 
 def differing_tokens(ours: Vocabulary, theirs: Vocabulary) -> list[tuple[int, str | None, str | None]]:
     """(id, our token, their token) wherever they differ."""
+    if ours.ids == theirs.ids:
+        return []
     first, second = ({i: token for token, i in held.ids.items()} for held in (ours, theirs))
     every = sorted(first.keys() | second.keys())
     return [(i, first.get(i), second.get(i)) for i in every if first.get(i) != second.get(i)]
