@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from acm.adapted import AdaptedTensor, as_stored, merged, shifted, with_rows
+from acm.adapted import AdaptedTensor, Rows, as_stored, merged, shifted, with_rows
 from acm.checkpoints import ADAPTER, EMBEDDING, HEAD, Checkpoint
 from acm.errors import UserError
 from acm.headers import TensorInfo, read_header
@@ -139,9 +139,9 @@ class Lora:
                 known[name] = found[name] = changed
         return found
 
-    def adapted(self, base: TensorInfo, compute: Callable[[int | None], np.ndarray]) -> AdaptedTensor:
+    def adapted(self, base: TensorInfo, prepare: Callable[[], Rows]) -> AdaptedTensor:
         """What becomes of one of the base's tensors."""
-        return AdaptedTensor(self.file, base.dtype, base.shape, base.start, base.stop, compute)
+        return AdaptedTensor(self.file, base.dtype, base.shape, base.start, base.stop, prepare)
 
     def misfit(self, what: str, base: Checkpoint) -> UserError:
         """An error about a tensor that does not fit the base."""
@@ -242,9 +242,7 @@ class Lora:
         alpha = self.setting("lora_alpha", "alpha_pattern", module)
         return rank, alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
-    def of_tokens(
-        self, module: str, weight: TensorInfo, rows: TensorInfo, base: Checkpoint
-    ) -> Callable[[int | None], np.ndarray]:
+    def of_tokens(self, module: str, weight: TensorInfo, rows: TensorInfo, base: Checkpoint) -> Callable[[], Rows]:
         """What computes an embedding or head of which some rows were trained."""
         given = self.config.get("trainable_token_indices")
         if isinstance(given, dict):

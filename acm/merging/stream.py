@@ -42,7 +42,7 @@ class Stream:
         found, present = [], []
         for raw, rows in zip(self.maps, self.job.rows, strict=True):
             wanted = rows[first:last]
-            found.append(as_float32(raw.reshape(-1, columns)[np.maximum(wanted, 0)]))
+            found.append(as_float32(np.asarray(raw).reshape(-1, columns)[np.maximum(wanted, 0)]))
             present.append((wanted >= 0)[:, None])
         total = sum(np.where(p, x, np.float32(0)) for p, x in zip(present, found, strict=True))
         fill = np.where(present[0], found[0], total / np.maximum(sum(p.astype(np.float32) for p in present), 1))

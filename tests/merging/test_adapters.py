@@ -403,3 +403,18 @@ def test_where_a_whole_model_is_needed_the_refusal_says_how_to_make_one(adapters
     text = str(error.value).partition("write `")[2].partition("`")[0]
     (tmp_path / "one.yml").write_text(text.replace("MODEL", str(f32[0])))
     assert Checkpoint(acm.merge(tmp_path / "one.yml", tmp_path / "merged")).tensors
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"trainable_token_indices": [70, 3, 401]}])
+def test_the_size_of_the_blocks_that_are_computed_changes_no_number(settings, f32, tmp_path, monkeypatch):
+    """Slices that begin and end within blocks, whole tensors, and both of adapters that stack."""
+    name = EMBEDDING if "trainable_token_indices" in settings else f"{Q}.weight"
+    folder, _ = train(f32[0], tmp_path / "adapter", **settings)
+    model = make_plan(load_recipe(alone(f"{f32[0]}+{folder}+{folder}"))[0], tmp_path).models[0]
+    whole = np.asarray(model.tensors[name].read())
+    monkeypatch.setattr("acm.adapted.BLOCK", 16 * 7)
+    read = model.tensors[name].read()
+    for part in (slice(0, 16), slice(5, 250), slice(111, 113), slice(240, 999999), slice(7, 7), slice(None)):
+        assert np.array_equal(read[part], whole[part])
+    assert len(read) == len(whole) == model.tensors[name].size
