@@ -102,13 +102,34 @@ def import_(
         list[Path], typer.Argument(help="records (parquet), lm-eval's samples_*.jsonl, or folders of them")
     ],
     method: Annotated[str | None, typer.Option(help="whose responses lm-eval's logs are; records name it")] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="the model's folder, to count the tokens of logs")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="the model's folder, to count the tokens of responses")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="token cap of logs that state none")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, help="of logs that state none; 0 is greedy")] = None,
+    top_p: Annotated[float | None, typer.Option(help="of sampled logs that state none")] = None,
+    top_k: Annotated[int | None, typer.Option(help="of sampled logs that state none; 0 is off")] = None,
+    prompt: Annotated[str | None, typer.Option(help="of logs that state none; `own`: the task's, as it stands")] = None,
+    items: Annotated[
+        list[str] | None, typer.Option(help="task=N, how many items a task of lm-eval has; repeatable")
+    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="which counts, where logs have several; repeatable")] = None,
+    filter_: Annotated[
+        list[str] | None, typer.Option("--filter", help="which counts, where logs have several; repeatable")
+    ] = None,
+    recompute: Annotated[bool, typer.Option("--recompute", help="replace what differs when computed anew")] = False,
 ) -> None:
     """Take in records made elsewhere: checked against the profile, and stored whole or not at all."""
     from acm.profiles import load_profile
     from acm.running.imported import import_records
+    from acm.running.imported_given import Given
 
-    typer.echo(import_records(load_profile(profile), experiment, source, method, tokenizer))
+    pairs = [pair.partition("=")[::2] for pair in items or []]
+    if bad := [task for task, number in pairs if not (task and number.isdecimal() and 0 < int(number) < 10**9)]:
+        raise UserError(f"--items {bad[0]}: give task=N, such as gsm8k=1319.")
+    given = Given(
+        max_tokens, temperature, top_p, top_k, prompt, {task: int(number) for task, number in pairs},
+        tuple(metric or ()), tuple(filter_ or ()), recompute,
+    )  # fmt: skip
+    typer.echo(import_records(load_profile(profile), experiment, source, method, tokenizer, given))
 
 
 @app.command()

@@ -8,51 +8,91 @@ the records came from. The pipeline uses imported records as they are.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import os
 import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from acm.errors import UserError, unknown
+from acm.errors import UserError, shown, unknown
 from acm.files import write_json
 from acm.paper import paper_name, printed_methods
+from acm.paths import ROOT
 from acm.profiles import Profile
-from acm.records import RECORD_COLUMNS, provenance, write_records
-from acm.running.imported_checks import KEY, check_golds, check_manifests, check_method
-from acm.running.imported_logs import LOG, log_records
+from acm.records import provenance, write_records
+from acm.running.imported_checks import KEY, check_data, check_golds, check_manifests, check_method, check_values
+from acm.running.imported_given import Given, settled
+from acm.running.imported_logs import digest_of, log_records, token_counter
+from acm.running.imported_recompute import rechecked
+from acm.running.imported_results import LOG
+from acm.running.imported_tables import read_table
 
 
 def import_records(
-    profile: Profile, experiment: str, sources: list[Path], method: str | None = None, tokenizer: Path | None = None
-) -> str:
-    """Check all sources against the profile, then store them. Returns one line on what came in.
+    profile: Profile, experiment: str, sources: list[Path], method: str | None = None, tokenizer: Path | None = None,
+    given: Given = Given(),
+) -> str:  # fmt: skip
+    """Check all sources against the profile, then store them. Returns a line on what came in, and on what was replaced.
 
-    sources: parquet files, logs, or folders of them. method, tokenizer: of logs, which name no method and hold no token
-    counts. Raises UserError for the first thing that does not fit; then nothing is stored.
+    sources: parquet files, logs, or folders of them. method: of logs, which name none. tokenizer: the folder of the
+    model that answered, or of its tokenizer; the profile's own folders are taken for records where they are here.
+    given: what the sources do not state. Raises UserError for the first thing that does not fit; then nothing is
+    stored.
     """
     setting = profile.experiment(experiment)
     tables, logs = gather(sources)
-    frames = [read_table(path, profile, experiment) for path in tables]
+    frames, sizes = [read_own(path, profile, experiment) for path in tables], dict(given.items)
     if logs:
-        frames.append(log_records(profile, experiment, logs, method, tokenizer))
+        frame, stated = log_records(profile, experiment, logs, method, tokenizer, given)
+        frames.append(frame)
+        sizes = agreed_sizes(stated, given.items)
     records = pd.concat(frames, ignore_index=True)
     names = list(dict.fromkeys(records["method"]))
     takes = [*setting.parents, *setting.method_names, *other_methods(profile, experiment)]
     if odd := [name for name in names if name not in takes]:
         raise unknown(f"method of {experiment}", str(odd[0]), takes)
-    folder = profile.folder / experiment / "records"
-    fresh = {}
+    found, notes = {}, []
     for name in names:
-        own = records[records["method"] == name]
-        check_method(profile, experiment, name, own)
-        check_against(folder, name, own)
-        if not same_as_stored(folder / f"{name}.parquet", own):
-            fresh[name] = own
+        own = records[records["method"] == name].reset_index(drop=True)
+        check_method(profile, experiment, name, own, sizes)
+        check_data(name, own)
+        count = None if logs and name == method else counter(profile, experiment, name, tokenizer)
+        cap, prompt = profile.cap(experiment, name), profile.evaluation(experiment, name)["prompt"]
+        found[name], lines = rechecked(name, own, cap, prompt, count, given.recompute)
+        check_values(f"records of {name}", found[name], cap)
+        notes += [f"{name}: replaced {line}" for line in lines]
     check_golds(records, f"the sources for {experiment}")
-    store(folder, fresh, [*tables, *logs])
+    with alone(profile.folder / experiment / "records") as folder:
+        fresh = {name: own for name, own in found.items() if not same_as_stored(folder / f"{name}.parquet", own)}
+        for name, own in found.items():
+            check_against(folder, name, own)
+        store(folder, fresh, [*tables, *logs])
     known = [name for name in names if name not in fresh]
-    return f"{experiment}: {listed(list(fresh), 'imported')}, {listed(known, 'already here')}."
+    return "\n".join([f"{experiment}: {listed(list(fresh), 'imported')}, {listed(known, 'already here')}.", *notes])
+
+
+def agreed_sizes(stated: Mapping[str, int], given: Mapping[str, int]) -> dict[str, int]:
+    """Task → number of its items. UserError where results and user differ."""
+    for task in stated.keys() & given.keys():
+        settled("items", stated[task], given[task], f"the results file of {task}")
+    return {**stated, **given}
+
+
+def counter(profile: Profile, experiment: str, name: str, tokenizer: Path | None) -> Callable[[str], int]:
+    """A function from a text to its number of tokens, by the model's tokenizer. UserError where none is here.
+
+    A merge has its base's tokenizer.
+    """
+    parents = profile.experiment(experiment).parents
+    here = [folder for folder in (tokenizer, parents.get(name), *parents.values()) if folder and folder.is_dir()]
+    if not here and tokenizer is None:
+        raise UserError(
+            f"the lengths of {name} cannot be counted again, since no model of {experiment} is here; give --tokenizer, "
+            "the folder of the model that answered or of its tokenizer."
+        )
+    return token_counter(tokenizer or here[0])
 
 
 def listed(names: list[str], what: str) -> str:
@@ -76,6 +116,8 @@ def gather(sources: list[Path]) -> tuple[list[Path], list[Path]]:
             whole, inner = source / "records.parquet", source / "records"
             found = [whole] if whole.is_file() else sorted((inner if inner.is_dir() else source).glob("*.parquet"))
             samples = sorted(source.rglob("samples_*.jsonl"))
+            if packed := sorted(source.rglob("samples_*.jsonl.*")):
+                raise UserError(f"{packed[0]} is packed; unpack it first, or name the files that count.")
             if not found and not samples:
                 raise UserError(
                     f"{source} holds no records: neither records.parquet or *.parquet, nor lm-eval's samples_*.jsonl."
@@ -89,6 +131,8 @@ def gather(sources: list[Path]) -> tuple[list[Path], list[Path]]:
             tables.append(source)
         elif LOG.fullmatch(source.name):
             logs.append(source)
+        elif LOG.fullmatch(source.with_suffix("").name):
+            raise UserError(f"{source} is packed; unpack it first.")
         else:
             raise UserError(
                 f"{source} is neither a records file (.parquet) nor a log of lm-eval (samples_<task>_<date>.jsonl)."
@@ -96,28 +140,48 @@ def gather(sources: list[Path]) -> tuple[list[Path], list[Path]]:
     return tables, logs
 
 
-def read_table(path: Path, profile: Profile, experiment: str) -> pd.DataFrame:
+def read_own(path: Path, profile: Profile, experiment: str) -> pd.DataFrame:
     """Our records from a parquet file. UserError where they were made with another profile or experiment."""
-    try:
-        records = pd.read_parquet(path)
-    except Exception as error:  # of many kinds, by engine
-        raise UserError(f"{path} is not a readable parquet file ({type(error).__name__}); copy it again.") from None
-    if missing := [column for column in RECORD_COLUMNS if column not in records]:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; is it a table of records?")
-    if records.empty:
-        raise UserError(f"{path} holds no record.")
+    records = read_table(path)
     for column, wanted in (("profile", profile.name), ("experiment", experiment)):
         if other := sorted({str(value) for value in records[column]} - {wanted}):
-            raise UserError(f"{path} has records of {column} {other[0]}, not {wanted}; import them there.")
+            raise UserError(f"{path} has records of {column} {shown(other[0])}, not {wanted}; import them there.")
     check_manifests(path, profile, experiment)
     return records
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[Path]:
+    """The folder of the records, locked. UserError where another import or a run is writing there."""
+    import fcntl  # Windows lacks it
+
+    for lock in sorted((ROOT / ".snakemake" / "locks").glob("*.output.lock")):
+        if any(Path(line).is_relative_to(shown_path(folder)) for line in lock.read_text(encoding="utf-8").splitlines()):
+            raise UserError(
+                f"a run is writing {folder} right now ({lock}); wait for it. Where a killed run left the lock behind, "
+                "`acm reproduce --unlock` releases it."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
+    except BlockingIOError:
+        raise UserError(f"another import is writing {folder} right now; wait for it.") from None
+    finally:
+        os.close(handle)
+
+
+def shown_path(folder: Path) -> Path:
+    """A folder as Snakemake writes it: from the repository's root."""
+    return folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
 
 
 def check_against(folder: Path, name: str, records: pd.DataFrame) -> None:
     """UserError where what is stored already of other methods was asked other questions."""
     for path in sorted(folder.glob("*.parquet")):
         if path.stem != name:
-            stored = pd.read_parquet(path, columns=["task", "item", "gold"])
+            stored = read_table(path)[["task", "item", "gold"]]
             check_golds(
                 pd.concat([stored, records[["task", "item", "gold"]]]),
                 f"records of {name}, compared with those of {path.stem},",
@@ -129,8 +193,8 @@ def same_as_stored(path: Path, records: pd.DataFrame) -> bool:
     if not path.is_file():
         return False
     columns = [*KEY, "response", "length", "correct"]
-    stored, new = (frame[columns].sort_values(KEY).reset_index(drop=True) for frame in (pd.read_parquet(path), records))
-    if not stored.equals(new.astype(stored.dtypes)):
+    stored, new = (frame[columns].sort_values(KEY).reset_index(drop=True) for frame in (read_table(path), records))
+    if not stored.equals(new):
         raise UserError(f"{path} holds other records of this method; remove it first if these are to replace it.")
     return True
 
@@ -139,7 +203,7 @@ def store(folder: Path, fresh: dict[str, pd.DataFrame], sources: list[Path]) -> 
     """Write the records of each method and their origin. All files are written aside first, and then moved in."""
     aside = folder / ".importing"
     shutil.rmtree(aside, ignore_errors=True)
-    origin = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sources}
+    origin = {str(path): digest_of(path).hex() for path in sources}
     try:
         for name, records in fresh.items():
             write_records(records.reset_index(drop=True), aside / f"{name}.parquet")

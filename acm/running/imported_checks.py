@@ -6,20 +6,25 @@ Every check raises UserError for the first thing that does not fit, and says wha
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from acm.errors import UserError, unknown
+from acm.errors import UserError, shown, unknown
+from acm.evaluation.benchmarks import BENCHMARKS, FOLDER
 from acm.evaluation.prompts import USUAL_PROMPT
 from acm.evaluation.settings import USUAL, stated
-from acm.evaluation.task_files import count_items
+from acm.evaluation.task_files import Item, arguments_of, count_items, load_items
 from acm.identity import identity
 from acm.profiles import Profile
+from acm.reading import read_json
 from acm.running.imported_logs import LOG_ENGINE
 
 KEY = ["task", "item", "repeat"]
+LOG_STATES = ("max_tokens", "temperature", "top_p")  # what the setting of records from logs always has
 OWN = ("repeat", "concurrency")  # belong to one call: a record's setting may have them, a profile does not
 # Fields of a server's requests that affect how text is handed over, not what is generated.
 TEXT_ONLY = ("skip_special_tokens", "add_special_tokens")
@@ -34,11 +39,10 @@ def check_manifests(path: Path, profile: Profile, experiment: str) -> None:
     for manifest in (folder / "manifest.json" for folder in (path.parent, path.parent.parent)):
         if not manifest.is_file():
             continue
-        try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-        except ValueError:
-            raise UserError(f"{manifest} is not readable JSON; copy it again.") from None
+        found = read_json(manifest)
         theirs = [found.get("profile"), found.get("experiment")] if "experiment" in found else [general, own]
+        if any(other is not None and not isinstance(other, dict) for other in theirs):
+            raise UserError(f"{manifest}: profile or experiment is no object; copy it again.")
         differing = [
             key
             for ours, other in zip([general, own], theirs, strict=True)
@@ -52,8 +56,11 @@ def check_manifests(path: Path, profile: Profile, experiment: str) -> None:
             )
 
 
-def check_method(profile: Profile, experiment: str, name: str, records: pd.DataFrame) -> None:
-    """The records of one method are complete, come once, and are of the profile's setting."""
+def check_method(profile: Profile, experiment: str, name: str, records: pd.DataFrame, sizes: Mapping[str, int]) -> None:
+    """The records of one method are complete, come once, and are of the profile's setting.
+
+    sizes: task → number of its items, where results or the user state it.
+    """
     place, setting = f"records of {name}", profile.experiment(experiment)
     tasks = list(dict.fromkeys(records["task"]))
     if odd := [task for task in tasks if task not in setting.tasks]:
@@ -65,7 +72,7 @@ def check_method(profile: Profile, experiment: str, name: str, records: pd.DataF
         raise UserError(f"{place}: item {item} of {task} (repeat {repeat}) comes twice; name each file once.")
     for task, own in records.groupby("task"):
         check_repeats(place, str(task), list(own["repeat"].unique()), setting.repeats)
-        check_items(profile, place, str(task), own)
+        check_items(profile, place, str(task), own, sizes.get(str(task)))
     check_values(place, records, profile.cap(experiment, name))
     check_setting(profile, experiment, name, records)
 
@@ -80,13 +87,18 @@ def check_repeats(place: str, task: str, repeats: list[int], wanted: int) -> Non
         )
 
 
-def check_items(profile: Profile, place: str, task: str, records: pd.DataFrame) -> None:
-    """All items of the task are there in every repeat, and no other.
-
-    Of a task whose number of items is not known, every repeat has as many as there are in all.
-    """
-    size = count_items(task) or records["item"].nunique()
-    size = min(size, profile.items or size)
+def check_items(profile: Profile, place: str, task: str, records: pd.DataFrame, stated: int | None) -> None:
+    """All items of the task are there in every repeat, and no other. stated: how many the task has, as others say."""
+    known = count_items(task)
+    if None not in (known, stated) and known != stated:
+        raise UserError(f"{place} are of an edition of {task} with {stated} items, and the profile's has {known}.")
+    size, asked = known or stated, profile.items
+    if size is None and records["item"].nunique() != asked:
+        raise UserError(
+            f"{place} hold {records['item'].nunique()} items of {task}, and nothing here says how many it has; "
+            f"give --items {task}=N, the number of all its items."
+        )
+    size = min(size or asked or 0, asked or size or 0)
     for repeat, own in records.groupby("repeat"):
         if wrong := sorted(set(own["item"]) ^ set(range(size))):
             what = "lack" if wrong[0] in range(size) else "hold the unknown"
@@ -94,6 +106,34 @@ def check_items(profile: Profile, place: str, task: str, records: pd.DataFrame) 
                 f"{place} {what} item {wrong[0]} of {task} (repeat {repeat}); "
                 f"the profile asks for {size}, numbered from 0."
             )
+
+
+def check_data(name: str, records: pd.DataFrame) -> None:
+    """Reference answers, and questions where they were kept, are those of the tasks whose data is at hand."""
+    for task, own in records.groupby("task"):
+        items = items_at_hand(str(task))
+        for row in own.to_dict("records") if items else []:
+            item, asked = items[row["item"]], row.get("question")
+            if row["gold"] != str(item["gold"]):
+                what, theirs, ours = "reference answer", row["gold"], item["gold"]
+            elif isinstance(asked, str) and str(item["question"]) not in asked:
+                what, theirs, ours = "question", asked, item["question"]
+            else:
+                continue
+            raise UserError(
+                f"records of {name}: the {what} of item {row['item']} of {task} is {shown(theirs)!r}, and the task's "
+                f"own data has {shown(str(ours))!r}; another edition or order of items was evaluated."
+            )
+
+
+def items_at_hand(task: str) -> list[Item]:
+    """The items of a task of ours; none of a task whose data would have to be fetched, or whose data is amiss."""
+    if arguments_of(task).get("name") in BENCHMARKS and not os.environ.get(FOLDER):
+        return []
+    try:
+        return load_items(task)
+    except UserError:
+        return []
 
 
 def check_values(place: str, records: pd.DataFrame, cap: int) -> None:
@@ -125,6 +165,10 @@ def check_setting(profile: Profile, experiment: str, name: str, records: pd.Data
     if given.get("backend") == "server":  # whose own engine is not known
         wanted |= {"backend": "server", "model_args": {}}
         given = given | {"model_args": sampling_arguments(given["model_args"])}
+    served = given.get("backend") == "server"
+    for key in LOG_STATES if of_log else [key for key in wanted if not (served and key in ("dtype", "device"))]:
+        if key not in given:
+            raise UserError(f"records of {name} do not state their {key}; make them with `acm evaluate`.")
     for key, value in (wanted | {"profile_hash": profile.hash}).items():
         if key in given and given[key] != value:
             raise UserError(

@@ -1,15 +1,15 @@
 """Turns logs of lm-evaluation-harness into records.
 
 A log is a file ``samples_<task>_<date>.jsonl``, with one sample on each line. It has no token counts and names no
-method. Lengths are counted again from the text.
+method. Lengths are counted again from the text. What the log states of its settings must be the profile's; what
+neither it nor the results file beside it states, the user says.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import re
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,61 +17,76 @@ from typing import Any
 import pandas as pd
 
 from acm.errors import UserError, unknown
-from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, USUAL_PROMPT
-from acm.evaluation.samples import Record, Sample, records_of
-from acm.evaluation.settings import Sampling
-from acm.evaluation.task_files import asking
+from acm.evaluation.samples import Record, records_of
+from acm.evaluation.task_files import is_ours, read_task
 from acm.profiles import Profile
+from acm.running.imported_given import Given, chosen
+from acm.running.imported_results import LOG, Facts, check_facts, check_whole, facts_of
+from acm.running.imported_samples import LoggedSample, samples_in
+from acm.running.imported_settings import check_generation, check_prompted, check_stops
 
-LOG = re.compile(r"samples_(?P<task>.+?)(?:_\d{4}-\d\d-\d\dT[\d.:-]+)?\.jsonl")
 LOG_ENGINE = "lm-eval's log"  # the engine that the setting of such records names
 # The number of tokens of text that is tokenized again may differ from the number generated, up to this factor. So a
 # response of at least this fraction of the cap counts as cut by the cap.
 RETOKENIZED = 0.99
-NEEDED = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics")  # keys of a sample
+NOTED = ("model", "model_args", "batch_size", "device", "random_seed", "torch_seed")  # of the results, in the setting
 
 
 def log_records(
-    profile: Profile, experiment: str, paths: list[Path], method: str | None, tokenizer: Path | None
-) -> pd.DataFrame:
-    """Records of one method from its logs. Several logs of a task are its repeats, in the order of their names.
+    profile: Profile, experiment: str, paths: list[Path], method: str | None, tokenizer: Path | None, given: Given
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Records of one method from its logs, and the numbers of items that their results state.
 
-    tokenizer: the model's folder. Lengths are tokens of the text tokenized again, without stop string and end token.
-    Raises UserError for a log that does not fit the profile.
+    Several logs of a task are its repeats, in the order of their names. tokenizer: the model's folder. Lengths are
+    tokens of the text tokenized again, without stop string and end token. Raises UserError for a log that does not fit
+    the profile.
     """
     if method is None or tokenizer is None:
         raise UserError(
             "lm-eval's logs name no method and hold no token counts: "
             "give --method NAME and --tokenizer, the model's folder."
         )
-    if len({hashlib.sha256(path.read_bytes()).digest() for path in paths}) < len(paths):
-        raise UserError(
-            f"two of the logs for {method} are the same file or copies of one, so they are no repeats; "
-            "name each log once."
-        )
-    count, tasks = token_counter(tokenizer), profile.experiment(experiment).tasks
-    wanted = profile.evaluation(experiment, method)
+    wanted, tasks = profile.evaluation(experiment, method), profile.experiment(experiment).tasks
+    by_task = by_tasks(paths, experiment, tasks, profile.experiment(experiment).repeats)
+    count, reader = token_counter(tokenizer), Reader(wanted, given)
     records: list[Record] = []
-    repeats: Counter[str] = Counter()
-    for path in sorted(paths, key=lambda path: path.name):
-        task = task_of(path)
-        if task not in tasks:
-            raise UserError(f"{path}: {unknown(f'task of {experiment}', task, tasks)}")
-        check_thinking_kept(path)
-        records += [record | {"repeat": repeats[task]} for record in read_log(path, task, count, wanted)]
-        repeats[task] += 1
-    sampling, setting = wanted["sampling"], {"engine": LOG_ENGINE, "max_tokens": wanted["max_tokens"]}
-    setting |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "model": method}
-    setting |= {"lengths": f"text tokenized again by {tokenizer.name}"}
-    return pd.DataFrame(records).assign(
-        profile=profile.name, experiment=experiment, model=method, method=method, setting=json.dumps(setting)
-    )
+    for task, logs in by_task.items():
+        repeats = [reader.read(path, task, count) for path in logs]
+        check_apart(repeats, logs, wanted["sampling"].temperature)
+        records += [record | {"repeat": k} for k, found in enumerate(repeats) for record in found]
+    reader.check_choices()
+    frame = pd.DataFrame(records).assign(
+        profile=profile.name, experiment=experiment, model=method, method=method,
+        setting=json.dumps(reader.setting(method, tokenizer)),
+    )  # fmt: skip
+    return frame, reader.items
 
 
-def task_of(path: Path) -> str:
-    """The task that a log's name says."""
-    found = LOG.fullmatch(path.name)
-    return found["task"] if found else ""
+def by_tasks(paths: list[Path], experiment: str, tasks: list[str], repeats: int) -> dict[str, list[Path]]:
+    """Task → its logs by name. UserError for a task that is not the profile's, and for more logs than repeats."""
+    names = {path: found["task"] for path in paths if (found := LOG.fullmatch(path.name))}
+    if odd := [path for path, task in names.items() if task not in tasks]:
+        raise UserError(f"{odd[0]}: {unknown(f'task of {experiment}', names[odd[0]], tasks)}")
+    seen: dict[bytes, Path] = {}
+    for path in paths:
+        if (twin := seen.setdefault(digest_of(path), path)) != path or paths.count(path) > 1:
+            raise UserError(
+                f"{path} and {twin} are the same log or copies of one, so they are no repeats; name each log once."
+            )
+    by_task = {task: sorted((p for p in paths if names[p] == task), key=lambda p: p.name) for task in tasks}
+    for task, logs in by_task.items():
+        if len(logs) > repeats:
+            raise UserError(
+                f"{task} has {len(logs)} logs ({', '.join(path.name for path in logs[:3])}…), and the profile asks for "
+                f"{repeats}: name those that count, one by one."
+            )
+    return {task: logs for task, logs in by_task.items() if logs}
+
+
+def digest_of(path: Path) -> bytes:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def token_counter(folder: Path) -> Callable[[str], int]:
@@ -89,122 +104,90 @@ def token_counter(folder: Path) -> Callable[[str], int]:
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def check_thinking_kept(path: Path) -> None:
-    """UserError where the results beside a log say that the harness cut the thinking away.
+class Reader:
+    """Reads the logs of one method, which share a setting.
 
-    No length could count such thinking.
+    wanted: how the profile evaluates. items: task → how many it has, where results state it.
     """
-    for results in sorted(path.parent.glob("results_*.json")):
-        try:
-            config = json.loads(results.read_text(encoding="utf-8")).get("config") or {}
-        except (ValueError, AttributeError):
-            raise UserError(f"{results} is not readable JSON; copy it again.") from None
-        arguments = config.get("model_args") or {}
-        if isinstance(arguments, dict):
-            used = arguments.get("think_end_token")
-        else:
-            used = re.search(r"think_end_token=([^,]+)", str(arguments))
-        if used:
-            raise UserError(
-                f"{path} was made with think_end_token ({results.name}), so the thinking is lost; evaluate without it."
-            )
 
+    def __init__(self, wanted: dict[str, Any], given: Given) -> None:
+        self.wanted, self.given = wanted, given
+        self.items: dict[str, int] = {}
+        self.chosen: dict[str, dict[str, str]] = {}
+        self.facts = Facts()  # of the first log that has results
+        self.models: dict[str, str] = {}  # arguments of the model class → the first results file that states them
 
-def read_log(path: Path, task: str, count: Callable[[str], int], wanted: dict[str, Any]) -> list[Record]:
-    """The records of one log. UserError that names the line of what is wrong. wanted: how the profile evaluates."""
-    samples: list[Sample] = []
-    responses, cap = {}, wanted["max_tokens"]
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if line.strip():
-            place = f"{path}, line {number}"
-            sample = parsed(line, place)
-            (text,), given = sample["resps"][0], sample["arguments"]["gen_args_0"]
-            check_generation(given.get("arg_1"), wanted, place)
-            check_prompted(task, sample["doc"], str(given["arg_0"]), wanted["prompt"] or USUAL_PROMPT, place)
-            length = count(text)
+    def read(self, path: Path, task: str, count: Callable[[str], int]) -> list[Record]:
+        """The records of one log. UserError for what is wrong in it, with the line."""
+        facts, cap = facts_of(path), self.wanted["max_tokens"]
+        check_facts(path, facts, self.wanted["engine"].dtype)
+        if facts.content:
+            self.facts = self.facts if self.facts.content else facts
+            own = {key: value for key, value in facts.model_args.items() if key != "seed"}
+            self.models.setdefault(json.dumps(own, sort_keys=True), facts.name)
+        if (items := facts.items(task)) is not None:
+            self.items[task] = items
+        samples = self.counted(list(samples_in(path)), path, task, facts)
+        metric, name = self.chosen[task]["metric"], self.chosen[task]["filter"]
+        responses = {}
+        for sample in samples:
+            length = count(sample.text)
             if length > cap / RETOKENIZED:
                 raise UserError(
-                    f"{place}: the response has {length} tokens, more than the cap of {cap}; "
+                    f"{sample.place}: the response has {length} tokens, more than the cap of {cap}; "
                     "is it another model's tokenizer?"
                 )
             cut = length >= RETOKENIZED * cap
-            responses[task, sample["doc_id"], 0] = {"response": text, "length": min(length, cap), "truncated": cut}
-            samples.append(sample | {"arguments": [(given["arg_0"], given.get("arg_1"))]})
-    if not samples:
-        raise UserError(f"{path} holds no sample.")
-    return records_of(task, samples, responses)
+            responses[task, sample.item, 0] = {"response": sample.text, "length": min(length, cap), "truncated": cut}
+        check_whole(path, facts, task, [sample.grade(metric) for sample in samples], metric, name)
+        return records_of(task, [sample.sample(metric) for sample in samples], responses)
+
+    def counted(self, samples: list[LoggedSample], path: Path, task: str, facts: Facts) -> list[LoggedSample]:
+        """The samples of the filter that counts, once all were found to be of the profile's setting."""
+        if not samples:
+            raise UserError(f"{path} holds no sample.")
+        for sample in samples:
+            check_generation(sample.arguments, facts, self.given, self.wanted, sample.place)
+            question = sample.content["doc"].get("question")
+            check_prompted(task, question, sample.asked, self.wanted, facts, self.given, sample.place)
+            check_stops(sample.arguments, self.wanted["prompt"], task, sample.place)
+        name = chosen("filter", (sample.filter for sample in samples), self.given.filters, str(path))
+        samples = [sample for sample in samples if sample.filter == name]
+        if is_ours(task):  # whose first metric is the grade
+            metric = read_task(task)["metric_list"][0]["metric"]
+        else:
+            names = itertools.chain.from_iterable(sample.metrics for sample in samples)
+            metric = chosen("metric", names, self.given.metrics, str(path))
+        self.chosen[task] = {"metric": metric, "filter": name}
+        return samples
+
+    def check_choices(self) -> None:
+        """UserError for a metric or filter that the user named and no log has, and for logs of different models."""
+        for kind, given in (("metric", self.given.metrics), ("filter", self.given.filters)):
+            used = {one[kind] for one in self.chosen.values()}
+            if odd := [name for name in given if name not in used]:
+                raise UserError(f"--{kind} {odd[0]}: no log is graded by it; they have {', '.join(sorted(used))}.")
+        if len(self.models) > 1:
+            one, other, *_ = self.models.values()
+            raise UserError(f"{one} and {other} state different model_args; import logs of one model at a time.")
+
+    def setting(self, method: str, tokenizer: Path) -> dict[str, Any]:
+        """The setting of the records: what is known of it, what the user said, and how lengths were counted."""
+        sampling, config = self.wanted["sampling"], self.facts.part("config")
+        return {
+            "engine": LOG_ENGINE, "max_tokens": self.wanted["max_tokens"], "temperature": sampling.temperature,
+            "top_p": sampling.top_p, "model": method, "lengths": f"text tokenized again by {tokenizer.name}",
+            "graded_by": self.chosen, "given": self.given.stated(),
+            "results": {name: config[name] for name in NOTED if name in config},
+        }  # fmt: skip
 
 
-def parsed(line: str, place: str) -> dict[str, Any]:
-    """One sample with what a record needs. UserError for anything else."""
-    try:
-        sample = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place} is not JSON ({error}); copy the log again.") from None
-    if not isinstance(sample, dict) or (missing := [key for key in NEEDED if key not in sample]):
-        raise UserError(
-            f"{place} lacks {missing[0] if isinstance(sample, dict) else 'everything'}; is it a log of lm-eval?"
-        )
-    texts = sample["resps"][0] if isinstance(sample["resps"], list) and sample["resps"] else None
-    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{place} holds no generated text; only generating tasks have a length.")
-    if len(texts) != 1:
-        raise UserError(
-            f"{place} has {len(texts)} responses, of which the harness graded the first alone; set `repeats: 1` in "
-            "the task's YAML, run it once for each repeat with another --seed, and import all logs together."
-        )
-    if not isinstance(sample["arguments"], dict) or "arg_0" not in sample["arguments"].get("gen_args_0", {}):
-        raise UserError(f"{place} has no prompt (arguments.gen_args_0.arg_0); is it a log of lm-eval 0.4.5 or later?")
-    if bad := [metric for metric in sample["metrics"][:1] if not isinstance(sample.get(metric), (int, float))]:
-        raise UserError(f"{place} has no number for its metric {bad[0]}.")
-    return sample
-
-
-def check_generation(arguments: object, wanted: dict[str, Any], place: str) -> None:
-    """UserError where the generation settings of a sample, as far as the log has them, are not the profile's.
-
-    Without a temperature the harness is greedy.
-    """
-    given: dict[str, Any] = arguments if isinstance(arguments, dict) else {}
-    cap, profile = wanted["max_tokens"], wanted["sampling"]
-    if (found := given.get("max_gen_toks", cap)) != cap:
-        raise UserError(f"{place}: generated with a cap of {found} tokens, and the profile says {cap}.")
-    sampled = given.get("do_sample")
-    temperature = 0.0 if sampled is False else given.get("temperature", 1.0 if sampled else Sampling.temperature)
-    top_p = given.get("top_p", Sampling.top_p) if temperature else Sampling.top_p
-    if (temperature, top_p) != (profile.temperature, profile.top_p):
-        theirs, ours = generated(temperature, top_p), generated(profile.temperature, profile.top_p)
-        raise UserError(f"{place}: generated {theirs}, and the profile generates {ours}.")
-    until = given.get("until", FEW_SHOT_STOPS)
-    stops = until if isinstance(until, list) else [until]
-    if wanted["prompt"] == FEW_SHOT and not all(stop in stops for stop in FEW_SHOT_STOPS):
-        raise UserError(
-            f"{place}: generated without the few-shot prompt's stop string, so a base model goes on with questions of "
-            f"its own; run lm-eval with --gen_kwargs 'until={json.dumps(FEW_SHOT_STOPS)}'."
-        )
-
-
-def generated(temperature: object, top_p: object) -> str:
-    """How responses were generated, in words."""
-    return f"at temperature {temperature}, top_p {top_p}" if temperature else "greedily"
-
-
-def check_prompted(task: str, doc: object, text: str, prompt: str, place: str) -> None:
-    """UserError where a sample was asked another text than the profile's prompt around its question.
-
-    Only tasks of ours that take a prompt are checked.
-    """
-    ask = asking(task)
-    if ask is None:
-        return
-    if not isinstance(doc, dict) or not isinstance(doc.get("question"), str):
-        raise UserError(f"{place} has no question (doc.question); is it a log of {task}?")
-    wanted = ask(prompt, doc["question"])
-    templated = prompt == CHAT_TEMPLATE  # the model's own template stands around the text
-    if (wanted in text and wanted != text) if templated else text == wanted:
-        return
-    remedy = f'--metadata \'{{"prompt": "{prompt}"}}\'{", --apply_chat_template" if templated else ""}'
-    raise UserError(
-        f"{place}: asked {text[:60]!r}…, which is not the prompt {prompt} of the profile; "
-        f"run lm-eval with {remedy} and no other prompt."
-    )
+def check_apart(repeats: list[list[Record]], logs: list[Path], temperature: float) -> None:
+    """UserError where two repeats that were drawn at random have the same responses: one is a copy."""
+    texts = [{record["item"]: record["response"] for record in found} for found in repeats]
+    for one, other in itertools.combinations(range(len(texts)), 2):
+        if temperature and texts[one] == texts[other]:
+            raise UserError(
+                f"{logs[one]} and {logs[other]} hold the same responses, so they are copies of one and no repeats; "
+                "name logs of runs with different seeds."
+            )

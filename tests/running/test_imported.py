@@ -7,7 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from helpers_imported import CAP, LONG, TASKS, N
+from helpers_imported import CAP, LONG, TASKS, N, answered, items_of
 
 from acm.errors import UserError
 from acm.identity import identity
@@ -20,16 +20,18 @@ PAPERS = ["acm_gsm8k", "acm_aime24"]
 
 
 @pytest.fixture
-def records(profile, f32):
+def records(profile, f32, tokenizer):
     """Made-up records of a method, in the profile's setting; keywords change columns, ``setting`` its keys."""
 
-    def make(method="TA", setting=None, **columns):
+    def make(method="TA", setting=None, tasks=TASKS, **columns):
         model = identity(f32[0]) if method == f32[0].name else "0123456789abcdef"
         facts = {"engine": "lm-eval/transformers", "dtype": "float32", "device": "cpu", "batch_size": 64,
                  "max_tokens": CAP, "seed": 0, "model": model} | (setting or {})  # fmt: skip
-        rows = [{"task": task, "item": i, "repeat": 0, "correct": float(i == 0), "answer": str(i),
-                 "gold": f"{task} {i}", "response": f"the answer is {i}.", "length": 5 + i, "truncated": False,
-                 "thinking_closed": None, "reflections": 0} for task in TASKS for i in range(N)]  # fmt: skip
+        rows = [{"task": task, "item": i, "repeat": 0, "correct": float(i == 0),
+                 "answer": item["gold"] if i == 0 else "no idea", "gold": item["gold"], "response": answered(item, i),
+                 "length": len(tokenizer(answered(item, i))["input_ids"]), "truncated": False,
+                 "thinking_closed": None, "reflections": 0}
+                for task in tasks for i, item in enumerate(items_of(task))]  # fmt: skip
         frame = pd.DataFrame(rows).assign(
             profile=profile.name, experiment=LONG, model=method, method=method, setting=json.dumps(facts)
         )
@@ -76,7 +78,7 @@ def test_the_same_again_changes_nothing_and_others_are_refused(profile, records,
     before = (profile.folder / LONG / "records" / "TA.parquet").stat().st_mtime_ns
     assert "0 imported (none), 1 already here (TA)" in import_records(profile, LONG, [write(records())])
     with pytest.raises(UserError, match="holds other records of this method; remove it first"):
-        import_records(profile, LONG, [write(records(correct=1.0))])
+        import_records(profile, LONG, [write(records(response="the answer is no.", answer="no", correct=0.0))])
     assert (profile.folder / LONG / "records" / "TA.parquet").stat().st_mtime_ns == before
 
 
@@ -210,11 +212,11 @@ def test_methods_that_the_paper_prints_and_the_profile_does_not_run_stand_in_its
     named, records, write, monkeypatch
 ):
     profile = named("qwen-14b", PAPERS)
-    labels = {"profile": "qwen-14b", "task": [task for task in PAPERS for _ in range(N)]}
+    labels = {"profile": "qwen-14b", "tasks": PAPERS}
     monkeypatch.setattr("acm.reporting.paper_comparison.RUNS", profile.folder.parent)
     further = ("Sens-Merging", "ACM-Average", "AIM")  # the last stands in Table 7 alone
     for method in further:
-        assert f"1 imported ({method})" in import_records(profile, LONG, [write(records(method).assign(**labels))])
+        assert f"1 imported ({method})" in import_records(profile, LONG, [write(records(method, **labels))])
     ours = paper_comparison.our_records("qwen-14b")
     assert set(ours["method"]) == set(further)
     ran = paper_comparison.table("4", ours).dropna(subset=["ours"])
@@ -222,8 +224,8 @@ def test_methods_that_the_paper_prints_and_the_profile_does_not_run_stand_in_its
         (m, t) for m in further[:2] for t in ("gsm8k", "aime24")
     }
     with pytest.raises(UserError, match="reference answer"):
-        import_records(profile, LONG, [write(records("TA").assign(**labels, gold="other"))])
-    import_records(profile, LONG, [write(records("TA").assign(**labels))])
+        import_records(profile, LONG, [write(records("TA", **labels, gold="other", correct=0.0))])
+    import_records(profile, LONG, [write(records("TA", **labels))])
     # The pipeline's tables have its own methods alone.
     assert not set(Results(profile, LONG).methods) & set(further)
 
@@ -292,10 +294,11 @@ def test_a_failure_while_writing_leaves_nothing(profile, records, write, stored,
     assert stored() == []
 
 
-def test_other_questions_than_those_stored_are_refused(profile, records, write):
-    import_records(profile, LONG, [write(records())])
-    with pytest.raises(UserError, match="another reference answer for item 0 of abacus_easy"):
-        import_records(profile, LONG, [write(records("frontier-0.5", gold="other"))])
+def test_other_questions_than_those_stored_or_of_the_task_are_refused(profile, named, records, write):
+    papers = named("mine", PAPERS)
+    import_records(papers, LONG, [write(records(tasks=PAPERS))])
+    with pytest.raises(UserError, match="another reference answer for item 0 of acm_aime24"):
+        import_records(papers, LONG, [write(records("frontier-0.5", tasks=PAPERS, gold="other", correct=0.0))])
 
 
 @pytest.mark.parametrize("name, content, words", [

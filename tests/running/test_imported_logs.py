@@ -5,7 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from helpers_imported import CAP, LONG, TASKS, N
+from helpers_imported import CAP, LONG, TASKS, N, answered, items_of
 
 from acm.errors import UserError
 from acm.evaluation.prompts import CODE_EXAMPLES, CODE_SYSTEM, FEW_SHOT_STOPS, PROMPTS, render
@@ -20,12 +20,13 @@ def log(tmp_path):
     def make(task, name=None, lines=None, asked=None, **changes):
         generation = {"until": [], "do_sample": False, "max_gen_toks": CAP} | (asked or {})
         samples = [{
-            "doc_id": i, "doc": {"question": f"what is {i}+1?", "steps": 1}, "target": f"{task} {i}",
-            "arguments": {"gen_args_0": {"arg_0": f"question: what is {i}+1? answer:", "arg_1": generation}},
-            "resps": [["check: wait, the answer is 1." if i else "the answer is 1."]], "filtered_resps": ["1"],
+            "doc_id": i, "doc": item, "target": item["gold"],
+            "arguments": {"gen_args_0": {"arg_0": item["question"], "arg_1": generation}},
+            "resps": [["check: wait, " * (i > 0) + answered(item, i)]],
+            "filtered_resps": ["no idea" if i else item["gold"]],
             "filter": "last-answer", "metrics": ["exact_match"], "exact_match": float(i == 0), "doc_hash": "a",
             "prompt_hash": "b", "target_hash": "c",
-        } | changes for i in range(N)]  # fmt: skip
+        } | changes for i, item in enumerate(items_of(task))]  # fmt: skip
         path = tmp_path / "logs" / (name or f"samples_{task}_2026-11-22T10-00-00.123456.jsonl")
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(lines if lines is not None else map(json.dumps, samples)) + "\n")
@@ -49,7 +50,7 @@ def test_logs_of_lm_eval_become_records(profile, log, f32, tmp_path, tokenizer):
 
 
 def test_a_log_counted_up_to_the_cap_is_truncated(profile, log, f32):
-    paths = [log(task, resps=[["1" * CAP]]) for task in TASKS]
+    paths = [log(task, resps=[["1" * CAP]], filtered_resps=["[invalid]"], exact_match=0.0) for task in TASKS]
     import_records(profile, LONG, paths, "TA", f32[1])
     found = pd.read_parquet(profile.folder / LONG / "records" / "TA.parquet")
     assert found["truncated"].all() and (found["length"] == CAP).all()
@@ -66,10 +67,12 @@ def test_a_log_counted_up_to_the_cap_is_truncated(profile, log, f32):
     ({"resps": [["1" * 2 * CAP]]}, "more than the cap of 40"),
     ({"asked": {"max_gen_toks": 256}}, "a cap of 256 tokens, and the profile says 40"),
     ({"asked": {"do_sample": True, "temperature": 0.6}},
-     "generated at temperature 0.6, top_p 1.0, and the profile generates greedily"),
-    ({"asked": {"do_sample": True}}, "generated at temperature 1.0"),
+     "generated at temperature 0.6, and the profile generates greedily"),
+    ({"asked": {"do_sample": True}}, "does not state its temperature for certain (do_sample True); say what"),
+    ({"asked": {"do_sample": None}}, "does not state its temperature; say what it was by --temperature"),
+    ({"asked": {"temperature": 0.6}}, "for certain (do_sample False, temperature 0.6)"),
     ({"asked": {"do_sample": None, "temperature": 0.6}}, "generated at temperature 0.6"),
-    ({"asked": {"do_sample": True, "temperature": "hot"}}, "generated at temperature hot"),
+    ({"asked": {"do_sample": True, "temperature": "hot"}}, "temperature is hot, which is no number"),
     ({"exact_match": "yes"}, "no number for its metric exact_match"),
     ({"arguments": {}}, "has no prompt"),
     ({"doc_id": 0}, "item 0 of abacus_easy (repeat 0) comes twice"),
@@ -87,10 +90,15 @@ def sampled_logs(log):
     """Two logs of each task, a minute apart, whose responses differ; keywords change what was asked."""
 
     def make(**asked):
-        asked = {"do_sample": True, "temperature": 0.6, "top_p": 0.95} | asked
+        asked = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 0} | asked
+        wrong = {"filtered_resps": ["no"], "exact_match": 0.0}
         return [
             log(
-                task, f"samples_{task}_2026-11-22T10-0{k}-00.123456.jsonl", asked=asked, resps=[[f"the answer is {k}."]]
+                task,
+                f"samples_{task}_2026-11-22T10-0{k}-00.123456.jsonl",
+                asked=asked,
+                resps=[[f"{k} the answer is no."]],
+                **wrong,
             )
             for k in (1, 0)
             for task in TASKS
@@ -103,15 +111,18 @@ def test_logs_of_one_task_are_its_repeats_by_their_dates(sampled, sampled_logs, 
     assert "1 imported" in import_records(sampled, LONG, sampled_logs(), "TA", f32[1])
     found = pd.read_parquet(sampled.folder / LONG / "records" / "TA.parquet")
     assert len(found) == 2 * N * len(TASKS)
-    assert (found["response"] == "the answer is " + found["repeat"].astype(str) + ".").all()
+    assert (found["response"] == found["repeat"].astype(str) + " the answer is no.").all()
     assert json.loads(found["setting"].iloc[0])["temperature"] == 0.6
 
 
 @pytest.mark.parametrize("asked, words", [
     ({"temperature": 0.7},
-     "generated at temperature 0.7, top_p 0.95, and the profile generates at temperature 0.6, top_p 0.95"),
-    ({"top_p": 1.0}, "generated at temperature 0.6, top_p 1.0"),
-    ({"do_sample": False}, "generated greedily, and the profile generates at temperature 0.6"),
+     "generated at temperature 0.7, and the profile generates at temperature 0.6"),
+    ({"top_p": 1.0}, "generated with top_p 1.0, and the profile says 0.95"),
+    ({"top_k": 50}, "generated with top_k 50, and the profile uses none"),
+    ({"top_k": None}, "does not state its top k (transformers' own is 50; 0 is off); say what it was by --top-k"),
+    ({"top_p": None}, "does not state its top p; say what it was by --top-p"),
+    ({"do_sample": False, "temperature": None}, "generated greedily, and the profile generates at temperature 0.6"),
     ({"temperature": 0.0}, "generated greedily"),
 ])  # fmt: skip
 def test_logs_of_another_temperature_are_refused(sampled, sampled_logs, f32, stored, asked, words):
@@ -156,7 +167,7 @@ def test_a_log_named_without_a_date(profile, log, f32):
     assert "1 imported" in import_records(profile, LONG, paths, "TA", f32[1])
 
 
-QUESTION = "What is $2+2$?"
+QUESTION, STOPS = "What is $2+2$?", {"few-shot": FEW_SHOT_STOPS}
 
 
 @pytest.fixture
@@ -165,7 +176,9 @@ def prompted(log):
 
     def make(task, text, until=()):
         generation = {"until": ["<|im_end|>", *until], "do_sample": False, "max_gen_toks": CAP}
-        return log(task, doc={"question": QUESTION, "gold": "4"}, metrics=["correct"], correct=1.0,
+        return log(task, doc={"question": QUESTION, "gold": "4"}, target="4",
+                   metrics=["correct", "correct_string"], correct=1.0, correct_string=0.0,
+                   resps=[["the answer is 4."]], filtered_resps=["the answer is 4."],
                    arguments={"gen_args_0": {"arg_0": text, "arg_1": generation}})  # fmt: skip
 
     return make
@@ -180,7 +193,7 @@ def templated(prompt, text):
 def test_logs_must_have_asked_the_profiles_prompt(named, prompted, f32, stored, prompt, task, own):
     profile = named("mine", [task], prompts={} if prompt == "qwen25-math-cot" else {"TA": prompt})
     for other in {*PROMPTS} - {prompt}:
-        path = prompted(task, templated(other, render(other, QUESTION, *own)), FEW_SHOT_STOPS)
+        path = prompted(task, templated(other, render(other, QUESTION, *own)))
         words = rf"line 1: asked '.*'…, which is not the prompt {prompt} of the profile; run lm-eval with --metadata"
         with pytest.raises(UserError, match=words):
             import_records(profile, LONG, [path], "TA", f32[1])
@@ -190,7 +203,7 @@ def test_logs_must_have_asked_the_profiles_prompt(named, prompted, f32, stored, 
     with pytest.raises(UserError, match=r"not the prompt|stop string"):
         import_records(profile, LONG, [path], "TA", f32[1])
     assert stored() == []
-    path = prompted(task, templated(prompt, render(prompt, QUESTION, *own)), FEW_SHOT_STOPS)
+    path = prompted(task, templated(prompt, render(prompt, QUESTION, *own)), STOPS.get(prompt, ()))
     assert "1 imported (TA)" in import_records(profile, LONG, [path], "TA", f32[1])
 
 
@@ -202,6 +215,6 @@ def test_few_shot_logs_without_the_stop_string_and_logs_without_a_question_are_r
     with pytest.raises(UserError, match=words):
         import_records(profile, LONG, [prompted("acm_gsm8k", render("few-shot", QUESTION))], "TA", f32[1])
     for doc in ({"gold": "4"}, {"question": 4}, []):
-        with pytest.raises(UserError, match="line 1 has no question"):
+        with pytest.raises(UserError, match=r"line 1 has no question|line 1: doc is \[\], not an object"):
             import_records(profile, LONG, [log("acm_gsm8k", doc=doc, asked={"until": FEW_SHOT_STOPS})], "TA", f32[1])
     assert stored() == []

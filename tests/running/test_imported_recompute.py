@@ -1,0 +1,245 @@
+"""What records state and their text decides is computed anew: refused where it differs, or replaced on request."""
+
+import copy
+import fcntl
+import json
+import os
+import re
+
+import pandas as pd
+import pytest
+from helpers_imported import CAP, LONG, TASKS, N, answered, items_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from acm.errors import UserError
+from acm.records import RECORD_COLUMNS
+from acm.running.imported import import_records
+from acm.running.imported_given import Given
+
+GREEDY = {"do_sample": False, "max_gen_toks": CAP}
+MATHS = ["acm_gsm8k", "acm_math500"]
+REPLACE = Given(recompute=True)
+THINKS = "<think>Wait, 2+2.</think>The answer is \\boxed{2}."
+
+
+@pytest.fixture
+def maths(named, f32, tokenizer):
+    """A profile of mathematics tasks without data here, a cap of 100, and right records; keywords change columns."""
+    profile = named("mine", MATHS, max_tokens=100)
+
+    def make(**columns):
+        rows = [{
+            "task": task, "item": i, "repeat": 0, "correct": float(i == 0), "answer": "2", "gold": item["gold"],
+            "response": THINKS, "length": len(tokenizer(THINKS)["input_ids"]), "truncated": False,
+            "thinking_closed": True, "reflections": 1, "correct_string": float(i == 0), "answer_from": "box",
+            "question": item["question"],
+        } for task in MATHS for i, item in enumerate(items_of(task))]  # fmt: skip
+        facts = {"engine": "lm-eval/transformers", "dtype": "float32", "device": "cpu", "batch_size": 64,
+                 "max_tokens": 100, "seed": 0, "model": "0123456789abcdef"}  # fmt: skip
+        labels = {"profile": "mine", "experiment": LONG, "model": "TA", "method": "TA", "setting": json.dumps(facts)}
+        return pd.DataFrame(rows).assign(**labels).assign(**columns)
+
+    return profile, make
+
+
+@pytest.fixture
+def bring(maths, tmp_path):
+    """Imports the records of these columns, and returns what was stored and said."""
+    profile, make = maths
+
+    def run(given=Given(), **columns):
+        path = tmp_path / "TA.parquet"
+        make(**columns).to_parquet(path)
+        said = import_records(profile, LONG, [path], given=given)
+        return pd.read_parquet(profile.folder / LONG / "records" / "TA.parquet"), said
+
+    return run
+
+
+ALL = N * len(MATHS)
+WRONG = [
+    ({"correct": [1.0, 1.0, 0.0] * 2}, "correct", 2),
+    ({"correct": 0.0}, "correct", 2),
+    ({"answer": "3"}, "answer", ALL),
+    ({"correct_string": 1.0}, "correct_string", 4),
+    ({"answer_from": "sentence"}, "answer_from", ALL),
+    ({"length": 15}, "length", ALL),
+    ({"length": 99}, "length", ALL),
+    ({"truncated": [True] + [False] * 5}, "truncated", 1),
+    ({"thinking_closed": False}, "thinking_closed", ALL),
+    ({"thinking_closed": None}, "thinking_closed", ALL),
+    ({"reflections": 0}, "reflections", ALL),
+]
+
+
+@pytest.mark.parametrize("columns, column, number", WRONG)
+def test_what_differs_is_refused_or_replaced_and_noted(maths, bring, stored, columns, column, number):
+    with pytest.raises(UserError, match=rf"{column} of {number} responses \(first item \d of acm_gsm8k, repeat 0: .*"
+                                        r"\); --recompute replaces these\.$") as error:  # fmt: skip
+        bring(**columns)
+    assert stored() == [] and "\n" not in str(error.value)
+    found, said = bring(REPLACE, **columns)
+    right = maths[1]()
+    if column == "length":  # as many as the text has
+        assert found["length"].tolist() == right["length"].tolist()
+    assert found[column].tolist() == right[column].tolist()
+    assert f"TA: replaced {column} of {number} responses" in said
+    assert json.loads(found["setting"].iloc[0])["recomputed"] == {column: number}
+    assert "1 already here" in bring(REPLACE, **columns)[1]  # the same again is the same
+
+
+def test_right_records_come_in_unchanged(maths, bring):
+    found, said = bring()
+    assert "replaced" not in said and set(RECORD_COLUMNS) <= set(found)
+    pd.testing.assert_frame_equal(found, maths[1](), check_dtype=False)
+
+
+def test_an_end_of_the_response_that_tokenizes_otherwise_is_no_difference(maths, bring):
+    length = maths[1]()["length"].iloc[0]
+    assert (bring(length=length + 5)[0]["length"] == length + 5).all()
+
+
+def test_lost_special_tokens_at_the_cap_are_no_difference(bring):
+    long = "the answer is 2." + "1" * 60
+    columns = {"response": long, "thinking_closed": None, "reflections": 0, "correct_string": 0.0,
+               "answer_from": "none", "answer": "", "correct": 0.0}  # fmt: skip
+    found, _ = bring(REPLACE, **columns, length=100, truncated=True)
+    assert (found["length"] == 100).all() and found["truncated"].all()
+
+
+def test_thinking_that_the_prompt_opened_is_seen(bring):
+    open_ = {"question": [f"What is {i}+2?<think>" for i in range(N)] * 2, "response": "Wait. Answer: \\boxed{2}.",
+             "length": 31}  # fmt: skip
+    with pytest.raises(UserError, match=r"correct of 2 responses .* 1\.0, recomputed 0\.0.*thinking_closed of 6"):
+        bring(**open_)
+    found, _ = bring(REPLACE, **open_)
+    assert not found["correct"].any() and (found["thinking_closed"] == False).all()  # noqa: E712
+
+
+def test_lengths_need_a_tokenizer(maths, bring, f32, tmp_path, monkeypatch):
+    monkeypatch.setattr("acm.profiles.Experiment.parents", {"base": tmp_path / "absent"})
+    with pytest.raises(UserError, match=r"the lengths of TA cannot be counted again.*give --tokenizer"):
+        bring()
+    with pytest.raises(UserError, match=r"tokenizer folder .* does not exist"):
+        import_records(maths[0], LONG, [tmp_path / "TA.parquet"], tokenizer=tmp_path / "absent")
+    assert "1 imported" in import_records(maths[0], LONG, [tmp_path / "TA.parquet"], tokenizer=f32[1])
+
+
+@pytest.mark.parametrize("column, value", [
+    ("item", "0"), ("item", 0.5), ("item", -1), ("repeat", None), ("length", "31"), ("length", float("inf")),
+    ("length", True), ("reflections", [1]), ("correct", "1"), ("correct", float("nan")), ("truncated", 1),
+    ("truncated", "no"), ("thinking_closed", "yes"), ("gold", 4), ("answer", None), ("response", b"\xff"),
+    ("setting", {"max_tokens": 100}), ("task", 1), ("steps", "two"), ("question", 3), ("correct_string", "x"),
+])  # fmt: skip
+def test_columns_of_another_type_are_refused(bring, stored, column, value):
+    with pytest.raises(UserError, match=rf"TA\.parquet: {column} of item .* is .*, not (a|true)") as error:
+        bring(**{column: [value] * ALL})
+    assert stored() == [] and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("lacking", ["max_tokens", "dtype", "seed", "batch_size", "device"])
+def test_a_setting_that_records_lack_is_not_the_profiles(maths, bring, lacking):
+    facts = json.loads(maths[1]()["setting"].iloc[0])
+    del facts[lacking]
+    with pytest.raises(UserError, match=f"records of TA do not state their {lacking}"):
+        bring(setting=json.dumps(facts))
+
+
+@pytest.mark.parametrize("columns, words", [
+    ({"gold": "other", "correct": 0.0}, "reference answer of item 0 of abacus_easy is 'other', and the task's own"),
+    ({"question": "question: what? answer:"}, "the question of item 0 of abacus_easy is 'question: what"),
+])  # fmt: skip
+def test_records_are_of_the_items_that_are_here(profile, stored, tokenizer, tmp_path, columns, words):
+    rows = [{
+        "task": task, "item": i, "repeat": 0, "correct": float(i == 0), "answer": item["gold"] if i == 0 else "no idea",
+        "gold": item["gold"], "response": answered(item, i), "length": len(tokenizer(answered(item, i))["input_ids"]),
+        "truncated": False, "thinking_closed": None, "reflections": 0, "question": item["question"],
+    } for task in TASKS for i, item in enumerate(items_of(task))]  # fmt: skip
+    facts = {"dtype": "float32", "device": "cpu", "batch_size": 64, "max_tokens": CAP, "seed": 0, "model": "0"}
+    labels = {"profile": "mine", "experiment": LONG, "model": "TA", "method": "TA", "setting": json.dumps(facts)}
+    path = tmp_path / "TA.parquet"
+    pd.DataFrame(rows).assign(**labels).assign(**columns).to_parquet(path)
+    with pytest.raises(UserError, match=words):
+        import_records(profile, LONG, [path])
+    assert stored() == []
+    pd.DataFrame(rows).assign(**labels).to_parquet(path)
+    assert "1 imported" in import_records(profile, LONG, [path])
+
+
+def test_two_writers_refuse_each_other(maths, bring, stored, tmp_path, monkeypatch):
+    folder = maths[0].folder / LONG / "records"
+    folder.mkdir(parents=True)
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(UserError, match=r"another import is writing .*records right now; wait for it"):
+        bring()
+    os.close(handle)
+    locks = tmp_path / ".snakemake" / "locks"
+    locks.mkdir(parents=True)
+    monkeypatch.setattr("acm.running.imported.ROOT", tmp_path)
+    (locks / "0.output.lock").write_text(f"{folder.relative_to(tmp_path)}/frontier-0.5.parquet\n")
+    with pytest.raises(UserError, match=r"a run is writing .*records right now .*--unlock` releases it"):
+        bring()
+    assert stored() == []
+    (locks / "0.output.lock").write_text("runs/other/x/records/TA.parquet\n")
+    assert "1 imported" in bring()[1]
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["\ud800", "1", ""]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+FIELDS = [
+    ("doc_id",), ("doc",), ("doc", "question"), ("doc", "steps"), ("target",), ("arguments",),
+    ("arguments", "gen_args_0"),
+    ("arguments", "gen_args_0", "arg_0"), ("arguments", "gen_args_0", "arg_1"), ("resps",), ("resps", 0),
+    ("resps", 0, 0), ("filtered_resps",), ("filtered_resps", 0), ("filter",), ("metrics",), ("metrics", 0),
+    ("exact_match",), ("doc_hash",), ("prompt_hash",), ("target_hash",),
+    *(("arguments", "gen_args_0", "arg_1", key) for key in ("max_gen_toks", "do_sample", "until", "temperature", "x")),
+]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(field=st.sampled_from(FIELDS), value=JSON, drop=st.booleans(), line=st.integers(0, N - 1))
+def test_a_log_with_one_field_of_anything_is_refused_or_comes_in_right(
+    profile, f32, tokenizer, tmp_path, monkeypatch, field, value, drop, line
+):
+    counter = lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
+    monkeypatch.setattr("acm.running.imported_logs.token_counter", lambda _: counter)
+    for task in TASKS:
+        rows = [copy.deepcopy({
+            "doc_id": i, "doc": item, "target": item["gold"], "resps": [[answered(item, i)]], "filter": "last-answer",
+            "arguments": {"gen_args_0": {"arg_0": item["question"], "arg_1": GREEDY}},
+            "filtered_resps": ["no idea" if i else item["gold"]], "metrics": ["exact_match"],
+            "exact_match": float(i == 0), "doc_hash": "a", "prompt_hash": "b", "target_hash": "c",
+        }) for i, item in enumerate(items_of(task))]  # fmt: skip
+        place = rows[line]
+        for key in field[:-1]:
+            place = place[key]
+        if drop and not isinstance(field[-1], int):
+            place.pop(field[-1], None)
+        else:
+            place[field[-1]] = value
+        (tmp_path / f"samples_{task}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stored = profile.folder / LONG / "records" / "TA.parquet"
+    stored.unlink(missing_ok=True)
+    try:
+        import_records(profile, LONG, sorted(tmp_path.glob("samples_*")), "TA", f32[1])
+    except UserError as error:
+        assert not stored.exists() and "\n" not in str(error) and len(str(error)) < 1000
+        return
+    found = pd.read_parquet(stored)
+    golds = {(task, i): item["gold"] for task in TASKS for i, item in enumerate(items_of(task))}
+    for row in found.to_dict("records"):
+        said = re.findall(r"the answer is ([^.]*)\.", row["response"])
+        assert row["gold"] == golds[row["task"], row["item"]]
+        assert row["correct"] == (said[-1:] == [row["gold"]])
+        assert row["length"] == counter(row["response"])
+    assert len(found) == len(golds)
