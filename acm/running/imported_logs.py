@@ -64,7 +64,7 @@ def log_records(
 
 def by_tasks(paths: list[Path], experiment: str, tasks: list[str], repeats: int) -> dict[str, list[Path]]:
     """Task → its logs by name. UserError for a task that is not the profile's, and for more logs than repeats."""
-    names = {path: found["task"] for path in paths if (found := LOG.fullmatch(path.name))}
+    names = {path: task_of(path) for path in paths}
     if odd := [path for path, task in names.items() if task not in tasks]:
         raise UserError(f"{odd[0]}: {unknown(f'task of {experiment}', names[odd[0]], tasks)}")
     seen: dict[bytes, Path] = {}
@@ -81,6 +81,12 @@ def by_tasks(paths: list[Path], experiment: str, tasks: list[str], repeats: int)
                 f"{repeats}: name those that count, one by one."
             )
     return {task: logs for task, logs in by_task.items() if logs}
+
+
+def task_of(path: Path) -> str:
+    """The task that a log's name says."""
+    found = LOG.fullmatch(path.name)
+    return found["task"] if found else ""
 
 
 def digest_of(path: Path) -> bytes:

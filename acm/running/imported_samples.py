@@ -50,7 +50,7 @@ class LoggedSample:
             "arguments": [(self.asked, self.arguments)],
             "metrics": [metric, *(name for name in self.metrics if name != metric)],
             metric: self.grade(metric),
-            "doc": {"steps": steps if isinstance(steps, int) and 0 <= steps < 2**31 else None},
+            "doc": {"steps": steps if whole_number(steps) else None},
         }
 
 
