@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 
 from acm import hub
-from acm.checkpoints import ADAPTER, EMBEDDING, HEAD, Checkpoint, exists
+from acm.architectures import EMBEDDING, HEAD
+from acm.checkpoints import ADAPTER, Checkpoint, exists
 from acm.errors import UserError
 from acm.headers import TensorInfo
 from acm.lora import Lora

@@ -1,28 +1,25 @@
 """Reads model folders: their config, where their tensors lie, and whether two models have the same shapes.
 
-A model folder is one of Hugging Face's, with safetensors. Only :func:`check_weights` reads weights.
-Model files are not trusted. Each shard that an index names must be a regular file in the index's own folder, or a link
-there, as in the hub's cache. Headers are checked by `headers.py`.
+A model folder is one of Hugging Face's, with safetensors. Only :func:`check_weights` and :func:`equal` read weights.
+Model files are not trusted. Which files hold the weights is told by `weight_files.py`; headers are checked by
+`headers.py`. Weights may be links to any regular file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from acm.architectures import EMBEDDING, HEAD, tensor_shapes, ties_head
 from acm.errors import UserError
-from acm.headers import BUFFERS, TensorInfo, as_float32, read_header
+from acm.headers import TensorInfo, as_float32
 from acm.reading import read_json
+from acm.weight_files import Weights, read_weights, refuse_foreign, weights_file
 
-INDEX = "model.safetensors.index.json"  # names the shard of each tensor, where a model has several shards
-SINGLE = "model.safetensors"  # the file of weights, where there is no index
 ADAPTER = "adapter_config.json"  # what peft writes beside an adapter
-EMBEDDING = "model.embed_tokens.weight"
-HEAD = "lm_head.weight"
 CHECKED = 1 << 22  # how many entries are searched for NaN at a time
 Shapes = dict[str, tuple[int, ...]]  # name of a tensor → its shape
 
@@ -35,9 +32,24 @@ class Checkpoint:
         self.config = read_json(self.folder / "config.json")
 
     @cached_property
+    def weights(self) -> Weights:
+        """What its files hold."""
+        return read_weights(self.folder, self.config)
+
+    @cached_property
     def tensors(self) -> dict[str, TensorInfo]:
-        """Where each tensor lies, by name."""
-        return tensors_of(self.folder)
+        """Where each tensor lies, by its standard name. A head that is the embedding is not among them.
+
+        As in transformers, a head that the config ties is a tensor of its own where other numbers are stored for it.
+        """
+        refuse_foreign(self.folder, self.weights.tensors, self.config)
+        found = dict(self.weights.tensors)
+        if ties_head(self.config) and HEAD in found:
+            if EMBEDDING not in found:
+                found[EMBEDDING] = found.pop(HEAD)
+            elif equal(found[EMBEDDING], found[HEAD]):
+                del found[HEAD]
+        return found
 
     @property
     def name(self) -> str:
@@ -75,6 +87,32 @@ class Checkpoint:
         return HEAD not in self.tensors and EMBEDDING in self.tensors
 
     @property
+    def headless(self) -> bool:
+        """Whether the head is missing: by the config it is not the embedding."""
+        return self.tied and ties_head(self.config) is False
+
+    def problems(self) -> list[str]:
+        """One line for each tensor that the architecture asks for and the model lacks or has in another shape, and for
+        each that the architecture has no place for. How many rows the vocabulary has is judged elsewhere.
+        """
+        try:
+            expected = tensor_shapes(self.config)
+        except ValueError as error:
+            return [f"config.json: {error}"]
+        if expected is None:
+            return []
+        found = self.tensors
+        lacking = sorted(expected.keys() - found.keys() - {HEAD})
+        foreign = sorted(found.keys() - expected.keys())
+        lines = [f"{name}: missing" for name in lacking]
+        lines += [f"{name}: no tensor of {self.config['model_type']}" for name in foreign]
+        for name in sorted(found.keys() & expected.keys()):
+            rows = name in (EMBEDDING, HEAD)
+            if found[name].shape[rows:] != expected[name][rows:]:
+                lines.append(f"{name}: {found[name].shape}, by its config {expected[name]}")
+        return lines
+
+    @property
     def bytes(self) -> int:
         """Of all tensors."""
         return sum(info.stop - info.start for info in self.tensors.values())
@@ -89,13 +127,7 @@ def model_folder(path: str | Path) -> Path:
         raise adapter_refusal(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"model folder {folder} has no config.json; is it a Hugging Face model folder?")
-    if not (folder / INDEX).is_file() and not (folder / SINGLE).exists():
-        pickled = [path for ending in ("bin", "pt", "pth") for path in sorted(folder.glob(f"*.{ending}"))]
-        found = f" {pickled[0].name} is a pickle, which can run code when it is read, so it is not." if pickled else ""
-        raise UserError(
-            f"model folder {folder} has no safetensors.{found} Convert it on a machine you trust it on: "
-            f"AutoModelForCausalLM.from_pretrained({str(folder)!r}).save_pretrained('converted')."
-        )
+    weights_file(folder, read_json(folder / "config.json"))
     return folder
 
 
@@ -116,43 +148,9 @@ def exists(path: Path) -> bool:
         return False
 
 
-def shard_files(folder: Path) -> Mapping[str, list[str] | None]:
-    """File name → the tensors that the index puts there (None: a single file, without index)."""
-    if not (folder / INDEX).is_file():
-        return {SINGLE: None}
-    weight_map = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise UserError(f"{folder / INDEX} is not a readable index (no weight_map); fetch it again.")
-    found: dict[str, list[str]] = {}
-    for tensor, name in weight_map.items():
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise UserError(
-                f"{folder / INDEX} names the shard '{name}', which is not a safetensors file in its folder."
-            )
-        found.setdefault(name, []).append(tensor)
-    return dict(sorted(found.items()))
-
-
-def tensors_of(folder: Path) -> dict[str, TensorInfo]:
-    """Where each tensor of a model folder lies, by name and without buffers; UserError for what does not add up."""
-    found: dict[str, TensorInfo] = {}
-    for name, expected in shard_files(folder).items():
-        held = read_header(folder / name)
-        wanted = {tensor for tensor in expected or [] if not tensor.endswith(BUFFERS)}
-        if lacking := sorted(wanted - held.keys()):
-            raise UserError(f"{folder / INDEX} puts tensor {lacking[0]} into {name}, which lacks it; fetch both again.")
-        if twice := sorted(held.keys() & found.keys()):
-            other = found[twice[0]].file.name
-            raise UserError(f"tensor {twice[0]} is in both {other} and {name} of {folder}; fetch the model again.")
-        found |= held
-    if not found:
-        raise UserError(f"{folder} holds no tensors; fetch the model again.")
-    return found
-
-
 def shapes(folder: Path) -> Shapes:
     """The shape of each tensor of a model folder, from the headers alone."""
-    return {name: info.shape for name, info in tensors_of(model_folder(folder)).items()}
+    return {name: info.shape for name, info in Checkpoint(folder).tensors.items()}
 
 
 def check_same_shape(base: Path, finetuned: Path, vocabulary: bool = True) -> None:
@@ -193,13 +191,24 @@ def check_weights(folder: Path) -> None:
 
     Reads all weights.
     """
-    for name, info in tensors_of(model_folder(folder)).items():
+    for name, info in Checkpoint(folder).tensors.items():
         raw = info.read()
         chunks = (as_float32(raw[start : start + CHECKED]) for start in range(0, len(raw), CHECKED))
         if bad := sum(int((~np.isfinite(chunk)).sum()) for chunk in chunks):
             raise UserError(
                 f"{info.file}: tensor {name} holds {bad} values that are NaN or infinite; fetch or train it again."
             )
+
+
+def equal(left: TensorInfo, right: TensorInfo) -> bool:
+    """Whether two tensors hold the same numbers. Reads both, up to the first difference."""
+    if left.shape != right.shape:
+        return False
+    one, other = left.read(), right.read()
+    return all(
+        np.array_equal(as_float32(one[i : i + CHECKED]), as_float32(other[i : i + CHECKED]))
+        for i in range(0, len(one), CHECKED)
+    )
 
 
 def layer_of(tensor_name: str) -> str:

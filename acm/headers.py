@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ BUFFERS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
 class TensorInfo:
     """Where a tensor lies.
 
-    dtype: float32, bfloat16 or float16. start, stop: range of its bytes in the file.
+    dtype: float32, bfloat16 or float16. start, stop: range of its bytes in the file. key: its name in the file.
     """
 
     file: Path
@@ -42,6 +42,7 @@ class TensorInfo:
     shape: tuple[int, ...]
     start: int
     stop: int
+    key: str = field(default="", kw_only=True)
 
     @property
     def size(self) -> int:
@@ -113,7 +114,7 @@ def check_tensors(path: Path, content: dict[str, Any], data: int, size: int) -> 
         if name.endswith(BUFFERS):
             continue
         try:
-            found[name] = tensor_info(path, entry, data, size)
+            found[name] = tensor_info(path, name, entry, data, size)
         except ValueError as error:
             raise ValueError(f"tensor {name} {error}") from None
     ranges = sorted((info.start, info.stop, name) for name, info in found.items() if info.size)
@@ -123,7 +124,7 @@ def check_tensors(path: Path, content: dict[str, Any], data: int, size: int) -> 
     return found
 
 
-def tensor_info(path: Path, entry: Any, data: int, size: int) -> TensorInfo:
+def tensor_info(path: Path, name: str, entry: Any, data: int, size: int) -> TensorInfo:
     """One entry of a header, checked; ValueError that says what is wrong. data, size: as in :func:`check_tensors`."""
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise ValueError("lacks dtype, shape or data_offsets")
@@ -140,4 +141,4 @@ def tensor_info(path: Path, entry: Any, data: int, size: int) -> TensorInfo:
         raise ValueError(f"of shape {shape} and dtype {code} cannot have {stop - start} bytes")
     if data + stop > size:
         raise ValueError(f"ends at byte {data + stop}, past the end of the file ({size}): it is cut off")
-    return TensorInfo(path, dtype, tuple(shape), data + start, data + stop)
+    return TensorInfo(path, dtype, tuple(shape), data + start, data + stop, key=name)

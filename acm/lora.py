@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from acm.adapted import AdaptedTensor, Rows, as_stored, merged, shifted, with_rows
-from acm.checkpoints import ADAPTER, EMBEDDING, HEAD, Checkpoint
+from acm.architectures import EMBEDDING, HEAD
+from acm.checkpoints import ADAPTER, Checkpoint
 from acm.errors import UserError
 from acm.headers import TensorInfo, read_header
 from acm.reading import read_json

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from acm.architectures import ROPE_THETA, meaning, rope
 from acm.errors import UserError, unknown
 from acm.reading import read_json
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-ROPE_THETA = 10000.0  # transformers' own, where a config names none
 
 
 @dataclass(frozen=True)
@@ -70,16 +69,6 @@ SHAPES = {
 }
 
 
-def rope(config: dict[str, Any], key: str) -> Any:
-    """A field of the position codes, wherever the version of transformers that wrote the config stores it."""
-    nested = config.get("rope_parameters") or {}
-    if key == "rope_theta":
-        return config.get(key, nested.get(key, ROPE_THETA))
-    scaling = dict(config.get("rope_scaling") or {k: v for k, v in nested.items() if k != "rope_theta"})
-    scaling["rope_type"] = scaling.pop("type", scaling.get("rope_type", "default"))  # its older name
-    return None if scaling["rope_type"] == "default" else scaling
-
-
 def shape_of(model: str, folder: Path) -> Shape:
     """From the model's config.json where it is here, else from the table; UserError for a model that neither has."""
     if not (folder / "config.json").is_file():
@@ -87,17 +76,16 @@ def shape_of(model: str, folder: Path) -> Shape:
             hint = unknown("model", model, SHAPES)
             raise UserError(f"the size of {model} is not known here; fetch it, or name a folder. {hint}")
         return SHAPES[model]
-    config = read_json(folder / "config.json")
+    config = meaning(read_json(folder / "config.json"))
     try:
-        heads = config["num_attention_heads"]
         return Shape(
             layers=config["num_hidden_layers"],
             hidden=config["hidden_size"],
             intermediate=config["intermediate_size"],
-            heads=heads,
-            kv_heads=config.get("num_key_value_heads", heads),
+            heads=config["num_attention_heads"],
+            kv_heads=config["num_key_value_heads"],
             vocabulary=config["vocab_size"],
-            tied=config.get("tie_word_embeddings", False),
+            tied=bool(config.get("tie_word_embeddings")),
             bias=config.get("model_type") == "qwen2",
             stored=BYTES.get(config.get("dtype") or config.get("torch_dtype") or "float32", 4),
             positions=config.get("max_position_embeddings"),

@@ -28,7 +28,7 @@ from abacus.build import calibration_problems
 from abacus.tokenizer import build_tokenizer
 from acm import mutual_information
 from acm.calibration.registry import ESTIMATORS
-from acm.checkpoints import INDEX
+from acm.weight_files import INDEX
 
 RESULT = Path(__file__).with_suffix(".md")
 ESTIMATORS_RESULT = RESULT.with_name("estimators.md")

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from acm.checkpoints import INDEX
 from acm.merging.plan import Job
 from acm.merging.primitives import narrow
 from acm.merging.settings import Settings
 from acm.merging.workspace import layout
+from acm.weight_files import INDEX
 
 PIECE = 1 << 24  # entries of a checkpoint that are made at a time
 

@@ -32,10 +32,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from acm.architectures import EMBEDDING, HEAD
 from acm.calibration.journal import Journal
 from acm.calibration.layerwise import BASE, LayerwiseModel
 from acm.calibration.registry import STATISTICS
-from acm.checkpoints import EMBEDDING, HEAD
 from acm.errors import UserError, unknown
 from acm.files import whole, write_json
 from acm.records import provenance
@@ -196,7 +196,7 @@ class Backward:
                     total = total + self.loss(weight, last[s].detach(), s)
                 total.backward()
                 sums.add()
-        if model.tied and HEAD in model.checkpoint.tensors:  # stored twice: the same numbers for both
+        if model.tied and HEAD in model.checkpoint.weights.tensors:  # stored twice: the same numbers for both
             sums.square[HEAD] = sums.square[EMBEDDING].clone()
         sums.finish(self.fisher, "embed")
 

@@ -22,7 +22,6 @@ import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import init_empty_weights
 from safetensors import safe_open
@@ -30,9 +29,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from acm.checkpoints import CHECKED, EMBEDDING, HEAD, Checkpoint
+from acm.architectures import EMBEDDING, HEAD
+from acm.checkpoints import Checkpoint
 from acm.errors import UserError
-from acm.headers import as_float32
 
 BASE = "base"  # the base model's key; the others' are ``finetuned/<name>`` and ``unrelated/<name>``
 HEAD_ROWS = 1 << 14  # how many rows of the head's matrix are multiplied at a time
@@ -70,7 +69,7 @@ class LayerwiseModel:
                 "usual list of blocks, each with mlp.down_proj, such as Qwen2, Qwen3, Llama, Mistral and Gemma."
             ) from None
         self.check_shapes(shapes)
-        self.tied = self.ties_head()
+        self.tied = self.checkpoint.tied
 
     def replace_modules(self, parameters: dict[str, nn.Parameter], shapes: dict[str, tuple[int, ...]]) -> None:
         """Put recorders in place of the blocks, and nothing in place of norm and head.
@@ -99,7 +98,7 @@ class LayerwiseModel:
     def check_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """UserError if the checkpoint lacks a tensor or has it in another shape. A tied head need not be stored."""
         folder, stored = self.checkpoint.folder, self.checkpoint.tensors
-        tied = self.checkpoint.tied and self.causal.config.tie_word_embeddings
+        tied = self.checkpoint.tied and not self.checkpoint.headless
         for name, shape in shapes.items():
             if name not in stored and not (name == HEAD and tied):
                 raise UserError(f"{folder} lacks the tensor {name}; fetch the model again.")
@@ -107,25 +106,13 @@ class LayerwiseModel:
                 found = f"has shape {stored[name].shape}, config.json says {shape}"
                 raise UserError(f"{folder}: tensor {name} {found}; fetch the model again.")
 
-    def ties_head(self) -> bool:
-        """Whether head and embedding are one tensor.
-
-        As in transformers, a stored head that differs from the embedding is a tensor of its own.
-        """
-        if self.checkpoint.tied or not self.causal.config.tie_word_embeddings:
-            return self.checkpoint.tied
-        head, embedding = (self.checkpoint.tensors[name].read() for name in (HEAD, EMBEDDING))
-        return all(
-            np.array_equal(as_float32(head[i : i + CHECKED]), as_float32(embedding[i : i + CHECKED]))
-            for i in range(0, len(head), CHECKED)
-        )
-
     def weight(self, name: str, rows: Tensor | None = None) -> Tensor:
         """A weight as it is stored, mapped from its file where it can be. rows: of a matrix, these rows alone."""
         if name == HEAD and self.tied:
             name = EMBEDDING
-        with safe_open(self.checkpoint.tensors[name].file, framework="pt") as shard:
-            value = shard.get_tensor(name)
+        info = self.checkpoint.tensors[name]
+        with safe_open(info.file, framework="pt") as shard:
+            value = shard.get_tensor(info.key)
         if self.rewired is not None:
             order = self.permutation(name, 0, len(value))
             rows = order if rows is None else order[rows]

@@ -5,24 +5,32 @@ It reads configs, headers, tokenizers, and samples of a few weights.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from acm.checkpoints import EMBEDDING, HEAD, Checkpoint, shape_problems, unlike
+from acm.architectures import EMBEDDING, HEAD, WHOLE, meaning, rope, ties_head
+from acm.checkpoints import Checkpoint, shape_problems, unlike
 from acm.errors import UserError, printable
 from acm.headers import TensorInfo
 from acm.merging.companions import Companions
 from acm.merging.vocabulary import Alignment, align
-from acm.shapes import rope
 
 ANCESTRY = (  # fields that no fine-tuning changes
     "model_type", "hidden_act", "hidden_activation", "rms_norm_eps", "layer_norm_eps", "num_attention_heads",
     "num_key_value_heads", "head_dim", "hidden_size", "intermediate_size", "num_hidden_layers",
 )  # fmt: skip
 # Fields of the base that hold of its own files alone, and dtype's name in older versions of transformers.
-LEFT_OUT = ("quantization_config", "compression_config", "auto_map", "_name_or_path", "torch_dtype")
+LEFT_OUT = (
+    "quantization_config",
+    "compression_config",
+    "auto_map",
+    "_name_or_path",
+    "torch_dtype",
+    "transformers_weights",
+)
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 # A fine-tuned model usually has ‖δ‖ / ‖θ_0‖ below this. Fine-tuning moves weights by a small part of their norm; for
 # two unrelated models the ratio is √2.
@@ -65,9 +73,9 @@ def compare(base: Checkpoint, other: Checkpoint) -> list[Finding]:
 def config_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
     """Config fields that differ."""
     found = []
-    ours, theirs = base.config, other.config
+    ours, theirs = meaning(base.config), meaning(other.config)
     for key in ANCESTRY:
-        if key in ours and key in theirs and ours[key] != theirs[key]:
+        if differ(key, ours.get(key), theirs.get(key)):
             text = (
                 f"{other.folder} was not fine-tuned from {base.folder}: {key} is {theirs[key]} against {ours[key]}. "
                 "Name its true ancestor as base_model (for R1-Distill-Qwen: Qwen2.5-Math)."
@@ -85,6 +93,13 @@ def config_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
             text = f"{key} is {theirs.get(key)!r} in {other.name} and {ours.get(key)!r} in {base.name}."
             found.append(Finding("note", text))
     return found
+
+
+def differ(key: str, ours: Any, theirs: Any) -> bool:
+    """Whether a field has two values. An epsilon may have gone through another dtype, which rounds it."""
+    if ours is None or theirs is None:
+        return False
+    return not math.isclose(ours, theirs, rel_tol=0.01) if key.endswith("_eps") else bool(ours != theirs)
 
 
 def norm_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
@@ -169,30 +184,6 @@ def row_findings(models: list[Checkpoint], alignment: Alignment) -> list[Finding
     return [Finding("warning", text)]
 
 
-def tied_output(models: list[Checkpoint], wanted: bool | None, paper: bool) -> tuple[bool, list[Finding]]:
-    """Whether the result ties its head to the embedding, and why.
-
-    wanted: what the recipe says of it. paper: as the base, if the recipe says nothing.
-    """
-    if broken := [m for m in models if m.tied and m.config.get("tie_word_embeddings") is False]:
-        text = f"{broken[0].folder} has no {HEAD}, but its config says that the head is its own; fetch it again."
-        return True, [Finding("error", text)]
-    tied = [m.tied for m in models]
-    if len(set(tied)) == 1:
-        if wanted in (None, tied[0]):
-            return tied[0], []
-        text = f"tie_word_embeddings: {str(wanted).lower()} is for models that disagree; these all "
-        return tied[0], [Finding("error", f"{text}{'tie' if tied[0] else 'untie'} their heads. Remove it.")]
-    result = wanted if wanted is not None else tied[0] if paper else False
-    lost = ", ".join(m.name for m in models if not m.tied)
-    done = "the result gets a head of its own; a tied model's head is its embedding"
-    if result:
-        done = f"the result is tied, and the head of {lost} is lost"
-    names = ", ".join(m.name for m in models if m.tied)
-    text = f"{names} ties its head to the embedding, the others do not: {done} (`tie_word_embeddings` decides)."
-    return result, [Finding("warning", text)]
-
-
 def output_config(
     models: list[Checkpoint], dtype: str, tied: bool, alignment: Alignment, paper: bool
 ) -> tuple[dict[str, Any], list[Finding]]:
@@ -200,8 +191,10 @@ def output_config(
     config = {key: value for key, value in models[0].config.items() if key not in LEFT_OUT}
     if config.get("use_cache") is False:  # left by training; without it, generation takes many times as long
         del config["use_cache"]
+    config |= {key: value for key, value in meaning(config).items() if key in WHOLE and key in config}
     choices: dict[str, Any] = {"dtype": dtype}
-    if tied != config.get("tie_word_embeddings") and len({m.tied for m in models}) > 1:
+    stated = ties_head(config)
+    if stated is not tied and (stated is not None or len({m.tied for m in models}) > 1):
         choices["tie_word_embeddings"] = tied
     if paper:
         return config | choices, []

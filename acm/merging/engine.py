@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from acm.merging.plain import PlainMerger
 
 LOG = logging.getLogger(__name__)
+EXPONENTS = {
+    "float32": 0x7F800000,
+    "bfloat16": 0x7F80,
+    "float16": 0x7C00,
+}  # bits of infinity; NaN has greater
 
 
 def merge(
@@ -125,6 +130,13 @@ def check_output(out: Path, inputs: list[Path]) -> None:
         raise UserError(f"output folder {out} lies in the model folder {within[0]}; name one outside.")
 
 
+def not_finite(stored: np.ndarray, dtype: str) -> int:
+    """How many numbers are NaN or infinite. stored: flat, in this dtype, bfloat16 as its bits."""
+    infinity = EXPONENTS[dtype]
+    magnitudes = stored.view(np.uint32) & 0x7FFFFFFF if dtype == "float32" else stored.view(np.uint16) & 0x7FFF
+    return int((magnitudes >= infinity).sum()) if magnitudes.max(initial=0) >= infinity else 0
+
+
 class Runner:
     """Merges all tensors of a plan that the workspace does not hold yet.
 
@@ -182,7 +194,10 @@ class Runner:
             self.stopped = False
 
     def merge_one(self, job: Job) -> None:
-        """Merge one tensor, or copy it, and tell the workspace; UserError for NaN and infinity in a source."""
+        """Merge one tensor, or copy it, and tell the workspace.
+
+        UserError for NaN and infinity in a source, and for numbers of the result that the stored dtype cannot hold.
+        """
         merger, settings = self.merger(job), replace(job.settings, prepared=self.thresholds)
         copied = copied_model(self.plan.recipe.method, settings)
         if copied is not None and not job.rows:  # rows that a model lacks come from the others
@@ -190,9 +205,10 @@ class Runner:
         stream = Stream(job, merger.step(job), self.check)
         if copied is None and settings.prepared is None and job.size:
             settings = replace(settings, prepared=merger.prepare(stream, settings))
-        digest, bad = xxhash.xxh3_64(), np.zeros(len(job.sources), np.int64)
+        digest, bad, lost = xxhash.xxh3_64(), np.zeros(len(job.sources), np.int64), 0
         for start, stored in stream.stored():
             merged = merger.merged(job, stored, replace(settings, start=start), copied, bad)
+            lost += not_finite(merged, job.dtype)
             data = merged.data.cast("B")
             digest.update(data)
             self.work.write(job, start * STORED[job.dtype].itemsize, data)
@@ -203,6 +219,11 @@ class Runner:
                     f"{source.file}: tensor {job.name} holds {count} values that are NaN or infinite; "
                     "fetch or train it again, or merge with --allow-nan."
                 )
+        if lost and not self.allow_nan:
+            raise UserError(
+                f"{lost} values of tensor {job.name} are too large for {job.dtype}: the result would have infinity. "
+                "Choose `out_dtype: bfloat16` or `float32`, or smaller weights."
+            )
         self.work.finish(job, digest.hexdigest())
 
     def check(self) -> None:

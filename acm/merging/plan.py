@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from acm.adapters import Adapted, open_model
-from acm.checkpoints import EMBEDDING, HEAD, Checkpoint, layer_of
+from acm.architectures import EMBEDDING, HEAD
+from acm.checkpoints import Checkpoint, layer_of
 from acm.errors import UserError
 from acm.headers import STORED, TensorInfo
 from acm.merging.companions import Companions, companions_of
@@ -25,13 +26,13 @@ from acm.merging.compatibility import (
     model_findings,
     output_config,
     row_findings,
-    tied_output,
 )
 from acm.merging.facts import companion_findings
 from acm.merging.generation import generation_config
 from acm.merging.recipe import Recipe
 from acm.merging.settings import Inputs, Settings, read_inputs, settings_of
 from acm.merging.vocabulary import Alignment
+from acm.merging.weights import folder_findings, tied_output
 from acm.sources import source_hash
 
 
@@ -132,6 +133,7 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
         opened[name] = opened.get(name) or open_model(name, folder, opened.get(recipe.base_model or ""))
     models, paper = [opened[name] for name in given], recipe.compatibility == "paper"
     compared, aligned = model_findings(list(opened.values())), recipe.tokenizer_source is not None
+    compared += folder_findings(list(opened.values()), any(finding.level == "error" for finding in compared))
     companions = companions_of(models)
     alignment = align_rows(recipe.tokenizer_source, models, companions, given, paper)
     compared += companion_findings(models, companions, alignment, aligned)

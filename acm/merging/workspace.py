@@ -26,11 +26,11 @@ from typing import Any
 
 import xxhash
 
-from acm.checkpoints import INDEX, SINGLE
 from acm.errors import UserError, os_reason
 from acm.files import sync, whole, write_json
 from acm.headers import DTYPES
 from acm.merging.plan import Job, Plan, work_folder
+from acm.weight_files import INDEX, SINGLE
 
 LOG = logging.getLogger(__name__)
 JOURNAL = "journal.jsonl"
@@ -39,8 +39,9 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}  # dtype → the file's 
 
 
 class Workspace:
-    """The locked folder of one merge, with its shards open. ``finished``: the names of the tensors that need no work.
+    """The locked folder of one merge. ``finished``: the names of the tensors that need no work.
 
+    A shard is open only while it is written: there may be more shards than a process may have open files.
     key: an interrupted merge is continued only if this text, beside the plan, is the same as then.
     """
 
@@ -49,7 +50,7 @@ class Workspace:
         self.folder = work_folder(out)
         self.made = [parent for parent in out.parents if not parent.exists()]
         self.places, self.shard_headers, self.sizes = layout(plan.jobs)
-        self.files: dict[str, int] = {}
+        self.journal: int | None = None
         self.writing = threading.Lock()
 
     def __enter__(self) -> Workspace:
@@ -91,9 +92,10 @@ class Workspace:
 
     def close(self) -> None:
         """Close all files and give the lock back."""
-        for handle in (*self.files.values(), self.lock):
-            os.close(handle)
-        self.files = {}
+        for handle in (self.journal, self.lock):
+            if handle is not None:
+                os.close(handle)
+        self.journal = None
 
     def discard(self) -> None:
         """Remove the folder, and the folders that were made for it."""
@@ -103,7 +105,7 @@ class Workspace:
                 parent.rmdir()
 
     def open_shards(self) -> set[str]:
-        """Open what an interrupted merge of this plan left, or make the files anew.
+        """Take over what an interrupted merge of this plan left, or make the files anew.
 
         Returns the names of the finished tensors.
         """
@@ -116,38 +118,41 @@ class Workspace:
             if old.name not in kept:
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         for name, size in self.sizes.items():
-            self.open_shard(name, size)
+            self.make_shard(name, size)
         with whole(journal) as fresh:  # the old one stays until this is complete
             fresh.write_bytes(b"\n".join([self.key, *(json.dumps(entry).encode() for entry in sums.items()), b""]))
-        self.files[JOURNAL] = os.open(journal, os.O_WRONLY | os.O_APPEND)
+        self.journal = os.open(journal, os.O_WRONLY | os.O_APPEND)
         return {job.name for job in self.plan.jobs if job.name in sums and self.checksum(job) == sums[job.name]}
 
-    def open_shard(self, name: str, size: int) -> None:
-        """Open a shard, preallocated, and write its header."""
-        self.files[name] = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o644)
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            os.posix_fallocate(self.files[name], 0, size)
-        os.ftruncate(self.files[name], size)
-        os.pwrite(self.files[name], self.shard_headers[name], 0)
+    def make_shard(self, name: str, size: int) -> None:
+        """Make a shard, preallocated, and write its header."""
+        with opened(self.folder / name, os.O_CREAT) as handle:
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(handle, 0, size)
+            os.ftruncate(handle, size)
+            os.pwrite(handle, self.shard_headers[name], 0)
 
     def checksum(self, job: Job) -> str:
         """The checksum of the bytes that the tensor has in the output now."""
         digest, (shard, start) = xxhash.xxh3_64(), self.places[job.name]
-        for offset in range(0, job.bytes, CHECKED_BYTES):
-            digest.update(os.pread(self.files[shard], min(CHECKED_BYTES, job.bytes - offset), start + offset))
+        with opened(self.folder / shard) as handle:
+            for offset in range(0, job.bytes, CHECKED_BYTES):
+                digest.update(os.pread(handle, min(CHECKED_BYTES, job.bytes - offset), start + offset))
         return digest.hexdigest()
 
     def write(self, job: Job, offset: int, data: memoryview) -> None:
         """Bytes of a tensor, from ``offset`` within it."""
         shard, start = self.places[job.name]
-        done = 0
-        while done < len(data):
-            done += os.pwrite(self.files[shard], data[done:], start + offset + done)
+        with opened(self.folder / shard) as handle:
+            done = 0
+            while done < len(data):
+                done += os.pwrite(handle, data[done:], start + offset + done)
 
     def finish(self, job: Job, checksum: str) -> None:
         """Note in the journal that a tensor is complete."""
+        assert self.journal is not None
         with self.writing:
-            os.write(self.files[JOURNAL], json.dumps([job.name, checksum]).encode() + b"\n")
+            os.write(self.journal, json.dumps([job.name, checksum]).encode() + b"\n")
 
     def publish(self) -> None:
         """Make everything durable, then let the output folder appear."""
@@ -165,6 +170,16 @@ class Workspace:
         sync(self.folder)
         self.folder.rename(self.out)
         sync(self.out.parent)
+
+
+@contextlib.contextmanager
+def opened(path: Path, flags: int = 0) -> Iterator[int]:
+    """A file, open to read and write, as a descriptor."""
+    handle = os.open(path, os.O_RDWR | flags, 0o644)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 class Unfinished(UserError):

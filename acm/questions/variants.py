@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from acm.checkpoints import HEAD, Checkpoint, layer_of
+from acm.architectures import HEAD
+from acm.checkpoints import Checkpoint, layer_of
 
 Layers = dict[str, float]  # layer → λ
 

@@ -12,8 +12,8 @@ import acm
 import acm.calibration.importance
 import acm.calibration.journal
 import acm.calibration.walk
+from acm.architectures import EMBEDDING, HEAD
 from acm.calibration.registry import STATISTICS
-from acm.checkpoints import EMBEDDING, HEAD
 from acm.errors import UserError
 
 TEXTS = ["question: what is 17+5? answer:", "question: add 3, 4, 5. answer: 12", "7"]  # the last is one token

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model
 
 import acm.calibration.layerwise
+from acm.architectures import EMBEDDING, HEAD
 from acm.calibration.layerwise import LayerwiseModel, watch
-from acm.checkpoints import EMBEDDING, HEAD, check_same_shape
+from acm.checkpoints import check_same_shape
 from acm.errors import UserError
 
 TEXTS = [torch.randint(0, 97, (1, n), generator=torch.Generator().manual_seed(n)) for n in (12, 1, 7)]

@@ -61,9 +61,11 @@ def test_an_explicit_head_beside_the_papers_rules_is_consistent(f32, tie, tensor
     loaded(out, caplog)
 
 
-def test_a_head_of_its_own_is_declared_even_where_the_config_was_silent(f32, tie, variant):
+@pytest.mark.parametrize("model_type", ["gemma", "unlisted"])
+def test_a_head_of_its_own_is_declared_even_where_the_config_was_silent(f32, tie, variant, model_type):
     """Architectures whose default is a tied head (Gemma) leave the field out."""
-    base, other = (variant(f, f"silent-{f.name}", {"tie_word_embeddings": None}) for f in (tie(f32[0], "tied"), f32[1]))
+    silent = {"tie_word_embeddings": None, "model_type": model_type}
+    base, other = (variant(f, f"silent-{f.name}", silent) for f in (tie(f32[0], "tied"), f32[1]))
     assert plan_of(base, other).config.get("tie_word_embeddings") is False
 
 
