@@ -9,7 +9,7 @@ from typing import Any
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 from acm.merging.companions import PROCESSOR_FILES, TOKENIZER, TOKENIZER_CONFIG, TOKENIZERS, Companions
-from acm.merging.compatibility import Finding
+from acm.merging.compatibility import ANCESTRY, LEFT_OUT, SPECIAL, Finding
 from acm.merging.generation import differing
 from acm.merging.vocabulary import Alignment, differing_tokens
 
@@ -19,6 +19,11 @@ COMPARED = (  # fields of tokenizer_config.json that decide how text is read or 
 )  # fmt: skip
 TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 UNLIMITED = 10**15  # a model_max_length from here on is none
+# Fields of config.json that are judged elsewhere, or that count in training alone.
+NOT_COMPARED = {
+    *ANCESTRY, *SPECIAL, *LEFT_OUT, "rope_theta", "rope_scaling", "rope_parameters", "dtype", "vocab_size",
+    "max_position_embeddings", "tie_word_embeddings", "transformers_version", "use_cache", "initializer_range",
+}  # fmt: skip
 QUANTIZED = ("quantization_config", "compression_config")
 
 
@@ -50,7 +55,17 @@ def companion_findings(
         elif other is not source and source.has_tokenizer:
             text = f"{other.name} has no tokenizer; its tokens are taken to be those of {source.name}."
             found.append(Finding("note", text))
-    return found + [f for m, c in dict(zip(models, companions, strict=True)).items() for f in code_findings(m, c)]
+    for model, own in dict(zip(models, companions, strict=True)).items():
+        found += field_findings(companions[0], own) + code_findings(model, own)
+    return found
+
+
+def field_findings(base: Companions, other: Companions) -> list[Finding]:
+    """A note on fields that both configs have, with another value, and that change what the model computes."""
+    ours, theirs = base.json("config.json"), other.json("config.json")
+    common = {key for key in ours.keys() & theirs.keys() - NOT_COMPARED if None not in (ours[key], theirs[key])}
+    compared = {key for key in common if not key.startswith("_") and not key.endswith(("dropout", "pdrop"))}
+    return differing("config.json", base, other, *({key: held[key] for key in compared} for held in (ours, theirs)))
 
 
 def tokenizer_findings(source: Companions, other: Companions, aligned: bool) -> list[Finding]:

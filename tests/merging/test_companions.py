@@ -164,6 +164,9 @@ DIFFERENT = {
     "sampling": ({GENERATION: {"temperature": 0.6, "do_sample": True}}, "note", ["do_sample is True, not", "0.6"]),
     "pad id": ({GENERATION: {"pad_token_id": 5}}, "note", [f"{GENERATION} of other", "pad_token_id is 5"]),
     "processor": ({"processor_config.json": {"a": 1}}, "note", ["processor_config.json of other and base differ"]),
+    "window": ({CONFIG: {"max_window_layers": 1}}, "note", ["config.json of other", "max_window_layers is 1"]),
+    "layers": ({CONFIG: {"layer_types": ["full_attention", "sliding_attention"]}}, "note", ["layer_types is"]),
+    "head": ({CONFIG: {"architectures": ["Qwen2ForSequenceClassification"]}}, "note", ["architectures is"]),
     "quantization": ({CONFIG: {"quantization_config": {"quant_method": "awq"}}}, "note", ["other", "not quantized"]),
 }  # fmt: skip
 
@@ -180,6 +183,14 @@ def test_each_difference_is_one_finding(f32, variant, tmp_path, changes, level, 
     for held in (expected, found):
         del held["README.md"], held["recipe.yml"]
     assert found == expected  # the result is the base's in everything beside the weights
+
+
+@pytest.mark.parametrize("fields", [
+    {"attention_dropout": 0.1}, {"initializer_range": 0.01}, {"transformers_version": "4.40.0"}, {"use_cache": False},
+    {"_attn_implementation": "eager"}, {"max_window_layers": None}, {"some_new_field": 5},
+], ids=str)  # fmt: skip
+def test_fields_that_change_nothing_are_no_difference(f32, variant, fields):
+    assert others_notes(plan_of(f32[0], edit(variant(f32[1], "other"), CONFIG, **fields))) == []
 
 
 def merges_as_text(content):
