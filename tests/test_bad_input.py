@@ -54,12 +54,12 @@ def assert_merge_refused(f32, tmp_path):
     ({"base_model": None}, ["task_arithmetic needs `base_model`"]),
     ({"parameters": None}, ["task_arithmetic needs `weight`", "left"]),
     ({"parameters": {"weihgt": 0.5}}, ["parameters", "'weihgt'", "Did you mean 'weight'?"]),
-    ({"parameters": {"weight": "0.5"}}, ["weight must be a number", "'0.5'"]),
+    ({"parameters": {"weight": "half"}}, ["weight must be a number", "'half'"]),
     ({"parameters": {"weight": True}}, ["weight must be a number", "True"]),
     ({"parameters": {"weight": None}}, ["weight must be a number", "None"]),
     ({"parameters": {"weight": float("nan")}}, ["weight", "nan"]),
     ({"parameters": {"weight": 0.5, "lambda": float("inf")}}, ["lambda", "inf"]),
-    ({"parameters": {"weight": 0.5, "normalize": 1}}, ["normalize must be true or false", "1"]),
+    ({"parameters": {"weight": 0.5, "normalize": 2}}, ["normalize must be true or false", "2"]),
     ({"parameters": 3}, ["parameters"]),
     ({"base_modle": "x"}, ["base_modle", "unknown key"]),
     ({"dtype": "int8"}, ["dtype", "bfloat16"]),
@@ -69,7 +69,7 @@ def assert_merge_refused(f32, tmp_path):
     ({"models": [{"model": "/absent/left"}]}, ["/absent/left", "does not exist", "check the path"]),
     ({"models": [{"model": "a", "parameters": {"wieght": 1}}]}, ["a", "'wieght'", "Did you mean 'weight'?"]),
     ({"models": [{"modle": "a"}]}, ["models[0].modle", "unknown key"]),
-    ({"models": [{"model": "x/left"}, {"model": "y/left"}]}, ["'left' names two", "folder name"]),
+    ({"models": [{"model": "x/left"}, {"model": "./x//left"}]}, ["lists a model twice", "sum of the weights"]),
     ({"coefficients": "/absent/coefficients.json"}, ["/absent/coefficients.json"]),
 ])  # fmt: skip
 def test_recipe(assert_merge_refused, change, words):

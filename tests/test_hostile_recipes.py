@@ -27,7 +27,7 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(FOURFOLD.format(i, i - 1) for i in range(1
     ("a: [" + "x, " * 20_000 + "x]", ["more than 10000"]),
     ("models:\n\t- model: x", ["not a readable YAML file", r"\t"]),
     ("[" * 50_000, ["not a readable YAML file"]), ("a: \x07", ["not a readable YAML file"]),
-    ("a: 1\n---\nb: 2", ["2 documents"]), ("{[a]: 1}", ["not a readable YAML file"]), ("1: 2", ["1"]),
+    ("a: 1\n---\nb: 2", ["2 recipes", "`name`"]), ("{[a]: 1}", ["not a readable YAML file"]), ("1: 2", ["1"]),
     ("null", ["key: value"]), ("", ["key: value"]), ("- a", ["key: value"]),
     ("seed: " + "9" * 5000, ["readable"]), ("seed: 2024-99-99", ["readable"]), ("seed: !!int x", ["readable"]),
     ("seed: !!bool x", ["readable"]), ("seed: !!timestamp x", ["readable"]),
@@ -44,7 +44,8 @@ def test_a_recipe_file_that_is_not_utf8(assert_refused, tmp_path):
 
 
 @pytest.mark.parametrize("value", [
-    [[0.5]], [[0.5], [0.6]], [], {}, [{}], [None], "0.5", "", ["0.5"], True, [True], [0.5, {"value": 1}],
+    [[0.5]], [[0.5], [0.6]], [], {}, [{}], [None], "0.5x", "", ["half"], "nan", ["1e999"], "0x1", "1_0",
+    "-", True, [True], [0.5, {"value": 1}],
     [{"value": []}], [{"value": {}}], [{"value": [[1]]}], {"value": 1, "filter": 5}, {"value": 1, "filter": ["a"]},
     {"vlaue": 1}, {"value": 1, "else": 2}, {"value": "x"}, [{"filter": "mlp"}], float("nan"), float("inf"),
     [0.1, float("nan")], [{"value": float("-inf")}], 1j, b"x", {1: 2}, 10**400, -(10**400), [0.1, 10**400],
@@ -55,8 +56,10 @@ def test_values_of_a_parameter(assert_refused, value):
 
 
 @pytest.mark.parametrize("method, key, value, words", [
-    ("task_arithmetic", "normalize", [], ["normalize must be true or false"]),
-    ("task_arithmetic", "normalize", "yes", ["normalize must be true or false", "'yes'"]),
+    ("task_arithmetic", "normalize", [], ["normalize is an empty list"]),
+    ("task_arithmetic", "normalize", "perhaps", ["normalize must be true or false", "'perhaps'"]),
+    ("task_arithmetic", "normalize", 2, ["normalize must be true or false"]),
+    ("task_arithmetic", "normalize", [1, 0.5], ["normalize must be true or false"]),
     ("ties", "density", [0.5, 2], ["density", "2"]), ("ties", "density", [{"value": 0}], ["density", "0"]),
     ("lore", "iterations", 1.5, ["iterations is a whole number"]), ("lore", "iterations", float("nan"), ["iterations"]),
     ("lore", "iterations", float("inf"), ["iterations"]),

@@ -7,11 +7,12 @@ from typing import Any
 
 import yaml
 
+from acm.checkpoints import layer_of
 from acm.errors import UserError
+from acm.merging.mergekit import OUTSIDE
+from acm.merging.parameters import conditions, resolve
 from acm.merging.plan import Plan
-
-# Layer outside the blocks → a text that the names of its tensors contain.
-OUTSIDE = {"embed": "embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
+from acm.merging.settings import place
 
 
 def mergekit_recipe(plan: Plan, folder: Path) -> str:
@@ -23,28 +24,34 @@ def mergekit_recipe(plan: Plan, folder: Path) -> str:
     recipe, method = plan.recipe, plan.recipe.method
     refuse_what_differs(plan)
 
-    def path(name: str) -> str:
-        return str((folder / name).resolve()) if (folder / name).is_dir() else name
-
     models: list[dict[str, Any]] = [
-        {"model": path(entry.model), "parameters": parameters(plan, entry.name, entry.parameters)}
-        for entry in recipe.finetuned
+        {"model": reference(entry.model, folder), "parameters": parameters(plan, name, entry.parameters)}
+        for entry, name in zip(recipe.finetuned, recipe.names, strict=True)
     ]
     shared = {k: v for k, v in recipe.parameters.items() if not (k == "weight" and recipe.coefficients is not None)}
     if method.coefficient and not method.coefficient.per_model and recipe.base_model:  # SLERP: lists the base, has `t`
-        models = [{"model": path(recipe.base_model)}, *({"model": model["model"]} for model in models)]
+        models = [{"model": reference(recipe.base_model, folder)}, *({"model": model["model"]} for model in models)]
         if plan.inputs.coefficients is not None:
-            shared[method.coefficient.name] = along_layers(plan, plan.inputs.coefficients[recipe.finetuned[0].name])
+            shared[method.coefficient.name] = along_layers(plan, plan.inputs.coefficients[recipe.names[0]])
     content: dict[str, Any] = {
         "merge_method": recipe.merge_method,
-        "base_model": path(recipe.base_model) if method.needs_base and recipe.base_model else None,
+        "base_model": reference(recipe.base_model, folder) if method.needs_base and recipe.base_model else None,
         "models": models,
-        "parameters": shared,
+        "parameters": flat(plan, shared),
         "dtype": "float32",
         "out_dtype": plan.config["dtype"],
         "tokenizer_source": tokenizer_source(plan),
     }
     return yaml.safe_dump({k: v for k, v in content.items() if v not in (None, {}, [])}, sort_keys=False)
+
+
+def reference(name: str, folder: Path) -> str | dict[str, Any]:
+    """A model as mergekit reads it: text, or a mapping where a folder's path has marks that mergekit splits text at."""
+    parts = [name] if (folder / name).is_dir() else name.split("+")
+    paths = [str((folder / part).resolve()) if (folder / part).is_dir() else part for part in parts]
+    if not any(mark in path for path in paths if path not in parts for mark in "+@"):
+        return "+".join(paths)
+    return dict(zip(("model", "lora"), ({"path": path} for path in paths), strict=False))
 
 
 def refuse_what_differs(plan: Plan) -> None:
@@ -88,6 +95,7 @@ def normalizes(plan: Plan) -> bool:
 def parameters(plan: Plan, name: str, own: dict[str, Any]) -> dict[str, Any]:
     """A model's parameters, λ as its weight."""
     coefficients, replaced = plan.inputs.coefficients, plan.recipe.method.coefficient
+    own = flat(plan, own)
     if coefficients is None or replaced is None or not replaced.per_model:
         return own
     return own | {replaced.name: along_layers(plan, coefficients[name])}
@@ -98,3 +106,17 @@ def along_layers(plan: Plan, coefficients: dict[str, float]) -> list[dict[str, A
     present = [layer for layer, name in OUTSIDE.items() if any(name in job.name for job in plan.jobs)]
     outside = [{"filter": OUTSIDE[layer], "value": coefficients[layer]} for layer in present]
     return [*outside, {"value": [coefficients[str(i)] for i in range(plan.blocks)]}]
+
+
+def flat(plan: Plan, given: dict[str, Any]) -> dict[str, Any]:
+    """Parameters whose filters lie within filters, as of several slices, with a filter for each tensor instead."""
+
+    def nested(setting: Any) -> bool:
+        return any(isinstance(item["value"], list) and any(isinstance(v, dict) for v in item["value"])
+                   for item in conditions(setting))  # fmt: skip
+
+    def listed(setting: Any) -> list[dict[str, Any]]:
+        found = {job.name: resolve(setting, job.name, place(layer_of(job.name), plan.blocks)) for job in plan.jobs}
+        return [{"filter": name, "value": value} for name, value in found.items() if value is not None]
+
+    return {key: listed(setting) if nested(setting) else setting for key, setting in given.items()}

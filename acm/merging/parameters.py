@@ -14,8 +14,11 @@ from __future__ import annotations
 from typing import Any
 
 from acm.errors import unknown
-from acm.merging.registry import IGNORED, MergeMethod, Parameter
+from acm.merging.registry import MergeMethod, Parameter
 
+# Flags that mergekit's method has and ours lacks: true would change the result.
+MERGEKIT_ALONE = {("rescale", "ties"), ("rescale", "breadcrumbs"), ("rescale", "breadcrumbs_ties"),
+                  ("filter_wise", "model_stock")}  # fmt: skip
 FLOAT32 = 3.4e38  # nearly the largest float32
 
 
@@ -37,10 +40,13 @@ def resolve(setting: Any, tensor: str, t: float) -> Any:
     if not isinstance(setting, list):
         return setting
     if isinstance(setting[0], dict):
-        found = (c["value"] for c in setting if c.get("filter") in (None, "*") or not tensor or c["filter"] in tensor)
-        return resolve(next(found, None), tensor, t)
+        fitting = (c for c in setting if c.get("filter") in (None, "*") or not tensor or c["filter"] in tensor)
+        found = (resolve(c["value"], tensor, t) for c in fitting)
+        return next((value for value in found if value is not None), None)
     place = t * (len(setting) - 1)
     first = int(place)
+    if isinstance(setting[first], bool):
+        return setting[first]
     share = place - first
     return (1 - share) * setting[first] + share * setting[min(len(setting) - 1, first + 1)]
 
@@ -50,15 +56,17 @@ def check_parameters(values: dict[str, Any], method: MergeMethod, place: str, ow
 
     place: where the values stand, for the message. own: whether they are one model's.
     """
-    known = method.parameters | IGNORED
+    known = method.parameters | method.idle
     for key, value in values.items():
         if key not in known:
             raise ValueError(f"{place}: {unknown(f'key of {method.name}', key, method.parameters)}")
         parameter = known[key]
         if own and not parameter.per_model:
             raise ValueError(f"{place}: {key} holds for all models; set it under the recipe's `parameters`")
-        for number in leaves(value, f"{place}: {key}") if parameter.kind == "number" else [value]:
-            check_value(number, parameter, place)
+        for leaf in [value] if parameter.is_file else leaves(value, f"{place}: {key}"):
+            check_value(leaf, parameter, place)
+            if leaf is True and (key, method.name) in MERGEKIT_ALONE:
+                raise ValueError(f"{place}: {key} of {method.name} is mergekit's alone; remove it, or merge with that")
 
 
 def leaves(setting: Any, place: str) -> list[Any]:

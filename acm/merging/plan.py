@@ -29,6 +29,7 @@ from acm.merging.compatibility import (
 )
 from acm.merging.facts import companion_findings
 from acm.merging.generation import generation_config
+from acm.merging.mergekit import STACKED
 from acm.merging.recipe import Recipe
 from acm.merging.settings import Inputs, Settings, read_inputs, settings_of
 from acm.merging.vocabulary import Alignment
@@ -147,7 +148,7 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
         *compared,
         *row_findings(models, alignment),
         *head_findings,
-        *range_findings(recipe, blocks),
+        *recipe_findings(recipe, blocks, alignment.rows),
         *chosen,
         *ends,
     ]
@@ -208,13 +209,25 @@ def check_statistics(kind: str, name: str, shape: tuple[int, ...], statistics: l
             )
 
 
-def range_findings(recipe: Recipe, blocks: int) -> list[Finding]:
-    """An error for mergekit's `layer_range`, where it is not all layers."""
-    odd = [entry.model for entry in recipe.models if entry.layer_range not in (None, (0, blocks))]
-    if not odd:
-        return []
-    text = f"layer_range of {odd[0]} must be [0, {blocks}], all layers: stacking parts is not supported."
-    return [Finding("error", text)]
+def recipe_findings(recipe: Recipe, blocks: int, rows: int) -> list[Finding]:
+    """Errors for mergekit's `layer_range` where it is not all layers, and padding that would add rows.
+
+    A warning for parameters without effect. rows: of the merged embedding.
+    """
+    found = []
+    if odd := [entry.model for entry in recipe.models if entry.layer_range not in (None, (0, blocks))]:
+        text = f"layer_range of {odd[0]} must be [0, {blocks}], all layers: the recipe {STACKED}."
+        found.append(Finding("error", text))
+    if recipe.pad_to_multiple_of and rows % recipe.pad_to_multiple_of:
+        text = (
+            f"`pad_to_multiple_of: {recipe.pad_to_multiple_of}` would add rows to the embedding's {rows}, which is "
+            "not supported: remove it, and call resize_token_embeddings of transformers on the result."
+        )
+        found.append(Finding("error", text))
+    if recipe.idle:
+        text = f"{', '.join(recipe.idle)}: without effect on {recipe.merge_method}, as in mergekit."
+        found.append(Finding("warning", text))
+    return found
 
 
 def cost_findings(plan: Plan, out: Path | None) -> list[Finding]:

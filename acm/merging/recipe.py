@@ -21,10 +21,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from acm.errors import UserError, check_distinct, explain, unknown
-from acm.merging.parameters import check_parameters, conditions, resolve
+from acm.errors import UserError, explain, listed, unknown
+from acm.merging.mergekit import plain_form
+from acm.merging.parameters import check_parameters, resolve
 from acm.merging.registry import METHODS, MergeMethod
-from acm.reading import read_yaml
+from acm.reading import read_documents
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Number = Annotated[float, Field(strict=True)]
@@ -70,6 +71,7 @@ class Recipe(BaseModel):
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
     tokenizer_source: str | None = None
+    pad_to_multiple_of: int | None = Field(None, ge=1)
     coefficients: str | list[Number] | dict[str, dict[str, Number] | list[Number]] | None = None
     election: Literal["weighted", "unweighted"] | None = None
     scope: Literal["tensor", "global"] = "tensor"
@@ -79,28 +81,9 @@ class Recipe(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def one_slice(cls, content: Any) -> Any:
-        """mergekit's `slices` as `models`, where one slice holds all layers.
-
-        The plan compares its range with the models.
-        """
-        if not isinstance(content, dict) or "slices" not in content:
-            return content
-        slices = content["slices"]
-        if "models" in content or not isinstance(slices, list) or len(slices) != 1 or not isinstance(slices[0], dict):
-            raise ValueError(
-                "`slices` must be one slice of all layers; stacking layers of several models is not supported"
-            )
-        if odd := set(slices[0]) - {"sources", "parameters"}:
-            raise ValueError(f"slices: {unknown('key', min(map(str, odd)), ['sources', 'parameters'])}")
-        shared, own = content.get("parameters") or {}, slices[0].get("parameters") or {}
-        if not isinstance(shared, dict) or not isinstance(own, dict):
-            raise ValueError("slices: `parameters` must map names to values")
-        parameters = shared | {
-            key: conditions(value) + conditions(shared[key]) if key in shared else value for key, value in own.items()
-        }
-        rest = {key: value for key, value in content.items() if key != "slices"}
-        return rest | {"models": slices[0].get("sources"), "parameters": parameters}
+    def plain(cls, content: Any) -> Any:
+        """mergekit's spellings in the plain form; ValueError for what mergekit alone can do."""
+        return plain_form(content) if isinstance(content, dict) else content
 
     @field_validator("merge_method")
     @classmethod
@@ -120,7 +103,8 @@ class Recipe(BaseModel):
             raise ValueError(f"{self.merge_method} needs `base_model`")
         if not self.finetuned:
             raise ValueError("`models` names no model besides the base")
-        check_distinct((entry.name for entry in self.finetuned), "models by their folder name")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("`models` lists a model twice; list it once, with the sum of the weights")
         least, most = self.method.models
         if not least <= len(self.finetuned) <= (most or len(self.finetuned)):
             wanted = "exactly 1 model" if self.method.single else f"at least {least} models"
@@ -166,7 +150,23 @@ class Recipe(BaseModel):
             listed = [entry for entry in self.models if self.is_base(entry)]
             named = [ModelEntry(model=self.base_model)] if self.method.average else []
             entries += listed or named
-        return sorted(entries, key=lambda entry: entry.name)
+        return sorted(entries, key=lambda entry: (entry.name, entry.model))
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each of ``finetuned``: its folder's, with as many parents as tell it from the others."""
+        paths = [Path(entry.model).parts for entry in self.finetuned]
+        found = []
+        for own in paths:
+            sizes = (n for n in range(1, len(own)) if [other[-n:] for other in paths].count(own[-n:]) == 1)
+            found.append(str(Path(*own[-next(sizes, len(own)) :])))
+        return found
+
+    @property
+    def idle(self) -> list[str]:
+        """The parameters that the recipe gives and that change nothing."""
+        given = {key for own in (self.parameters, *(entry.parameters for entry in self.models)) for key in own}
+        return sorted(given & self.method.idle.keys() - {"int8_mask"})
 
     @property
     def measured(self) -> list[ModelEntry]:
@@ -204,8 +204,28 @@ def load_recipe(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe) -> tup
     if isinstance(recipe, Mapping):
         source, folder, content = "the recipe", Path(), dict(recipe)
     else:
-        source, folder, content = str(recipe), Path(recipe).parent, read_yaml(Path(recipe))
+        source, folder, content = str(recipe), Path(recipe).parent, read_recipe(Path(recipe))
     try:
         return Recipe.model_validate(content), folder
     except ValidationError as error:
         raise explain(error, source, Recipe) from None
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The content of a recipe's file; of a file with several recipes, of the one whose name stands after a `#`."""
+    file, mark, wanted = str(path).rpartition("#")
+    if path.exists() or not mark:
+        file, mark = str(path), ""
+    documents = read_documents(Path(file))
+    names = [str(document.get("name", "")) for document in documents]
+    if len(set(names)) < len(names):
+        raise UserError(f"{file} holds {len(names)} recipes; give each a `name` of its own.")
+    if not mark and len(names) > 1:
+        raise UserError(
+            f"{file} holds {len(names)} recipes ({listed(name or 'one without a name' for name in names)}), and one runs "
+            f"at a time: give its name, as in `{file}#{names[0]}`. What a recipe calls by another's name must lie in that "
+            "folder beside the file."
+        )
+    if mark and wanted not in names:
+        raise unknown(f"recipe in {file}", wanted, names)
+    return documents[names.index(wanted) if mark else 0]

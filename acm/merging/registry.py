@@ -75,8 +75,13 @@ ALPHA = closed("alpha")
 OMEGA = closed("omega", default=0.4)
 STATISTICS = Parameter("statistics", kind="statistics", per_model=True)
 SENSITIVITY = Parameter("sensitivity", kind="layers")
-# Keys that every method takes and that change no result. int8_mask: how mergekit saves memory.
+# Parameters that change no result of a method that does not take them. int8_mask: how mergekit saves memory. mergekit
+# lets every method have the rest, so its recipes do.
 IGNORED = {"int8_mask": Parameter("int8_mask", kind="flag")}
+IDLE = IGNORED | {
+    parameter.name: parameter for parameter in (WEIGHT, T, LAMBDA, NORMALIZE, RESCALE, DENSITY, GAMMA, EPSILON)
+}
+IDLE |= {name: Parameter(name, kind="flag") for name in ("filter_wise", "embed_slerp")}
 
 ARITHMETIC = (WEIGHT, NORMALIZE, LAMBDA)
 SPARSE = (*ARITHMETIC, DENSITY)
@@ -152,6 +157,13 @@ class MergeMethod:
     def single(self) -> bool:
         """Whether it merges one model into the base, and no more."""
         return self.models == (1, 1)
+
+    @property
+    def idle(self) -> dict[str, Parameter]:
+        """Parameters that a recipe may give although they change nothing."""
+        return {
+            name: found for name, found in (IDLE if self.mergekit else IGNORED).items() if name not in self.parameters
+        }
 
     @property
     def url(self) -> str:

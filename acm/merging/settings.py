@@ -80,7 +80,7 @@ def read_inputs(recipe: Recipe, folder: Path, layers: set[str], base: str) -> In
 
     folder: where relative paths start. layers: of the merged model. base: the base's name.
     """
-    names = [entry.name for entry in recipe.finetuned]
+    names = recipe.names
     coefficients = None if recipe.coefficients is None else layer_numbers(recipe.coefficients, folder, names, layers)
     blocks = {layer for layer in layers if layer.isdecimal()}
     numbers, statistics = {}, []
@@ -174,11 +174,11 @@ def settings_of(recipe: Recipe, inputs: Inputs, base: str, name: str, shape: tup
         coefficients = weights_of(recipe, entries, name, t)
         divisors, election = coefficients, recipe.election or "weighted"
     else:
-        coefficients = [inputs.coefficients[entry.name][layer] for entry in entries]
+        coefficients = [inputs.coefficients[model][layer] for model in recipe.names]
         divisors, election = [1.0] * len(entries), recipe.election or "unweighted"
-    models = [base, *(entry.name for entry in entries)]
+    models = [base, *recipe.names]
     found = Settings(
-        coefficients, divisors, election=election, keys=[key_of(recipe.seed, name, entry.name) for entry in entries],
+        coefficients, divisors, election=election, keys=[key_of(recipe.seed, name, model) for model in recipe.names],
         numbers=numbers, layers={key: [held[m].get(layer) for m in models] for key, held in inputs.layers.items()},
         shape=shape, **named,
     )  # fmt: skip

@@ -1,0 +1,380 @@
+"""Recipes in the shapes of public model cards, as mergekit reads them and as it writes them back, run unchanged."""
+
+import pytest
+import yaml
+from helpers import assert_equal
+from mergekit import merge_methods
+from mergekit.architecture import get_architecture_info
+from mergekit.config import MergeConfiguration
+from mergekit.options import MergeOptions
+from mergekit.plan import MergePlanner
+
+import acm
+from acm.errors import UserError
+from acm.merging.export import mergekit_recipe
+from acm.merging.plan import make_plan
+from acm.merging.recipe import load_recipe
+
+SAME = {  # shape → a recipe that mergekit merges to the same numbers
+    "linear": """
+models:
+  - model: LEFT
+    parameters:
+      weight: 0.3
+  - model: RIGHT
+    parameters:
+      weight: 0.7
+merge_method: linear
+dtype: float32
+""",
+    "linear, numbers as text, a flag as a number": """
+merge_method: linear
+models: [{model: LEFT, parameters: {weight: 3e-1}}, {model: RIGHT, parameters: {weight: '0.25'}}]
+parameters: {normalize: 0.0, int8_mask: 1.0}
+dtype: float32
+""",
+    "linear by layers": """
+models:
+  - model: LEFT
+    parameters: {weight: [1, 0.5, 0]}
+  - model: RIGHT
+    parameters: {weight: [0.1, 0.5, 1.0]}
+merge_method: linear
+parameters: {normalize: true}
+dtype: float32
+""",
+    "linear by filters, on top of a base": """
+merge_method: linear
+base_model: BASE
+models:
+  - model: BASE
+    parameters: {weight: 0.2}
+  - model: LEFT
+    parameters:
+      weight:
+        - filter: mlp
+          value: [0.2, 0.8]
+        - filter: self_attn
+          value: 0.4
+        - value: 0.5
+dtype: float32
+""",
+    "slerp, classic": """
+slices:
+  - sources:
+      - model: LEFT
+        layer_range: [0, 5]
+      - model: RIGHT
+        layer_range: [0, 5]
+merge_method: slerp
+base_model: LEFT
+parameters:
+  t:
+    - filter: self_attn
+      value: [0, 0.5, 0.3, 0.7, 1]
+    - filter: mlp
+      value: [1, 0.5, 0.7, 0.3, 0]
+    - value: 0.5
+dtype: float32
+""",
+    "slerp of models, parameters that it has not": """
+models: [{model: LEFT}, {model: RIGHT}]
+merge_method: slerp
+base_model: LEFT
+dtype: float32
+parameters:
+  t: [0.1, 0.9]
+  embed_slerp: true
+  normalize: true
+  weight: 0.3
+""",
+    "slerp of slices with their own t": """
+slices:
+  - sources: [{model: LEFT, layer_range: [0, 2]}, {model: RIGHT, layer_range: [0, 2]}]
+    parameters: {t: 0.2}
+  - sources: [{model: LEFT, layer_range: [2, 4]}, {model: RIGHT, layer_range: [2, 4]}]
+    parameters:
+      t: [{filter: mlp, value: [0.1, 0.6]}, {value: 0.3}]
+  - sources: [{model: LEFT, layer_range: [4, 5]}, {model: RIGHT, layer_range: [4, 5]}]
+merge_method: slerp
+base_model: LEFT
+parameters: {t: [0.9, 0.7]}
+dtype: float32
+""",
+    "slices whose models have their own weights": """
+slices:
+  - sources:
+      - {model: LEFT, layer_range: [0, 3], parameters: {weight: [0.2, 0.9]}}
+      - {model: RIGHT, layer_range: [0, 3], parameters: {weight: 1}}
+      - {model: BASE, layer_range: [0, 3]}
+  - sources:
+      - {model: RIGHT, layer_range: [3, 5]}
+      - {model: LEFT, layer_range: [3, 5], parameters: {weight: 5e-1}}
+      - {model: BASE, layer_range: [3, 5]}
+    parameters: {weight: [{filter: self_attn, value: 0.1}]}
+merge_method: task_arithmetic
+base_model: BASE
+parameters: {weight: [0.4, 0.6], lambda: '1.2'}
+dtype: float32
+""",
+    "modules with models": """
+merge_method: task_arithmetic
+base_model: BASE
+modules:
+  default:
+    models: [{model: LEFT, parameters: {weight: 0.3}}, {model: RIGHT}]
+    parameters: {weight: [{filter: mlp, value: 0.9}]}
+parameters: {weight: 0.6}
+dtype: float32
+""",
+    "modules with slices": """
+merge_method: task_arithmetic
+base_model: BASE
+modules:
+  default:
+    slices:
+      - sources: [{model: LEFT, layer_range: [0, 4]}, {model: BASE, layer_range: [0, 4]}]
+        parameters: {weight: 0.2}
+      - sources: [{model: LEFT, layer_range: [4, 5]}, {model: BASE, layer_range: [4, 5]}]
+parameters: {weight: [0.6, 0.8]}
+dtype: float32
+""",
+    "task arithmetic": """
+merge_method: task_arithmetic
+base_model: BASE
+models:
+  - model: BASE
+  - model: LEFT
+    parameters:
+      weight: 0.7
+  - model: RIGHT
+    parameters:
+      weight: -0.2
+parameters:
+  normalize: false
+  int8_mask: true
+  rescale: true
+  density: 0.4
+dtype: float32
+tokenizer_source: base
+""",
+    "task arithmetic, empty blocks": """
+merge_method: task_arithmetic
+base_model: BASE
+models:
+  - model: BASE
+    parameters:
+  - model: LEFT
+    parameters: {weight: 1}
+parameters:
+slices:
+modules:
+tokenizer:
+chat_template:
+out_dtype:
+dtype: float32
+""",
+    "ties": """
+models:
+  - model: BASE
+    # no parameters necessary for base model
+  - model: LEFT
+    parameters:
+      density: 0.5
+      weight: 0.5
+  - model: RIGHT
+    parameters:
+      density: 0.5
+      weight: 0.3
+merge_method: ties
+base_model: BASE
+parameters:
+  normalize: 1.0
+  int8_mask: 1.0
+  rescale: false
+dtype: float32
+""",
+    "ties by layers": """
+models:
+  - model: LEFT
+    parameters:
+      density: [1, 0.7, 0.1]
+      weight: 1.0
+  - model: RIGHT
+    parameters:
+      density: 0.5
+      weight: [0, 0.3, 0.7, 1]
+merge_method: ties
+base_model: BASE
+parameters: {normalize: [true, false], lambda: 8e-1}
+dtype: float32
+""",
+    "ties with a filter for one matrix": """
+models:
+  - model: LEFT
+    parameters:
+      density: 0.33
+      weight:
+        - filter: mlp
+          value: 0.5
+        - value: 0
+merge_method: ties
+base_model: BASE
+parameters:
+  normalize: [{filter: mlp, value: 'true'}, {value: 0}]
+dtype: float32
+""",
+    "breadcrumbs": """
+merge_method: breadcrumbs
+base_model: BASE
+models: [{model: LEFT, parameters: {weight: 0.7, density: 0.9, gamma: 1e-2}}, {model: RIGHT, parameters: {weight: 0.1}}]
+parameters: {density: 0.8, rescale: 0}
+dtype: float32
+""",
+    "breadcrumbs with ties": """
+merge_method: breadcrumbs_ties
+base_model: BASE
+models: [{model: LEFT}, {model: RIGHT}]
+parameters: {weight: 0.6, density: 0.9, gamma: 0.02, lambda: 0.9}
+dtype: float32
+""",
+    "model stock, weights that it has not": """
+models:
+  - model: LEFT
+  - model: RIGHT
+    parameters: {weight: 0.8}
+merge_method: model_stock
+base_model: BASE
+parameters: {normalize: false, filter_wise: false, int8_mask: true}
+dtype: float32
+""",
+    "passthrough of one model": "{models: [{model: LEFT}], merge_method: passthrough, dtype: float32}",
+    "passthrough of all layers of one model": """
+slices:
+  - sources: [{model: RIGHT, layer_range: [0, 3]}]
+  - sources: [{model: RIGHT, layer_range: [3, 5]}]
+merge_method: passthrough
+dtype: float32
+""",
+    "models as mappings": """
+merge_method: task_arithmetic
+base_model: {model: {path: BASE, revision: null}, lora: null, override_architecture: null}
+models:
+  - model: {model: {path: LEFT}}
+    parameters: {weight: 0.4}
+  - {model: {model: RIGHT}, parameters: {weight: .3}}
+dtype: float32
+""",
+    "a tokenizer block": """
+merge_method: linear
+base_model: BASE
+models: [{model: LEFT}, {model: RIGHT}]
+parameters: {weight: 1.}
+dtype: torch.float32
+tokenizer: {source: union, tokens: {}, pad_to_multiple_of: 4}
+""",
+    "a tokenizer of one of the models": """
+merge_method: linear
+models: [{model: LEFT}, {model: RIGHT}]
+parameters: {weight: +5e-1}
+dtype: float32
+tokenizer: {source: {model: {path: RIGHT}}}
+""",
+}
+DRAWN = {  # methods that draw a random mask: merged here alone
+    "dare_ties": """
+models:
+  - model: BASE
+  - model: LEFT
+    parameters: {density: 0.53, weight: 0.4}
+  - model: RIGHT
+    parameters: {density: 0.53, weight: 0.3}
+merge_method: dare_ties
+base_model: BASE
+parameters: {int8_mask: true}
+dtype: bfloat16
+""",
+    "dare_linear in slices": """
+slices:
+  - sources:
+      - {model: LEFT, layer_range: [0, 5], parameters: {density: 7e-1, weight: [0.4, 1]}}
+      - {model: BASE, layer_range: [0, 5]}
+merge_method: dare_linear
+base_model: BASE
+parameters: {rescale: 1, lambda: '.9'}
+dtype: float32
+out_dtype: float16
+""",
+    "della": """
+models: [{model: LEFT, parameters: {density: 0.5, weight: 0.5}}, {model: RIGHT, parameters: {weight: 0.6}}]
+merge_method: della
+base_model: BASE
+parameters: {epsilon: 0.05, lambda: 1, density: 0.7}
+dtype: bfloat16
+tokenizer_source: union
+""",
+    "della_linear": """
+models: [{model: LEFT, parameters: {density: 0.5, weight: [0.5, 0.6]}}]
+merge_method: della_linear
+base_model: BASE
+parameters: {epsilon: 1e-1, normalize: 1.0}
+dtype: float32
+""",
+}
+SHAPES = SAME | DRAWN
+
+
+def filled(text, folders):
+    """A recipe's text with folders in place of BASE, LEFT and RIGHT."""
+    for word, folder in zip(("BASE", "LEFT", "RIGHT"), folders, strict=True):
+        text = text.replace(word, str(folder))
+    return text
+
+
+def written_back(text):
+    """The recipe as mergekit writes it: after reading it, and in the normal form that it keeps beside a merge."""
+    config = MergeConfiguration.model_validate(yaml.safe_load(text))
+    plain = config.to_yaml()
+    planner = MergePlanner.__new__(MergePlanner)
+    planner.config, planner.options = config, MergeOptions()
+    planner._method = merge_methods.get(config.merge_method)
+    planner.arch_info = get_architecture_info(config, planner.options)
+    planner.normalize_config()
+    return plain, config.to_yaml()
+
+
+def merged(tensors, text, out):
+    """The tensors that acm makes of a recipe's text, in a file of its own."""
+    out.parent.mkdir(exist_ok=True)
+    out.with_suffix(".yml").write_text(text)
+    return tensors(acm.merge(out.with_suffix(".yml"), out))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_mergekit_writes_back_merges_to_the_same_bytes(deep, tensors, tmp_path, shape):
+    text = filled(SHAPES[shape], deep)
+    first = merged(tensors, text, tmp_path / "first")
+    for number, back in enumerate(written_back(text)):
+        again = merged(tensors, back, tmp_path / f"again-{number}")
+        assert first.keys() == again.keys() and all(first[name].equal(again[name]) for name in first), back
+
+
+@pytest.mark.parametrize("shape", SAME)
+def test_mergekit_merges_to_the_same_numbers(deep, tensors, run_mergekit, tmp_path, shape):
+    text = filled(SAME[shape], deep)
+    ours, theirs = merged(tensors, text, tmp_path / "ours"), tensors(run_mergekit(text, tmp_path / "theirs"))
+    assert_equal(ours, theirs, tensors(deep[0]), everywhere=False)
+
+
+@pytest.mark.parametrize("shape", SAME)
+def test_what_is_exported_for_mergekit_says_the_same(deep, tensors, tmp_path, shape):
+    text = filled(SAME[shape], deep)
+    (tmp_path / "r.yml").write_text(text)
+    try:
+        exported = mergekit_recipe(make_plan(*load_recipe(tmp_path / "r.yml")).check(), tmp_path)
+    except UserError as error:
+        assert "padding rows" in str(error)
+        return
+    MergeConfiguration.model_validate(yaml.safe_load(exported))
+    first, again = merged(tensors, text, tmp_path / "first"), merged(tensors, exported, tmp_path / "again")
+    assert all(first[name].equal(again[name]) for name in first), exported
