@@ -221,10 +221,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if len(set(names)) < len(names):
         raise UserError(f"{file} holds {len(names)} recipes; give each a `name` of its own.")
     if not mark and len(names) > 1:
+        called = listed(name or "one without a name" for name in names)
         raise UserError(
-            f"{file} holds {len(names)} recipes ({listed(name or 'one without a name' for name in names)}), and one runs "
-            f"at a time: give its name, as in `{file}#{names[0]}`. What a recipe calls by another's name must lie in that "
-            "folder beside the file."
+            f"{file} holds {len(names)} recipes ({called}), and one runs at a time: give its name, as in "
+            f"`{file}#{names[0]}`. What a recipe calls by another's name must lie in that folder beside the file."
         )
     if mark and wanted not in names:
         raise unknown(f"recipe in {file}", wanted, names)
