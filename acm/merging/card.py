@@ -17,6 +17,7 @@ from acm.adapters import Adapted
 from acm.checkpoints import ADAPTER, Checkpoint
 from acm.files import write_json, write_text
 from acm.headers import TensorInfo
+from acm.merging.chat import chosen_template, write_template
 from acm.merging.companions import GENERATION, TOKENIZER, TOKENIZER_CONFIG, Companions
 from acm.merging.plan import Plan
 from acm.reading import read_json
@@ -33,6 +34,9 @@ def write_companions(folder: Path, plan: Plan, hash_inputs: bool = False) -> Non
     elif plan.generation:
         write_json(folder / GENERATION, plan.generation, indent=2)
     write_tokenizer(source, folder, plan.alignment.added)
+    template = chosen_template(plan.recipe.chat_template, plan.companions)
+    if template and template != source.templates.get("default"):
+        write_template(folder, template)
     write_text(folder / "recipe.yml", recipe_text(plan))
     if plan.inputs.coefficients:
         content = {

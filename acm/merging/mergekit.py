@@ -28,7 +28,8 @@ BY_MERGEKIT = "make the model with mergekit; its folder can then be a model of a
 STACKED = f"stacks or drops layers, which is not supported: {BY_MERGEKIT}"
 # Layer outside the blocks → a text that the names of its tensors contain.
 OUTSIDE = {"embed": "embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
-NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+TEMPLATES = ("alpaca", "chatml", "exaone", "llama3", "mistral")  # templates that mergekit has by name
 FLAG = TypeAdapter(bool)
 
 
@@ -243,6 +244,18 @@ def copied(content: dict[str, Any]) -> dict[str, Any]:
     if content.pop("base_model", None) not in (None, model.get("model")):
         raise ValueError("`merge_method: passthrough` copies one model; remove `base_model`")
     return content | {"merge_method": "linear", "parameters": {"weight": 1.0}}
+
+
+def check_template(text: str) -> str:
+    """A recipe's `chat_template`: ``auto`` or the text of a template. ValueError for all else."""
+    if text in TEMPLATES:
+        raise ValueError(
+            f"'{text}' is a template that mergekit has by name (mergekit/_data/chat_templates/{text}.jinja); write its "
+            "text into the recipe, or `auto`, the most common one of the models"
+        )
+    if text != "auto" and (len(text) < 20 or "{" not in text):  # as mergekit tells a template from a name
+        raise ValueError("must be `auto`, the most common template of the models, or the text of a Jinja template")
+    return text
 
 
 def check_keys(given: dict[str, Any], known: tuple[str, ...], place: str) -> None:

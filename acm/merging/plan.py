@@ -19,6 +19,7 @@ from acm.architectures import EMBEDDING, HEAD
 from acm.checkpoints import Checkpoint, layer_of
 from acm.errors import UserError
 from acm.headers import STORED, TensorInfo
+from acm.merging.chat import template_findings
 from acm.merging.companions import Companions, companions_of
 from acm.merging.compatibility import (
     Finding,
@@ -149,6 +150,7 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
         *row_findings(models, alignment),
         *head_findings,
         *recipe_findings(recipe, blocks, alignment.rows),
+        *template_findings(recipe.chat_template, companions),
         *chosen,
         *ends,
     ]

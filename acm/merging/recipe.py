@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from acm.errors import UserError, explain, listed, unknown
-from acm.merging.mergekit import plain_form
+from acm.merging.mergekit import check_template, plain_form
 from acm.merging.parameters import check_parameters, resolve
 from acm.merging.registry import METHODS, MergeMethod
 from acm.reading import read_documents
@@ -49,8 +49,10 @@ class ModelEntry(BaseModel):
 
 
 class Recipe(BaseModel):
-    """A validated recipe.
+    """A validated recipe, in the plain form: `mergekit.py` turns mergekit's other spellings into it.
 
+    chat_template: ``auto``, the most common one of the models, or the text of a template.
+    pad_to_multiple_of: the number of rows is one already; else the plan refuses.
     coefficients: λ for each layer, as a coefficients.json, a CSV, a list along the layers, or {model: {layer: λ} or
     list}.
     election: how signs are elected. ``weighted`` (mergekit's order, the default) weighs each vote by λ; ``unweighted``
@@ -71,6 +73,7 @@ class Recipe(BaseModel):
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
     tokenizer_source: str | None = None
+    chat_template: str | None = None
     pad_to_multiple_of: int | None = Field(None, ge=1)
     coefficients: str | list[Number] | dict[str, dict[str, Number] | list[Number]] | None = None
     election: Literal["weighted", "unweighted"] | None = None
@@ -92,6 +95,12 @@ class Recipe(BaseModel):
         if name not in METHODS:
             raise ValueError(str(unknown("merge method", name, METHODS)))
         return name
+
+    @field_validator("chat_template")
+    @classmethod
+    def known_template(cls, text: str | None) -> str | None:
+        """ValueError for what is no template's text, nor `auto`."""
+        return None if text is None else check_template(text)
 
     @model_validator(mode="after")
     def coherent(self) -> Recipe:

@@ -1,17 +1,27 @@
 """Recipes in the shapes of public model cards, as mergekit reads them and as it writes them back, run unchanged."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
+import torch
 import yaml
-from helpers import assert_equal
+from helpers import assert_equal, recipe
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mergekit import merge_methods
 from mergekit.architecture import get_architecture_info
-from mergekit.config import MergeConfiguration
+from mergekit.common import ModelReference
+from mergekit.config import ConditionalParameter, MergeConfiguration, evaluate_setting
 from mergekit.options import MergeOptions
 from mergekit.plan import MergePlanner
+from transformers import AutoTokenizer
 
 import acm
 from acm.errors import UserError
 from acm.merging.export import mergekit_recipe
+from acm.merging.mergekit import values
 from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
 
@@ -378,3 +388,132 @@ def test_what_is_exported_for_mergekit_says_the_same(deep, tensors, tmp_path, sh
     MergeConfiguration.model_validate(yaml.safe_load(exported))
     first, again = merged(tensors, text, tmp_path / "first"), merged(tensors, exported, tmp_path / "again")
     assert all(first[name].equal(again[name]) for name in first), exported
+
+
+INLINE = "{% for m in messages %}{{ m['content'] }}{% endfor %}\n"
+
+
+@pytest.mark.parametrize("wanted, templates, expected", [
+    ("auto", ["a {{x}}", "b {{x}}\n", "b {{x}}"], "b {{x}}"),  # most of the models
+    ("auto", ["a {{x}}", "b {{x}}", "c {{x}}"], "a {{x}}"),  # the first of as many
+    ("auto", [None, "b {{x}}", None], "b {{x}}"), ("auto", [None, None, None], None),
+    (INLINE, ["a {{x}}", None, None], INLINE), (INLINE, [None, None, None], INLINE),
+])  # fmt: skip
+@pytest.mark.parametrize("inline", [True, False])
+def test_chat_templates(f32, run_mergekit, tmp_path, wanted, templates, expected, inline):
+    folders = []
+    for folder, template in zip(f32, templates, strict=True):
+        folders.append(Path(shutil.copytree(folder, tmp_path / folder.name)))
+        (folders[-1] / "chat_template.jinja").unlink(missing_ok=True)
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        settings.pop("chat_template", None)
+        if template and inline:
+            settings["chat_template"] = template
+        elif template:
+            (folders[-1] / "chat_template.jinja").write_text(template)
+        (folders[-1] / "tokenizer_config.json").write_text(json.dumps(settings))
+    content = recipe("linear", *folders, parameters={"weight": 0.5}, chat_template=wanted, dtype="float32")
+    ours = AutoTokenizer.from_pretrained(acm.merge(content, tmp_path / "ours")).chat_template
+    assert (ours and ours.strip()) == (expected and expected.strip())
+    if templates[0] != "a {{x}}" or wanted != "auto" or "b {{x}}\n" in templates:  # else mergekit draws one of them
+        theirs = AutoTokenizer.from_pretrained(run_mergekit(yaml.safe_dump(content), tmp_path / "theirs")).chat_template
+        assert (ours and ours.strip()) == (theirs and theirs.strip())
+
+
+DOCUMENTS = """
+name: first
+merge_method: linear
+models: [{model: LEFT}, {model: RIGHT}]
+parameters: {weight: 0.5}
+---
+merge_method: task_arithmetic
+base_model: BASE
+models: [{model: first}]
+parameters: {weight: 0.5}
+"""
+
+
+def test_recipes_of_one_file_run_one_at_a_time(deep, tensors, tmp_path):
+    file = tmp_path / "all.yml"
+    file.write_text(filled(DOCUMENTS, deep))
+    with pytest.raises(UserError, match=r"2 recipes \(first, one without a name\).*`.*all\.yml#first`"):
+        acm.merge(file, tmp_path / "out")
+    with pytest.raises(UserError, match=r"unknown recipe in .* 'frist'.* Did you mean 'first'"):
+        acm.merge(f"{file}#frist", tmp_path / "out")
+    with pytest.raises(UserError, match="first does not exist"):
+        acm.merge(f"{file}#", tmp_path / "out")
+    first, last = (
+        tensors(acm.merge(f"{file}#first", tmp_path / "first")),
+        tensors(acm.merge(f"{file}#", tmp_path / "last")),
+    )
+    base, left, right = map(tensors, deep)
+    for name, tensor in last.items():
+        torch.testing.assert_close(first[name], (left[name] + right[name]) / 2)
+        torch.testing.assert_close(tensor, (base[name] + first[name]) / 2)
+    file.write_text(filled(DOCUMENTS.replace("---\n", "---\nname: first\n"), deep))
+    with pytest.raises(UserError, match="give each a `name` of its own"):
+        acm.merge(f"{file}#first", tmp_path / "out")
+
+
+def test_a_file_whose_name_has_a_number_sign(deep, tmp_path):
+    (tmp_path / "a#b.yml").write_text(filled(SAME["linear"], deep))
+    assert acm.merge(tmp_path / "a#b.yml", tmp_path / "out").is_dir()
+
+
+def test_two_folders_of_one_name_are_told_apart_by_their_parents(f32, tensors, tmp_path):
+    """As distinct names merge: the names are the keys of coefficients and of random masks."""
+    paths = {}
+    for parent, folder in (("one", f32[1]), ("two", f32[2])):
+        paths[parent] = Path(shutil.copytree(folder, tmp_path / parent / "model"))
+    content = recipe("task_arithmetic", f32[0], *paths.values(), dtype="float32")
+    given = {"one/model": [0.1, 0.9], "two/model": [0.5, 0.3]}
+    out = acm.merge(content | {"coefficients": given}, tmp_path / "out")
+    assert json.loads((out / "coefficients.json").read_text())["coefficients"].keys() == given.keys()
+    plain = recipe(
+        "task_arithmetic", *f32, dtype="float32", coefficients=dict(zip(("left", "right"), given.values(), strict=True))
+    )
+    expected = tensors(acm.merge(plain, tmp_path / "plain"))
+    assert all(tensor.equal(expected[name]) for name, tensor in tensors(out).items())
+    with pytest.raises(UserError, match=r"'one/model'.*Known: model, two/model"):
+        acm.merge(content | {"coefficients": {"model": [0.1], "two/model": [0.1]}}, tmp_path / "again")
+
+
+@pytest.mark.parametrize("models, names", [
+    (["a/left", "b/right"], ["left", "right"]), (["left", "a/left"], ["a/left", "left"]),
+    (["x/y/m", "z/y/m", "n"], ["n", "x/y/m", "z/y/m"]), (["/m", "a/m"], ["/m", "a/m"]),
+    (["o/m@main", "o/m@dev"], ["m@dev", "m@main"]), (["o/m", "p/m+q/r"], ["m", "r"]),
+])  # fmt: skip
+def test_names_of_models(models, names):
+    found, _ = load_recipe(recipe("task_arithmetic", "base", *models, parameters={"weight": 1.0}))
+    assert sorted(found.names) == sorted(names)
+    assert (
+        found.names
+        == load_recipe(recipe("task_arithmetic", "base", *models[::-1], parameters={"weight": 1.0}))[0].names
+    )
+
+
+@pytest.mark.parametrize("given, expected", [
+    ({"model": {"path": "o/m", "revision": "main"}}, "o/m@main"), ({"model": "o/m"}, "o/m"),
+    ({"model": {"path": "o/m"}, "lora": {"path": "a/b", "revision": "x"}}, "o/m+a/b@x"),
+    ({"model": "o/m", "lora": "a/b", "override_architecture": None}, "o/m+a/b"), ("o/m@main+a/b", "o/m@main+a/b"),
+])  # fmt: skip
+def test_models_as_mergekit_writes_them(given, expected):
+    content = {"merge_method": "linear", "models": [{"model": given}], "parameters": {"weight": 1}}
+    assert load_recipe(content)[0].models[0].model == expected
+    assert str(ModelReference.model_validate(given)) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(-9, 9) | st.integers(-9, 9), st.sampled_from(["{}", "{:.3e}", "{:.0e}", "{:+f}", "  {} "]))
+def test_numbers_as_text_mean_what_they_mean_in_mergekit(number, form):
+    text = form.format(number)
+    found = values({"weight": [{"filter": "mlp", "value": [text, 1]}, {"value": text}]}, "linear")
+    assert found == {"weight": [{"filter": "mlp", "value": [float(text), 1]}, {"value": float(text)}]}
+    assert evaluate_setting("mlp", [ConditionalParameter(value=text)], validate=float) == float(text)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "half", "", "0x10", "1_000", "1,5", "٣"])
+def test_texts_that_are_no_finite_number_are_refused(text):
+    content = recipe("task_arithmetic", "a", "b", parameters={"weight": text})
+    with pytest.raises(UserError, match="weight must be a"):
+        load_recipe(content)

@@ -1,0 +1,45 @@
+"""Chooses and writes the chat template of a merged model, where the recipe says something of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from acm.files import write_json, write_text
+from acm.merging.companions import OLD_TEMPLATE, TEMPLATE, TEMPLATES, TOKENIZER_CONFIG, Companions
+from acm.merging.compatibility import Finding
+from acm.reading import read_json
+
+
+def chosen_template(wanted: str | None, companions: list[Companions]) -> str | None:
+    """The text of the template that the recipe chooses; None where the tokenizer's own stays.
+
+    ``auto`` takes the most common one of the models; of several that are, the first, in the order base and models.
+    """
+    if wanted != "auto":
+        return wanted
+    found = Counter(text.strip() for each in dict.fromkeys(companions) if (text := each.templates.get("default")))
+    return found.most_common(1)[0][0] if found else None
+
+
+def template_findings(wanted: str | None, companions: list[Companions]) -> list[Finding]:
+    """Whose chat template the result gets, where the recipe leaves it to the models."""
+    if wanted != "auto":
+        return []
+    text = chosen_template(wanted, companions)
+    models = dict.fromkeys(companions)
+    having = [each.name for each in models if text and each.templates.get("default", "").strip() == text]
+    found = f"that of {', '.join(having)}" if having else "none, as no model has one"
+    return [Finding("note", f"chat_template: auto chooses {found} ({len(having)} of {len(models)} models).")]
+
+
+def write_template(folder: Path, text: str) -> None:
+    """Make a template the only one of a written tokenizer."""
+    write_text(folder / TEMPLATE, text)
+    (folder / OLD_TEMPLATE).unlink(missing_ok=True)
+    shutil.rmtree(folder / TEMPLATES, ignore_errors=True)
+    if (folder / TOKENIZER_CONFIG).is_file():
+        config = read_json(folder / TOKENIZER_CONFIG)
+        if config.pop("chat_template", None) is not None:
+            write_json(folder / TOKENIZER_CONFIG, config, indent=2, ensure_ascii=False)
