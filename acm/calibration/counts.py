@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from acm.calibration.arrays import CODE_DTYPES, checked, labels
+from acm.compiling import compiled
 
 
 class PairSums(NamedTuple):
@@ -85,7 +85,7 @@ class PairCounts:
         return PairSums(int(self.counts.sum()), pairs, sum(singles), surplus)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def label_counts(a: np.ndarray, b: np.ndarray, width_a: int, width_b: int) -> tuple[np.ndarray, np.ndarray]:
     """How often each label of each side occurs. ``np.bincount`` would copy the labels to int64 first."""
     left, right = np.zeros(width_a, np.int64), np.zeros(width_b, np.int64)
@@ -95,7 +95,7 @@ def label_counts(a: np.ndarray, b: np.ndarray, width_a: int, width_b: int) -> tu
     return left, right
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def pair_visits(a: np.ndarray, b: np.ndarray, counts: np.ndarray, width: int) -> np.ndarray:
     """How often an entry met a pair that had been met 0, 1, 2 … times before.
 

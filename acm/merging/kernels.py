@@ -10,15 +10,16 @@ A pass reads stored numbers and writes stored numbers. It goes over tiles that s
 
 The loops do the operations of the plain torch functions in `methods.py` in the same order, and give the same bytes:
 LLVM may not reorder or fuse float operations (no fastmath). Each loop releases the GIL, so worker threads run side by
-side. Compiled code is cached beside this file.
+side. Compiled code is kept beside this file (`compiling.py`).
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
+from acm.compiling import compiled
 from acm.merging.magnitudes import FINE
 
 MAGNITUDE = np.uint32(0x7FFFFFFF)  # the bits of a float32 without its sign
@@ -27,7 +28,7 @@ ZERO = np.float32(0)
 ONE = np.float32(1)
 TILE = 4096  # entries: tiles of the base, the models and the sums fit the innermost caches together
 
-compiled = njit(nogil=True, cache=True, error_model="numpy")  # division by zero gives infinity, as in torch
+loop = compiled(error_model="numpy")  # division by zero gives infinity, as in torch
 
 
 def load(raw, x):
@@ -76,7 +77,7 @@ def store_overload(x, out):
     return float32
 
 
-@compiled
+@loop
 def not_finite(x):
     """How many entries are NaN or infinite."""
     bits, count = x.view(np.uint32), 0
@@ -85,7 +86,7 @@ def not_finite(x):
     return count
 
 
-@compiled
+@loop
 def mix(x):
     """A bijection of 32-bit words that changes half the bits on average (lowbias32 of C. Wellons, public domain)."""
     x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D))  # numba widens products to 64 bits
@@ -93,7 +94,7 @@ def mix(x):
     return np.uint32(x ^ (x >> np.uint32(16)))
 
 
-@compiled
+@loop
 def trim(x, low, high):
     """In place: entries with low ≤ |x| ≤ high stay, the others become 0."""
     for i in range(x.size):
@@ -101,7 +102,7 @@ def trim(x, low, high):
         x[i] = x[i] if low <= size <= high else ZERO
 
 
-@compiled
+@loop
 def drop(x, density, bound, start, first, second):
     """In place: entries whose random word is below `bound` stay, divided by `density`.
 
@@ -113,14 +114,14 @@ def drop(x, density, bound, start, first, second):
         x[i] = x[i] / density if word < bound else ZERO
 
 
-@compiled
+@loop
 def add_scaled(total, factor, x, first):
     """total += factor · x, or = where it is the first."""
     for i in range(x.size):
         total[i] = factor * x[i] if first else total[i] + factor * x[i]
 
 
-@compiled
+@loop
 def add_agreeing(delta, elected, vote, coefficient, divisor, total, mass):
     """Where vote · δ has the sign of `elected` (+ on zero): total += λ δ and mass += divisor."""
     for i in range(delta.size):
@@ -130,14 +131,14 @@ def add_agreeing(delta, elected, vote, coefficient, divisor, total, mass):
         mass[i] += divisor if agrees else ZERO
 
 
-@compiled
+@loop
 def divide(total, mass):
     """total /= mass, in place; entries of mass 0 stay."""
     for i in range(total.size):
         total[i] /= mass[i] if mass[i] != ZERO else ONE
 
 
-@compiled
+@loop
 def weighted(models, factors, divisor, out, bad):
     """Σ factor_i θ_i / divisor: average and SLERP.
 
@@ -157,7 +158,7 @@ def weighted(models, factors, divisor, out, bad):
         store(total[:n], out[start:stop])
 
 
-@compiled
+@loop
 def deltas(base, models, start, trims, lows, highs, drops, densities, limits, keys, elects, votes, factors, divisors,
            divides, divisor, scaling, out, bad):  # fmt: skip
     """θ_0 + α Σ λ_i δ_i, task vectors trimmed or dropped, summed plainly or over the elected sign.
@@ -205,14 +206,14 @@ def deltas(base, models, start, trims, lows, highs, drops, densities, limits, ke
         store(b[:n], out[begin:end])
 
 
-@compiled
+@loop
 def count_upper(bits, counts):
     """Histogram of the upper bits of magnitudes. counts: (2^COARSE,) int64, added to."""
     for i in range(bits.size):
         counts[(bits[i] & MAGNITUDE) >> np.uint32(FINE)] += 1
 
 
-@compiled
+@loop
 def count_lower(bits, bucket, counts, hits):
     """Histogram of the lower bits of the magnitudes in a bucket. counts: (2^FINE,) int64, added to.
 
@@ -229,7 +230,7 @@ def count_lower(bits, bucket, counts, hits):
                     counts[bits[i] & low] += 1
 
 
-@compiled
+@loop
 def histogram(base, models, buckets, counts):
     """Histograms of the magnitudes of the δ_i, added to counts.
 
