@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -22,19 +23,23 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal of few characters, and names that are no UTF-8
     try:
         app()
-    except BrokenPipeError:  # whoever read the output has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (UserError, OSError, ModuleNotFoundError) as error:
+    except Exception as error:
         if os.environ.get("ACM_TRACEBACK") or not (said := sentence(error)):
             raise
         sys.exit(f"error: {said}")
 
 
-def sentence(error: UserError | OSError | ModuleNotFoundError) -> UserError | None:
-    """An error in one sentence; None where it is none of the user's."""
+def sentence(error: Exception) -> UserError | None:
+    """An error in one sentence; None for a fault of the program."""
     if isinstance(error, ModuleNotFoundError):
         return absent(error)
-    return os_refusal(error) if isinstance(error, OSError) else error
+    if isinstance(error, MemoryError):
+        error = OSError(errno.ENOMEM, "")
+    elif not isinstance(error, OSError) and os.strerror(errno.ENOSPC) in str(error):  # as safetensors says it
+        error = OSError(errno.ENOSPC, "")
+    if isinstance(error, OSError):
+        return os_refusal(error)
+    return error if isinstance(error, UserError) else None
 
 
 if __name__ == "__main__":

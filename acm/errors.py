@@ -31,7 +31,7 @@ REASONS = {
     errno.ENOENT: "there is no such file or folder",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EISDIR: "it is a folder, not a file",
-    errno.EEXIST: "it exists already",
+    errno.EEXIST: "something of that name exists already",
     errno.ENOTEMPTY: "the folder is not empty",
     errno.ENAMETOOLONG: "the name is too long",
     errno.ELOOP: "it is a link that leads back to itself",

@@ -7,6 +7,7 @@ RUNS      the folder for everything that is made. In a clone: ``runs`` in ROOT. 
           directory of the command.
 """
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,10 +23,15 @@ FIGURES = ROOT / "figures"
 TASKS = PACKAGE / "tasks"
 
 
-def require_clone(what: str) -> None:
-    """UserError outside a clone. ``what``: a command or function, as its user knows it."""
+def require_clone(what: str, writes: bool = True) -> None:
+    """UserError outside a clone. ``what``: a command or function, as its user knows it.
+
+    writes: whether it writes into the clone; UserError where this user may not.
+    """
     if not CLONE:
         raise UserError(
             f"{what} needs a clone of the repository, which has the notebooks and the committed results. "
             f"This acm is an installed package ({PACKAGE}): clone the repository, and give the command there."
         )
+    if writes and not os.access(ROOT, os.W_OK):
+        raise UserError(f"{what} writes into {ROOT}, where you may not write: give it in a clone of your own.")

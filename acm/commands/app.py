@@ -8,7 +8,7 @@ import typer
 import yaml
 
 from acm import __version__
-from acm.errors import UserError
+from acm.errors import UserError, shown
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,5 +37,5 @@ def literal(name: str, value: str) -> object:
     """A parameter's value, read as YAML."""
     try:
         return yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"parameter {name}: '{value}' is not readable as YAML.") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise UserError(f"parameter {name}: '{shown(value)}' is not readable as YAML.") from None

@@ -141,7 +141,7 @@ def notebook(
     log: Annotated[Path | None, typer.Option(help="file for what the cells print (default: shown)")] = None,
 ) -> None:
     """Run a notebook through papermill, from the repository's root; refuses unknown or mistyped parameters."""
-    require_clone("acm notebook")
+    require_clone("acm notebook", writes=False)
     from acm.running.jobs import limit_threads, logged, share_lock
 
     share_lock()

@@ -11,24 +11,49 @@ from typing import Any
 
 import nbformat
 import papermill
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from acm.errors import UserError, shown, unknown
 
+KERNEL, LANGUAGE = "python3", "python"
 LINK = re.compile(r"(\]\()([^)\s:#/][^)\s:#]*)")  # a relative link, up to its anchor
+
+
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """A notebook of any version as one of version 4. UserError for a file that is none, or of another language."""
+    if not path.is_file():
+        raise UserError(f"notebook {path} does not exist.")
+    try:
+        book = nbformat.from_dict(nbformat.read(path, as_version=4))
+        cells = [(cell.cell_type, cell.source, cell.metadata) for cell in book.cells]
+        kernel, about = (book.metadata.get(key, {}) for key in ("kernelspec", "language_info"))
+        language = about.get("name") or kernel.get("language")
+    except OSError:
+        raise
+    except Exception:  # whatever a file that is no notebook makes nbformat raise
+        raise UserError(f"{path} is not a readable notebook; save it anew in Jupyter.") from None
+    if not all(isinstance(source, str) for _, source, _ in cells):
+        raise UserError(f"{path} has a cell without text; save it anew in Jupyter.")
+    if language and str(language).lower() not in (LANGUAGE, "ipython"):
+        raise UserError(f"{path} is written in {shown(language)}; only notebooks in Python are run.")
+    return book
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
     """UserError for an unknown name, and for a value of another type than the default. papermill itself only warns."""
-    if not notebook.is_file():
-        raise UserError(f"notebook {notebook} does not exist.")
+    book = read_notebook(notebook)
     logging.getLogger("papermill.inspection").setLevel(logging.ERROR)
-    known = papermill.inspect_notebook(str(notebook))
+    book.metadata["kernelspec"] = {"name": KERNEL, "language": LANGUAGE, "display_name": KERNEL}
+    known = papermill.inspect_notebook(book)
     for name, value in parameters.items():
         if name not in known:
             raise unknown(f"parameter of {notebook}", name, known)
-        default = ast.literal_eval(known[name]["default"])
+        try:
+            default = ast.literal_eval(known[name]["default"])
+        except (ValueError, SyntaxError):  # an expression, of whatever type
+            continue
         wanted = (int, float) if isinstance(default, float) else type(default)
         if default is not None and (
             not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool)
@@ -46,20 +71,26 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], root:
     failing cell.
     """
     check_parameters(notebook, parameters)
+    if output.is_dir() or output.resolve() == notebook.resolve():
+        raise UserError(
+            f"the output {output} is {'a folder' if output.is_dir() else 'the notebook itself'}; name a file."
+        )
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
-            str(notebook), str(failed), parameters=parameters, kernel_name="python3", cwd=root, progress_bar=False,
-            log_output=True,
+            literally(notebook), literally(failed), parameters=parameters, kernel_name=KERNEL, language=LANGUAGE,
+            cwd=root, progress_bar=False, log_output=True,
         )  # fmt: skip
+    except NoSuchKernel:
+        raise UserError(f"Jupyter knows no kernel {KERNEL}: `python -m ipykernel install --user` adds it.") from None
     except DeadKernelError:
         raise UserError(
             f"{notebook}: its kernel died, most often for want of memory. The copy so far is {failed}."
         ) from None
     except PapermillExecutionError as error:
         raise UserError(
-            f"{notebook}, cell {error.cell_index + 1} failed with {error.ename}: {shown(error.evalue)} "
+            f"{notebook}, cell {error.cell_index + 1} failed with {error.ename}: {' '.join(error.evalue.split())} "
             f"(the partly executed copy is {failed}); mend the cause and run the same command again."
         ) from None
     book = nbformat.read(failed, as_version=4)
@@ -67,6 +98,11 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], root:
     nbformat.write(book, failed)
     failed.rename(output)
     return output
+
+
+def literally(path: Path) -> str:
+    """A path as papermill takes it, which fills in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def relink(book: nbformat.NotebookNode, old: Path, new: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import subprocess
 import sys
@@ -20,8 +21,9 @@ def reproduce(name: str, target: str, cores: int, dry_run: bool = False, argumen
     """Run what is not up to date, and return the summary.
 
     name: the profile, with variants if any. target: ``summary`` is the pipeline, ``questions`` the five questions too.
-    cores: jobs at a time. dry_run: show the jobs and run none; the result is then empty. arguments: more of
-    Snakemake's. Raises UserError for what would stop the run, before any work, and where a job fails.
+    cores: jobs at a time. dry_run: show the jobs and run none. arguments: more of Snakemake's. The result is empty after
+    a dry run, and where `--until` ended the run before. Raises UserError for what would stop the run, before any work,
+    and where a job fails.
     """
     if name.partition("+")[0].endswith((".yaml", ".yml")):
         name = str(Path(name).resolve())  # Snakemake runs from another folder
@@ -36,7 +38,7 @@ def reproduce(name: str, target: str, cores: int, dry_run: bool = False, argumen
         failed = snakemake(name, cores, [*options, *(arguments or []), "--", shown(summary)])
     if failed:
         raise UserError(f"the run of profile {profile.name} stopped, see above; the same command continues it.")
-    return "" if dry_run else summary.read_text(encoding="utf-8")
+    return summary.read_text(encoding="utf-8") if summary.is_file() and not dry_run else ""
 
 
 @contextlib.contextmanager

@@ -1,9 +1,12 @@
 """The notebooks outside the pipeline run from the top with reduced parameters."""
 
+import json
+
 import nbformat
 import pandas as pd
 import pytest
 
+from acm.errors import UserError
 from acm.paths import ROOT
 from acm.running.notebooks import run_notebook
 
@@ -43,3 +46,63 @@ def test_links_of_an_executed_copy_lead_where_they_led(tmp_path):
     found = nbformat.read(done, 4).cells
     assert found[0].source == f"[page](../../docs/page.md#part), [again](../../notebooks/paper/other.ipynb), {kept}"
     assert found[1].source == cells[1].source
+
+
+def book(path, *cells, **metadata):
+    """A notebook file of code cells; the first holds the parameters. An editor without a kernel saves it so."""
+    made = [nbformat.v4.new_code_cell(source) for source in cells]
+    for cell in made[:1]:
+        cell.metadata["tags"] = ["parameters"]
+    nbformat.write(nbformat.v4.new_notebook(cells=made, metadata=metadata), path)
+    return path
+
+
+@pytest.mark.parametrize("name, metadata", [
+    ("plain.ipynb", {}),
+    ("Grüße {x} <b>.ipynb", {"kernelspec": {"name": "my-env", "display_name": "mine"}}),
+    ("=1+1\nand more.ipynb", {"language_info": {"name": "python"}}),
+])  # fmt: skip
+def test_a_notebook_runs_whatever_kernel_and_name_it_has(tmp_path, name, metadata):
+    source = book(tmp_path / name, "x = 1\ny = len('ab')", "print(x + y)", **metadata)
+    done = run_notebook(source, tmp_path / f"done {name}", {"x": 2, "y": 3})
+    assert nbformat.read(done, 4).cells[-1].outputs[0].text == "5\n"
+
+
+def test_a_notebook_of_version_3_runs(tmp_path):
+    cell = {"cell_type": "code", "input": "print(7)", "language": "python", "outputs": [], "metadata": {}}
+    content = {"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""}, "worksheets": [{"cells": [cell]}]}
+    (tmp_path / "old.ipynb").write_text(json.dumps(content))
+    assert nbformat.read(run_notebook(tmp_path / "old.ipynb", tmp_path / "out.ipynb", {}), 4).cells[0].outputs
+
+
+@pytest.mark.parametrize("content", [
+    "", "{'a'", "[1]", "3", '{"a": 1}', '{"nbformat": 99, "nbformat_minor": 0, "metadata": {}, "cells": []}',
+    '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [3]}',
+    '{"nbformat": 4, "nbformat_minor": 5, "metadata": [], "cells": []}',
+    '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "code", "metadata": {}}]}',
+])  # fmt: skip
+def test_a_file_that_is_no_notebook_is_refused_in_a_sentence(tmp_path, content):
+    (tmp_path / "a.ipynb").write_text(content)
+    with pytest.raises(UserError, match=r"a\.ipynb is not a readable notebook; save it anew in Jupyter"):
+        run_notebook(tmp_path / "a.ipynb", tmp_path / "out.ipynb", {})
+
+
+def test_what_cannot_be_run_or_written_is_refused_in_a_sentence(tmp_path):
+    source = book(tmp_path / "a.ipynb", "x = 1")
+    other = book(tmp_path / "r.ipynb", "x <- 1", kernelspec={"name": "ir", "display_name": "R", "language": "R"})
+    for notebook, out, says in (
+        (source, source, "is the notebook itself"),
+        (source, tmp_path, "is a folder"),
+        (other, tmp_path / "o.ipynb", "is written in R"),
+    ):
+        with pytest.raises(UserError, match=says):
+            run_notebook(notebook, out, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ipynb", "r.ipynb"]
+
+
+def test_a_kernel_that_dies_and_an_error_in_colours_end_in_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="its kernel died"):
+        run_notebook(book(tmp_path / "a.ipynb", "import os; os._exit(1)"), tmp_path / "out.ipynb", {})
+    with pytest.raises(UserError, match=r"cell 1 failed with ValueError: a \\x1b\[31mb \(the partly") as error:
+        run_notebook(book(tmp_path / "b.ipynb", r"raise ValueError('a\n\x1b[31mb')"), tmp_path / "out.ipynb", {})
+    assert "\n" not in str(error.value)
