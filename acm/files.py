@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ import xxhash
 def whole(path: str | Path) -> Iterator[Path]:
     """A path beside ``path`` to write to; ``path`` appears, durable, once the block has ended without an exception.
 
-    Folders on the way are made. After an exception ``path`` is what it was before.
+    Folders on the way are made. Of several that write at once, one wins. After an exception ``path`` is what it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
         sync(part)

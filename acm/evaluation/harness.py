@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from acm.checkpoints import model_folder
-from acm.errors import UserError, unknown
+from acm.errors import UserError, check_distinct, unknown
 from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, PROMPTS
 from acm.evaluation.samples import records_of
 from acm.evaluation.settings import MAX_TOKENS, USUAL, Engine, Sampling, Server, check_count, chosen_engine, stated
@@ -70,6 +70,9 @@ def evaluate(
     """
     folder = model_folder(model)
     check_count("max_tokens", max_tokens)
+    if items is not None:
+        check_count("items", items)
+    check_tasks(tasks)
     if engine and fields:
         raise UserError(f"{next(iter(fields))}: is given beside engine; put it into the engine, or leave engine out.")
     engine = engine or chosen_engine(**fields)
@@ -105,15 +108,33 @@ def task_manager(tasks: list[str], prompt: str | None = None) -> TaskManager:
             return manager
     if absent[0] in manager.all_tasks:
         raise UserError(
-            f"'{absent[0]}' is a group of tasks; list its tasks one by one (`lm-eval ls tasks` shows them)."
+            f"'{absent[0]}' is a group of tasks; list its tasks one by one (`acm tasks {absent[0]}` shows them)."
         )
-    raise unknown("task", absent[0], manager.all_subtasks, "`lm-eval ls tasks` lists them")
+    raise unknown("task", absent[0], manager.all_subtasks, "`acm tasks TEXT` lists those with TEXT in their name")
+
+
+def check_tasks(tasks: list[str]) -> None:
+    """UserError for what is no list of names, and for a name that comes twice: its items would count twice."""
+    if isinstance(tasks, str) or not tasks:
+        raise UserError(f"tasks: is {tasks!r}; give a list of names, such as ['abacus_easy'].")
+    check_distinct(tasks, "tasks")
+
+
+def find_tasks(text: str) -> list[str]:
+    """The tasks that generate text, ours and those of lm-evaluation-harness, with ``text`` in their name."""
+    manager = TaskManager(include_path=str(tasks_folder()))
+    return [name for name in manager.all_subtasks if text.lower() in name.lower() and generates(manager, name)]
+
+
+def generates(manager: TaskManager, task: str) -> bool:
+    """Whether a task generates text; the others score choices."""
+    kind: str = (manager.task_index[task].cfg or {}).get("output_type", "generate_until")
+    return kind == "generate_until"
 
 
 def check_generates(manager: TaskManager, tasks: list[str]) -> None:
     """UserError for a task that scores choices."""
-    kinds = {task: (manager.task_index[task].cfg or {}).get("output_type", "generate_until") for task in tasks}
-    if mute := [task for task, kind in kinds.items() if kind != "generate_until"]:
+    if mute := [task for task in tasks if not generates(manager, task)]:
         raise UserError(
             f"task '{mute[0]}' generates no text, so it has no length; run it with lm-eval itself (docs/benchmarks.md)."
         )

@@ -181,9 +181,9 @@ def chosen_engine(backend: str = Engine.backend, **fields: Any) -> Engine | Serv
 
 
 def check_count(name: str, value: int) -> None:
-    """UserError for a number of something below 1."""
-    if value < 1:
-        raise UserError(f"{name}: is {value}; give 1 or more.")
+    """UserError for what is no whole number, and for one below 1."""
+    if type(value) is not int or value < 1:
+        raise UserError(f"{name}: is {value!r}; give a whole number, 1 or more.")
 
 
 def check_seconds(name: str, value: float) -> None:

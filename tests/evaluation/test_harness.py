@@ -2,19 +2,23 @@
 
 import json
 import shutil
+from functools import cache
 
 import pandas as pd
 import pytest
 import torch
 from helpers_evaluation import FAST, stand_in
+from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
 from abacus import BENCHMARKS
 from acm import Engine, evaluate
 from acm.errors import UserError
+from acm.evaluation import harness
 from acm.evaluation.backends import RecordingLM
 from acm.evaluation.grading import summary
-from acm.evaluation.harness import task_manager
+from acm.evaluation.harness import find_tasks, task_manager
 from acm.evaluation.prompts import FEW_SHOT_STOPS, render
 from acm.evaluation.reflections import REFLECTION
 from acm.records import RECORD_COLUMNS
@@ -161,6 +165,55 @@ def test_an_unknown_task_is_named_before_any_model_is_loaded(monkeypatch):
     monkeypatch.setattr(RecordingLM, "__init__", lambda *_, **__: pytest.fail("a model was loaded"))
     with pytest.raises(UserError, match=r"unknown task 'abacus_eazy'\. Did you mean 'abacus_easy'"):
         evaluate(FAST, ["abacus_eazy"])
+
+
+@pytest.mark.parametrize(("tasks", "settings", "message"), [
+    (["abacus_easy", "abacus_hard", "abacus_easy"], {}, "'abacus_easy' names two tasks"),
+    ([], {}, r"tasks: is \[\]; give a list of names"), ("abacus_easy", {}, "tasks: is 'abacus_easy'; give a list"),
+    (["abacus_easy"], {"items": 0}, "items: is 0"), (["abacus_easy"], {"items": -3}, "items: is -3"),
+    (["abacus_easy"], {"items": 0.5}, "items: is 0.5; give a whole number"),
+    (["abacus_easy"], {"items": True}, "items: is True"), (["abacus_easy"], {"max_tokens": 9.5}, "max_tokens: is 9.5"),
+    (["abacus_easy"], {"batch_size": "8"}, "batch_size: is '8'"),
+])  # fmt: skip
+def test_what_would_count_items_otherwise_than_was_meant_is_refused(tasks, settings, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(FAST, tasks, **settings)
+
+
+@cache
+def index(**options):
+    return TaskManager(**options)
+
+
+@pytest.fixture
+def indexed(monkeypatch):
+    """To index all tasks takes seconds: once is enough for these tests."""
+    monkeypatch.setattr(harness, "TaskManager", lambda metadata=None, **options: index(**options))
+
+
+MISSPELT = ["abacus_eazy", "gsm8kk", "nothing like it", "x" * 5000, "\x1b[31m", ""]
+
+
+@pytest.mark.usefixtures("indexed")
+@pytest.mark.parametrize("task", MISSPELT)
+def test_a_misspelt_task_is_a_short_sentence(task):
+    with pytest.raises(UserError, match=r"unknown task .* more .`acm tasks TEXT` lists") as found:
+        task_manager([task])
+    assert len(str(found.value)) < 2000 and "\x1b" not in str(found.value) and "\n" not in str(found.value)
+
+
+@pytest.mark.usefixtures("indexed")
+def test_tasks_are_found_by_a_part_of_their_name():
+    from acm.__main__ import app
+
+    found = find_tasks("GSM8K_cot")
+    assert {"gsm8k_cot", "gsm8k_cot_zeroshot"} <= set(found) and all("gsm8k_cot" in name.lower() for name in found)
+    assert find_tasks("hellaswag_es") == [] and find_tasks("abacus_ea") == ["abacus_easy"]
+    run = CliRunner().invoke
+    assert "abacus_easy\n" in run(app, ["tasks"]).stdout and "gsm8k_cot\n" not in run(app, ["tasks"]).stdout
+    assert run(app, ["tasks", "abacus_ea"]).stdout == "abacus_easy\n"
+    with pytest.raises(UserError, match="no task that generates text has 'zzzz' in its name"):
+        run(app, ["tasks", "zzzz"], catch_exceptions=False)
 
 
 def test_a_missing_model_is_named(tmp_path):

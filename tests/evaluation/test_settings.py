@@ -134,7 +134,7 @@ def alone(code):
 
 @pytest.mark.parametrize("arguments", [
     ["--help"], ["evaluate", "--help"], ["plan", "--profile", "tiny"], ["check", "--profile", "tiny"],
-    ["import", "--help"], ["fetch", "--help"],
+    ["import", "--help"], ["fetch", "--help"], ["tasks"],
 ], ids=" ".join)  # fmt: skip
 def test_light_commands_import_nothing_heavy(arguments):
     code = f"""
