@@ -13,6 +13,8 @@ from typing import Any
 
 import xxhash
 
+from acm.errors import UserError
+
 
 @contextlib.contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
@@ -29,6 +31,22 @@ def whole(path: str | Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder, which is made, for one process. UserError while another one holds it. what: its work, in words."""
+    import fcntl  # not on Windows
+
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(f"{what} is writing {folder} right now; wait for it, or choose another output.") from None
+    finally:
+        os.close(handle)
 
 
 def write_text(path: str | Path, text: str) -> None:

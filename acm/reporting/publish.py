@@ -20,7 +20,7 @@ import nbformat
 
 from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.errors import UserError
-from acm.files import write_json
+from acm.files import whole, write_json
 from acm.paths import FIGURES, REPORTS, ROOT
 from acm.profiles import Profile, load_profile
 from acm.records import coefficients_name, provenance, write_parquet, write_records
@@ -103,12 +103,15 @@ def keep(name: str, pages: Sequence[Path] = ()) -> str:
 
 def replace(source: Path, target: Path) -> None:
     """Put a copy of a file or folder in the place of another."""
-    if source.is_dir():
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+    if source.is_file():
+        with whole(target) as part:
+            shutil.copyfile(source, part)
+        return
+    part = target.with_name(f".{target.name}.part")  # the old folder stays until this one is complete
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(source, part)
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
 
 
 def assemble_experiment(profile: Profile, experiment: str) -> None:
