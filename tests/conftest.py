@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,22 @@ def alarm():
     set_alarm()
     yield
     signal.alarm(0)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small tmpfs; called again, with other options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        mounted = os.path.ismount(folder)
+        command = ["mount", "-t", "tmpfs", "-o", ("remount," if mounted else "") + options, "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True) if shutil.which("mount") else None
+        if not done or done.returncode:
+            pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip() if done else 'no mount command'}")
+        return folder
+
+    yield mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", str(folder)], check=True)

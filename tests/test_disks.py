@@ -4,16 +4,14 @@ import errno
 import itertools
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers import contents, halfway, names, recipe, run, stop_before_publishing
+from helpers import contents, halfway, names, recipe, stop_before_publishing
 
 import acm
 from acm.errors import UserError
-from acm.paths import ROOT
 
 DARE = {"weight": 0.7, "density": 0.6}
 
@@ -62,25 +60,6 @@ def test_a_disk_that_is_still_full_loses_no_finished_tensor(f32, tmp_path, monke
     assert kept() == 27
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A small tmpfs; called again, with other options."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(options):
-        mounted = os.path.ismount(folder)
-        command = ["mount", "-t", "tmpfs", "-o", ("remount," if mounted else "") + options, "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True) if shutil.which("mount") else None
-        if not done or done.returncode:
-            pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip() if done else 'no mount command'}")
-        return folder
-
-    yield mount
-    if os.path.ismount(folder):
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_disk_that_is_really_full(large, tmp_path, monkeypatch, disk):
     content = halfway(*large[:2])
     whole = contents(acm.merge(content, tmp_path / "whole"))
@@ -123,28 +102,3 @@ def test_an_output_where_nothing_can_be_written(f32, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"cannot write beside .*Permission denied"):
         acm.merge(content, tmp_path / "out")
     assert contents(tmp_path) == {"file": b"mine"} and names(tmp_path) == ["file"]
-
-
-MODELS = ROOT / "abacus" / "checkpoints"
-CALIBRATE = ["calibrate", MODELS / "abacus-fast", MODELS / "abacus-slow", "--texts",
-             ROOT / "abacus" / "benchmarks" / "calibration_problems.jsonl", "--clusters", 3, "--per-cluster", 2]  # fmt: skip
-EVALUATE = ["evaluate", MODELS / "abacus-fast", "--task", "abacus_easy", "--items", 24, "--batch-size", 4,
-            "--max-tokens", 24]  # fmt: skip
-
-
-@pytest.mark.parametrize(("command", "out", "size"), [
-    (CALIBRATE, "out", "120k"), (CALIBRATE, "out", "8k"), (EVALUATE, "out/r.parquet", "24k"),
-    (EVALUATE, "out/r.parquet", "36k"), (EVALUATE, "out/r.parquet", "4k"),
-])  # fmt: skip
-def test_a_full_disk_while_measuring_loses_nothing_that_is_done(tmp_path, disk, command, out, size):
-    def run_into(folder):
-        return run("-m", "acm", *map(str, command), "--out", str(folder / out), cwd=tmp_path)
-
-    assert run_into(tmp_path)[0] == 0
-    folder = disk(f"size={size}")
-    status, _, errors = run_into(folder)
-    assert status == 1 and "the disk is full" in errors.splitlines()[-1] and "Traceback" not in errors
-    assert not [path for path in folder.rglob("*") if path.name.endswith(".part")]
-    disk("size=16m")
-    assert run_into(folder)[0] == 0
-    assert contents(folder / "out") == contents(tmp_path / "out")

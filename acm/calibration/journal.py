@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 from itertools import takewhile
 from pathlib import Path
@@ -103,8 +104,9 @@ class Journal:
             self.path(layer, "json").unlink(missing_ok=True)
             try:
                 save_file(tensors, self.path(layer, "safetensors"))
-            except SafetensorError as error:
-                raise OSError(str(error)) from None
+            except SafetensorError as error:  # it names the system's reason by number
+                number = re.search(r"os error (\d+)", str(error))
+                raise OSError(int(number[1]) if number else None, str(error)) from None
             rows.to_parquet(self.path(layer, "parquet"), index=False)
         noted = [(kind, digest(self.path(layer, kind))) for kind in OWN] + [(str(file), digest(file)) for file in files]
         write_kept(self.path(layer, "json"), self.key | {"layer": layer}, noted)

@@ -1,0 +1,38 @@
+"""A calibration or an evaluation on a disk that is full: it says so, and what is done stays."""
+
+import pytest
+from helpers import contents, run
+
+from acm.paths import ROOT
+
+MODELS = ROOT / "abacus" / "checkpoints"
+TEXTS = ROOT / "abacus" / "benchmarks" / "calibration_problems.jsonl"
+COMMANDS = {  # command → its arguments, its output, and the kB of a disk that is full once something is done
+    "calibrate": (
+        f"{MODELS}/abacus-fast {MODELS}/abacus-slow --texts {TEXTS} --clusters 3 --per-cluster 2",
+        "out",
+        300,
+    ),
+    "evaluate": (
+        f"{MODELS}/abacus-fast --task abacus_easy --items 24 --batch-size 4 --max-tokens 24",
+        "out/r.parquet",
+        24,
+    ),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_full_disk_while_measuring_loses_nothing_that_is_done(tmp_path, disk, command):
+    arguments, out, size = COMMANDS[command]
+
+    def run_into(folder):
+        return run("-m", "acm", command, *arguments.split(), "--out", str(folder / out), cwd=tmp_path)
+
+    folder = disk(f"size={size}k")
+    status, _, errors = run_into(folder)
+    assert status == 1 and "the disk is full" in errors.splitlines()[-1] and "Traceback" not in errors
+    kept = {path for path in folder.rglob("*") if path.is_file()}
+    assert kept and not [path for path in kept if path.name.endswith(".part")]
+    disk("size=16m")
+    assert run_into(folder)[0] == 0 == run_into(tmp_path)[0]
+    assert contents(folder / "out") == contents(tmp_path / "out")
