@@ -3,6 +3,7 @@
 import pytest
 from helpers import contents, run
 
+from acm.files import alone
 from acm.paths import ROOT
 
 MODELS = ROOT / "abacus" / "checkpoints"
@@ -36,3 +37,14 @@ def test_a_full_disk_while_measuring_loses_nothing_that_is_done(tmp_path, disk, 
     disk("size=16m")
     assert run_into(folder)[0] == 0 == run_into(tmp_path)[0]
     assert contents(folder / "out") == contents(tmp_path / "out")
+
+
+@pytest.mark.parametrize(("command", "held"), [("calibrate", "out"), ("evaluate", "out/r.batches")])
+def test_a_second_run_into_one_output_is_refused(tmp_path, command, held):
+    arguments, out, _ = COMMANDS[command]
+    with alone(tmp_path / held, "this test"):
+        status, _, errors = run("-m", "acm", command, *arguments.split(), "--out", str(tmp_path / out), cwd=tmp_path)
+    assert status == 1 and errors.splitlines()[-1].endswith(
+        f"is writing {tmp_path / held} right now; wait for it, or choose another output."
+    )
+    assert not list((tmp_path / held).iterdir())

@@ -55,6 +55,7 @@ def calibrate(
     from acm.calibration.coefficients import check_mapping, write_coefficients
     from acm.calibration.texts import read_texts, select_texts
     from acm.calibration.walk import calibrate as run
+    from acm.files import alone
     from acm.records import provenance, write_parquet
 
     check_mapping(t, shift)
@@ -62,25 +63,25 @@ def calibrate(
     if "none" not in control:
         raise UserError("the coefficients come from the control `none`; name it too.")
     chosen = select_texts(read_texts(texts, field), clusters, per_cluster, text_seed, encoder)
-    out.mkdir(parents=True, exist_ok=True)
-    table = run(
-        base,
-        {path.name: path for path in finetuned},
-        chosen,
-        controls=control,
-        estimators=estimator,
-        seed=seed,
-        dtype=dtype,
-        device=device,
-        threads=threads,
-        max_tokens=max_tokens,
-        keep=out / "calibration",
-        statistics=out / "statistics" if statistic else None,
-        kinds=statistic or (),
-    )
-    write_parquet(table, out / "mutual_information.parquet")
-    facts = provenance("calibration", texts=texts, field=field, n=len(chosen), dtype=dtype)
-    write_coefficients(out / "coefficients.json", table, facts, t, shift, estimator=estimator[0])
+    with alone(out, "another calibration"):
+        table = run(
+            base,
+            {path.name: path for path in finetuned},
+            chosen,
+            controls=control,
+            estimators=estimator,
+            seed=seed,
+            dtype=dtype,
+            device=device,
+            threads=threads,
+            max_tokens=max_tokens,
+            keep=out / "calibration",
+            statistics=out / "statistics" if statistic else None,
+            kinds=statistic or (),
+        )
+        write_parquet(table, out / "mutual_information.parquet")
+        facts = provenance("calibration", texts=texts, field=field, n=len(chosen), dtype=dtype)
+        write_coefficients(out / "coefficients.json", table, facts, t, shift, estimator=estimator[0])
     typer.echo(f"coefficients: {out / 'coefficients.json'}")
 
 
@@ -119,10 +120,12 @@ def evaluate(
     sampling = Sampling(temperature, top_p, repeat, seed)
     labels = {"profile": profile, "experiment": experiment, "method": method}
     from acm.evaluation.harness import evaluate as run
+    from acm.files import alone
     from acm.records import write_records
 
     given = {name: value for name, value in labels.items() if value}
-    records = run(model, task, items=items, max_tokens=max_tokens, prompt=prompt, sampling=sampling, engine=engine,
-                  keep=out.with_suffix(".batches"), labels=given)  # fmt: skip
-    write_records(records, out)
+    with alone(keep := out.with_suffix(".batches"), "another evaluation"):
+        records = run(model, task, items=items, max_tokens=max_tokens, prompt=prompt, sampling=sampling, engine=engine,
+                      keep=keep, labels=given)  # fmt: skip
+        write_records(records, out)
     typer.echo(records.groupby("task")[["correct", "length", "truncated"]].mean().to_string())
