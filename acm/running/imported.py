@@ -22,7 +22,15 @@ from acm.paper import paper_name, printed_methods
 from acm.paths import ROOT
 from acm.profiles import Profile
 from acm.records import provenance, write_records
-from acm.running.imported_checks import KEY, check_data, check_golds, check_manifests, check_method, check_values
+from acm.running.imported_checks import (
+    KEY,
+    check_data,
+    check_golds,
+    check_manifests,
+    check_method,
+    check_same_rule,
+    check_values,
+)
 from acm.running.imported_given import Given, settled
 from acm.running.imported_logs import digest_of, log_records, token_counter
 from acm.running.imported_recompute import rechecked
@@ -43,6 +51,7 @@ def import_records(
     """
     setting = profile.experiment(experiment)
     tables, logs = gather(sources)
+    check_given(given, method, setting.tasks, bool(logs))
     frames, sizes = [read_own(path, profile, experiment) for path in tables], dict(given.items)
     if logs:
         frame, stated = log_records(profile, experiment, logs, method, tokenizer, given)
@@ -71,6 +80,19 @@ def import_records(
         store(folder, fresh, [*tables, *logs])
     known = [name for name in names if name not in fresh]
     return "\n".join([f"{experiment}: {listed(list(fresh), 'imported')}, {listed(known, 'already here')}.", *notes])
+
+
+def check_given(given: Given, method: str | None, tasks: list[str], logs: bool) -> None:
+    """UserError for an option that would have no effect."""
+    if odd := [task for task in given.items if task not in tasks]:
+        raise UserError(f"--items: {unknown('task of the experiment', odd[0], tasks)}")
+    said = {"method": method, "metric": given.metrics, "filter": given.filters} | given.stated()
+    said.pop("items", None)
+    if not logs and (idle := [name for name, value in said.items() if value not in (None, ())]):
+        raise UserError(
+            f"--{idle[0].replace('_', '-')} is for logs of lm-eval, and the sources hold none; "
+            "records say it themselves."
+        )
 
 
 def agreed_sizes(stated: Mapping[str, int], given: Mapping[str, int]) -> dict[str, int]:
@@ -181,11 +203,9 @@ def check_against(folder: Path, name: str, records: pd.DataFrame) -> None:
     """UserError where what is stored already of other methods was asked other questions."""
     for path in sorted(folder.glob("*.parquet")):
         if path.stem != name:
-            stored = read_table(path)[["task", "item", "gold"]]
-            check_golds(
-                pd.concat([stored, records[["task", "item", "gold"]]]),
-                f"records of {name}, compared with those of {path.stem},",
-            )
+            stored, place = read_table(path), f"records of {name}, compared with those of {path.stem},"
+            check_golds(pd.concat([stored, records])[["task", "item", "gold"]], place)
+            check_same_rule(stored, records, place)
 
 
 def same_as_stored(path: Path, records: pd.DataFrame) -> bool:

@@ -157,7 +157,7 @@ def check_setting(profile: Profile, experiment: str, name: str, records: pd.Data
 
     Logs state only a part of their setting, and only that part is compared.
     """
-    found = one_setting(name, records)
+    found = one_setting(f"records of {name}", records)
     of_log = found.get("engine") == LOG_ENGINE
     wanted, given = asked_setting(profile, experiment, name), found if of_log else USUAL | found
     if given.get("prompt", "") is None:
@@ -182,7 +182,7 @@ def check_setting(profile: Profile, experiment: str, name: str, records: pd.Data
         )
 
 
-def one_setting(name: str, records: pd.DataFrame) -> dict[str, Any]:
+def one_setting(place: str, records: pd.DataFrame) -> dict[str, Any]:
     """The setting that all records share. Each task and repeat may have been a call of its own, so these may differ."""
     try:
         settings = [
@@ -190,9 +190,9 @@ def one_setting(name: str, records: pd.DataFrame) -> dict[str, Any]:
             for text in records["setting"].unique()
         ]
     except (TypeError, ValueError, AttributeError):
-        raise UserError(f"records of {name}: their setting is not JSON.") from None
+        raise UserError(f"{place}: their setting is not JSON.") from None
     if different := sum(other != settings[0] for other in settings):
-        raise UserError(f"records of {name} were made with {different + 1} settings; make all tasks with one.")
+        raise UserError(f"{place} were made with {different + 1} settings; make all tasks with one.")
     return settings[0]
 
 
@@ -210,6 +210,16 @@ def sampling_arguments(arguments: object) -> object:
     return {
         key: value for key, value in arguments.items() if key not in TEXT_ONLY and value not in NEUTRAL.get(key, ())
     }
+
+
+def check_same_rule(stored: pd.DataFrame, records: pd.DataFrame, place: str) -> None:
+    """Methods that came from logs were graded by the same metric and filter, with as many examples in the prompt."""
+    old, new = (one_setting(place, frame) for frame in (stored, records))
+    for key, what in (("graded_by", "graded by"), ("shots", "prompted with examples")):
+        theirs, ours = (found[key] if isinstance(found.get(key), dict) else {} for found in (old, new))
+        if odd := [task for task in theirs.keys() & ours.keys() if theirs[task] != ours[task]]:
+            one, other = (shown(json.dumps(found[odd[0]])) for found in (ours, theirs))
+            raise UserError(f"{place} were {what} {one} in {odd[0]}, and those {other}; import logs of one rule.")
 
 
 def check_golds(records: pd.DataFrame, place: str) -> None:

@@ -16,14 +16,20 @@ from typing import Any
 
 import pandas as pd
 
-from acm.errors import UserError, unknown
+from acm.errors import UserError, listed, unknown
 from acm.evaluation.samples import Record, records_of
 from acm.evaluation.task_files import is_ours, read_task
 from acm.profiles import Profile
 from acm.running.imported_given import Given, chosen
-from acm.running.imported_results import LOG, Facts, check_facts, check_whole, facts_of
+from acm.running.imported_results import LOG, Facts, check_facts, check_mean, check_number, facts_of
 from acm.running.imported_samples import LoggedSample, samples_in
-from acm.running.imported_settings import check_generation, check_prompted, check_stops
+from acm.running.imported_settings import (
+    check_generation,
+    check_own_settings,
+    check_prompted,
+    check_stops,
+    own_settings,
+)
 
 LOG_ENGINE = "lm-eval's log"  # the engine that the setting of such records names
 # The number of tokens of text that is tokenized again may differ from the number generated, up to this factor. So a
@@ -48,7 +54,7 @@ def log_records(
         )
     wanted, tasks = profile.evaluation(experiment, method), profile.experiment(experiment).tasks
     by_task = by_tasks(paths, experiment, tasks, profile.experiment(experiment).repeats)
-    count, reader = token_counter(tokenizer), Reader(wanted, given)
+    count, reader = token_counter(tokenizer), Reader(wanted, given, own_settings(tokenizer))
     records: list[Record] = []
     for task, logs in by_task.items():
         repeats = [reader.read(path, task, count) for path in logs]
@@ -77,8 +83,8 @@ def by_tasks(paths: list[Path], experiment: str, tasks: list[str], repeats: int)
     for task, logs in by_task.items():
         if len(logs) > repeats:
             raise UserError(
-                f"{task} has {len(logs)} logs ({', '.join(path.name for path in logs[:3])}…), and the profile asks for "
-                f"{repeats}: name those that count, one by one."
+                f"{task} has {len(logs)} logs ({listed(path.name for path in logs)}), and the profile asks for "
+                f"{repeats}; name those that count, one by one."
             )
     return {task: logs for task, logs in by_task.items() if logs}
 
@@ -113,11 +119,12 @@ def token_counter(folder: Path) -> Callable[[str], int]:
 class Reader:
     """Reads the logs of one method, which share a setting.
 
-    wanted: how the profile evaluates. items: task → how many it has, where results state it.
+    wanted: how the profile evaluates. own: the model's own settings of generation. items: task → how many it has,
+    where results state it.
     """
 
-    def __init__(self, wanted: dict[str, Any], given: Given) -> None:
-        self.wanted, self.given = wanted, given
+    def __init__(self, wanted: dict[str, Any], given: Given, own: dict[str, Any]) -> None:
+        self.wanted, self.given, self.own = wanted, given, own
         self.items: dict[str, int] = {}
         self.chosen: dict[str, dict[str, str]] = {}
         self.facts = Facts()  # of the first log that has results
@@ -145,7 +152,10 @@ class Reader:
                 )
             cut = length >= RETOKENIZED * cap
             responses[task, sample.item, 0] = {"response": sample.text, "length": min(length, cap), "truncated": cut}
-        check_whole(path, facts, task, [sample.grade(metric) for sample in samples], metric, name)
+        grades = [sample.grade(metric) for sample in samples]
+        check_number(path, facts, task, len(grades))
+        if not (self.given.recompute and is_ours(task)):  # whose grades are replaced
+            check_mean(path, facts, task, sum(grades) / len(grades), f"{metric},{name}")
         return records_of(task, [sample.sample(metric) for sample in samples], responses)
 
     def counted(self, samples: list[LoggedSample], path: Path, task: str, facts: Facts) -> list[LoggedSample]:
@@ -154,6 +164,7 @@ class Reader:
             raise UserError(f"{path} holds no sample.")
         for sample in samples:
             check_generation(sample.arguments, facts, self.given, self.wanted, sample.place)
+            check_own_settings(sample.arguments, self.own, facts, sample.place)
             question = sample.content["doc"].get("question")
             check_prompted(task, question, sample.asked, self.wanted, facts, self.given, sample.place)
             check_stops(sample.arguments, self.wanted["prompt"], task, sample.place)
@@ -183,7 +194,7 @@ class Reader:
         return {
             "engine": LOG_ENGINE, "max_tokens": self.wanted["max_tokens"], "temperature": sampling.temperature,
             "top_p": sampling.top_p, "model": method, "lengths": f"text tokenized again by {tokenizer.name}",
-            "graded_by": self.chosen, "given": self.given.stated(),
+            "graded_by": self.chosen, "shots": self.facts.part("n-shot"), "given": self.given.stated(),
             "results": {name: config[name] for name in NOTED if name in config},
         }  # fmt: skip
 

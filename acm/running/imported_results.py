@@ -111,22 +111,22 @@ def check_facts(log: Path, facts: Facts, dtype: str) -> None:
             raise UserError(f"{log} was made with dtype {shown(used)} ({facts.name}), and the profile says {dtype}.")
 
 
-def check_whole(log: Path, facts: Facts, task: str, grades: list[float], metric: str, name: str) -> None:
-    """UserError where the results count other samples than the log holds, or have another mean of their grades.
-
-    name: of the filter.
-    """
+def check_number(log: Path, facts: Facts, task: str, number: int) -> None:
+    """UserError where the results count other samples than the log holds."""
     wanted = facts.samples(task, "effective")
-    if wanted is not None and wanted != len(grades):
-        raise UserError(f"{log} holds {len(grades)} samples, and {facts.name} counts {wanted}; copy the log again.")
-    stated = facts.part("results", task).get(f"{metric},{name}")
+    if wanted is not None and wanted != number:
+        raise UserError(f"{log} holds {number} samples, and {facts.name} counts {wanted}; copy the log again.")
+
+
+def check_mean(log: Path, facts: Facts, task: str, mean: float, key: str) -> None:
+    """UserError where the results have another mean of the log's grades. key: ``<metric>,<filter>``."""
+    stated, metric = facts.part("results", task).get(key), key.partition(",")[0]
     if isinstance(stated, bool) or not isinstance(stated, (int, float)) or not aggregated_by_mean(facts, task, metric):
         return
-    mean = sum(grades) / len(grades)
     if not math.isclose(stated, mean, rel_tol=0, abs_tol=1e-6):
         raise UserError(
-            f"{log}: the mean {metric} is {mean:.4f}, and {facts.name} says {shown(stated)}; the two do not belong "
-            "together, so copy both again."
+            f"{log}: the mean {shown(metric)} is {mean:.4f}, and {facts.name} says {shown(stated)}; the two do not "
+            "belong together, so copy both again."
         )
 
 

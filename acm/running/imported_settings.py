@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 from acm.errors import UserError, shown
 from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, USUAL_PROMPT
 from acm.evaluation.task_files import asking, is_ours, read_task
+from acm.reading import read_json
 from acm.running.imported_given import OWN_PROMPT, Given, settled
 from acm.running.imported_results import Facts
 
@@ -23,7 +25,7 @@ READ = {"local": CAPS, "served": ("max_gen_toks", "max_tokens"), "": ("max_gen_t
 # What else a sample may state. Values that change nothing are those of the profile.
 NEUTRAL: dict[str, tuple[float, ...]] = {
     "min_p": (0,), "repetition_penalty": (1,), "presence_penalty": (0,), "frequency_penalty": (0,), "num_beams": (1,),
-    "n": (1,),
+    "n": (1,), "no_repeat_ngram_size": (0,), "min_new_tokens": (0,), "min_length": (0,), "length_penalty": (1,),
 }  # fmt: skip
 HARMLESS = ("do_sample", "temperature", "top_p", "top_k", "until", "seed", "use_cache", "skip_special_tokens",
             "add_special_tokens", "spaces_between_special_tokens", *CAPS)  # fmt: skip
@@ -128,6 +130,26 @@ def temperatures(stated: dict[str, Any], kind: str) -> set[float | None]:
     if not kind and sampled is None and value is None:
         return {None}
     return {"local": {local}, "served": {served}}.get(kind, {local, served})
+
+
+def own_settings(folder: Path) -> dict[str, Any]:
+    """What a model's ``generation_config.json`` sets that changes greedy responses too, such as a penalty."""
+    path = folder / "generation_config.json"
+    found = read_json(path) if path.is_file() else {}
+    return {name: value for name, value in found.items() if value not in (None, *NEUTRAL.get(name, (value,)))}
+
+
+def check_own_settings(arguments: dict[str, Any], own: dict[str, Any], facts: Facts, place: str) -> None:
+    """UserError where the model's own settings held, which the profile's evaluation switches off.
+
+    All of lm-eval's classes heed them but vllm, and servers do too.
+    """
+    held = [name for name in own if arguments.get(name) is None]
+    if held and facts.part("config").get("model") != "vllm":
+        raise UserError(
+            f"{place}: the model's generation_config.json sets {shown(held[0])} {shown(own[held[0]])}, which lm-eval "
+            f"heeds and the profile does not; run lm-eval with --gen_kwargs {shown(held[0])}={NEUTRAL[held[0]][0]}."
+        )
 
 
 def generated(temperature: object) -> str:

@@ -25,7 +25,7 @@ def foreign(named, f32, tmp_path):
     folder = tmp_path / "logs"
     folder.mkdir()
 
-    def run(arguments=GREEDY, results=RESULTS, lines=None, given=Given(), **changes):
+    def run(arguments=GREEDY, results=RESULTS, lines=None, given=Given(), tokenizer=f32[1], method="TA", **changes):
         samples = lines or [{
             "doc_id": i, "doc": {"question": f"{i}?"}, "target": f"{i}", "resps": [["the answer is 1."]],
             "arguments": {"gen_args_0": {"arg_0": f"Q: {i}?", "arg_1": arguments}}, "filtered_resps": ["1"],
@@ -36,8 +36,8 @@ def foreign(named, f32, tmp_path):
         beside.unlink(missing_ok=True)
         if results is not None:
             beside.write_text(json.dumps(results))
-        import_records(profile, LONG, [folder], "TA", f32[1], given)
-        return pd.read_parquet(profile.folder / LONG / "records" / "TA.parquet")
+        import_records(profile, LONG, [folder], method, tokenizer, given)
+        return pd.read_parquet(profile.folder / LONG / "records" / f"{method}.parquet")
 
     return run
 
@@ -197,3 +197,39 @@ def test_logs_of_two_models_are_no_method(profile, f32, tmp_path):
         import_records(profile, LONG, logs, "TA", f32[1])
     (tmp_path / f"results_{date}.json").write_text(json.dumps(results).replace("model1", "model0"))
     assert "1 imported" in import_records(profile, LONG, logs, "TA", f32[1])
+
+
+def test_the_models_own_settings_of_generation_are_no_secret(foreign, f32, tmp_path):
+    (tmp_path / "own").mkdir()
+    for path in f32[1].iterdir():
+        if path.suffix == ".json":
+            (tmp_path / "own" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "own" / "generation_config.json").write_text('{"repetition_penalty": 1.05, "temperature": 0.7}')
+    words = "sets repetition_penalty 1.05, which lm-eval heeds .* --gen_kwargs repetition_penalty=1"
+    for results in (of("hf"), of("local-completions")):
+        with pytest.raises(UserError, match=words):
+            foreign(results=results, tokenizer=tmp_path / "own")
+    assert len(foreign(without(repetition_penalty=1.0), of("hf") | {"n-samples": {}}, tokenizer=tmp_path / "own")) == N
+    assert len(foreign(without(repetition_penalty=1.0), of("vllm"), tokenizer=tmp_path / "own")) == N
+
+
+def test_methods_are_graded_and_prompted_alike(foreign, stored):
+    foreign(results=RESULTS | {"n-shot": {TASK: 0}})
+    for shots, name, words in [
+        (5, "none", f"prompted with examples 5 in {TASK}, and those 0; import logs of one rule"),
+        (0, "strict", 'graded by {"metric": "exact_match", "filter": "strict"} in'),
+    ]:
+        with pytest.raises(UserError, match=f"records of frontier-0.5, compared with those of TA, were {words}"):
+            foreign(results=RESULTS | {"n-shot": {TASK: shots}}, method="frontier-0.5", filter=name)
+    assert "frontier-0.5.parquet" not in stored()
+
+
+@pytest.mark.parametrize("given, words", [
+    ({"max_tokens": 40}, "--max-tokens is for logs of lm-eval, and the sources hold none"),
+    ({"metrics": ("acc",)}, "--metric is for logs"),
+    ({"items": {"abacus_hard": 3}}, "--items: unknown task of the experiment 'abacus_hard'"),
+])  # fmt: skip
+def test_an_option_without_effect_is_refused(profile, tmp_path, given, words):
+    pd.DataFrame({"item": [0]}).to_parquet(tmp_path / "TA.parquet")
+    with pytest.raises(UserError, match=words):
+        import_records(profile, LONG, [tmp_path / "TA.parquet"], given=Given(**given))
