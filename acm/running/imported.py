@@ -3,7 +3,7 @@
 The input is our own records, or logs of lm-evaluation-harness (``samples_<task>_<date>.jsonl``). Records of the
 profile's models and methods are accepted. So are records of methods that the paper's tables print for the profile and
 that the pipeline does not run. Beside each ``records/<method>.parquet`` a file ``<method>.imported.json`` says where
-the records came from. The pipeline uses imported records as they are.
+the records came from. What a response's text decides is computed anew. The pipeline uses imported records as they are.
 """
 
 from __future__ import annotations
