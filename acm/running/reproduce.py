@@ -21,9 +21,9 @@ def reproduce(name: str, target: str, cores: int, dry_run: bool = False, argumen
     """Run what is not up to date, and return the summary.
 
     name: the profile, with variants if any. target: ``summary`` is the pipeline, ``questions`` the five questions too.
-    cores: jobs at a time. dry_run: show the jobs and run none. arguments: more of Snakemake's. The result is empty after
-    a dry run, and where `--until` ended the run before. Raises UserError for what would stop the run, before any work,
-    and where a job fails.
+    cores: jobs at a time. dry_run: show the jobs and run none. arguments: more of Snakemake's. The result is empty
+    after a dry run, and where `--until` ended the run before. Raises UserError for what would stop the run, before any
+    work, and where a job fails.
     """
     if name.partition("+")[0].endswith((".yaml", ".yml")):
         name = str(Path(name).resolve())  # Snakemake runs from another folder
@@ -65,7 +65,25 @@ def alive(name: str) -> Iterator[None]:
 def snakemake(name: str, cores: int, arguments: list[str]) -> int:
     """Snakemake's exit status. It runs from the repository's root, where the Snakefile lies."""
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"profile={name}", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=False, close_fds=False).returncode
+    return subprocess.run(command, cwd=ROOT, env=os.environ | stand_ins(), check=False, close_fds=False).returncode
+
+
+def stand_ins() -> dict[str, str]:
+    """What Snakemake needs of a user: a name, and a folder for its cache where the home cannot be written.
+
+    The hub's cache stays where it is.
+    """
+    found = {}
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # a user of whom the machine knows a number alone
+        found["USER"] = str(os.getuid())
+    usual = Path(os.environ.get("XDG_CACHE_HOME", Path("~/.cache").expanduser()))
+    there = next(folder for folder in (usual, *usual.parents) if folder.exists())
+    if not os.access(there, os.W_OK):
+        hub = os.environ.get("HF_HOME", str(usual / "huggingface"))
+        found |= {"XDG_CACHE_HOME": str(RUNS / "cache"), "HF_HOME": hub}
+    return found
 
 
 def unlock(name: str) -> None:
