@@ -18,7 +18,7 @@ from acm.checkpoints import ADAPTER, Checkpoint
 from acm.files import write_json, write_text
 from acm.headers import TensorInfo
 from acm.merging.chat import chosen_template, write_template
-from acm.merging.companions import GENERATION, TOKENIZER, TOKENIZER_CONFIG, Companions
+from acm.merging.companions import ADDED, GENERATION, TOKENIZER, TOKENIZER_CONFIG, Companions
 from acm.merging.plan import Plan
 from acm.reading import read_json
 
@@ -73,6 +73,8 @@ def write_tokenizer(source: Companions, out: Path, added: list[dict[str, Any]]) 
         if "added_tokens_decoder" in config:
             config["added_tokens_decoder"] |= {str(e["id"]): {k: v for k, v in e.items() if k != "id"} for e in added}
             write_json(out / TOKENIZER_CONFIG, config, indent=2, ensure_ascii=False)
+    if (out / ADDED).is_file():
+        write_json(out / ADDED, read_json(out / ADDED) | {e["content"]: e["id"] for e in added}, ensure_ascii=False)
 
 
 def layer_order(item: tuple[str, float]) -> int:

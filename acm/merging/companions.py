@@ -112,7 +112,7 @@ class Companions:
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON file's content; empty without the file."""
-        return read_json(self.files[name]) if name in self.files else {}
+        return read_json(self.files[name], finite=True) if name in self.files else {}
 
 
 def companions_of(models: list[Checkpoint]) -> list[Companions]:

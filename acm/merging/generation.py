@@ -23,6 +23,7 @@ from acm.merging.vocabulary import Alignment
 END = "eos_token_id"
 LIMITS = ("max_new_tokens", "max_length")  # the base's (2048 in Qwen2.5) would cut what the fine-tuned model writes
 INCIDENTAL = (*LIMITS, END, "transformers_version", "_from_model_config", "_commit_hash")
+MOST_ENDS = 100
 DEFAULTS = {
     "do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50, "repetition_penalty": 1.0, "use_cache": True,
     "output_attentions": False, "output_hidden_states": False,
@@ -43,18 +44,13 @@ def ids_of(content: dict[str, Any], path: Path) -> list[int]:
     """The end tokens that a config names; UserError for what is no number of a token."""
     value = content.get(END)
     ends = value if isinstance(value, list) else [] if value is None else [value]
+    if len(ends) > MOST_ENDS:
+        raise UserError(f"{path}: {END} names {len(ends):,} end tokens, and a model has a few; mend it.")
     if any(type(i) is not int for i in ends):
         raise UserError(
             f"{path}: {END} must be a token's number or a list of them, not {reprlib.repr(value)}; mend it."
         )
     return ends
-
-
-def rows_for(alignment: Alignment, model: int, i: int) -> list[int]:
-    """The result's rows that a row of a model went to."""
-    if alignment.maps is None:
-        return [i]
-    return [int(row) for row in np.flatnonzero(alignment.maps[model] == i)]
 
 
 def generation_config(
@@ -70,30 +66,44 @@ def generation_config(
     file = GENERATION if GENERATION in source.files else "config.json"
     named = ids_of(content if file == GENERATION else model.config, source.home / file)
     found = [finding for other in dict.fromkeys(companions) for finding in setting_findings(source, other)]
+    new, lost = further_ends(models, companions, alignment, named)
+    if paper:
+        new, lost = {}, lost + list(new.values())
+    if lost:
+        remedy = "`compatibility: paper` keeps the base's" if paper else "`tokenizer_source: union` keeps them"
+        text = f"models end their responses at {listed(lost)}, and the result does not: {remedy}."
+        found.append(Finding("warning", text))
+    if new:
+        text = f"the result ends responses at {listed(new.values())} too; {file} of {source.name} does not say so."
+        found.append(Finding("note", text))
+        content = content or {key: model.config[key] for key in SPECIAL if model.config.get(key) is not None}
+        content.pop("_from_model_config", None)
+        ends = [*dict.fromkeys((*named, *new))]
+        content[END] = ends[0] if len(ends) == 1 else ends
+    elif not named:
+        text = "no model names an end token (eos_token_id, or the tokenizer's eos_token), so no response ends."
+        found.append(Finding("warning", text))
+    return content, found
+
+
+def further_ends(
+    models: list[Checkpoint], companions: list[Companions], alignment: Alignment, named: list[int]
+) -> tuple[dict[int, str], list[str]]:
+    """Rows of the result that end the responses of a model, beside those named, and end tokens that have no row.
+
+    Each comes with its id, its token, and the model.
+    """
     new: dict[int, str] = {}
+    lost = []
     for number in dict.fromkeys((alignment.source, *range(len(models)))):
         other = companions[number]
         for i in end_ids(models[number], other):
-            rows, shown = rows_for(alignment, number, i), token_text(other, i)
-            new |= {row: shown for row in rows if row not in named and row not in new}
-            if not rows or (paper and rows[0] not in named):
-                remedy = "`compatibility: paper` keeps the base's" if paper else "`tokenizer_source: union` keeps it"
-                text = f"{other.name} ends its responses at {shown}, and the result does not: {remedy}."
-                found.append(Finding("warning", text))
-    if paper or not new:
-        return content, found
-    text = f"the result ends responses at {', '.join(new.values())} too: {file} of {source.name} does not name "
-    found.append(Finding("note", f"{text}{'it' if len(new) == 1 else 'them'}, but a model ends its responses there."))
-    content = content or {key: model.config[key] for key in SPECIAL if model.config.get(key) is not None}
-    content.pop("_from_model_config", None)
-    ends = [*dict.fromkeys((*named, *new))]
-    return content | {END: ends[0] if len(ends) == 1 else ends}, found
-
-
-def token_text(companions: Companions, i: int) -> str:
-    """An id with its token, where it is known."""
-    ids = companions.vocabulary.ids if companions.vocabulary else {}
-    return next((f"{i} ({reprlib.repr(token)})" for token, held in ids.items() if held == i), str(i))
+            rows = [i] if alignment.maps is None else np.flatnonzero(alignment.maps[number] == i).tolist()
+            ids = other.vocabulary.ids if other.vocabulary else {}
+            token = next((f"{reprlib.repr(token)}, " for token, held in ids.items() if held == i), "")
+            new |= {row: f"{row} ({token}of {other.name})" for row in rows if row not in (*named, *new)}
+            lost += [] if rows else [f"{i} ({token}of {other.name})"]
+    return new, lost
 
 
 def setting_findings(source: Companions, other: Companions) -> list[Finding]:

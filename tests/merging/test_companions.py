@@ -101,7 +101,11 @@ def test_an_end_token_is_followed_to_its_row(f32, variant, turning, tmp_path, so
     base = variant(f32[0], "base")
     content = halfway(base, turning(), tokenizer_source=source)
     plan = plan_of(base, tmp_path / "chat", tokenizer_source=source)
-    lost = [text for text in texts(plan, "warning") if "ends its responses at 428 ('<|turn|>')" in text]
+    lost = [
+        text
+        for text in texts(plan, "warning")
+        if "responses at 428 ('<|turn|>', of chat), and the result does not" in text
+    ]
     assert len(lost) == (source == "base")
     out = acm.merge({key: value for key, value in content.items() if value}, tmp_path / "out")
     assert read(out, GENERATION)["eos_token_id"] == expected
@@ -112,15 +116,29 @@ def test_an_end_token_is_followed_to_its_row(f32, variant, turning, tmp_path, so
 @pytest.mark.parametrize("end", [7, [0, 7], [7, 8]])
 def test_the_papers_rules_keep_the_bases_end_tokens_with_a_warning(f32, variant, tmp_path, end):
     other = edit(variant(f32[1], "other"), GENERATION, eos_token_id=end)
-    assert_found(plan_of(f32[0], other, compatibility="paper"), "warning", "other ends its responses at 7", "paper")
+    assert_found(plan_of(f32[0], other, compatibility="paper"), "warning", "at 7 ('", ", of other)", "paper")
     out = acm.merge(halfway(f32[0], other, compatibility="paper"), tmp_path / "out")
     assert (out / GENERATION).read_bytes() == (f32[0] / GENERATION).read_bytes()
 
 
-@pytest.mark.parametrize("value", ["</s>", 1.5, True, {"a": 1}, [[1]], [0, None], [0, "1"]], ids=str)
+@pytest.mark.parametrize("value", ["</s>", 1.5, True, {"a": 1}, [[1]], [0, None], [0, "1"], [0] * 101], ids=str)
 @pytest.mark.parametrize("name", [GENERATION, CONFIG])
 def test_an_end_token_that_is_no_number_is_refused(assert_refused, f32, variant, name, value):
-    assert_refused(name, "eos_token_id must be", left=edit(variant(f32[1], "left"), name, eos_token_id=value))
+    assert_refused(name, "eos_token_id", left=edit(variant(f32[1], "left"), name, eos_token_id=value))
+
+
+def test_models_that_never_end_are_a_warning(f32, variant):
+    folders = [variant(folder, f"endless-{folder.name}", {"eos_token_id": None}) for folder in f32[:2]]
+    for folder in folders:
+        edit(edit(folder, GENERATION, eos_token_id=None), TOKENIZER_CONFIG, eos_token=None)
+    assert_found(plan_of(*folders), "warning", "no model names an end token")
+    assert not [text for text in texts(plan_of(*f32), "warning") if "end token" in text]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_settings_that_are_no_number_are_refused(assert_refused, f32, variant, value):
+    left = edit(variant(f32[1], "left"), GENERATION, temperature=value)
+    assert_refused(str(left / GENERATION), "not a finite number", left=left)
 
 
 ids = st.one_of(st.none(), st.integers(0, 427), st.lists(st.integers(0, 500), max_size=3))
@@ -312,6 +330,10 @@ def test_a_vocabulary_in_files_of_its_own_is_compared_and_aligned(f32, variant, 
     chat = as_vocabulary_files(turning())
     plan = plan_of(f32[0], chat, tokenizer_source="union")
     assert [entry["content"] for entry in plan.alignment.added] == ["<|turn|>"] and plan.alignment.rows == 429
+    (base := variant(f32[0], "base")).joinpath("added_tokens.json").write_text('{"<|pad|>": 1}')
+    out = acm.merge(halfway(base, chat, tokenizer_source="union"), tmp_path / "out")
+    assert read(out, "added_tokens.json") == {"<|pad|>": 1, "<|turn|>": 428}
+    assert AutoTokenizer.from_pretrained(out).convert_tokens_to_ids("<|turn|>") == 428
     with pytest.raises(UserError, match=r"same has no tokenizer.json that `tokenizer_source: union`"):
         plan_of(same, chat, tokenizer_source="union")
 
