@@ -80,11 +80,13 @@ def merged(
     b, a = (info.numbers().astype(np.float64).reshape(info.shape) for info in (left, right))
     if turned:
         b, a = b.T, a.T
+    with np.errstate(all="ignore"):  # the merge finds what is not finite
+        a = scaling * a
     lengths = None if norms is None else norms.numbers()[:, None]
 
     def rows(part: slice) -> np.ndarray:
-        with np.errstate(all="ignore"):  # the merge finds what is not finite
-            found = scaling * (b[part] @ a)
+        with np.errstate(all="ignore"):
+            found = b[part] @ a
             found += as_float32(raw[part.start * columns : part.stop * columns]).reshape(-1, columns)
             if lengths is not None:
                 found *= lengths[part] / np.linalg.norm(found, axis=1, keepdims=True)
