@@ -6,6 +6,7 @@ one that its adapter_config.json names, where that is a folder here or whole in 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from acm.checkpoints import ADAPTER, Checkpoint, exists
 from acm.errors import UserError
 from acm.headers import TensorInfo
 from acm.lora import Lora
+from acm.weight_files import Weights
 
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # one of them makes a tokenizer
 
@@ -33,6 +35,11 @@ class Adapted(Checkpoint):
             self.config["vocab_size"] = self.changed[EMBEDDING].shape[0]
         if base.tied and HEAD in self.changed:
             self.config["tie_word_embeddings"] = False
+
+    @cached_property
+    def weights(self) -> Weights:
+        """What the base's files hold."""
+        return self.base.weights
 
     @cached_property
     def tensors(self) -> dict[str, TensorInfo]:
@@ -80,17 +87,35 @@ def resolve_model(name: str, folder: Path) -> Path:
     return hub.download(*on_hub) if on_hub else path
 
 
-def open_model(name: str, folder: Path, base: Checkpoint | None = None) -> Checkpoint:
+def open_folders(base: str | Path, finetuned: Mapping[str, str | Path]) -> tuple[Checkpoint, dict[str, Checkpoint]]:
+    """A base and fine-tuned models by name, from folders here; any may be an adapter or ``model+adapter``."""
+    first = open_model(str(base), Path(), find=lambda name, folder: folder / name)
+    others = {
+        name: open_model(str(path), Path(), first, lambda name, folder: folder / name)
+        for name, path in finetuned.items()
+    }
+    return first, others
+
+
+def open_model(
+    name: str,
+    folder: Path,
+    base: Checkpoint | None = None,
+    find: Callable[[str, Path], Path] = resolve_model,
+) -> Checkpoint:
     """A model by its name: a path that starts from ``folder``, a hub id, or either with ``+`` and an adapter.
 
-    base: what an adapter is merged into whose own base is not here. UserError for what cannot be read.
+    base: what an adapter is merged into whose own base is not here. find: gives the folder of a name.
+    UserError for what cannot be read.
     """
     model, plus, adapter = name.rpartition("+")
     both = bool(plus) and not exists(folder / name)
-    place = resolve_model(adapter if both else name, folder)
+    place = find(adapter if both else name, folder)
     if (place / ADAPTER).is_file():
         lora = Lora(place)
-        found = (open_model(model, folder), "the model before the +") if both else base_of(lora, folder, base)
+        found = (
+            (open_model(model, folder, find=find), "the model before the +") if both else base_of(lora, folder, base)
+        )
         return Adapted(lora, *found, name)
     if both:
         raise UserError(f"'{name}' is read as model+adapter, and {place} holds no adapter ({ADAPTER}).")

@@ -148,24 +148,19 @@ def exists(path: Path) -> bool:
         return False
 
 
-def shapes(folder: Path) -> Shapes:
-    """The shape of each tensor of a model folder, from the headers alone."""
-    return {name: info.shape for name, info in Checkpoint(folder).tensors.items()}
-
-
-def check_same_shape(base: Path, finetuned: Path, vocabulary: bool = True) -> None:
+def check_same_shape(base: Checkpoint, finetuned: Checkpoint, vocabulary: bool = True) -> None:
     """UserError that lists tensors (up to 20) which one model lacks, or has in another shape.
 
     vocabulary: whether embedding and head must agree too. Calibration compares their common rows, and passes False.
     """
-    ours, theirs = shapes(base), shapes(finetuned)
+    ours, theirs = ({name: info.shape for name, info in model.tensors.items()} for model in (base, finetuned))
     if not vocabulary:
         ours, theirs = (
             {name: shape for name, shape in found.items() if layer_of(name) not in {"embed", "lm_head"}}
             for found in (ours, theirs)
         )
-    if problems := shape_problems(base, ours, finetuned, theirs):
-        raise unlike(base, finetuned, problems)
+    if problems := shape_problems(base.folder, ours, finetuned.folder, theirs):
+        raise unlike(base.folder, finetuned.folder, problems)
 
 
 def shape_problems(base: Path, ours: Shapes, finetuned: Path, theirs: Shapes) -> list[str]:
@@ -186,12 +181,12 @@ def unlike(base: Path, finetuned: Path, problems: list[str]) -> UserError:
     )
 
 
-def check_weights(folder: Path) -> None:
+def check_weights(model: Checkpoint) -> None:
     """UserError that names the first tensor with NaN or infinity, and how many of its entries are.
 
     Reads all weights.
     """
-    for name, info in Checkpoint(folder).tensors.items():
+    for name, info in model.tensors.items():
         raw = info.read()
         chunks = (as_float32(raw[start : start + CHECKED]) for start in range(0, len(raw), CHECKED))
         if bad := sum(int((~np.isfinite(chunk)).sum()) for chunk in chunks):

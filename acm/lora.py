@@ -20,11 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from acm.adapted import AdaptedTensor, Rows, as_stored, merged, shifted, with_rows
 from acm.architectures import EMBEDDING, HEAD
-from acm.checkpoints import ADAPTER, Checkpoint
+from acm.checkpoints import ADAPTER, Checkpoint, equal
 from acm.errors import UserError
 from acm.headers import TensorInfo, read_header
 from acm.reading import read_json
@@ -200,7 +198,7 @@ class Lora:
             tensor = AdaptedTensor(self.file, old.dtype, info.shape, info.start, info.stop, partial(as_stored, info))
             found[name] = tensor
         both = base.tied and {EMBEDDING, HEAD} <= found.keys()
-        if both and np.array_equal(self.whole[EMBEDDING].read(), self.whole[HEAD].read()):
+        if both and equal(self.whole[EMBEDDING], self.whole[HEAD]):
             del found[HEAD]  # one tensor, stored twice
         return found
 

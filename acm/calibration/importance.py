@@ -114,7 +114,7 @@ def gradients(
     sensitivity = {}
     for key, model in models.items():
         role, _, given = key.partition("/")
-        name = model.checkpoint.folder.name if key == BASE else given
+        name = model.checkpoint.name if key == BASE else given
         fisher = folder / "fisher" / name if "fisher" in kinds and role == "finetuned" else None
         if fisher or ("sensitivity" in kinds and role != "unrelated"):
             found = Backward(model, key, ids, journal, fisher).run()

@@ -39,19 +39,24 @@ States = dict[str, list[Tensor]]  # model → hidden state of each text
 class Journal:
     """The finished layers, in their order. Without a folder everything stays in memory.
 
-    models, settings: what the results depend on. With another model or setting, or with other sources, nothing is
-    taken up.
+    models: of each, the folders that it is read from. settings: what else the results depend on. With another model or
+    setting, or with other sources, nothing is taken up.
     all_states: the hidden states behind every layer are kept, not only those behind the last one.
     """
 
     def __init__(
-        self, folder: Path | None, layers: list[str], models: dict[str, Path], settings: list[object], all_states: bool
+        self,
+        folder: Path | None,
+        layers: list[str],
+        models: dict[str, list[Path]],
+        settings: list[object],
+        all_states: bool,
     ) -> None:
         self.layers, self.all_states = layers, all_states
         self.rows: dict[str, pd.DataFrame] = {}
         self.folder: Path | None = None
         if folder:
-            content = {name: identity(path) for name, path in models.items()}
+            content = {name: list(map(identity, folders)) for name, folders in models.items()}
             key = json.dumps([settings, content, source_hash("calibration"), versions()], sort_keys=True)
             self.key = {"calibration": hashlib.sha256(key.encode()).hexdigest()}
             self.folder = Path(folder) / f"calibration-{self.key['calibration'][:16]}"

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from acm.adapted import AdaptedTensor
 from acm.architectures import EMBEDDING, HEAD
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError
@@ -47,13 +48,16 @@ class LayerwiseModel:
     has one in another shape than its config says.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device, rewired: int | None = None) -> None:
-        self.checkpoint, self.dtype, self.device, self.rewired = Checkpoint(folder), dtype, device, rewired
+    def __init__(
+        self, model: Checkpoint | Path, dtype: torch.dtype, device: torch.device, rewired: int | None = None
+    ) -> None:
+        self.checkpoint = model if isinstance(model, Checkpoint) else Checkpoint(model)
+        self.dtype, self.device, self.rewired = dtype, device, rewired
         most_blocks = len(self.checkpoint.tensors)
         try:
             if not 0 < self.checkpoint.config.get("num_hidden_layers", 1) <= most_blocks:
                 raise ValueError("num_hidden_layers is not the number of its blocks")
-            self.causal = empty_model(folder, dtype)
+            self.causal = empty_model(self.checkpoint, dtype)
             self.decoder = self.causal.model
             blocks = {str(i): block for i, block in enumerate(self.decoder.layers)}
             self.modules = {"embed": self.decoder.embed_tokens, **blocks, "norm": self.decoder.norm}
@@ -65,8 +69,9 @@ class LayerwiseModel:
             self.replace_modules(dict(self.causal.named_parameters()), shapes)
         except Exception as error:  # whatever transformers make of a foreign config
             raise UserError(
-                f"{folder} is of an architecture that calibration does not know ({error}); it knows decoders with the "
-                "usual list of blocks, each with mlp.down_proj, such as Qwen2, Qwen3, Llama, Mistral and Gemma."
+                f"{self.checkpoint.folder} is of an architecture that calibration does not know ({error}); it knows "
+                "decoders with the usual list of blocks, each with mlp.down_proj, such as Qwen2, Qwen3, Llama, Mistral and "
+                "Gemma."
             ) from None
         self.check_shapes(shapes)
         self.tied = self.checkpoint.tied
@@ -111,8 +116,11 @@ class LayerwiseModel:
         if name == HEAD and self.tied:
             name = EMBEDDING
         info = self.checkpoint.tensors[name]
-        with safe_open(info.file, framework="pt") as shard:
-            value = shard.get_tensor(info.key)
+        if isinstance(info, AdaptedTensor):
+            value = torch.from_numpy(info.numbers()).view(info.shape)
+        else:
+            with safe_open(info.file, framework="pt") as shard:
+                value = shard.get_tensor(info.key)
         if self.rewired is not None:
             order = self.permutation(name, 0, len(value))
             rows = order if rows is None else order[rows]
@@ -225,12 +233,13 @@ class Passage(nn.Module):
         return BaseModelOutputWithPast(last_hidden_state=inputs_embeds)
 
 
-def empty_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def empty_model(model: Checkpoint, dtype: torch.dtype) -> PreTrainedModel:
     """The model without weights, by transformers' own code. Which attention kernel runs is not up to the config."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    own = {key: model.config[key] for key in ("vocab_size", "tie_word_embeddings") if key in model.config}
+    config = AutoConfig.from_pretrained(model.home, trust_remote_code=False, **own)
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False, attn_implementation=None)
-    return model.eval()
+        empty = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False, attn_implementation=None)
+    return empty.eval()
 
 
 def place(module: nn.Module, name: str, value: nn.Parameter) -> None:

@@ -28,6 +28,7 @@ from acm.calibration.importance import InputStatistics, gradients
 from acm.calibration.journal import Journal
 from acm.calibration.layerwise import BASE, LayerwiseModel, to_bf16, watch
 from acm.calibration.registry import CONTROLS
+from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 
 COLUMNS = ["finetuned", "layer", "sample", "tokens", "estimator", "control", "value", "norm_base", "norm_finetuned"]
@@ -60,20 +61,24 @@ class Measures:
 
 
 def without_weights(
-    base: Path, finetuned: dict[str, Path], measures: Measures, dtype: torch.dtype, places: list[torch.device]
+    base: Checkpoint,
+    finetuned: dict[str, Checkpoint],
+    measures: Measures,
+    dtype: torch.dtype,
+    places: list[torch.device],
 ) -> dict[str, LayerwiseModel]:
     """All models that walk, by key, base first. Places go out in turn. UserError for unlike numbers of blocks."""
-    folders = {BASE: base} | {f"finetuned/{name}": path for name, path in finetuned.items()}
+    opened = {BASE: base} | {f"finetuned/{name}": model for name, model in finetuned.items()}
     if any(CONTROLS[name].unrelated for name in measures.controls):
-        folders |= {f"unrelated/{name}": path for name, path in finetuned.items()}
+        opened |= {f"unrelated/{name}": model for name, model in finetuned.items()}
     models = {}
-    for i, (key, folder) in enumerate(folders.items()):
+    for i, (key, checkpoint) in enumerate(opened.items()):
         rewired = measures.seed if key.startswith("unrelated/") else None
-        models[key] = LayerwiseModel(folder, dtype, places[i % len(places)], rewired)
+        models[key] = LayerwiseModel(checkpoint, dtype, places[i % len(places)], rewired)
     for key, model in models.items():
         if model.layers != models[BASE].layers:
             remedy = "name the model that it was fine-tuned from as the base"
-            raise UserError(f"{folders[key]} has not as many blocks as {base}; {remedy}.")
+            raise UserError(f"{opened[key].folder} has not as many blocks as {base.folder}; {remedy}.")
     return models
 
 
@@ -82,7 +87,7 @@ def open_journal(
 ) -> Journal:
     """What an interrupted run of the same models, measures and settings has left, or an empty journal."""
     asked = [measures.controls, measures.estimators, measures.seed, measures.kinds, str(measures.folder)]
-    folders = {key: model.checkpoint.folder for key, model in models.items()}
+    folders = {key: model.checkpoint.folders for key, model in models.items()}
     return Journal(folder, models[BASE].layers, folders, [*asked, *settings], all_states=measures.of_gradients)
 
 

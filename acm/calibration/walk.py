@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from acm.adapters import open_folders
 from acm.calibration import defaults
 from acm.calibration.controls import check_measures
 from acm.calibration.importance import check_kinds
 from acm.calibration.lockstep import Measures, Walk, open_journal, without_weights
 from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.calibration.texts import check_texts, texts_hash
-from acm.checkpoints import check_same_shape, check_weights, model_folder
+from acm.checkpoints import check_same_shape, check_weights
 from acm.devices import devices
 from acm.errors import UserError, unknown
 from acm.headers import DTYPES
@@ -51,7 +52,8 @@ def calibrate(
 ) -> pd.DataFrame:
     """The table of mutual information (Eq. 1 of arXiv 2505.14009 and its released code).
 
-    base: a model folder. finetuned: name → model folder, of the base's architecture and shape.
+    base: a model folder. finetuned: name → model folder, of the base's architecture and shape. Either may be a LoRA
+    adapter, or ``model+adapter`` (docs/merging.md).
     texts: calibration texts. max_tokens: texts are cut there, in tokens of the base's tokenizer (None: whole).
     controls, estimators: names from :mod:`acm.calibration.registry`. seed: of the controls' random numbers.
     dtype: of the computation, ``float32``, ``bfloat16`` (the paper's models run in it) or ``float16``; activations are
@@ -107,18 +109,18 @@ def calibrate(
     for what, number in (("threads", threads), ("max_tokens", max_tokens)):
         if number is not None and number < 1:
             raise UserError(f"{what} must be at least 1, not {number}.")
-    base_folder, folders = model_folder(base), {name: model_folder(path) for name, path in finetuned.items()}
-    ids = tokenized(base_folder, texts, max_tokens)
-    check_kinds(measures.kinds, folder, base_folder.name, list(folders), [i.shape[1] for i in ids])
-    for model in folders.values():
-        check_same_shape(base_folder, model, vocabulary=False)
-    for model in (base_folder, *folders.values()):
+    first, others = open_folders(base, finetuned)
+    ids = tokenized(first.tokenizer, texts, max_tokens)
+    check_kinds(measures.kinds, folder, first.name, list(others), [i.shape[1] for i in ids])
+    for model in others.values():
+        check_same_shape(first, model, vocabulary=False)
+    for model in (first, *others.values()):
         check_weights(model)
     with contextlib.ExitStack() as stack:
         kept = Path(keep) if keep else None
         if kept is None and measures.of_gradients:
             kept = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "states"
-        models = without_weights(base_folder, folders, measures, number_type, places)
+        models = without_weights(first, others, measures, number_type, places)
         settings = [str(number_type), places[0].type, [i.tolist() for i in ids]]
         walk = Walk(models, ids, measures, open_journal(kept, models, measures, settings))
         table = walk.run(stack.enter_context(ThreadPoolExecutor(threads)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from acm import hub
 from acm.calibration.texts import read_texts
-from acm.checkpoints import check_same_shape, model_folder
+from acm.checkpoints import Checkpoint, check_same_shape, model_folder
 from acm.errors import UserError
 from acm.evaluation.task_files import check_prompt, is_ours, load_items
 from acm.merging.plan import make_plan
@@ -63,7 +63,9 @@ def check_models(profile: Profile, name: str, experiment: Experiment) -> None:
     """UserError where the models do not fit together, cannot be merged, or have no room for prompt and response."""
     base, *finetuned = (present(experiment, path) for path in experiment.parents.values())
     for folder in finetuned:
-        check_same_shape(base, folder, vocabulary=False)  # heads and rows that differ are the merge's to judge
+        check_same_shape(
+            Checkpoint(base), Checkpoint(folder), vocabulary=False
+        )  # heads and rows that differ are the merge's to judge
     point = experiment.recipe(frontier_name(experiment.frontier[0]), Path())  # the others read the same models
     plan = make_plan(point, ROOT, profile.folder / name / "models").check()
     for model, folder in experiment.parents.items():

@@ -13,7 +13,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2Model
 import acm.calibration.layerwise
 from acm.architectures import EMBEDDING, HEAD
 from acm.calibration.layerwise import LayerwiseModel, watch
-from acm.checkpoints import check_same_shape
+from acm.checkpoints import Checkpoint, check_same_shape
 from acm.errors import UserError
 
 TEXTS = [torch.randint(0, 97, (1, n), generator=torch.Generator().manual_seed(n)) for n in (12, 1, 7)]
@@ -77,7 +77,7 @@ def test_stored_rope_buffers_change_nothing(tmp_path):
     save_file(load_file(folder / "model.safetensors") | stored, folder / "model.safetensors", metadata={"format": "pt"})
     assert_equal(walked(LayerwiseModel(folder, torch.float32, CPU)), expected)
     for base, finetuned in ((folder, tmp_path / "new"), (tmp_path / "new", folder)):  # what `acm calibrate` asks first
-        check_same_shape(base, finetuned, vocabulary=False)
+        check_same_shape(Checkpoint(base), Checkpoint(finetuned), vocabulary=False)
 
 
 def test_positions_that_scale_with_the_length_do_not_depend_on_other_texts(tmp_path):
