@@ -70,8 +70,8 @@ class LayerwiseModel:
         except Exception as error:  # whatever transformers make of a foreign config
             raise UserError(
                 f"{self.checkpoint.folder} is of an architecture that calibration does not know ({error}); it knows "
-                "decoders with the usual list of blocks, each with mlp.down_proj, such as Qwen2, Qwen3, Llama, Mistral and "
-                "Gemma."
+                "decoders with the usual list of blocks, each with mlp.down_proj, such as Qwen2, Qwen3, Llama, Mistral "
+                "and Gemma."
             ) from None
         self.check_shapes(shapes)
         self.tied = self.checkpoint.tied

@@ -53,7 +53,8 @@ def test_statistics_of_an_adapter_merge_by_its_name(f32, tmp_path):
     recipe = {
         "merge_method": "fisher",
         "base_model": str(f32[0]),
-        "models": [{"model": str(adapter), "parameters": {"statistics": str(tmp_path / "s/fisher/adapter.safetensors")}}],
+        "models": [{"model": str(adapter)}],
+        "parameters": {"statistics": str(tmp_path / "s/fisher/adapter")},
     }
     assert (acm.merge(recipe, tmp_path / "out") / "model.safetensors").is_file()
 
