@@ -114,22 +114,29 @@ def read_json(path: Path, finite: bool = False) -> dict[str, Any]:
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is not readable JSON: it is not a file.")
-    text = read_text(path, "JSON")
+    try:
+        content = parse_json(read_text(path, "JSON"), finite)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{path} is not readable JSON: {error!s:.300}; mend it, or fetch it again.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a JSON object; mend it, or fetch it again.")
+    return content
+
+
+def parse_json(text: str, finite: bool = False) -> Any:
+    """The content of a JSON text, such as a line of a JSONL file; ValueError as :func:`read_json`."""
     options: dict[str, Any] = {"parse_constant": finite_number, "parse_float": finite_number} if finite else {}
     try:
         content = json.loads(text, object_pairs_hook=distinct_pairs, **options)
         if SURROGATE.search(text):
             json.dumps(content, ensure_ascii=False).encode()
-        if isinstance(content, dict):
-            return content
-        why = "it must hold a JSON object"
     except RecursionError:
-        why = "its values lie too deep"
+        raise ValueError("its values lie too deep") from None
     except UnicodeEncodeError:
-        why = "it holds half of a surrogate pair"
-    except ValueError as error:
-        why = f"{error!s:.300}"
-    raise UserError(f"{path} is not readable JSON: {why}; mend it, or fetch it again.") from None
+        raise ValueError("it holds half of a surrogate pair") from None
+    return content
 
 
 def finite_number(text: str) -> float:

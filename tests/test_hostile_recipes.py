@@ -90,7 +90,7 @@ def test_values_of_other_parameters(assert_refused, f32, method, key, value, wor
     ({"models": None, "slices": [{"sources": [], "parameters": [1]}]}, ["parameters"]),
     ({"models": None, "slices": [{"sources": [], 1: 2}]}, ["1"]), ({"coefficients": []}, ["coefficients"]),
     ({"coefficients": {}}, ["coefficients"]), ({"coefficients": [True]}, ["coefficients"]),
-    ({"coefficients": ["0.5"]}, ["coefficients"]), ({"coefficients": [float("nan")]}, ["coefficients"]),
+    ({"coefficients": ["half"]}, ["coefficients"]), ({"coefficients": [float("nan")]}, ["coefficients"]),
     ({"coefficients": {"left": []}}, ["coefficients"]), ({"coefficients": {"left": {"0": "x"}}}, ["coefficients"]),
     ({"coefficients": "/dev/null"}, ["/dev/null"]), ({"coefficients": "."}, ["."]),
 ], ids=lambda value: str(value)[:50].replace("\0", "NUL").replace("\ud800", "surrogate"))  # fmt: skip

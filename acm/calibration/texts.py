@@ -13,6 +13,7 @@ import numpy as np
 from acm.calibration import defaults
 from acm.errors import UserError
 from acm.hub import with_revision
+from acm.reading import parse_json
 
 if TYPE_CHECKING:
     from scipy.sparse import spmatrix
@@ -63,8 +64,8 @@ def hub_rows(name: str, revision: str | None = None) -> list[dict[str, Any]]:
 def parsed(line: str, place: str) -> object:
     """A line of JSON. place: for the UserError of a line that is none."""
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
+        return parse_json(line)
+    except ValueError as error:
         raise UserError(f"{place} is not JSON: {error}.") from None
 
 

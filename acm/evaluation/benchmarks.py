@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from acm.errors import UserError, unknown
 from acm.evaluation.boxes import last_box
 from acm.evaluation.task_files import Item, arguments_of, our_tasks
+from acm.reading import parse_json
 
 FOLDER = "ACM_DATA"
 # Address of the files that the paper's evaluation reads. Each is <name>/test.jsonl there.
@@ -200,7 +201,7 @@ def from_folder(path: Path, remedy: str) -> tuple[list[Row], str]:
     if not path.is_file():
         raise UserError(f"{path} does not exist (the environment variable {FOLDER} names the folder). {remedy}")
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        rows = [parse_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except ValueError as error:
         raise UserError(f"{path} is not JSON lines: {error}. {remedy}") from None
     return rows, str(path)

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from acm.checkpoints import layer_of
+from acm.adapters import Adapted
+from acm.checkpoints import Checkpoint, layer_of
 from acm.errors import UserError
 from acm.merging.mergekit import OUTSIDE
 from acm.merging.parameters import conditions, resolve
@@ -25,17 +26,22 @@ def mergekit_recipe(plan: Plan, folder: Path) -> str:
     refuse_what_differs(plan)
 
     models: list[dict[str, Any]] = [
-        {"model": reference(entry.model, folder), "parameters": parameters(plan, name, entry.parameters)}
-        for entry, name in zip(recipe.finetuned, recipe.names, strict=True)
+        {"model": reference(entry.model, model, folder), "parameters": parameters(plan, name, entry.parameters)}
+        for entry, model, name in zip(recipe.finetuned, plan.models[1:], recipe.names, strict=True)
     ]
     shared = {k: v for k, v in recipe.parameters.items() if not (k == "weight" and recipe.coefficients is not None)}
     if method.coefficient and not method.coefficient.per_model and recipe.base_model:  # SLERP: lists the base, has `t`
-        models = [{"model": reference(recipe.base_model, folder)}, *({"model": model["model"]} for model in models)]
+        models = [
+            {"model": reference(recipe.base_model, plan.base, folder)},
+            *({"model": model["model"]} for model in models),
+        ]
         if plan.inputs.coefficients is not None:
             shared[method.coefficient.name] = along_layers(plan, plan.inputs.coefficients[recipe.names[0]])
     content: dict[str, Any] = {
         "merge_method": recipe.merge_method,
-        "base_model": reference(recipe.base_model, folder) if method.needs_base and recipe.base_model else None,
+        "base_model": reference(recipe.base_model, plan.base, folder)
+        if method.needs_base and recipe.base_model
+        else None,
         "models": models,
         "parameters": flat(plan, shared),
         "dtype": "float32",
@@ -45,13 +51,15 @@ def mergekit_recipe(plan: Plan, folder: Path) -> str:
     return yaml.safe_dump({k: v for k, v in content.items() if v not in (None, {}, [])}, sort_keys=False)
 
 
-def reference(name: str, folder: Path) -> str | dict[str, Any]:
+def reference(name: str, model: Checkpoint, folder: Path) -> str | dict[str, Any]:
     """A model as mergekit reads it: text, or a mapping where a folder's path has marks that mergekit splits text at."""
     parts = [name] if (folder / name).is_dir() else name.split("+")
+    if isinstance(model, Adapted) and len(parts) == 1:  # mergekit wants the adapter's base named
+        parts = [str(model.base.folder), name]
     paths = [str((folder / part).resolve()) if (folder / part).is_dir() else part for part in parts]
-    if not any(mark in path for path in paths if path not in parts for mark in "+@"):
+    if not any(mark in path for path in paths if path.startswith("/") for mark in "+@"):
         return "+".join(paths)
-    return dict(zip(("model", "lora"), ({"path": path} for path in paths), strict=False))
+    return {key: {"path": path} for key, path in zip(("model", "lora"), paths, strict=False)}
 
 
 def refuse_what_differs(plan: Plan) -> None:
@@ -69,6 +77,9 @@ def refuse_what_differs(plan: Plan) -> None:
         "models whose heads are tied and untied": len({model.tied for model in plan.models}) > 1,
         "embeddings of unlike length or order": plan.alignment.maps is not None,
         "`tokenizer_source` with padding rows, which it drops": padding,
+        "several adapters on one model": any(
+            isinstance(m, Adapted) and isinstance(m.base, Adapted) for m in plan.models
+        ),
         f"coefficients with {recipe.merge_method}": coefficients and method.coefficient is None,
     }
     if found := [reason for reason, holds in reasons.items() if holds]:

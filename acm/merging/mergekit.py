@@ -55,7 +55,18 @@ def plain_form(content: Mapping[str, Any]) -> dict[str, Any]:
             found[key] = DTYPES.get(name, name)
     if isinstance(found.get("parameters"), dict):
         found["parameters"] = values(found["parameters"], found.get("merge_method"))
+    if "coefficients" in found:
+        found["coefficients"] = coefficients_form(found["coefficients"])
     return copied(found)
+
+
+def coefficients_form(given: Any) -> Any:
+    """Coefficients within a recipe, with numbers in place of their texts and texts in place of numbers of layers."""
+    if isinstance(given, dict):
+        return {str(key): coefficients_form(value) for key, value in given.items()}
+    if isinstance(given, list):
+        return [coefficients_form(value) for value in given]
+    return value_form(given, False)
 
 
 def entry_form(entry: Any, method: Any) -> Any:

@@ -61,7 +61,7 @@ def check_parameters(values: dict[str, Any], method: MergeMethod, place: str, ow
         if key not in known:
             raise ValueError(f"{place}: {unknown(f'key of {method.name}', key, method.parameters)}")
         parameter = known[key]
-        if own and not parameter.per_model:
+        if own and key in method.parameters and not parameter.per_model:
             raise ValueError(f"{place}: {key} holds for all models; set it under the recipe's `parameters`")
         for leaf in [value] if parameter.is_file else leaves(value, f"{place}: {key}"):
             check_value(leaf, parameter, place)

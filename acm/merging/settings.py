@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acm.checkpoints import layer_of
-from acm.errors import UserError, unknown
+from acm.errors import UserError, check_distinct, unknown
 from acm.headers import TensorInfo, read_header
+from acm.merging.mergekit import OUTSIDE
 from acm.merging.parameters import FLOAT32, resolve
 from acm.merging.recipe import ModelEntry, Recipe
 from acm.merging.registry import MergeMethod
@@ -87,6 +88,7 @@ def read_inputs(recipe: Recipe, folder: Path, layers: set[str], base: str) -> In
     for parameter in recipe.method.takes:
         key = parameter.name
         if parameter.kind == "layers":
+            check_distinct([base, *names], "models of `sensitivity`")
             numbers[key] = layer_numbers(recipe.setting(key), folder, [base, *names], blocks, key)
         elif parameter.kind == "statistics":
             statistics = [read_headers(folder / recipe.setting(key, entry)) for entry in recipe.measured]
@@ -123,6 +125,8 @@ def layer_numbers(
         own = given[name]
         if isinstance(own, list) and own and all(isinstance(v, (int, float)) for v in own):
             own = along_layers(own, layers)
+        if more := {*own} - layers - {*OUTSIDE} if isinstance(own, dict) else ():
+            raise UserError(f"{source}: {name} has a number for layer {min(more)!s:.50}, which the models lack.")
         found[name] = {}
         for layer in sorted(layers):
             value = own.get(layer) if isinstance(own, dict) else None
