@@ -111,7 +111,7 @@ def open_model(
     model, plus, adapter = name.rpartition("+")
     both = bool(plus) and not exists(folder / name)
     place = find(adapter if both else name, folder)
-    if (place / ADAPTER).is_file():
+    if exists(place / ADAPTER):
         lora = Lora(place)
         found = (
             (open_model(model, folder, find=find), "the model before the +") if both else base_of(lora, folder, base)

@@ -17,10 +17,10 @@ from abacus.training import new_model
 
 @pytest.fixture(scope="session")
 def run_mergekit():
-    """Merges the text of a recipe with mergekit into a folder. seed: of its random masks."""
+    """Merges the text of a recipe with mergekit into a folder. seed: of its random masks. cache: of merged adapters."""
 
-    def merge(text, out, seed=None):
-        options = MergeOptions(quiet=True, random_seed=seed)
+    def merge(text, out, seed=None, cache=None):
+        options = MergeOptions(quiet=True, random_seed=seed, lora_merge_cache=cache and str(cache))
         run_merge(MergeConfiguration.model_validate(yaml.safe_load(text)), str(out), options)
         return out
 
