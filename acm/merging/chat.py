@@ -23,15 +23,28 @@ def chosen_template(wanted: str | None, companions: list[Companions]) -> str | N
     return found.most_common(1)[0][0] if found else None
 
 
-def template_findings(wanted: str | None, companions: list[Companions]) -> list[Finding]:
-    """Whose chat template the result gets, where the recipe leaves it to the models."""
+def template_findings(wanted: str | None, companions: list[Companions], source: Companions) -> list[Finding]:
+    """Whose chat template the result gets, where the recipe leaves it to the models.
+
+    source: whose it gets if the recipe says nothing.
+    """
+    models = dict.fromkeys(companions)
+    if wanted is None:
+        return [difference(source, other) for other in models if source.templates != other.templates]
     if wanted != "auto":
         return []
     text = chosen_template(wanted, companions)
-    models = dict.fromkeys(companions)
     having = [each.name for each in models if text and each.templates.get("default", "").strip() == text]
     found = f"that of {', '.join(having)}" if having else "none, as no model has one"
     return [Finding("note", f"chat_template: auto chooses {found} ({len(having)} of {len(models)} models).")]
+
+
+def difference(source: Companions, other: Companions) -> Finding:
+    """What the result gets where two models have different chat templates."""
+    has = "has another chat template than" if other.templates else "has no chat template, unlike"
+    gets = f"that of {source.name}" if source.templates else f"none, as {source.name} has none"
+    text = f"{other.name} {has} {source.name}; the result gets {gets} (`tokenizer_source`, `chat_template` decide)."
+    return Finding("note", text)
 
 
 def write_template(folder: Path, text: str) -> None:

@@ -69,16 +69,12 @@ def field_findings(base: Companions, other: Companions) -> list[Finding]:
 
 
 def tokenizer_findings(source: Companions, other: Companions, aligned: bool) -> list[Finding]:
-    """What differs between two tokenizers: tokens, how text is split, settings, templates, and processor files."""
+    """What differs between two tokenizers: tokens, how text is split, settings, and the files of a processor."""
     found = token_findings(source, other, aligned)
     if parts := splitting_differences(source, other):
         text = f"{other.name} splits text into tokens otherwise than {source.name} ({', '.join(parts)} of {TOKENIZER})"
         found.append(Finding("warning", f"{text}; the result does as {source.name}."))
     found += differing(TOKENIZER_CONFIG, source, other, settings(source), settings(other))
-    if source.templates != other.templates:
-        has = "has another chat template than" if other.templates else "has no chat template, unlike"
-        gets = "that of `tokenizer_source` (default: base)" if source.templates else f"none, as {source.name} has none"
-        found.append(Finding("note", f"{other.name} {has} {source.name}; the result gets {gets}."))
     if files := [name for name in PROCESSOR_FILES if source.json(name) != other.json(name)]:
         text = f"{', '.join(files)} of {other.name} and {source.name} differ; the result gets what {source.name} has."
         found.append(Finding("note", text))

@@ -267,6 +267,7 @@ def test_all_templates_of_the_source_come_along(f32, variant, tmp_path):
     out = acm.merge(halfway(base, f32[1]), tmp_path / "out")
     assert AutoTokenizer.from_pretrained(out).chat_template == AutoTokenizer.from_pretrained(base).chat_template
     assert_found(plan_of(base, f32[1]), "note", "left has no chat template, unlike parent; the result gets that of")
+    assert not [t for t in others_notes(plan_of(base, f32[1], chat_template="{{ messages[0].content }}")) if "template" in t]
 
 
 def bare(folder):
