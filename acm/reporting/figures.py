@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.registry import COEFFICIENT_CONTROLS
+from acm.escaping import figure_text, literal
 from acm.reporting.plotting import COLOURS, MARKERS, control_title, family, label_points, save_figure
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, describe, length_change, share
@@ -42,7 +43,7 @@ def trade_off(sample: Sample, methods: list[str], parents: list[str], frontier: 
     points = pd.DataFrame({m: point(sample, m, reference) for m in sample.methods}).T
     for axes, labelled in zip(panels, (parents, methods), strict=True):
         draw_points(axes, points, [*parents, *methods], parents, frontier, labelled)
-        axes.set(xlabel=f"length reduction against {reference}, {MEAN}", ylabel=f"accuracy, {MEAN}")
+        axes.set(xlabel=f"length reduction against {figure_text(reference)}, {MEAN}", ylabel=f"accuracy, {MEAN}")
     shown = {family(m) for m in methods} | {"parent"}
     handles = [
         panels[0].plot([], [], MARKERS[kind], color=COLOURS[kind], label=text)[0]
@@ -86,7 +87,7 @@ def draw_points(
             arms[f"{side}err"] = [[p[side] - p[f"{side}_low"]], [p[f"{side}_high"] - p[side]]]
         style = {"color": COLOURS[kind], "ms": 7, "elinewidth": 0.9, "alpha": 0.9, "zorder": 3}
         bars = axes.errorbar(p.x, p.y, fmt=MARKERS[kind], **arms, **style)
-        bars.lines[0].set_gid(name if name in labelled else None)
+        bars.lines[0].set_gid(literal(name) if name in labelled else None)
 
 
 def point(sample: Sample, method: str, reference: str) -> dict[str, float]:
@@ -123,7 +124,7 @@ def coefficients_by_layer(
                 axes = grid[models.index(model), k]
                 style = {"marker": marker, "ms": 5, "color": colour, "label": control_title(control)}
                 axes.plot(list(layers), list(layers.values()), **style)
-                axes.set_title(f"{model}, t = {t:g}", fontsize=11)
+                axes.set_title(f"{figure_text(model)}, t = {t:g}", fontsize=11)
                 name_layers(axes, list(layers))
     for axes in grid[:, 0]:
         axes.set_ylabel("coefficient λ")

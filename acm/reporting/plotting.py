@@ -15,6 +15,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from acm.calibration.registry import CONTROLS
+from acm.escaping import figure_text
 from acm.files import write_json
 
 # Family of methods → its colour (of seaborn's colour-blind palette) and its marker.
@@ -80,7 +81,7 @@ def label_points(axes: Axes) -> None:
     markers = np.array([axes.transData.transform(place) for _, place in points])
     taken: list[Bbox] = []
     for (name, point), anchor in zip(points, markers, strict=True):
-        note = axes.annotate(name, (point[0], point[1]), **NOTE)
+        note = axes.annotate(figure_text(name), (point[0], point[1]), **NOTE)
         note.update_positions(figure.canvas.get_renderer())
         box = Text.get_window_extent(note).padded(4)
         places = around + np.sign(around.round()) * (box.width / 2 / pixels, 0)

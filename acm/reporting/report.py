@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from acm import paper
+from acm import escaping, paper
 from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.files import write_text
 from acm.profiles import Profile
@@ -35,7 +35,12 @@ def write_report(profile: Profile, reports: Path, figures: Path) -> Path:
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"interval": interval_filter, "cell": tables.cell}
+    environment.filters |= {
+        "interval": interval_filter,
+        "cell": tables.cell,
+        "md": escaping.markdown,
+        "code": escaping.code,
+    }
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         profile=profile,
         experiments={name: findings(Results(profile, name, reports), figures) for name in profile.experiments},
@@ -59,8 +64,8 @@ def findings(results: Results, figures: Path) -> dict[str, Any]:
     verdicts = tables.verdicts_of(results)
     return {
         "results": results,
-        "main": tables.wide_table(main).to_markdown(),
-        "verdicts": tables.wide_verdicts(verdicts).to_markdown() if results.pair else "",
+        "main": escaping.markdown_table(tables.wide_table(main)),
+        "verdicts": escaping.markdown_table(tables.wide_verdicts(verdicts)) if results.pair else "",
         "caption": results.caption("Accuracy in percent and mean length in tokens."),
         "calibration": calibration_findings(results),
         "averages": {m: share(sample, m) for m in sample.methods},
@@ -131,8 +136,11 @@ def headline(results: Results, markdown: bool = False) -> str:
     verdicts = tables.wide_verdicts(tables.verdict_table(sample, merged, results.frontier)) if merged else None
     against = pd.DataFrame(columns=VERDICT_COLUMNS) if verdicts is None else verdicts[VERDICT_COLUMNS]
     frame = pd.DataFrame(rows).T.join(against).fillna("–").rename_axis("method")
-    text = frame.to_markdown(tablefmt="pipe" if markdown else "simple")
-    return f"{text}\n\n{results.caption('Mean over tasks.')}\n"
+    caption = results.caption("Mean over tasks.")
+    if markdown:
+        return f"{escaping.markdown_table(frame)}\n\n{escaping.markdown(caption)}\n"
+    text = frame.rename(index=escaping.literal).to_markdown(tablefmt="simple", disable_numparse=[0])
+    return f"{text}\n\n{escaping.literal(caption)}\n"
 
 
 def questions(reports: Path, figures: Path) -> list[dict[str, Any]]:

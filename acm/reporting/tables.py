@@ -13,15 +13,12 @@ from typing import Any
 
 import pandas as pd
 
+from acm.escaping import csv_table, latex_table, markdown, markdown_table
 from acm.files import write_text
 from acm.reporting import statistics
 from acm.reporting.intervals import Row, interval_columns, interval_in, interval_text
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, length_change_of_means, share
-
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    c: f"\\{c}" for c in "%_&#${}"
-}
 
 
 def long_table(records: pd.DataFrame, sample: Sample, reference: str) -> pd.DataFrame:
@@ -141,17 +138,13 @@ def wide_verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_table(data: pd.DataFrame, shown: pd.DataFrame, stem: Path, caption: str) -> None:
-    """Write ``stem.csv`` (all numbers), and ``stem.md`` and ``stem.tex`` (as shown, with the caption)."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    data.to_csv(f"{stem}.csv", index=False, float_format="%.4f")
-    write_text(Path(f"{stem}.md"), f"{shown.to_markdown()}\n\n{caption}\n")
-    escaped = shown.rename(columns=escape, index=escape).map(escape).rename_axis(index=None)
-    write_text(Path(f"{stem}.tex"), escaped.style.to_latex(caption=escape(caption), hrules=True))
+    """Write ``stem.csv`` (all numbers), and ``stem.md`` and ``stem.tex`` (as shown, with the caption).
 
-
-def escape(text: object) -> str:
-    """Text as LaTeX shows it literally."""
-    return "".join(LATEX.get(character, character) for character in str(text))
+    Names stand in them literally (:mod:`acm.escaping`).
+    """
+    write_text(Path(f"{stem}.csv"), csv_table(data))
+    write_text(Path(f"{stem}.md"), f"{markdown_table(shown)}\n\n{markdown(caption)}\n")
+    write_text(Path(f"{stem}.tex"), latex_table(shown, caption))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from acm.escaping import latex
 from acm.reporting import tables
 from acm.reporting.statistics import Sample, bootstrap
 
@@ -170,4 +171,4 @@ def test_write_table_writes_numbers_markdown_and_latex(tmp_path, long):
     "text, shown", [("50 %", r"50 \%"), ("a_b", r"a\_b"), ("a & b", r"a \& b"), ("#1", r"\#1"), (3, "3")]
 )
 def test_latex_escapes(text, shown):
-    assert tables.escape(text) == shown
+    assert latex(text) == shown
