@@ -19,9 +19,10 @@ LATEX = (
     | {c: f"\\{c}" for c in "%_&#${}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}"}
 )
-# What Markdown may read as more than a character: an underscore at the end of a word, a bracket that ends a link's text,
-# and what begins a tag or an entity.
+# What Markdown may read as more than a character: an underscore at the end of a word, a bracket that ends the text of
+# a link, and what begins a tag or an entity.
 MARKS = re.compile(r"[\\`*~$|]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])|!(?=\[)|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])")
+TAGS = re.compile(r"\](?=[(\[:])|!(?=\[)|<(?=[A-Za-z/!?])")
 ADDRESS = re.compile(r"(?<=\bwww)\.|(?<=\bhttp):|(?<=\bhttps):|(?<=\bftp):|(?<=\w)@(?=\w)", re.IGNORECASE)
 FORMULA = ("=", "+", "-", "@")  # with any of these at its front, a spreadsheet takes a text for a formula
 
@@ -35,6 +36,11 @@ def markdown(text: object) -> str:
     """Text as Markdown, of tables too, shows it literally."""
     marked = MARKS.sub(lambda match: {"<": "&lt;", "&": "&amp;"}.get(match[0], rf"\{match[0]}"), literal(text))
     return ADDRESS.sub(lambda match: f"&#{ord(match[0])};", marked)
+
+
+def prose(text: object) -> str:
+    """A sentence of ours, with code spans, whose names cannot become tags, links or pictures."""
+    return TAGS.sub(lambda match: {"<": "&lt;"}.get(match[0], rf"\{match[0]}"), str(text))
 
 
 def code(text: object) -> str:
@@ -61,11 +67,12 @@ def cell(value: Any) -> Any:
     return f"'{literal(value)}" if isinstance(value, str) and literal(value).startswith(FORMULA) else value
 
 
-def markdown_table(table: pd.DataFrame, index: bool = True, **options: Any) -> str:
-    """A table of texts in Markdown. options: of :func:`tabulate.tabulate`."""
-    shown = table.rename(columns=markdown, index=markdown if index else None)
-    shown = shown.map(lambda value: markdown(value) if isinstance(value, str) else value)
-    return shown.to_markdown(index=index, **{"disable_numparse": [0]} | options)
+def text_table(table: pd.DataFrame, style: str = "pipe", index: bool = True, **options: Any) -> str:
+    """A table of texts in Markdown, or as plain text. style: ``simple`` is plain. options: of tabulate."""
+    write = literal if style == "simple" else markdown
+    shown = table.rename(columns=write, index=write if index else None)
+    shown = shown.map(lambda value: write(value) if isinstance(value, str) else value)
+    return shown.to_markdown(index=index, tablefmt=style, **{"disable_numparse": [0]} | options)
 
 
 def latex_table(table: pd.DataFrame, caption: str) -> str:

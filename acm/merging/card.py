@@ -15,6 +15,7 @@ import yaml
 import acm
 from acm.adapters import Adapted
 from acm.checkpoints import ADAPTER, Checkpoint
+from acm.escaping import code, prose
 from acm.files import write_json, write_text
 from acm.headers import TensorInfo
 from acm.merging.chat import chosen_template, write_template
@@ -96,7 +97,7 @@ def origin(model: Checkpoint, hash_inputs: bool) -> str:
     if isinstance(model, Adapted):
         own, config = identified(model.folder, model.changed, hash_inputs), (model.folder / ADAPTER).read_bytes()
         setting = f"adapter, {ADAPTER} sha256 `{hashlib.sha256(config).hexdigest()[:16]}`"
-        return f"{setting}, {own}; merged into `{model.base.name}`: {origin(model.base, hash_inputs)}"
+        return f"{setting}, {own}; merged into {code(model.base.name)}: {origin(model.base, hash_inputs)}"
     return identified(model.folder, model.tensors, hash_inputs)
 
 
@@ -126,13 +127,14 @@ def model_card(plan: Plan, hash_inputs: bool) -> str:
     header = yaml.safe_dump(
         {"base_model": [model.name for model in models], "library_name": "transformers", "tags": ["merge", "acm"]}
     )
-    listed = "\n".join(f"- `{model.name}`: {origin(model, hash_inputs)}" for model in models)
-    noted = "\n".join(f"- {finding}" for finding in plan.findings if "GB are free" not in finding.text)
-    method = plan.recipe.method
+    listed = "\n".join(f"- {code(model.name)}: {origin(model, hash_inputs)}" for model in models)
+    noted = "\n".join(f"- {prose(finding)}" for finding in plan.findings if "GB are free" not in finding.text)
+    recipe, method = recipe_text(plan), plan.recipe.method
+    fence = max(["```", *(f"{ticks}`" for ticks in re.findall("`{3,}", recipe))], key=len)
     by_acm = " with ACM coefficients (arXiv:2505.14009)" if plan.recipe.coefficients is not None else ""
     return (
         f"---\n{header}---\n\n# {method.title}{by_acm}\n\n"
         f"Merged by acm {acm.__version__}, method [{method.paper}]({method.url}).\n\n"
-        f"## Inputs\n\n{listed}\n\n## Recipe\n\n```yaml\n{recipe_text(plan)}```\n"
+        f"## Inputs\n\n{listed}\n\n## Recipe\n\n{fence}yaml\n{recipe}{fence}\n"
         + (f"\n## Findings\n\n{noted}\n" if noted else "")
     )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from acm import escaping
 from acm.reporting.intervals import interval_columns, interval_in, interval_text
 from acm.reporting.statistics import (
     average,
@@ -158,13 +159,14 @@ def as_text(table: pd.DataFrame, labels: list[str], notes: list[str], markdown: 
     labels: the first method, then the others.
     """
     first, *others = labels
-    style = "github" if markdown else "simple"
+    style, write = ("github", escaping.markdown) if markdown else ("simple", escaping.literal)
     parts = []
     for other in others:
         rows = shown(table, first, other)
-        parts += [finding(table, first, other), rows.to_markdown(index=False, tablefmt=style, disable_numparse=True)]
+        text = escaping.text_table(rows, style, index=False, disable_numparse=True)
+        parts += [write(finding(table, first, other)), text]
     second = others[0] if len(others) == 1 else "the second"
-    parts.append(EXPLANATION.format(first=first, second=second, tests=int(table["p"].notna().sum())))
+    parts.append(EXPLANATION.format(first=write(first), second=write(second), tests=int(table["p"].notna().sum())))
     return "\n\n".join(parts + [f"note: {note}" for note in notes])
 
 

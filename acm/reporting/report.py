@@ -64,8 +64,8 @@ def findings(results: Results, figures: Path) -> dict[str, Any]:
     verdicts = tables.verdicts_of(results)
     return {
         "results": results,
-        "main": escaping.markdown_table(tables.wide_table(main)),
-        "verdicts": escaping.markdown_table(tables.wide_verdicts(verdicts)) if results.pair else "",
+        "main": escaping.text_table(tables.wide_table(main)),
+        "verdicts": escaping.text_table(tables.wide_verdicts(verdicts)) if results.pair else "",
         "caption": results.caption("Accuracy in percent and mean length in tokens."),
         "calibration": calibration_findings(results),
         "averages": {m: share(sample, m) for m in sample.methods},
@@ -136,11 +136,9 @@ def headline(results: Results, markdown: bool = False) -> str:
     verdicts = tables.wide_verdicts(tables.verdict_table(sample, merged, results.frontier)) if merged else None
     against = pd.DataFrame(columns=VERDICT_COLUMNS) if verdicts is None else verdicts[VERDICT_COLUMNS]
     frame = pd.DataFrame(rows).T.join(against).fillna("–").rename_axis("method")
+    text = escaping.text_table(frame, "pipe" if markdown else "simple")
     caption = results.caption("Mean over tasks.")
-    if markdown:
-        return f"{escaping.markdown_table(frame)}\n\n{escaping.markdown(caption)}\n"
-    text = frame.rename(index=escaping.literal).to_markdown(tablefmt="simple", disable_numparse=[0])
-    return f"{text}\n\n{escaping.literal(caption)}\n"
+    return f"{text}\n\n{(escaping.markdown if markdown else escaping.literal)(caption)}\n"
 
 
 def questions(reports: Path, figures: Path) -> list[dict[str, Any]]:

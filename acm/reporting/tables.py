@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from acm.escaping import csv_table, latex_table, markdown, markdown_table
+from acm.escaping import csv_table, latex_table, markdown, text_table
 from acm.files import write_text
 from acm.reporting import statistics
 from acm.reporting.intervals import Row, interval_columns, interval_in, interval_text
@@ -143,7 +143,7 @@ def write_table(data: pd.DataFrame, shown: pd.DataFrame, stem: Path, caption: st
     Names stand in them literally (:mod:`acm.escaping`).
     """
     write_text(Path(f"{stem}.csv"), csv_table(data))
-    write_text(Path(f"{stem}.md"), f"{markdown_table(shown)}\n\n{markdown(caption)}\n")
+    write_text(Path(f"{stem}.md"), f"{text_table(shown)}\n\n{markdown(caption)}\n")
     write_text(Path(f"{stem}.tex"), latex_table(shown, caption))
 
 
