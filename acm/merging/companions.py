@@ -17,7 +17,7 @@ from typing import Any
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 from acm.files import digest
-from acm.reading import read_json
+from acm.reading import read_json, read_text
 
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 GENERATION = "generation_config.json"
@@ -95,7 +95,7 @@ class Companions:
             inline = {"default": inline}
         for name, path in self.files.items():
             if path.suffix == ".jinja":
-                text = path.read_text(encoding="utf-8", errors="replace")
+                text = read_text(path, "chat template")
                 inline = inline | {"default" if name == TEMPLATE else path.stem: text}
         return {str(name): str(text).removesuffix("\n") for name, text in inline.items()}
 

@@ -52,7 +52,7 @@ def companion_findings(
     for other in dict.fromkeys(companions):
         if other is not source and other.has_tokenizer:
             found += tokenizer_findings(source, other, aligned)
-        elif other is not source and source.has_tokenizer:
+        elif other not in (source, companions[0]) and source.has_tokenizer:
             text = f"{other.name} has no tokenizer; its tokens are taken to be those of {source.name}."
             found.append(Finding("note", text))
     for model, own in dict(zip(models, companions, strict=True)).items():

@@ -36,7 +36,7 @@ class Alignment:
 def check_ids(vocabulary: Vocabulary, model: Checkpoint, rows: int) -> None:
     """UserError for ids far above the rows of the model's embedding; some tokens more than rows do occur."""
     token, i = max(vocabulary.ids.items(), key=lambda item: item[1], default=("", 0))
-    if i >= max(rows, len(vocabulary.ids)) + SPARE:
+    if i >= (rows or len(vocabulary.ids)) + SPARE:
         raise UserError(
             f"{model.folder}: the tokenizer gives {reprlib.repr(token)} the id {i}, and the embedding has {rows} rows; "
             "fetch both again, from one model."
@@ -74,14 +74,16 @@ def align(
         source = next((i for i, found in enumerate(companions) if found.has_tokenizer), 0)
         return by_id(rows[0] if paper else max(rows), rows, source)
     source = source_of(tokenizer_source, models, given)
-    if lacking := [found.folder for found in companions if found.vocabulary is None]:
+    if lacking := [found for found in companions if found.vocabulary is None]:
         files = [found.vocabulary_files for found in companions]
         if files[0] and all(each == files[0] for each in files):
             return by_id(rows[source], rows, source)
-        raise UserError(
-            f"{lacking[0]} has no {TOKENIZER}, so its tokens cannot be aligned; remove `tokenizer_source`, or convert "
-            f"its tokenizer: AutoTokenizer.from_pretrained({str(lacking[0])!r}).save_pretrained({str(lacking[0])!r})."
-        )
+        remedy = "put its tokenizer there"
+        if lacking[0].has_tokenizer:
+            folder = str(lacking[0].folder)
+            remedy = f"convert its tokenizer: AutoTokenizer.from_pretrained({folder!r}).save_pretrained({folder!r})"
+        why = f"has no {TOKENIZER}, so its tokens cannot be aligned"
+        raise UserError(f"{lacking[0].folder} {why}; remove `tokenizer_source`, or {remedy}.")
     tokens = [found.vocabulary for found in companions if found.vocabulary]
     ids, added = dict(tokens[source].ids), []
     if tokenizer_source == "union":

@@ -259,6 +259,19 @@ def test_a_chat_template_is_the_same_wherever_it_is_written(f32, variant, ours, 
     assert_found(plan_of(base, other), "note", "other has another chat template than parent")
 
 
+def test_a_template_that_is_not_utf8_is_refused(assert_refused, f32, variant):
+    base = variant(f32[0], "base")
+    (base / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    assert_refused(f"{base / 'chat_template.jinja'} is not a readable chat template", "UTF-8", base=base)
+
+
+def test_very_many_tokens_without_rows_are_refused(assert_refused, f32, variant):
+    def grow(content):
+        content["model"]["vocab"] |= {f"x{i}": i for i in range(428, 100_000)}
+
+    assert_refused("the id 99999, and the embedding has 428", left=variant(f32[1], "left", tokenizer=grow))
+
+
 def test_all_templates_of_the_source_come_along(f32, variant, tmp_path):
     base = variant(f32[0], "parent")
     as_file(base)
@@ -267,7 +280,9 @@ def test_all_templates_of_the_source_come_along(f32, variant, tmp_path):
     out = acm.merge(halfway(base, f32[1]), tmp_path / "out")
     assert AutoTokenizer.from_pretrained(out).chat_template == AutoTokenizer.from_pretrained(base).chat_template
     assert_found(plan_of(base, f32[1]), "note", "left has no chat template, unlike parent; the result gets that of")
-    assert not [t for t in others_notes(plan_of(base, f32[1], chat_template="{{ messages[0].content }}")) if "template" in t]
+    assert not [
+        t for t in others_notes(plan_of(base, f32[1], chat_template="{{ messages[0].content }}")) if "template" in t
+    ]
 
 
 def bare(folder):
@@ -291,6 +306,8 @@ def test_a_tokenizer_that_the_base_lacks_comes_from_the_first_model_that_has_one
     plan = plan_of(base, other, f32[2])
     assert_found(plan, "warning", "base has no tokenizer; the result gets that of right")
     assert_found(plan, "note", "left has no tokenizer; its tokens are taken to be those of right")
+    with pytest.raises(UserError, match=r"base has no tokenizer.json, so .*or put its tokenizer there"):
+        plan_of(base, other, f32[2], tokenizer_source="right")
     out = acm.merge(halfway(base, other, f32[2]), tmp_path / "out")
     assert (out / TOKENIZER).read_bytes() == (f32[2] / TOKENIZER).read_bytes()
 
@@ -453,7 +470,7 @@ def test_links_into_the_hubs_cache_and_within_a_folder_are_followed(f32, tmp_pat
 
 
 BAD_IDS = {
-    "far": 4_000_000_000, "past the rows": 1_500, "beyond any": 10**300, "negative": -1, "float": 1.5, "true": True,
+    "far": 4_000_000_000, "past the rows": 1_428, "beyond any": 10**300, "negative": -1, "float": 1.5, "true": True,
     "text": "5", "none": None, "list": [5],
 }  # fmt: skip
 
