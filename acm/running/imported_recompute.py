@@ -109,8 +109,10 @@ def rechecked(
             first, value = next(iter(new.items()))
             lines.append(f"{column} of {len(new)} responses (first {place_of(rows[first], column, value)})")
     if lines and not replace:
+        doubt = "is it another model's tokenizer? " if len(changed.get("length", ())) > len(rows) / 2 else ""
         raise UserError(
-            f"records of {name} state other than their own text says: {', '.join(lines)}; --recompute replaces these."
+            f"records of {name} state other than their own text says: {', '.join(lines)}; {doubt}--recompute replaces "
+            "these."
         )
     return replaced(records, changed), lines
 

@@ -1,8 +1,11 @@
 """Profiles into which the tests of importing take records. All files here are made up."""
 
+import json
+
+import pandas as pd
 import pytest
 import yaml
-from helpers_imported import CAP, LONG, TASKS, N
+from helpers_imported import CAP, LONG, MATHS, TASKS, N, items_of
 
 from acm.profiles import load_profile
 
@@ -48,3 +51,26 @@ def named(profile, tmp_path):
 @pytest.fixture
 def stored(profile):
     return lambda: sorted(path.name for path in (profile.folder / LONG).rglob("*") if path.is_file())
+
+
+THINKS = "<think>Wait, 2+2.</think>The answer is \\boxed{2}."
+
+
+@pytest.fixture
+def maths(named, f32, tokenizer):
+    """A profile of mathematics tasks without data here, a cap of 100, and right records; keywords change columns."""
+    profile = named("mine", MATHS, max_tokens=100)
+
+    def make(**columns):
+        rows = [{
+            "task": task, "item": i, "repeat": 0, "correct": float(i == 0), "answer": "2", "gold": item["gold"],
+            "response": THINKS, "length": len(tokenizer(THINKS)["input_ids"]), "truncated": False,
+            "thinking_closed": True, "reflections": 1, "correct_string": float(i == 0), "answer_from": "box",
+            "question": item["question"],
+        } for task in MATHS for i, item in enumerate(items_of(task))]  # fmt: skip
+        facts = {"engine": "lm-eval/transformers", "dtype": "float32", "device": "cpu", "batch_size": 64,
+                 "max_tokens": 100, "seed": 0, "model": "0123456789abcdef"}  # fmt: skip
+        labels = {"profile": "mine", "experiment": LONG, "model": "TA", "method": "TA", "setting": json.dumps(facts)}
+        return pd.DataFrame(rows).assign(**labels).assign(**columns)
+
+    return profile, make

@@ -1,46 +1,19 @@
 """What records state and their text decides is computed anew: refused where it differs, or replaced on request."""
 
-import copy
 import fcntl
 import json
 import os
-import re
 
 import pandas as pd
 import pytest
-from helpers_imported import CAP, LONG, TASKS, N, answered, items_of
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from helpers_imported import CAP, LONG, MATHS, TASKS, N, answered, items_of
 
 from acm.errors import UserError
 from acm.records import RECORD_COLUMNS
 from acm.running.imported import import_records
 from acm.running.imported_given import Given
 
-GREEDY = {"do_sample": False, "max_gen_toks": CAP}
-MATHS = ["acm_gsm8k", "acm_math500"]
 REPLACE = Given(recompute=True)
-THINKS = "<think>Wait, 2+2.</think>The answer is \\boxed{2}."
-
-
-@pytest.fixture
-def maths(named, f32, tokenizer):
-    """A profile of mathematics tasks without data here, a cap of 100, and right records; keywords change columns."""
-    profile = named("mine", MATHS, max_tokens=100)
-
-    def make(**columns):
-        rows = [{
-            "task": task, "item": i, "repeat": 0, "correct": float(i == 0), "answer": "2", "gold": item["gold"],
-            "response": THINKS, "length": len(tokenizer(THINKS)["input_ids"]), "truncated": False,
-            "thinking_closed": True, "reflections": 1, "correct_string": float(i == 0), "answer_from": "box",
-            "question": item["question"],
-        } for task in MATHS for i, item in enumerate(items_of(task))]  # fmt: skip
-        facts = {"engine": "lm-eval/transformers", "dtype": "float32", "device": "cpu", "batch_size": 64,
-                 "max_tokens": 100, "seed": 0, "model": "0123456789abcdef"}  # fmt: skip
-        labels = {"profile": "mine", "experiment": LONG, "model": "TA", "method": "TA", "setting": json.dumps(facts)}
-        return pd.DataFrame(rows).assign(**labels).assign(**columns)
-
-    return profile, make
 
 
 @pytest.fixture
@@ -76,7 +49,7 @@ WRONG = [
 @pytest.mark.parametrize("columns, column, number", WRONG)
 def test_what_differs_is_refused_or_replaced_and_noted(maths, bring, stored, columns, column, number):
     with pytest.raises(UserError, match=rf"{column} of {number} responses \(first item \d of acm_gsm8k, repeat 0: .*"
-                                        r"\); --recompute replaces these\.$") as error:  # fmt: skip
+                                        r"\); .*--recompute replaces these\.$") as error:  # fmt: skip
         bring(**columns)
     assert stored() == [] and "\n" not in str(error.value)
     found, said = bring(REPLACE, **columns)
@@ -184,62 +157,3 @@ def test_two_writers_refuse_each_other(maths, bring, stored, tmp_path, monkeypat
     assert stored() == []
     (locks / "0.output.lock").write_text("runs/other/x/records/TA.parquet\n")
     assert "1 imported" in bring()[1]
-
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["\ud800", "1", ""]),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
-    max_leaves=4,
-)
-FIELDS = [
-    ("doc_id",), ("doc",), ("doc", "question"), ("doc", "steps"), ("target",), ("arguments",),
-    ("arguments", "gen_args_0"),
-    ("arguments", "gen_args_0", "arg_0"), ("arguments", "gen_args_0", "arg_1"), ("resps",), ("resps", 0),
-    ("resps", 0, 0), ("filtered_resps",), ("filtered_resps", 0), ("filter",), ("metrics",), ("metrics", 0),
-    ("exact_match",), ("doc_hash",), ("prompt_hash",), ("target_hash",),
-    *(("arguments", "gen_args_0", "arg_1", key) for key in ("max_gen_toks", "do_sample", "until", "temperature", "x")),
-]  # fmt: skip
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(field=st.sampled_from(FIELDS), value=JSON, drop=st.booleans(), line=st.integers(0, N - 1))
-def test_a_log_with_one_field_of_anything_is_refused_or_comes_in_right(
-    profile, f32, tokenizer, tmp_path, monkeypatch, field, value, drop, line
-):
-    counter = lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
-    monkeypatch.setattr("acm.running.imported_logs.token_counter", lambda _: counter)
-    for task in TASKS:
-        rows = [copy.deepcopy({
-            "doc_id": i, "doc": item, "target": item["gold"], "resps": [[answered(item, i)]], "filter": "last-answer",
-            "arguments": {"gen_args_0": {"arg_0": item["question"], "arg_1": GREEDY}},
-            "filtered_resps": ["no idea" if i else item["gold"]], "metrics": ["exact_match"],
-            "exact_match": float(i == 0), "doc_hash": "a", "prompt_hash": "b", "target_hash": "c",
-        }) for i, item in enumerate(items_of(task))]  # fmt: skip
-        place = rows[line]
-        for key in field[:-1]:
-            place = place[key]
-        if drop and not isinstance(field[-1], int):
-            place.pop(field[-1], None)
-        else:
-            place[field[-1]] = value
-        (tmp_path / f"samples_{task}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    stored = profile.folder / LONG / "records" / "TA.parquet"
-    stored.unlink(missing_ok=True)
-    try:
-        import_records(profile, LONG, sorted(tmp_path.glob("samples_*")), "TA", f32[1])
-    except UserError as error:
-        assert not stored.exists() and "\n" not in str(error) and len(str(error)) < 1000
-        return
-    found = pd.read_parquet(stored)
-    golds = {(task, i): item["gold"] for task in TASKS for i, item in enumerate(items_of(task))}
-    for row in found.to_dict("records"):
-        said = re.findall(r"the answer is ([^.]*)\.", row["response"])
-        assert row["gold"] == golds[row["task"], row["item"]]
-        assert row["correct"] == (said[-1:] == [row["gold"]])
-        assert row["length"] == counter(row["response"])
-    assert len(found) == len(golds)
