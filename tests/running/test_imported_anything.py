@@ -30,7 +30,7 @@ FIELDS = [
     ("arguments", "gen_args_0"), ("arguments", "gen_args_0", "arg_0"), ("arguments", "gen_args_0", "arg_1"), ("resps",),
     ("resps", 0), ("resps", 0, 0), ("filtered_resps",), ("filtered_resps", 0), ("filter",), ("metrics",),
     ("metrics", 0), ("exact_match",), ("doc_hash",), ("prompt_hash",), ("target_hash",),
-    *(("arguments", "gen_args_0", "arg_1", name) for name in ("max_gen_toks", "do_sample", "until", "temperature", "x")),
+    *(("arguments", "gen_args_0", "arg_1", name) for name in ("max_gen_toks", "do_sample", "until", "top_p", "x")),
 ]  # fmt: skip
 
 
