@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -257,16 +259,23 @@ def copied(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"merge_method": "linear", "parameters": {"weight": 1.0}}
 
 
-def check_template(text: str) -> str:
-    """A recipe's `chat_template`: ``auto`` or the text of a template. ValueError for all else."""
-    if text in TEMPLATES:
+def template_text(given: str) -> str:
+    """A recipe's `chat_template`: ``auto``, or a template's text, read from mergekit where its name stands for it.
+
+    ValueError for a name that the installed mergekit does not have, and where none is installed.
+    """
+    if given == "auto" or (len(given) >= 20 and "{" in given):  # as mergekit tells a template from a name
+        return given
+    package = find_spec("mergekit")
+    path = Path(package.origin or "").parent / "_data" / "chat_templates" / f"{given}.jinja" if package else Path()
+    if re.fullmatch(r"[\w-]+", given) and path.is_file():
+        return path.read_text(encoding="utf-8")
+    if given in TEMPLATES:
         raise ValueError(
-            f"'{text}' is a template that mergekit has by name (mergekit/_data/chat_templates/{text}.jinja); write its "
-            "text into the recipe, or `auto`, the most common one of the models"
+            f"'{given}' is a template that comes with mergekit: install that, or write the template's text, or `auto`, "
+            "the most common template of the models"
         )
-    if text != "auto" and (len(text) < 20 or "{" not in text):  # as mergekit tells a template from a name
-        raise ValueError("must be `auto`, the most common template of the models, or the text of a Jinja template")
-    return text
+    raise ValueError("must be `auto`, the most common template of the models, or the text of a Jinja template")
 
 
 def check_keys(given: dict[str, Any], known: tuple[str, ...], place: str) -> None:

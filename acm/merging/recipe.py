@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from acm.errors import UserError, explain, listed, unknown
-from acm.merging.mergekit import check_template, plain_form
+from acm.merging.mergekit import plain_form, template_text
 from acm.merging.parameters import check_parameters, resolve
 from acm.merging.registry import METHODS, MergeMethod
 from acm.reading import read_documents
@@ -99,8 +99,8 @@ class Recipe(BaseModel):
     @field_validator("chat_template")
     @classmethod
     def known_template(cls, text: str | None) -> str | None:
-        """ValueError for what is no template's text, nor `auto`."""
-        return None if text is None else check_template(text)
+        """The template's text, or ``auto``; ValueError for what is neither."""
+        return None if text is None else template_text(text)
 
     @model_validator(mode="after")
     def coherent(self) -> Recipe:

@@ -78,10 +78,9 @@ SENSITIVITY = Parameter("sensitivity", kind="layers")
 # Parameters that change no result of a method that does not take them. int8_mask: how mergekit saves memory. mergekit
 # lets every method have the rest, so its recipes do.
 IGNORED = {"int8_mask": Parameter("int8_mask", kind="flag")}
-IDLE = IGNORED | {
-    parameter.name: parameter for parameter in (WEIGHT, T, LAMBDA, NORMALIZE, RESCALE, DENSITY, GAMMA, EPSILON)
-}
-IDLE |= {name: Parameter(name, kind="flag") for name in ("filter_wise", "embed_slerp")}
+SHARED = (WEIGHT, T, LAMBDA, NORMALIZE, RESCALE, DENSITY, GAMMA, EPSILON)
+FLAGS = ("filter_wise", "embed_slerp", "smooth", "allow_negative_weights")
+IDLE = IGNORED | {found.name: found for found in SHARED} | {name: Parameter(name, kind="flag") for name in FLAGS}
 
 ARITHMETIC = (WEIGHT, NORMALIZE, LAMBDA)
 SPARSE = (*ARITHMETIC, DENSITY)
@@ -161,9 +160,8 @@ class MergeMethod:
     @property
     def idle(self) -> dict[str, Parameter]:
         """Parameters that a recipe may give although they change nothing."""
-        return {
-            name: found for name, found in (IDLE if self.mergekit else IGNORED).items() if name not in self.parameters
-        }
+        known = IDLE if self.mergekit else IGNORED
+        return {name: parameter for name, parameter in known.items() if name not in self.parameters}
 
     @property
     def url(self) -> str:

@@ -20,6 +20,7 @@ from transformers import AutoTokenizer
 
 import acm
 from acm.errors import UserError
+from acm.merging import mergekit
 from acm.merging.export import mergekit_recipe
 from acm.merging.mergekit import values
 from acm.merging.plan import make_plan
@@ -290,6 +291,13 @@ parameters: {weight: +5e-1}
 dtype: float32
 tokenizer: {source: {model: {path: RIGHT}}}
 """,
+    "an empty tokenizer block, which means union": """
+merge_method: linear
+models: [{model: LEFT}, {model: RIGHT}]
+parameters: {weight: 0.5}
+dtype: float32
+tokenizer: {}
+""",
 }
 DRAWN = {  # methods that draw a random mask: merged here alone
     "dare_ties": """
@@ -418,6 +426,18 @@ def test_chat_templates(f32, run_mergekit, tmp_path, wanted, templates, expected
     if templates[0] != "a {{x}}" or wanted != "auto" or "b {{x}}\n" in templates:  # else mergekit draws one of them
         theirs = AutoTokenizer.from_pretrained(run_mergekit(yaml.safe_dump(content), tmp_path / "theirs")).chat_template
         assert (ours and ours.strip()) == (theirs and theirs.strip())
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3", "alpaca", "mistral", "exaone"])
+def test_templates_that_mergekit_has_by_name(f32, run_mergekit, tmp_path, monkeypatch, name):
+    content = recipe("linear", *f32, parameters={"weight": 0.5}, chat_template=name, dtype="float32")
+    out = acm.merge(content, tmp_path / "ours")
+    theirs = AutoTokenizer.from_pretrained(run_mergekit(yaml.safe_dump(content), tmp_path / "theirs")).chat_template
+    assert AutoTokenizer.from_pretrained(out).chat_template.strip() == theirs.strip()
+    assert yaml.safe_load((out / "recipe.yml").read_text())["chat_template"].strip() == theirs.strip()
+    monkeypatch.setattr(mergekit, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=f"'{name}' is a template that comes with mergekit: install that"):
+        load_recipe(content)
 
 
 DOCUMENTS = """
