@@ -19,6 +19,7 @@ from acm.architectures import EMBEDDING, HEAD
 from acm.checkpoints import Checkpoint, layer_of
 from acm.errors import UserError
 from acm.headers import STORED, TensorInfo
+from acm.identity import stamp_of
 from acm.merging.chat import template_findings
 from acm.merging.companions import Companions, companions_of
 from acm.merging.compatibility import (
@@ -102,7 +103,7 @@ class Plan:
         files = {info.file for job in self.jobs for info in filter(None, job.statistics)}
         folders = {folder for model in self.models for folder in model.folders}
         files |= {path for folder in folders for path in folder.iterdir() if path.is_file()}
-        stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(files)]
+        stamps = [stamp_of(file) for file in sorted(files)]
         content = [
             self.recipe.model_dump(),
             self.inputs.coefficients,

@@ -203,7 +203,7 @@ def journal_entry(line: bytes) -> tuple[str, str] | None:
     """A finished tensor's name and checksum; None for what is neither."""
     try:
         name, checksum = json.loads(line)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     return (name, checksum) if isinstance(name, str) and isinstance(checksum, str) else None
 

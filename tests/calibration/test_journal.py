@@ -1,5 +1,8 @@
 """Interrupted calibrations: the next run continues with the next layer and gives the same table."""
 
+import errno
+import json
+import os
 import shutil
 import signal
 import subprocess
@@ -9,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers_calibration import LAYERS, TEXTS, Killed, assert_same
+from safetensors import SafetensorError
 
 import acm
 import acm.calibration.journal
@@ -157,6 +161,61 @@ def test_a_failing_run_leaves_no_folder_before_it_has_something_to_keep(f32, tmp
     with pytest.raises(UserError):
         acm.calibrate(f32[0], {"left": f32[1]}, TEXTS, dtype="float33", keep=tmp_path / "keep")
     assert not (tmp_path / "keep").exists()
+
+
+def foreign(path, f32, make_model):
+    """The layer of another model's run, under the name of this run's."""
+    own = [f32[0], make_model(path.parents[2] / "left", 9, f32[0])]
+    interrupted(own, path.parents[2] / "foreign", "1", "after")
+    for found in leftovers(path.parents[2] / "foreign"):
+        if found.name.startswith(path.name[:4]):
+            shutil.copy(found, path.with_name(found.name))
+
+
+def edited(change):
+    def edit(path, *_):
+        rows = json.loads(path.read_text())
+        path.write_text(json.dumps(change(rows)))
+
+    return edit
+
+
+@pytest.mark.parametrize("damage", [
+    foreign, edited(lambda rows: rows[:-1]), edited(lambda rows: [*rows[1:]]), edited(lambda rows: {"rows": rows}),
+    edited(lambda rows: [[rows[0][0], "0" * 32], *rows[1:]]), edited(lambda rows: 3),
+])  # fmt: skip
+def test_notes_that_this_run_did_not_write_are_not_believed(f32, small, keep, make_model, ran, caplog, damage):
+    (path,) = [path for path in leftovers(keep) if path.name == "001-0.json"]
+    damage(path, f32, make_model)
+    ran.clear()
+    assert_same(small_run(f32, keep=keep), small)
+    assert ran == LAYERS and f"{path} is " in caplog.text and "made anew" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+@pytest.mark.parametrize("where", ["save_file", "to_parquet", "write_text"])
+def test_a_full_disk_is_one_sentence_and_loses_no_finished_layer(f32, small, keep, ran, monkeypatch, where, number):
+    def fails(*_, **__):
+        raise (
+            SafetensorError(f"I/O error: full (os error {number})")
+            if where == "save_file"
+            else OSError(number, os.strerror(number))
+        )
+
+    place = {"save_file": acm.calibration.journal, "to_parquet": pd.DataFrame, "write_text": Path}[where]
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"cannot write .*the same command continues"):
+        patch.setattr(place, where, fails)
+        small_run(f32, keep=keep)
+    ran.clear()
+    assert_same(small_run(f32, keep=keep), small)
+    assert ran == LAYERS[LAYERS.index("1") + 1 :]
+
+
+def test_a_folder_that_is_none_is_named(f32, tmp_path, ran):
+    (tmp_path / "keep").write_text("")
+    with pytest.raises(UserError, match="keep is no folder"):
+        small_run(f32, keep=tmp_path / "keep")
+    assert not ran
 
 
 KILL = """
