@@ -20,9 +20,10 @@ from acm.evaluation.thinking import after_thinking, opened
 from acm.records import RECORD_COLUMNS
 from acm.running.imported import gather
 from acm.running.imported_logs import RETOKENIZED, task_of, token_counter
+from acm.running.imported_samples import decoded
+from acm.running.imported_settings import CAPS
 
 ITEM = ["task", "item", "repeat"]
-CAPS = ("max_gen_toks", "max_new_tokens", "max_tokens")  # names of a token cap in a log
 # Settings that do not tell two sets of responses apart.
 NOT_COMPARED = ("model", "tasks", "source", "versions", "device", "batch_size", "repeat", "concurrency")
 
@@ -136,10 +137,7 @@ def read_log(path: Path, reading: Reading) -> pd.DataFrame:
 
 def read_sample(line: bytes, place: str) -> dict[str, Any]:
     """One sample of a log, with what a comparison needs."""
-    try:
-        sample = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError):
-        raise UserError(f"{place} is not JSON; copy the log again.") from None
+    sample = decoded(line, place)
     kinds = {"doc_id": int, "target": str, "filter": str, "metrics": list, "resps": list}
     if not isinstance(sample, dict):
         raise UserError(f"{place} is no sample; is it a log of lm-eval?")

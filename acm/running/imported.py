@@ -9,7 +9,6 @@ the records came from. What a response's text decides is computed anew. The pipe
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from acm.errors import UserError, shown, unknown
-from acm.files import write_json
+from acm.files import alone, write_json
 from acm.paper import paper_name, printed_methods
 from acm.paths import ROOT
 from acm.profiles import Profile
@@ -73,7 +72,7 @@ def import_records(
         check_values(f"records of {name}", found[name], cap)
         notes += [f"{name}: replaced {line}" for line in lines]
     check_golds(records, f"the sources for {experiment}")
-    with alone(profile.folder / experiment / "records") as folder:
+    with undisturbed(profile.folder / experiment / "records") as folder:
         fresh = {name: own for name, own in found.items() if not same_as_stored(folder / f"{name}.parquet", own)}
         for name, own in found.items():
             check_against(folder, name, own)
@@ -173,25 +172,16 @@ def read_own(path: Path, profile: Profile, experiment: str) -> pd.DataFrame:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[Path]:
+def undisturbed(folder: Path) -> Iterator[Path]:
     """The folder of the records, locked. UserError where another import or a run is writing there."""
-    import fcntl  # Windows lacks it
-
     for lock in sorted((ROOT / ".snakemake" / "locks").glob("*.output.lock")):
         if any(Path(line).is_relative_to(shown_path(folder)) for line in lock.read_text(encoding="utf-8").splitlines()):
             raise UserError(
                 f"a run is writing {folder} right now ({lock}); wait for it. Where a killed run left the lock behind, "
                 "`acm reproduce --unlock` releases it."
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with alone(folder, "another import"):
         yield folder
-    except BlockingIOError:
-        raise UserError(f"another import is writing {folder} right now; wait for it.") from None
-    finally:
-        os.close(handle)
 
 
 def shown_path(folder: Path) -> Path:
