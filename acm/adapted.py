@@ -105,12 +105,12 @@ def shifted(base: TensorInfo, bias: TensorInfo, scaling: float) -> Rows:
 def with_rows(base: TensorInfo, trained: TensorInfo, ids: list[int]) -> Rows:
     """An embedding whose rows ``ids`` are others, float32."""
     columns, raw, own = base.shape[1], base.read(), trained.numbers().reshape(trained.shape)
+    places = np.asarray(ids)
 
     def rows(part: slice) -> np.ndarray:
         found = as_float32(raw[part.start * columns : part.stop * columns]).reshape(-1, columns).copy()
-        for i, values in zip(ids, own, strict=True):
-            if part.start <= i < part.stop:
-                found[i - part.start] = values
+        inside = (places >= part.start) & (places < part.stop)
+        found[places[inside] - part.start] = own[inside]
         return found
 
     return rows

@@ -1,7 +1,8 @@
 """Opens models by name: a folder, a hub id, an adapter, or ``model+adapter``.
 
 An adapter is read as the model that it makes of its base. Its base is, in this order: the model before the ``+``; the
-one that its adapter_config.json names, where that is a folder here or whole in the hub's cache; the recipe's base.
+one that its adapter_config.json names, where that is a folder here or whole in the hub's cache; the base of the merge
+or calibration.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from acm.checkpoints import ADAPTER, Checkpoint, exists
 from acm.errors import UserError
 from acm.headers import TensorInfo
 from acm.lora import Lora
+from acm.reading import read_json
 from acm.weight_files import Weights
 
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # one of them makes a tokenizer
@@ -113,34 +115,32 @@ def open_model(
     place = find(adapter if both else name, folder)
     if exists(place / ADAPTER):
         lora = Lora(place)
-        found = (
-            (open_model(model, folder, find=find), "the model before the +") if both else base_of(lora, folder, base)
-        )
-        return Adapted(lora, *found, name)
+        if both:
+            return Adapted(lora, open_model(model, folder, find=find), "the model before the +", name)
+        return Adapted(lora, *base_of(lora, folder, base), name)
     if both:
         raise UserError(f"'{name}' is read as model+adapter, and {place} holds no adapter ({ADAPTER}).")
     return Checkpoint(place)
 
 
-def base_of(adapter: Lora, folder: Path, recipes: Checkpoint | None) -> tuple[Checkpoint, str]:
-    """The base of an adapter that is named alone, and why it is that. recipes: the recipe's base, a whole model."""
+def base_of(adapter: Lora, folder: Path, given: Checkpoint | None) -> tuple[Checkpoint, str]:
+    """The base of an adapter that is named alone, and why it is that. given: the merge's or calibration's base."""
     named = adapter.config.get("base_model_name_or_path")
     if found := here(named, adapter.config.get("revision"), [adapter.folder, folder]):
         return Checkpoint(found), f"which its {ADAPTER} names"
-    if recipes and not isinstance(recipes, Adapted):
-        return recipes, f"the recipe's base, since its {ADAPTER} names {named}, which is not here"
+    if given and not isinstance(given, Adapted):
+        return given, f"the base of this recipe or calibration; its {ADAPTER} names {named}, not here or quantized"
     raise UserError(
-        f"{adapter.folder} is an adapter of {named}, which is not here; write it with the model that it was trained "
-        f"on, `MODEL+{adapter.folder}`, where MODEL is a folder or hub id."
+        f"{adapter.folder} is an adapter of {named}, which is not here or quantized; write it with the model that it "
+        f"was trained on, `MODEL+{adapter.folder}`, where MODEL is a folder or, in a recipe, a hub id."
     )
 
 
 def here(named: object, revision: object, folders: list[Path]) -> Path | None:
-    """The model that an adapter's config names, if it is a folder or whole in the hub's cache."""
+    """The model that an adapter's config names, if it is a folder or whole in the hub's cache, and not quantized."""
     if not isinstance(named, str) or not named:
         return None
-    places = [folder / named for folder in folders]
-    if found := [place for place in places if exists(place / "config.json")]:
-        return found[0]
-    model = hub.with_revision(named)
-    return hub.local(model[0], revision if isinstance(revision, str) else model[1]) if model else None
+    found = next((folder / named for folder in folders if exists(folder / named / "config.json")), None)
+    if not found and (on_hub := hub.with_revision(named)):
+        found = hub.local(on_hub[0], revision if isinstance(revision, str) else on_hub[1])
+    return found if found and not read_json(found / "config.json").get("quantization_config") else None

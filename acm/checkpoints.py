@@ -7,6 +7,7 @@ Model files are not trusted. Which files hold the weights is told by `weight_fil
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cached_property
 from pathlib import Path
@@ -121,6 +122,9 @@ class Checkpoint:
 def model_folder(path: str | Path) -> Path:
     """The folder, once it is known to hold a config and safetensors; UserError otherwise."""
     folder = Path(path)
+    model, _, adapter = str(path).rpartition("+")
+    if model and not exists(folder) and exists(Path(adapter) / ADAPTER):
+        raise adapter_refusal(Path(adapter), str(Path(model).absolute()) if exists(Path(model)) else model)
     if not exists(folder) or not folder.is_dir():
         raise UserError(f"model folder {folder} does not exist; check the path, or download the model into it first.")
     if (folder / ADAPTER).is_file():
@@ -131,9 +135,15 @@ def model_folder(path: str | Path) -> Path:
     return folder
 
 
-def adapter_refusal(folder: Path) -> UserError:
+def adapter_refusal(folder: Path, model: str = "MODEL") -> UserError:
     """The refusal of an adapter where only a whole model will do, with the commands that make one of it."""
-    recipe = f"{{merge_method: linear, models: [{{model: MODEL+{folder.absolute()}}}], parameters: {{weight: 1}}}}"
+    name = json.dumps(f"{model}+{folder.absolute()}", ensure_ascii=False)
+    recipe = f"{{merge_method: linear, models: [{{model: {name}}}], parameters: {{weight: 1}}}}"
+    if (folder / "config.json").is_file():
+        return UserError(
+            f"{folder} holds an {ADAPTER} beside a config.json, so transformers takes it for an adapter; if it is a "
+            f"whole model, move {ADAPTER} away."
+        )
     return UserError(
         f"{folder} is an adapter ({ADAPTER}), not a whole model. Merge it into the model that it was trained on: write "
         f"`{recipe}` to one.yml, run `python -m acm merge one.yml merged`, and name that folder."

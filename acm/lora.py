@@ -22,7 +22,7 @@ from typing import Any
 
 from acm.adapted import AdaptedTensor, Rows, as_stored, merged, shifted, with_rows
 from acm.architectures import EMBEDDING, HEAD
-from acm.checkpoints import ADAPTER, Checkpoint, equal
+from acm.checkpoints import ADAPTER, Checkpoint, adapter_refusal, equal
 from acm.errors import UserError
 from acm.headers import TensorInfo, read_header
 from acm.reading import read_json
@@ -69,6 +69,8 @@ class Lora:
                 f"{folder / PICKLED} is a pickle, which can run code when it is read, so it is not read. Load the "
                 "adapter with peft on a machine you trust it on and save it again: save_pretrained writes safetensors."
             )
+        if not self.file.exists() and (folder / "config.json").is_file():
+            raise adapter_refusal(folder)
         self.parts: dict[str, dict[str, TensorInfo]] = {}
         self.whole: dict[str, TensorInfo] = {}
         for name, info in read_header(self.file).items():
@@ -83,6 +85,8 @@ class Lora:
     def check_config(self) -> None:
         """UserError for another kind of adapter, and for a setting by which peft would do more than add B A."""
         kind, init = str(self.config.get("peft_type")), self.config.get("init_lora_weights")
+        if "peft_type" not in self.config:
+            raise self.refuse("it has no peft_type, so it is no adapter of peft; merge it with the tool that wrote it")
         if kind in NO_WEIGHTS:
             raise self.refuse(f"adapters of the kind {kind} change no weights, so they cannot be merged; leave it out")
         if kind != "LORA":

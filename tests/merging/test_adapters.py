@@ -7,7 +7,11 @@ import numpy as np
 import peft
 import pytest
 import torch
+import yaml
 from helpers import EMBEDDING, HEAD, SINGLE, halfway, recipe
+from mergekit.config import MergeConfiguration
+from mergekit.merge import run_merge
+from mergekit.options import MergeOptions
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -16,6 +20,7 @@ from acm.checkpoints import ADAPTER, Checkpoint
 from acm.errors import UserError
 from acm.evaluation.harness import model_folder
 from acm.lora import WEIGHTS
+from acm.merging.export import mergekit_recipe
 from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
 
@@ -109,13 +114,15 @@ def test_each_setting_gives_what_peft_merges(name, f32, merged, tmp_path):
     assert any(not torch.equal(before[key], tensor) for key, tensor in found.items())
 
 
-def test_a_bfloat16_base_is_merged_in_float32_and_rounded_once(bf16, merged, tmp_path):
-    folder, expected = train(bf16[0], tmp_path / "adapter")
-    found = merged(alone(f"{bf16[0]}+{folder}"))
-    assert_near(found, expected, torch.bfloat16)
-    held, before = load_file(folder / WEIGHTS), load_file(bf16[0] / SINGLE)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_base_of_16_bits_is_merged_in_float32_and_rounded_once(dtype, make_model, merged, tmp_path):
+    base = make_model(tmp_path / "base", dtype=dtype)
+    folder, expected = train(base, tmp_path / "adapter")
+    found = merged(alone(f"{base}+{folder}"))
+    assert_near(found, expected, dtype)
+    held, before = load_file(folder / WEIGHTS), load_file(base / SINGLE)
     a, b = (held[f"base_model.model.{Q}.lora_{which}.weight"].double() for which in "AB")
-    assert torch.equal(found[f"{Q}.weight"], (before[f"{Q}.weight"].double() + 5 / 3 * (b @ a)).float().bfloat16())
+    assert torch.equal(found[f"{Q}.weight"], (before[f"{Q}.weight"].double() + 5 / 3 * (b @ a)).float().to(dtype))
 
 
 def test_no_rounding_between_adapter_and_merge(bf16, merged, tmp_path):
@@ -173,6 +180,23 @@ def test_adapters_stack_and_a_base_may_have_one(f32, adapters, merged):
     torch.testing.assert_close(halves[f"{Q}.weight"], (middle[0][f"{Q}.weight"] + middle[1][f"{Q}.weight"]) / 2)
 
 
+def test_mergekit_makes_the_same_of_a_recipe_with_adapters(f32, adapters, tmp_path, tensors):
+    """As acm exports it, and as mergekit writes it back: models as mappings with `lora`."""
+    content = recipe("ties", f32[0], adapters[0], f"{f32[0]}+{adapters[1]}", parameters={"density": 1, "weight": 0.5})
+    ours = acm.merge(content, tmp_path / "ours")
+    plan = make_plan(load_recipe(content)[0], tmp_path)
+    parsed = MergeConfiguration.model_validate(yaml.safe_load(mergekit_recipe(plan, tmp_path)))
+    options = MergeOptions(quiet=True, lora_merge_cache=str(tmp_path / "cache"))
+    run_merge(parsed, str(tmp_path / "theirs"), options)
+    assert_near(tensors(ours), tensors(tmp_path / "theirs"))
+    (tmp_path / "again.yml").write_text(parsed.to_yaml())
+    again = tensors(acm.merge(tmp_path / "again.yml", tmp_path / "again"))
+    assert all(torch.equal(tensor, again[name]) for name, tensor in tensors(ours).items())
+    stacked = alone(f"{f32[0]}+{adapters[0]}+{adapters[1]}")
+    with pytest.raises(UserError, match="no equal of several adapters on one model"):
+        mergekit_recipe(make_plan(load_recipe(stacked)[0], tmp_path), tmp_path)
+
+
 def findings(content, folder):
     return [str(finding) for finding in make_plan(load_recipe(content)[0], folder).findings]
 
@@ -192,11 +216,14 @@ def test_the_base_is_the_named_one_where_it_is_here(f32, make_model, changed, me
 
 
 def test_the_base_is_the_recipes_where_the_named_one_is_not_here(f32, changed, monkeypatch, tmp_path):
-    for name in ("someone/unknown-model", "/nowhere/model", None, "a" * 5000):
+    quantized = shutil.copytree(f32[0], tmp_path / "quantized")
+    config = json.loads((quantized / "config.json").read_text()) | {"quantization_config": {"quant_method": "gptq"}}
+    (quantized / "config.json").write_text(json.dumps(config))
+    for name in ("someone/unknown-model", "/nowhere/model", None, "a" * 5000, str(quantized)):
         shutil.rmtree(tmp_path / "changed", ignore_errors=True)
         folder = changed({"base_model_name_or_path": name})
         text = "\n".join(findings(halfway(f32[0], folder), tmp_path))
-        assert f"{folder} is merged into {f32[0]}, the recipe's base" in text
+        assert f"{folder} is merged into {f32[0]}, the base of this recipe" in text
     monkeypatch.setattr("acm.hub.local", lambda model, revision: f32[2] if model == "someone/model" else None)
     shutil.rmtree(folder)
     folder = changed({"base_model_name_or_path": "someone/model", "revision": "main"})
@@ -207,7 +234,9 @@ def test_without_a_base_the_user_is_asked_for_it(f32, changed, tmp_path):
     folder = changed({"base_model_name_or_path": "someone/unknown-model"})
     for content in (alone(folder), halfway(f"{f32[0]}+{folder}", f32[1], folder)):
         content = content | ({"models": [{"model": str(folder)}]} if "base_model" in content else {})
-        with pytest.raises(UserError, match=r"is an adapter of someone/unknown-model, which is not here; .* `MODEL\+"):
+        with pytest.raises(
+            UserError, match=r"is an adapter of someone/unknown-model, which is not here or quantized; .* `MODEL\+"
+        ):
             acm.merge(content, tmp_path / "out")
 
 
@@ -327,7 +356,7 @@ HOSTILE = [
     ({"peft_type": "VERA"}, None, ["VERA", "merge_and_unload"]),
     ({"peft_type": "PREFIX_TUNING"}, None, ["PREFIX_TUNING", "leave it out"]),
     ({"peft_type": ["LORA"]}, None, ["LORA"]),
-    ({"peft_type": None}, None, ["None"]),
+    ({"peft_type": None}, None, ["no peft_type", "the tool that wrote it"]),
     ({"init_lora_weights": "pissa_niter_4"}, None, ["pissa_niter_4", "merge_and_unload"]),
     ({"init_lora_weights": "loftq"}, None, ["loftq"]),
     ({"use_qalora": True}, None, ["use_qalora"]),
@@ -384,6 +413,9 @@ def test_pickles_cut_files_and_half_adapters_are_refused(adapters, changed, asse
     (folder / WEIGHTS).rename(folder / "adapter_model.bin")
     assert_refused("adapter_model.bin is a pickle", "save_pretrained writes safetensors", left=folder)
     (folder / "adapter_model.bin").unlink()
+    (folder / "config.json").write_text("{}")
+    assert_refused("beside a config.json", "move adapter_config.json away", left=folder)
+    (folder / "config.json").unlink()
     assert_refused(WEIGHTS, "does not exist", left=folder)
     (folder / WEIGHTS).write_bytes((adapters[0] / WEIGHTS).read_bytes()[:-5])
     assert_refused(WEIGHTS, "cut off", left=folder)
@@ -395,12 +427,14 @@ def test_pickles_cut_files_and_half_adapters_are_refused(adapters, changed, asse
     assert_refused("does not exist", left=f"{tmp_path / 'nothing'}+{adapters[0]}")
 
 
-def test_where_a_whole_model_is_needed_the_refusal_says_how_to_make_one(adapters, f32, tmp_path):
+@pytest.mark.parametrize("plus", [False, True])
+def test_where_a_whole_model_is_needed_the_refusal_says_how_to_make_one(plus, adapters, f32, tmp_path):
     """The recipe of the message, with the model put in, makes what may be evaluated."""
-    for read in (model_folder, Checkpoint):
+    for read in (model_folder, Checkpoint, acm.evaluate):
         with pytest.raises(UserError, match="is an adapter") as error:
-            read(adapters[0])
+            read(*[f"{f32[0]}+{adapters[0]}" if plus else adapters[0]] + [["abacus_easy"]] * (read is acm.evaluate))
     text = str(error.value).partition("write `")[2].partition("`")[0]
+    assert ("MODEL" in text) is not plus
     (tmp_path / "one.yml").write_text(text.replace("MODEL", str(f32[0])))
     assert Checkpoint(acm.merge(tmp_path / "one.yml", tmp_path / "merged")).tensors
 
