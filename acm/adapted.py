@@ -70,7 +70,7 @@ class Computed:
 
 
 def merged(
-    base: TensorInfo, left: TensorInfo, right: TensorInfo, turned: bool, scaling: float, norms: TensorInfo | None
+    base: TensorInfo, left: TensorInfo, right: TensorInfo, turned: bool, norms: TensorInfo | None, scaling: float
 ) -> Rows:
     """W + scaling · left · right, float32.
 

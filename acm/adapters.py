@@ -7,6 +7,7 @@ or calibration.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +15,13 @@ from pathlib import Path
 from acm import hub
 from acm.architectures import EMBEDDING, HEAD
 from acm.checkpoints import ADAPTER, Checkpoint, exists
-from acm.errors import UserError
+from acm.errors import UserError, listed
 from acm.headers import TensorInfo
-from acm.lora import Lora
+from acm.lora import WEIGHTS, Lora
 from acm.reading import read_json
 from acm.weight_files import Weights
 
+LOG = logging.getLogger(__name__)
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # one of them makes a tokenizer
 
 
@@ -31,7 +33,7 @@ class Adapted(Checkpoint):
 
     def __init__(self, adapter: Lora, base: Checkpoint, why: str, given: str) -> None:
         self.folder, self.base, self.given, self.why = adapter.folder, base, given, why
-        self.changed = adapter.tensors(base)
+        self.changed, self.lost = adapter.tensors(base), adapter.lost(base)
         self.config = dict(base.config)
         if EMBEDDING in self.changed and "vocab_size" in base.config:
             self.config["vocab_size"] = self.changed[EMBEDDING].shape[0]
@@ -77,6 +79,16 @@ class Adapted(Checkpoint):
         return {name: found.get(name, (end[0], end[1] + 1)) for name in self.tensors}
 
     @property
+    def warning(self) -> str | None:
+        """What the adapter's file lacks."""
+        if not self.lost:
+            return None
+        return (
+            f"{self.folder / WEIGHTS} lacks {len(self.lost)} modules that its target_modules names, so they stay as "
+            f"they are in the base: {listed(self.lost)}. If all were trained, save it again with its shards gathered."
+        )
+
+    @property
     def note(self) -> str:
         """What was merged into what, and why."""
         return f"{self.name}: the adapter {self.folder} is merged into {self.base.folder}, {self.why}."
@@ -96,6 +108,11 @@ def open_folders(base: str | Path, finetuned: Mapping[str, str | Path]) -> tuple
         name: open_model(str(path), Path(), first, lambda name, folder: folder / name)
         for name, path in finetuned.items()
     }
+    for model in (first, *others.values()):
+        if isinstance(model, Adapted):
+            LOG.info("%s", model.note)
+            if model.warning:
+                LOG.warning("%s", model.warning)
     return first, others
 
 
@@ -140,7 +157,7 @@ def here(named: object, revision: object, folders: list[Path]) -> Path | None:
     """The model that an adapter's config names, if it is a folder or whole in the hub's cache, and not quantized."""
     if not isinstance(named, str) or not named:
         return None
-    found = next((folder / named for folder in folders if exists(folder / named / "config.json")), None)
+    found = next(((folder / named).resolve() for folder in folders if exists(folder / named / "config.json")), None)
     if not found and (on_hub := hub.with_revision(named)):
         found = hub.local(on_hub[0], revision if isinstance(revision, str) else on_hub[1])
     return found if found and not read_json(found / "config.json").get("quantization_config") else None

@@ -37,6 +37,7 @@ NO_WEIGHTS = {  # kinds that peft cannot merge either: they add prompts, or choo
     "PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT", "CARTRIDGE",
     "XLORA", "POLY", "SHADOW",
 }  # fmt: skip
+UNMERGEABLE = ("alora_invocation_tokens", "arrow_config", "use_qalora")  # fields of such LoRA adapters
 INITS = (True, False, None, "gaussian", "eva", "orthogonal")  # the others change the base's weights too
 KNOWN = {  # fields that are read here, or that do not bear on the result; others must be off
     "alpha_pattern", "auto_mapping", "corda_config", "ensure_weight_tying", "eva_config", "exclude_modules",
@@ -93,6 +94,8 @@ class Lora:
             raise self.refuse(f"the adapter is of the kind {kind}, and only LORA is merged on the way; {BY_PEFT}")
         if init not in INITS:
             raise self.refuse(f"init_lora_weights is {init}, which changes the base's weights too; {BY_PEFT}")
+        if found := [key for key in UNMERGEABLE if self.config.get(key)]:
+            raise self.refuse(f"{found[0]} is set, and peft cannot merge such an adapter either; leave it out")
         for key, value in self.config.items():
             if key not in KNOWN and (value is True or (value and isinstance(value, (dict, list)))):
                 raise self.refuse(f"{key} is set, which is not supported; {BY_PEFT}")
@@ -146,6 +149,10 @@ class Lora:
         """What becomes of one of the base's tensors."""
         return AdaptedTensor(self.file, base.dtype, base.shape, base.start, base.stop, prepare)
 
+    def unlike(self, what: str) -> UserError:
+        """An error about weights that are not those of the config."""
+        return UserError(f"{self.file} {what} in {ADAPTER}; they are of two adapters: fetch both again.")
+
     def misfit(self, what: str, base: Checkpoint) -> UserError:
         """An error about a tensor that does not fit the base."""
         return UserError(
@@ -153,29 +160,38 @@ class Lora:
         )
 
     def check_modules(self, base: Checkpoint) -> None:
-        """UserError where a module has factors and the config does not name it, or the other way round.
+        """UserError where the config names a whole module that the file lacks, or the file adapts one not named.
 
-        peft would drop the former, and take the latter as they are in the base, without an error.
+        peft would pass over the latter.
         """
-        wanted, config = self.config.get("target_modules"), self.config
         if base.tied:
             self.check_tied(base)
-        saved = config.get("modules_to_save") or []
+        saved = self.config.get("modules_to_save") or []
         for module in saved if isinstance(saved, list) else []:
             if not any(f".{stem(name)}".endswith(f".{module}") for name in self.whole):
                 raise UserError(f"{self.file} lacks {module}, which modules_to_save names; fetch or save it again.")
-        if not isinstance(wanted, list) or any(config.get(k) for k in ("exclude_modules", "layers_to_transform")):
-            return
-        matrices = {stem(name) for name, info in base.tensors.items() if len(info.shape) == 2}
-        named = {m for m in matrices for target in wanted if f".{m}".endswith(f".{target}")}
-        held = {module for module, parts in self.parts.items() if LORA & parts.keys()}
-        if lost := sorted(named - held - {stem(name) for name in self.whole}):
-            raise UserError(
-                f"{self.file} lacks {len(lost)} of the modules that target_modules names, such as {lost[0]}; "
-                "fetch it again, or save it again with the shards gathered."
-            )
-        if odd := sorted(held - named):
-            raise self.misfit(f"it adapts {odd[0]}, which target_modules does not name, or which is no matrix", base)
+        named = self.named(base)
+        if named is not None and (odd := sorted(self.held - named)):
+            if not any(f".{odd[0]}".endswith(f".{target}") for target in self.config["target_modules"]):
+                raise self.unlike(f"adapts {odd[0]}, which target_modules does not name")
+            raise self.misfit(f"there is no matrix {odd[0]}.weight", base)
+
+    @property
+    def held(self) -> set[str]:
+        """The modules with factors."""
+        return {module for module, parts in self.parts.items() if LORA & parts.keys()}
+
+    def named(self, base: Checkpoint) -> set[str] | None:
+        """The modules of the base that target_modules names; None where it is no plain list of names."""
+        wanted = self.config.get("target_modules")
+        if not isinstance(wanted, list) or any(self.config.get(k) for k in ("exclude_modules", "layers_to_transform")):
+            return None
+        matrices = [stem(name) for name, info in base.tensors.items() if len(info.shape) == 2]
+        return {module for module in matrices for target in wanted if f".{module}".endswith(f".{target}")}
+
+    def lost(self, base: Checkpoint) -> list[str]:
+        """The modules that target_modules names and the file lacks. As in peft, they stay as they are in the base."""
+        return sorted((self.named(base) or set()) - self.held - {stem(name) for name in self.whole})
 
     def check_tied(self, base: Checkpoint) -> None:
         """UserError where one of embedding and head changes, and whether the other follows is not known.
@@ -215,27 +231,37 @@ class Lora:
             raise self.misfit(f"there is no matrix {module}.weight", base)
         if parts.keys() == {TOKENS}:
             return {f"{module}.weight": self.adapted(weight, self.of_tokens(module, weight, parts[TOKENS], base))}
-        turned = "lora_embedding_A" in parts
-        names = ("lora_embedding_A", "lora_embedding_B") if turned else ("lora_B", "lora_A")
+        turned, shift = "lora_embedding_A" in parts, parts.get("lora_B.bias")
+        names = {"lora_embedding_A", "lora_embedding_B"} if turned else {"lora_A", "lora_B"}
         dora = {"lora_magnitude_vector"} if self.config.get("use_dora") else set()
-        if parts.keys() - {"lora_B.bias"} != {*names, *dora} or (turned and dora):
+        if parts.keys() - {"lora_B.bias"} != names | dora or (turned and (dora or shift)):
             held = ", ".join(sorted(parts))
             raise UserError(f"{self.file}: of {module} it holds {held}, which are not LoRA's alone; {BY_PEFT}.")
-        (left, right), rank, scaling = [parts[name] for name in names], *self.rank_and_scaling(module)
-        shapes = [shape[::-1] if turned else shape for shape in (left.shape, right.shape)]
-        if shapes != [(weight.shape[0], rank), (rank, weight.shape[1])]:
-            sizes = f"{list(right.shape)} and {list(left.shape)}, r is {rank:g}"
-            raise self.misfit(f"the factors of {module} have the shapes {sizes}, and it {list(weight.shape)}", base)
-        norms = parts.get("lora_magnitude_vector")
-        if norms is not None and norms.shape != weight.shape[:1]:
-            raise self.misfit(f"lora_magnitude_vector of {module} has the shape {list(norms.shape)}", base)
-        of_weight = partial(merged, weight, left, right, turned, scaling, norms)
+        rank, scaling = self.rank_and_scaling(module)
+        of_weight = partial(merged, weight, *self.factors(module, parts, weight, rank, base), scaling)
         found: dict[str, TensorInfo] = {f"{module}.weight": self.adapted(weight, of_weight)}
-        if shift := parts.get("lora_B.bias"):
+        if shift:
             if bias is None or bias.shape != shift.shape:
                 raise self.misfit(f"lora_B of {module} has a bias that fits none", base)
             found[f"{module}.bias"] = self.adapted(bias, partial(shifted, bias, shift, scaling))
         return found
+
+    def factors(
+        self, module: str, parts: dict[str, TensorInfo], weight: TensorInfo, rank: float, base: Checkpoint
+    ) -> tuple[TensorInfo, TensorInfo, bool, TensorInfo | None]:
+        """Left and right factor, whether they are turned, and norms; UserError for shapes that do not fit."""
+        turned, norms = "lora_embedding_A" in parts, parts.get("lora_magnitude_vector")
+        left, right = (parts[n] for n in (("lora_embedding_A", "lora_embedding_B") if turned else ("lora_B", "lora_A")))
+        shapes = [info.shape[::-1] if turned else info.shape for info in (left, right)]
+        inner = [*shapes[0][1:], *shapes[1][:1]]
+        if len(inner) == 2 and inner[0] == inner[1] != rank:
+            raise self.unlike(f"has factors of rank {inner[0]} for {module}, and r is {rank:g}")
+        if shapes != [(weight.shape[0], rank), (rank, weight.shape[1])]:
+            sizes = f"{list(left.shape)} and {list(right.shape)}"
+            raise self.misfit(f"the factors of {module} have the shapes {sizes}, and it {list(weight.shape)}", base)
+        if norms is not None and norms.shape != weight.shape[:1]:
+            raise self.misfit(f"lora_magnitude_vector of {module} has the shape {list(norms.shape)}", base)
+        return left, right, turned, norms
 
     def rank_and_scaling(self, module: str) -> tuple[float, float]:
         """r and the factor of B A."""

@@ -144,7 +144,9 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
     tied, head_findings = tied_output(models, recipe.tie_word_embeddings, paper)
     blocks = count_blocks(models[0])
     config, chosen = output_config(models, stored_dtype(recipe, models[0]), tied, alignment, paper)
-    adapters = [Finding("note", model.note) for model in opened.values() if isinstance(model, Adapted)]
+    merged = [model for model in opened.values() if isinstance(model, Adapted)]
+    adapters = [Finding("note", model.note) for model in merged]
+    adapters += [Finding("warning", model.warning) for model in merged if model.warning]
     findings = [
         *adapters,
         *compared,

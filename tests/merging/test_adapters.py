@@ -360,7 +360,7 @@ HOSTILE = [
     ({"init_lora_weights": "pissa_niter_4"}, None, ["pissa_niter_4", "merge_and_unload"]),
     ({"init_lora_weights": "loftq"}, None, ["loftq"]),
     ({"use_qalora": True}, None, ["use_qalora"]),
-    ({"alora_invocation_tokens": [5]}, None, ["alora_invocation_tokens"]),
+    ({"alora_invocation_tokens": [5]}, None, ["alora_invocation_tokens", "leave it out"]),
     ({"layer_replication": [[0, 2], [0, 2]]}, None, ["layer_replication"]),
     ({"target_parameters": ["experts.up_proj"]}, None, ["target_parameters"]),
     ({"a_future_variant": {"on": 1}}, None, ["a_future_variant"]),
@@ -369,7 +369,7 @@ HOSTILE = [
     ({"lora_alpha": 10**400}, None, ["lora_alpha"]),
     ({"lora_alpha": float("inf")}, None, ["adapter_config.json", "Infinity"]),
     ({"r": 0}, None, ["r of", "at least 1"]),
-    ({"r": 4}, None, ["factors of", "r is 4"]),
+    ({"r": 4}, None, ["factors of rank 3", "r is 4", "two adapters"]),
     ({"rank_pattern": {"(a+)+": 3}}, None, ["rank_pattern", "(a+)+"]),
     ({"rank_pattern": {".*.*.*": 3}}, None, ["rank_pattern"]),
     ({"alpha_pattern": {"q_proj[": 3}}, None, ["alpha_pattern"]),
@@ -380,8 +380,6 @@ HOSTILE = [
     ({"trainable_token_indices": [1]}, tokens(2), ["trained rows", "[2, 16]"]),
     ({"trainable_token_indices": [1, 1]}, tokens(2), ["distinct rows"]),
     ({"trainable_token_indices": [-1]}, tokens(1), ["distinct rows"]),
-    ({}, lose("down_proj"), ["lacks 2 of the modules", "down_proj"]),
-    ({}, lose("layers.1.mlp.up_proj"), ["lacks 1 of the modules", "layers.1.mlp.up_proj"]),
     ({}, lose("q_proj.lora_A"), ["q_proj it holds lora_B"]),
     ({}, twice, ["several adapters"]),
     ({}, wider, ["adapter_model.safetensors", "[3, 17]", "[16, 16]"]),
@@ -396,6 +394,16 @@ HOSTILE = [
 @pytest.mark.parametrize(("config", "edit", "words"), HOSTILE)
 def test_what_is_no_plain_adapter_is_refused_by_name(config, edit, words, changed, assert_refused):
     assert "\n" not in assert_refused(*words, left=changed(config, edit))
+
+
+@pytest.mark.parametrize("part", ["down_proj", "layers.1.mlp.up_proj", "layers.0"])
+def test_modules_that_the_file_lacks_are_the_bases_with_a_warning(part, adapters, changed, f32, merged, tmp_path):
+    folder = changed(tensors=lose(part))
+    found, whole = merged(alone(f"{f32[0]}+{folder}")), merged(alone(f"{f32[0]}+{adapters[0]}"))
+    before = load_file(f32[0] / SINGLE)
+    assert all(torch.equal(t, before[name] if part in name else whole[name]) for name, t in found.items())
+    text = "\n".join(findings(halfway(f32[0], folder), tmp_path))
+    assert "warning" in text and f"{WEIGHTS} lacks" in text and part in text
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
