@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
+from acm.errors import listed
 from acm.files import write_json, write_text
 from acm.merging.companions import OLD_TEMPLATE, TEMPLATE, TEMPLATES, TOKENIZER_CONFIG, Companions
 from acm.merging.compatibility import Finding
+from acm.merging.vocabulary import Alignment
 from acm.reading import read_json
 
 
@@ -23,20 +26,26 @@ def chosen_template(wanted: str | None, companions: list[Companions]) -> str | N
     return found.most_common(1)[0][0] if found else None
 
 
-def template_findings(wanted: str | None, companions: list[Companions], source: Companions) -> list[Finding]:
-    """Whose chat template the result gets, where the recipe leaves it to the models.
-
-    source: whose it gets if the recipe says nothing.
-    """
-    models = dict.fromkeys(companions)
+def template_findings(wanted: str | None, companions: list[Companions], alignment: Alignment) -> list[Finding]:
+    """Whose chat template the result gets, and which tokens of a chosen one its tokenizer lacks."""
+    models, source = dict.fromkeys(companions), companions[alignment.source]
     if wanted is None:
         return [difference(source, other) for other in models if source.templates != other.templates]
-    if wanted != "auto":
-        return []
     text = chosen_template(wanted, companions)
+    added = {token for each in models if each.vocabulary for token in each.vocabulary.added}
+    known = {*(source.vocabulary.ids if source.vocabulary else added), *(entry["content"] for entry in alignment.added)}
+    found = []
+    if text and (lacking := sorted(token for token in added - known if token in text)):
+        such = f"the chosen chat template has tokens that the tokenizer of the result lacks ({listed(lacking)})"
+        found.append(Finding("warning", f"{such}; `tokenizer_source: union` adds them."))
+    return found if wanted != "auto" else [*found, choice(text, models)]
+
+
+def choice(text: str | None, models: Iterable[Companions]) -> Finding:
+    """Whose chat template ``auto`` takes."""
     having = [each.name for each in models if text and each.templates.get("default", "").strip() == text]
     found = f"that of {', '.join(having)}" if having else "none, as no model has one"
-    return [Finding("note", f"chat_template: auto chooses {found} ({len(having)} of {len(models)} models).")]
+    return Finding("note", f"chat_template: auto chooses {found} ({len(having)} of {len(list(models))} models).")
 
 
 def difference(source: Companions, other: Companions) -> Finding:

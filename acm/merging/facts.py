@@ -108,7 +108,9 @@ def splitting_differences(source: Companions, other: Companions) -> list[str]:
     if source.tokenizer is other.tokenizer or not (source.tokenizer and other.tokenizer):
         return []
     ours, theirs = splitting(source), splitting(other)
-    return sorted(part for part in ours.keys() | theirs.keys() if ours.get(part) != theirs.get(part))
+    mine, its = ours.pop("added_tokens"), theirs.pop("added_tokens")
+    flags = ["added_tokens"] if any(mine[token] != its[token] for token in mine.keys() & its.keys()) else []
+    return flags + sorted(part for part in ours.keys() | theirs.keys() if ours.get(part) != theirs.get(part))
 
 
 def splitting(companions: Companions) -> dict[str, Any]:
@@ -118,8 +120,12 @@ def splitting(companions: Companions) -> dict[str, Any]:
         model = {key: value for key, value in content["model"].items() if key not in ("vocab", "merges")}
         merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in content["model"].get("merges") or []]
         parts = {key: content.get(key) for key in ("normalizer", "pre_tokenizer", "decoder")} | {"model": model}
+        added = {
+            each["content"]: {k: v for k, v in each.items() if v is True} for each in content.get("added_tokens") or []
+        }
         read = json.loads(json.dumps(parts), object_hook=without_defaults)
-        return read | {"merges": merges, "post_processor": framing(content.get("post_processor") or {})}
+        framed = framing(content.get("post_processor") or {})
+        return read | {"merges": merges, "post_processor": framed, "added_tokens": added}
     except (KeyError, TypeError, AttributeError, RecursionError):
         path = companions.folder / TOKENIZER
         raise UserError(f"{path} is not a tokenizer as the tokenizers library writes it; fetch it again.") from None

@@ -153,7 +153,7 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
         *row_findings(models, alignment),
         *head_findings,
         *recipe_findings(recipe, blocks, alignment.rows),
-        *template_findings(recipe.chat_template, companions, companions[alignment.source]),
+        *template_findings(recipe.chat_template, companions, alignment),
         *chosen,
         *ends,
     ]

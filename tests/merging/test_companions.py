@@ -203,6 +203,16 @@ def test_each_difference_is_one_finding(f32, variant, tmp_path, changes, level, 
     assert found == expected  # the result is the base's in everything beside the weights
 
 
+@pytest.mark.parametrize("flag", ["special", "lstrip", "rstrip", "normalized", "single_word"])
+def test_flags_of_added_tokens_count(f32, variant, flag):
+    def turn(content):
+        content["added_tokens"][1][flag] = not content["added_tokens"][1][flag]
+
+    plan = plan_of(f32[0], variant(f32[1], "other", tokenizer=turn))
+    assert_found(plan, "warning", "splits text into tokens otherwise", "(added_tokens of")
+    assert len(others_notes(plan)) == 1
+
+
 @pytest.mark.parametrize("fields", [
     {"attention_dropout": 0.1}, {"initializer_range": 0.01}, {"transformers_version": "4.40.0"}, {"use_cache": False},
     {"_attn_implementation": "eager"}, {"max_window_layers": None}, {"some_new_field": 5},
@@ -257,6 +267,19 @@ def test_a_chat_template_is_the_same_wherever_it_is_written(f32, variant, ours, 
     (other / "additional_chat_templates").mkdir()
     (other / "additional_chat_templates/tools.jinja").write_text("{{ tools }}")
     assert_found(plan_of(base, other), "note", "other has another chat template than parent")
+
+
+@pytest.mark.parametrize("wanted", ["auto", "{{ '<|turn|>' + messages[0].content }}"])
+def test_tokens_of_a_chosen_template_that_the_result_lacks_are_a_warning(f32, turning, wanted):
+    chat = edit(turning(), TOKENIZER_CONFIG, chat_template="<|turn|>{{ messages }}")
+    words = ("template has tokens that the tokenizer of the result lacks (<|turn|>)", "union")
+    assert_found(plan_of(f32[0], chat, chat_template=wanted), "warning", *words)
+    for source in ("union", "chat"):
+        assert not [
+            t
+            for t in others_notes(plan_of(f32[0], chat, chat_template=wanted, tokenizer_source=source))
+            if words[0] in t
+        ]
 
 
 def test_a_template_that_is_not_utf8_is_refused(assert_refused, f32, variant):
