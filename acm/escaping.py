@@ -72,7 +72,7 @@ def text_table(table: pd.DataFrame, style: str = "pipe", index: bool = True, **o
     write = literal if style == "simple" else markdown
     shown = table.rename(columns=write, index=write if index else None)
     shown = shown.map(lambda value: write(value) if isinstance(value, str) else value)
-    return shown.to_markdown(index=index, tablefmt=style, **{"disable_numparse": [0]} | options)
+    return str(shown.to_markdown(index=index, tablefmt=style, **{"disable_numparse": [0]} | options))
 
 
 def latex_table(table: pd.DataFrame, caption: str) -> str:

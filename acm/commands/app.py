@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -31,6 +35,22 @@ def options(
     ] = False,
 ) -> None:
     """Activation-guided consensus merging: calibrate, weigh, merge, evaluate. COMMAND --help says more of each."""
+
+
+def names_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose errors name its options as they are typed: ``--max-tokens``, not ``max_tokens`` as in Python."""
+    names = inspect.signature(command).parameters
+    long = "|".join(name for name in names if "_" in name)
+    said = re.compile(rf"(?<![\w./-])(?:{long})(?![\w./=-])|^(?:{'|'.join(names)})(?=: )")
+
+    @functools.wraps(command)
+    def run(*args: Any, **given: Any) -> None:
+        try:
+            command(*args, **given)
+        except UserError as error:
+            raise UserError(said.sub(lambda match: f"--{match[0].replace('_', '-')}", str(error))) from error
+
+    return run
 
 
 def literal(name: str, value: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,44 +10,53 @@ import typer
 
 from acm.calibration import defaults
 from acm.calibration.registry import COEFFICIENT_CONTROLS, SHIFTS, STATISTICS
-from acm.commands.app import app, literal
+from acm.commands.app import app, literal, names_options
 from acm.errors import UserError, check_distinct
 from acm.evaluation.prompts import PROMPTS
 from acm.evaluation.settings import MAX_TOKENS, Engine, Sampling, Server, chosen_engine
 
+TEXTS, ESTIMATES, RUNNING, RESPONSES, SERVER, LABELS = (
+    partial(typer.Option, rich_help_panel=title)
+    for title in ("Texts", "Estimates and coefficients", "Running", "Responses", "Servers and vLLM", "Labels")
+)
+SEEDS = {"min": 0, "max": 2**32 - 1}
+MODELS = "abacus/checkpoints"
 
-@app.command()
+
+@app.command(
+    epilog=f"Example: acm calibrate {MODELS}/abacus-fast {MODELS}/abacus-slow "
+    "--texts abacus/benchmarks/calibration_problems.jsonl --out runs/my-calibration"
+)
+@names_options
 def calibrate(
-    base: Path,
-    finetuned: list[Path],
+    base: Annotated[Path, typer.Argument(help="folder of the base model")],
+    finetuned: Annotated[list[Path], typer.Argument(help="folders of models that were fine-tuned from it")],
     texts: Annotated[
         str,
-        typer.Option(help="JSONL or text file of texts, or a hub dataset such as simplescaling/s1K, also s1K@COMMIT"),
+        TEXTS(help="JSONL or text file of texts, or a hub dataset such as simplescaling/s1K, also s1K@COMMIT"),
     ],
     out: Annotated[Path, typer.Option(help="folder for the MI table, coefficients.json and statistics")] = Path(),
-    field: Annotated[str, typer.Option(help="field of the JSONL file; several joined by +")] = defaults.FIELD,
-    clusters: Annotated[int, typer.Option(min=1, help="K-means clusters of the texts")] = defaults.CLUSTERS,
-    per_cluster: Annotated[int, typer.Option(min=1, help="texts drawn from each")] = defaults.PER_CLUSTER,
-    text_seed: Annotated[int, typer.Option(help="seed of the choice of texts")] = defaults.TEXT_SEED,
-    encoder: Annotated[
-        str | None, typer.Option(help="sentence-transformers model for the clusters (default: TF-IDF)")
-    ] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="cut texts there (default: whole)")] = None,
+    field: Annotated[str, TEXTS(help="field of the JSONL file; several joined by +")] = defaults.FIELD,
+    clusters: Annotated[int, TEXTS(min=1, help="K-means clusters of the texts")] = defaults.CLUSTERS,
+    per_cluster: Annotated[int, TEXTS(min=1, help="texts drawn from each")] = defaults.PER_CLUSTER,
+    text_seed: Annotated[int, TEXTS(**SEEDS, help="seed of the choice of texts")] = defaults.TEXT_SEED,
+    encoder: Annotated[str | None, TEXTS(help="sentence-transformers model for the clusters (default: TF-IDF)")] = None,
+    max_tokens: Annotated[int | None, TEXTS(min=1, help="cut texts there (default: whole)")] = None,
     estimator: Annotated[
         list[str],
-        typer.Option(help="repeatable; the first gives the coefficients"),
+        ESTIMATES(help="repeatable; the first gives the coefficients"),
     ] = [defaults.ESTIMATOR],  # noqa: B006 (nobody changes it)
     control: Annotated[
         list[str],
-        typer.Option(help="repeatable; `none` is the real pair"),
+        ESTIMATES(help="repeatable; `none` is the real pair"),
     ] = [*COEFFICIENT_CONTROLS],  # noqa: B006
-    statistic: Annotated[list[str] | None, typer.Option(help=f"repeatable: {', '.join(STATISTICS)}")] = None,
-    t: Annotated[float, typer.Option(help="temperature of Eq. 2")] = defaults.T,
-    shift: Annotated[str, typer.Option(help=", ".join(SHIFTS))] = defaults.SHIFT,
-    seed: Annotated[int, typer.Option(help="seed of the controls")] = defaults.SEED,
-    dtype: Annotated[str, typer.Option(help="of the computation: float32 or bfloat16")] = defaults.DTYPE,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto; several GPUs share the models")] = defaults.DEVICE,
-    threads: Annotated[int, typer.Option(min=1, help="for the estimates")] = defaults.THREADS,
+    statistic: Annotated[list[str] | None, ESTIMATES(help=f"repeatable: {', '.join(STATISTICS)}")] = None,
+    t: Annotated[float, ESTIMATES(help="temperature of Eq. 2")] = defaults.T,
+    shift: Annotated[str, ESTIMATES(help=", ".join(SHIFTS))] = defaults.SHIFT,
+    seed: Annotated[int, ESTIMATES(**SEEDS, help="seed of the controls")] = defaults.SEED,
+    dtype: Annotated[str, RUNNING(help="of the computation: float32 or bfloat16")] = defaults.DTYPE,
+    device: Annotated[str, RUNNING(help="cpu, cuda or auto; several GPUs share the models")] = defaults.DEVICE,
+    threads: Annotated[int, RUNNING(min=1, help="for the estimates")] = defaults.THREADS,
 ) -> None:
     """Mutual information of BASE and each FINETUNED model, and the layer coefficients that follow from it.
 
@@ -85,31 +95,34 @@ def calibrate(
     typer.echo(f"coefficients: {out / 'coefficients.json'}")
 
 
-@app.command()
+@app.command(
+    epilog=f"Example: acm evaluate {MODELS}/abacus-fast --task abacus_easy --max-tokens 400 --out runs/fast.parquet"
+)
+@names_options
 def evaluate(
-    model: Path,
+    model: Annotated[Path, typer.Argument(help="folder of the model")],
     task: Annotated[list[str], typer.Option(help="ours or lm-eval's, repeatable")],
     out: Annotated[Path, typer.Option(help="parquet file for the records")] = Path("records.parquet"),
     items: Annotated[int | None, typer.Option(help="items of each task (default: all)")] = None,
-    batch_size: Annotated[int, typer.Option(help="items generated together")] = Engine.batch_size,
-    max_tokens: Annotated[int, typer.Option(help="token cap of a response")] = MAX_TOKENS,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = Engine.dtype,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1")] = Engine.device,
-    seed: int = Sampling.seed,
-    prompt: Annotated[str | None, typer.Option(help=f"of tasks that take one: {', '.join(PROMPTS)}")] = None,
-    repeat: Annotated[int, typer.Option(help="number of this repeat, from 0")] = Sampling.repeat,
-    temperature: Annotated[float, typer.Option(help="0 is greedy; above, responses are drawn")] = Sampling.temperature,
-    top_p: Annotated[float, typer.Option(help="draw from the likeliest tokens of this probability")] = Sampling.top_p,
-    backend: Annotated[str, typer.Option(help="transformers, vllm or server")] = Engine.backend,
-    url: Annotated[str | None, typer.Option(help="of a server, such as http://localhost:8000/v1")] = None,
-    served: Annotated[str | None, typer.Option(help="the model's name there (default: the listed)")] = Server.served,
-    concurrency: Annotated[int, typer.Option(help="requests at a time to a server")] = Server.concurrency,
-    timeout: Annotated[float, typer.Option(help="seconds to wait for one response of a server")] = Server.timeout,
-    deadline: Annotated[float | None, typer.Option(help="seconds for all of a server's responses")] = Server.deadline,
-    model_args: Annotated[str, typer.Option(help="of vllm or a server's requests: '{top_k: -1}'")] = "{}",
-    profile: Annotated[str | None, typer.Option(help="label, by which `acm import` takes the records")] = None,
-    experiment: Annotated[str | None, typer.Option(help="label of the records")] = None,
-    method: Annotated[str | None, typer.Option(help="label of the records (default: the folder's name)")] = None,
+    batch_size: Annotated[int, RUNNING(help="items generated together")] = Engine.batch_size,
+    max_tokens: Annotated[int, RESPONSES(help="token cap of a response")] = MAX_TOKENS,
+    dtype: Annotated[str, RUNNING(help="float32, bfloat16 or float16")] = Engine.dtype,
+    device: Annotated[str, RUNNING(help="cpu, cuda or cuda:1")] = Engine.device,
+    seed: Annotated[int, RESPONSES(**SEEDS, help="of the draws")] = Sampling.seed,
+    prompt: Annotated[str | None, RESPONSES(help=f"of tasks that take one: {', '.join(PROMPTS)}")] = None,
+    repeat: Annotated[int, RESPONSES(help="number of this repeat, from 0")] = Sampling.repeat,
+    temperature: Annotated[float, RESPONSES(help="0 is greedy; above, responses are drawn")] = Sampling.temperature,
+    top_p: Annotated[float, RESPONSES(help="draw from the likeliest tokens of this probability")] = Sampling.top_p,
+    backend: Annotated[str, RUNNING(help="transformers, vllm or server")] = Engine.backend,
+    url: Annotated[str | None, SERVER(help="of a server, such as http://localhost:8000/v1")] = None,
+    served: Annotated[str | None, SERVER(help="the model's name there (default: the listed)")] = Server.served,
+    concurrency: Annotated[int, SERVER(help="requests at a time to a server")] = Server.concurrency,
+    timeout: Annotated[float, SERVER(help="seconds to wait for one response of a server")] = Server.timeout,
+    deadline: Annotated[float | None, SERVER(help="seconds for all of a server's responses")] = Server.deadline,
+    model_args: Annotated[str, SERVER(help="of vllm or a server's requests: '{top_k: -1}'")] = "{}",
+    profile: Annotated[str | None, LABELS(help="label, by which `acm import` takes the records")] = None,
+    experiment: Annotated[str | None, LABELS(help="label of the records")] = None,
+    method: Annotated[str | None, LABELS(help="label of the records (default: the folder's name)")] = None,
 ) -> None:
     """Evaluate a model folder on tasks; one record for each response, with its length in tokens."""
     if not isinstance(arguments := literal("model_args", model_args), dict):

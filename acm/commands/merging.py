@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
     from acm.merging.plan import Plan
 
 
-@app.command()
+RecipeFile = Annotated[Path, typer.Argument(help="recipe: a YAML file in mergekit's format")]
+SPEED = partial(typer.Option, rich_help_panel="Speed and checks")
+
+
+@app.command(epilog="Example: acm check recipe.yml")
 def check(
     recipe: Annotated[Path | None, typer.Argument(help="a merge recipe; without it, a profile is checked")] = None,
-    profile: str = "tiny",
+    profile: Annotated[str, typer.Option(help="the profile, where no recipe is given")] = "tiny",
 ) -> None:
     """Check a recipe, or a profile's models, texts and tasks, before any work.
 
@@ -45,18 +50,16 @@ def planned(recipe: Path, out: Path | None) -> Plan:
     return make_plan(*load_recipe(recipe), out)
 
 
-@app.command()
+@app.command(epilog="Example: acm merge recipe.yml runs/merged")
 def merge(
-    recipe: Path,
-    out: Path,
+    recipe: RecipeFile,
+    out: Annotated[Path, typer.Argument(help="folder for the merged model, which must not exist yet")],
     dry_run: Annotated[bool, typer.Option(help="show what would be done, and do nothing")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = DEVICE,
-    threads: Annotated[int | None, typer.Option(help="tensors at a time (default: one per core)", min=1)] = THREADS,
-    kernels: Annotated[bool, typer.Option(help="fused loops; without them plain torch, slower, same bytes")] = KERNELS,
-    allow_nan: Annotated[bool, typer.Option(help="merge inputs with NaN or infinity instead of stopping")] = ALLOW_NAN,
-    hash_inputs: Annotated[
-        bool, typer.Option("--hash", help="SHA-256 of every input into the model card")
-    ] = HASH_INPUTS,
+    device: Annotated[str, SPEED(help="auto, cpu or cuda")] = DEVICE,
+    threads: Annotated[int | None, SPEED(help="tensors at a time (default: one per core)", min=1)] = THREADS,
+    kernels: Annotated[bool, SPEED(help="fused loops; without them plain torch, slower, same bytes")] = KERNELS,
+    allow_nan: Annotated[bool, SPEED(help="merge inputs with NaN or infinity instead of stopping")] = ALLOW_NAN,
+    hash_inputs: Annotated[bool, SPEED("--hash", help="SHA-256 of every input into the model card")] = HASH_INPUTS,
 ) -> None:
     """Merge models as a recipe (mergekit's YAML, plus `coefficients`) says, into the folder OUT.
 
@@ -76,9 +79,9 @@ def merge(
     typer.echo(f"merged model: {made}")
 
 
-@app.command()
+@app.command(epilog="Example: acm export recipe.yml --out mergekit.yml")
 def export(
-    recipe: Path,
+    recipe: RecipeFile,
     to: Annotated[str, typer.Option(help="format; mergekit is the one known")] = "mergekit",
     out: Annotated[Path | None, typer.Option(help="file (default: standard output)")] = None,
 ) -> None:
@@ -95,7 +98,7 @@ def export(
         typer.echo(text, nl=False)
 
 
-@app.command()
+@app.command(epilog="Example: acm methods")
 def methods() -> None:
     """The merge methods: formula, parameters, an example, paper, and whether mergekit gives the same."""
     from acm.merging.registry import table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +15,13 @@ from acm.errors import UserError
 from acm.paths import require_clone
 from acm.running.machine import Machine
 
+UNSTATED, COUNTS = (
+    partial(typer.Option, rich_help_panel=title) for title in ("What a log does not state", "What counts")
+)
 ProfileName = Annotated[str, typer.Option(help="a profile, with variants if any")]
 
 
-@app.command()
+@app.command(epilog="Example: acm plan --profile qwen-7b --gpu-memory 80")
 def plan(
     profile: ProfileName = "tiny",
     gpu_memory: Annotated[
@@ -37,7 +41,7 @@ def plan(
     typer.echo(describe(load_profile(profile), Machine(gpu_memory, disk, tokens, bandwidth, cores)))
 
 
-@app.command()
+@app.command(epilog="Example: acm fetch --profile smol")
 def fetch(profile: ProfileName = "tiny") -> None:
     """Download what a profile takes from the hub, models, texts and benchmarks, into its usual caches."""
     from acm.profiles import load_profile
@@ -46,7 +50,10 @@ def fetch(profile: ProfileName = "tiny") -> None:
     typer.echo(run(load_profile(profile)))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    epilog="Example: acm reproduce --profile tiny --cores 2",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
 def reproduce(
     context: typer.Context,
     profile: ProfileName = "tiny",
@@ -65,7 +72,7 @@ def reproduce(
     typer.echo(running.reproduce(profile, target, cores, dry_run, context.args))
 
 
-@app.command()
+@app.command(epilog="Example: acm publish --profile tiny")
 def publish(
     profile: Annotated[str, typer.Option(help="a profile whose run has finished")] = "tiny",
     summary: Annotated[Path | None, typer.Option(help="file for the closing message (default: it is printed)")] = None,
@@ -82,7 +89,7 @@ def publish(
         typer.echo(message)
 
 
-@app.command()
+@app.command(epilog="Example: acm keep --profile tiny --page README.md")
 def keep(
     profile: Annotated[str, typer.Option(help="a profile whose results were assembled")] = "tiny",
     page: Annotated[list[Path] | None, typer.Option(help="a Markdown page that shows results; repeatable")] = None,
@@ -94,28 +101,31 @@ def keep(
     typer.echo(run(profile, page or []))
 
 
-@app.command(name="import")
+@app.command(
+    name="import",
+    epilog="Example: acm import tiny long-to-short my-logs --method TA --tokenizer abacus/checkpoints/abacus-fast",
+)
 def import_(
-    profile: str,
-    experiment: str,
+    profile: Annotated[str, typer.Argument(help="the profile that the records are of")],
+    experiment: Annotated[str, typer.Argument(help="its experiment")],
     source: Annotated[
         list[Path], typer.Argument(help="records (parquet), lm-eval's samples_*.jsonl, or folders of them")
     ],
     method: Annotated[str | None, typer.Option(help="whose responses lm-eval's logs are; records name it")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="the model's folder, to count the tokens of responses")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="token cap of logs that state none")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0, help="of logs that state none; 0 is greedy")] = None,
-    top_p: Annotated[float | None, typer.Option(help="of sampled logs that state none")] = None,
-    top_k: Annotated[int | None, typer.Option(help="of sampled logs that state none; 0 is off")] = None,
-    prompt: Annotated[str | None, typer.Option(help="of logs that state none; `own`: the task's, as it stands")] = None,
+    max_tokens: Annotated[int | None, UNSTATED(min=1, help="token cap of logs that state none")] = None,
+    temperature: Annotated[float | None, UNSTATED(min=0, help="of logs that state none; 0 is greedy")] = None,
+    top_p: Annotated[float | None, UNSTATED(help="of sampled logs that state none")] = None,
+    top_k: Annotated[int | None, UNSTATED(help="of sampled logs that state none; 0 is off")] = None,
+    prompt: Annotated[str | None, UNSTATED(help="of logs that state none; `own`: the task's, as it stands")] = None,
     items: Annotated[
-        list[str] | None, typer.Option(help="task=N, how many items a task of lm-eval has; repeatable")
+        list[str] | None, UNSTATED(help="task=N, how many items a task of lm-eval has; repeatable")
     ] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="which counts, where logs have several; repeatable")] = None,
+    metric: Annotated[list[str] | None, COUNTS(help="which counts, where logs have several; repeatable")] = None,
     filter_: Annotated[
-        list[str] | None, typer.Option("--filter", help="which counts, where logs have several; repeatable")
+        list[str] | None, COUNTS("--filter", help="which counts, where logs have several; repeatable")
     ] = None,
-    recompute: Annotated[bool, typer.Option("--recompute", help="replace what differs when computed anew")] = False,
+    recompute: Annotated[bool, COUNTS("--recompute", help="replace what differs when computed anew")] = False,
 ) -> None:
     """Take in records made elsewhere: checked against the profile, and stored whole or not at all."""
     from acm.profiles import load_profile
@@ -132,10 +142,10 @@ def import_(
     typer.echo(import_records(load_profile(profile), experiment, source, method, tokenizer, given))
 
 
-@app.command()
+@app.command(epilog="Example: acm notebook notebooks/2-coefficients.ipynb runs/2.ipynb -p profile=tiny")
 def notebook(
-    source: Path,
-    out: Path,
+    source: Annotated[Path, typer.Argument(help="the notebook")],
+    out: Annotated[Path, typer.Argument(help="file for the executed copy")],
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value, repeatable")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="of numerical libraries (default: theirs)")] = None,
     log: Annotated[Path | None, typer.Option(help="file for what the cells print (default: shown)")] = None,
@@ -157,7 +167,7 @@ def notebook(
         run_notebook(source, out, {name: literal(name, value) for name, value in given.items()})
 
 
-@app.command()
+@app.command(epilog="Example: acm course")
 def course(
     overwrite: Annotated[
         bool, typer.Option(help="start student copies anew even where someone has worked in them")
