@@ -22,6 +22,7 @@ from acm.evaluation.livecodebench import live_items, live_row, live_tests, run_l
 from acm.evaluation.task_files import Item
 
 CODE_BENCHMARKS = tuple(name for name, known in BENCHMARKS.items() if not isinstance(known, Mathematics))
+DEFINED = re.compile(r"^def\s+(\w+)", re.MULTILINE)
 IMPORT = re.compile(r"^(?:import|from)[ ][\w., *]+$", re.MULTILINE)
 
 
@@ -52,7 +53,9 @@ def grade_code(item: Item, response: str) -> Verdict:
     """
     code = find_code(response)
     if "tests" in item:
-        return run_tests(f"{item['setup']}\n{code}", str(item["tests"]), allow_unsafe_code=allowed())
+        asked = DEFINED.findall(str(item["question"]))
+        program, tests = f"{item['setup']}\n{code}", str(item["tests"])
+        return run_tests(program, tests, asked=asked, allow_unsafe_code=allowed())
     for test in live_tests(live_row(item)):
         result = run_live(code, *test)
         if not result.passed:

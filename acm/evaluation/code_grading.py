@@ -1,29 +1,46 @@
-"""Runs a program that a model wrote, with its tests, in a child process with limits. The code benchmarks need this.
+"""Grades a program that a model wrote, in child processes with limits. The code benchmarks need this.
 
-**This is not a sandbox.** Limited are CPU and clock time, memory, and the size of each file; where the user is not
-root, the number of processes too. Child processes that are left over are killed. The environment variables hold no
-tokens. Standard input is controlled, and there are no core dumps. **Nothing else is contained.** The program runs as
-you: it can read your files, write wherever you can, and use the network. A program that starts a session of its own
-outlives its time. Run untrusted programs in a container or a virtual machine. No program runs unless the environment
-variable ACM_ALLOW_UNSAFE_CODE is 1: by setting it you say that you know these risks.
+**What a program cannot do: pass its tests by a trick.** They run in another process (``code_runner.py``). The program
+sees the arguments of its own functions and nothing else of the tests. What it returns is compared in that process. Only
+as root and without bubblewrap could it look into that process, or change it.
+
+**What is contained.** CPU and clock time, memory, and the size of each file; where the user is not root, the number of
+processes too. Child processes that are left over are killed. The environment variables hold no tokens. Standard input
+is controlled, and there are no core dumps.
+
+**What bubblewrap contains.** Where the command ``bwrap`` is there and works, a program has no network, sees no other
+processes, may write in its folder alone, and sees nothing of your home, of temporary files and of sockets. It can still
+read the rest of the disk.
+
+**What is not contained without it.** The program runs as you: it can read your files, write wherever you can, use the
+network, and end your processes. A program that starts a session of its own outlives its time. Run untrusted programs in
+a container or a virtual machine.
+
+No program runs unless the environment variable ACM_ALLOW_UNSAFE_CODE is 1: by setting it you say that you know these
+risks.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import functools
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import IO
 
 from acm.errors import UserError
+from acm.evaluation.code_runner import PACKAGES, START
 from acm.evaluation.thinking import after_thinking
 
 ALLOW = "ACM_ALLOW_UNSAFE_CODE"  # an environment variable, so that no profile or task file can set it
@@ -87,12 +104,26 @@ def find_code(response: str) -> str:
     return str((marked or blocks or [("", text)])[-1][1])
 
 
-def run_tests(code: str, tests: str, *, allow_unsafe_code: bool = False, limits: Limits = Limits()) -> Verdict:
-    """Run ``code`` followed by ``tests``, which raise on failure. UserError without the flag, see the module's text."""
-    marker = f"done-{os.urandom(8).hex()}"  # the program may call exit(0) before its tests
-    run = execute(f"{code}\n\n{tests}\n\nprint({marker!r}, flush=True)\n", "", allow_unsafe_code, limits)
-    done = run.printed.rstrip().endswith(marker)
-    return verdict(replace(run, printed=run.printed.replace(marker, "")), done)
+def run_tests(
+    code: str, tests: str, *, asked: Iterable[str] = (), allow_unsafe_code: bool = False, limits: Limits = Limits()
+) -> Verdict:
+    """Run ``tests``, which raise on failure, on the functions of ``code``.
+
+    asked: names that the problem asks for, which may be those of built-in functions. Raises UserError without the flag,
+    see the module's text.
+    """
+    imports = [node for node in parsed(tests) if isinstance(node, ast.Import | ast.ImportFrom)]
+    source = "\n\n".join([code, *map(ast.unparse, imports)])  # a program may rely on what its tests import
+    run = execute("tests", source, tests, allow_unsafe_code, limits, ",".join(asked))
+    return verdict(run, True)
+
+
+def parsed(source: str) -> list[ast.stmt]:
+    """The statements of a program. None for what is no program."""
+    try:
+        return ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
 
 
 def run_program(
@@ -102,7 +133,7 @@ def run_program(
 
     Raises UserError without the flag, see the module's text.
     """
-    run = execute(code, given, allow_unsafe_code, limits)
+    run = execute("program", code, given, allow_unsafe_code, limits)
     return verdict(run, same_output(run.printed, expected))
 
 
@@ -138,36 +169,39 @@ def decimals(line: str) -> list[Decimal]:
     return found if all(number.is_finite() for number in found) else []
 
 
-def execute(source: str, given: str, allow_unsafe_code: bool, limits: Limits) -> Run:
-    """Run a program in a folder of its own, which is removed. The program's process group is killed at the end."""
+def execute(mode: str, source: str, given: str, allow_unsafe_code: bool, limits: Limits, *more: str) -> Run:
+    """Run a program in a folder of its own, which is removed. The program's process group is killed at the end.
+
+    mode, more: of the runner. given: its standard input.
+    """
     if not allow_unsafe_code:
         raise UserError(
             f"grading code runs programs that a model wrote; set {ALLOW}=1 (allow_unsafe_code=True), "
             "best within a container."
         )
-    with tempfile.TemporaryDirectory(prefix="acm-code-", ignore_cleanup_errors=True) as place:
-        folder = Path(place)
-        (folder / "program.py").write_text(source, encoding="utf-8", errors="replace")
-        (folder / "input.txt").write_text(given, encoding="utf-8", errors="replace")
-        with contextlib.ExitStack() as stack:
-            modes = {"input": "rb", "output": "wb", "errors": "wb"}
-            streams = [stack.enter_context((folder / f"{name}.txt").open(mode)) for name, mode in modes.items()]
-            status, late = wait(folder, streams, limits)
-        printed, written = (
-            (folder / f"{log}.txt").read_bytes().decode("utf-8", errors="replace") for log in ("output", "errors")
-        )
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="acm-code-", ignore_cleanup_errors=True))
+        (Path(folder) / "program.py").write_text(source, encoding="utf-8", errors="replace")
+        streams = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]  # nameless: the program has no path
+        streams[0].write(given.encode(errors="replace"))
+        streams[0].seek(0)
+        command = [*START, mode, *map(str, settings(limits)), *more]
+        status, late = wait([*box(), *bound(folder), *command], folder, streams, limits)
+        for stream in streams:
+            stream.seek(0)
+        printed, written = (stream.read().decode(errors="replace") for stream in streams[1:])
     return Run(status, late, printed, written)
 
 
-def wait(folder: Path, streams: list[IO[bytes]], limits: Limits) -> tuple[int, bool]:
-    """Exit status of the program in a folder, and whether its time was over. streams: standard input, output, error."""
+def wait(command: list[str], folder: str, streams: Sequence[IO[bytes]], limits: Limits) -> tuple[int, bool]:
+    """Exit status of a command, and whether its time was over. streams: standard input, output, error."""
     child = subprocess.Popen(
-        [sys.executable, "-I", "-c", LAUNCHER, *map(str, settings(limits)), "program.py"], cwd=folder,
-        stdin=streams[0], stdout=streams[1], stderr=streams[2], start_new_session=True,
+        command, cwd=folder, stdin=streams[0], stdout=streams[1], stderr=streams[2], start_new_session=True,
         env={"PATH": os.defpath, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     try:
-        return child.wait(limits.seconds), False
+        status = child.wait(limits.seconds)
+        return (128 - status if box() and status > 128 else status), False  # bubblewrap's way to name a signal
     except subprocess.TimeoutExpired:
         return -signal.SIGKILL, True
     finally:
@@ -176,19 +210,30 @@ def wait(folder: Path, streams: list[IO[bytes]], limits: Limits) -> tuple[int, b
         child.wait()
 
 
-# The child limits itself before it reads the program: preexec_fn is unsafe where the parent has threads.
-LAUNCHER = """
-import resource, runpy, sys
-names = ("RLIMIT_CPU", "RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_NPROC", "RLIMIT_CORE")
-for name, value in zip(names, map(int, sys.argv[1:6])):
-    try:
-        resource.setrlimit(getattr(resource, name), (value, value))
-    except (ValueError, OSError, AttributeError):
-        pass
-program = sys.argv[6]
-sys.argv = [program]
-runpy.run_path(program, run_name="__main__")
-"""
+@functools.cache
+def box() -> tuple[str, ...]:
+    """The command that starts another in bubblewrap. Nothing where that is not there, or does not work.
+
+    In it the program has no network, sees no other processes, may write in its folder alone, and sees nothing of your
+    home, of other programs' temporary files, and of sockets.
+    """
+    if not (found := shutil.which("bwrap")):
+        return ()
+    places = ("/home", "/root", "/run", "/tmp", "/var/tmp", str(Path.home()))
+    hidden = {path for path in places if Path(path).is_dir()}
+    command = [found, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--ro-bind", "/", "/"]
+    command += ["--dev", "/dev", "--proc", "/proc", *(word for path in sorted(hidden) for word in ("--tmpfs", path))]
+    for path in (sys.base_prefix, sys.prefix, f"{PACKAGES}/acm"):
+        command += ["--ro-bind", real := os.path.realpath(path), real]
+        if real != path and hidden & set(map(str, Path(path).parents)):
+            command += ["--symlink", real, path]
+    trial = [*command, sys.executable, "-I", "-c", f"import os; os.stat({PACKAGES + '/acm'!r})"]
+    return () if subprocess.run(trial, capture_output=True, check=False).returncode else tuple(command)
+
+
+def bound(folder: str) -> list[str]:
+    """What bubblewrap must be told of a program's folder."""
+    return ["--bind", folder, folder, "--chdir", folder] if box() else []
 
 
 def settings(limits: Limits) -> list[int]:

@@ -36,20 +36,17 @@ MODULES = (
 PRELUDE = "\n".join(
     [*(f"from {m} import *" for m in MODULES), *(f"import {m}" for m in MODULES), "sys.setrecursionlimit(50000)"]
 )
-# The code that tests a function. It is wrapped in a function, so that it changes no name of the program. A tuple counts
-# as a list, because JSON has no tuples.
+# Tests a function. A tuple counts as a list, because JSON has no tuples.
 JUDGE = """
-def judge_():
-    import builtins as b
-    import json
-    {names}
-    owner = b.globals()
-    call = b.getattr(owner["Solution"](), function) if "Solution" in owner else owner[function]
-    found = call(*[json.loads(line) for line in given.split("\\n")])
-    assert (b.list(found) if b.isinstance(found, b.tuple) else found) == json.loads(expected), found
+import json
 
-
-judge_()
+function, given, expected = {names}
+try:
+    call = getattr(Solution(), function)
+except NameError:
+    call = {function}
+found = call(*[json.loads(line) for line in given.split("\\n")])
+assert (list(found) if isinstance(found, tuple) else found) == json.loads(expected), found
 """
 
 
@@ -196,5 +193,7 @@ def run_live(code: str, function: str, given: str, expected: str) -> Verdict:
     settings: dict[str, Any] = {"allow_unsafe_code": allowed(), "limits": LIVE_LIMITS}
     if not function:
         return run_program(f"{PRELUDE}\n{code}", given, expected, **settings)
-    names = f"function, given, expected = {function!r}, {given!r}, {expected!r}"
-    return run_tests(f"{PRELUDE}\n{code}", JUDGE.format(names=names), **settings)
+    if not function.isidentifier():
+        raise UserError(f"{LIVE} has an item whose function is {function!r}, which is no name.")
+    tests = JUDGE.format(names=repr((function, given, expected)), function=function)
+    return run_tests(f"{PRELUDE}\n{code}", tests, asked=[function], **settings)

@@ -15,7 +15,7 @@ from acm.errors import UserError
 from acm.evaluation import livecodebench
 from acm.evaluation.benchmarks import BENCHMARKS, LIVE, RELEASES
 from acm.evaluation.code_benchmarks import CODE_BENCHMARKS, grade_code, load_code_benchmark
-from acm.evaluation.code_grading import ALLOW, Limits, find_code, run_program, run_tests
+from acm.evaluation.code_grading import ALLOW, Limits, box, find_code, run_program, run_tests
 from acm.evaluation.livecodebench import pickled_text, private_tests
 from acm.evaluation.prompts import CODE_EXAMPLES, CODE_SYSTEM, render
 
@@ -77,6 +77,7 @@ def test_endless_output_is_stopped():
     assert not judged("while True:\n    print('x' * 1000)").passed
 
 
+@pytest.mark.skipif(bool(box()), reason="in bubblewrap its number is another, and it dies with the box")
 def test_children_that_stay_behind_are_killed(tmp_path):
     pid = tmp_path / "pid"
     code = (
@@ -107,9 +108,10 @@ def test_a_fork_bomb_is_stopped():
 def test_the_program_sees_no_environment_and_an_empty_folder(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "secret")
     found = judged("import os\nprint('HF_TOKEN' in os.environ, sorted(os.listdir()))")
-    assert found.output == "False ['errors.txt', 'input.txt', 'output.txt', 'program.py']"
+    assert found.output == "False ['program.py']"
 
 
+@pytest.mark.skipif(bool(box()), reason="bubblewrap contains it")
 def test_writing_elsewhere_is_not_contained(tmp_path):
     """Stated in the module: the program runs as you."""
     assert judged(f"open({str(tmp_path / 'out')!r}, 'w').write('x')").passed and (tmp_path / "out").exists()
