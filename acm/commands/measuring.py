@@ -127,6 +127,8 @@ def evaluate(
     """Evaluate a model folder on tasks; one record for each response, with its length in tokens."""
     if not isinstance(arguments := literal("model_args", model_args), dict):
         raise UserError(f"model_args: '{model_args}' is no mapping; write it like {{tensor_parallel_size: 2}}.")
+    if not out.name or out.is_dir() or out.suffix == ".batches":
+        raise UserError(f"--out: '{out}' is no file for a table; name one, such as records.parquet.")
     engine = chosen_engine(backend, url=url, served=served, concurrency=concurrency, timeout=timeout,
                            deadline=deadline, batch_size=batch_size, dtype=dtype, device=device,
                            model_args=arguments)  # fmt: skip

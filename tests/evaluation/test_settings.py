@@ -6,9 +6,11 @@ import sys
 
 import pytest
 from helpers_evaluation import FAST
+from typer.testing import CliRunner
 
 import acm
 from acm import Engine, Sampling, Server, evaluate
+from acm.__main__ import app
 from acm.errors import UserError
 from acm.evaluation.settings import MAX_TOKENS, USUAL, chosen_engine, known_arguments, stated
 from acm.evaluation.vllm_arguments import VllmArguments
@@ -101,6 +103,15 @@ def test_the_command_line_has_the_defaults_of_the_objects():
     assert given["max_tokens"] == MAX_TOKENS == inspect.signature(evaluate).parameters["max_tokens"].default
     assert (given["served"], given["concurrency"]) == (Server.served, Server.concurrency)
     assert given["batch_size"] == Server("http://a").batch_size
+
+
+@pytest.mark.parametrize("out", [".", "", "..", "/", "records.batches"])
+def test_what_cannot_be_the_table_is_refused_before_anything_runs(out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["evaluate", str(FAST), "--task", "abacus_easy", "--out", out]
+    with pytest.raises(UserError, match=r"--out: .* is no file for a table"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_vllm_takes_stands_once():
