@@ -18,7 +18,7 @@ from acm.architectures import EMBEDDING, HEAD, tensor_shapes, ties_head
 from acm.errors import UserError
 from acm.headers import TensorInfo, as_float32
 from acm.reading import read_json
-from acm.weight_files import Weights, read_weights, refuse_foreign, weights_file
+from acm.weight_files import Weights, read_weights, weights_file
 
 ADAPTER = "adapter_config.json"  # what peft writes beside an adapter
 CHECKED = 1 << 22  # how many entries are searched for NaN at a time
@@ -43,7 +43,8 @@ class Checkpoint:
 
         As in transformers, a head that the config ties is a tensor of its own where other numbers are stored for it.
         """
-        refuse_foreign(self.folder, self.weights.tensors, self.config)
+        if self.weights.foreign:
+            raise UserError(self.weights.foreign)
         found = dict(self.weights.tensors)
         if ties_head(self.config) and HEAD in found:
             if EMBEDDING not in found:
@@ -170,7 +171,7 @@ def check_same_shape(base: Checkpoint, finetuned: Checkpoint, vocabulary: bool =
             for found in (ours, theirs)
         )
     if problems := shape_problems(base.folder, ours, finetuned.folder, theirs):
-        raise unlike(base.folder, finetuned.folder, problems)
+        raise unlike(base, finetuned, problems)
 
 
 def shape_problems(base: Path, ours: Shapes, finetuned: Path, theirs: Shapes) -> list[str]:
@@ -182,13 +183,18 @@ def shape_problems(base: Path, ours: Shapes, finetuned: Path, theirs: Shapes) ->
     return sorted(problems)
 
 
-def unlike(base: Path, finetuned: Path, problems: list[str]) -> UserError:
+def unlike(base: Checkpoint, finetuned: Checkpoint, problems: list[str]) -> UserError:
     """The error for two models whose tensors differ. problems: one line for each tensor; 20 are shown."""
     shown = "\n  ".join(problems[:20] + ([f"… and {len(problems) - 20} more"] if len(problems) > 20 else []))
-    return UserError(
-        f"{finetuned} is not a fine-tuned version of {base}; name the model that it was fine-tuned from as the base. "
-        f"{len(problems)} tensors differ:\n  {shown}"
+    what = (
+        f"{finetuned.folder} is not a fine-tuned version of {base.folder}; name the model that it was fine-tuned from "
+        "as the base"
     )
+    if broken := [model.folder for model in (finetuned, base) if model.problems()]:
+        what = (
+            f"{broken[0]} does not hold the tensors that its config.json asks for; fetch it again, or mend its config"
+        )
+    return UserError(f"{what}. {len(problems)} tensors differ:\n  {shown}")
 
 
 def check_weights(model: Checkpoint) -> None:

@@ -96,10 +96,22 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     if not isinstance(content, dict):
         raise refuse("its header is not a JSON object")
     content.pop("__metadata__", None)
+    check_dtypes(path, content)
     try:
         return check_tensors(path, content, 8 + length, size)
     except ValueError as error:
         raise refuse(str(error)) from None
+
+
+def check_dtypes(path: Path, content: dict[str, Any]) -> None:
+    """UserError for a tensor of a dtype that nothing here computes with."""
+    for name, entry in content.items():
+        code = entry.get("dtype", "F32") if isinstance(entry, dict) else "F32"
+        if str(code) not in DTYPES and not name.endswith(BUFFERS):
+            raise UserError(
+                f"{path}: tensor {name} has the dtype {code}, and only {', '.join(DTYPES)} can be merged. A quantised "
+                "model cannot be: take the model that it was made from. Any other: convert it to bfloat16."
+            )
 
 
 def check_tensors(path: Path, content: dict[str, Any], data: int, size: int) -> dict[str, TensorInfo]:
@@ -129,9 +141,6 @@ def tensor_info(path: Path, name: str, entry: Any, data: int, size: int) -> Tens
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise ValueError("lacks dtype, shape or data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(code, str) or code not in DTYPES:
-        known = ", ".join(DTYPES)
-        raise ValueError(f"has the dtype {code}, and only {known} can be merged: convert the model to bfloat16")
     listed = isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2
     numbers = [*shape, *offsets] if listed else [None]
     if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):

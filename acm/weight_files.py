@@ -8,7 +8,8 @@ random numbers. Here such a beginning is taken off where all tensors share it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,13 @@ from acm.reading import read_json
 
 INDEX = "model.safetensors.index.json"  # names the shard of each tensor, where a model has several shards
 SINGLE = "model.safetensors"  # the file of weights, where there is one
-EMBEDDED = "embed_tokens.weight"  # how the embedding's name ends
+ANCHOR = re.compile(r"(.*\.)?(?:embed_tokens|norm)\.weight")  # names that tell what a decoder's tensors begin with
 DECODER = ("embed_tokens.", "layers.", "norm.")  # what a decoder holds, without its own name
+ODD = re.compile(r"(?!model\.(?:embed_tokens|layers|norm)\.)(.+?\.)(?:model\.)?(?:embed_tokens|layers|norm|lm_head)\.")
 WRAPPERS = re.compile(r"_orig_mod\.|_fsdp_wrapped_module\.|_checkpoint_wrapped_module\.")
+MULTIMODAL = (
+    "is a multimodal model, and only language models can be merged; take the language model that it was made from."
+)
 FOREIGN = {  # parts of tensors' names → what a model with such tensors is, and what to do
     r"lora_|\.base_layer\.|modules_to_save|\.ia3_": (
         "holds the parts of an adapter that was not merged into the weights; merge it first: "
@@ -32,7 +37,7 @@ FOREIGN = {  # parts of tensors' names → what a model with such tensors is, an
         "is quantised, and only float32, bfloat16 and float16 can be merged; take the model as it was before."
     ),
     r"(^|\.)(visual|vision\w*|audio\w*|multi_modal\w*|mm_projector|image_newline|embed_(vision|audio))\.": (
-        "is a multimodal model, and only language models can be merged; take the language model that it was made from."
+        MULTIMODAL
     ),
     r"(^|\.)(score|classifier|classification_head|regression_head|reward_head|qa_outputs)\.": (
         "has the head of a classifier or reward model, and only language models can be merged."
@@ -49,13 +54,15 @@ class Weights:
     """What a folder's files hold.
 
     tensors: by standard name, without buffers. wrapper: what their names begin with, and transformers does not find.
+    foreign: why they are not those of a language model, or not of one alone; empty: they are.
     beside: files of weights that are not read. stale: whether transformers' own older files are among them.
     """
 
-    tensors: dict[str, TensorInfo] = field(default_factory=dict)
-    wrapper: str = ""
-    beside: list[str] = field(default_factory=list)
-    stale: bool = False
+    tensors: dict[str, TensorInfo]
+    wrapper: str
+    foreign: str
+    beside: list[str]
+    stale: bool
 
 
 def read_weights(folder: Path, config: dict[str, Any]) -> Weights:
@@ -76,11 +83,12 @@ def read_weights(folder: Path, config: dict[str, Any]) -> Weights:
         found |= held
     if not found:
         raise UserError(f"{folder} holds no tensors; fetch the model again.")
-    tensors, wrapper = unwrapped(folder, found) if architecture(config) else (found, "")
+    foreign = foreign_parts(folder, found, config)
+    tensors, wrapper = unwrapped(folder, found) if architecture(config) and not foreign else (found, "")
     beside = sorted(path.name for path in folder.glob("*.safetensors") if path.name not in shards)
     beside += [INDEX] if chosen != INDEX and (folder / INDEX).is_file() and not only_single(folder / INDEX) else []
     stale = any(name == INDEX or re.fullmatch(r"model-\d+-of-\d+\.safetensors", name) for name in beside)
-    return Weights(tensors, wrapper, beside, stale)
+    return Weights(tensors, wrapper, foreign, beside, stale)
 
 
 def only_single(path: Path) -> bool:
@@ -150,13 +158,14 @@ def indexed(path: Path) -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
-def refuse_foreign(folder: Path, names: dict[str, TensorInfo], config: dict[str, Any]) -> None:
-    """UserError for a model of another kind, or a part of one, known by its tensors' names or its config."""
+def foreign_parts(folder: Path, names: Iterable[str], config: dict[str, Any]) -> str:
+    """What a model of another kind is, known by its tensors' names or its config; empty for a language model."""
     for pattern, what in FOREIGN.items():
         if found := next((name for name in names if re.search(pattern, name)), None):
-            raise UserError(f"{folder} (tensor {found}) {what}")
+            return f"{folder} (tensor {found}) {what}"
     if "vision_config" in config or "audio_config" in config:
-        raise UserError(f"{folder} (its config) {next(text for text in FOREIGN.values() if 'multimodal' in text)}")
+        return f"{folder} (its config) {MULTIMODAL}"
+    return ""
 
 
 def unwrapped(folder: Path, tensors: dict[str, TensorInfo]) -> tuple[dict[str, TensorInfo], str]:
@@ -164,26 +173,24 @@ def unwrapped(folder: Path, tensors: dict[str, TensorInfo]) -> tuple[dict[str, T
 
     UserError where only some of the tensors have it.
     """
-    plain = {name: WRAPPERS.sub("", name) for name in tensors}
-    embedding = min((name for name in plain.values() if name.endswith(EMBEDDED)), key=len, default="model." + EMBEDDED)
-    home = embedding.removesuffix(EMBEDDED)  # of the decoder: the wrapper, and "model." or nothing
+    anchors = filter(None, map(ANCHOR.fullmatch, tensors))
+    home = min((match[1] or "" for match in anchors), key=len, default="model.")  # the wrapper, and "model." or nothing
     wrapper = home.removesuffix("model.") if re.search(r"(^|\.)model\.$", home) else home
     found: dict[str, TensorInfo] = {}
     for name, info in tensors.items():
-        rest = plain[name]
-        if rest.startswith(wrapper):
-            rest = rest.removeprefix(wrapper)
-        elif home != wrapper or not rest.startswith("lm_head."):  # a head may stand beside a decoder without "model."
-            raise odd_name(folder, wrapper, name)
+        if not name.startswith(wrapper) and (home != wrapper or not name.startswith("lm_head.")):
+            raise odd_name(folder, wrapper, name)  # only a head may stand beside a decoder without "model."
+        rest = WRAPPERS.sub("", name.removeprefix(wrapper))
         rest = f"model.{rest}" if rest.startswith(DECODER) else rest
         if rest in found:
             raise UserError(f"{folder} holds {rest} twice, as {found[rest].key} and {name}; fetch the model again.")
         found[rest] = info
-    if inner := next((m for name in tensors if (m := WRAPPERS.search(name))), None):
-        bare = [name for name in tensors if inner[0] not in name and (".layers." in name or not inner.start())]
-        if bare:
+    if odd := next(filter(None, map(ODD.match, found)), None):
+        raise odd_name(folder, odd[1], next(name for name in tensors if odd[1] not in name))
+    if inner := next((match for name in tensors if (match := WRAPPERS.search(name, len(wrapper)))), None):
+        if bare := [name for name in tensors if inner[0] not in name and (".layers." in name or not inner.start())]:
             raise odd_name(folder, inner[0], bare[0])
-        wrapper = inner[0]
+        wrapper = wrapper or inner[0]
     return found, "" if wrapper == "model." else wrapper  # transformers takes off its own name itself
 
 

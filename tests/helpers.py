@@ -164,6 +164,13 @@ def assert_found(plan, level, *words):
     assert sum(all(str(word) in text for word in words) for text in texts(plan, level)) == 1, plan.findings
 
 
+def assert_loads(folder):
+    """The model, once transformers has found every tensor in its place, and no other."""
+    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(info.values()), info
+    return model
+
+
 def loaded(folder, caplog):
     """The model, once transformers has loaded it without any warning."""
     transformers.utils.logging.enable_propagation()
@@ -171,7 +178,7 @@ def loaded(folder, caplog):
     try:
         with caplog.at_level(logging.WARNING), warnings.catch_warnings():
             warnings.simplefilter("error")
-            model = AutoModelForCausalLM.from_pretrained(folder)
+            model = assert_loads(folder)
     finally:
         transformers.utils.logging.disable_propagation()
     assert not caplog.records

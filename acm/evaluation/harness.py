@@ -18,6 +18,7 @@ import pandas as pd
 
 from acm.checkpoints import model_folder
 from acm.errors import UserError, check_distinct, unknown
+from acm.evaluation.own_weights import check_weights_are_read
 from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, PROMPTS
 from acm.evaluation.samples import records_of
 from acm.evaluation.settings import MAX_TOKENS, USUAL, Engine, Sampling, Server, check_count, chosen_engine, stated
@@ -155,6 +156,7 @@ def loaded(folder: Path, engine: Engine | Server, max_tokens: int, chat: bool, *
         from acm.evaluation.backends_server import connect
 
         return connect(folder, engine, chat, **states)
+    check_weights_are_read(folder, engine.backend)
     settings: dict[str, Any] = {
         "dtype": engine.dtype,
         "device": engine.device,

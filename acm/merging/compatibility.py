@@ -144,7 +144,7 @@ def shape_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
         problems.append(f"{EMBEDDING}: in one of them alone")
     elif EMBEDDING in base.tensors and base.tensors[EMBEDDING].shape[1:] != other.tensors[EMBEDDING].shape[1:]:
         problems.append(f"{EMBEDDING}: {base.tensors[EMBEDDING].shape} against {other.tensors[EMBEDDING].shape}")
-    found = [Finding("error", str(unlike(base.folder, other.folder, problems)))] if problems else []
+    found = [Finding("error", str(unlike(base, other, problems)))] if problems else []
     dtypes = {m.name: next(iter(m.tensors.values())).dtype for m in (base, other)}
     if len(set(dtypes.values())) > 1:
         text = f"stored dtypes differ: {dtypes}; arithmetic is in float32, the result as `out_dtype` or the base says."

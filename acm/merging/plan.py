@@ -136,7 +136,7 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
         opened[name] = opened.get(name) or open_model(name, folder, opened.get(recipe.base_model or ""))
     models, paper = [opened[name] for name in given], recipe.compatibility == "paper"
     compared, aligned = model_findings(list(opened.values())), recipe.tokenizer_source is not None
-    compared += folder_findings(list(opened.values()), any(finding.level == "error" for finding in compared))
+    compared += folder_findings(list(opened.values()))
     companions = companions_of(models)
     alignment = align_rows(recipe.tokenizer_source, models, companions, given, paper)
     compared += companion_findings(models, companions, alignment, aligned)

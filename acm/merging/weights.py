@@ -7,21 +7,24 @@ from __future__ import annotations
 from acm.adapters import Adapted
 from acm.architectures import EMBEDDING, HEAD, ties_head
 from acm.checkpoints import Checkpoint
-from acm.errors import listed
-from acm.merging.compatibility import Finding
+from acm.errors import UserError, listed
+from acm.merging.compatibility import Finding, config_findings
 
 
-def folder_findings(models: list[Checkpoint], unlike: bool) -> list[Finding]:
-    """What is known of each folder by itself. unlike: some config is of another model, which says enough of tensors."""
-    found = [finding for model in dict.fromkeys(map(whole, models)) for finding in reading_findings(model)]
-    for model in models:
-        if not unlike and (problems := model.problems()):
-            text = (
-                f"{model.folder} does not hold the tensors that its config.json asks for, so transformers would not "
-                f"load what it holds: {listed(problems)}. Fetch it again, or mend its config."
-            )
-            found.append(Finding("error", text))
-    return found
+def folder_findings(models: list[Checkpoint]) -> list[Finding]:
+    """What is known of each folder by itself. models: the base first.
+
+    UserError for a base that lacks tensors of its own architecture or holds others, which the result would too. Those
+    of the others are found where they differ from the base's.
+    """
+    base, *others = models
+    unlike = any(finding.level == "error" for other in others for finding in config_findings(base, other))
+    if not unlike and (problems := base.problems()):
+        raise UserError(
+            f"{base.folder} does not hold the tensors that its config.json asks for, so transformers would not load it "
+            f"as it is: {listed(problems)}. Fetch it again, or mend its config."
+        )
+    return [finding for model in dict.fromkeys(map(whole, models)) for finding in reading_findings(model)]
 
 
 def whole(model: Checkpoint) -> Checkpoint:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 from helpers import EMBEDDING, HEAD, INDEX, assert_found, halfway, loaded, middle, plan_of, texts
+from helpers_calibration import edit_tensors, make_decoder
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -61,12 +62,24 @@ def test_an_explicit_head_beside_the_papers_rules_is_consistent(f32, tie, tensor
     loaded(out, caplog)
 
 
-@pytest.mark.parametrize("model_type", ["gemma", "unlisted"])
-def test_a_head_of_its_own_is_declared_even_where_the_config_was_silent(f32, tie, variant, model_type):
-    """Architectures whose default is a tied head (Gemma) leave the field out."""
-    silent = {"tie_word_embeddings": None, "model_type": model_type}
+def test_a_head_of_its_own_is_declared_even_where_the_config_was_silent(f32, tie, variant):
+    silent = {"tie_word_embeddings": None, "model_type": "unlisted"}
     base, other = (variant(f, f"silent-{f.name}", silent) for f in (tie(f32[0], "tied"), f32[1]))
     assert plan_of(base, other).config.get("tie_word_embeddings") is False
+
+
+def test_a_gemma_ties_its_head_without_a_word(variant, tokenizer, tensors, tmp_path, caplog):
+    """It leaves the field out of its config."""
+    size = {"vocab_size": len(tokenizer), "pad_token_id": None}
+    base, other = (make_decoder(tmp_path / name, "Gemma2", **size) for name in ("base", "other"))
+    tokenizer.save_pretrained(base)
+    base = variant(base, "silent", {"tie_word_embeddings": None})
+    assert HEAD not in tensors(acm.merge(halfway(base, other), tmp_path / "tied"))
+    edit_tensors(other, **{HEAD: torch.ones(len(tokenizer), 16)})
+    out = acm.merge(halfway(base, other), tmp_path / "out")
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is False and HEAD in tensors(out)
+    for folder in (out, tmp_path / "tied"):
+        loaded(folder, caplog)
 
 
 def test_shards_with_a_new_head_load(make_model, variant, tensors, tmp_path, caplog):
