@@ -26,6 +26,7 @@ MAX_DEPTH = 50  # how deep the values of a YAML file may lie
 # What constructing YAML's values may raise. Those of YAML's own types, such as !!timestamp, add the last three.
 UNREADABLE = (yaml.YAMLError, ValueError, KeyError, AttributeError)
 
+OTHER_BASE = re.compile(r"[+-]?(0[0-9_]+|\d[\d_]*(:\d+)+)")  # `010` is 8, and `1:30` is 90
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -79,6 +80,8 @@ def check_node(node: yaml.Node, known: dict[int, float]) -> float:
         if isinstance(node, yaml.MappingNode):
             check_keys([key for key, _ in children])
             children = [child for pair in children for child in pair]
+        elif isinstance(node, yaml.ScalarNode) and node.tag.endswith(":int") and OTHER_BASE.fullmatch(node.value):
+            raise ValueError(f"line {node.start_mark.line + 1}: YAML does not read {node.value} as a decimal number")
         known[id(node)] = 1 + sum(check_node(child, known) for child in children)
     if known[id(node)] > MAX_NODES:
         raise ValueError(f"it expands to more than {MAX_NODES} values through its aliases; write them out")

@@ -54,6 +54,7 @@ def refused(read, path, content, *words):
     ("a: \x1b[2J\n", ["not a readable YAML file"]),
     ("- a\n- b\n", ["`key: value`"]), ("a: 1\n---\n- b\n", ["`key: value`"]), ("# nothing\n", ["`key: value`"]),
     ("a: 1\n---\nb: 2\n", ["2 documents"]),
+    ("a: [1,\n  010]\n", ["line 2", "010"]), ("a: 1:30\n", ["line 1", "1:30"]), ("a: -07\n", ["-07"]),
     ("[" * 60 + "]" * 60, ["more than 50 levels deep"]), ("a: " + "{a: " * 60, ["more than 50 levels deep"]),
     ("- " * 5000 + "x", ["more than 50 levels deep"]),
 ])  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from acm.errors import shown, unknown
+from acm.errors import listed, shown, unknown
 from acm.merging.parameters import conditions, leaves, resolve
 from acm.merging.registry import METHODS
 
@@ -103,11 +103,12 @@ def with_modules(content: dict[str, Any]) -> dict[str, Any]:
     """mergekit's `modules`, where it is the one module `default`, as `models` or `slices`."""
     if not (modules := content.pop("modules", None)):
         return content
-    if not isinstance(modules, dict) or list(modules) != ["default"] or not isinstance(modules["default"], dict):
-        names = ", ".join(map(shown, modules)) if isinstance(modules, dict) else shown(modules)
+    if not isinstance(modules, dict) or not all(isinstance(module, dict) for module in modules.values()):
+        raise ValueError("`modules` must map a name, `default`, to a mapping with `models` or `slices`")
+    if list(modules) != ["default"]:
         raise ValueError(
-            f"`modules` may hold `default` alone, not {names}: models of several parts (text, vision) are not "
-            f"supported; {BY_MERGEKIT}"
+            f"`modules` may hold `default` alone, not {listed(modules)}: models of several parts (text, vision) are "
+            f"not supported; {BY_MERGEKIT}"
         )
     module = {key: value for key, value in modules["default"].items() if value is not None}
     check_keys(module, ("models", "slices", "parameters"), "modules.default")
