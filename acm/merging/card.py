@@ -71,7 +71,7 @@ def write_tokenizer(source: Companions, out: Path, added: list[dict[str, Any]]) 
     write_text(out / TOKENIZER, json.dumps(content, ensure_ascii=False))
     if (out / TOKENIZER_CONFIG).is_file():
         config = read_json(out / TOKENIZER_CONFIG)
-        if "added_tokens_decoder" in config:
+        if config.get("added_tokens_decoder"):
             config["added_tokens_decoder"] |= {str(e["id"]): {k: v for k, v in e.items() if k != "id"} for e in added}
             write_json(out / TOKENIZER_CONFIG, config, indent=2, ensure_ascii=False)
     if (out / ADDED).is_file():

@@ -1,6 +1,6 @@
 """Checks whether models can be merged, and decides what the merged model gets where they differ.
 
-It reads configs, headers, tokenizers, and samples of a few weights.
+It reads configs, headers, and samples of a few weights. `facts.py` compares what lies beside them.
 """
 
 from __future__ import annotations

@@ -38,10 +38,8 @@ def companion_findings(
     found = []
     if not source.has_tokenizer:
         files = ", ".join(" with ".join(names) for names in TOKENIZERS)
-        text = (
-            f"no model of this merge has a tokenizer ({files}), and a result without one cannot be used; put that of "
-        )
-        found.append(Finding("error", f"{text}the base into {source.folder}."))
+        text = f"no model of this merge has a tokenizer ({files}), and a result without one cannot be used"
+        found.append(Finding("error", f"{text}; put that of the base into {source.folder}."))
     elif not aligned and alignment.source:
         text = f"{companions[0].name} has no tokenizer; the result gets that of {source.name}."
         found.append(Finding("warning", text))
@@ -56,7 +54,7 @@ def companion_findings(
             text = f"{other.name} has no tokenizer; its tokens are taken to be those of {source.name}."
             found.append(Finding("note", text))
     for model, own in dict(zip(models, companions, strict=True)).items():
-        found += field_findings(companions[0], own) + code_findings(model, own)
+        found += field_findings(companions[0], own) + code_findings(model, own, own is source)
     return found
 
 
@@ -120,9 +118,8 @@ def splitting(companions: Companions) -> dict[str, Any]:
         model = {key: value for key, value in content["model"].items() if key not in ("vocab", "merges")}
         merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in content["model"].get("merges") or []]
         parts = {key: content.get(key) for key in ("normalizer", "pre_tokenizer", "decoder")} | {"model": model}
-        added = {
-            each["content"]: {k: v for k, v in each.items() if v is True} for each in content.get("added_tokens") or []
-        }
+        entries = content.get("added_tokens") or []
+        added = {each["content"]: {key for key, value in each.items() if value is True} for each in entries}
         read = json.loads(json.dumps(parts), object_hook=without_defaults)
         framed = framing(content.get("post_processor") or {})
         return read | {"merges": merges, "post_processor": framed, "added_tokens": added}
@@ -157,8 +154,11 @@ def settings(companions: Companions) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value not in (None, False, "")}
 
 
-def code_findings(model: Checkpoint, companions: Companions) -> list[Finding]:
-    """What a model's files say of code that is not run here, and of a quantization that its weights do not have."""
+def code_findings(model: Checkpoint, companions: Companions, source: bool) -> list[Finding]:
+    """What a model's files say of code that is not run here, and of a quantization that its weights do not have.
+
+    source: whether the result gets this model's tokenizer.
+    """
     found = []
     for key in QUANTIZED:
         if model.config.get(key):
@@ -172,7 +172,7 @@ def code_findings(model: Checkpoint, companions: Companions) -> list[Finding]:
         else:
             text += f", and transformers has no model_type {kind!r}; merge a version of the model that it has"
             found.append(Finding("error", f"{text} (the hub often has one, converted)."))
-    if "auto_map" in companions.settings:
+    if source and "auto_map" in companions.settings:
         text = f"the tokenizer of {model.name} names code of its own (auto_map), which is never run"
         if TOKENIZER in companions.files:
             found.append(Finding("note", f"{text}; {TOKENIZER} is used without."))

@@ -43,7 +43,7 @@ def end_ids(model: Checkpoint, companions: Companions) -> list[int]:
 def ids_of(content: dict[str, Any], path: Path) -> list[int]:
     """The end tokens that a config names; UserError for what is no number of a token."""
     value = content.get(END)
-    ends = value if isinstance(value, list) else [] if value is None else [value]
+    ends = [*value] if isinstance(value, list) else [] if value is None else [value]
     if len(ends) > MOST_ENDS:
         raise UserError(f"{path}: {END} names {len(ends):,} end tokens, and a model has a few; mend it.")
     if any(type(i) is not int for i in ends):
@@ -108,8 +108,7 @@ def further_ends(
 
 def setting_findings(source: Companions, other: Companions) -> list[Finding]:
     """A note on generation settings that differ."""
-    ours, theirs = source.json(GENERATION), other.json(GENERATION)
-    return differing(GENERATION, source, other, settings(ours), settings(theirs))
+    return differing(GENERATION, source, other, *(settings(each.json(GENERATION)) for each in (source, other)))
 
 
 def settings(content: dict[str, Any]) -> dict[str, Any]:

@@ -33,13 +33,14 @@ class Alignment:
     added: list[dict[str, Any]] = field(default_factory=list)
 
 
-def check_ids(vocabulary: Vocabulary, model: Checkpoint, rows: int) -> None:
+def check_ids(companions: Companions, rows: int) -> None:
     """UserError for ids far above the rows of the model's embedding; some tokens more than rows do occur."""
-    token, i = max(vocabulary.ids.items(), key=lambda item: item[1], default=("", 0))
-    if i >= (rows or len(vocabulary.ids)) + SPARE:
+    ids = companions.vocabulary.ids if companions.vocabulary else {}
+    token, i = max(ids.items(), key=lambda item: item[1], default=("", 0))
+    if i >= (rows or len(ids)) + SPARE:
         raise UserError(
-            f"{model.folder}: the tokenizer gives {reprlib.repr(token)} the id {i}, and the embedding has {rows} rows; "
-            "fetch both again, from one model."
+            f"{companions.folder}: the tokenizer gives {reprlib.repr(token)} the id {i}, and the embedding has {rows} "
+            "rows; fetch both again, from one model."
         )
 
 
@@ -67,9 +68,8 @@ def align(
     embedding has. paper: the result has no more rows than the base.
     UserError where a tokenizer cannot be read, or a union would need more than added tokens.
     """
-    for model, found, n in zip(models, companions, rows, strict=True):
-        if found.vocabulary:
-            check_ids(found.vocabulary, model, n)
+    for found, n in zip(companions, rows, strict=True):
+        check_ids(found, n)
     if tokenizer_source is None:
         source = next((i for i, found in enumerate(companions) if found.has_tokenizer), 0)
         return by_id(rows[0] if paper else max(rows), rows, source)

@@ -371,7 +371,7 @@ def test_a_vocabulary_in_files_of_its_own_is_compared_and_aligned(f32, variant, 
     chat = as_vocabulary_files(turning())
     plan = plan_of(f32[0], chat, tokenizer_source="union")
     assert [entry["content"] for entry in plan.alignment.added] == ["<|turn|>"] and plan.alignment.rows == 429
-    (base := variant(f32[0], "base")).joinpath("added_tokens.json").write_text('{"<|pad|>": 1}')
+    base = edit(variant(f32[0], "base"), "added_tokens.json", **{"<|pad|>": 1})
     out = acm.merge(halfway(base, chat, tokenizer_source="union"), tmp_path / "out")
     assert read(out, "added_tokens.json") == {"<|pad|>": 1, "<|turn|>": 428}
     assert AutoTokenizer.from_pretrained(out).convert_tokens_to_ids("<|turn|>") == 428
@@ -420,6 +420,9 @@ def test_an_architecture_that_is_only_code_is_refused(assert_refused, f32, varia
 
 def test_a_tokenizer_that_is_only_code_is_refused(assert_refused, f32, variant):
     base = variant(f32[0], "base")
+    left = edit(variant(f32[1], "left"), TOKENIZER_CONFIG, auto_map={"AutoTokenizer": ["x.XTokenizer", None]})
+    (left / TOKENIZER).rename(left / "tokenizer.model")
+    assert not texts(plan_of(base, left), "error")  # the result gets the base's
     (base / TOKENIZER).rename(base / "tokenizer.model")
     edit(base, TOKENIZER_CONFIG, auto_map={"AutoTokenizer": ["x.XTokenizer", None]})
     assert_refused("the tokenizer of base names code of its own", "save_pretrained", base=base)
