@@ -166,7 +166,8 @@ class RecordingServer(Recording):
         check_model(answer, self.model, self.names, self.base_url)
         tokens, choice = counted(answer, cap, self.base_url), answer.choices[0]
         parts = self.parts(choice, context)
-        check_tokens(answer, tokens, sum(self.count(part.replace(LOST, "")) for part in parts), self.base_url)
+        known = sum(self.count(part.replace(LOST, "")) for part in parts)
+        check_tokens(answer, tokens, known, sum(part.count(LOST) for part in parts), self.base_url)
         text = self.text(parts, context)
         if not any(stop in text for stop in stops):  # the server leaves it out, and its tokens are counted
             text += next((str(stop) for stop in (choice.stop_reason, choice.matched_stop) if stop in stops), "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,11 @@ class RecordingVLLM(Recording, VLLM):
 
     def __init__(self, folder: Path, max_gen_toks: int, max_model_len: int | None = None, **settings: Any) -> None:
         room = max_model_len or model_length(folder, max_gen_toks)
-        super().__init__(
-            pretrained=str(folder), load_format="safetensors", max_gen_toks=max_gen_toks, max_model_len=room, **settings
-        )
+        with failures(f"cannot load {folder}"):
+            super().__init__(
+                pretrained=str(folder), load_format="safetensors", max_gen_toks=max_gen_toks, max_model_len=room,
+                **settings,
+            )  # fmt: skip
         self.facts = {"vllm": version("vllm")}
         self.end_ids = {self.tokenizer.eos_token_id, *stated_ends(folder)}
 
@@ -58,13 +62,29 @@ class RecordingVLLM(Recording, VLLM):
             seed = self.random_state(*request.args)
             contexts.append(ids)
             parameters.append(SamplingParams(max_tokens=cap, stop=until, seed=seed, **settings))
-        results = self._model_generate(contexts, generate=True, sampling_params=parameters)
+        with failures("stopped while it generated; whole batches are kept, and the same command goes on with the rest"):
+            results = self._model_generate(contexts, generate=True, sampling_params=parameters)
         found = []
         for request, result in zip(requests, results, strict=True):
             output = result.outputs[0]
             response = self.counted(list(output.token_ids), stop_strings(request))
             found.append(response | {"truncated": output.finish_reason == "length"})
         return found
+
+
+@contextlib.contextmanager
+def failures(what: str) -> Iterator[None]:
+    """Any error of vLLM, such as too little memory of the GPU, as one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        said = str(error).strip().partition("\n")[0][:300]
+        raise UserError(
+            f"vLLM {what} ({type(error).__name__}: {said}). Its log above says more; too little memory is mended by "
+            "model_args such as gpu_memory_utilization, max_model_len and tensor_parallel_size."
+        ) from error
 
 
 def stated_ends(folder: Path) -> list[Any]:

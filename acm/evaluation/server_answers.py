@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from acm.errors import UserError, explain
 
 HIDDEN = 16  # tokens beyond half as many again as the text has that a response may take for special tokens, unseen
-LOST = "\N{REPLACEMENT CHARACTER}"  # stands for bytes that are no text, and may have more tokens than they took
+LOST = "\N{REPLACEMENT CHARACTER}"  # stands for one to three bytes that are no text, each of which may be a token
 
 
 class Message(BaseModel):
@@ -72,7 +72,7 @@ def read_answer(body: bytes, url: str) -> Answer:
                 f"an answer of {url} is not valid JSON: it begins with {begins!r}; "
                 "see whether --url is the address of an OpenAI-compatible API, which often ends in /v1."
             ) from None
-        if b'"error"' in body and b'"choices"' not in body:
+        if {finding["loc"] for finding in error.errors()} == {("choices",)} and b'"error"' in body:
             raise UserError(f"{url} says {begins!r}.") from None
         raise explain(error, f"an answer of {url}") from None
 
@@ -104,11 +104,12 @@ def counted(answer: Answer, cap: int, url: str) -> int:
     return tokens
 
 
-def check_tokens(answer: Answer, tokens: int, known: int, url: str) -> None:
+def check_tokens(answer: Answer, tokens: int, known: int, lost: int, url: str) -> None:
     """UserError where a response cannot have so many tokens.
 
-    known: tokens of its text by the folder's tokenizer, ``LOST`` left out. A model may write a text in more tokens than
-    that, hardly in fewer. Special tokens do not show in the text, nor does thinking that a server hides and counts.
+    known: tokens of its text by the folder's tokenizer, ``LOST`` left out. lost: how often that is there. A model may
+    write a text in more tokens than the tokenizer does, hardly in fewer. Special tokens do not show in the text, nor
+    does thinking that a server hides and counts.
     """
     if tokens < 0.9 * known - 1 or tokens == 0 < known:
         raise UserError(
@@ -117,7 +118,7 @@ def check_tokens(answer: Answer, tokens: int, known: int, url: str) -> None:
         )
     details = answer.usage and answer.usage.completion_tokens_details
     hidden = details.reasoning_tokens or 0 if details else 0
-    if tokens - hidden > 1.5 * known + HIDDEN and answer.choices[0].finish_reason != "length":
+    if tokens - hidden > 1.5 * known + 3 * lost + HIDDEN and answer.choices[0].finish_reason != "length":
         raise UserError(
             f"{url} counts {tokens} tokens (usage.completion_tokens) for a text that has {known} by the folder's "
             "tokenizer; it hides thinking or special tokens (--model-args '{skip_special_tokens: false}' shows these), "

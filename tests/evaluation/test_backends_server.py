@@ -132,7 +132,7 @@ def test_a_server_out_of_reach_is_named(server, at_once):
         with pytest.raises(UserError, match=r"http://127.*/v1/models gave no answer; start the server"):
             connect(FAST, Server(url), False)
         lm.base_url = f"{url}/v1/completions"
-        with pytest.raises(UserError, match=r"completions gave no answer, 5 times"):
+        with pytest.raises(UserError, match=r"completions gave no answer at 5 tries"):
             responses(lm, instances(QUESTIONS[:1]))
 
 

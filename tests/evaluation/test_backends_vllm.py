@@ -130,3 +130,20 @@ def test_vllm_refuses_a_prompt_that_does_not_fit_before_it_generates(vllm):
     with pytest.raises(UserError, match=words):
         evaluate(FAST, ["abacus_easy"], items=7, max_tokens=22, engine=engine)
     assert not hasattr(vllm.LLM.made[-1], "parameters")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory\nlong story"), ValueError("no"), KeyError("x")])
+def test_what_vllm_fails_at_is_one_sentence(vllm, monkeypatch, error):
+    from acm.evaluation.backends_vllm import RecordingVLLM
+
+    def fail(*_, **__):
+        raise error
+
+    lm = RecordingVLLM(FAST, batch_size=2, max_gen_toks=20, max_model_len=64)
+    monkeypatch.setattr(vllm.LLM, "generate", fail)
+    with pytest.raises(UserError, match=f"vLLM stopped while it generated.*{type(error).__name__}") as found:
+        responses(lm, instances())
+    assert "long story" not in str(found.value)
+    monkeypatch.setattr(vllm.LLM, "__init__", fail)
+    with pytest.raises(UserError, match=f"vLLM cannot load .*abacus-fast .*{type(error).__name__}"):
+        RecordingVLLM(FAST, batch_size=2, max_gen_toks=20, max_model_len=64)

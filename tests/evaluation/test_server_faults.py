@@ -254,6 +254,16 @@ def test_no_sequence_of_tokens_has_too_few_for_its_text(hf, numbers):
     assert len(ids) >= len(hf.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+@given(numbers=st.lists(st.integers(0, 10**6), min_size=1, max_size=60))
+def test_no_sequence_of_bytes_has_too_many_tokens_for_its_text(hf, numbers):
+    """A model that writes broken bytes, each a token, is not refused."""
+    size = len(hf.tokenizer)
+    ids = [n % size for n in numbers if LOST in hf.tokenizer.decode([n % size])]
+    text = hf.tokenizer.decode(ids)
+    known = len(hf.tokenizer(text.replace(LOST, ""), add_special_tokens=False)["input_ids"])
+    assert len(ids) <= 1.5 * known + 3 * text.count(LOST)
+
+
 def test_a_cut_below_the_cap_is_refused(server):
     lm = connected(server)
     server.answer = lambda *_: said(" 4 2", 3, "length")
@@ -318,6 +328,7 @@ CHOICE = {"text": "a", "finish_reason": "stop"}
         {"choices": [CHOICE], "usage": {"completion_tokens": 2.5}},
         {"choices": [CHOICE], "usage": [2]},
         {"error": {"message": "overloaded"}},
+        {"error": {"message": "overloaded"}, "choices": []},
         b"",
         b'{"choices": [{"text": "a',
         b'{"choices": [{"text": "\xff"}]}',
