@@ -20,15 +20,20 @@ from acm.errors import UserError
 def whole(path: str | Path) -> Iterator[Path]:
     """A path beside ``path`` to write to; ``path`` appears, durable, once the block has ended without an exception.
 
-    Folders on the way are made. Of several that write at once, one wins. After an exception ``path`` is what it was.
+    Folders on the way are made. Of several that write at once, one wins. After an exception ``path`` is what it was;
+    an OSError names ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{path.name:.40}.{secrets.token_hex(4)}.part")
     try:
         yield part
         sync(part)
         part.replace(path)
+    except OSError as error:
+        if error.filename in (None, part, str(part)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         part.unlink(missing_ok=True)
 

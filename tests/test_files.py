@@ -1,5 +1,6 @@
 """Files appear whole or not at all; what cannot be read is named."""
 
+import errno
 import json
 
 import pytest
@@ -52,3 +53,15 @@ def test_the_digest_follows_the_content(tmp_path):
     for name, text in (("a", "1"), ("b", "1"), ("c", "2")):
         (tmp_path / name).write_text(text)
     assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
+
+
+@pytest.mark.parametrize("name", [None, "part", "other"])
+def test_a_refusal_of_the_system_names_the_file_that_was_to_be_written(tmp_path, name):
+    """Not the part beside it; a file that was read keeps its name."""
+    path = tmp_path / ("ü" * 100 + ".json")
+    with pytest.raises(OSError, match="full") as error, whole(path) as part:
+        raise OSError(errno.ENOSPC, "full", {"part": str(part), "other": "other"}.get(name))
+    assert error.value.filename == ("other" if name == "other" else str(path))
+    assert not list(tmp_path.iterdir())
+    write_text(path, "x")  # its part has a shorter name
+    assert path.read_text() == "x"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from acm.calibration import defaults
-from acm.errors import UserError
+from acm.errors import UserError, listed
 from acm.hub import with_revision
 from acm.reading import parse_json
 
@@ -38,8 +38,10 @@ def read_texts(path: str | Path, field: str = defaults.FIELD) -> list[str]:
         raise UserError(f"calibration file {path} does not exist; set `calibration.texts` in the profile.")
     try:
         content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"calibration file {path} is not readable as UTF-8 text ({error}); convert it.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"calibration file {path} is not readable as UTF-8 text (byte {error.start}); convert it."
+        ) from None
     numbered = enumerate(content.split("\n"), 1)  # splitlines would split at separators that JSON may hold
     lines = [(f"{path}, line {i}", line) for i, line in numbered if line.strip()]
     if path.suffix == ".jsonl":
@@ -78,7 +80,7 @@ def field_of(row: object, field: str, place: str) -> str:
         value = row.get(name)
         value = " ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
         if not isinstance(value, str):
-            raise UserError(f"{place}: no field '{name}' that is text; it has {', '.join(row)}.")
+            raise UserError(f"{place}: no field '{name}' that is text; it has {listed(row)}.")
         found.append(value)
     return " ".join(found)
 

@@ -183,7 +183,7 @@ class Reader:
         for kind, given in (("metric", self.given.metrics), ("filter", self.given.filters)):
             used = {one[kind] for one in self.chosen.values()}
             if odd := [name for name in given if name not in used]:
-                raise UserError(f"--{kind} {odd[0]}: no log is graded by it; they have {', '.join(sorted(used))}.")
+                raise UserError(f"--{kind} {odd[0]}: no log is graded by it; they have {listed(sorted(used))}.")
         if len(self.models) > 1:
             one, other, *_ = self.models.values()
             raise UserError(f"{one} and {other} state different model_args; import logs of one model at a time.")
