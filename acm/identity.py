@@ -21,9 +21,7 @@ from acm.kept import read_kept, text, write_kept
 DECISIVE = {".json", ".safetensors", ".model", ".txt", ".jinja", ".tiktoken", ".spm", ".vocab", ".bpe"}
 TEMPLATES = "additional_chat_templates/*.jinja"
 WHOLE = 64 << 20  # bytes; the hash of a larger file is remembered
-SETTLED = (
-    2 * 10**9
-)  # nanoseconds; a file that changed later than that ago may change again within one tick of its clock
+SETTLED = 2 * 10**9  # nanoseconds; what changed later than that ago may change again within one tick of its clock
 MEMORY: dict[str, str] = {}  # a large file's stamp → its SHA-256
 
 
@@ -44,7 +42,7 @@ def identity(folder: Path) -> str:
             digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
             digest.update(bytes.fromhex(digests[path]) if path in digests else path.read_bytes())
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {os_reason(error)}.") from None
+        raise UserError(f"{error.filename or folder} cannot be read: {os_reason(error)}.") from None
     return digest.hexdigest()[:16]
 
 

@@ -21,6 +21,7 @@ from acm.files import write_json
 
 LOG = logging.getLogger(__name__)
 FORMAT = 1
+SAID: set[tuple[Path, str]] = set()  # folder and fault of the notes so far: a folder may hold thousands of files
 Key = Mapping[str, Any]
 
 
@@ -42,7 +43,7 @@ def keeping(path: Path) -> Iterator[None]:
 
 
 def read_kept(path: Path, key: Key, valid: Callable[[list[Any]], bool]) -> list[Any] | None:
-    """The rows that were kept with this key. None where there are none to believe; a note says why.
+    """The rows that were kept with this key. None where there are none to believe; a note says why, once a folder.
 
     valid: whether rows have the right form.
     """
@@ -55,7 +56,11 @@ def read_kept(path: Path, key: Key, valid: Callable[[list[Any]], bool]) -> list[
     except (OSError, ValueError, RecursionError):
         fault = "is damaged"
     if fault:
-        LOG.warning("%s %s, so what it holds is made anew.", path, fault)
+        LOG.log(
+            logging.INFO if (path.parent, fault) in SAID else logging.WARNING,
+            "%s %s; it is made anew, and so is any other beside it of which this is true.", path, fault,
+        )  # fmt: skip
+        SAID.add((path.parent, fault))
         return None
     rows: list[Any] = found[:-1]
     return rows

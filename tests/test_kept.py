@@ -82,6 +82,13 @@ def test_another_key_is_named(kept, caplog, change, named):
     assert read(kept, KEY | change) is None and f"{kept} is of another run ({named})" in caplog.text
 
 
+def test_a_folder_of_old_files_is_one_note(kept, caplog):
+    for number in range(50):
+        write_kept(kept.with_name(f"{number}.json"), KEY, ROWS)
+    assert [read(kept.with_name(f"{number}.json"), KEY | {"model": "b"}) for number in range(50)] == [None] * 50
+    assert caplog.text.count("another model") == 1 and "any other beside it" in caplog.text
+
+
 def test_rows_of_another_form_are_not_believed(kept, caplog):
     assert read_kept(kept, KEY, lambda rows: False) is None and "is damaged" in caplog.text
 
