@@ -1,7 +1,7 @@
 """Computes the tensors that an adapter changes, some rows at a time, while they are read.
 
-A matrix is computed in float64, rounded once to float32, and goes into a merge like that. peft computes B A in float32,
-rounds it to the adapter's dtype and the sum to the base's.
+A matrix is computed in float64, rounded once to float32, and goes into a merge like that. peft computes in float32 and
+rounds the sum to the base's dtype.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # one of the
 class Adapted(Checkpoint):
     """The model that an adapter makes of ``base``. Each changed matrix is computed when it is read.
 
-    why: what made ``base`` its base. given: the name that it was opened by.
+    why: what made ``base`` its base. given: the adapter, as it was named.
     """
 
     def __init__(self, adapter: Lora, base: Checkpoint, why: str, given: str) -> None:
@@ -52,7 +52,7 @@ class Adapted(Checkpoint):
 
     @property
     def name(self) -> str:
-        """The adapter's folder name, or ``model+adapter``."""
+        """The adapter's folder name, or that of its hub id."""
         return Path(self.given).name
 
     @property
@@ -101,6 +101,12 @@ def resolve_model(name: str, folder: Path) -> Path:
     return hub.download(*on_hub) if on_hub else path
 
 
+def name_of(path: str | Path) -> str:
+    """The name of a model: its folder's; of ``model+adapter``, the adapter's."""
+    _, plus, adapter = str(path).rpartition("+")
+    return Path(adapter).name if plus and not exists(Path(path)) else Path(path).name
+
+
 def open_folders(base: str | Path, finetuned: Mapping[str, str | Path]) -> tuple[Checkpoint, dict[str, Checkpoint]]:
     """A base and fine-tuned models by name, from folders here; any may be an adapter or ``model+adapter``."""
     first = open_model(str(base), Path(), find=lambda name, folder: folder / name)
@@ -133,7 +139,7 @@ def open_model(
     if exists(place / ADAPTER):
         lora = Lora(place)
         if both:
-            return Adapted(lora, open_model(model, folder, find=find), "the model before the +", name)
+            return Adapted(lora, open_model(model, folder, find=find), "the model before the +", adapter)
         return Adapted(lora, *base_of(lora, folder, base), name)
     if both:
         raise UserError(f"'{name}' is read as model+adapter, and {place} holds no adapter ({ADAPTER}).")

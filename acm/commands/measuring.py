@@ -62,6 +62,7 @@ def calibrate(
 
     Models are run layer by layer, so any size fits; interrupted, the same command continues with the next layer.
     """
+    from acm.adapters import name_of
     from acm.calibration.coefficients import check_mapping, write_coefficients
     from acm.calibration.texts import read_texts, select_texts
     from acm.calibration.walk import calibrate as run
@@ -69,14 +70,15 @@ def calibrate(
     from acm.records import provenance, write_parquet
 
     check_mapping(t, shift)
-    check_distinct((path.name for path in finetuned), "fine-tuned models by their folder name")
+    names = [name_of(path) for path in finetuned]
+    check_distinct(names, "fine-tuned models by their folder name")
     if "none" not in control:
         raise UserError("the coefficients come from the control `none`; name it too.")
     chosen = select_texts(read_texts(texts, field), clusters, per_cluster, text_seed, encoder)
     with alone(out, "another calibration"):
         table = run(
             base,
-            {path.name: path for path in finetuned},
+            dict(zip(names, finetuned, strict=True)),
             chosen,
             controls=control,
             estimators=estimator,

@@ -120,9 +120,12 @@ def layer_numbers(
         given = dict.fromkeys(names, given)
     found: LayerNumbers = {}
     for name in names:
-        if name not in given:
+        known = (
+            name if name in given else name.rpartition("+")[2]
+        )  # of model+adapter, `acm calibrate` names the adapter
+        if known not in given:
             raise unknown(f"model in {source}", name, given)
-        own = given[name]
+        own = given[known]
         if isinstance(own, list) and own and all(isinstance(v, (int, float)) for v in own):
             own = along_layers(own, layers)
         if more := {*own} - layers - {*OUTSIDE} if isinstance(own, dict) else ():

@@ -1,6 +1,7 @@
 """Calibration reads an adapter as the model that it makes of its base."""
 
 import json
+import shutil
 
 import pandas as pd
 import peft
@@ -8,8 +9,10 @@ import pytest
 import torch
 from helpers_calibration import TEXTS
 from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
 
 import acm
+from acm.__main__ import app
 from acm.checkpoints import ADAPTER
 from acm.errors import UserError
 
@@ -57,6 +60,23 @@ def test_statistics_of_an_adapter_merge_by_its_name(f32, tmp_path):
         "parameters": {"statistics": str(tmp_path / "s/fisher/adapter")},
     }
     assert (acm.merge(recipe, tmp_path / "out") / "model.safetensors").is_file()
+
+
+def test_the_coefficients_of_an_adapter_are_those_of_model_and_adapter_too(f32, tmp_path, monkeypatch):
+    shutil.copytree(f32[0], tmp_path / "base")
+    train(f32[0], tmp_path / "maths", 1)
+    train(f32[0], tmp_path / "poems", 2)
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    monkeypatch.chdir(tmp_path)
+    command = ["calibrate", "base", "maths", "base+poems", "--texts", "texts.txt", "--clusters", "1"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert set(json.loads((tmp_path / "coefficients.json").read_text())["coefficients"]) == {"maths", "poems"}
+    given = {"merge_method": "task_arithmetic", "base_model": "base", "coefficients": "coefficients.json"}
+    one, other = (
+        acm.merge(given | {"models": [{"model": name} for name in names]}, tmp_path / f"out-{names[0]}")
+        for names in (["maths", "poems"], ["base+maths", "base+poems"])
+    )
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
 
 
 def test_what_an_interrupted_run_left_of_another_adapter_is_not_believed(f32, tmp_path, monkeypatch):
