@@ -36,6 +36,8 @@ from acm.running.imported_recompute import rechecked
 from acm.running.imported_results import LOG
 from acm.running.imported_tables import read_table
 
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+
 
 def import_records(
     profile: Profile, experiment: str, sources: list[Path], method: str | None = None, tokenizer: Path | None = None,
@@ -137,7 +139,7 @@ def gather(sources: list[Path]) -> tuple[list[Path], list[Path]]:
             whole, inner = source / "records.parquet", source / "records"
             found = [whole] if whole.is_file() else sorted((inner if inner.is_dir() else source).glob("*.parquet"))
             samples = sorted(source.rglob("samples_*.jsonl"))
-            if packed := sorted(source.rglob("samples_*.jsonl.*")):
+            if packed := sorted(p for p in source.rglob("samples_*.jsonl.*") if p.suffix in PACKED):
                 raise UserError(f"{packed[0]} is packed; unpack it first, or name the files that count.")
             if not found and not samples:
                 raise UserError(
@@ -152,7 +154,7 @@ def gather(sources: list[Path]) -> tuple[list[Path], list[Path]]:
             tables.append(source)
         elif LOG.fullmatch(source.name):
             logs.append(source)
-        elif LOG.fullmatch(source.with_suffix("").name):
+        elif source.suffix in PACKED:
             raise UserError(f"{source} is packed; unpack it first.")
         else:
             raise UserError(

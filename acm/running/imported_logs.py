@@ -61,6 +61,7 @@ def log_records(
         check_apart(repeats, logs, wanted["sampling"].temperature)
         records += [record | {"repeat": k} for k, found in enumerate(repeats) for record in found]
     reader.check_choices()
+    check_model(method, list(profile.experiment(experiment).parents), reader.facts)
     frame = pd.DataFrame(records).assign(
         profile=profile.name, experiment=experiment, model=method, method=method,
         setting=json.dumps(reader.setting(method, tokenizer)),
@@ -83,7 +84,7 @@ def by_tasks(paths: list[Path], experiment: str, tasks: list[str], repeats: int)
     for task, logs in by_task.items():
         if len(logs) > repeats:
             raise UserError(
-                f"{task} has {len(logs)} logs ({listed(path.name for path in logs)}), and the profile asks for "
+                f"{task} has {len(logs)} logs ({listed(logs)}), and the profile asks for "
                 f"{repeats}; name those that count, one by one."
             )
     return {task: logs for task, logs in by_task.items() if logs}
@@ -114,6 +115,14 @@ def token_counter(folder: Path) -> Callable[[str], int]:
             f"no tokenizer in {folder} ({type(error).__name__}); name the folder of the model that answered."
         ) from None
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def check_model(method: str, parents: list[str], facts: Facts) -> None:
+    """UserError where results name one of the profile's models, and the log is to be another's."""
+    arguments = facts.model_args
+    model = Path(str(arguments.get("pretrained") or arguments.get("model") or "")).name
+    if model in parents and model != method and not {"peft", "delta"} & arguments.keys():
+        raise UserError(f"{facts.name} is of the model {model}, and --method says {method}; say --method {model}.")
 
 
 class Reader:

@@ -14,6 +14,7 @@ from acm.errors import UserError, os_reason, shown
 from acm.reading import distinct_pairs
 
 NEEDED = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics")  # keys of a sample
+KEPT = ("doc_id", "doc", "target", "filtered_resps", "filter", "metrics")  # in memory; logs may be many gigabytes
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a pair; alone it is no text
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -22,7 +23,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 class LoggedSample:
     """One line of a log. place: file and line. asked: the text that the model was given. text: its response.
 
-    arguments: the settings of generation. content: the line without its response.
+    arguments: the settings of generation. content: what a record needs of the line.
     """
 
     place: str
@@ -75,7 +76,9 @@ def parsed(line: bytes, place: str) -> LoggedSample:
     check_types(content, place)
     asked, arguments = request_of(content["arguments"], place)
     check_digests(content, place)
-    text = response_of(content.pop("resps"), place)
+    text, kept = response_of(content["resps"], place), {*KEPT, *content["metrics"]}
+    content = {key: value for key, value in content.items() if key in kept}
+    content["doc"] = {key: value for key, value in content["doc"].items() if key in ("question", "steps")}
     return LoggedSample(
         place, content["doc_id"], asked, arguments, text, content["filter"], content["metrics"], content
     )
@@ -84,7 +87,7 @@ def parsed(line: bytes, place: str) -> LoggedSample:
 def decoded(line: bytes, place: str) -> Any:
     """The JSON of a line. UserError for what is none, and for text that cannot be stored."""
     try:
-        content = json.loads(line.decode("utf-8"), object_pairs_hook=distinct_pairs)
+        content = json.loads(line.decode("utf-8-sig"), object_pairs_hook=distinct_pairs)
         if SURROGATE.search(line):
             json.dumps(content, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:

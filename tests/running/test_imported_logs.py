@@ -1,5 +1,6 @@
 """Logs of lm-evaluation-harness as records: what they must hold, and what is counted again. All files are made up."""
 
+import hashlib
 import json
 import shutil
 
@@ -218,3 +219,68 @@ def test_few_shot_logs_without_the_stop_string_and_logs_without_a_question_are_r
         with pytest.raises(UserError, match=r"line 1 has no question|line 1: doc is \[\], not an object"):
             import_records(profile, LONG, [log("acm_gsm8k", doc=doc, asked={"until": FEW_SHOT_STOPS})], "TA", f32[1])
     assert stored() == []
+
+
+def test_files_as_people_copy_them(profile, log, f32, tmp_path, stored):
+    paths = [log(task) for task in TASKS]
+    packed = paths[0].with_name(f"{paths[0].name}.gz")
+    packed.write_bytes(b"\x1f\x8b")
+    for source in (packed, packed.parent):
+        with pytest.raises(UserError, match=r"\.jsonl\.gz is packed; unpack it first"):
+            import_records(profile, LONG, [source], "TA", f32[1])
+    packed.unlink()
+    whole = paths[0].read_bytes()
+    for raw, words in [
+        (whole[:-40], r"line 3 is not JSON .*, and the file ends within the line"),
+        (whole.replace(b'"doc_id": 1', b'"doc_id": 1, "doc_id": 1'), "line 2 is not JSON .*'doc_id' comes twice"),
+        (whole.replace(b"the answer", b"\xff answer", 1), "line 1 is not UTF-8"),
+        (whole.replace(b"the answer", b"\\udc00", 1), "line 1 has half of a surrogate pair"),
+        (b"\n\n", "holds no sample"),
+        (whole * 2, r"item 0 of abacus_easy \(repeat 0\) comes twice"),
+        (whole.split(b"\n", 1)[1], "lack item 0 of abacus_easy"),
+    ]:
+        paths[0].write_bytes(raw)
+        with pytest.raises(UserError, match=words) as error:
+            import_records(profile, LONG, paths, "TA", f32[1])
+        assert stored() == [] and "\n" not in str(error.value)
+    paths[0].write_bytes(b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n\r\n"))  # as Windows programs save it
+    assert "1 imported" in import_records(profile, LONG, paths, "TA", f32[1])
+
+
+def test_two_logs_of_a_task_are_the_users_choice(profile, log, f32, stored):
+    paths = [log(task) for task in TASKS]
+    again = log(TASKS[0], f"samples_{TASKS[0]}_2026-11-23T10-00-00.123456.jsonl", resps=[["another"]])
+    with pytest.raises(
+        UserError, match=r"abacus_easy has 2 logs \(.*22T10.*, .*23T10.*\), and the profile asks"
+    ):
+        import_records(profile, LONG, [*paths, again], "TA", f32[1])
+    assert stored() == []
+
+
+def test_repeats_that_say_the_same_are_copies(sampled, sampled_logs, f32, stored):
+    paths = sampled_logs()
+    first, second = (paths[k].read_text() for k in (0, 2))
+    paths[0].write_text(second.replace('"doc_hash": "a"', '"doc_hash": "z"'))  # other bytes, the same responses
+    assert first != paths[0].read_text()
+    with pytest.raises(UserError, match="hold the same responses, so they are copies of one and no repeats"):
+        import_records(sampled, LONG, paths, "TA", f32[1])
+    assert stored() == []
+
+
+def test_hashes_are_of_what_the_line_holds(profile, log, f32, stored):
+    item = items_of(TASKS[0])[0]
+    right = {"prompt_hash": sha(item["question"]), "target_hash": sha(item["gold"])}
+    lines = log(TASKS[0]).read_text().splitlines()
+    for wrong in ({"prompt_hash": sha("else")}, {"target_hash": sha("0")}, {}):
+        lines[0] = json.dumps(json.loads(lines[0]) | right | wrong)
+        paths = [log(TASKS[0], lines=lines), log(TASKS[1])]
+        if wrong:
+            with pytest.raises(UserError, match=f"line 1: {next(iter(wrong))} is of another text than"):
+                import_records(profile, LONG, paths, "TA", f32[1])
+            assert stored() == []
+    assert "1 imported" in import_records(profile, LONG, paths, "TA", f32[1])
+
+
+def sha(text):
+    """As lm-evaluation-harness hashes a text."""
+    return hashlib.sha256(text.encode()).hexdigest()

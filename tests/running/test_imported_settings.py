@@ -160,6 +160,21 @@ def test_a_log_cut_short_by_a_limit_is_refused(foreign):
     assert len(foreign(results=unknown, lines=samples, given=Given(items={TASK: 2}))) == 2
 
 
+def test_a_log_of_one_of_the_profiles_models_is_no_methods(foreign, f32, stored):
+    for key in ("pretrained", "model"):
+        with pytest.raises(UserError, match=r"is of the model left, and --method says TA; say --method left"):
+            foreign(results=RESULTS | {"config": {"model": "hf", "model_args": {key: str(f32[1])}}})
+    assert stored() == []
+    assert (
+        len(
+            foreign(
+                results=RESULTS | {"config": {"model": "hf", "model_args": {"pretrained": "x/left"}}}, method="left"
+            )
+        )
+        == N
+    )
+
+
 def test_metrics_and_filters_are_the_users_choice(foreign, stored):
     kept = [{
         "doc_id": i, "doc": {}, "target": "1", "resps": [["1"]], "filtered_resps": [name], "filter": name,
