@@ -325,10 +325,10 @@ def test_all_readers_take_the_same_file(bare, f32):
     folder, weights = bare(), load_file(f32[1] / SINGLE)
     shards(folder, {name: tensor * float("nan") for name, tensor in weights.items()})
     single(folder, weights)
-    check_weights(folder)
+    check_weights(Checkpoint(folder))
     single(folder, weights | {UP: weights[UP] * float("nan")})
     with pytest.raises(UserError, match=UP):
-        check_weights(folder)
+        check_weights(Checkpoint(folder))
 
 
 def test_an_unknown_architecture_keeps_its_names(variant, f32):

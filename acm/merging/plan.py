@@ -170,8 +170,8 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
 
 def stored_dtype(recipe: Recipe, base: Checkpoint) -> str:
     """The dtype that the merged model's config declares: the recipe's, else the base's."""
-    older = base.config.get("torch_dtype")  # its name in older versions of transformers
-    return recipe.out_dtype or recipe.dtype or base.config.get("dtype") or older or "float32"
+    said = base.config.get("dtype") or base.config.get("torch_dtype")  # its name in older versions of transformers
+    return recipe.out_dtype or recipe.dtype or str(said or "float32").removeprefix("torch.")
 
 
 def count_blocks(model: Checkpoint) -> int:
