@@ -28,6 +28,7 @@ import acm
 from acm.checkpoints import Checkpoint, check_weights
 from acm.errors import UserError
 from acm.evaluation.own_weights import check_weights_are_read
+from acm.merging.export import refuse_what_differs
 from acm.weight_files import Weights
 
 UP = "model.layers.1.mlp.up_proj.weight"
@@ -298,6 +299,17 @@ def test_what_lies_beside_is_said(bare, f32):
     assert_found(found[more_shards], "warning", "model-00004-of-00004.safetensors", "not read")
     assert_found(found[beside], "note", "consolidated.safetensors", "model.fp16.safetensors")
     assert not any("not read" in text for text in texts(found[single], "note") + texts(found[index_of_one], "warning"))
+
+
+def test_an_export_says_what_mergekit_would_read_otherwise(bare, f32):
+    weights = load_file(f32[1] / SINGLE)
+    wrapped = {f"module.{name}": tensor for name, tensor in weights.items()}
+    for layout, tied, held in ((both, False, weights), (single, False, wrapped), (single, True, weights)):
+        folder = bare()
+        layout(folder, held)
+        write_config(folder, tie_word_embeddings=tied)
+        with pytest.raises(UserError, match="mergekit cannot reproduce"):
+            refuse_what_differs(plan_of(f32[0], folder))
 
 
 def test_vllm_would_read_other_weights(bare, f32):

@@ -14,6 +14,7 @@ from acm.merging.mergekit import OUTSIDE
 from acm.merging.parameters import conditions, resolve
 from acm.merging.plan import Plan
 from acm.merging.settings import place
+from acm.merging.weights import mergekit_differs
 
 
 def mergekit_recipe(plan: Plan, folder: Path) -> str:
@@ -77,6 +78,9 @@ def refuse_what_differs(plan: Plan) -> None:
         "models whose heads are tied and untied": len({model.tied for model in plan.models}) > 1,
         "embeddings of unlike length or order": plan.alignment.maps is not None,
         "`tokenizer_source` with padding rows, which it drops": padding,
+        "folders with an index beside model.safetensors, wrapped names or a tied head that is stored": any(
+            map(mergekit_differs, plan.models)
+        ),
         "several adapters on one model": any(
             isinstance(m, Adapted) and isinstance(m.base, Adapted) for m in plan.models
         ),

@@ -9,6 +9,7 @@ from acm.architectures import EMBEDDING, HEAD, ties_head
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError, listed
 from acm.merging.compatibility import Finding, config_findings
+from acm.weight_files import INDEX
 
 
 def folder_findings(models: list[Checkpoint]) -> list[Finding]:
@@ -30,6 +31,13 @@ def folder_findings(models: list[Checkpoint]) -> list[Finding]:
 def whole(model: Checkpoint) -> Checkpoint:
     """The model below all adapters."""
     return whole(model.base) if isinstance(model, Adapted) else model
+
+
+def mergekit_differs(model: Checkpoint) -> bool:
+    """Whether mergekit would read other tensors of the folder: it prefers the index, and keeps names as they are."""
+    weights = whole(model).weights
+    twice = ties_head(model.config) and {HEAD, EMBEDDING} <= weights.tensors.keys()
+    return bool(weights.wrapper or twice or INDEX in weights.beside)
 
 
 def reading_findings(model: Checkpoint) -> list[Finding]:
