@@ -26,6 +26,7 @@ from acm.checkpoints import ADAPTER, Checkpoint, adapter_refusal, equal
 from acm.errors import UserError
 from acm.headers import TensorInfo, read_header
 from acm.reading import read_json
+from acm.weight_files import WRAPPERS
 
 WEIGHTS = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
@@ -38,6 +39,7 @@ NO_WEIGHTS = {  # kinds that peft cannot merge either: they add prompts, or choo
     "XLORA", "POLY", "SHADOW",
 }  # fmt: skip
 UNMERGEABLE = ("alora_invocation_tokens", "arrow_config", "use_qalora")  # fields of such LoRA adapters
+FLAGS = ("use_dora", "use_rslora")
 INITS = (True, False, None, "gaussian", "eva", "orthogonal")  # the others change the base's weights too
 KNOWN = {  # fields that are read here, or that do not bear on the result; others must be off
     "alpha_pattern", "auto_mapping", "corda_config", "ensure_weight_tying", "eva_config", "exclude_modules",
@@ -51,7 +53,7 @@ PARTS = rf"lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector
 FACTOR = re.compile(rf"(.+)\.({PARTS})(?:\.(?!(?:weight|bias)$)[^.]+)?(\.bias)?(?:\.weight)?")
 WRAPPED = re.compile(r"\.modules_to_save(\.[^.]+)?(?=\.(weight|bias)$)|\.base_layer(?=\.)")
 LORA = {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}
-SLOW = re.compile(r"\)[*+{]|(?:[*+{].*){3}")  # a pattern that could take forever
+SLOW = re.compile(r"\(\?|\)[*+{]|([*+{].*){3}", re.DOTALL)  # a pattern that could take forever
 
 
 class Lora:
@@ -75,7 +77,7 @@ class Lora:
         self.parts: dict[str, dict[str, TensorInfo]] = {}
         self.whole: dict[str, TensorInfo] = {}
         for name, info in read_header(self.file).items():
-            self.sort(name.removeprefix("base_model.model."), info)
+            self.sort(WRAPPERS.sub("", name).removeprefix("base_model.model."), info)
         if not self.parts and not self.whole:
             raise UserError(f"{self.file} holds no tensors; fetch or save it again.")
 
@@ -94,6 +96,8 @@ class Lora:
             raise self.refuse(f"the adapter is of the kind {kind}, and only LORA is merged on the way; {BY_PEFT}")
         if init not in INITS:
             raise self.refuse(f"init_lora_weights is {init}, which changes the base's weights too; {BY_PEFT}")
+        if odd := [key for key in FLAGS if self.config.get(key) not in (None, True, False)]:
+            raise self.refuse(f"{odd[0]} must be true or false")
         if found := [key for key in UNMERGEABLE if self.config.get(key)]:
             raise self.refuse(f"{found[0]} is set, and peft cannot merge such an adapter either; leave it out")
         for key, value in self.config.items():
@@ -168,7 +172,7 @@ class Lora:
             self.check_tied(base)
         saved = self.config.get("modules_to_save") or []
         for module in saved if isinstance(saved, list) else []:
-            if not any(f".{stem(name)}".endswith(f".{module}") for name in self.whole):
+            if not any(f".{module}." in f".{name}" for name in self.whole):
                 raise UserError(f"{self.file} lacks {module}, which modules_to_save names; fetch or save it again.")
         named = self.named(base)
         if named is not None and (odd := sorted(self.held - named)):

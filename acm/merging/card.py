@@ -95,7 +95,7 @@ def origin(model: Checkpoint, hash_inputs: bool) -> str:
     hash_inputs: a hash of the contents too.
     """
     if isinstance(model, Adapted):
-        own, config = identified(model.folder, model.changed, hash_inputs), (model.folder / ADAPTER).read_bytes()
+        own, config = identified(model.folder, model.changed, True), (model.folder / ADAPTER).read_bytes()
         setting = f"adapter, {ADAPTER} sha256 `{hashlib.sha256(config).hexdigest()[:16]}`"
         return f"{setting}, {own}; merged into {code(model.base.name)}: {origin(model.base, hash_inputs)}"
     return identified(model.folder, model.tensors, hash_inputs)

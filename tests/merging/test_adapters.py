@@ -318,7 +318,7 @@ def test_names_with_the_adapters_own_name_and_without_the_prefix(f32, adapters, 
     def rename(held):
         for name in list(held):
             short = name.removeprefix("base_model.model.")
-            held[short.replace("lora_A.weight", "lora_A.default.weight")] = held.pop(name)
+            held["_orig_mod." + short.replace("lora_A.weight", "lora_A.default.weight")] = held.pop(name)
 
     found, expected = merged(alone(f"{f32[0]}+{changed(tensors=rename)}")), merged(alone(f"{f32[0]}+{adapters[0]}"))
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
@@ -372,6 +372,9 @@ HOSTILE = [
     ({"r": 4}, None, ["factors of rank 3", "r is 4", "two adapters"]),
     ({"rank_pattern": {"(a+)+": 3}}, None, ["rank_pattern", "(a+)+"]),
     ({"rank_pattern": {".*.*.*": 3}}, None, ["rank_pattern"]),
+    ({"rank_pattern": {"(?x:(a+) +)": 3}}, None, ["rank_pattern"]),
+    ({"use_rslora": "false"}, None, ["use_rslora", "true or false"]),
+    ({"use_dora": 2}, None, ["use_dora", "true or false"]),
     ({"alpha_pattern": {"q_proj[": 3}}, None, ["alpha_pattern"]),
     ({"alpha_pattern": ["q_proj"]}, None, ["alpha_pattern", "map names"]),
     ({"use_dora": True}, None, ["not LoRA's alone"]),
@@ -438,9 +441,9 @@ def test_pickles_cut_files_and_half_adapters_are_refused(adapters, changed, asse
 @pytest.mark.parametrize("plus", [False, True])
 def test_where_a_whole_model_is_needed_the_refusal_says_how_to_make_one(plus, adapters, f32, tmp_path):
     """The recipe of the message, with the model put in, makes what may be evaluated."""
-    for read in (model_folder, Checkpoint, acm.evaluate):
+    for read in (model_folder, Checkpoint, lambda name: acm.evaluate(name, ["abacus_easy"])):
         with pytest.raises(UserError, match="is an adapter") as error:
-            read(*[f"{f32[0]}+{adapters[0]}" if plus else adapters[0]] + [["abacus_easy"]] * (read is acm.evaluate))
+            read(f"{f32[0]}+{adapters[0]}" if plus else adapters[0])
     text = str(error.value).partition("write `")[2].partition("`")[0]
     assert ("MODEL" in text) is not plus
     (tmp_path / "one.yml").write_text(text.replace("MODEL", str(f32[0])))
