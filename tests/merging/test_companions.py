@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+import torch
 from helpers import EMBEDDING, SINGLE, assert_found, contents, halfway, loaded, plan_of, recipe, texts
 from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings
@@ -82,6 +83,22 @@ def test_a_merge_ends_where_any_of_its_models_ends(f32, variant, tmp_path, caplo
     assert loaded(out, caplog).generation_config.eos_token_id == expected
     if expected == 0:
         assert (out / GENERATION).read_bytes() == (f32[0] / GENERATION).read_bytes()
+
+
+def always_seven(held):
+    """Weights that write token 7 after anything."""
+    for name, tensor in held.items():
+        tensor.fill_(float("norm" in name or name == EMBEDDING))
+    held["lm_head.weight"][7] = 1
+
+
+def test_a_merged_chat_model_stops(f32, variant, tmp_path, caplog):
+    base, chat = (variant(folder, folder.name, weights=always_seven) for folder in f32[:2])
+    edit(chat, GENERATION, eos_token_id=[0, 7])
+    models = [base, acm.merge(halfway(base, chat), tmp_path / "out")]
+    prompt = {"input_ids": torch.tensor([[5, 5]]), "attention_mask": torch.ones(1, 2)}
+    written = [loaded(folder, caplog).generate(**prompt, max_new_tokens=9)[0, 2:].tolist() for folder in models]
+    assert written == [[7] * 9, [7]]
 
 
 @pytest.mark.parametrize("changes", [
