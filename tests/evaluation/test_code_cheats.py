@@ -142,6 +142,10 @@ HONEST = {
         "def f(x):\n    return random.Random(x).random()",
         "import random\nassert 0 <= f(3) < 1",
     ),
+    "a future import of both": (
+        "from __future__ import annotations\ndef f(x: X):\n    return x",
+        "from __future__ import annotations\nassert f(1) == 1",
+    ),
     "main": ("if __name__ == '__main__':\n    x = 3", "assert x == 3"),
 }  # fmt: skip
 

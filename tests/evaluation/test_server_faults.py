@@ -36,8 +36,16 @@ def first(server, *answers):
 
 @pytest.mark.parametrize(
     "hiccups",
-    [[(500, b"oops")], [(503, {})] * 4, [(429, b"")], [(408, b"")], [None, None], [None, (502, b"<html>")]],
-    ids=["500", "503 four times", "429", "408", "breaks off twice", "both"],
+    [
+        [(500, b"oops")],
+        [(503, {})] * 4,
+        [(429, b"")],
+        [(408, b"")],
+        [None, None],
+        [None, (502, b"<html>")],
+        [(200, b'{"choices": [', {"Content-Length": "99"})],
+    ],
+    ids=["500", "503 four times", "429", "408", "breaks off twice", "both", "breaks off in its answer"],
 )
 def test_a_hiccup_is_tried_again(server, at_once, hiccups):
     lm = connected(server)
