@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from acm import __version__
+from acm import __version__, escaping
 from acm.errors import UserError, shown
 
 app = typer.Typer(
@@ -35,6 +35,11 @@ def options(
     ] = False,
 ) -> None:
     """Activation-guided consensus merging: calibrate, weigh, merge, evaluate. COMMAND --help says more of each."""
+
+
+def say(text: object, err: bool = False) -> None:
+    """Print a text, in which no name can steer the terminal. err: to standard error."""
+    typer.echo("\n".join(escaping.literal(line) for line in str(text).split("\n")), err=err)
 
 
 def names_options(command: Callable[..., None]) -> Callable[..., None]:

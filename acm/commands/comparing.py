@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from acm.commands.app import app
+from acm.commands.app import app, say
 
 RECORDS = "reports/tiny/long-to-short/records.parquet"
 EXAMPLE = f"Example: acm compare {RECORDS}#TA {RECORDS}#ACM-TA"
@@ -42,4 +42,4 @@ def compare(
     if out:
         write_text(out, f"{text}\n")
     else:
-        typer.echo(text)
+        say(text)

@@ -10,7 +10,7 @@ import typer
 
 from acm.calibration import defaults
 from acm.calibration.registry import COEFFICIENT_CONTROLS, SHIFTS, STATISTICS
-from acm.commands.app import app, literal, names_options
+from acm.commands.app import app, literal, names_options, say
 from acm.errors import UserError, check_distinct
 from acm.evaluation.prompts import PROMPTS
 from acm.evaluation.settings import MAX_TOKENS, Engine, Sampling, Server, chosen_engine
@@ -94,7 +94,7 @@ def calibrate(
         write_parquet(table, out / "mutual_information.parquet")
         facts = provenance("calibration", texts=texts, field=field, n=len(chosen), dtype=dtype)
         write_coefficients(out / "coefficients.json", table, facts, t, shift, estimator=estimator[0])
-    typer.echo(f"coefficients: {out / 'coefficients.json'}")
+    say(f"coefficients: {out / 'coefficients.json'}")
 
 
 @app.command(
@@ -145,4 +145,4 @@ def evaluate(
         records = run(model, task, items=items, max_tokens=max_tokens, prompt=prompt, sampling=sampling, engine=engine,
                       keep=keep, labels=given)  # fmt: skip
         write_records(records, out)
-    typer.echo(records.groupby("task")[["correct", "length", "truncated"]].mean().to_string())
+    say(records.groupby("task")[["correct", "length", "truncated"]].mean().to_string())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acm.commands.app import app
+from acm.commands.app import app, say
 from acm.errors import unknown
 from acm.merging.defaults import ALLOW_NAN, DEVICE, HASH_INPUTS, KERNELS, THREADS
 
@@ -34,12 +34,12 @@ def check(
         from acm.profiles import load_profile
         from acm.running.preflight import check as run
 
-        typer.echo(run(load_profile(profile)))
+        say(run(load_profile(profile)))
         return
     plan = planned(recipe, None)
-    typer.echo("\n".join(map(str, plan.findings)))
+    say("\n".join(map(str, plan.findings)))
     plan.check()
-    typer.echo(f"ready: {len(plan.jobs)} tensors by {plan.recipe.method.title}.")
+    say(f"ready: {len(plan.jobs)} tensors by {plan.recipe.method.title}.")
 
 
 def planned(recipe: Path, out: Path | None) -> Plan:
@@ -68,7 +68,7 @@ def merge(
     if dry_run:
         plan = planned(recipe, out).check()
         rows = (f"{job.name}  {list(job.shape)}  {job.dtype}  {job.shard}" for job in plan.jobs)
-        typer.echo("\n".join([*map(str, plan.findings), *rows]))
+        say("\n".join([*map(str, plan.findings), *rows]))
         return
     from acm.merging.engine import merge as run
 
@@ -76,7 +76,7 @@ def merge(
     made = run(
         recipe, out, device=device, threads=threads, kernels=kernels, allow_nan=allow_nan, hash_inputs=hash_inputs
     )
-    typer.echo(f"merged model: {made}")
+    say(f"merged model: {made}")
 
 
 @app.command(epilog="Example: acm export recipe.yml --out mergekit.yml")
@@ -95,7 +95,7 @@ def export(
     if out:
         write_text(out, text)
     else:
-        typer.echo(text, nl=False)
+        say(text.removesuffix("\n"))
 
 
 @app.command(epilog="Example: acm methods")
@@ -103,4 +103,4 @@ def methods() -> None:
     """The merge methods: formula, parameters, an example, paper, and whether mergekit gives the same."""
     from acm.merging.registry import table
 
-    typer.echo(table())
+    say(table())

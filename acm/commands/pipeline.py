@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from acm.commands.app import app, literal
+from acm.commands.app import app, literal, say
 from acm.errors import UserError
 from acm.paths import require_clone
 from acm.running.machine import Machine
@@ -38,7 +38,7 @@ def plan(
     from acm.profiles import load_profile
     from acm.running.budget_text import describe
 
-    typer.echo(describe(load_profile(profile), Machine(gpu_memory, disk, tokens, bandwidth, cores)))
+    say(describe(load_profile(profile), Machine(gpu_memory, disk, tokens, bandwidth, cores)))
 
 
 @app.command(epilog="Example: acm fetch --profile smol")
@@ -47,7 +47,7 @@ def fetch(profile: ProfileName = "tiny") -> None:
     from acm.profiles import load_profile
     from acm.running.preflight import fetch as run
 
-    typer.echo(run(load_profile(profile)))
+    say(run(load_profile(profile)))
 
 
 @app.command(
@@ -69,7 +69,7 @@ def reproduce(
     if unlock:
         return running.unlock(profile)
     target, cores = "questions" if questions else "summary", cores or os.cpu_count() or 1
-    typer.echo(running.reproduce(profile, target, cores, dry_run, context.args))
+    say(running.reproduce(profile, target, cores, dry_run, context.args))
 
 
 @app.command(epilog="Example: acm publish --profile tiny")
@@ -86,7 +86,7 @@ def publish(
     if summary:
         write_text(summary, f"{message}\n")
     else:
-        typer.echo(message)
+        say(message)
 
 
 @app.command(epilog="Example: acm keep --profile tiny --page README.md")
@@ -98,7 +98,7 @@ def keep(
     require_clone("acm keep")
     from acm.reporting.publish import keep as run
 
-    typer.echo(run(profile, page or []))
+    say(run(profile, page or []))
 
 
 @app.command(
@@ -139,7 +139,7 @@ def import_(
         max_tokens, temperature, top_p, top_k, prompt, {task: int(number) for task, number in pairs},
         tuple(metric or ()), tuple(filter_ or ()), recompute,
     )  # fmt: skip
-    typer.echo(import_records(load_profile(profile), experiment, source, method, tokenizer, given))
+    say(import_records(load_profile(profile), experiment, source, method, tokenizer, given))
 
 
 @app.command(epilog="Example: acm notebook notebooks/2-coefficients.ipynb runs/2.ipynb -p profile=tiny")
@@ -177,4 +177,4 @@ def course(
     require_clone("acm course")
     from acm.course.copies import build
 
-    typer.echo(build(overwrite=overwrite))
+    say(build(overwrite=overwrite))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from acm.commands.app import app
+from acm.commands.app import app, say
 
 
 @app.command(epilog="Example: acm tasks gsm8k")
@@ -18,14 +18,12 @@ def tasks(text: Annotated[str, typer.Argument(help="a part of the name, such as 
     if not text:
         from acm.evaluation.task_files import our_tasks
 
-        typer.echo("\n".join(our_tasks()))
-        typer.echo(
-            "lm-evaluation-harness has thousands more: `acm tasks TEXT` lists those with TEXT in the name.", err=True
-        )
+        say("\n".join(our_tasks()))
+        say("lm-evaluation-harness has thousands more: `acm tasks TEXT` lists those with TEXT in the name.", err=True)
         return
     from acm.errors import UserError
     from acm.evaluation.harness import find_tasks
 
     if not (found := find_tasks(text)):
         raise UserError(f"no task that generates text has '{text}' in its name; try a shorter part of it.")
-    typer.echo("\n".join(found))
+    say("\n".join(found))
