@@ -137,17 +137,11 @@ def items_at_hand(task: str) -> list[Item]:
 
 
 def check_values(place: str, records: pd.DataFrame, cap: int) -> None:
-    """Every number is within its range. cap: tokens."""
-    tests = {
-        "correct": records["correct"].between(0, 1),
-        "length": records["length"].between(0, cap),
-        "truncated": records["truncated"].isin([True, False]),
-        "reflections": records["reflections"].ge(0),
-        "response": records["response"].map(lambda text: isinstance(text, str)),
-    }
-    for column, good in tests.items():
+    """Grades and lengths are within their ranges. cap: tokens."""
+    for column, most in (("correct", 1), ("length", cap)):
+        good = records[column].between(0, most)
         if not good.all():
-            row = records[good.eq(False)].iloc[0]
+            row = records[~good].iloc[0]
             limit = f", and the profile's cap is {cap}" if column == "length" else ""
             raise UserError(f"{place}: {column} of item {row['item']} of {row['task']} is {row[column]!s:.60}{limit}.")
 
@@ -164,7 +158,7 @@ def check_setting(profile: Profile, experiment: str, name: str, records: pd.Data
         given = given | {"prompt": USUAL_PROMPT}
     if given.get("backend") == "server":  # whose own engine is not known
         wanted |= {"backend": "server", "model_args": {}}
-        given = given | {"model_args": sampling_arguments(given["model_args"])}
+        given = given | {"model_args": sampling_arguments(given.get("model_args"))}
     served = given.get("backend") == "server"
     for key in LOG_STATES if of_log else [key for key in wanted if not (served and key in ("dtype", "device"))]:
         if key not in given:
@@ -172,13 +166,12 @@ def check_setting(profile: Profile, experiment: str, name: str, records: pd.Data
     for key, value in (wanted | {"profile_hash": profile.hash}).items():
         if key in given and given[key] != value:
             raise UserError(
-                f"records of {name} were made with {key} {given[key]}, and profile {profile.name} says {value}."
+                f"records of {name} were made with {key} {shown(given[key])}, and profile {profile.name} says {value}."
             )
     folder, model = profile.experiment(experiment).parents.get(name), found.get("model")
-    if folder and folder.is_dir() and not of_log and model != identity(folder):
+    if folder and folder.is_dir() and not of_log and model != (own := identity(folder)):
         raise UserError(
-            f"records of {name} were made with another model than {folder}: "
-            f"its hash is {identity(folder)}, not {model}."
+            f"records of {name} were made with another model than {folder}: its hash is {own}, not {shown(model)}."
         )
 
 
@@ -189,7 +182,7 @@ def one_setting(place: str, records: pd.DataFrame) -> dict[str, Any]:
             {key: value for key, value in json.loads(text).items() if key not in ("tasks", "repeat")}
             for text in records["setting"].unique()
         ]
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, RecursionError):
         raise UserError(f"{place}: their setting is not JSON.") from None
     if different := sum(other != settings[0] for other in settings):
         raise UserError(f"{place} were made with {different + 1} settings; make all tasks with one.")

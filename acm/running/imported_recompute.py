@@ -14,7 +14,7 @@ from acm.evaluation.grading import grade
 from acm.evaluation.reflections import pattern_of
 from acm.evaluation.task_files import read_task
 from acm.evaluation.thinking import THINK_CLOSE, THINK_OPEN, after_thinking, opened
-from acm.running.imported_logs import RETOKENIZED
+from acm.running.imported_logs import LOG_ENGINE, RETOKENIZED
 from acm.running.imported_settings import stops_of
 
 # Generated tokens and the tokens of their text tokenized again may differ by this many, and by this fraction. A
@@ -56,7 +56,10 @@ def graded_pattern(pattern: re.Pattern[str], which: int, text: str, gold: str) -
 def again(
     record: dict[str, Any], grader: Grader | None, stops: list[str], cap: int, count: Callable[[str], int] | None
 ) -> dict[str, Any]:
-    """What one record should say, as far as its text decides it. cap: tokens. count: None leaves lengths alone."""
+    """What one record should say, as far as its text decides it. cap: tokens. count: None leaves lengths alone.
+
+    A length that was counted from text, as those of logs, fills the cap a little below it.
+    """
     text, prompt = record["response"], record.get("question")
     found: dict[str, Any] = {"reflections": len(pattern_of(record["task"]).findall(text))}
     if prompt is not None or THINK_OPEN in text or THINK_CLOSE in text:
@@ -68,9 +71,9 @@ def again(
         found |= grader(opened(prompt or "") + judged, record["gold"])
     if count:
         length = recounted(record, count(text), cap)
-        stopped = any(stop in text for stop in stops)
-        cut = length == cap and not stopped if length == record["length"] else length >= RETOKENIZED * cap
-        found |= {"length": length, "truncated": cut}
+        generated = length == record["length"] and LOG_ENGINE not in record["setting"]
+        full = cap if generated else RETOKENIZED * cap
+        found |= {"length": length, "truncated": length >= full and not any(stop in text for stop in stops)}
     return found
 
 

@@ -201,7 +201,8 @@ def check_prompted(task: str, question: object, text: str, wanted: dict[str, Any
         raise UserError(f"{place} has no question (doc.question); is it a log of {task}?")
     right = ask(prompt, question) if ask else question
     templated = prompt == CHAT_TEMPLATE  # the model's own template stands around the text
-    if (right in text and right != text) if templated else text == right:
+    system = facts.content.get("system_instruction") is not None or text.startswith("system: ")
+    if right in text and right != text and not system if templated else text == right:
         return
     remedy = f'--metadata \'{{"prompt": "{prompt}"}}\'{", --apply_chat_template" if templated else ""}'
     raise UserError(

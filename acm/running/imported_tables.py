@@ -62,7 +62,10 @@ FURTHER: dict[str, Test] = {  # columns that a table may lack, and a task within
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Records from a parquet file, with their columns in our types. UserError for a file that holds none."""
+    """Records from a parquet file, with the columns of records in our types; others are left out.
+
+    UserError for a file that holds none.
+    """
     try:
         records = pd.read_parquet(path)
     except Exception as error:  # of many kinds, by engine

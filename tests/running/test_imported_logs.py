@@ -57,6 +57,21 @@ def test_a_log_counted_up_to_the_cap_is_truncated(profile, log, f32):
     assert found["truncated"].all() and (found["length"] == CAP).all()
 
 
+def test_records_that_came_from_logs_come_in_elsewhere(profile, log, f32, tmp_path):
+    near = "1" * (CAP - 1) + "2"  # counted again it fills the cap
+    paths = [log(task, resps=[[near]], filtered_resps=["[invalid]"], exact_match=0.0) for task in TASKS]
+    import_records(profile, LONG, paths, "TA", f32[1])
+    first, there = profile.folder / LONG / "records" / "TA.parquet", tmp_path / "there.parquet"
+    first.rename(there)
+    assert "1 imported" in import_records(profile, LONG, [there])
+    pd.testing.assert_frame_equal(pd.read_parquet(first), pd.read_parquet(there))
+    shorter = pd.read_parquet(there)
+    shorter["setting"] = [json.dumps({**json.loads(text), "max_tokens": None}) for text in shorter["setting"]]
+    shorter.to_parquet(there)
+    with pytest.raises(UserError, match="made with max_tokens None, and profile mine says 40"):
+        import_records(profile, LONG, [there])
+
+
 @pytest.mark.parametrize("changes, words", [
     ({"task": "abacus_hard"}, "unknown task of long-to-short 'abacus_hard'"),
     ({"lines": ["{"]}, "line 1 is not JSON"),
@@ -250,9 +265,7 @@ def test_files_as_people_copy_them(profile, log, f32, tmp_path, stored):
 def test_two_logs_of_a_task_are_the_users_choice(profile, log, f32, stored):
     paths = [log(task) for task in TASKS]
     again = log(TASKS[0], f"samples_{TASKS[0]}_2026-11-23T10-00-00.123456.jsonl", resps=[["another"]])
-    with pytest.raises(
-        UserError, match=r"abacus_easy has 2 logs \(.*22T10.*, .*23T10.*\), and the profile asks"
-    ):
+    with pytest.raises(UserError, match=r"abacus_easy has 2 logs \(.*22T10.*, .*23T10.*\), and the profile asks"):
         import_records(profile, LONG, [*paths, again], "TA", f32[1])
     assert stored() == []
 
