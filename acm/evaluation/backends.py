@@ -22,6 +22,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import postprocess_generated_text
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import GenerationConfig
 
 from acm.errors import UserError
@@ -71,8 +72,9 @@ class Recording(TemplateLM):
         groups = [list(group) for _, group in itertools.groupby(order, key=lambda i: str(requests[i].args[1]))]
         batches = [group[k : k + self.size] for group in groups for k in range(0, len(group), self.size)]
         found: dict[int, Response] = {}
-        for batch in tqdm(batches, desc="generating", unit="batch", disable=disable_tqdm, mininterval=5):
-            found |= dict(zip(batch, self.kept_batch([requests[i] for i in batch]), strict=True))
+        with logging_redirect_tqdm():  # a note on a kept batch gets a line of its own
+            for batch in tqdm(batches, desc="generating", unit="batch", disable=disable_tqdm, mininterval=5):
+                found |= dict(zip(batch, self.kept_batch([requests[i] for i in batch]), strict=True))
         for i, request in enumerate(requests):
             self.responses[request.task_name, request.doc_id, self.repeat] = found[i]
         # lm-evaluation-harness grades the text before a stop string. The record keeps the stop string too.

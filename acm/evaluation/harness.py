@@ -30,11 +30,12 @@ from acm.sources import source_hash
 
 if not find_spec("lm_eval"):  # only the core of this package is installed
     raise UserError('evaluation needs lm-evaluation-harness; install it with pip install "acm-companion[evaluate]".')
-from lm_eval import simple_evaluate
+from lm_eval import evaluator, simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from acm.evaluation.backends import Recording, RecordingLM
 
+evaluator.get_git_commit_hash = str  # git prints "fatal" outside a repository, and no record holds the hash
 DECISIVE = ("torch", "transformers", "tokenizers", "lm-eval")  # packages whose version decides a response
 
 
