@@ -19,7 +19,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeGuard
 
 LARGEST = 1 << 28  # bytes of a message
 ACTING = ("BUILD", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "INST", "OBJ")  # codes of a pickle that change or make objects
@@ -35,9 +35,14 @@ VALUES: dict[type, Any] = {
     Fraction: lambda x: (x.numerator, x.denominator),
     date: lambda x: (x.year, x.month, x.day),
     timedelta: lambda x: (x.days, x.seconds, x.microseconds),
+    type({}.keys()): lambda x: (list(x),),
+    type({}.values()): lambda x: (list(x),),
 }
 BASES = (bool, int, float, str, bytes, tuple, list, dict, set, frozenset)
-CONSTRUCTORS: dict[str, Any] = {kind.__name__: kind for kind in (*VALUES, *BASES)}
+CONSTRUCTORS: dict[str, Any] = {kind.__name__: kind for kind in (*VALUES, *BASES)} | {
+    "dict_keys": lambda found: dict.fromkeys(found).keys(),
+    "dict_values": lambda found: dict(enumerate(found)).values(),
+}
 OPERATIONS: dict[str, Any] = {  # on an object of the other process, done there
     "__call__": lambda f, *arguments, **named: f(*arguments, **named), "__iter__": iter, "__next__": next,
     "__len__": len, "__getitem__": operator.getitem, "__setitem__": operator.setitem,
@@ -92,6 +97,7 @@ class Peer:
         self.given: list[Any] = []
         self.numbers: dict[int, int] = {}  # by the id of an object, which ``given`` keeps alive
         self.remotes: dict[int, Remote] = {}
+        self.errors: dict[str, type[Exception]] = {}
 
     def send(self, *message: Any) -> None:
         """Send a message of plain data and objects of either side."""
@@ -113,7 +119,7 @@ class Peer:
             raise Ended(f"{type(error).__name__}: {error}") from None
 
     def ask(self, *question: Any) -> Any:
-        """What the other side answers. Its error is raised here, as a built-in one."""
+        """What the other side answers. An error there is raised here."""
         self.send("?", *question)
         while True:
             kind, *found = self.receive()
@@ -122,7 +128,8 @@ class Peer:
             elif kind == "=":
                 return found[0]
             else:
-                raise known_error(*found)
+                names, text = found
+                raise self.error(names)(text)
 
     def call(self, target: Remote, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """What a method of the other side's object returns. Lists, dicts and sets that it changed are changed here."""
@@ -142,7 +149,7 @@ class Peer:
         except Exception as error:
             if self.open:
                 traceback.print_exc()
-            self.send("!", type(error).__name__, str(error)[:1000])
+            self.send("!", ancestors(type(error)), str(error)[:1000])
         else:
             self.send("=", found)
 
@@ -171,6 +178,8 @@ class Peer:
         if isinstance(thing, BASES):
             base: Any = next(base for base in BASES if isinstance(thing, base))
             return "value", base.__name__, (str.__str__(thing) if base is str else base(thing),)
+        if is_error(thing):
+            return "error", ancestors(thing)
         if id(thing) not in self.numbers:
             self.numbers[id(thing)] = len(self.given)
             self.given.append(thing)
@@ -182,10 +191,20 @@ class Peer:
         if kind == "value":
             name, arguments = details
             return CONSTRUCTORS[name](*arguments)
-        (number,) = details
+        (found,) = details
+        if kind == "error":
+            return self.error(found)
         if kind == "yours":
-            return self.given[number]
-        return self.remotes.setdefault(number, Remote(self, number))
+            return self.given[found]
+        return self.remotes.setdefault(found, Remote(self, found))
+
+    def error(self, names: list[str]) -> type[Exception]:
+        """The class of errors of this name: a built-in one, else one made here. names: its own, then its ancestors'."""
+        if is_error(known := getattr(builtins, names[0], None)):
+            return known
+        if names[0] not in self.errors:
+            self.errors[names[0]] = type(names[0], (self.error(names[1:]),), {})
+        return self.errors[names[0]]
 
 
 class Sender(pickle.Pickler):
@@ -213,10 +232,11 @@ class Receiver(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} may not cross")
 
 
-def known_error(name: str, text: str) -> Exception:
-    """A built-in error of this name, else a RuntimeError."""
-    kind = getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, Exception):
-        with contextlib.suppress(TypeError):
-            return kind(text)
-    return RuntimeError(f"{name}: {text}")
+def ancestors(kind: type[Exception]) -> list[str]:
+    """The names of a class of errors and of those above it, up to Exception."""
+    return [above.__name__ for above in kind.__mro__ if issubclass(above, Exception)]
+
+
+def is_error(kind: Any) -> TypeGuard[type[Exception]]:
+    """Whether this is a class of errors."""
+    return isinstance(kind, type) and issubclass(kind, Exception)

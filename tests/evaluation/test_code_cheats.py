@@ -112,6 +112,15 @@ HONEST = {
         "def f(x):\n    raise KeyError(x)",
         "try:\n    f(3)\n    assert False\nexcept KeyError as e:\n    pass",
     ),
+    "an error of its own": (
+        "class Low(ValueError):\n    pass\nclass Lower(Low):\n    pass\ndef f(x):\n    raise Lower('no')",
+        "for kind in (Low, Lower, ValueError, Exception):\n    try:\n        f(1)\n        assert False, 1\n"
+        "    except kind as error:\n        assert 'no' in str(error)",
+    ),
+    "the views of a dict": (
+        "def f():\n    return {1: 2}.keys(), {1: 2}.values()",
+        "a, b = f()\nassert a == {1} and list(b) == [2] and 2 in b",
+    ),
     "containers and numbers": (
         "from collections import *\nfrom fractions import Fraction\nfrom decimal import Decimal\nimport datetime\n"
         "def f():\n    return Counter('aab'), deque([1]), Fraction(1, 3), Decimal('0.5'), 1j, datetime.date(9, 1, 2)",
