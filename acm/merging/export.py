@@ -48,6 +48,7 @@ def mergekit_recipe(plan: Plan, folder: Path) -> str:
         "dtype": "float32",
         "out_dtype": plan.config["dtype"],
         "tokenizer_source": tokenizer_source(plan),
+        "chat_template": recipe.chat_template,
     }
     return yaml.safe_dump({k: v for k, v in content.items() if v not in (None, {}, [])}, sort_keys=False)
 

@@ -225,9 +225,11 @@ def with_tokenizer(content: dict[str, Any], block: Any) -> dict[str, Any]:
 
 def values(given: dict[str, Any], method: Any) -> dict[str, Any]:
     """Parameters with numbers in place of their texts, and true and false in place of 1 and 0 where a flag stands."""
-    known = METHODS[method].parameters if isinstance(method, str) and method in METHODS else {}
-    flags = {"int8_mask", "normalize", "rescale"} | {key for key, found in known.items() if found.kind == "flag"}
+    if not isinstance(method, str) or method not in METHODS:
+        return given
+    known = METHODS[method].parameters | METHODS[method].idle
     files = {key for key, found in known.items() if found.is_file}
+    flags = {key for key, found in known.items() if found.kind == "flag"}
     return {key: value if key in files else value_form(value, key in flags) for key, value in given.items()}
 
 

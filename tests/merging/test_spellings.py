@@ -25,6 +25,7 @@ from acm.merging.export import mergekit_recipe
 from acm.merging.mergekit import values
 from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
+from acm.merging.registry import METHODS
 
 SAME = {  # shape → a recipe that mergekit merges to the same numbers
     "linear": """
@@ -423,6 +424,9 @@ def test_chat_templates(f32, run_mergekit, tmp_path, wanted, templates, expected
     content = recipe("linear", *folders, parameters={"weight": 0.5}, chat_template=wanted, dtype="float32")
     ours = AutoTokenizer.from_pretrained(acm.merge(content, tmp_path / "ours")).chat_template
     assert (ours and ours.strip()) == (expected and expected.strip())
+    assert (
+        yaml.safe_load(mergekit_recipe(make_plan(load_recipe(content)[0], Path()), Path()))["chat_template"] == wanted
+    )
     if templates[0] != "a {{x}}" or wanted != "auto" or "b {{x}}\n" in templates:  # else mergekit draws one of them
         theirs = AutoTokenizer.from_pretrained(run_mergekit(yaml.safe_dump(content), tmp_path / "theirs")).chat_template
         assert (ours and ours.strip()) == (theirs and theirs.strip())
@@ -438,6 +442,23 @@ def test_templates_that_mergekit_has_by_name(f32, run_mergekit, tmp_path, monkey
     monkeypatch.setattr(mergekit, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=f"'{name}' is a template that comes with mergekit: install that"):
         load_recipe(content)
+
+
+@pytest.mark.parametrize("method, given, idle", [
+    ("slerp", {"t": 0.5, "weight": 0.3, "int8_mask": True}, ["weight"]), ("linear", {"weight": 1}, []),
+    ("task_arithmetic", {"weight": 1, "density": 0.5, "rescale": True}, ["density", "rescale"]),
+    ("linear", {"weight": 1, "lambda": [1, 2], "smooth": 0.0}, ["lambda", "smooth"]),
+])  # fmt: skip
+def test_parameters_without_effect_are_said(f32, method, given, idle):
+    content = recipe(method, f32[0], f32[1], parameters=given)
+    warned = [f.text for f in make_plan(load_recipe(content)[0], Path()).findings if "without effect" in f.text]
+    assert warned == ([f"{', '.join(idle)}: without effect on {method}, as in mergekit."] if idle else [])
+
+
+@pytest.mark.parametrize("method, key", [("slerp", "wieght"), ("interpolation", "density"), ("ties", "select_topk")])
+def test_other_parameters_are_refused(f32, method, key):
+    with pytest.raises(UserError, match=f"unknown key of {method} '{key}'"):
+        load_recipe(recipe(method, f32[0], f32[1], parameters=METHODS[method].example | {key: 0.5}))
 
 
 DOCUMENTS = """
