@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from acm.errors import listed, shown, unknown
-from acm.merging.parameters import conditions, leaves, resolve
+from acm.merging.parameters import FLOAT32, conditions, leaves, resolve
 from acm.merging.registry import METHODS
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
@@ -142,19 +142,31 @@ def joined(slices: list[dict[str, Any]], content: dict[str, Any]) -> dict[str, A
 
     A parameter that moves along the layers does so within each slice, as in mergekit.
     """
-    method, ranges, named = content.get("merge_method"), [range_of(part) for part in slices], []
-    for part in slices:
-        part["sources"] = [entry_form(source, method) for source in part["sources"]]
-        named.append({str(source.get("model")): source for source in part["sources"]})
+    method, ranges = content.get("merge_method"), [range_of(part) for part in slices]
+    named = [sources_of(part, method) for part in slices]
     starts, stops = zip(*ranges, strict=True)
     if starts != (0, *stops[:-1]) or any(sources.keys() != named[0].keys() for sources in named):
         raise ValueError(f"`slices` {STACKED}")
     models = []
     for model in named[0]:
-        own = [sources[model].get("parameters") or {} for sources in named]
+        own = [sources[model] for sources in named]
         models.append({"model": model, "layer_range": (0, stops[-1]), "parameters": by_layer(own, ranges)})
     shared = [laid_over(part.get("parameters"), content).get("parameters") or {} for part in slices]
     return {"models": models, "parameters": by_layer([values(given, method) for given in shared], ranges)}
+
+
+def sources_of(part: dict[str, Any], method: Any) -> dict[str, dict[str, Any]]:
+    """The models of a slice → their parameters."""
+    found = {}
+    for source in part["sources"]:
+        check_keys(source, ("model", "layer_range", "parameters"), "slices: sources")
+        entry = {"parameters": {}} | entry_form(source, method)
+        if not isinstance(entry.get("model"), str) or not isinstance(entry["parameters"], dict):
+            raise ValueError("slices: each of `sources` needs a `model`, and `parameters` must map names to values")
+        if entry["model"] in found:
+            raise ValueError(f"slices: {shown(entry['model'])} comes twice in one slice")
+        found[entry["model"]] = entry["parameters"]
+    return found
 
 
 def range_of(part: dict[str, Any]) -> tuple[int, int]:
@@ -184,7 +196,9 @@ def by_layer(given: list[dict[str, Any]], ranges: list[tuple[int, int]]) -> dict
         places |= {OUTSIDE["embed"]: 0.0} if number == 0 else {}
         places |= {OUTSIDE["norm"]: 0.0, OUTSIDE["lm_head"]: 0.0} if number == len(ranges) - 1 else {}
         for key, value in parameters.items():
-            leaves(value, f"slices: {key}")
+            for leaf in leaves(value, f"slices: {key}"):
+                if not isinstance(leaf, (int, float)) or not abs(leaf) <= FLOAT32:
+                    raise ValueError(f"slices: {key} must be a finite number, not {shown(leaf)}")
             found.setdefault(key, []).extend({"filter": part, "value": at(value, t)} for part, t in places.items())
     return found
 
@@ -250,7 +264,7 @@ def value_form(value: Any, flag: bool) -> Any:
 def copied(content: dict[str, Any]) -> dict[str, Any]:
     """mergekit's passthrough of all layers of one model, which copies it, as `linear` with all weight on it."""
     method, models = content.get("merge_method"), content.get("models")
-    if method not in ELSEWHERE:
+    if not isinstance(method, str) or method not in ELSEWHERE:
         return content
     if method != "passthrough":
         raise ValueError(f"`merge_method: {method}` is mergekit's alone: {BY_MERGEKIT}; here are {', '.join(METHODS)}")

@@ -81,6 +81,14 @@ def sliced(content, layers):
     return {"slices": [{"sources": [model | {"layer_range": layers} for model in content["models"]]}]}
 
 
+def halves(sources):
+    """Two slices of one layer each, whose sources are the model `a` with these keys."""
+    ranges = ([0, 1], [1, 2])
+    return {
+        "slices": [{"sources": [{"model": "a", "layer_range": found} | own for own in sources]} for found in ranges]
+    }
+
+
 @pytest.mark.parametrize("change, words", [
     ({"modules": {"text_decoder": {}}}, ["modules", "text_decoder", "several parts"]),
     ({"modules": {"default": {}, "vision": {}}}, ["modules", "default, vision", "several parts"]),
@@ -116,6 +124,9 @@ def sliced(content, layers):
      ["stacks or drops layers"]),
     (lambda c: {"slices": [{"sources": [{"model": "a", "layer_range": [0, 1]}, {"model": "b", "layer_range": [1, 2]}]},
                            *sliced(c, [1, 2])["slices"]]}, ["stacks or drops layers"]),
+    (lambda _: halves([{}, {}]), ["a comes twice in one slice"]), (lambda _: halves([{"weight": 1}]), ["key 'weight'"]),
+    (lambda _: halves([{"parameters": {"weight": ["a", 1]}}]), ["weight must be a finite number, not a"]),
+    (lambda _: halves([{"parameters": [1]}]), ["`parameters` must map names to values"]),
     (lambda c: {"slices": sliced(c, [0, 1])["slices"] + sliced(c, [1, 3])["slices"]}, ["layer_range", "[0, 2]"]),
     (lambda c: sliced(c, [0, 2]) | {"merge_method": "passthrough", "parameters": {}}, ["remove `base_model`"]),
     (lambda c: sliced(c, [0, 1]) | {"merge_method": "passthrough", "parameters": {}, "base_model": None}, ["[0, 2]"]),

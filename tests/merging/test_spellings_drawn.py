@@ -1,5 +1,6 @@
 """Drawn recipes: mergekit reads and writes each, and finds the same number for every tensor."""
 
+import copy
 from itertools import pairwise
 
 import pytest
@@ -125,3 +126,42 @@ def test_every_tensor_gets_the_number_that_mergekit_gives_it(content):
                 ours, theirs = (found_here(recipe, name, tensor, model) for recipe in (found, back))
                 assert ours == theirs
                 assert ours == pytest.approx(found_by_mergekit(config, name, tensor, model), abs=1e-12), (tensor, name)
+
+
+LEAVES = (st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just(10**400), st.binary())
+JUNK = st.recursive(
+    st.one_of(LEAVES),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def places_in(content, place=()):
+    """The place of every value within a recipe."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in items:
+        yield (*place, key)
+        yield from places_in(value, (*place, key))
+
+
+@settings(max_examples=400, deadline=None)
+@given(recipes(), st.data())
+def test_junk_anywhere_in_a_recipe_is_refused_in_words_or_read(content, data):
+    content |= {
+        "tokenizer": {"source": "base"},
+        "chat_template": "auto",
+        "coefficients": {"left": [1], "right": {"0": 1}},
+    }
+    *parents, last = data.draw(st.sampled_from(list(places_in(content))))
+    holder = content = copy.deepcopy(content)
+    for key in parents:
+        holder = holder[key]
+    junk = data.draw(JUNK)
+    if isinstance(holder, dict) and data.draw(st.booleans()):
+        holder[data.draw(st.text(max_size=3) | st.integers())] = junk
+    else:
+        holder[last] = junk
+    try:
+        load_recipe(content)
+    except UserError as error:
+        assert "\n\n" not in str(error) and "pydantic" not in str(error)
