@@ -148,7 +148,7 @@ def rope(config: dict[str, Any], key: str) -> Any:
 def ties_head(config: dict[str, Any]) -> bool | None:
     """Whether the config ties the head to the embedding; None where neither it nor the table says."""
     found = meaning(config).get("tie_word_embeddings")
-    return None if found is None else bool(found)
+    return found if isinstance(found, bool) else None
 
 
 def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]] | None:

@@ -108,6 +108,8 @@ class Checkpoint:
         foreign = sorted(found.keys() - expected.keys())
         lines = [f"{name}: missing" for name in lacking]
         lines += [f"{name}: no tensor of {self.config['model_type']}" for name in foreign]
+        if {EMBEDDING, HEAD} <= found.keys() and found[EMBEDDING].shape != found[HEAD].shape:
+            lines.append(f"{HEAD}: {found[HEAD].shape}, the embedding {found[EMBEDDING].shape}")
         for name in sorted(found.keys() & expected.keys()):
             rows = name in (EMBEDDING, HEAD)
             if found[name].shape[rows:] != expected[name][rows:]:

@@ -25,6 +25,7 @@ STORED: dict[str, np.dtype] = {  # how numpy reads each dtype; numpy has no bflo
     "bfloat16": np.dtype("<u2"),
     "float16": np.dtype("<f2"),
 }
+LFS = b"version "  # what a file of Git LFS begins with that was cloned without its content
 MAX_HEADER = 100 << 20  # bytes; the safetensors library's own limit
 # Endings of names of tensors that are computed, not trained. Old conversions store such tensors; they are skipped.
 BUFFERS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
@@ -85,7 +86,10 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         raise refuse("it is not a regular file")
     size = status.st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        first = file.read(8)
+        if first == LFS:
+            raise UserError(f"{path} is a pointer of Git LFS, not the file itself; `git lfs pull` fetches it.")
+        length = int.from_bytes(first, "little")
         if size < 8 or length > min(size - 8, MAX_HEADER):
             raise refuse(f"its header claims {length} bytes, of {size} in the file")
         text = file.read(length)

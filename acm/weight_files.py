@@ -103,7 +103,11 @@ def weights_file(folder: Path, config: dict[str, Any]) -> str:
     """The name of the file that transformers begins with: one file of weights, or an index; UserError for none."""
     named = config.get("transformers_weights")
     if named is not None:
-        if not isinstance(named, str) or Path(named).name != named or not named.endswith((".safetensors", ".json")):
+        if (
+            not isinstance(named, str)
+            or Path(named).name != named
+            or not named.endswith((".safetensors", ".safetensors.index.json"))
+        ):
             raise UserError(
                 f"{folder / 'config.json'}: transformers_weights is {named!r}, no safetensors file of the folder."
             )

@@ -226,7 +226,7 @@ FOREIGN = {
     "model.layers.1.mlp.up_proj.weight_scale": "quantised", "model.layers.0.mlp.up_proj.weight.absmax": "quantised",
     "model.layers.0.self_attn.q_proj.scales": "quantised", "visual.blocks.0.attn.qkv.weight": "multimodal",
     "model.vision_tower.layers.0.fc1.weight": "multimodal", "multi_modal_projector.linear_1.weight": "multimodal",
-    "model.layers.2.mlp.up_proj.weight": "its config.json", "model.mtp.weight": "its config.json",
+    "model.layers.2.mlp.up_proj.weight": "its config.json", "model.mtp.weight": "",
     "model.layers.0.self_attn.o_proj.bias": "its config.json",
 }  # fmt: skip
 
@@ -281,6 +281,12 @@ def test_a_folder_without_weights_says_what_it_has(assert_refused, bare, kind):
     assert_refused(*words, left=folder)
 
 
+def test_a_pointer_of_git_lfs_is_called_one(assert_refused, bare):
+    folder = bare()
+    (folder / SINGLE).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 134\n")
+    assert_refused(SINGLE, "git lfs pull", left=folder)
+
+
 @pytest.mark.parametrize("value", ["../x.safetensors", "model.bin", 5, ["a"], "/etc/passwd", "gone.safetensors"])
 def test_a_config_that_names_no_file_of_weights(assert_refused, bare, f32, value):
     folder = bare()
@@ -310,6 +316,17 @@ def test_an_export_says_what_mergekit_would_read_otherwise(bare, f32):
         write_config(folder, tie_word_embeddings=tied)
         with pytest.raises(UserError, match="mergekit cannot reproduce"):
             refuse_what_differs(plan_of(f32[0], folder))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"vocab_size": "gone"}, {"vocab_size": 9.0}, {"tie_word_embeddings": "no"}], ids=str
+)
+@pytest.mark.parametrize("paper", [{}, {"compatibility": "paper"}], ids=["", "paper"])
+def test_a_config_that_transformers_does_not_load_is_mended(bare, f32, tmp_path, changes, paper):
+    folder = bare(f32[0])
+    single(folder, load_file(f32[0] / SINGLE))
+    write_config(folder, **changes)
+    assert_loads(acm.merge(halfway(folder, f32[1], **paper), tmp_path / "out"))
 
 
 def test_vllm_would_read_other_weights(bare, f32):

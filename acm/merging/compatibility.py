@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from acm.architectures import EMBEDDING, HEAD, WHOLE, meaning, rope, ties_head
+from acm.architectures import EMBEDDING, HEAD, WHOLE, architecture, meaning, rope, ties_head
 from acm.checkpoints import Checkpoint, shape_problems, unlike
 from acm.errors import UserError, printable
 from acm.headers import TensorInfo
@@ -78,9 +78,14 @@ def config_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
         if differ(key, ours.get(key), theirs.get(key)):
             text = (
                 f"{other.folder} was not fine-tuned from {base.folder}: {key} is {theirs[key]} against {ours[key]}. "
-                "Name its true ancestor as base_model (for R1-Distill-Qwen: Qwen2.5-Math)."
+                "Name its true ancestor as base_model (for R1-Distill-Qwen: Qwen2.5-Math)"
             )
-            found.append(Finding("error", text))
+            odd = [
+                f", or mend config.json of {m.name}: its own tensors contradict it"
+                for m in (other, base)
+                if m.problems()
+            ]
+            found.append(Finding("error", text + "".join(odd[:1]) + "."))
     for key in ("rope_theta", "rope_scaling"):
         if rope(ours, key) != rope(theirs, key):
             text = (
@@ -194,16 +199,17 @@ def output_config(
     config |= {key: value for key, value in meaning(config).items() if key in WHOLE and key in config}
     choices: dict[str, Any] = {"dtype": dtype}
     stated = ties_head(config)
-    if stated is not tied and (stated is not None or len({m.tied for m in models}) > 1):
+    known = stated is not None or "tie_word_embeddings" in config
+    if stated is not tied and (known or len({m.tied for m in models}) > 1):
         choices["tie_word_embeddings"] = tied
+    if alignment.rows and ("vocab_size" in config or architecture(config)):
+        choices["vocab_size"] = alignment.rows
     if paper:
         return config | choices, []
-    lengths: list[Any] = [m.config.get("max_position_embeddings") for m in models]
+    lengths: list[Any] = [meaning(m.config).get("max_position_embeddings") for m in models]
     same_rope = all(rope(m.config, key) == rope(config, key) for m in models for key in ("rope_theta", "rope_scaling"))
     if same_rope and all(isinstance(length, int) for length in lengths):
         choices["max_position_embeddings"] = max(lengths)
-    if "vocab_size" in config and alignment.rows:
-        choices["vocab_size"] = alignment.rows
     source = models[alignment.source].config
     choices |= {key: source[key] for key in SPECIAL if key in source}
     changed = {key: value for key, value in choices.items() if key != "dtype" and config.get(key) != value}

@@ -136,7 +136,8 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
         opened[name] = opened.get(name) or open_model(name, folder, opened.get(recipe.base_model or ""))
     models, paper = [opened[name] for name in given], recipe.compatibility == "paper"
     compared, aligned = model_findings(list(opened.values())), recipe.tokenizer_source is not None
-    compared += folder_findings(list(opened.values()))
+    alike = all(finding.level != "error" for finding in compared)
+    compared += folder_findings(list(opened.values()), alike)
     companions = companions_of(models)
     alignment = align_rows(recipe.tokenizer_source, models, companions, given, paper)
     compared += companion_findings(models, companions, alignment, aligned)
@@ -175,8 +176,13 @@ def stored_dtype(recipe: Recipe, base: Checkpoint) -> str:
 
 
 def count_blocks(model: Checkpoint) -> int:
-    """Number of blocks; UserError where their numbers leave a gap."""
-    found = sorted({int(layer) for name in model.tensors if (layer := layer_of(name)).isdecimal()})
+    """Number of blocks; UserError where their numbers leave a gap, and for a model that is not made of such blocks."""
+    try:
+        found = sorted({int(layer) for name in model.tensors if (layer := layer_of(name)).isdecimal()})
+    except UserError as error:
+        raise UserError(
+            f"{model.folder} cannot be merged: {error} Decoders such as Qwen, Llama and Gemma can."
+        ) from None
     if found != list(range(len(found))):
         raise UserError(f"{model.folder} lacks layers: of {found[-1] + 1} it has {len(found)}; fetch it again.")
     return len(found)

@@ -8,23 +8,21 @@ from acm.adapters import Adapted
 from acm.architectures import EMBEDDING, HEAD, ties_head
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError, listed
-from acm.merging.compatibility import Finding, config_findings
+from acm.merging.compatibility import Finding
 from acm.weight_files import INDEX
 
 
-def folder_findings(models: list[Checkpoint]) -> list[Finding]:
-    """What is known of each folder by itself. models: the base first.
+def folder_findings(models: list[Checkpoint], alike: bool) -> list[Finding]:
+    """What is known of each folder by itself. alike: neither configs nor shapes of the models speak against a merge.
 
-    UserError for a base that lacks tensors of its own architecture or holds others, which the result would too. Those
-    of the others are found where they differ from the base's.
+    UserError for one that lacks tensors of its own architecture, or holds others.
     """
-    base, *others = models
-    unlike = any(finding.level == "error" for other in others for finding in config_findings(base, other))
-    if not unlike and (problems := base.problems()):
-        raise UserError(
-            f"{base.folder} does not hold the tensors that its config.json asks for, so transformers would not load it "
-            f"as it is: {listed(problems)}. Fetch it again, or mend its config."
-        )
+    for model in models if alike else []:
+        if problems := model.problems():
+            raise UserError(
+                f"{model.folder} does not hold the tensors that its config.json asks for, so transformers would not "
+                f"load it as it is: {listed(problems)}. Fetch it again, or mend its config."
+            )
     return [finding for model in dict.fromkeys(map(whole, models)) for finding in reading_findings(model)]
 
 
