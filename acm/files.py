@@ -41,9 +41,12 @@ def whole(path: str | Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def alone(folder: Path, what: str) -> Iterator[None]:
     """Hold a folder, which is made, for one process. UserError while another one holds it. what: its work, in words."""
-    import fcntl  # not on Windows
-
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows, where nothing is held
+        yield
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
