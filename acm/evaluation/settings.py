@@ -88,7 +88,7 @@ class Engine:
                 "backend vllm: the package vllm is not installed; install it on a machine with a GPU, "
                 "or choose another backend."
             )
-        if self.backend == "transformers" and self.device.startswith("cuda"):
+        if self.backend == "transformers" and self.device != "cpu":
             devices(self.device)
 
 

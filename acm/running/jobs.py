@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from acm.errors import os_refusal
+
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 ALIVE = "ACM_RUN_LOCK"  # variable that names the file on which a run and its jobs hold a lock while they live
 SHOWN = 8  # how many of the log's last lines an error shows
@@ -49,7 +51,7 @@ def logged(path: Path | None) -> Iterator[None]:
             yield
             failed = False
         except BaseException as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {os_refusal(error) if isinstance(error, OSError) else error}", file=sys.stderr)
             raise SystemExit(1) from None
         finally:
             for stream, handle in zip((sys.stdout, sys.stderr), shown, strict=True):

@@ -179,3 +179,10 @@ except acm.errors.UserError as error:
 
 def test_the_objects_are_public():
     assert {"evaluate", "Engine", "Sampling", "Server"} <= set(acm.__all__)
+
+
+@pytest.mark.parametrize("device", ["foo", "gpu", "cuda:x", "CPU"])
+def test_a_device_that_no_machine_has_is_refused(device):
+    """lm-eval would take another one without a word."""
+    with pytest.raises(UserError, match=f"unknown device '{device}'"):
+        Engine(device=device).check_here()
