@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from acm.checkpoints import exists
 from acm.errors import UserError, explain, listed, unknown
 from acm.merging.mergekit import plain_form, template_text
 from acm.merging.parameters import check_parameters, resolve
@@ -223,7 +224,7 @@ def load_recipe(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe) -> tup
 def read_recipe(path: Path) -> dict[str, Any]:
     """The content of a recipe's file; of a file with several recipes, of the one whose name stands after a `#`."""
     file, mark, wanted = str(path).rpartition("#")
-    if path.exists() or not mark:
+    if not mark or exists(path):
         file, mark = str(path), ""
     documents = read_documents(Path(file))
     names = [str(document.get("name", "")) for document in documents]
