@@ -11,9 +11,9 @@ from acm.errors import unknown
 
 
 class Strict(BaseModel):
-    """Refuses unknown keys, and cannot be changed once it is made."""
+    """Refuses unknown keys and numbers that are not finite, and cannot be changed once it is made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def optional(default: Any, **bounds: Any) -> Any:
