@@ -134,19 +134,22 @@ def explain(error: pydantic.ValidationError, source: str, model: Any = None) -> 
     wanted: dict[str, list[str]] = {}  # of values that may be of several kinds
     said: dict[str, str] = {}
     for finding in error.errors(include_url=False):
-        loc = [part for part in finding["loc"] if not (isinstance(part, str) and BRANCH.fullmatch(part))]
+        *outer, last = finding["loc"] or ("",)
+        loc = [part for part in outer if not (isinstance(part, str) and BRANCH.fullmatch(part))]
+        if finding["type"] == "extra_forbidden" or not BRANCH.fullmatch(str(last)):
+            loc.append(last)
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in loc).lstrip(".")
         kind, bounds = finding["type"], finding.get("ctx", {})
         if kind in WANTED:
             wanted.setdefault(place, []).append(WANTED[kind].format(**bounds))
             said[place] = f"must be {' or '.join(dict.fromkeys(wanted[place]))}, not {brief(finding['input'])}"
         elif kind == "extra_forbidden":
-            near = get_close_matches(str(loc[-1])[:LONGEST], keys_at(model, loc[:-1]), n=1)
+            near = get_close_matches(str(last)[:LONGEST], keys_at(model, loc[:-1]), n=1)
             said[place] = "unknown key; " + (f"did you mean '{near[0]}'?" if near else "remove it or mend its spelling")
         elif kind == "value_error":
             said[place] = str(bounds["error"])
         else:
-            said[place] = OTHERWISE.get(kind, finding["msg"]).format(**bounds)
+            said[place] = OTHERWISE[kind].format(**bounds) if kind in OTHERWISE else finding["msg"]
     inner = [place for place in said if not any(other.startswith((f"{place}.", f"{place}[")) for other in said)]
     lines = [f"{place}: {said[place]}" if place else said[place] for place in inner]
     if len(lines) == 1:
@@ -159,9 +162,8 @@ def brief(value: object) -> str:
     """A value of a file, as a message shows it."""
     if isinstance(value, (dict, list, tuple)):
         return "a mapping" if isinstance(value, dict) else "a list"
-    names = {None: "empty", True: "true", False: "false"}
     if value is None or isinstance(value, bool):
-        return names[value]
+        return {None: "empty", True: "true", False: "false"}[value]
     return f"'{shown(value)}'" if isinstance(value, str) else shown(value)
 
 

@@ -71,6 +71,9 @@ def test_messages_stay_short():
     ({"coefficients": {"a": {"0": "x"}}}, "coefficients.a.0: must be a number, not 'x'."),
     ({"tie_word_embeddings": "perhaps"}, "tie_word_embeddings: must be true or false, not 'perhaps'."),
     ({"modles": []}, "modles: unknown key; did you mean 'models'?"),
+    ({"str": 1}, "str: unknown key; remove it or mend its spelling."),
+    ({"list[x]": 1}, "list[x]: unknown key; remove it or mend its spelling."),
+    ({"{0}": 1}, "{0}: unknown key; remove it or mend its spelling."),
     ({"merge_method": "tis"}, "unknown merge method 'tis'. Did you mean 'ties'?"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_recipe_is_said_in_one_line_of_our_own_words(change, says):
