@@ -24,6 +24,7 @@ FUSED = {
     "self_attn.qkv_proj": ("attention", "hidden"), "self_attn.o_proj": ("hidden", "queries"),
     "mlp.gate_up_proj": ("two_mlps", "hidden"), "mlp.down_proj": ("hidden", "mlp"),
 }  # fmt: skip
+MOST_LAYERS = 10_000  # a config that is not trusted could ask for any number
 SAME_ACTIVATION = {"swish": "silu", "gelu_new": "gelu_pytorch_tanh", "gelu_fast": "gelu_pytorch_tanh"}
 WHOLE = (  # fields that transformers takes as whole numbers alone
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
@@ -69,7 +70,8 @@ ARCHITECTURES = {
     "gemma": Architecture(3072, 24576, 28, 16, 16, 256000, 256, activation=GELU, tied=True),
     "gemma2": Architecture(2304, 9216, 26, 8, 4, 256000, 256, activation=GELU, tied=True, norms=FOUR_NORMS),
     "gemma3_text": Architecture(
-        2304, 9216, 26, 8, 4, 262208, 256, activation=GELU, tied=True, norms=FOUR_NORMS, q_norm=("head", "head")
+        2304, 9216, 26, 8, 4, 262208, 256, activation=GELU, tied=True, norms=FOUR_NORMS, q_norm=("head", "head"),
+        rope_theta=1e6,
     ),
     "phi3": Architecture(3072, 8192, 32, 32, None, 32064, eps=1e-5, fused=True, optional=()),
     "olmo2": Architecture(
@@ -124,10 +126,13 @@ def rope(config: dict[str, Any], key: str) -> Any:
     """A field of the position codes, ``rope_theta`` or ``rope_scaling``, wherever and however it is written.
 
     Versions of transformers write rope_scaling beside rope_theta, or both in rope_parameters; ``type`` or
-    ``rope_type``; null, or the default spelt out.
+    ``rope_type``; null, or the default spelt out. Gemma 3 has codes of their own in its sliding layers.
     """
-    row = architecture(config)
+    row, local = architecture(config), config.get("rope_local_base_freq") or ROPE_THETA
     scaling = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
+    if isinstance(scaling.get("full_attention"), dict):
+        local = (scaling.get("sliding_attention") or {}).get("rope_theta") or ROPE_THETA
+        scaling = dict(scaling["full_attention"])
     theta = scaling.pop("rope_theta", None) or config.get("rope_theta") or (row.rope_theta if row else ROPE_THETA)
     if key == "rope_theta":
         return theta
@@ -139,10 +144,10 @@ def rope(config: dict[str, Any], key: str) -> Any:
         scaling.setdefault("original_max_position_embeddings", before)
     partial = scaling.pop("partial_rotary_factor", None) or config.get("partial_rotary_factor")
     plain = kind == "default" or (kind in ("linear", "dynamic") and scaling.get("factor") == 1)
-    if partial not in (None, 1):
-        return (scaling if not plain else {"rope_type": "default"}) | {"partial_rotary_factor": partial}
-    nested = {name for name, value in scaling.items() if isinstance(value, dict)}  # of each kind of layer
-    return None if plain and not nested else scaling
+    scaling = {"rope_type": "default"} if plain else scaling
+    scaling |= {"partial_rotary_factor": partial} if partial not in (None, 1) else {}
+    scaling |= {"rope_local_base_freq": local} if local != ROPE_THETA else {}
+    return None if scaling == {"rope_type": "default"} else scaling
 
 
 def ties_head(config: dict[str, Any]) -> bool | None:
@@ -176,6 +181,8 @@ def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]] | None:
 
 def sizes(config: dict[str, Any]) -> dict[str, int]:
     """The sizes that shapes are made of. config: its :func:`meaning`. ValueError for one that is no whole number."""
+    if isinstance(config.get("num_hidden_layers"), int) and config["num_hidden_layers"] > MOST_LAYERS:
+        raise ValueError(f"num_hidden_layers is {config['num_hidden_layers']}, and at most {MOST_LAYERS} are read")
     for key in WHOLE[:-1]:
         value = config.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

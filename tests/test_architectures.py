@@ -37,8 +37,10 @@ def test_fields_left_out_have_the_values_of_transformers(model_type):
     assert ours["head_dim"] == getattr(theirs, "head_dim", theirs.hidden_size // theirs.num_attention_heads)
     assert ours["hidden_act"] == (getattr(theirs, "hidden_activation", None) or theirs.hidden_act)
     assert ties_head({"model_type": model_type}) is theirs.tie_word_embeddings
-    if model_type != "gemma3_text":  # it has a theta for each kind of layer
-        assert rope({"model_type": model_type}, "rope_theta") == theirs.rope_parameters["rope_theta"]
+    codes = theirs.rope_parameters
+    assert rope({"model_type": model_type}, "rope_theta") == codes.get("full_attention", codes)["rope_theta"]
+    for spelling in (theirs.to_dict(), theirs.to_diff_dict()):
+        assert rope(spelling, "rope_scaling") is None
 
 
 @pytest.mark.parametrize("model_type", ["llama", "qwen2", "gemma2"])
@@ -61,6 +63,10 @@ SAME = {
     "yarn": [{"rope_scaling": {"type": "yarn", "factor": 4}, "max_position_embeddings": 32768},
              {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768,
                                   "attention_factor": None}}],
+    "two kinds of layers": [{"model_type": "gemma3_text", "rope_local_base_freq": 5000.0, "rope_theta": 1e6},
+             {"model_type": "gemma3_text", "rope_parameters": {
+                 "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+                 "sliding_attention": {"rope_type": "default", "rope_theta": 5000}}}],
     "partly": [{"partial_rotary_factor": 0.5},
                {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}],
 }  # fmt: skip
@@ -77,4 +83,6 @@ def test_position_codes_in_every_spelling(kind):
 def test_a_size_that_is_no_number_is_named():
     with pytest.raises(ValueError, match="hidden_size is 'many'"):
         tensor_shapes({"model_type": "qwen2", "hidden_size": "many"})
+    with pytest.raises(ValueError, match="num_hidden_layers is 1000000000"):
+        tensor_shapes({"model_type": "qwen2", "num_hidden_layers": 10**9})
     assert tensor_shapes({"model_type": "mamba"}) is None and HEAD in tensor_shapes({"model_type": "gemma"} | SMALL)

@@ -80,12 +80,9 @@ def config_findings(base: Checkpoint, other: Checkpoint) -> list[Finding]:
                 f"{other.folder} was not fine-tuned from {base.folder}: {key} is {theirs[key]} against {ours[key]}. "
                 "Name its true ancestor as base_model (for R1-Distill-Qwen: Qwen2.5-Math)"
             )
-            odd = [
-                f", or mend config.json of {m.name}: its own tensors contradict it"
-                for m in (other, base)
-                if m.problems()
-            ]
-            found.append(Finding("error", text + "".join(odd[:1]) + "."))
+            if odd := [model.name for model in (other, base) if model.problems()]:
+                text += f", or mend config.json of {odd[0]}: its own tensors contradict it"
+            found.append(Finding("error", f"{text}."))
     for key in ("rope_theta", "rope_scaling"):
         if rope(ours, key) != rope(theirs, key):
             text = (
