@@ -17,11 +17,11 @@ import pandas as pd
 
 from acm.errors import UserError, listed, unknown
 from acm.evaluation.thinking import after_thinking, opened
-from acm.records import RECORD_COLUMNS
 from acm.running.imported import gather
 from acm.running.imported_logs import RETOKENIZED, task_of, token_counter
 from acm.running.imported_samples import decoded
 from acm.running.imported_settings import CAPS
+from acm.running.imported_tables import read_table
 
 ITEM = ["task", "item", "repeat"]
 # Settings that do not tell two sets of responses apart.
@@ -96,17 +96,11 @@ def with_tasks(frame: pd.DataFrame, tasks: list[str] | None, source: str) -> pd.
 
 
 def read_records(path: Path) -> pd.DataFrame:
-    """A table of records, its numbers checked."""
-    try:
-        frame = pd.read_parquet(path)
-    except Exception as error:  # of many kinds, by engine
-        raise UserError(f"{path} is not a readable parquet file ({type(error).__name__}); copy it again.") from None
-    if missing := [column for column in RECORD_COLUMNS if column not in frame]:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; is it a table of records?")
-    numbers = frame[["correct", "length"]].apply(pd.to_numeric, errors="coerce")
-    if frame.empty or numbers.isna().any(axis=None) or not numbers["correct"].between(0, 1).all():
-        raise UserError(f"{path} has no records, or a grade or length that is no number; evaluate again.")
-    return frame.assign(**numbers)
+    """A table of records whose grades are from 0 to 1."""
+    frame = read_table(path)
+    if not frame["correct"].between(0, 1).all():
+        raise UserError(f"{path} has a grade that is not from 0 to 1; evaluate again.")
+    return frame
 
 
 def read_log(path: Path, reading: Reading) -> pd.DataFrame:

@@ -179,10 +179,10 @@ def test_several_methods_metrics_and_filters_are_asked_for(tmp_path):
     (lambda f: f.assign(task="others"), "They share none"),
     (lambda f: f.assign(gold="7"), "has the gold answer '0' in .* and '7' in"),
     (lambda f: pd.concat([f, f]), "has item 0 of sums twice"),
-    (lambda f: f.assign(correct=2.0), "a grade or length that is no number"),
-    (lambda f: f.assign(length=np.nan), "a grade or length that is no number"),
+    (lambda f: f.assign(correct=2.0), "a grade that is not from 0 to 1"),
+    (lambda f: f.assign(length=np.nan), "length of item 0 of sums is nan, not a whole number"),
     (lambda f: f.drop(columns="gold"), "lacks the columns gold"),
-    (lambda f: f.iloc[:0], "no records"),
+    (lambda f: f.iloc[:0], "holds no record"),
 ])  # fmt: skip
 def test_sources_that_do_not_fit_are_refused_by_name(tmp_path, change, reason):
     good = records("A", [1, 0, 1], [3, 4, 5])
