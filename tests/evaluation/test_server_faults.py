@@ -73,7 +73,7 @@ def test_the_server_says_how_long_to_wait(server, at_once, form):
     assert 0.5 < time.monotonic() - start < 20
 
 
-@pytest.mark.parametrize("wait", ["1000000000", "9" * 400, formatdate(time.time() + 1e7, usegmt=True)])
+@pytest.mark.parametrize("wait", ["1000000000", "9" * 400, formatdate(4e9, usegmt=True)])
 def test_a_wait_without_end_is_refused(server, at_once, wait):
     lm = connected(server, timeout=5)
     server.answer = lambda *_: (429, b"later", {"Retry-After": wait})
