@@ -19,7 +19,7 @@ from acm.errors import UserError, listed
 from acm.headers import TensorInfo
 from acm.lora import WEIGHTS, Lora
 from acm.reading import read_json
-from acm.weight_files import Weights
+from acm.weight_files import INDEX, SINGLE, Weights
 
 LOG = logging.getLogger(__name__)
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # one of them makes a tokenizer
@@ -140,6 +140,11 @@ def open_model(
         lora = Lora(place)
         if both:
             return Adapted(lora, open_model(model, folder, find=find), "the model before the +", adapter)
+        if whole := next((name for name in (SINGLE, INDEX) if exists(place / name)), None):
+            raise UserError(
+                f"{place} holds an adapter and a whole model ({whole}), and programs differ on which they read; move "
+                f"{ADAPTER} away if it is the model, or write `MODEL+{place}` for the adapter."
+            )
         return Adapted(lora, *base_of(lora, folder, base), name)
     if both:
         raise UserError(f"'{name}' is read as model+adapter, and {place} holds no adapter ({ADAPTER}).")

@@ -234,4 +234,7 @@ def layer_of(tensor_name: str) -> str:
     for name_part, layer in (("embed_tokens", "embed"), ("lm_head", "lm_head"), ("norm", "norm")):
         if name_part in tensor_name:
             return layer
-    raise UserError(f"tensor {tensor_name} belongs to no known layer (embed, 0 … L−1, norm, lm_head).")
+    raise UserError(
+        f"tensor {tensor_name} belongs to no known layer (embed, 0 … L−1, norm, lm_head); only models that name their "
+        "tensors as Llama does (model.layers.0…) are read here: merge others, such as GPT-2 and Falcon, with mergekit."
+    )

@@ -51,7 +51,7 @@ KNOWN = {  # fields that are read here, or that do not bear on the result; other
 TOKENS = "token_adapter.trainable_tokens_delta"
 PARTS = rf"lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector|{re.escape(TOKENS)}"
 FACTOR = re.compile(rf"(.+)\.({PARTS})(?:\.(?!(?:weight|bias)$)[^.]+)?(\.bias)?(?:\.weight)?")
-WRAPPED = re.compile(r"\.modules_to_save(\.[^.]+)?(?=\.(weight|bias)$)|\.base_layer(?=\.)")
+WRAPPED = re.compile(r"\.modules_to_save(\.[^.]+)?(?=\.(weight|bias)$)|(\.token_adapter)?\.base_layer(?=\.)")
 LORA = {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}
 SLOW = re.compile(r"\(\?|\)[*+{]|([*+{].*){3}", re.DOTALL)  # a pattern that could take forever
 
@@ -105,12 +105,17 @@ class Lora:
                 raise self.refuse(f"{key} is set, which is not supported; {BY_PEFT}")
 
     def sort(self, name: str, info: TensorInfo) -> None:
-        """Put a tensor of the file to those of its module."""
+        """Put a tensor of the file to those of its module.
+
+        With resized rows peft stores a module of modules_to_save up to twice, and beside it what the module was.
+        """
+        if ".original_module." in name:
+            return
         if found := FACTOR.fullmatch(name):
             into, key = self.parts.setdefault(found[1], {}), found[2] + (found[3] or "")
         else:
             into, key = self.whole, WRAPPED.sub("", name)
-        if key in into:
+        if key in into and not (into is self.whole and equal(into[key], info)):
             raise UserError(f"{self.file} holds several adapters (two for {name}); save each in a folder of its own.")
         into[key] = info
 

@@ -184,11 +184,12 @@ def test_broken_index(assert_merge_refused, make_model, tmp_path, content):
     ("{", ["is not readable JSON"]),
     ("[]", ["must hold a JSON object"]),
     ("{}", ["has no `coefficients`"]),
+    (json.dumps({"coefficients": {"left": [0.5] * len(LAYERS)}}), ["the list of left has 5 numbers", "2 blocks alone"]),
     ('{"coefficients": {"letf": {}}}', ["model in", "'left'", "Did you mean 'letf'?"]),
-    (json.dumps({"coefficients": {"left": dict.fromkeys(LAYERS[:-1], 0.5)}}), ["left", "lm_head"]),
+    (json.dumps({"coefficients": {"left": dict.fromkeys(LAYERS[:-1], 0.5)}}), ["lacks layer lm_head of left"]),
     (json.dumps({"coefficients": {"left": dict.fromkeys(LAYERS, "half")}}), ["left", "half"]),
     (json.dumps({"coefficients": {"left": dict.fromkeys(LAYERS, float("nan"))}}), ["NaN is not a finite number"]),
-], ids=["json", "list", "empty", "model", "layer", "type", "nan"])  # fmt: skip
+], ids=["json", "list", "empty", "long", "model", "layer", "type", "nan"])  # fmt: skip
 def test_coefficients_file(assert_merge_refused, tmp_path, content, words):
     path = tmp_path / "coefficients.json"
     path.write_text(content)

@@ -18,6 +18,9 @@ from acm.reading import parse_json
 if TYPE_CHECKING:
     from scipy.sparse import spmatrix
 
+JSON_LINES = (".jsonl", ".ndjson", ".json")  # endings of files that hold an object on each line
+TABLES = (".csv", ".tsv")
+
 
 def read_texts(path: str | Path, field: str = defaults.FIELD) -> list[str]:
     """Calibration texts: the lines of a text file, a field of a JSONL file, or a field of a hub dataset (split train).
@@ -35,7 +38,7 @@ def read_texts(path: str | Path, field: str = defaults.FIELD) -> list[str]:
         if on_hub and not Path(on_hub[0]).suffix[1:].isalpha():  # s1K-1.1 is a dataset, questions.jsonl a file
             rows = hub_rows(*on_hub)
             return check_texts([field_of(row, field, f"{path}, row {i}") for i, row in enumerate(rows)], str(path))
-        raise UserError(f"calibration file {path} does not exist; set `calibration.texts` in the profile.")
+        raise UserError(f"calibration file {path} does not exist; mend --texts, or `calibration.texts` of the profile.")
     try:
         content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -44,8 +47,12 @@ def read_texts(path: str | Path, field: str = defaults.FIELD) -> list[str]:
         ) from None
     numbered = enumerate(content.split("\n"), 1)  # splitlines would split at separators that JSON may hold
     lines = [(f"{path}, line {i}", line) for i, line in numbered if line.strip()]
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() in JSON_LINES:
         return check_texts([field_of(parsed(line, place), field, place) for place, line in lines], str(path))
+    if path.suffix.lower() in TABLES or (lines and lines[0][1].lstrip().startswith(('{"', "[{"))):
+        raise UserError(
+            f"{path} holds a table or JSON, not one text a line; save it as JSONL, in a file named *.jsonl."
+        )
     return check_texts([line for _, line in lines], str(path))
 
 

@@ -9,10 +9,13 @@ in the paper's code, the base model's tokenizer reads the texts one at a time, w
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from filecmp import cmp
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -26,11 +29,12 @@ from acm.calibration.importance import check_kinds
 from acm.calibration.lockstep import Measures, Walk, open_journal, without_weights
 from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.calibration.texts import check_texts, texts_hash
-from acm.checkpoints import check_same_shape, check_weights
+from acm.checkpoints import Checkpoint, check_same_shape, check_weights
 from acm.devices import devices
 from acm.errors import UserError, unknown
 from acm.headers import DTYPES
 
+LOG = logging.getLogger(__name__)
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # a tokenizer has at least one of these files
 
 
@@ -116,6 +120,7 @@ def calibrate(
         check_same_shape(first, model, vocabulary=False)
     for model in (first, *others.values()):
         check_weights(model)
+    warn_of_reading(first, others, texts, max(i.shape[1] for i in ids))
     with contextlib.ExitStack() as stack:
         kept = Path(keep) if keep else None
         if kept is None and measures.of_gradients:
@@ -130,18 +135,54 @@ def calibrate(
 
 def tokenized(base: Path, texts: Sequence[str], max_tokens: int | None) -> list[Tensor]:
     """Each text as (1, tokens). UserError where there is no readable tokenizer, and for a text that has no token."""
-    if not any((base / name).is_file() for name in VOCABULARIES):  # transformers would make up an empty tokenizer
-        raise UserError(f"{base} has no tokenizer ({', '.join(VOCABULARIES)}); fetch the model again.")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    except Exception as error:  # whatever transformers make of foreign or missing files
-        name = type(error).__name__
-        raise UserError(f"the tokenizer of {base} cannot be read ({name}); fetch the model again.") from None
+    tokenizer = read_tokenizer(base)
     ids = [tokenizer(text, return_tensors="pt")["input_ids"][:, :max_tokens] for text in texts]
     for number, found in enumerate(ids, 1):
         if not found.shape[1]:
             raise UserError(f"calibration text {number} holds no token of the base's tokenizer; remove it.")
     return ids
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder; UserError where there is no readable one."""
+    if not any((folder / name).is_file() for name in VOCABULARIES):  # transformers would make up an empty tokenizer
+        raise UserError(f"{folder} has no tokenizer ({', '.join(VOCABULARIES)}); fetch the model again.")
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # whatever transformers make of foreign or missing files
+        name = type(error).__name__
+        raise UserError(f"the tokenizer of {folder} cannot be read ({name}); fetch the model again.") from None
+
+
+def warn_of_reading(base: Checkpoint, others: Mapping[str, Checkpoint], texts: Sequence[str], longest: int) -> None:
+    """Say where a model gets tokens that mean other texts to it, or at places for which none was trained.
+
+    longest: tokens of the longest text.
+    """
+    positions = base.config.get("max_position_embeddings")
+    if isinstance(positions, int) and longest > positions:
+        LOG.warning(
+            "warning: the longest text has %s tokens, and the base has %s positions (max_position_embeddings); "
+            "--max-tokens %s cuts texts there.", f"{longest:,}", f"{positions:,}", positions
+        )  # fmt: skip
+    for name, model in others.items():
+        one, other = (each.tokenizer / VOCABULARIES[0] for each in (base, model))
+        if one.is_file() and other.is_file() and cmp(one, other, shallow=False):
+            continue
+        with contextlib.suppress(UserError):  # the base's tokenizer alone is needed
+            ours, theirs = read_tokenizer(base.tokenizer), read_tokenizer(model.tokenizer)
+            unlike = sum(encoded(ours, text) != encoded(theirs, text) for text in texts)
+            if unlike:
+                LOG.warning(
+                    "warning: the tokenizer of %s reads %d of %d texts otherwise than the base's, which reads them for "
+                    "all models; its coefficients may mean little.", name, unlike, len(texts)
+                )  # fmt: skip
+
+
+def encoded(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a text, without what a tokenizer puts around it."""
+    found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return found
 
 
 def check_dtype(name: str) -> torch.dtype:

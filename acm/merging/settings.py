@@ -127,12 +127,14 @@ def layer_numbers(
             raise unknown(f"model in {source}", name, given)
         own = given[known]
         if isinstance(own, list) and own and all(isinstance(v, (int, float)) for v in own):
-            own = along_layers(own, layers)
+            own = along_layers(own, layers, f"{source}: the list of {name}")
         if more := {*own} - layers - {*OUTSIDE} if isinstance(own, dict) else ():
             raise UserError(f"{source}: {name} has a number for layer {min(more)!s:.50}, which the models lack.")
         found[name] = {}
         for layer in sorted(layers):
-            value = own.get(layer) if isinstance(own, dict) else None
+            value = own.get(layer) if isinstance(own, dict) else own
+            if value is None:
+                raise UserError(f"{source} lacks layer {layer} of {name}; add its number.")
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= FLOAT32:
                 what = "λ" if key == "coefficients" else key
                 raise UserError(
@@ -142,9 +144,14 @@ def layer_numbers(
     return found
 
 
-def along_layers(values: list[float], layers: set[str]) -> dict[str, float]:
-    """The value of each layer, of a list that runs along them."""
-    blocks = sorted((layer for layer in layers if layer.isdecimal()), key=int)
+def along_layers(values: list[float], layers: set[str], where: str) -> dict[str, float]:
+    """The value of each layer, of a list that runs along them; UserError for more values than blocks."""
+    blocks = [layer for layer in layers if layer.isdecimal()]
+    if len(values) > max(1, len(blocks)):
+        raise UserError(
+            f"{where} has {len(values)} numbers, and runs along the models' {len(blocks)} blocks alone; a mapping of "
+            "layers gives embed, norm and lm_head numbers of their own."
+        )
     return {layer: resolve(values, "", place(layer, len(blocks))) for layer in layers}
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -61,6 +62,21 @@ def test_read_texts_takes_the_field_or_the_lines(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"question": t, "n": 1}) + "\n\n" for t in TEXTS))
     (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n")
     assert read_texts(tmp_path / "a.jsonl") == read_texts(tmp_path / "a.txt") == TEXTS
+    for name in ("a.json", "a.ndjson", "A.JSONL"):
+        shutil.copy(tmp_path / "a.jsonl", tmp_path / name)
+        assert read_texts(tmp_path / name) == TEXTS
+
+
+@pytest.mark.parametrize("name, content", [
+    ("a.csv", "question\nwhy\n"),
+    ("a.tsv", "question\tgold\nwhy\t1\n"),
+    ("a.txt", '{"question": "why"}\n'),
+    ("a", '\n [{"question": "why"}]'),
+])  # fmt: skip
+def test_tables_and_json_are_not_taken_for_lines_of_text(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=rf"{name} holds a table or JSON, .* named \*\.jsonl"):
+        read_texts(tmp_path / name)
 
 
 def test_read_texts_joins_fields_and_lists(tmp_path):
@@ -132,7 +148,7 @@ def test_the_table_keeps_the_hash_of_its_texts_through_parquet_and_into_the_coef
 @pytest.mark.parametrize("name", ["texts/absent.jsonl", "absent.txt", "a/b/c"])
 def test_missing_file_is_refused(monkeypatch, name):
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("asked the hub"))
-    with pytest.raises(UserError, match=f"{name} does not exist; set `calibration.texts`"):
+    with pytest.raises(UserError, match=f"{name} does not exist; mend --texts, or `calibration.texts`"):
         read_texts(name)
 
 

@@ -1,6 +1,7 @@
 """Calibration: the table against plain forward passes and scikit-learn, its controls, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,30 @@ def test_a_text_without_tokens_is_refused(f32, monkeypatch, tokenizer):
     monkeypatch.setattr(acm.calibration.walk.AutoTokenizer, "from_pretrained", lambda *_, **__: strict)
     with pytest.raises(UserError, match="text 2 holds no token"):
         acm.calibrate(f32[0], {"left": f32[1]}, ["loud", "mute"])
+
+
+@pytest.mark.parametrize("swap, texts", [(("1", "2"), 1), (("a", "e"), 2), (("1", "a"), 1), (("X", "Y"), 0)])
+def test_a_model_that_reads_the_texts_otherwise_is_named(f32, tmp_path, caplog, swap, texts):
+    """Its ids mean other tokens; only those that occur in a text count."""
+    folder = shutil.copytree(f32[1], tmp_path / "left")
+    content = json.loads((f32[0] / "tokenizer.json").read_text())
+    ids = content["model"]["vocab"]
+    one, other = swap
+    ids[one], ids[other] = ids[other], ids[one]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    acm.calibrate(f32[0], {"left": folder, "right": f32[2]}, ["a1", "see"], controls=("none",))
+    said = [record.getMessage() for record in caplog.records if "otherwise" in record.getMessage()]
+    assert said == [] if not texts else len(said) == 1 and f"of left reads {texts} of 2 texts otherwise" in said[0]
+
+
+@pytest.mark.parametrize("positions, cut, said", [(4, None, True), (4, 4, False), (9, None, False)])
+def test_texts_longer_than_the_positions_are_said(f32, tmp_path, caplog, positions, cut, said):
+    folder = shutil.copytree(f32[0], tmp_path / "base")
+    config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": positions}
+    (folder / "config.json").write_text(json.dumps(config))
+    acm.calibrate(folder, {"left": f32[1]}, ["1", "12345678"], controls=("none",), max_tokens=cut)
+    text = f"--max-tokens {positions}"
+    assert any(text in record.getMessage() for record in caplog.records) is said
 
 
 def test_a_folder_without_tokenizer_is_refused(f32, tmp_path):

@@ -28,9 +28,14 @@ PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 Q = "model.layers.0.self_attn.q_proj"
 
 
-def train(base, folder, seed=0, edit=None, **settings):
-    """An adapter that peft writes, every weight of it random. Returns its folder, and the tensors of peft's merge."""
+def train(base, folder, seed=0, edit=None, rows=None, **settings):
+    """An adapter that peft writes, every weight of it random. Returns its folder, and the tensors of peft's merge.
+
+    rows: of the embedding and head, where they are resized first.
+    """
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    if rows:
+        model.resize_token_embeddings(rows)
     config = peft.LoraConfig(**{"r": 3, "lora_alpha": 5, "target_modules": PROJECTIONS, **settings})
     model = peft.get_peft_model(model, config)
     generator = torch.Generator().manual_seed(seed)
@@ -280,6 +285,23 @@ def test_an_embedding_that_grew_is_saved_whole(f32, tmp_path, merged):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("change", [3, -2])
+@pytest.mark.parametrize("settings", [
+    {"modules_to_save": ["embed_tokens", "lm_head"]},
+    {"modules_to_save": ["embed_tokens"]},
+    {"target_modules": ["q_proj", "embed_tokens", "lm_head"]},
+    {"trainable_token_indices": [4, 5]},
+    {"trainable_token_indices": {"embed_tokens": [4], "lm_head": [5]}},
+    {},
+], ids=str)  # fmt: skip
+def test_rows_that_were_resized_in_memory(settings, change, f32, tmp_path, merged):
+    """Beside what it trained, peft then stores embedding and head as they were, and some of them twice."""
+    rows = len(load_file(f32[0] / SINGLE)[EMBEDDING]) + change
+    folder, expected = train(f32[0], tmp_path / "adapter", rows=rows, **settings)
+    assert_near(merged(alone(f"{f32[0]}+{folder}")), expected)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("settings", [{}, {"trainable_token_indices": [2, 9]}])
 def test_a_tied_base_stays_tied_where_nothing_parts_head_and_embedding(settings, f32, tie, tmp_path):
     base = tie(f32[0], "tied")
@@ -436,6 +458,20 @@ def test_pickles_cut_files_and_half_adapters_are_refused(adapters, changed, asse
     assert_refused(f"{folder} holds no adapter", left=f"{f32[0]}+{folder}")
     assert_refused("holds no adapter", left=f"{f32[0]}+{tmp_path / 'nothing'}")
     assert_refused("does not exist", left=f"{tmp_path / 'nothing'}+{adapters[0]}")
+
+
+@pytest.mark.parametrize("weights", [SINGLE, "model.safetensors.index.json"])
+def test_an_adapter_beside_a_whole_model_is_refused_until_one_is_meant(weights, changed, f32, assert_refused, merged):
+    """transformers would add it to that model, and vLLM and mergekit would leave it out. Both remedies work."""
+    folder, expected = changed(), merged(alone(f32[0]))
+    for file in f32[0].iterdir():
+        shutil.copy(file, folder)
+    (folder / SINGLE).rename(folder / weights)
+    assert_refused(f"an adapter and a whole model ({weights})", "move adapter_config.json away", left=folder)
+    assert not torch.equal(merged(alone(f"{f32[0]}+{folder}"))[f"{Q}.weight"], expected[f"{Q}.weight"])
+    (folder / weights).rename(folder / SINGLE)
+    (folder / ADAPTER).unlink()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in merged(alone(folder)).items())
 
 
 @pytest.mark.parametrize("plus", [False, True])

@@ -114,7 +114,7 @@ def test_numbers_by_layer_that_lack_a_layer_are_refused(f32, tmp_path):
     path = tmp_path / "sensitivity.json"
     path.write_text(json.dumps({"sensitivity": {"base": {"0": 1.0, "1": 1.0}, "left": {"0": 1.0}}}))
     content = recipe("sens", *f32[:2], parameters=METHODS["sens"].example | {"sensitivity": str(path)})
-    with pytest.raises(UserError, match="sensitivity of layer 1 for left"):
+    with pytest.raises(UserError, match="lacks layer 1 of left"):
         acm.merge(content, tmp_path / "out")
 
 
