@@ -6,6 +6,7 @@ is imported on first use, so ``import acm`` takes no time.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from acm.lazy import first_use
@@ -32,6 +33,10 @@ HOMES = {
     "Server": "acm.evaluation.settings",
 }
 __all__ = list(HOMES)
+
+# For a user without a home, libraries would make a folder of that name where they run.
+if os.path.expanduser("~") == "~":  # noqa: PTH111 (Path raises)
+    os.environ["HOME"] = "/nonexistent"
 
 
 def __getattr__(name: str) -> Any:

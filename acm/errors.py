@@ -50,7 +50,7 @@ WANTED = {
     "finite_number": "a finite number", "list_type": "a list", "tuple_type": "a list", "dict_type": "a mapping",
     "mapping_type": "a mapping", "model_type": "a mapping", "model_attributes_type": "a mapping",
     "greater_than": "above {gt}", "greater_than_equal": "at least {ge}", "less_than": "below {lt}",
-    "less_than_equal": "at most {le}", "literal_error": "{expected}", "string_pattern_mismatch": "like {pattern}",
+    "less_than_equal": "at most {le}", "literal_error": "{expected}",
 }  # fmt: skip
 OTHERWISE = {
     "missing": "is missing", "too_short": "must hold at least {min_length}, not {actual_length}",
@@ -58,7 +58,9 @@ OTHERWISE = {
     "string_unicode": "holds text that is no valid Unicode",
 }  # fmt: skip
 # What pydantic adds to a place for each branch that a value may take.
-BRANCH = re.compile(r"(str|int|float|bool|none|(function|constrained|literal|list|dict|tuple|finite|nullable)\W.*)")
+BRANCH = re.compile(
+    r"(str|int|float|bool|none|\[key\]|(function|constrained|literal|list|dict|tuple|finite|nullable)\W.*)"
+)
 
 
 class UserError(ValueError):

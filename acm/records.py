@@ -73,6 +73,8 @@ def read_coefficients(path: Path, key: str = "coefficients") -> dict[str, Any]:
     The columns of the CSV file are finetuned, layer and coefficient. Numbers are as the file has them: whoever uses
     them checks models, layers and ranges. Raises UserError for a file that cannot be read so.
     """
+    if not path.exists():
+        raise UserError(f"no coefficients at {path}; calibrate first, or name another file.")
     if path.suffix == ".csv":
         return read_coefficients_csv(path)
     found = read_json(path, finite=True).get(key)

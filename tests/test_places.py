@@ -90,3 +90,13 @@ def test_a_command_that_writes_into_the_clone_says_so_where_it_cannot(monkeypatc
         done = CliRunner().invoke(app, command)
         assert isinstance(done.exception, UserError)
         assert f"writes into {paths.ROOT}, where you may not write" in str(done.exception)
+
+
+def test_a_user_without_a_home_gets_no_folder_named_for_it(tmp_path):
+    (tmp_path / "loops.py").write_text(LOOP)
+    (tmp_path / "__pycache__").touch()
+    nobody = "import os, pwd\nos.environ.pop('HOME')\ndef absent(_): raise KeyError\npwd.getpwuid = absent\n"
+    code = f"{nobody}assert os.path.expanduser('~') == '~'\nimport loops\nassert loops.twice(3) == 6\n"
+    done = python(tmp_path, f"{code}assert os.environ['HOME'] == '/nonexistent'", HOME="/")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "~").exists()

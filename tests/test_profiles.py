@@ -378,3 +378,35 @@ def test_a_revision_that_pins_nothing_is_refused(write, calibration, words):
     with pytest.raises(UserError) as error:
         load_profile(write(calibration=calibration))
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("keys, says", [
+    ({"items": True}, "items: must be a number, not true"),
+    ({"batch_size": True}, "batch_size: must be a number, not true"),
+    ({"seed": False}, "seed: must be a number, not false"),
+])  # fmt: skip
+def test_yes_and_on_are_no_numbers(engine, keys, says):
+    with pytest.raises(UserError, match=says):
+        engine(**keys)
+
+
+@pytest.mark.parametrize("changes, says", [
+    ({"frontier": [0.5, True]}, "frontier: must be a number, not true"),
+    ({"caps": {"TA": True}}, "caps: must be a number, not true"),
+    ({"methods": {"ümlaut": {"merge_method": "linear"}}}, "methods.ümlaut: must be of letters .* not 'ümlaut'"),
+    ({"methods": {"-x": {"merge_method": "linear"}}}, "the first a letter or digit, not '-x'"),
+    ({"revisions": {"a/b": "main"}}, "must be the 40 hexadecimal digits of a commit, not 'main'"),
+    ({"base": "models/<b>fast"}, "'<b>fast' needs another: link to it"),
+    ({"finetuned": ["models/{slow}"]}, "'{slow}' needs another: link to it"),
+    ({"base": "models/a\nb"}, r"'a\\nb' needs another: link to it"),
+])  # fmt: skip
+def test_names_that_cannot_name_files_are_refused_in_words(write, changes, says):
+    with pytest.raises(UserError, match=says):
+        load_profile(write(**changes))
+
+
+@pytest.mark.parametrize("name", ["ü", "a b", "_x", "a++b"])
+def test_a_file_whose_name_no_profile_can_have_is_refused_in_words(write, tmp_path, name):
+    shutil.copy(write(), tmp_path / f"{name}.yaml")
+    with pytest.raises(UserError, match=r"unknown profile|must be a file's name of letters"):
+        load_profile(str(tmp_path / f"{name}.yaml"))

@@ -17,21 +17,23 @@ from pydantic import Field, ValidationError, model_validator
 from acm import hub
 from acm.calibration import defaults
 from acm.calibration.registry import COEFFICIENT_CONTROLS, ESTIMATORS, SHIFTS
-from acm.errors import check_distinct, explain, unknown
+from acm.errors import check_distinct, explain, shown, unknown
 from acm.evaluation.prompts import PROMPTS
 from acm.evaluation.settings import BACKENDS, MAX_TOKENS, Engine, Sampling
 from acm.evaluation.vllm_arguments import VllmArguments
 from acm.merging.recipe import Recipe
 from acm.paths import ROOT, RUNS
-from acm.profiles.calibration import COMMIT, Calibration
+from acm.profiles.calibration import Calibration, Commit
 from acm.profiles.standard import STANDARD_METHODS
 from acm.profiles.variants import read_profile
 from acm.records import coefficients_name
-from acm.schema import Strict, one_of, optional
+from acm.schema import Strict, like, one_of, optional
 from acm.shapes import BYTES, Shape
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # what an experiment or a method may be called, since files are named after it
-PROFILE_NAME = rf"{NAME[:-1]}(\+[A-Za-z0-9][A-Za-z0-9._-]*)*$"
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # what names files: a profile with its variants, an experiment, a method
+OF_NAME = "of letters (A to Z), digits, `.`, `_` and `-`, the first a letter or digit"
+NO_FILE = re.compile(r"[<>{}\x00-\x1f]")  # what Snakemake reads as more than a character of a file's name
+Name = Annotated[str, like(NAME, OF_NAME)]
 Control = Annotated[str, one_of("control that gives coefficients", COEFFICIENT_CONTROLS)]
 
 
@@ -61,7 +63,7 @@ class Experiment(Strict):
 
     base: str
     finetuned: list[str] = Field(min_length=1)
-    revisions: dict[str, Annotated[str, Field(pattern=COMMIT)]] = optional({})
+    revisions: dict[str, Commit] = optional({})
     reference: str
     tasks: list[str] = Field(min_length=1)
     calibration: Calibration
@@ -79,7 +81,7 @@ class Experiment(Strict):
     shift: Annotated[str, one_of("shift", SHIFTS)] = defaults.SHIFT
     estimator: Annotated[str, one_of("estimator", ESTIMATORS)] = defaults.ESTIMATOR
     frontier: list[float] = Field([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-    methods: dict[str, Method] = Field({})
+    methods: dict[Name, Method] = Field({})
 
     @model_validator(mode="before")
     @classmethod
@@ -94,8 +96,8 @@ class Experiment(Strict):
         check_distinct([*folders, *self.method_names], "of the models' folders, methods and frontier points")
         check_distinct(self.tasks, "tasks")
         Sampling(self.temperature, self.top_p)  # raises for a value out of its range
-        if bad := [n for n in self.methods if not re.fullmatch(NAME, n)]:
-            raise ValueError(f"method name '{bad[0]}' must be of letters, digits, '.', '_' and '-': it names files")
+        if bad := [n for n in folders if NO_FILE.search(n)]:
+            raise ValueError(f"files of a run have a model's name, so '{shown(bad[0])}' needs another: link to it")
         if self.reference not in self.parents:
             raise ValueError(str(unknown("reference model", self.reference, self.parents)))
         for key in ("caps", "prompts"):
@@ -182,7 +184,7 @@ class Profile(Strict):
     holds the items of one task.
     """
 
-    name: str = Field(pattern=PROFILE_NAME)
+    name: Annotated[str, like(rf"{NAME}(\+{NAME})*", f"a file's name {OF_NAME}")]
     title: str = ""
     items: int | None = Field(None, ge=1)
     batch_size: int = Field(Engine.batch_size, ge=1)
@@ -193,7 +195,7 @@ class Profile(Strict):
     backend: Annotated[str, one_of("backend", BACKENDS)] = optional(Engine.backend)
     model_args: VllmArguments = optional(VllmArguments())
     jobs: Literal["model", "task"] = optional("model")
-    experiments: dict[Annotated[str, Field(pattern=NAME)], Experiment] = Field(min_length=1)
+    experiments: dict[Name, Experiment] = Field(min_length=1)
 
     @model_validator(mode="after")
     def coherent(self) -> Profile:

@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 from acm.calibration import defaults
 from acm.hub import HUB_ID
 from acm.paths import ROOT
-from acm.schema import Strict, optional
+from acm.schema import Strict, like, optional
 
-COMMIT = r"^[0-9a-f]{40}$"
+Commit = Annotated[str, like("[0-9a-f]{40}", "the 40 hexadecimal digits of a commit")]
 
 
 class Calibration(Strict):
@@ -24,7 +24,7 @@ class Calibration(Strict):
     """
 
     texts: str
-    revision: Annotated[str, Field(pattern=COMMIT)] | None = optional(None)
+    revision: Commit | None = optional(None)
     field: str = defaults.FIELD
     clusters: int = Field(defaults.CLUSTERS, ge=1)
     per_cluster: int = Field(defaults.PER_CLUSTER, ge=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -32,6 +33,7 @@ FAMILIES = {  # family of methods → its name in the legend
     "control": "null control: λ from Gaussian noise",
 }
 MEAN = "% (mean over tasks)"
+WIDTH = 62  # characters of an axis label's line
 
 
 def trade_off(sample: Sample, methods: list[str], parents: list[str], frontier: list[str], reference: str) -> Figure:
@@ -43,7 +45,8 @@ def trade_off(sample: Sample, methods: list[str], parents: list[str], frontier: 
     points = pd.DataFrame({m: point(sample, m, reference) for m in sample.methods}).T
     for axes, labelled in zip(panels, (parents, methods), strict=True):
         draw_points(axes, points, [*parents, *methods], parents, frontier, labelled)
-        axes.set(xlabel=f"length reduction against {figure_text(reference)}, {MEAN}", ylabel=f"accuracy, {MEAN}")
+        label = fill(f"length reduction against {figure_text(reference)}, {MEAN}", WIDTH)
+        axes.set(xlabel=label, ylabel=f"accuracy, {MEAN}")
     shown = {family(m) for m in methods} | {"parent"}
     handles = [
         panels[0].plot([], [], MARKERS[kind], color=COLOURS[kind], label=text)[0]

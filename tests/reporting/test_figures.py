@@ -47,6 +47,16 @@ def test_trade_off_labels_every_method_once_and_none_overlap(sample):
         assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
+@pytest.mark.parametrize("reference", ["DeepSeek-R1-Distill-Qwen-7B", "a model of three dozen letters, $x$"])
+def test_a_long_name_leaves_the_label_of_the_axis_whole(records, reference):
+    use_theme()
+    renamed = statistics.bootstrap(records.replace({"slow": reference}), ["fast", reference, "TA"], ["a", "b"], draws=9)
+    figure = figures.trade_off(renamed, ["TA"], ["fast", reference], ["fast"], reference)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        assert figure.bbox.containsx(axes.xaxis.label.get_window_extent().x1)
+
+
 def test_scaling_sweep_draws_accuracy_and_length(sample):
     figure = figures.scaling_sweep(sample, {0.3: "frontier-0.3", 0.7: "frontier-0.7"})
     heights = [bar.get_height() for bar in figure.axes[0].patches]

@@ -1,6 +1,9 @@
 """The notebooks outside the pipeline run from the top with reduced parameters."""
 
+import ast
 import json
+from importlib import import_module
+from importlib.util import find_spec
 
 import nbformat
 import pandas as pd
@@ -106,3 +109,22 @@ def test_a_kernel_that_dies_and_an_error_in_colours_end_in_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"cell 1 failed with ValueError: a \\x1b\[31mb \(the partly") as error:
         run_notebook(book(tmp_path / "b.ipynb", r"raise ValueError('a\n\x1b[31mb')"), tmp_path / "out.ipynb", {})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").rglob("*.ipynb")), ids=lambda path: path.name)
+def test_what_a_notebook_imports_is_there(path):
+    cells = [cell.source.replace("%", "#") for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    found = [node for cell in cells for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.ImportFrom)]
+    for module, name in ((node.module, alias.name) for node in found for alias in node.names):
+        if module.partition(".")[0] in ("acm", "abacus", "smol"):
+            assert hasattr(import_module(module), name) or find_spec(f"{module}.{name}"), f"{module}.{name}"
+
+
+@pytest.mark.parametrize("name, cell, says", [
+    ("2-coefficients", 5, "mutual_information.parquet; run `make reproduce PROFILE=pico` first"),
+    ("3-merge", 6, "no coefficients at .*coefficients.json; calibrate first"),
+])  # fmt: skip
+def test_a_notebook_before_its_turn_says_what_it_waits_for(tmp_path, name, cell, says):
+    parameters = {"profile": str(ROOT / "tests" / "data" / "pico.yaml")}
+    with pytest.raises(UserError, match=rf"cell {cell} failed with UserError: .*{says}"):
+        run_notebook(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb", parameters)
