@@ -95,9 +95,19 @@ class Adapted(Checkpoint):
 
 
 def resolve_model(name: str, folder: Path) -> Path:
-    """The folder of a model: a path, else a hub id (with ``@revision``), fetched into the hub's cache."""
+    """The folder of a model: a path, else a hub id (with ``@revision``), fetched into the hub's cache.
+
+    UserError for a path that starts from the working folder, as mergekit's do: the hub may have another model so named.
+    """
     path = folder / name
-    on_hub = None if exists(path) else hub.with_revision(name)
+    if exists(path):
+        return path
+    if exists(Path(name)):
+        raise UserError(
+            f"model {name} lies in the working directory, and paths in a recipe start at the recipe's, {folder}; write "
+            f"{Path(name).absolute()}."
+        )
+    on_hub = hub.with_revision(name)
     return hub.download(*on_hub) if on_hub else path
 
 

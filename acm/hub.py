@@ -106,7 +106,7 @@ def pickled(model: str) -> UserError:
     return UserError(
         f"model {model} of the hub has no safetensors: its weights are pickles, which can run code when they are read. "
         "Convert it on a machine you trust it on "
-        "(AutoModelForCausalLM.from_pretrained(…).save_pretrained('folder')) and name that in the profile."
+        "(AutoModelForCausalLM.from_pretrained(…).save_pretrained('folder')) and name that folder."
     )
 
 
@@ -121,7 +121,9 @@ def refusal(model: str, revision: str | None, error: Exception) -> UserError:
             "(or set HF_TOKEN), and try again."
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return UserError(f"model {model} has no revision {revision}; mend `revisions` in the profile.")
+        return UserError(
+            f"model {model} has no revision {revision}; mend `revisions` of the profile, or `@…` in the recipe."
+        )
     if isinstance(error, errors.RepositoryNotFoundError):
         return UserError(
             f"no folder {model}, and the hub shows no model of this name: check the name; "
@@ -137,6 +139,6 @@ def refusal(model: str, revision: str | None, error: Exception) -> UserError:
     else:
         why = f"the hub cannot be reached ({type(error).__name__})"
     return UserError(
-        f"model {model}{at} is not here and {why}: fetch it where there is network "
-        "(`python -m acm fetch --profile NAME`), or name a local folder in the profile."
+        f"model {model}{at} is not here and {why}: fetch it where there is network (`hf download {model}`, or for a "
+        "profile `python -m acm fetch --profile NAME`), or name a local folder."
     )

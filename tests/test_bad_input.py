@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -67,6 +68,9 @@ def assert_merge_refused(f32, tmp_path):
     ({"election": "none"}, ["election", "unweighted"]),
     ({"base_model": "/absent/base"}, ["/absent/base", "does not exist", "check the path"]),
     ({"models": [{"model": "/absent/left"}]}, ["/absent/left", "does not exist", "check the path"]),
+    ({"base_model": ""}, ["a model's name is empty"]),
+    ({"base_model": {"model": " "}}, ["a model's name is empty"]),
+    ({"models": [{"model": "\n"}]}, ["a model's name is empty"]),
     ({"models": [{"model": "a", "parameters": {"wieght": 1}}]}, ["a", "'wieght'", "Did you mean 'weight'?"]),
     ({"models": [{"modle": "a"}]}, ["models[0].modle", "unknown key"]),
     ({"models": [{"model": "x/left"}, {"model": "./x//left"}]}, ["lists a model twice", "sum of the weights"]),
@@ -200,6 +204,27 @@ def test_coefficients_file(assert_merge_refused, tmp_path, content, words):
 def test_recipe_file_that_is_no_mapping(tmp_path, text):
     (tmp_path / "recipe.yml").write_text(text)
     assert_refused(lambda: load_recipe(tmp_path / "recipe.yml"), str(tmp_path / "recipe.yml"))
+
+
+@pytest.mark.parametrize("name", ["left", "owner/left", "left+owner/left"])
+def test_paths_that_start_from_the_working_folder(f32, tmp_path, monkeypatch, name):
+    """mergekit's paths do, and the hub may have another model of such a name. Both remedies work."""
+    for place in (tmp_path, tmp_path / "owner"):
+        shutil.copytree(f32[1], place / "left")
+    (tmp_path / "recipes").mkdir()
+    content = {"merge_method": "linear", "models": [{"model": name}], "parameters": {"weight": 1}}
+    (tmp_path / "recipes" / "one.yml").write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("acm.hub.download", lambda *_: pytest.fail("asked the hub"))
+    with pytest.raises(UserError, match=rf"paths in a recipe start at the recipe's, .*recipes; write {tmp_path}/"):
+        acm.merge("recipes/one.yml", "out")
+    if "+" not in name:
+        (tmp_path / "recipes" / "one.yml").write_text(
+            json.dumps(content | {"models": [{"model": str(tmp_path / name)}]})
+        )
+        acm.merge("recipes/one.yml", "out")
+        shutil.copy("recipes/one.yml", "one.yml")
+        acm.merge("one.yml", "again")
 
 
 def test_missing_recipe(tmp_path):

@@ -109,6 +109,9 @@ class Recipe(BaseModel):
         check_parameters(self.parameters, self.method, "parameters")
         for entry in self.models:
             check_parameters(entry.parameters, self.method, f"the parameters of {entry.model}", own=True)
+        named = [entry.model for entry in self.models] + ([] if self.base_model is None else [self.base_model])
+        if not all(map(str.strip, named)):
+            raise ValueError("a model's name is empty; write its folder or hub id")
         if self.base_model is None and self.method.needs_base:
             raise ValueError(f"{self.merge_method} needs `base_model`")
         if not self.finetuned:

@@ -188,9 +188,9 @@ def test_one_list_of_coefficients_holds_for_every_model(f32, merged):
 
 @pytest.mark.parametrize("given, words", [
     ({"right": VALUES}, ["model in `coefficients`", "'left'", "right"]),
-    ({"left": {"embed": 0.5}}, ["λ of layer 0 for left", "None"]),
-    ({"left": []}, ["left", "None"]),
-    ([], ["left", "None"]),
+    ({"left": {"embed": 0.5}}, ["lacks layer 0 of left"]),
+    ({"left": []}, ["left", "[]"]),
+    ([], ["left", "[]"]),
     ({"left": [0.5, float("nan")]}, ["left", "nan"]),
     ([float("inf")], ["left", "finite"]),
     ({"left": ["a"]}, ["coefficients"]),
