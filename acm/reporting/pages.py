@@ -19,6 +19,7 @@ from acm.errors import UserError, unknown
 from acm.files import write_text
 from acm.paths import FIGURES, REPORTS
 from acm.profiles import Profile, load_profile
+from acm.reading import read_text
 from acm.reporting.comparison import as_text, compare
 from acm.reporting.report import headline, verdict_list
 from acm.reporting.results import Results
@@ -54,27 +55,45 @@ PARTS: dict[str, Callable[[Profile, Path], str]] = {
 def filled(text: str, page: Path) -> str:
     """The text of a page with every part that it asks for. page: its folder, where links start.
 
-    Raises UserError for an unknown part or profile, for results that are not there, and for a mark without its end.
+    Raises UserError as :func:`check_marks`, and for results that are not there.
     """
 
     def part(match: re.Match[str]) -> str:
         begin, name, profile, _, end = match.groups()
-        if name not in PARTS:
-            raise unknown("part of a page", name, PARTS)
         return f"{begin}{PARTS[name](load_profile(profile), page)}{end}"
 
-    if len(ASKED.findall(text)) != text.count(FIRST_MARK):
-        raise UserError(
-            f"a mark `{FIRST_MARK}PART PROFILE -->` stands on a line of its own and needs a `<!-- end -->`."
-        )
+    check_marks(text)
     return ASKED.sub(part, text)
 
 
-def fill_page(page: Path) -> bool:
-    """Fill a page in place; whether it changed. Raises UserError as :func:`filled`, and where there is no page."""
+def check_marks(text: str) -> None:
+    """UserError for an unknown part or profile, and for a mark without its end."""
+    asked = ASKED.findall(text)
+    if len(asked) != text.count(FIRST_MARK):
+        raise UserError(
+            f"a mark `{FIRST_MARK}PART PROFILE -->` stands on a line of its own and needs a `<!-- end -->`."
+        )
+    for _, name, profile, *_ in asked:
+        if name not in PARTS:
+            raise unknown("part of a page", name, PARTS)
+        load_profile(profile)
+
+
+def page_text(page: Path) -> str:
+    """The text of a page. UserError where there is none, and as :func:`check_marks`."""
     if not page.is_file():
         raise UserError(f"there is no page {page} to fill.")
-    text = page.read_text(encoding="utf-8")
+    text = read_text(page, "Markdown").replace("\r\n", "\n")
+    try:
+        check_marks(text)
+    except UserError as error:
+        raise UserError(f"{page}: {error}") from None
+    return text
+
+
+def fill_page(page: Path) -> bool:
+    """Fill a page in place; whether it changed. Raises UserError as :func:`page_text` and :func:`filled`."""
+    text = page_text(page)
     new = filled(text, page.parent)
     if new != text:
         write_text(page, new)

@@ -26,7 +26,7 @@ from acm.profiles import Profile, load_profile
 from acm.records import coefficients_name, provenance, write_parquet, write_records
 from acm.reporting.differences import differences
 from acm.reporting.outdated import outdated_results
-from acm.reporting.pages import fill_page
+from acm.reporting.pages import fill_page, page_text
 from acm.reporting.report import headline, write_report
 from acm.reporting.results import Results
 from acm.running.notebooks import relink
@@ -87,12 +87,15 @@ def publish(name: str) -> str:
 def keep(name: str, pages: Sequence[Path] = ()) -> str:
     """Copy the assembled results over the committed ones, fill the pages that show them, and say what was done.
 
-    What else lies in the committed folders stays. Raises UserError where nothing was assembled.
+    What else lies in the committed folders stays. Raises UserError where nothing was assembled, and for a page that
+    cannot be filled.
     """
     profile = load_profile(name)
     made, kept = assembled(profile), committed(profile)
     if not (made.reports / "report.md").is_file():
         raise UserError(f"{from_root(made.reports)} holds no report; run `make reproduce PROFILE={name}` first.")
+    for page in pages:
+        page_text(page)  # before anything is replaced
     for source, target in ((made.reports, kept.reports), (made.figures, kept.figures)):
         for path in sorted(source.iterdir()):
             replace(path, target / path.name)

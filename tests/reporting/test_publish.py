@@ -227,3 +227,18 @@ def test_a_page_without_marks_stays_and_one_that_is_not_there_is_named(tmp_path)
     assert not pages.fill_page(page) and page.read_text() == "plain <!-- end -->\n"
     with pytest.raises(UserError, match="no page"):
         pages.fill_page(tmp_path / "absent.md")
+
+
+@pytest.mark.parametrize("content, says", [
+    (b"\xff\xfe# Title", "is not a readable Markdown file"),
+    (b"<!-- acm: headline tinny -->\n<!-- end -->\n", "unknown profile 'tinny'"),
+    (b"<!-- acm: headline smol -->\r\n", "needs a `<!-- end -->`"),
+])  # fmt: skip
+def test_results_are_kept_only_if_every_page_can_be_filled(clone, content, says):
+    publish.publish(NAME)
+    (page := clone / "page.md").write_bytes(content)
+    before = {path: path.read_bytes() for path in (clone / "reports").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=f"{re.escape(str(page))}.*{re.escape(says)}"):
+        publish.keep(NAME, [page])
+    assert before == {path: path.read_bytes() for path in (clone / "reports").rglob("*") if path.is_file()}
+    assert page.read_bytes() == content
