@@ -21,9 +21,11 @@ def whole(path: str | Path) -> Iterator[Path]:
     """A path beside ``path`` to write to; ``path`` appears, durable, once the block has ended without an exception.
 
     Folders on the way are made. Of several that write at once, one wins. After an exception ``path`` is what it was;
-    an OSError names ``path``.
+    an OSError names ``path``. A link stays, and its target is written. UserError for a folder or a device.
     """
-    path = Path(path)
+    path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
+    if not_a_file(path):
+        raise UserError(f"{path} is a folder or a device; name a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name:.40}.{secrets.token_hex(4)}.part")
     try:
@@ -55,6 +57,11 @@ def alone(folder: Path, what: str) -> Iterator[None]:
         raise UserError(f"{what} is writing {folder} right now; wait for it, or choose another output.") from None
     finally:
         os.close(handle)
+
+
+def not_a_file(path: Path) -> bool:
+    """Whether something is there that no file may replace, such as a folder or ``/dev/null``."""
+    return path.exists() and not path.is_file()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import socket
 
 import pytest
 
@@ -65,3 +67,23 @@ def test_a_refusal_of_the_system_names_the_file_that_was_to_be_written(tmp_path,
     assert not list(tmp_path.iterdir())
     write_text(path, "x")  # its part has a shorter name
     assert path.read_text() == "x"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "socket"])
+def test_what_is_no_ordinary_file_is_never_replaced(tmp_path, kind):
+    path = tmp_path / "a"
+    with socket.socket(socket.AF_UNIX) as held:
+        {"pipe": os.mkfifo, "folder": os.mkdir, "socket": lambda p: held.bind(str(p))}[kind](path)
+        before = path.lstat()
+        with pytest.raises(UserError, match="is a folder or a device; name a file"):
+            write_text(path, "new")
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "far").mkdir()
+    (link := tmp_path / "link").symlink_to(tmp_path / "far" / "file")
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert (tmp_path / "far" / "file").read_text() == "new"

@@ -100,3 +100,19 @@ def test_a_user_without_a_home_gets_no_folder_named_for_it(tmp_path):
     done = python(tmp_path, f"{code}assert os.environ['HOME'] == '/nonexistent'", HOME="/")
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "~").exists()
+
+
+def test_a_device_is_no_place_for_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    records = str(ROOT / "reports" / "tiny" / "long-to-short" / "records.parquet")
+    notebook = str(ROOT / "notebooks" / "2-coefficients.ipynb")
+    for command in (
+        ["evaluate", str(CHECKPOINTS / "abacus-fast"), "--task", "abacus_easy", "--out", "pipe"],
+        ["compare", f"{records}#TA", f"{records}#ACM-TA", "--task", "abacus_easy", "--out", "pipe"],
+        ["notebook", notebook, "pipe"],
+    ):
+        done = CliRunner().invoke(app, command)
+        assert isinstance(done.exception, UserError), done.output
+        assert "pipe" in str(done.exception)
+        assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

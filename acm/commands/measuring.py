@@ -14,6 +14,7 @@ from acm.commands.app import app, literal, names_options, say
 from acm.errors import UserError, check_distinct
 from acm.evaluation.prompts import PROMPTS
 from acm.evaluation.settings import MAX_TOKENS, Engine, Sampling, Server, chosen_engine
+from acm.files import alone, not_a_file
 
 TEXTS, ESTIMATES, RUNNING, RESPONSES, SERVER, LABELS = (
     partial(typer.Option, rich_help_panel=title)
@@ -66,7 +67,6 @@ def calibrate(
     from acm.calibration.coefficients import check_mapping, write_coefficients
     from acm.calibration.texts import read_texts, select_texts
     from acm.calibration.walk import calibrate as run
-    from acm.files import alone
     from acm.records import provenance, write_parquet
 
     check_mapping(t, shift)
@@ -75,6 +75,8 @@ def calibrate(
     if "none" not in control:
         raise UserError("the coefficients come from the control `none`; name it too.")
     chosen = select_texts(read_texts(texts, field), clusters, per_cluster, text_seed, encoder)
+    if len(chosen) < clusters * per_cluster:
+        say(f"note: {texts} has {len(chosen)} texts, fewer than the {clusters * per_cluster} asked for.", err=True)
     with alone(out, "another calibration"):
         table = run(
             base,
@@ -129,7 +131,7 @@ def evaluate(
     """Evaluate a model folder on tasks; one record for each response, with its length in tokens."""
     if not isinstance(arguments := literal("model_args", model_args), dict):
         raise UserError(f"model_args: '{model_args}' is no mapping; write it like {{tensor_parallel_size: 2}}.")
-    if not out.name or out.is_dir() or out.suffix == ".batches":
+    if not out.name or not_a_file(out) or out.suffix == ".batches":
         raise UserError(f"--out: '{out}' is no file for a table; name one, such as records.parquet.")
     engine = chosen_engine(backend, url=url, served=served, concurrency=concurrency, timeout=timeout,
                            deadline=deadline, batch_size=batch_size, dtype=dtype, device=device,
@@ -137,7 +139,6 @@ def evaluate(
     sampling = Sampling(temperature, top_p, repeat, seed)
     labels = {"profile": profile, "experiment": experiment, "method": method}
     from acm.evaluation.harness import evaluate as run
-    from acm.files import alone
     from acm.records import write_records
 
     given = {name: value for name, value in labels.items() if value}

@@ -16,6 +16,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from acm.errors import UserError, shown, unknown
+from acm.files import not_a_file
 
 KERNEL, LANGUAGE = "python3", "python"
 LINK = re.compile(r"(\]\()([^)\s:#/][^)\s:#]*)")  # a relative link, up to its anchor
@@ -71,10 +72,9 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], root:
     failing cell.
     """
     check_parameters(notebook, parameters)
-    if output.is_dir() or output.resolve() == notebook.resolve():
-        raise UserError(
-            f"the output {output} is {'a folder' if output.is_dir() else 'the notebook itself'}; name a file."
-        )
+    if not_a_file(output) or output.resolve() == notebook.resolve():
+        what = "a folder or a device" if not_a_file(output) else "the notebook itself"
+        raise UserError(f"the output {output} is {what}; name a file.")
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
