@@ -206,7 +206,7 @@ def test_coefficients_that_lack_something(f32, tmp_path, given, words):
 @pytest.mark.parametrize("text, words", [
     ("finetuned,layer\nleft,0\n", ["columns finetuned, layer, coefficient"]),
     ("finetuned,layer,coefficient\nleft,0,half\n", ["half"]),
-    ("finetuned,layer,coefficient\nleft,0,0.5\n", ["layer 1 for left", "None"]),
+    ("finetuned,layer,coefficient\nleft,0,0.5\n", ["lacks layer 1 of left"]),
     ("finetuned,layer,coefficient\nleft,0\n", ["columns"]),
     ("", ["lacks the column"]),
 ])  # fmt: skip
