@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from acm.adapters import open_folders
+from acm.adapters import VOCABULARIES, open_folders
 from acm.calibration import defaults
 from acm.calibration.controls import check_measures
 from acm.calibration.importance import check_kinds
@@ -35,7 +35,6 @@ from acm.errors import UserError, unknown
 from acm.headers import DTYPES
 
 LOG = logging.getLogger(__name__)
-VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # a tokenizer has at least one of these files
 
 
 def calibrate(

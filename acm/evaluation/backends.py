@@ -161,6 +161,11 @@ class RecordingLM(Recording, HFLM):
         self.model.generation_config = GenerationConfig(
             bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
         )
+        if self.prefix_token_id is None:
+            raise UserError(
+                f"the tokenizer of {self.tokenizer.name_or_path} has no end token; name one (eos_token in "
+                "tokenizer_config.json)."
+            )
         ends = self.model.generation_config.eos_token_id
         self.end_ids = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
         self.contexts: list[str] = []  # of the batch that is generated, in the order of lm-evaluation-harness

@@ -21,7 +21,17 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from acm.errors import UserError
 from acm.evaluation.backends import Recording, Response, content_hash, stop_strings
-from acm.evaluation.server_answers import LOST, Answer, Choice, check_model, check_tokens, counted, fields, read_answer
+from acm.evaluation.server_answers import (
+    LOST,
+    Answer,
+    Choice,
+    check_model,
+    check_tokens,
+    check_usual,
+    counted,
+    fields,
+    read_answer,
+)
 from acm.evaluation.server_requests import Received, asked, run, session
 from acm.evaluation.settings import Server
 from acm.evaluation.thinking import THINK_CLOSE, THINK_OPEN, opened
@@ -32,13 +42,14 @@ SMALL, PER_TOKEN = 1 << 20, 1 << 10  # the most bytes of an answer: of all aroun
 
 
 class Reply(NamedTuple):
-    """A response and how it ended. tokens: as the server counts them. cut: by the cap. by_end: by an end token.
+    """A response and how it ended. tokens: as the server counts them. hidden: of these, as it says, not in the text.
 
-    A response that ended in neither way ended by a stop string.
+    cut: by the cap. by_end: by an end token. A response that ended in neither way ended by a stop string.
     """
 
     text: str
     tokens: int
+    hidden: int
     cut: bool
     by_end: bool
 
@@ -74,10 +85,13 @@ class RecordingServer(Recording):
     def kept_batch(self, requests: list[Instance]) -> list[Response]:
         """The responses to one batch. Once it is kept as a whole, its single responses go."""
         found = super().kept_batch(requests)
-        if self.keep:
-            for request in requests:
-                self.single(request)[0].unlink(missing_ok=True)
+        self.forget(requests)
         return found
+
+    def forget(self, requests: list[Instance]) -> None:
+        """Remove the single responses to these requests that are kept."""
+        for request in requests if self.keep else ():
+            self.single(request)[0].unlink(missing_ok=True)
 
     def generate_batch(self, requests: list[Instance]) -> list[Response]:
         """The responses to a batch.
@@ -85,7 +99,17 @@ class RecordingServer(Recording):
         Servers count the end token as a rule. Whether this one does shows in the batch's texts, tokenized again.
         """
         replies = run(self.ask_all, requests)
-        surplus = [reply.tokens - self.count(reply.text) for reply in replies if reply.by_end]
+        ended = [reply for reply in replies if reply.by_end]
+        known = [self.count(reply.text) for reply in ended]
+        surplus = [reply.tokens - reply.hidden - count for reply, count in zip(ended, known, strict=True)]
+        pairs = zip(replies, requests, strict=True)
+        try:
+            check_usual(surplus, known, self.base_url)
+            if all(reply.text.startswith(str(request.args[0])) for reply, request in pairs):
+                raise UserError(f"{self.base_url} repeats the prompt before its responses; turn that off there (echo).")
+        except UserError:
+            self.forget(requests)  # another call is to ask anew
+            raise
         with_end = bool(surplus) and median_low(surplus) >= 1
         lengths = [max(0, reply.tokens - (with_end and reply.by_end)) for reply in replies]
         return [
@@ -172,7 +196,7 @@ class RecordingServer(Recording):
         if not any(stop in text for stop in stops):  # the server leaves it out, and its tokens are counted
             text += next((str(stop) for stop in (choice.stop_reason, choice.matched_stop) if stop in stops), "")
         cut = choice.finish_reason == "length"
-        return Reply(text, tokens, cut, not cut and not any(stop in text for stop in stops))
+        return Reply(text, tokens, answer.hidden, cut, not cut and not any(stop in text for stop in stops))
 
 
 class RecordingCompletions(RecordingServer, LocalCompletionsAPI):
@@ -240,7 +264,7 @@ class RecordingChat(RecordingServer, LocalChatCompletion):
 
 def is_reply(rows: list[Any]) -> bool:
     """Whether these are the fields of a :class:`Reply`."""
-    return [*map(type, rows)] == [str, int, bool, bool] and rows[1] >= 0
+    return [*map(type, rows)] == [str, int, int, bool, bool] and min(rows[1:3]) >= 0
 
 
 def connect(folder: Path, server: Server, chat: bool, **settings: Any) -> RecordingServer:

@@ -15,7 +15,7 @@ import pickletools
 import sys
 import traceback
 from collections import Counter, deque
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from multiprocessing.connection import Connection
@@ -29,11 +29,13 @@ PLAIN = (type(None), bool, int, float, str, bytes, bytearray, tuple, list, dict,
 VALUES: dict[type, Any] = {
     complex: lambda x: (x.real, x.imag),
     range: lambda x: (x.start, x.stop, x.step),
+    slice: lambda x: (x.start, x.stop, x.step),
     deque: lambda x: (list(x), x.maxlen),
     Counter: lambda x: (dict(x),),
     Decimal: lambda x: (str(x),),
     Fraction: lambda x: (x.numerator, x.denominator),
     date: lambda x: (x.year, x.month, x.day),
+    datetime: lambda x: (x.year, x.month, x.day, x.hour, x.minute, x.second, x.microsecond, x.tzinfo),
     timedelta: lambda x: (x.days, x.seconds, x.microseconds),
     type({}.keys()): lambda x: (list(x),),
     type({}.values()): lambda x: (list(x),),

@@ -16,8 +16,9 @@ from typing import Any
 
 import pandas as pd
 
+from acm.adapters import VOCABULARIES
 from acm.checkpoints import model_folder
-from acm.errors import UserError, check_distinct, unknown
+from acm.errors import UserError, check_distinct, shown, unknown
 from acm.evaluation.own_weights import check_weights_are_read
 from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, PROMPTS
 from acm.evaluation.samples import records_of
@@ -25,6 +26,7 @@ from acm.evaluation.settings import MAX_TOKENS, USUAL, Engine, Sampling, Server,
 from acm.evaluation.task_files import check_prompt, tasks_folder
 from acm.identity import identity
 from acm.kept import check_writable
+from acm.reading import read_json
 from acm.records import versions
 from acm.sources import source_hash
 
@@ -144,11 +146,30 @@ def check_generates(manager: TaskManager, tasks: list[str]) -> None:
 
 def load(folder: Path, engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt: str | None) -> Recording:
     """The model behind an engine. UserError where the prompt needs a chat template and the model has none."""
-    lm = loaded(folder, engine, max_tokens, prompt == CHAT_TEMPLATE, seed=sampling.seed, repeat=sampling.repeat)
-    if prompt == CHAT_TEMPLATE and not getattr(lm.tokenizer, "chat_template", None):
-        others = ", ".join(name for name in PROMPTS if name != prompt)
-        raise UserError(f"{folder} has no chat template; choose another prompt: {others}.")
+    if not any((folder / name).is_file() for name in VOCABULARIES):  # transformers would make up an empty tokenizer
+        raise UserError(f"{folder} has no tokenizer ({', '.join(VOCABULARIES)}); copy the tokenizer files into it.")
+    try:
+        lm = loaded(folder, engine, max_tokens, prompt == CHAT_TEMPLATE, seed=sampling.seed, repeat=sampling.repeat)
+    except UserError:
+        raise
+    except Exception as error:  # whatever transformers makes of what the folder holds
+        for path in sorted(folder.glob("*.json")):
+            read_json(path)
+        raise UserError(f"{folder} cannot be loaded: {shown(error)}") from error
+    if prompt == CHAT_TEMPLATE:
+        check_template(folder, lm)
     return lm
+
+
+def check_template(folder: Path, lm: Recording) -> None:
+    """UserError where the model has no chat template, or one that makes no text of a question."""
+    others = "choose another prompt: " + ", ".join(name for name in PROMPTS if name != CHAT_TEMPLATE)
+    if not getattr(lm.tokenizer, "chat_template", None):
+        raise UserError(f"{folder} has no chat template; {others}.")
+    try:
+        lm.tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program
+        raise UserError(f"the chat template of {folder} fails ({shown(error)}); mend it, or {others}.") from None
 
 
 def loaded(folder: Path, engine: Engine | Server, max_tokens: int, chat: bool, **states: int) -> Recording:

@@ -1,7 +1,7 @@
-"""Whether the backends in this process would read a model folder's own numbers.
+"""Whether the backends in this process would read a model folder's own numbers, and all of them.
 
-transformers invents the tensors that it does not find, with a warning. vLLM goes by the index where there is one, and
-ties a head that the config ties, whatever is stored.
+transformers invents the tensors that it does not find, and leaves out those that it does not know, with a warning.
+vLLM goes by the index where there is one, and ties a head that the config ties, whatever is stored.
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ def check_weights_are_read(folder: Path, backend: str) -> None:
         raise UserError(
             f"{folder} lacks tensors, for which {backend} would take random numbers: {listed(sorted(missing))}; "
             "fetch it again."
+        )
+    rows = {name: weights.tensors[name].shape for name in sorted(heads & weights.tensors.keys())}
+    odd = [f"{name}: {rows[name]}, by its config {expected[name]}" for name in rows if rows[name] != expected[name]]
+    if odd := model.problems() + odd:
+        raise UserError(
+            f"{folder} does not hold the tensors that its config.json asks for, so {backend} would run another model: "
+            f"{listed(odd)}; mend its config, or fetch it again."
         )
     if backend == "vllm" and INDEX in weights.beside:
         raise UserError(f"{folder} holds {SINGLE}, and vLLM would read the older shards of {INDEX}; remove these.")

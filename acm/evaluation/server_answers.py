@@ -6,6 +6,7 @@ A server that answers otherwise is refused in one sentence: its answer would bec
 from __future__ import annotations
 
 from collections.abc import Collection
+from statistics import median_low
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -13,6 +14,9 @@ from pydantic import BaseModel, Field, ValidationError
 from acm.errors import UserError, explain
 
 HIDDEN = 16  # tokens beyond half as many again as the text has that a response may take for special tokens, unseen
+# Generated tokens and the tokens of their text tokenized again may differ by this many, and by this fraction, as a
+# rule. A text lacks special tokens, and a model may spell a word in other tokens than its tokenizer does.
+SLACK, FRACTION = 8, 0.05
 LOST = "\N{REPLACEMENT CHARACTER}"  # stands for one to three bytes that are no text, each of which may be a token
 
 
@@ -58,6 +62,12 @@ class Answer(BaseModel):
     choices: list[Choice] = Field(min_length=1, max_length=1)
     usage: Usage | None = None
     model: str | None = None
+
+    @property
+    def hidden(self) -> int:
+        """Tokens of thinking that the server says it does not show."""
+        details = self.usage and self.usage.completion_tokens_details
+        return details.reasoning_tokens or 0 if details else 0
 
 
 def read_answer(body: bytes, url: str) -> Answer:
@@ -116,14 +126,26 @@ def check_tokens(answer: Answer, tokens: int, known: int, lost: int, url: str) -
             f"{url} counts {tokens} tokens (usage.completion_tokens) for a text that has {known} by the folder's "
             "tokenizer; see whether the folder is the served model's, or choose another server."
         )
-    details = answer.usage and answer.usage.completion_tokens_details
-    hidden = details.reasoning_tokens or 0 if details else 0
-    if tokens - hidden > 1.5 * known + 3 * lost + HIDDEN and answer.choices[0].finish_reason != "length":
-        raise UserError(
-            f"{url} counts {tokens} tokens (usage.completion_tokens) for a text that has {known} by the folder's "
-            "tokenizer; it hides thinking or special tokens (--model-args '{skip_special_tokens: false}' shows these), "
-            "counts the prompt, or serves a model with another tokenizer."
-        )
+    if tokens - answer.hidden > 1.5 * known + 3 * lost + HIDDEN and answer.choices[0].finish_reason != "length":
+        raise too_many(tokens, known, url)
+
+
+def check_usual(surplus: list[int], known: list[int], url: str) -> None:
+    """UserError where most responses of a batch have more tokens than text, beyond what single ones may.
+
+    surplus: of each response, its tokens less those of its text. known: tokens of the texts.
+    """
+    if surplus and median_low(surplus) > SLACK + FRACTION * median_low(known):
+        raise too_many(median_low(known) + median_low(surplus), median_low(known), url, "in most responses")
+
+
+def too_many(tokens: int, known: int, url: str, where: str = "") -> UserError:
+    """An error for tokens that do not show in the text."""
+    return UserError(
+        f"{url} counts {tokens} tokens (usage.completion_tokens) for a text that has {known} by the folder's "
+        f"tokenizer{where and f', and alike {where}'}; it hides thinking or special tokens (--model-args "
+        "'{skip_special_tokens: false}' shows these), counts the prompt, or serves a model with another tokenizer."
+    )
 
 
 def fields(entry: Any, *names: str) -> set[str]:

@@ -42,7 +42,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.repeat < 0:
+        if not 0 <= self.repeat < 1 << 31:
             raise UserError(f"repeat: is {self.repeat}; number the repeats 0, 1, 2, ….")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise UserError(f"temperature: is {self.temperature}; give 0 for greedy responses, or a number above.")

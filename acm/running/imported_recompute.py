@@ -12,14 +12,12 @@ import pandas as pd
 from acm.errors import UserError, shown
 from acm.evaluation.grading import grade
 from acm.evaluation.reflections import pattern_of
+from acm.evaluation.server_answers import FRACTION, SLACK
 from acm.evaluation.task_files import read_task
 from acm.evaluation.thinking import THINK_CLOSE, THINK_OPEN, after_thinking, opened
 from acm.running.imported_logs import LOG_ENGINE, RETOKENIZED
 from acm.running.imported_settings import stops_of
 
-# Generated tokens and the tokens of their text tokenized again may differ by this many, and by this fraction. A
-# record's text lacks special tokens, and a model may spell a word in other tokens than its tokenizer does.
-SLACK, FRACTION = 8, 0.05
 Grader = Callable[[str, str], dict[str, Any]]
 
 

@@ -40,6 +40,17 @@ def test_a_right_program_passes():
 
 
 @pytest.mark.parametrize(("code", "tests"), [
+    ("class L:\n def __getitem__(self, at): return [1, 2, 3][at]", "assert L()[1:] == [2, 3] == L()[::-1][:2][::-1]"),
+    ("from datetime import datetime\ndef at(): return datetime(2020, 1, 2, 3, 4, 5, 6)",
+     "from datetime import datetime\nassert at() == datetime(2020, 1, 2, 3, 4, 5, 6) and at().hour == 3"),
+    ("def later(t, days): return t.replace(day=t.day + days)",
+     "from datetime import datetime\nassert later(datetime(2020, 1, 2), 3) == datetime(2020, 1, 5)"),
+])  # fmt: skip
+def test_slices_and_times_cross(code, tests):
+    assert judged(code, tests).passed
+
+
+@pytest.mark.parametrize(("code", "tests"), [
     (DOUBLE, "assert double(4) == 9"),
     ("def double(x:", "assert double(4) == 8"),
     ("", "assert double(4) == 8"),

@@ -381,3 +381,43 @@ def test_an_answer_without_end_or_packed_is_refused(server, monkeypatch):
     with pytest.raises(UserError, match="packs its answers"):
         responses(lm, instances(QUESTIONS[:1]))
     assert {headers["Accept-Encoding"] for headers in server.headers} == {"identity"}
+
+
+# --- what only a batch shows
+
+
+@pytest.mark.parametrize(("surplus", "message"), [
+    ([20, 20, 20], "and alike in most responses"), ([30, 1, 25], "and alike in most responses"),
+    ([17, 12, 12], "and alike in most responses"), ([1, 1, 20], None), ([8, 8, 0], None), ([0, 0, 0], None),
+])  # fmt: skip
+def test_tokens_that_most_texts_lack_are_refused(server, tmp_path, surplus, message):
+    """As of a server that counts a short prompt: each response alone might hide as many special tokens."""
+    lm = connected(server)
+    text = " 4 2" * 10
+    tokens = dict(zip(QUESTIONS[:3], (lm.count(text) + more for more in surplus), strict=True))
+    server.answer = lambda _, body: said(text, tokens[body["prompt"]])
+    asked = instances(QUESTIONS[:3], cap=900)
+    if message is None:
+        assert len(responses(lm, asked, keep=tmp_path, size=3)) == 3
+        return
+    with pytest.raises(UserError, match=message):
+        responses(lm, asked, keep=tmp_path, size=3)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # the mended server is asked anew
+    server.answer = lambda *_: said(text, lm.count(text) + 1)
+    assert len(responses(lm, asked, keep=tmp_path, size=3)) == 3
+
+
+def test_thinking_that_is_hidden_and_stated_is_no_surplus(server):
+    lm = connected(server)
+    details = {"completion_tokens": lm.count(" 4 2") + 61, "completion_tokens_details": {"reasoning_tokens": 60}}
+    choices = [{"text": " 4 2", "finish_reason": "stop"}]
+    server.answer = lambda *_: (200, {"choices": choices, "usage": details})
+    found = responses(lm, instances(QUESTIONS[:3], cap=90), size=3)
+    assert {row["length"] for row in found.values()} == {lm.count(" 4 2") + 60}
+
+
+def test_a_server_that_repeats_the_prompt_is_refused(server):
+    lm = connected(server)
+    server.answer = lambda _, body: said(body["prompt"] + " 4", lm.count(body["prompt"] + " 4") + 1)
+    with pytest.raises(UserError, match=r"repeats the prompt before its responses; .*echo"):
+        responses(lm, instances(QUESTIONS[:3], cap=90), size=3)
