@@ -142,7 +142,7 @@ def import_(
     say(import_records(load_profile(profile), experiment, source, method, tokenizer, given))
 
 
-@app.command(epilog="Example: acm notebook notebooks/2-coefficients.ipynb runs/2.ipynb -p profile=tiny")
+@app.command(epilog="Example: acm notebook notebooks/1-calibrate.ipynb runs/1.ipynb -p profile=tiny")
 def notebook(
     source: Annotated[Path, typer.Argument(help="the notebook")],
     out: Annotated[Path, typer.Argument(help="file for the executed copy")],
