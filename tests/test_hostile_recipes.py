@@ -79,7 +79,7 @@ def test_values_of_other_parameters(assert_refused, f32, method, key, value, wor
 @pytest.mark.parametrize("change, words", [
     ({"models": "left"}, ["models"]), ({"models": [[]]}, ["models[0]"]), ({"models": [None]}, ["models[0]"]),
     ({"models": {}}, ["models"]), ({"models": [{"model": 5}]}, ["models[0].model"]),
-    ({"models": [{"model": ""}]}, ["config.json"]), ({"models": [{"model": "\0"}]}, ["does not exist"]),
+    ({"models": [{"model": ""}]}, ["name is empty"]), ({"models": [{"model": "\0"}]}, ["does not exist"]),
     ({"models": [{"model": "x" * 400}]}, ["xxx"]), ({"base_model": "x" * 300}, ["xxx"]),
     ({"base_model": []}, ["base_model"]), ({"base_model": "/dev/zero"}, ["/dev/zero"]),
     ({"parameters": []}, ["parameters"]), ({"seed": 1.5}, ["seed"]), ({"seed": []}, ["seed"]),
