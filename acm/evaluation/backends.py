@@ -161,6 +161,11 @@ class RecordingLM(Recording, HFLM):
         self.model.generation_config = GenerationConfig(
             bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
         )
+        if odd := [name for name, found in self.model.named_parameters() if not found.isfinite().all()]:
+            raise UserError(
+                f"tensor {odd[0]} of {self.tokenizer.name_or_path} has NaN or infinite values in {self.model.dtype}; "
+                "fetch or train it again, or choose another --dtype."
+            )
         if self.prefix_token_id is None:
             raise UserError(
                 f"the tokenizer of {self.tokenizer.name_or_path} has no end token; name one (eos_token in "

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from helpers_evaluation import FAST, chat_folder, stand_in
+from safetensors.torch import load_file, save_file
 
 from acm import Sampling, evaluate
 from acm.errors import UserError
@@ -62,3 +63,16 @@ def test_a_chat_template_that_fails_is_refused_in_a_sentence(tmp_path, monkeypat
 def test_a_repeat_that_no_table_holds_is_refused():
     with pytest.raises(UserError, match="repeat: is 9"):
         Sampling(repeat=99999999999999999999)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(float("nan"), "float32"), (float("-inf"), "bfloat16"), (1e30, "float16")]
+)
+def test_numbers_that_are_not_finite_are_refused(tmp_path, value, dtype):
+    """Greedy responses would be empty without a word, and drawn ones end in an error of torch."""
+    folder = folder_with(tmp_path / "model")
+    tensors = {name: tensor.clone() for name, tensor in load_file(folder / "model.safetensors").items()}
+    tensors["model.norm.weight"][3] = value
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=f"tensor model.norm.weight of .* NaN or infinite values in torch.{dtype}"):
+        evaluate(folder, ["abacus_easy"], items=1, max_tokens=8, dtype=dtype)
