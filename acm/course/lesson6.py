@@ -128,9 +128,10 @@ TENSORS = {  # name → its layer and its shape
     "model.norm.weight": ("norm", (4,)),
     "lm_head.weight": ("lm_head", (4, 4)),
 }
-CONFIG = {
-    "model_type": "qwen2", "vocab_size": 4, "hidden_size": 4, "num_hidden_layers": 2, "tie_word_embeddings": False
+CONFIG = {  # of no known architecture: one would ask for more tensors
+    "model_type": "exercise", "vocab_size": 4, "hidden_size": 4, "num_hidden_layers": 2, "tie_word_embeddings": False
 }  # fmt: skip
+TOKENIZER = {"model": {"vocab": {"a": 0, "b": 1, "c": 2, "d": 3}}}
 
 
 def write_model(folder: Path, value: float) -> Path:
@@ -139,6 +140,7 @@ def write_model(folder: Path, value: float) -> Path:
     from safetensors.torch import save_file
 
     write_json(folder / "config.json", CONFIG)
+    write_json(folder / "tokenizer.json", TOKENIZER)
     tensors = {name: torch.full(shape, value) for name, (_, shape) in TENSORS.items()}
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     return folder

@@ -65,7 +65,8 @@ def compare(records: pd.DataFrame, first: str, others: list[str]) -> pd.DataFram
     tested = found["measure"].isin(TESTED)
     found.loc[tested, "p_adjusted"] = holm(found.loc[tested, "p"].to_numpy(float))
     errors = found.pop("error").where(tested)
-    return found.assign(detectable=[least_detectable(e, int(tested.sum())) for e in errors])
+    least = [least_detectable(error, int(tested.sum())) or math.nan for error in errors]  # 0: no item differs
+    return found.assign(detectable=least)
 
 
 def measured(pair: pd.DataFrame, measure: str) -> pd.DataFrame:

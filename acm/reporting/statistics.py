@@ -164,11 +164,8 @@ def detectable(difference: np.ndarray) -> float:
 def least_detectable(error: float, tests: int = 1) -> float:
     """The smallest true difference that a two-sided test at 5 % finds with a power of 80 %, in the unit of ``error``.
 
-    It is 2.8 standard errors. With several tests each is at 5 % / tests, so it is more. error: standard error; of 0,
-    where no item differs, nothing is known: NaN.
+    It is 2.8 standard errors. With several tests each is at 5 % / tests, so it is more. error: standard error.
     """
-    if not error:
-        return math.nan
     return float((norm.isf(0.025 / tests) + norm.ppf(0.8)) * error)
 
 

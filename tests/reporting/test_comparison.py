@@ -80,7 +80,13 @@ def test_a_true_difference_of_the_least_detectable_size_is_found_in_four_of_five
         size = statistics.least_detectable(2.0, tests)
         p = 2 * norm.sf(abs(RNG(1).normal(size, 2.0, 20_000)) / 2)
         assert np.mean(p < 0.05 / tests) == pytest.approx(0.8, abs=0.01)
-    assert np.isnan(statistics.least_detectable(0.0))
+
+
+def test_where_no_item_differs_nothing_is_known_of_what_could_be_detected():
+    same = pd.concat([records("A", [1, 0], [5, 6]), records("B", [1, 0], [5, 6])])
+    table = compare(same, "A", ["B"]).set_index("measure")
+    assert np.isnan(table.loc["length", "detectable"]) and table.loc["accuracy", "detectable"] > 0
+    assert (table.loc[["accuracy", "length"], "p"] == 1).all()
 
 
 def records(method, correct, length, task="sums", **extra):
