@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import IO
 
 from acm.errors import UserError
-from acm.evaluation.code_runner import PACKAGES, START
+from acm.evaluation.code_runner import PACKAGES, START, shut
 from acm.evaluation.thinking import after_thinking
 
 ALLOW = "ACM_ALLOW_UNSAFE_CODE"  # an environment variable, so that no profile or task file can set it
@@ -180,6 +180,7 @@ def execute(mode: str, source: str, given: str, allow_unsafe_code: bool, limits:
             f"grading code runs programs that a model wrote; set {ALLOW}=1 (allow_unsafe_code=True), "
             "best within a container."
         )
+    shut()  # this process holds the tests, or what the program should print
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="acm-code-", ignore_cleanup_errors=True))
         (Path(folder) / "program.py").write_text(source, encoding="utf-8", errors="replace")

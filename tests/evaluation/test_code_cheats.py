@@ -8,6 +8,7 @@ import time
 import pytest
 
 from acm.evaluation.code_grading import Limits, box, run_program, run_tests
+from acm.paths import ROOT
 
 LIMITS = Limits(seconds=15, cpu_seconds=3, memory=512, file=2)
 TESTS = "assert f(2) == 12345\nassert math.isclose(f(3), 8.5)\nassert abs(f(1) - 2) < 1e-9\nassert f(4) in [9]"
@@ -195,3 +196,11 @@ def test_bubblewrap_contains(code, tmp_path):
         found = run_program(code, "", "", allow_unsafe_code=True, limits=LIMITS)
         other.kill()
     assert not found.passed and "Error" in found.output and not (tmp_path / "x").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_the_process_that_holds_the_tests_is_shut_to_others_of_its_user():
+    grade = "from acm.evaluation.code_grading import run_tests as r; r('x = 1', 'assert x', allow_unsafe_code=True)"
+    code = f"{grade}; import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"  # PR_GET_DUMPABLE
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "0\n"
