@@ -23,7 +23,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     Folders on the way are made. Of several that write at once, one wins. After an exception ``path`` is what it was;
     an OSError names ``path``. A link stays, and its target is written. UserError for a folder or a device.
     """
-    path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
+    path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)  # a loop is its own target
     if not_a_file(path):
         raise UserError(f"{path} is a folder or a device; name a file.")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -101,8 +101,8 @@ def test_what_is_no_file_is_not_read(kept, caplog, make):
     kept.unlink()
     make(kept)
     assert read(kept) is None and "is damaged" in caplog.text
-    if kept.is_dir():
-        with pytest.raises(UserError, match=r"cannot write .*kept\.json: .*the same command continues"):
+    if kept.is_dir() or kept.is_fifo():
+        with pytest.raises(UserError, match=r"kept\.json is a folder or a device; name a file"):
             write_kept(kept, KEY, ROWS)
     else:
         write_kept(kept, KEY, ROWS)

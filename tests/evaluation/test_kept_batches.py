@@ -150,7 +150,7 @@ def test_a_folder_in_the_place_of_a_batch_is_named(keep):
     path = files(keep)[0]
     path.unlink()
     path.mkdir()
-    with pytest.raises(UserError, match=r"cannot write .*\.json: it is a folder"):
+    with pytest.raises(UserError, match=r"\.json is a folder or a device; name a file"):
         evaluate(FAST, TASK, keep=keep, **SETTING)
 
 

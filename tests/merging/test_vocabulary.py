@@ -145,7 +145,7 @@ def test_tied_models_need_no_coefficient_for_a_head(f32, words, tie, tensors, tm
     values = {"embed": 0.3, "0": 0.4, "1": 0.5, "norm": 0.6}
     out = acm.merge(halfway(base, other, tokenizer_source="union", coefficients={"left": values}), tmp_path / "out")
     assert HEAD not in tensors(out) and loaded(out, caplog).config.tie_word_embeddings
-    with pytest.raises(UserError, match="layer lm_head for left"):  # a head of its own needs one
+    with pytest.raises(UserError, match="lacks layer lm_head of left"):  # a head of its own needs one
         plan_of(tie(f32[0], "tied"), f32[1], coefficients={"left": values})
 
 
