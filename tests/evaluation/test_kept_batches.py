@@ -2,15 +2,17 @@
 
 import json
 import shutil
-import threading
 
+import pandas as pd
 import pytest
+from helpers import start
 from helpers_evaluation import FAST, SLOW
 
 from acm import evaluate
 from acm.errors import UserError
 from acm.evaluation import harness
 from acm.evaluation.backends import RecordingLM
+from acm.paths import ROOT
 
 SETTING = {"items": 8, "max_tokens": 12, "batch_size": 4}
 TASK = ["abacus_easy"]
@@ -155,13 +157,10 @@ def test_a_folder_in_the_place_of_a_batch_is_named(keep):
 
 
 def test_two_evaluations_at_once_in_one_folder_both_end_right(undisturbed, tmp_path):
-    found = []
-    threads = [
-        threading.Thread(target=lambda: found.append(evaluate(FAST, TASK, keep=tmp_path, **SETTING))) for _ in "ab"
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 2 and all(records.equals(undisturbed[0]) for records in found)
-    assert len(files(tmp_path)) == 2
+    """In two processes: transformers cannot load two models at once in the threads of one."""
+    call = f"evaluate({str(FAST)!r}, {TASK}, keep=sys.argv[1], **{SETTING}).to_pickle(sys.argv[2])"
+    code = f"import sys; from acm import evaluate; {call}"
+    processes = [start("-c", code, str(tmp_path / "keep"), str(tmp_path / name), cwd=ROOT) for name in "ab"]
+    assert [process.communicate()[1] and process.returncode for process in processes] == [0, 0]
+    assert all(pd.read_pickle(tmp_path / name).equals(undisturbed[0]) for name in "ab")
+    assert len(files(tmp_path / "keep")) == 2
