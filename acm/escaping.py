@@ -63,8 +63,13 @@ def latex(text: object) -> str:
 
 
 def cell(value: Any) -> Any:
-    """A value of a CSV file: a text that a spreadsheet would compute gets an apostrophe at its front."""
-    return f"'{literal(value)}" if isinstance(value, str) and literal(value).startswith(FORMULA) else value
+    """A value of a CSV file: a text that a spreadsheet would compute gets an apostrophe at its front.
+
+    A carriage return, which pandas does not quote and which would end the row, is shown by its code.
+    """
+    if not isinstance(value, str):
+        return value
+    return f"'{literal(value)}" if literal(value).startswith(FORMULA) else value.replace("\r", r"\r")
 
 
 def text_table(table: pd.DataFrame, style: str = "pipe", index: bool = True, **options: Any) -> str:

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -74,13 +74,14 @@ def test_no_name_becomes_a_link_on_github(name):
 
 
 @given(NAMES)
+@example("\r")
 def test_no_name_gives_a_formula_or_a_further_cell_in_csv(name):
     text = escaping.csv_table(pd.DataFrame({"method": [name, "b"], "value": [-1.5, 2]}))
     rows = list(csv.reader(io.StringIO(text, newline="")))
     shown = rows[1][0]
     assert [len(row) for row in rows] == [2, 2, 2]
     assert not shown.startswith(escaping.FORMULA)
-    assert shown in (name, f"'{escaping.literal(name)}")
+    assert shown in (name.replace("\r", r"\r"), f"'{escaping.literal(name)}")
     assert rows[1][1] == "-1.5000"  # numbers are no text
 
 
