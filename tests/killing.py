@@ -60,9 +60,7 @@ def copy_of_the_repository(folder):
 def prepare_calibrate(folder):
     texts = ROOT / "abacus" / "benchmarks" / "calibration_problems.jsonl"
     command = [*ACM, "calibrate", str(MODELS / "abacus-fast"), str(MODELS / "abacus-slow"), "--texts", str(texts)]
-    return [*command, "--out", "out", "--statistic", "fisher", "--estimator", "plug-in", "--estimator", "kraskov"], [
-        "out"
-    ]
+    return [*command, "--out", "out", "--clusters", "4", "--per-cluster", "3", "--statistic", "fisher"], ["out"]
 
 
 def prepare_merge(folder):
