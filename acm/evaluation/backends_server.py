@@ -7,7 +7,6 @@ the number of tokens. Each response is kept as soon as it has come.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from abc import abstractmethod
 from pathlib import Path
@@ -32,13 +31,13 @@ from acm.evaluation.server_answers import (
     fields,
     read_answer,
 )
-from acm.evaluation.server_requests import Received, asked, run, session
+from acm.evaluation.server_requests import SMALL, Received, asked, introduced, listed_models, run, session
 from acm.evaluation.settings import Server
 from acm.evaluation.thinking import THINK_CLOSE, THINK_OPEN, opened
 from acm.kept import read_kept, write_kept
 
 CHAT_STOPS = 4  # stop strings that lm-evaluation-harness sends to a chat server; the last is the end token's text
-SMALL, PER_TOKEN = 1 << 20, 1 << 10  # the most bytes of an answer: of all around the text, and for each token
+PER_TOKEN = 1 << 10  # the most bytes of an answer for each token, beside ``SMALL`` for all around the text
 
 
 class Reply(NamedTuple):
@@ -273,7 +272,7 @@ def connect(folder: Path, server: Server, chat: bool, **settings: Any) -> Record
     folder: of the model, for its tokenizer. chat: ask for chat completions. settings: of :class:`Recording`.
     The model's name is the one that ``server`` gives, else the only one that the server lists, else the folder's name.
     """
-    listed, version = run(introduced, server)
+    listed, version = run(introduced, server.address)
     served = server.served or (listed[0]["id"] if len(listed) == 1 else folder.name)
     endpoint = "chat/completions" if chat else "completions"
     lm = (RecordingChat if chat else RecordingCompletions)(folder, server, endpoint, model=served, **settings)
@@ -282,27 +281,3 @@ def connect(folder: Path, server: Server, chat: bool, **settings: Any) -> Record
     said = {key: text for key, text in known.items() if isinstance(text, str)}
     lm.facts = {"server": {"endpoint": endpoint, "served": served, **said}}
     return lm
-
-
-async def introduced(server: Server) -> tuple[list[dict[str, Any]], object]:
-    """The models that a server lists, and its version where it states one."""
-    async with session() as client:
-        listed = await listed_models(client, server.address)
-        return listed, (await fetched(client, server.address.removesuffix("/v1") + "/version")).get("version")
-
-
-async def listed_models(client: aiohttp.ClientSession, address: str) -> list[dict[str, Any]]:
-    """The models that a server lists, each with its name as ``id``. Nothing where it keeps no list."""
-    entries = (await fetched(client, f"{address}/models")).get("data")
-    entries = entries if isinstance(entries, list) else []
-    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-
-
-async def fetched(client: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    """A JSON object. Empty where the server has none at this address; UserError for a server out of reach."""
-    got = await asked(client, "GET", url, 60, SMALL)
-    try:
-        content = json.loads(got.body) if got.status == 200 else {}
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -6,6 +6,7 @@ nowhere else.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, ret
 
 from acm.errors import UserError
 
+SMALL = 1 << 20  # the most bytes of an answer without generated text
 CONNECT = 30  # seconds to reach a server
 TRIES = {"POST": 5, "GET": 2}  # of one request; what is asked by GET can be missing
 BACKOFF = wait_exponential_jitter(initial=1, max=30)  # seconds between tries: 1, 2, 4, 8, each and up to 1 more
@@ -151,3 +153,27 @@ def seconds_asked(text: str) -> float:
         return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return 0.0
+
+
+async def introduced(address: str) -> tuple[list[dict[str, Any]], object]:
+    """The models that a server lists, and its version where it states one."""
+    async with session() as client:
+        listed = await listed_models(client, address)
+        return listed, (await fetched(client, address.removesuffix("/v1") + "/version")).get("version")
+
+
+async def listed_models(client: aiohttp.ClientSession, address: str) -> list[dict[str, Any]]:
+    """The models that a server lists, each with its name as ``id``. Nothing where it keeps no list."""
+    entries = (await fetched(client, f"{address}/models")).get("data")
+    entries = entries if isinstance(entries, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+
+async def fetched(client: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+    """A JSON object. Empty where the server has none at this address; UserError for a server out of reach."""
+    got = await asked(client, "GET", url, 60, SMALL)
+    try:
+        content = json.loads(got.body) if got.status == 200 else {}
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -87,8 +87,7 @@ def model_name(given: Any, key: str) -> Any:
     """A model as text: a path or hub id, then ``@revision`` and ``+adapter`` where mergekit's mapping has them."""
     if not isinstance(given, dict):
         return given
-    if odd := given.keys() - {"model", "lora", "override_architecture", "path", "revision"}:
-        raise ValueError(f"{key}: {unknown('key', min(map(str, odd)), ['model', 'lora', 'path', 'revision'])}")
+    check_keys(given, ("model", "lora", "override_architecture", "path", "revision"), key)
     if given.get("override_architecture") is not None:
         raise ValueError(
             f"{key}: `override_architecture` is not supported; remove it: tensors are found by their own names"

@@ -30,6 +30,13 @@ def edit(folder, name, **changes):
     return folder
 
 
+def edited(folder, changes):
+    """The folder, with fields of its files changed. changes: file → its fields."""
+    for name, fields in changes.items():
+        edit(folder, name, **fields)
+    return folder
+
+
 def read(folder, name):
     """A JSON file of a folder."""
     return json.loads((folder / name).read_text())
@@ -74,9 +81,7 @@ ENDS = {
 
 @pytest.mark.parametrize("changes, expected", ENDS.values(), ids=ENDS)
 def test_a_merge_ends_where_any_of_its_models_ends(f32, variant, tmp_path, caplog, changes, expected):
-    other = variant(f32[1], "other")
-    for name, fields in changes.items():
-        edit(other, name, **fields)
+    other = edited(variant(f32[1], "other"), changes)
     plan = plan_of(f32[0], other).check()
     assert any("the result ends responses at" in text for text in texts(plan, "note")) == (expected != 0)
     out = acm.merge(halfway(f32[0], other), tmp_path / "out")
@@ -208,9 +213,7 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("changes, level, words", DIFFERENT.values(), ids=DIFFERENT)
 def test_each_difference_is_one_finding(f32, variant, tmp_path, changes, level, words):
-    other = variant(f32[1], "other")
-    for name, fields in changes.items():
-        edit(other, name, **fields)
+    other = edited(variant(f32[1], "other"), changes)
     plan = plan_of(f32[0], other).check()
     assert_found(plan, level, *words)
     assert len(others_notes(plan)) == 1
