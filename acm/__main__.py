@@ -10,8 +10,6 @@ from acm.commands import comparing, measuring, merging, pipeline, tasks  # noqa:
 from acm.commands.app import app
 from acm.errors import UserError, absent, os_refusal
 
-INTERRUPTED = 130  # the exit status of a command that Ctrl-C ended
-
 
 def main() -> None:
     """Run a command. A user's mistake, a refusal of the system or an absent package ends it with one sentence.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from acm import hub
 from acm.architectures import EMBEDDING, HEAD
-from acm.checkpoints import ADAPTER, Checkpoint, exists
+from acm.checkpoints import ADAPTER, Checkpoint, exists, has_tokenizer
 from acm.errors import UserError, listed
 from acm.headers import TensorInfo
 from acm.lora import WEIGHTS, Lora
@@ -22,7 +22,6 @@ from acm.reading import read_json
 from acm.weight_files import INDEX, SINGLE, Weights
 
 LOG = logging.getLogger(__name__)
-VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # one of them makes a tokenizer
 
 
 class Adapted(Checkpoint):
@@ -63,8 +62,7 @@ class Adapted(Checkpoint):
     @property
     def tokenizer(self) -> Path:
         """The adapter's folder where it has a tokenizer, else the base's."""
-        own = any((self.folder / name).is_file() for name in VOCABULARIES)
-        return self.folder if own else self.base.tokenizer
+        return self.folder if has_tokenizer(self.folder) else self.base.tokenizer
 
     @property
     def folders(self) -> list[Path]:

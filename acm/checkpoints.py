@@ -23,6 +23,15 @@ from acm.weight_files import Weights, read_weights, weights_file
 ADAPTER = "adapter_config.json"  # what peft writes beside an adapter
 CHECKED = 1 << 22  # how many entries are searched for NaN at a time
 Shapes = dict[str, tuple[int, ...]]  # name of a tensor → its shape
+# Each entry: files that together make a tokenizer.
+TOKENIZERS = (
+    ("tokenizer.json",),
+    ("tokenizer.model",),
+    ("spiece.model",),
+    ("tekken.json",),
+    ("vocab.json", "merges.txt"),
+)
+TOKENIZERS_SHOWN = ", ".join(" with ".join(names) for names in TOKENIZERS)
 
 
 class Checkpoint:
@@ -151,6 +160,11 @@ def adapter_refusal(folder: Path, model: str = "MODEL") -> UserError:
         f"{folder} is an adapter ({ADAPTER}), not a whole model. Merge it into the model that it was trained on: write "
         f"`{recipe}` to one.yml, run `python -m acm merge one.yml merged`, and name that folder."
     )
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer. Without one, transformers would make up an empty one."""
+    return any(all((folder / name).is_file() for name in names) for names in TOKENIZERS)
 
 
 def exists(path: Path) -> bool:

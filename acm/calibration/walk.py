@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from acm.adapters import VOCABULARIES, open_folders
+from acm.adapters import open_folders
 from acm.calibration import defaults
 from acm.calibration.controls import check_measures
 from acm.calibration.importance import check_kinds
 from acm.calibration.lockstep import Measures, Walk, open_journal, without_weights
 from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.calibration.texts import check_texts, texts_hash
-from acm.checkpoints import Checkpoint, check_same_shape, check_weights
+from acm.checkpoints import TOKENIZERS_SHOWN, Checkpoint, check_same_shape, check_weights, has_tokenizer
 from acm.devices import devices
 from acm.errors import UserError, unknown
 from acm.headers import DTYPES
@@ -144,8 +144,8 @@ def tokenized(base: Path, texts: Sequence[str], max_tokens: int | None) -> list[
 
 def read_tokenizer(folder: Path) -> Any:
     """The tokenizer of a folder; UserError where there is no readable one."""
-    if not any((folder / name).is_file() for name in VOCABULARIES):  # transformers would make up an empty tokenizer
-        raise UserError(f"{folder} has no tokenizer ({', '.join(VOCABULARIES)}); fetch the model again.")
+    if not has_tokenizer(folder):
+        raise UserError(f"{folder} has no tokenizer ({TOKENIZERS_SHOWN}); fetch the model again.")
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # whatever transformers make of foreign or missing files
@@ -165,7 +165,7 @@ def warn_of_reading(base: Checkpoint, others: Mapping[str, Checkpoint], texts: S
             "--max-tokens %s cuts texts there.", f"{longest:,}", f"{positions:,}", positions
         )  # fmt: skip
     for name, model in others.items():
-        one, other = (each.tokenizer / VOCABULARIES[0] for each in (base, model))
+        one, other = (each.tokenizer / "tokenizer.json" for each in (base, model))
         if one.is_file() and other.is_file() and cmp(one, other, shallow=False):
             continue
         with contextlib.suppress(UserError):  # the base's tokenizer alone is needed

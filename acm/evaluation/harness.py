@@ -16,8 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from acm.adapters import VOCABULARIES
-from acm.checkpoints import model_folder
+from acm.checkpoints import TOKENIZERS_SHOWN, has_tokenizer, model_folder
 from acm.errors import UserError, check_distinct, shown, unknown
 from acm.evaluation.own_weights import check_weights_are_read
 from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, PROMPTS
@@ -146,8 +145,8 @@ def check_generates(manager: TaskManager, tasks: list[str]) -> None:
 
 def load(folder: Path, engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt: str | None) -> Recording:
     """The model behind an engine. UserError where the prompt needs a chat template and the model has none."""
-    if not any((folder / name).is_file() for name in VOCABULARIES):  # transformers would make up an empty tokenizer
-        raise UserError(f"{folder} has no tokenizer ({', '.join(VOCABULARIES)}); copy the tokenizer files into it.")
+    if not has_tokenizer(folder):
+        raise UserError(f"{folder} has no tokenizer ({TOKENIZERS_SHOWN}); copy the tokenizer files into it.")
     try:
         lm = loaded(folder, engine, max_tokens, prompt == CHAT_TEMPLATE, seed=sampling.seed, repeat=sampling.repeat)
     except UserError:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from acm.checkpoints import Checkpoint
+from acm.checkpoints import Checkpoint, has_tokenizer
 from acm.errors import UserError
 from acm.files import digest
 from acm.reading import read_json, read_text
@@ -25,7 +25,6 @@ ADDED = "added_tokens.json"
 VOCABULARY_FILES = (  # which tokens there are, and how text is split into them
     TOKENIZER, "tokenizer.model", "spiece.model", "tekken.json", "vocab.json", "merges.txt", "vocab.txt", ADDED,
 )  # fmt: skip
-TOKENIZERS = ((TOKENIZER,), ("tokenizer.model",), ("spiece.model",), ("tekken.json",), ("vocab.json", "merges.txt"))
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 PLAIN = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)  # how its tokens are read
 TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
@@ -62,7 +61,7 @@ class Companions:
     @cached_property
     def has_tokenizer(self) -> bool:
         """Whether the folder holds a tokenizer's vocabulary."""
-        return any(all(name in self.files for name in names) for names in TOKENIZERS)
+        return has_tokenizer(self.folder)
 
     @cached_property
     def vocabulary_files(self) -> dict[str, str]:

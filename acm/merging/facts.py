@@ -6,9 +6,9 @@ import json
 import reprlib
 from typing import Any
 
-from acm.checkpoints import Checkpoint
+from acm.checkpoints import TOKENIZERS_SHOWN, Checkpoint
 from acm.errors import UserError
-from acm.merging.companions import PROCESSOR_FILES, TOKENIZER, TOKENIZER_CONFIG, TOKENIZERS, Companions
+from acm.merging.companions import PROCESSOR_FILES, TOKENIZER, TOKENIZER_CONFIG, Companions
 from acm.merging.compatibility import ANCESTRY, LEFT_OUT, SPECIAL, Finding
 from acm.merging.generation import differing
 from acm.merging.vocabulary import Alignment, differing_tokens
@@ -37,8 +37,7 @@ def companion_findings(
     source = companions[alignment.source]
     found = []
     if not source.has_tokenizer:
-        files = ", ".join(" with ".join(names) for names in TOKENIZERS)
-        text = f"no model of this merge has a tokenizer ({files}), and a result without one cannot be used"
+        text = f"no model of this merge has a tokenizer ({TOKENIZERS_SHOWN}), and a result without one cannot be used"
         found.append(Finding("error", f"{text}; put that of the base into {source.folder}."))
     elif not aligned and alignment.source:
         text = f"{companions[0].name} has no tokenizer; the result gets that of {source.name}."
