@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_args
@@ -124,6 +125,10 @@ def os_refusal(error: OSError) -> UserError:
     """One sentence for an error of the operating system that no other place has explained."""
     if "temporary directory" in str(error):
         return UserError("there is no folder for temporary files that can be written; set TMPDIR to one.")
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # a folder was copied: the first refusal
+        _, target, why = error.args[0][0]
+        number = re.search(r"\[Errno (\d+)\]", str(why))
+        error = OSError(int(number[1]) if number else None, str(why), str(target))
     place = error.filename2 or error.filename
     return UserError(f"{shown(place)} cannot be used: {os_reason(error)}." if place else f"{os_reason(error)}.")
 

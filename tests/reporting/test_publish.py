@@ -11,8 +11,9 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+from helpers import contents, names
 
-from acm.errors import UserError
+from acm.errors import UserError, os_refusal
 from acm.paths import FIGURES, REPORTS, ROOT
 from acm.reporting import differences, pages, publish, results
 
@@ -242,3 +243,17 @@ def test_results_are_kept_only_if_every_page_can_be_filled(clone, content, says)
         publish.keep(NAME, [page])
     assert before == {path: path.read_bytes() for path in (clone / "reports").rglob("*") if path.is_file()}
     assert page.read_bytes() == content
+
+
+def test_a_full_disk_leaves_what_was_kept_and_is_said(disk, tmp_path):
+    new, kept = tmp_path / "new", disk("size=64k") / "kept"
+    for folder, text in ((new, "new" * 30_000), (kept, "old")):
+        (folder / "inner").mkdir(parents=True)
+        (folder / "inner" / "table.md").write_text(text)
+    with pytest.raises(OSError) as refused:
+        publish.replace(new, kept)
+    assert (kept / "inner" / "table.md").read_text() == "old"
+    assert re.fullmatch(r".*table\.md cannot be used: the disk is full; .*", str(os_refusal(refused.value)))
+    disk("size=1m")
+    publish.replace(new, kept)
+    assert contents(kept) == contents(new) and names(kept.parent) == ["kept"]
