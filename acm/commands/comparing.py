@@ -21,8 +21,8 @@ def compare(
     others: Annotated[list[str], typer.Argument(metavar="SECOND...", help="what is compared with it, likewise")],
     task: Annotated[list[str] | None, typer.Option(help="this task alone, repeatable (default: all)")] = None,
     common: Annotated[bool, typer.Option("--common", help="compare the items that all have, leave out others")] = False,
-    metric: Annotated[str | None, typer.Option(help="of lm-eval's logs with several metrics")] = None,
-    filter: Annotated[str | None, typer.Option(help="of lm-eval's logs with several filters of answers")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="of logs with several metrics, repeatable")] = None,
+    filter: Annotated[list[str] | None, typer.Option(help="of logs with several filters, repeatable")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="model folder, to count the tokens of lm-eval's logs")] = None,
     format: Annotated[Literal["text", "markdown", "json"], typer.Option(help="of the result")] = "text",
     out: Annotated[Path | None, typer.Option(help="file for the result (default: it is printed)")] = None,
@@ -33,7 +33,9 @@ def compare(
     from acm.reporting.comparison import compare as run
     from acm.reporting.comparison_sources import Reading, read_sources
 
-    records, labels, notes = read_sources([first, *others], Reading(metric, filter, tokenizer), task, common)
+    records, labels, notes = read_sources(
+        [first, *others], Reading(tuple(metric or ()), tuple(filter or ()), tokenizer), task, common
+    )
     table = run(records, labels[0], labels[1:])
     if format == "json":
         text = json.dumps(as_json(table, labels, notes), indent=1, ensure_ascii=False)

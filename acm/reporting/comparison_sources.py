@@ -18,6 +18,7 @@ import pandas as pd
 from acm.errors import UserError, listed, unknown
 from acm.evaluation.thinking import after_thinking, opened
 from acm.running.imported import gather
+from acm.running.imported_given import chosen
 from acm.running.imported_logs import RETOKENIZED, task_of, token_counter
 from acm.running.imported_samples import decoded
 from acm.running.imported_settings import CAPS
@@ -30,10 +31,10 @@ NOT_COMPARED = ("model", "tasks", "source", "versions", "device", "batch_size", 
 
 @dataclass(frozen=True)
 class Reading:
-    """How logs are read: the metric and the filter that count, and the tokenizer's folder. None: the only one there."""
+    """How logs are read: metrics and filters that count (empty: the only one of a log), and the tokenizer's folder."""
 
-    metric: str | None = None
-    filter: str | None = None
+    metrics: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
     tokenizer: Path | None = None
 
 
@@ -107,14 +108,14 @@ def read_log(path: Path, reading: Reading) -> pd.DataFrame:
     """The samples of a log, of any task, as records. Without a tokenizer nothing is known of lengths."""
     count = token_counter(reading.tokenizer) if reading.tokenizer else None
     rows: list[dict[str, Any]] = []
-    metrics: list[Any] = []
+    metrics: list[str] = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         place = f"{path}, line {number}"
         if not line.strip():
             continue
         sample = read_sample(line, place)
-        metrics = metrics or list(sample["metrics"])
-        metric = chosen(metrics, reading.metric, "metric", path)
+        metrics = metrics or [*map(str, sample["metrics"])]
+        metric = chosen("metric", metrics, reading.metrics, str(path))
         value = sample.get(metric)
         if isinstance(value, str) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise UserError(f"{place}: {metric} is {value!r:.50}, not a number from 0 to 1; choose another --metric.")
@@ -125,7 +126,7 @@ def read_log(path: Path, reading: Reading) -> pd.DataFrame:
         })  # fmt: skip
     if not rows:
         raise UserError(f"{path} holds no sample.")
-    kept = chosen(list(dict.fromkeys(row["filter"] for row in rows)), reading.filter, "filter", path)
+    kept = chosen("filter", (row["filter"] for row in rows), reading.filters, str(path))
     return pd.DataFrame([row for row in rows if row["filter"] == kept])
 
 
@@ -139,17 +140,6 @@ def read_sample(line: bytes, place: str) -> dict[str, Any]:
         if not isinstance(sample.get(key), kind):
             raise UserError(f"{place} has no {key} as lm-eval writes it; is it a log of lm-eval 0.4.5 or later?")
     return sample
-
-
-def chosen(names: list[str], wanted: str | None, what: str, path: Path) -> str:
-    """The metric or filter that counts; UserError where there are several and none is wanted."""
-    if wanted is None and len(names) == 1:
-        return str(names[0])
-    if wanted is None:
-        raise UserError(f"{path} has the {what}s {listed(map(str, names))}; choose one with --{what}.")
-    if wanted not in names:
-        raise unknown(f"{what} of {path}", wanted, map(str, names))
-    return wanted
 
 
 def length_of(sample: dict[str, Any], count: Callable[[str], int] | None) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from acm.errors import UserError, os_reason, shown
-from acm.reading import distinct_pairs
+from acm.reading import parse_json
 
 NEEDED = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics")  # keys of a sample
 KEPT = ("doc_id", "doc", "target", "filtered_resps", "filter", "metrics")  # in memory; logs may be many gigabytes
-SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a pair; alone it is no text
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -87,17 +86,12 @@ def parsed(line: bytes, place: str) -> LoggedSample:
 def decoded(line: bytes, place: str) -> Any:
     """The JSON of a line. UserError for what is none, and for text that cannot be stored."""
     try:
-        content = json.loads(line.decode("utf-8-sig"), object_pairs_hook=distinct_pairs)
-        if SURROGATE.search(line):
-            json.dumps(content, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        raise UserError(f"{place} has half of a surrogate pair, which is no text; mend or drop the response.") from None
+        return parse_json(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise UserError(f"{place} is not UTF-8; copy the log again.") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         cut = "" if line.endswith(b"\n") else ", and the file ends within the line"
         raise UserError(f"{place} is not JSON ({error!s:.200}){cut}; copy the log again.") from None
-    return content
 
 
 def check_types(content: dict[str, Any], place: str) -> None:

@@ -171,12 +171,12 @@ def test_several_methods_metrics_and_filters_are_asked_for(tmp_path):
     with pytest.raises(UserError, match=r"unknown method in .*records.parquet"):
         read_sources([f"{both}#A", f"{both}#b"], Reading())
     two = [sample(0, metrics=["acc", "f1"], f1=0.5)]
-    with pytest.raises(UserError, match="the metrics acc, f1; choose one with --metric"):
+    with pytest.raises(UserError, match="the metrics acc, f1; choose the one that counts by --metric"):
         read_sources([log(tmp_path / "m", two)] * 2, Reading())
     filters = [sample(0, filter="strict"), sample(0, filter="flexible", acc=1.0)]
-    with pytest.raises(UserError, match="the filters strict, flexible; choose one with --filter"):
+    with pytest.raises(UserError, match="the filters strict, flexible; choose the one that counts by --filter"):
         read_sources([log(tmp_path / "f", filters)] * 2, Reading())
-    found, _, _ = read_sources([log(tmp_path / "f", filters)] * 2, Reading(filter="flexible"))
+    found, _, _ = read_sources([log(tmp_path / "f", filters)] * 2, Reading(filters=("flexible",)))
     assert set(found["correct"]) == {1.0}
 
 

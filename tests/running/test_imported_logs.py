@@ -249,7 +249,7 @@ def test_files_as_people_copy_them(profile, log, f32, tmp_path, stored):
         (whole[:-40], r"line 3 is not JSON .*, and the file ends within the line"),
         (whole.replace(b'"doc_id": 1', b'"doc_id": 1, "doc_id": 1'), "line 2 is not JSON .*'doc_id' comes twice"),
         (whole.replace(b"the answer", b"\xff answer", 1), "line 1 is not UTF-8"),
-        (whole.replace(b"the answer", b"\\udc00", 1), "line 1 has half of a surrogate pair"),
+        (whole.replace(b"the answer", b"\\udc00", 1), "line 1 is not JSON .it holds half of a surrogate pair"),
         (b"\n\n", "holds no sample"),
         (whole * 2, r"item 0 of abacus_easy \(repeat 0\) comes twice"),
         (whole.split(b"\n", 1)[1], "lack item 0 of abacus_easy"),
