@@ -108,13 +108,18 @@ def start(command, folder):
 
 
 def finish(command, folder):
-    """Run the command to its end, at most ten times where another one is still at work. Its seconds."""
-    for _ in range(10):
+    """Run the command to its end. Its seconds.
+
+    A kill of the first process leaves the others at work, and the command refuses to begin beside them: they get five
+    minutes to end.
+    """
+    for _ in range(60):
         begun = time.monotonic()
         if start(command, folder).wait() == 0:
             return time.monotonic() - begun
         time.sleep(5)
-    sys.exit(f"{' '.join(command)} fails in {folder}, see output.log there")
+    tail = (folder / "output.log").read_text(errors="replace")[-2000:]
+    sys.exit(f"{' '.join(command)} fails in {folder}:\n{tail}")
 
 
 def found(folder, results):
