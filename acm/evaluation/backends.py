@@ -26,6 +26,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import GenerationConfig
 
 from acm.errors import UserError
+from acm.evaluation.decoding import StopStrings, decode
 from acm.evaluation.settings import Engine, Sampling
 from acm.evaluation.thinking import opened
 from acm.kept import read_kept, write_kept
@@ -158,8 +159,10 @@ class RecordingLM(Recording, HFLM):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         own = self.model.generation_config
+        ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+        self.end_ids = {self.tokenizer.eos_token_id, *ends} - {None}
         self.model.generation_config = GenerationConfig(
-            bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
+            bos_token_id=own.bos_token_id, eos_token_id=sorted(self.end_ids), pad_token_id=own.pad_token_id
         )
         if odd := [name for name, found in self.model.named_parameters() if not found.isfinite().all()]:
             raise UserError(
@@ -171,10 +174,9 @@ class RecordingLM(Recording, HFLM):
                 f"the tokenizer of {self.tokenizer.name_or_path} has no end token; name one (eos_token in "
                 "tokenizer_config.json)."
             )
-        ends = self.model.generation_config.eos_token_id
-        self.end_ids = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
         self.contexts: list[str] = []  # of the batch that is generated, in the order of lm-evaluation-harness
         self.outputs: list[list[int]] = []
+        self.stops: list[str] = []
 
     @property
     def positions(self) -> int:
@@ -183,11 +185,11 @@ class RecordingLM(Recording, HFLM):
     def generate_batch(self, requests: list[Instance]) -> list[Response]:
         """Generate a batch by the code of lm-evaluation-harness, and count on the token ids that pass by."""
         torch.manual_seed(self.random_state(content_hash(requests)))
-        self.contexts, self.outputs = [], []
+        self.contexts, self.outputs, self.stops = [], [], stop_strings(requests[0])
         HFLM.generate_until(self, requests, disable_tqdm=True)
         by_context: dict[str, list[Response]] = defaultdict(list)
         for context, ids in zip(self.contexts, self.outputs, strict=True):
-            by_context[context].append(self.counted(ids, stop_strings(requests[0])))
+            by_context[context].append(self.counted(ids, self.stops))
         return [by_context[request.args[0]].pop(0) for request in requests]
 
     def tok_batch_encode(self, strings: list[str], *args: Any, **settings: Any) -> Any:
@@ -196,8 +198,11 @@ class RecordingLM(Recording, HFLM):
         return super().tok_batch_encode(strings, *args, **settings)
 
     def _model_generate(self, context: torch.Tensor, *args: Any, **settings: Any) -> torch.Tensor:
-        """As in the class above; notes the generated token ids."""
-        output = super()._model_generate(context, *args, **settings)
+        """By our decoding loop, unless a task asks for beams; notes the generated token ids."""
+        if settings.get("num_beams", 1) == 1:
+            until = StopStrings(self.tokenizer, self.stops, context.shape[1]) if self.stops else None
+            settings |= {"stop": [], "custom_generate": decode, "until": until}
+        output: torch.Tensor = super()._model_generate(context, *args, **settings)
         self.outputs.extend(output[:, context.shape[1] :].tolist())
         return output
 
