@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,31 @@ from acm.errors import UserError
 torch.set_num_threads(1)
 # Of kernels, and of the commands that tests start: on shared cores two threads are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk():
+    """No test loses power, and a merge waits 14 times for the disk to say that it has written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def indexed_once():
+    """lm-eval reads its 14,000 task files, which takes seconds, once; other folders are read each time."""
+    from lm_eval import tasks
+    from lm_eval.tasks._index import TaskIndex
+
+    build, own = TaskIndex.build, Path(tasks.__file__).parent
+    once = cache(lambda: build([own]))
+
+    def joined(paths):
+        return {name: entry for path in paths for name, entry in (once() if path == own else build([path])).items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TaskIndex, "build", staticmethod(joined))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,9 @@
 
 import pytest
 from helpers import contents, run
+from typer.testing import CliRunner
 
+from acm.__main__ import app
 from acm.files import alone
 from acm.paths import ROOT
 
@@ -26,16 +28,16 @@ COMMANDS = {  # command → its arguments, its output, and the kB of a disk that
 def test_a_full_disk_while_measuring_loses_nothing_that_is_done(tmp_path, disk, command):
     arguments, out, size = COMMANDS[command]
 
-    def run_into(folder):
-        return run("-m", "acm", command, *arguments.split(), "--out", str(folder / out), cwd=tmp_path)
+    def finished(folder):
+        return CliRunner().invoke(app, [command, *arguments.split(), "--out", str(folder / out)]).exit_code == 0
 
     folder = disk(f"size={size}k")
-    status, _, errors = run_into(folder)
+    status, _, errors = run("-m", "acm", command, *arguments.split(), "--out", str(folder / out), cwd=tmp_path)
     assert status == 1 and "the disk is full" in errors.splitlines()[-1] and "Traceback" not in errors
     kept = {path for path in folder.rglob("*") if path.is_file()}
     assert kept and not [path for path in kept if path.name.endswith(".part")]
     disk("size=16m")
-    assert run_into(folder)[0] == 0 == run_into(tmp_path)[0]
+    assert finished(folder) and finished(tmp_path)
     assert contents(folder / "out") == contents(tmp_path / "out")
 
 

@@ -52,6 +52,7 @@ def test_the_options_of_long_commands_stand_in_groups(name):
     assert len(alone) <= 4
 
 
+@pytest.mark.usefixtures("indexed_once")
 @pytest.mark.parametrize("name", QUICK)
 def test_an_example_that_writes_nothing_runs(name, recipe, monkeypatch):
     if name == "compare":  # its example names committed records

@@ -4,6 +4,7 @@ import re
 
 import nbformat
 import pytest
+from jupyter_client import KernelManager
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -45,13 +46,21 @@ def with_solutions(path):
     return new_notebook(cells=cells, metadata=notebook.metadata)
 
 
+@pytest.fixture(scope="module")
+def kernel():
+    """One kernel for all lessons, as it imports torch once; each lesson begins without names."""
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(cwd=str(ROOT))
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.pipeline
 @EACH
-def test_a_lesson_runs_and_its_student_copy_stops_in_the_checks_alone(path):
+def test_a_lesson_runs_and_its_student_copy_stops_in_the_checks_alone(path, kernel):
     notebook = with_solutions(path)
-    NotebookClient(
-        notebook, kernel_name="python3", allow_errors=True, resources={"metadata": {"path": str(ROOT)}}
-    ).execute()
+    notebook.cells.insert(0, new_code_cell("%reset -f"))
+    NotebookClient(notebook, km=kernel, allow_errors=True).execute()
     for i, cell in enumerate(notebook.cells):
         errors = [o for o in cell.get("outputs", []) if o.output_type == "error"]
         assert [o.ename for o in errors] == ["NotYet"] * ("check" in tags(cell)), f"cell {i}: {errors}"

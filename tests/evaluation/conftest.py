@@ -17,6 +17,11 @@ from acm.evaluation.backends import RecordingLM
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def quick_index(indexed_once):
+    """lm-eval's own tasks are indexed once."""
+
+
 @pytest.fixture(scope="module")
 def hf():
     """The usual backend with abacus-fast."""

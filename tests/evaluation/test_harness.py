@@ -2,20 +2,17 @@
 
 import json
 import shutil
-from functools import cache
 
 import pandas as pd
 import pytest
 import torch
 from helpers_evaluation import FAST, stand_in
-from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from abacus import BENCHMARKS
 from acm import Engine, evaluate
 from acm.errors import UserError
-from acm.evaluation import harness
 from acm.evaluation.backends import RecordingLM
 from acm.evaluation.grading import summary
 from acm.evaluation.harness import find_tasks, task_manager
@@ -180,21 +177,9 @@ def test_what_would_count_items_otherwise_than_was_meant_is_refused(tasks, setti
         evaluate(FAST, tasks, **settings)
 
 
-@cache
-def index(**options):
-    return TaskManager(**options)
-
-
-@pytest.fixture
-def indexed(monkeypatch):
-    """To index all tasks takes seconds: once is enough for these tests."""
-    monkeypatch.setattr(harness, "TaskManager", lambda metadata=None, **options: index(**options))
-
-
 MISSPELT = ["abacus_eazy", "gsm8kk", "nothing like it", "x" * 5000, "\x1b[31m", ""]
 
 
-@pytest.mark.usefixtures("indexed")
 @pytest.mark.parametrize("task", MISSPELT)
 def test_a_misspelt_task_is_a_short_sentence(task):
     with pytest.raises(UserError, match=r"unknown task .* more .`acm tasks TEXT` lists") as found:
@@ -202,7 +187,6 @@ def test_a_misspelt_task_is_a_short_sentence(task):
     assert len(str(found.value)) < 2000 and "\x1b" not in str(found.value) and "\n" not in str(found.value)
 
 
-@pytest.mark.usefixtures("indexed")
 def test_tasks_are_found_by_a_part_of_their_name():
     from acm.__main__ import app
 

@@ -158,9 +158,12 @@ def test_a_folder_in_the_place_of_a_batch_is_named(keep):
 
 def test_two_evaluations_at_once_in_one_folder_both_end_right(undisturbed, tmp_path):
     """In two processes: transformers cannot load two models at once in the threads of one."""
-    call = f"evaluate({str(FAST)!r}, {TASK}, keep=sys.argv[1], **{SETTING}).to_pickle(sys.argv[2])"
-    code = f"import sys; from acm import evaluate; {call}"
-    processes = [start("-c", code, str(tmp_path / "keep"), str(tmp_path / name), cwd=ROOT) for name in "ab"]
-    assert [process.communicate()[1] and process.returncode for process in processes] == [0, 0]
-    assert all(pd.read_pickle(tmp_path / name).equals(undisturbed[0]) for name in "ab")
-    assert len(files(tmp_path / "keep")) == 2
+    keep, records = tmp_path / "keep", tmp_path / "records"
+    call = f"evaluate({str(FAST)!r}, {TASK}, keep={str(keep)!r}, **{SETTING}).to_pickle({str(records)!r})"
+    code = f"from acm import evaluate; import acm.evaluation.harness; print('ready', flush=True); {call}"
+    process = start("-c", code, cwd=ROOT)
+    assert process.stdout.readline() == "ready\n"
+    assert evaluate(FAST, TASK, keep=keep, **SETTING).equals(undisturbed[0])
+    process.communicate()
+    assert process.returncode == 0 and pd.read_pickle(records).equals(undisturbed[0])
+    assert len(files(keep)) == 2

@@ -46,6 +46,7 @@ def test_a_cap_without_room_for_a_prompt_is_refused(own_pair, f32):
         check(own_pair(max_tokens=positions))
 
 
+@pytest.mark.usefixtures("indexed_once")
 @pytest.mark.parametrize("change, words", [
     ({"tasks": ["abacus_easyy"]}, "unknown task 'abacus_easyy'. Did you mean 'abacus_easy'"),
     ({"tasks": ["mmlu"]}, "'mmlu' is a group of tasks"),
