@@ -1,5 +1,6 @@
 """Pico models for the tests: random Qwen2 folders of hidden size 16 and two layers, made in milliseconds."""
 
+import gc
 import json
 import logging
 import os
@@ -22,6 +23,12 @@ from acm.errors import UserError
 torch.set_num_threads(1)
 # Of kernels, and of the commands that tests start: on shared cores two threads are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish():
+    """What imports and 5,700 collected tests hold stays to the end: the garbage collector passes it over."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
