@@ -34,8 +34,8 @@ RUN_NOTEBOOK = (
 )
 NOTEBOOK = RUN_NOTEBOOK + " -p experiment={wildcards.experiment:q}"
 METHOD = NOTEBOOK + " -p method={wildcards.method:q}"
-# one process evaluates a model, or one of its tasks in one repeat
-BY_TASK = PROFILE.jobs == "task"
+# one process merges and evaluates a share of the models, or evaluates one model, or one of its tasks in one repeat
+SEVERAL, BY_TASK = PROFILE.jobs == "several", PROFILE.jobs == "task"
 PART = "/{part}" if BY_TASK else ""
 
 
@@ -95,8 +95,16 @@ def parts_of(wildcards):
 
 
 def all_records(experiment):
-    names = [*EXPERIMENTS[experiment].parents, *EXPERIMENTS[experiment].method_names]
-    return [f"{RUN}/{experiment}/records/{name}.parquet" for name in names]
+    return [f"{RUN}/{experiment}/records/{name}.parquet" for name in EXPERIMENTS[experiment].models]
+
+
+def merged_of(experiment, models):
+    return [name for name in models if name not in EXPERIMENTS[experiment].parents]
+
+
+def notebooks_of(experiment, share):
+    """Stage and model of each notebook of a share."""
+    return [f"3-merge/{name}" for name in merged_of(experiment, share)] + [f"4-evaluate/{name}" for name in share]
 
 
 def model_of(wildcards):
@@ -109,6 +117,14 @@ ORIGINS = [path.relative_to(RUN) for path in Path(RUN).glob("*/records/*.importe
 IMPORTED = [path.with_suffix("").with_suffix(".parquet") for path in ORIGINS]
 TAKEN = "".join(f"(?!{re.escape(str(path))}$)" for path in IMPORTED)
 UNTAKEN = TAKEN + "(?:" + "|".join(map(re.escape, EXPERIMENTS)) + ")"
+
+# What each job does where one merges and evaluates several models: experiment and models.
+SHARES = [
+    (name, models)
+    for name, e in EXPERIMENTS.items()
+    for share in e.shares
+    if (models := [model for model in share if Path(name, "records", f"{model}.parquet") not in IMPORTED])
+]
 
 # The questions by name: their notebook. The fifth needs the fresh families (`make families`).
 FAMILIES = [f"runs/abacus/{name}/abacus-slow/model.safetensors" for name in FRESH]
@@ -162,34 +178,57 @@ rule coefficients:
         NOTEBOOK
 
 
-rule merge:
-    input:
-        "notebooks/3-merge.ipynb", MANIFEST, code("merging"), [RUN + "/{experiment}/" + name for name in COEFFICIENTS],
-    output:
-        model=temp(directory(RUN + "/{experiment}/models/{method}")),
-        notebook=RUN + "/notebooks/{experiment}/3-merge/{method}.ipynb",
-    log:
-        RUN + "/logs/{experiment}/3-merge/{method}.log",
-    resources: **ask("merge")
-    shell:
-        METHOD
+if SEVERAL:
+    for number, (experiment, share) in enumerate(SHARES, 1):
+
+        rule:
+            name:
+                f"share_{number}"
+            input:
+                "notebooks/3-merge.ipynb", "notebooks/4-evaluate.ipynb", f"{RUN}/{experiment}/manifest.json",
+                code("merging", "evaluation"), BENCHMARKS, [f"{RUN}/{experiment}/{name}" for name in COEFFICIENTS],
+            output:
+                [f"{RUN}/notebooks/{experiment}/{notebook}.ipynb" for notebook in notebooks_of(experiment, share)],
+                models=[temp(directory(f"{RUN}/{experiment}/models/{name}")) for name in merged_of(experiment, share)],
+                records=[f"{RUN}/{experiment}/records/{name}.parquet" for name in share],
+            log:
+                [f"{RUN}/logs/{experiment}/{notebook}.log" for notebook in notebooks_of(experiment, share)],
+            priority: PROFILE.cap(experiment)  # the longest first, so that no core waits at the end
+            resources: **request(PROFILE, experiment, "share", models=len(share))
+            shell:
+                "{PYTHON:q} -m acm several {PROFILE_NAME:q} {output.records:q} --threads {threads}"
+
+else:
+
+    rule merge:
+        input:
+            "notebooks/3-merge.ipynb", MANIFEST, code("merging"),
+            [RUN + "/{experiment}/" + name for name in COEFFICIENTS],
+        output:
+            model=temp(directory(RUN + "/{experiment}/models/{method}")),
+            notebook=RUN + "/notebooks/{experiment}/3-merge/{method}.ipynb",
+        log:
+            RUN + "/logs/{experiment}/3-merge/{method}.log",
+        resources: **ask("merge")
+        shell:
+            METHOD
 
 
-rule evaluate:
-    wildcard_constraints:
-        experiment=UNTAKEN,
-    input:
-        "notebooks/4-evaluate.ipynb", MANIFEST, code("evaluation"), BENCHMARKS, model_of,
-    output:
-        records=RUN + "/{experiment}/" + ("parts" if BY_TASK else "records") + "/{method}" + PART + ".parquet",
-        notebook=RUN + "/notebooks/{experiment}/4-evaluate/{method}" + PART + ".ipynb",
-    log:
-        RUN + "/logs/{experiment}/4-evaluate/{method}" + PART + ".log",
-    threads: model_threads
-    priority: int(BY_TASK)  # all parts of a model before the next merge, so that few merged models lie about
-    resources: **ask("evaluate", **ACCELERATOR)
-    shell:
-        METHOD + (" -p part={wildcards.part:q}" if BY_TASK else "")
+    rule evaluate:
+        wildcard_constraints:
+            experiment=UNTAKEN,
+        input:
+            "notebooks/4-evaluate.ipynb", MANIFEST, code("evaluation"), BENCHMARKS, model_of,
+        output:
+            records=RUN + "/{experiment}/" + ("parts" if BY_TASK else "records") + "/{method}" + PART + ".parquet",
+            notebook=RUN + "/notebooks/{experiment}/4-evaluate/{method}" + PART + ".ipynb",
+        log:
+            RUN + "/logs/{experiment}/4-evaluate/{method}" + PART + ".log",
+        threads: model_threads
+        priority: int(BY_TASK)  # all parts of a model before the next merge, so that few merged models lie about
+        resources: **ask("evaluate", **ACCELERATOR)
+        shell:
+            METHOD + (" -p part={wildcards.part:q}" if BY_TASK else "")
 
 
 if BY_TASK:

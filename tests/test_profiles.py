@@ -16,7 +16,7 @@ from acm.errors import UserError
 from acm.evaluation.prompts import PROMPTS
 from acm.evaluation.settings import Engine, Sampling
 from acm.paths import PROFILES, ROOT
-from acm.profiles import load_profile
+from acm.profiles import SHARE, load_profile
 from acm.profiles.variants import VARIANTS
 from acm.running.preflight import check, fetch
 
@@ -410,3 +410,23 @@ def test_a_file_whose_name_no_profile_can_have_is_refused_in_words(write, tmp_pa
     shutil.copy(write(), tmp_path / f"{name}.yaml")
     with pytest.raises(UserError, match=r"unknown profile|must be a file's name of letters"):
         load_profile(str(tmp_path / f"{name}.yaml"))
+
+
+def test_shares_hold_each_model_once_in_order_and_are_even():
+    for name in ("tiny", "smol", "qwen-7b"):
+        for experiment in load_profile(name).experiments.values():
+            shares = experiment.shares
+            assert [model for share in shares for model in share] == experiment.models and len({*map(len, shares)}) < 3
+            assert max(map(len, shares)) <= SHARE < len(experiment.models) / (len(shares) - 1)
+
+
+def test_several_models_in_a_job_change_no_hash_and_are_for_the_cpu_alone(tmp_path):
+    content = yaml.safe_load((PROFILES / "tiny.yaml").read_text())
+    path, hashes = tmp_path / "mine.yaml", {}
+    for jobs in ("several", "model", "task"):
+        path.write_text(yaml.safe_dump(content | {"jobs": jobs}))
+        hashes[jobs] = load_profile(str(path)).hash
+    assert hashes["several"] == hashes["model"] != hashes["task"]
+    path.write_text(yaml.safe_dump(content | {"device": "cuda"}))
+    with pytest.raises(UserError, match=r"jobs: several is for small models on the CPU, and device is cuda; say model"):
+        load_profile(str(path))

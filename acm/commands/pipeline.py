@@ -167,6 +167,26 @@ def notebook(
         run_notebook(source, out, {name: literal(name, value) for name, value in given.items()})
 
 
+@app.command(epilog="Example: acm several tiny runs/tiny/general/records/TA.parquet")
+def several(
+    profile: Annotated[str, typer.Argument(help="a profile, with variants if any")],
+    records: Annotated[list[Path], typer.Argument(help="runs/PROFILE/EXPERIMENT/records/MODEL.parquet")],
+    threads: Annotated[int | None, typer.Option(min=1, help="of numerical libraries (default: theirs)")] = None,
+) -> None:
+    """Merge and evaluate several models in one process: notebooks 3 and 4 of each, in one kernel."""
+    require_clone("acm several")
+    from acm.running.jobs import limit_threads, share_lock
+
+    share_lock()
+    if threads:
+        limit_threads(threads)
+    from acm.profiles import load_profile
+    from acm.running.several import make_records
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    make_records(profile, load_profile(profile), records)
+
+
 @app.command(epilog="Example: acm course")
 def course(
     overwrite: Annotated[

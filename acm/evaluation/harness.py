@@ -37,6 +37,7 @@ from lm_eval.tasks import TaskManager
 from acm.evaluation.backends import Recording, RecordingLM
 
 evaluator.get_git_commit_hash = str  # git prints "fatal" outside a repository, and no record holds the hash
+evaluator.add_env_info = lambda _: None  # asks pip for every package, which takes a second, and no record holds it
 DECISIVE = ("torch", "transformers", "tokenizers", "lm-eval")  # packages whose version decides a response
 
 

@@ -8,6 +8,7 @@ keys of every experiment of a profile; see ``variants.py``.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +32,7 @@ from acm.schema import Strict, like, one_of, optional
 from acm.shapes import BYTES, Shape
 
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # what names files: a profile with its variants, an experiment, a method
+SHARE = 8  # models that one job takes at most, where `jobs` says several
 OF_NAME = "of letters (A to Z), digits, `.`, `_` and `-`, the first a letter or digit"
 NO_FILE = re.compile(r"[<>{}\x00-\x1f]")  # what Snakemake reads as more than a character of a file's name
 Name = Annotated[str, like(NAME, OF_NAME)]
@@ -101,8 +103,8 @@ class Experiment(Strict):
         if self.reference not in self.parents:
             raise ValueError(str(unknown("reference model", self.reference, self.parents)))
         for key in ("caps", "prompts"):
-            if odd := set(getattr(self, key)) - {*self.parents, *self.method_names}:
-                raise ValueError(f"{key}: {unknown('model or method', min(odd), [*self.parents, *self.method_names])}")
+            if odd := set(getattr(self, key)) - {*self.models}:
+                raise ValueError(f"{key}: {unknown('model or method', min(odd), self.models)}")
         if odd := set(self.revisions) - {self.base, *self.finetuned}:
             raise ValueError(f"revisions: {unknown('model', min(odd), [self.base, *self.finetuned])}")
         for name in self.method_names:
@@ -130,6 +132,21 @@ class Experiment(Strict):
     def method_names(self) -> list[str]:
         """All that is merged: the methods, then the points of the frontier."""
         return [*self.methods, *(frontier_name(c) for c in self.frontier)]
+
+    @property
+    def models(self) -> list[str]:
+        """All that is evaluated: the parents, then all that is merged."""
+        return [*self.parents, *self.method_names]
+
+    @property
+    def shares(self) -> list[list[str]]:
+        """The models in order, in as few even lists of at most SHARE as hold them.
+
+        A share is what one job merges and evaluates where the profile's `jobs` says several.
+        """
+        models = self.models
+        count = math.ceil(len(models) / SHARE)
+        return [models[len(models) * i // count : len(models) * (i + 1) // count] for i in range(count)]
 
     @property
     def parts(self) -> dict[str, tuple[str, int]]:
@@ -180,8 +197,9 @@ class Profile(Strict):
 
     name: the file's, with variants. items: how many of each task, from its start; None: all. max_tokens: token cap.
     batch_size, dtype, device, backend, model_args: of the engine, see :class:`Engine`.
-    jobs: what one process evaluates. ``model``: a model. ``task``: one task of a model in one repeat; then a batch
-    holds the items of one task.
+    jobs: what one process evaluates. ``several``: a share of the models, each merged just before; for small models on
+    the CPU. ``model``: a model. ``task``: one task of a model in one repeat; then a batch holds the items of one task,
+    which alone can change a result, so the others are not part of the hash.
     """
 
     name: Annotated[str, like(rf"{NAME}(\+{NAME})*", f"a file's name {OF_NAME}")]
@@ -194,13 +212,15 @@ class Profile(Strict):
     seed: int = Sampling.seed
     backend: Annotated[str, one_of("backend", BACKENDS)] = optional(Engine.backend)
     model_args: VllmArguments = optional(VllmArguments())
-    jobs: Literal["model", "task"] = optional("model")
+    jobs: Literal["several", "model", "task"] = Field("model", exclude_if=lambda jobs: jobs != "task")
     experiments: dict[Name, Experiment] = Field(min_length=1)
 
     @model_validator(mode="after")
     def coherent(self) -> Profile:
         if taken := {"logs", "notebooks", "questions", "results", "tables", "figures"} & set(self.experiments):
             raise ValueError(f"no experiment can be called '{min(taken)}': a folder of the run has that name")
+        if self.jobs == "several" and self.device != "cpu":
+            raise ValueError(f"jobs: several is for small models on the CPU, and device is {self.device}; say model")
         given, cap = self.model_args.model_dump(), max(map(self.cap, self.experiments))
         if given and self.backend != "vllm":
             raise ValueError(

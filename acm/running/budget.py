@@ -153,16 +153,19 @@ def calibration_memory(e: Experiment, shape: Shape, width: int) -> float:
 def jobs(profile: Profile, e: Experiment) -> dict[str, int]:
     """The number of jobs of each rule of the Snakefile, in one experiment."""
     merges, models = len(e.method_names), len(e.parents) + len(e.method_names)
-    by_task = {"evaluate": models * len(e.parts), "gather": models}
-    evaluations = by_task if profile.jobs == "task" else {"evaluate": models}
-    return {"calibrate": 1, "coefficients": 1, "merge": merges, **evaluations, "tables": 1, "figures": 1}
+    of_models = {
+        "several": {"share": len(e.shares)},
+        "model": {"merge": merges, "evaluate": models},
+        "task": {"merge": merges, "evaluate": models * len(e.parts), "gather": models},
+    }[profile.jobs]
+    return {"calibrate": 1, "coefficients": 1, **of_models, "tables": 1, "figures": 1}
 
 
-def request(profile: Profile, name: str, rule: str, part: str = "") -> dict[str, int]:
+def request(profile: Profile, name: str, rule: str, part: str = "", models: int = 1) -> dict[str, int]:
     """What one job asks a cluster for: ``mem_mb`` of the host, and ``runtime`` in minutes, both with a margin.
 
     The time of an evaluation is that of all its batches at the cap. name: the experiment's. rule: of the Snakefile.
-    part: of the experiment, where `jobs` says task.
+    part: of the experiment, where `jobs` says task. models: of a share.
     """
     try:
         c, e = cost(profile, name, Machine()), profile.experiments[name]
@@ -170,10 +173,12 @@ def request(profile: Profile, name: str, rule: str, part: str = "") -> dict[str,
     except UserError:  # a model or task whose size the plan does not know
         return UNKNOWN
     evaluating = c.gpu if profile.device == "cpu" else EVALUATION_MEMORY
+    merging = c.merge_hours / len(e.method_names)
     memory, hours = {
         "calibrate": (c.calibrate_memory, c.calibrate_hours),
-        "merge": (MERGE_MEMORY, c.merge_hours / len(e.method_names)),
+        "merge": (MERGE_MEMORY, merging),
         "evaluate": (evaluating, batches * c.batch_hours),
+        "share": (max(MERGE_MEMORY, evaluating), models * (merging + batches * c.batch_hours)),
         "question": (max(evaluating, c.calibrate_memory), UNKNOWN["runtime"] / 60),
         "coefficients": (0.0, 0.0),
         "gather": (COPIES * c.text / c.counts.get("gather", 1), 0.0),

@@ -30,9 +30,8 @@ def describe(profile: Profile, machine: Machine) -> str:
 def job_line(profile: Profile, costs: dict[str, Cost]) -> str:
     """The number of all jobs, and their order."""
     total = sum(sum(c.counts.values()) for c in costs.values()) + 1
-    gather = "gather → " if profile.jobs == "task" else ""
-    order = f"calibrate → coefficients → merge → evaluate → {gather}tables, figures → publish"
-    return f"jobs       {total}: {order}"
+    models = {"several": "merge and evaluate", "model": "merge → evaluate", "task": "merge → evaluate → gather"}
+    return f"jobs       {total}: calibrate → coefficients → {models[profile.jobs]} → tables, figures → publish"
 
 
 def table(profile: Profile, name: str, c: Cost) -> list[str]:
@@ -41,8 +40,9 @@ def table(profile: Profile, name: str, c: Cost) -> list[str]:
     memory = f"{c.gpu:5.1f} GB of GPU, {budget.EVALUATION_MEMORY:g} GB of CPU" if gpu else f"{c.gpu:5.1f} GB of CPU"
     capped = f" ({c.capped_hours:.0f} if every batch runs to the cap of {profile.cap(name)})"
     repeated = f", {repeats} responses an item" if repeats > 1 else ""
-    merges, evaluations = c.counts["merge"], c.counts["evaluate"]
-    others = sum(c.counts.values()) - 1 - merges - evaluations
+    shares = c.counts.get("share", 0)  # jobs that do both
+    merges, evaluations = shares or c.counts["merge"], shares or c.counts["evaluate"]
+    others = sum(c.counts.values()) - 1 - (shares or merges + evaluations)
     return [
         f"  calibrate     {1:3d} × {c.calibrate_memory:5.1f} GB of CPU{'':20s}{c.calibrate_hours:9.2f} hours",
         f"  merge         {merges:3d} × {budget.MERGE_MEMORY:5.1f} GB of CPU{'':20s}{c.merge_hours:9.2f} hours",

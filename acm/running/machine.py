@@ -26,7 +26,11 @@ class Machine:
     def merged_at_once(self, profile: Profile) -> int:
         """The number of merged models that exist together.
 
-        An evaluation on a GPU takes all cores, so with several cores all merges run ahead of the evaluations.
+        An evaluation on a GPU takes all cores, so with several cores all merges run ahead of the evaluations. A job
+        that evaluates a share of the models keeps all that it merged until its end.
         """
-        merges = [len(e.method_names) for e in profile.experiments.values()]
-        return sum(merges) if self.cores > 1 and profile.device != "cpu" else min(self.cores, sum(merges))
+        merges = sum(len(e.method_names) for e in profile.experiments.values())
+        shares = [len(share) for e in profile.experiments.values() for share in e.shares]
+        if self.cores > 1 and profile.device != "cpu":
+            return merges
+        return min(self.cores * (max(shares) if profile.jobs == "several" else 1), merges)

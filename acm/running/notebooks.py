@@ -11,6 +11,7 @@ from typing import Any
 
 import nbformat
 import papermill
+from jupyter_client import KernelManager
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -65,9 +66,13 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
             )
 
 
-def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], root: Path | None = None) -> Path:
+def run_notebook(
+    notebook: Path, output: Path, parameters: dict[str, Any], root: Path | None = None,
+    kernel: KernelManager | None = None,
+) -> Path:  # fmt: skip
     """Execute a notebook into ``output``, from the folder ``root``. The copy appears once every cell has run.
 
+    kernel: where to run it; it goes on afterwards. None: in one of its own.
     A failed run leaves its partly executed copy as ``<output>.failed.ipynb`` and raises UserError, which names the
     failing cell.
     """
@@ -80,7 +85,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any], root:
     try:
         papermill.execute_notebook(
             literally(notebook), literally(failed), parameters=parameters, kernel_name=KERNEL, language=LANGUAGE,
-            cwd=root, progress_bar=False, log_output=True,
+            cwd=root, progress_bar=False, log_output=True, km=kernel,
         )  # fmt: skip
     except NoSuchKernel:
         raise UserError(f"Jupyter knows no kernel {KERNEL}: `python -m ipykernel install --user` adds it.") from None

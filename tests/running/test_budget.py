@@ -1,7 +1,9 @@
 """The plan of a profile: sizes from shapes, jobs as the runner has them, refusals; no network, no torch."""
 
+import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -11,7 +13,7 @@ from acm.errors import UserError
 from acm.evaluation.task_files import count_items
 from acm.paths import PROFILES, ROOT
 from acm.profiles import load_profile
-from acm.running.budget import cost, downloads, jobs
+from acm.running.budget import START, cost, downloads, jobs, request
 from acm.running.budget_text import describe
 from acm.running.machine import Machine
 from acm.shapes import SHAPES, merged_positions, shape_of
@@ -124,7 +126,12 @@ def test_smol_has_a_plan_before_its_models_exist(tmp_path, monkeypatch):
 def test_several_cores_beside_a_gpu_keep_all_merged_models_at_once():
     profile = load_profile("qwen-7b")
     assert Machine(cores=1).merged_at_once(profile) == 1 and Machine(cores=2).merged_at_once(profile) == 19
-    assert Machine(cores=2).merged_at_once(load_profile("tiny")) == 2
+    assert Machine(cores=2).merged_at_once(load_profile("smol")) == 2
+
+
+def test_a_share_of_the_models_keeps_its_merged_models_until_its_end():
+    profile = load_profile("tiny")
+    assert Machine(cores=1).merged_at_once(profile) == 8 and Machine(cores=9).merged_at_once(profile) == 31
 
 
 def test_an_unknown_model_or_task_is_refused(tmp_path):
@@ -140,6 +147,15 @@ def test_an_unknown_model_or_task_is_refused(tmp_path):
         with pytest.raises(UserError) as error:
             describe(load_profile(str(path)), Machine())
         assert words in str(error.value)
+
+
+def test_a_share_asks_for_the_time_of_all_its_models_and_the_memory_of_one():
+    alone, eight = (request(load_profile("tiny"), LONG, "share", models=models) for models in (1, 8))
+    assert eight["mem_mb"] == alone["mem_mb"]
+    assert eight["runtime"] - START == pytest.approx(8 * (alone["runtime"] - START), abs=8)
+    text = describe(load_profile("tiny"), Machine())
+    assert "jobs       14: calibrate → coefficients → merge and evaluate → tables, figures → publish" in text
+    assert re.search(r"merge +3 ×.*\n +evaluate +3 ×.*\n +others +3 ×", text)
 
 
 def test_the_number_of_items_of_every_profiles_tasks_is_known():
@@ -162,7 +178,9 @@ def test_jobs_are_those_of_the_runner(name, clone):
     done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
     lines = [line.split() for line in (done.stdout + done.stderr).splitlines()]
     pairs = [words for words in lines if len(words) == 2 and words[0].isidentifier() and words[1].isdecimal()]
-    counted = {rule: int(number) for rule, number in pairs}
+    counted = Counter()
+    for rule, number in dict(pairs).items():
+        counted[re.sub(r"_\d+$", "", rule)] += int(number)  # each share of the models is a rule of its own
     profile = load_profile(name)
     planned = [jobs(profile, e) for e in profile.experiments.values()]
     assert counted, done.stderr[-2000:]
@@ -171,5 +189,5 @@ def test_jobs_are_those_of_the_runner(name, clone):
         assert counted[rule] == sum(p[rule] for p in planned)
     asked = [line for line in done.stdout.splitlines() if "resources:" in line]
     assert sum("mem_mb=" in line and "runtime=" in line for line in asked) == counted["total"] - 1  # `all` does nothing
-    models = counted["evaluate"] + counted["calibrate"] if profile.device == "cuda" else 0
+    models = counted["evaluate"] + counted["share"] + counted["calibrate"] if profile.device == "cuda" else 0
     assert sum("gpu=1, gpu_manufacturer=nvidia, scale=0" in line for line in asked) == models

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 import yaml
 
+from acm import evaluate, merge
 from acm.paths import ROOT
+from acm.profiles import load_profile
 
 PICO = ROOT / "tests" / "data" / "pico.yaml"
 PARTS = ("acm", "abacus", "notebooks", "reports/paper-numbers", "Snakefile", "README.md")
@@ -129,6 +132,26 @@ def test_a_question_runs_on_any_profile_and_its_verdict_is_published(finished, c
     assert {"texts.svg", "settings.svg", "texts.json"} <= {
         p.name for p in (copy / "runs/pico/results/figures/pico/questions/stability").iterdir()
     }
+
+
+@pytest.mark.pipeline
+def test_each_model_of_a_share_has_its_notebooks_logs_and_the_responses_it_has_alone(finished, copy, tmp_path):
+    profile = load_profile(str(PICO))
+    for name, experiment in profile.experiments.items():
+        for stage, models in (("3-merge", experiment.method_names), ("4-evaluate", experiment.models)):
+            place = Path("pico/notebooks") / name / stage
+            assert {path.stem for path in (copy / "runs" / place).iterdir()} == {*models}
+            assert {path.stem for path in (copy / "runs/pico/logs" / name / stage).iterdir()} == {*models}
+            for path in (copy / "runs" / place).iterdir():
+                counts = [cell.execution_count for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+                assert counts == list(range(1, len(counts) + 1)), path
+    experiment = profile.experiment("general")
+    merged = merge(experiment.recipe("frontier-0.5", Path()), tmp_path / "frontier-0.5", ROOT)
+    alone = evaluate(merged, experiment.tasks, **profile.evaluation("general", "frontier-0.5"))
+    found = pd.read_parquet(copy / "runs/pico/general/records/frontier-0.5.parquet")
+    columns = ["task", "item", "response", "length", "truncated", "correct"]
+    assert found[columns].to_dict() == alone[columns].to_dict()
+    assert json.loads(found["setting"][0])["model"] == json.loads(alone["setting"][0])["model"]
 
 
 @pytest.mark.pipeline
