@@ -23,7 +23,7 @@ help:  ## list the targets
 # the smol profile's models are made first; what is there is kept
 SMOL = $(if $(filter smol smol+%,$(PROFILE)),runs/smollm2/0-train-smol.ipynb)
 
-reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default tiny: about 12 min; nothing to do: seconds)
+reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default tiny: 4 min; nothing to do: seconds)
 	@$(REPRODUCE) -- $(SNAKEMAKE_ARGS)
 
 keep: $(VENV)/installed  ## put the results of PROFILE's run in place of the committed ones: reports/, figures/, README.md
@@ -42,7 +42,7 @@ dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
 unlock: $(VENV)/installed  ## after a killed run: release its lock
 	@$(REPRODUCE) --unlock
 
-test: $(VENV)/installed  ## the tests (about 10 min)
+test: $(VENV)/installed  ## the tests (7 min)
 	$(VENV)/bin/python -m pytest -q -n $(CORES)
 
 lint: $(VENV)/installed  ## style and types: ruff and mypy (a minute)

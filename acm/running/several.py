@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client import AsyncKernelClient, AsyncKernelManager
-from jupyter_core.utils import run_sync
+from jupyter_client.utils import run_sync
 
 from acm.errors import unknown
 from acm.paths import ROOT
