@@ -193,6 +193,22 @@ def test_a_merge_that_allowed_nan_is_not_continued_by_one_that_does_not(poisoned
         acm.merge(content, tmp_path / "out")
 
 
+def test_an_interrupt_within_a_wait_is_an_interrupt(f32, tmp_path, monkeypatch):
+    """Python's own wait may turn an interrupt into a RuntimeError about its lock."""
+
+    def wait(*_, **__):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise RuntimeError("release unlocked lock")  # noqa: B904 (its context is what counts)
+
+    monkeypatch.setattr(engine, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        acm.merge(halfway(*f32), tmp_path / "out")
+    monkeypatch.undo()
+    assert contents(acm.merge(halfway(*f32), tmp_path / "out"))
+
+
 def test_two_merges_refuse_each_other(f32, tmp_path, monkeypatch):
     content, out, busy, go = halfway(*f32), tmp_path / "out", threading.Event(), threading.Event()
     whole = contents(acm.merge(content, tmp_path / "whole"))

@@ -188,6 +188,10 @@ class Runner:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
+        except RuntimeError as error:  # what Python makes of an interrupt at a bad moment of its own wait
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
         finally:
             self.stopped = True
             pool.shutdown(cancel_futures=True)
