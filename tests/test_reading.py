@@ -27,7 +27,7 @@ def loader(request, monkeypatch):
     monkeypatch.setattr(acm.reading, "LOADER", {"libyaml": yaml.CSafeLoader, "python": yaml.SafeLoader}[request.param])
 
 
-def refused(read, path, content, *words):
+def assert_refused(read, path, content, *words):
     """The file is refused in one sentence that names it and has the words."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as error:
@@ -59,7 +59,7 @@ def refused(read, path, content, *words):
     ("- " * 5000 + "x", ["more than 50 levels deep"]),
 ])  # fmt: skip
 def test_yaml_that_is_refused(tmp_path, text, words):
-    refused(read_yaml, tmp_path / "r.yml", text, *words)
+    assert_refused(read_yaml, tmp_path / "r.yml", text, *words)
 
 
 @pytest.mark.parametrize("text", [
@@ -71,7 +71,7 @@ def test_yaml_that_is_refused(tmp_path, text, words):
 def test_a_megabyte_of_yaml_is_refused_at_once(tmp_path, text):
     """Within two seconds of processor time, and nothing is said of aliases where there are none."""
     start = time.process_time()
-    refused(read_yaml, tmp_path / "r.yml", text)
+    assert_refused(read_yaml, tmp_path / "r.yml", text)
     assert time.process_time() - start < 2
 
 
@@ -115,9 +115,9 @@ def test_what_yaml_and_json_write_comes_back_and_a_doubled_key_is_refused(tmp_pa
     key = data.draw(st.sampled_from(sorted(content)))
     members = [*content.items(), (key, 1)]
     doubled = ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in members)
-    refused(read_json, folder / "twice.json", f'{{"inner": {{{doubled}}}}}', "comes twice")
+    assert_refused(read_json, folder / "twice.json", f'{{"inner": {{{doubled}}}}}', "comes twice")
     line = yaml.safe_dump({key: 1}, allow_unicode=True)
-    refused(read_yaml, folder / "twice.yml", text + line, "already")
+    assert_refused(read_yaml, folder / "twice.yml", text + line, "already")
 
 
 @pytest.mark.parametrize("text, words", [
@@ -128,7 +128,7 @@ def test_what_yaml_and_json_write_comes_back_and_a_doubled_key_is_refused(tmp_pa
     ("[1]", ["must hold a JSON object"]), ("", ["not readable JSON"]), ('{"a": ' + "9" * 5000 + "}", ["not readable"]),
 ])  # fmt: skip
 def test_json_that_is_refused(tmp_path, text, words):
-    refused(lambda path: read_json(path, finite=True), tmp_path / "c.json", text, *words)
+    assert_refused(lambda path: read_json(path, finite=True), tmp_path / "c.json", text, *words)
 
 
 def test_json_of_models_may_hold_infinity_pairs_of_surrogates_and_a_mark(tmp_path):
@@ -151,10 +151,14 @@ def test_what_is_no_file_is_named(tmp_path):
     ("left,0,-inf\n", ["line 2", "-inf"]), ("left,0,half\n", ["line 2", "half"]),
 ])  # fmt: skip
 def test_tables_of_coefficients_that_are_refused(tmp_path, text, words):
-    refused(read_coefficients, tmp_path / "c.csv", HEADER + text, "columns finetuned, layer, coefficient", *words)
+    assert_refused(
+        read_coefficients, tmp_path / "c.csv", HEADER + text, "columns finetuned, layer, coefficient", *words
+    )
 
 
 def test_a_table_of_coefficients_may_have_a_mark_other_columns_and_any_order(tmp_path):
     (tmp_path / "c.csv").write_bytes(b"\xef\xbb\xbflayer,note,coefficient,finetuned\r\n0,a,5e-1,left\r\n1,,1,left\r\n")
     assert read_coefficients(tmp_path / "c.csv") == {"left": {"0": 0.5, "1": 1.0}}
-    refused(read_coefficients, tmp_path / "d.csv", "finetuned,layer,lambda\nleft,0,1\n", "lacks the column coefficient")
+    assert_refused(
+        read_coefficients, tmp_path / "d.csv", "finetuned,layer,lambda\nleft,0,1\n", "lacks the column coefficient"
+    )
