@@ -19,7 +19,8 @@ class StopStrings(StoppingCriteria):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: list[str], prompt: int) -> None:
         self.tokenizer, self.stops, self.prompt = tokenizer, stops, prompt
-        self.tail = 1 + max(len(stop.encode()) for stop in stops)  # tokens; nearly all have a byte or more
+        # Tokens. Nearly all have a byte or more; a stop string that is missed here costs time, and is found afterwards.
+        self.tail = 1 + max(len(stop.encode()) for stop in stops)
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         """input_ids: (rows, tokens). Returns (rows,) bool."""

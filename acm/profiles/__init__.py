@@ -198,8 +198,8 @@ class Profile(Strict):
     name: the file's, with variants. items: how many of each task, from its start; None: all. max_tokens: token cap.
     batch_size, dtype, device, backend, model_args: of the engine, see :class:`Engine`.
     jobs: what one process evaluates. ``several``: a share of the models, each merged just before; for small models on
-    the CPU. ``model``: a model. ``task``: one task of a model in one repeat; then a batch holds the items of one task,
-    which alone can change a result, so the others are not part of the hash.
+    the CPU. ``model``: a model. ``task``: one task of a model in one repeat. With ``task`` alone a batch holds the
+    items of one task, which can change a response. So ``task`` is part of the hash, and the other two are not.
     """
 
     name: Annotated[str, like(rf"{NAME}(\+{NAME})*", f"a file's name {OF_NAME}")]

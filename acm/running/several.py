@@ -1,7 +1,7 @@
 """Merges and evaluates several small models in one process: notebooks 3 and 4 of each, all in one Jupyter kernel.
 
-An interpreter that imports torch, transformers and lm-evaluation-harness takes longer than it takes to merge a small
-model, and about as long as to evaluate it.
+To import torch, transformers and lm-evaluation-harness takes longer than to merge a small model, and about as long as
+to evaluate it. Here they are imported once.
 """
 
 from __future__ import annotations
