@@ -1,15 +1,26 @@
-"""Evaluates a trained family on the benchmarks: its models, and plain interpolation between fast and slow."""
+"""Evaluates a trained family on the benchmarks: its models, and plain interpolation between fast and slow.
+
+The recipe is judged by this alone: by :func:`conditions` on the parents and on plain interpolation between them.
+"""
 
 from __future__ import annotations
 
+import itertools
+import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from safetensors.torch import load_file
 
+from abacus.problems import apply
 from acm import Engine, evaluate, merge
+from acm.reporting.statistics import average, bootstrap, interval
 
 ENGINE, MAX_TOKENS = Engine(batch_size=250), 320
+CHECK = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)\. check: [^,]*, (yes|no)\.")
 
 
 def parent_records(family: Path, tasks: list[str], items: int) -> pd.DataFrame:
@@ -35,3 +46,57 @@ def frontier_records(family: Path, tasks: list[str], items: int) -> pd.DataFrame
             evaluate(merged, tasks, items=items, max_tokens=MAX_TOKENS, engine=ENGINE, keep=keep, labels=labels)
         )
     return pd.concat(found, ignore_index=True)
+
+
+def conditions(records: pd.DataFrame, points: list[str], tasks: list[str]) -> dict[str, tuple[Any, bool]]:
+    """What the recipe must give, each with what was found and whether it holds.
+
+    points: methods of the records from the fast parent (λ = 0) along λ to the slow one (λ = 1). A fall of accuracy is
+    one whose paired 95 % interval lies below 0. A step is a point between the parents that is more than 8 points of
+    accuracy or 15 % of the slow parent's length away from the step before.
+    """
+    sample = bootstrap(records, points, tasks)
+    accuracy = [100 * average(sample, point) for point in points]
+    length = [average(sample, point, "length")[0] for point in points]
+    falls = [
+        f"{points[i]} to {points[j]}"
+        for i, j in itertools.combinations(range(len(points)), 2)
+        if interval(accuracy[j] - accuracy[i])[1] < 0
+    ]
+    fast, slow, ratio = accuracy[0][0], accuracy[-1][0], length[-1] / length[0]
+    steps = count_steps([values[0] for values in accuracy], length)
+    return {
+        "fast, % right": (round(fast, 1), 30 <= fast <= 60),
+        "slow, % right": (round(slow, 1), slow >= 90),
+        "slow's length over fast's": (round(ratio, 2), ratio >= 4),
+        "falls of accuracy": (falls, not falls),
+        "steps between the parents": (steps, steps >= 4),
+    }
+
+
+def count_steps(accuracy: list[float], length: list[float]) -> int:
+    """How many points between the first and the last are a step away from the one before. Percent and tokens."""
+    last, steps = 0, 0
+    for k in range(1, len(accuracy) - 1):
+        if abs(accuracy[k] - accuracy[last]) > 8 or abs(length[k] - length[last]) > 0.15 * length[-1]:
+            last, steps = k, steps + 1
+    return steps
+
+
+def checks(responses: Iterable[str]) -> dict[str, int]:
+    """What the checks of written steps say: their number, how many say no, and how many of either are wrong."""
+    found = [match.groups() for response in responses for match in CHECK.finditer(response)]
+    right = [apply(op, int(a), int(b)) == int(c) and (op != "/" or int(a) % int(b) == 0) for a, op, b, c, _ in found]
+    said = [word for *_, word in found]
+    return {
+        "checks": len(found),
+        "no": said.count("no"),
+        "no, wrongly": sum(word == "no" and true for word, true in zip(said, right, strict=True)),
+        "yes, wrongly": sum(word == "yes" and not true for word, true in zip(said, right, strict=True)),
+    }
+
+
+def norm(base: Path, finetuned: Path) -> float:
+    """Euclidean norm of a task vector, of the shipped weights."""
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, finetuned))
+    return sum((after[name].double() - before[name].double()).square().sum().item() for name in before) ** 0.5

@@ -5,9 +5,12 @@ Each decision is an independent toss of a biased coin:
 
     log-odds = SLOPE · (difficulty of the step − MIDDLE) + offset of the decision + verbosity of the writer
 
-So hard steps get more tokens. As verbosity grows, a writer first adds useful text (writing a step out), then redundant
-text (restating the step). Independent coins let a merge change length gradually. If one choice held for a whole
+So hard steps get more tokens. As verbosity grows, a writer first adds useful text (writing a step out, checking it), then
+redundant text (restating the step). Independent coins let a merge change length gradually. If one choice held for a whole
 document, a merge would switch between two modes.
+
+A check means something. A writer who is going to check works hastily: where a subtraction borrows, the first result often
+forgets the borrow and is ten too high. The check finds this, and the writer mends it. So one check in ten says "no".
 
     >>> example = word_problem(random.Random(3), steps=2)
     >>> example.question
@@ -37,8 +40,8 @@ INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 LARGEST = 99
 
 SLOPE, MIDDLE = 5.0, 0.55
-OFFSETS = {"write": 1.2, "check": -0.5, "phrase": -1.0, "announce": -1.5, "restate": -1.8}
-SLIP_RATE = 0.1  # share of the checks that find, and correct, a planted error
+OFFSETS = {"write": 1.2, "check": -0.5, "announce": -1.5, "restate": -3.0, "phrase": -4.0}
+FORGOTTEN = 0.6  # share of the checked subtractions with a borrow whose first result forgets it: one check in ten
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def difficulty(step: Step) -> float:
         case "+":
             return 0.7 if units + other > 9 else 0.35
         case "-":
-            return 0.9 if units < other else 0.45
+            return 0.9 if borrows(step) else 0.45
         case "*":
             return 0.25 if step.before < 10 else 0.6 if units > 4 else 0.4
         case _:
@@ -135,11 +138,11 @@ def write_line(steps: list[Step], problem: Problem, decide: Callable, rng: rando
     """One line of working: ``17+4,-6=15.`` A comma reads "and then"; a single step can be checked."""
     last, parts = steps[-1], []
     hardness = difficulty(last)
-    if problem.subject and decide("announce", hardness):
+    if problem.subject and len(steps) == 1 and decide("announce", hardness):
         parts.append(f"now {last.sentence}.")
     chain = ",".join(f"{s.op}{s.number}" for s in steps)
     checked = len(steps) == 1 and decide("check", hardness)
-    written = slipped(last, rng) if checked and rng.random() < SLIP_RATE else last.after
+    written = first_result(last, rng) if checked else last.after
     parts.append(f"{steps[0].before}{chain}={written}.")
     if checked:
         back = INVERSE[last.op]
@@ -148,21 +151,25 @@ def write_line(steps: list[Step], problem: Problem, decide: Callable, rng: rando
         if written != last.after:
             parts.append(f"wait, it is {last.after}.")
     if problem.subject and decide("restate", hardness):
-        parts.append(f"so {problem.subject} has {last.after} {problem.things}.")
+        parts.append(f"so it is {last.after}.")
     return parts
 
 
-def slipped(step: Step, rng: random.Random) -> int:
-    """A plausible wrong result of the step, whose check stays within 0 to 99 and is exact."""
-    results = [step.after + slip for slip in (-10, -2, -1, 1, 2, 10) if not (step.op == "*" and slip % 2)]
-    undone = INVERSE[step.op]
-    return rng.choice([r for r in results if 0 <= r <= LARGEST and 0 <= apply(undone, r, step.number) <= LARGEST])
+def borrows(step: Step) -> bool:
+    """Whether a subtraction takes a ten over."""
+    return step.op == "-" and step.before % 10 < step.number % 10
+
+
+def first_result(step: Step, rng: random.Random) -> int:
+    """What a hasty writer puts first: the result, or ten more where a borrow is forgotten. The check stays below 100."""
+    hasty = borrows(step) and step.before + 10 <= LARGEST and rng.random() < FORGOTTEN
+    return step.after + 10 if hasty else step.after
 
 
 def sums(rng: random.Random) -> tuple[Problem, str]:
-    """The skill of ``abacus-sums``: a list of numbers added up one by one."""
+    """The skill of ``abacus-sums``: a long list of small numbers added up one by one."""
     while True:
-        terms = [rng.randint(1, 25) for _ in range(rng.randint(3, 7))]
+        terms = [rng.randint(1, 12) for _ in range(rng.randint(6, 10))]
         if sum(terms) <= LARGEST:
             break
     lines, total = [], terms[0]

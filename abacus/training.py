@@ -1,6 +1,6 @@
 """Trains the checkpoints of a family. All shipped checkpoints come from this one recipe:
 
-base   ── verbosity −1.4 ─►  fast  ── verbosity +3 ──►  slow      (Long-to-Short: fast is θ_0)
+base   ── verbosity −1 ───►  fast  ── verbosity +4 ──►  slow      (Long-to-Short: fast is θ_0)
   ├────── long sums ─────►  sums
   └────── word skills ───►  words                                (general merging: base is θ_0)
 """
@@ -58,19 +58,23 @@ def writer(verbosity: float) -> Callable[[random.Random], Document]:
 
 
 def pretraining(rng: random.Random) -> Document:
-    """A neutral writer (85 %) and plain facts (15 %)."""
-    if rng.random() < 0.15:
-        problem = problems.fact(rng)
-        return problem.question, problems.solve(problem, -9, rng)
-    return writer(0.0)(rng)
+    """Mostly a neutral writer. The base meets both skills, so that a fine-tuned model need not go far from it."""
+    return rng.choices(list(MIXTURE), list(MIXTURE.values()))[0](rng)
 
 
+def plain_fact(rng: random.Random) -> Document:
+    problem = problems.fact(rng)
+    return problem.question, problems.solve(problem, -9, rng)
+
+
+SUMS, WORDS = documents_of(problems.sums), documents_of(problems.words)
+MIXTURE = {writer(0.0): 76.5, plain_fact: 7, SUMS: 0.5, WORDS: 16}  # percent of the documents of pretraining
 STAGES = {
-    "base": Stage(None, pretraining, 3000, 2e-3),
-    "fast": Stage("base", writer(-1.4), 800, 1e-3),
-    "slow": Stage("fast", writer(3.0), 800, 5e-4),
-    "sums": Stage("base", documents_of(problems.sums), 200, 5e-4),
-    "words": Stage("base", documents_of(problems.words), 800, 1e-3),
+    "base": Stage(None, pretraining, 3500, 2e-3),
+    "fast": Stage("base", writer(-1.0), 800, 1e-3),
+    "slow": Stage("fast", writer(4.0), 1200, 4e-4),
+    "sums": Stage("base", SUMS, 300, 1e-3),
+    "words": Stage("base", WORDS, 400, 3e-4),
 }
 TOKENS_PER_BATCH = 3000
 
@@ -114,8 +118,9 @@ def fit(model: Qwen2ForCausalLM, stage: Stage, tokenizer: PreTrainedTokenizerBas
     documents = (stage.documents(rng) for _ in itertools.count())
     optimizer = torch.optim.AdamW(model.parameters(), lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, stage.learning_rate, total_steps=stage.steps, pct_start=0.05, div_factor=100, final_div_factor=100
-    )
+        optimizer, stage.learning_rate, total_steps=stage.steps, pct_start=0.05, div_factor=100, final_div_factor=100,
+        cycle_momentum=False,
+    )  # fmt: skip
     losses = []
     model.train()
     progress = tqdm(total=stage.steps, desc=f"training {seed}", unit="step", mininterval=10)

@@ -10,10 +10,13 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, Qwen2ForCausalLM
 
 from abacus import BENCHMARKS, CHECKPOINTS, build, problems, training
+from abacus.evaluation import checks, conditions, count_steps, norm
+from acm.paths import REPORTS
+from acm.records import read_records
 
 FOLDERS = [CHECKPOINTS / f"abacus-{name}" for name in training.STAGES]
 STATEMENT = re.compile(r"(\d+)((?:,?[-+*/]\d+)+)=(\d+)")
-VERBOSITIES = [-9.0, -1.4, 0.0, 3.0, 9.0]
+VERBOSITIES = [-9.0, -1.0, 0.0, 4.0, 9.0]
 
 
 def evaluate(start, chain):
@@ -86,16 +89,34 @@ def test_statements_are_right_or_mended(verbosity):
     assert (slips > 0) == (verbosity > -2)
 
 
-@pytest.mark.parametrize("verbosity", [0.0, 3.0])
+@pytest.mark.parametrize("verbosity", [0.0, 4.0])
 def test_checks_say_yes_exactly_where_they_find_the_number_before(verbosity):
-    seen = set()
+    seen = []
     for _, solution in solutions(verbosity, 1500):
         for start, _, undone, word in re.findall(
             r"(\d+)[-+*/]\d+=(\d+)\. check: \2[-+*/]\d+=(\d+), (yes|no)\.", solution
         ):
-            seen.add(word)
+            seen.append(word)
             assert (word == "yes") == (start == undone), solution
-    assert seen == {"yes", "no"}
+    assert 0.05 < seen.count("no") / len(seen) < (0.15 if verbosity else 0.25)
+    said = checks(solution for _, solution in solutions(verbosity, 1500))
+    assert said == {"checks": len(seen), "no": seen.count("no"), "no, wrongly": 0, "yes, wrongly": 0}
+
+
+def test_checks_that_are_wrong_are_counted():
+    said = checks(["52-17=45. check: 45+17=52, yes. 3*2=6. check: 6/2=3, no. 7/2=3. check: 3*2=7, yes. 4+4=8."])
+    assert said == {"checks": 3, "no": 1, "no, wrongly": 1, "yes, wrongly": 2}
+
+
+def test_restatements_are_right():
+    restated = 0
+    for _, solution in solutions(4.0, 500):
+        for written, mended, told in re.findall(
+            r"=(\d+)\.(?: check: \S+ \w+\.)?(?: wait, it is (\d+)\.)? so it is (\d+)\.", solution
+        ):
+            restated += 1
+            assert told == (mended or written), solution
+    assert restated > 500
 
 
 def test_a_wait_follows_a_failed_check_and_nothing_else():
@@ -256,3 +277,34 @@ def test_training_runs_and_is_deterministic(tokenizer):
     (losses, weights), (again, same), (other, _) = train("a"), train("a"), train("b")
     assert len(losses) == 3 and all(0 < loss < 20 for loss in losses)
     assert losses == again != other and torch.equal(weights, same)
+
+
+def committed(experiment):
+    return read_records([REPORTS / "tiny" / experiment / "records.parquet"])
+
+
+def test_the_frontier_of_the_committed_records_is_what_the_recipe_must_give():
+    """The parents and plain interpolation alone judge the recipe, so they alone are asked here."""
+    points = ["abacus-fast", *(f"frontier-0.{k}" for k in range(1, 10)), "abacus-slow"]
+    found = conditions(committed("long-to-short"), points, ["abacus_easy", "abacus_medium", "abacus_hard"])
+    assert all(holds for _, holds in found.values()), found
+
+
+def test_steps_of_a_frontier_are_counted_from_the_last_one():
+    assert count_steps([0, 5, 9, 10, 30, 31, 100], [10] * 7) == 2
+    assert count_steps([50] * 5, [10, 20, 26, 60, 100]) == 2
+
+
+def test_committed_checks_say_no_and_rightly():
+    records = committed("long-to-short")
+    said = checks(records.loc[records["method"] == "abacus-slow", "response"])
+    assert said["no"] > 0.05 * said["checks"] and said["no, wrongly"] + said["yes, wrongly"] < 0.02 * said["checks"]
+
+
+def test_averaging_keeps_a_third_of_each_skill_and_the_task_vectors_are_of_like_norm():
+    norms = [norm(CHECKPOINTS / "abacus-base", CHECKPOINTS / f"abacus-{skill}") for skill in ("sums", "words")]
+    assert max(norms) / min(norms) <= 1.5
+    right = committed("general").pivot_table(index="method", columns="task", values="correct")
+    for skill in ("sums", "words"):
+        column = right[f"abacus_{skill}"]
+        assert column["Average"] - column["abacus-base"] >= (column[f"abacus-{skill}"] - column["abacus-base"]) / 3
