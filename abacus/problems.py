@@ -5,12 +5,13 @@ Each decision is an independent toss of a biased coin:
 
     log-odds = SLOPE · (difficulty of the step − MIDDLE) + offset of the decision + verbosity of the writer
 
-So hard steps get more tokens. As verbosity grows, a writer first adds useful text (writing a step out, checking it), then
-redundant text (restating the step). Independent coins let a merge change length gradually. If one choice held for a whole
-document, a merge would switch between two modes.
+So hard steps get more tokens. As verbosity grows, a writer first adds useful text (writing a step out, checking it),
+then redundant text (restating the step). Independent coins let a merge change length gradually. If one choice held for
+a whole document, a merge would switch between two modes.
 
-A check means something. A writer who is going to check works hastily: where a subtraction borrows, the first result often
-forgets the borrow and is ten too high. The check finds this, and the writer mends it. So one check in ten says "no".
+A check means something. A writer who is going to check works hastily: where a subtraction borrows, the first result
+often forgets the borrow and is ten too high. The check finds this, and the writer mends it. So one check in ten says
+"no".
 
     >>> example = word_problem(random.Random(3), steps=2)
     >>> example.question
@@ -161,23 +162,29 @@ def borrows(step: Step) -> bool:
 
 
 def first_result(step: Step, rng: random.Random) -> int:
-    """What a hasty writer puts first: the result, or ten more where a borrow is forgotten. The check stays below 100."""
+    """What a hasty writer puts first: the result, or ten more where a borrow is forgotten."""
+    # what the check finds stays below 100
     hasty = borrows(step) and step.before + 10 <= LARGEST and rng.random() < FORGOTTEN
     return step.after + 10 if hasty else step.after
 
 
-def sums(rng: random.Random) -> tuple[Problem, str]:
-    """The skill of ``abacus-sums``: a long list of small numbers added up one by one."""
+def sums(rng: random.Random, terms: tuple[int, int] = (6, 10), largest: int = 12) -> tuple[Problem, str]:
+    """A list of numbers added up one by one. terms: the least and the most numbers; largest: of a number."""
     while True:
-        terms = [rng.randint(1, 12) for _ in range(rng.randint(6, 10))]
-        if sum(terms) <= LARGEST:
+        numbers = [rng.randint(1, largest) for _ in range(rng.randint(*terms))]
+        if sum(numbers) <= LARGEST:
             break
-    lines, total = [], terms[0]
-    for term in terms[1:]:
-        lines.append(f"{total}+{term}={total + term}.")
-        total += term
-    question = f"question: add {', '.join(map(str, terms))}. answer:"
+    lines, total = [], numbers[0]
+    for number in numbers[1:]:
+        lines.append(f"{total}+{number}={total + number}.")
+        total += number
+    question = f"question: add {', '.join(map(str, numbers))}. answer:"
     return Problem(question, str(total)), " ".join([*lines, f"the answer is {total}."])
+
+
+def long_sums(rng: random.Random) -> tuple[Problem, str]:
+    """The skill of ``abacus-sums``: lists longer than those that the base has met."""
+    return sums(rng, (10, 14), 7)
 
 
 def words(rng: random.Random) -> tuple[Problem, str]:
@@ -203,7 +210,7 @@ BENCHMARKS: dict[str, Callable[[random.Random], Problem]] = {
     "abacus_easy": lambda rng: word_problem(rng, rng.randint(1, 2)),
     "abacus_medium": lambda rng: word_problem(rng, rng.randint(3, 4)),
     "abacus_hard": lambda rng: word_problem(rng, rng.randint(5, 6)),
-    "abacus_sums": lambda rng: sums(rng)[0],
+    "abacus_sums": lambda rng: long_sums(rng)[0],
     "abacus_words": lambda rng: words(rng)[0],
 }
 

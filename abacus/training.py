@@ -58,7 +58,7 @@ def writer(verbosity: float) -> Callable[[random.Random], Document]:
 
 
 def pretraining(rng: random.Random) -> Document:
-    """Mostly a neutral writer. The base meets both skills, so that a fine-tuned model need not go far from it."""
+    """Mostly a neutral writer. The base meets words and short sums, so that a skill need not go far from it."""
     return rng.choices(list(MIXTURE), list(MIXTURE.values()))[0](rng)
 
 
@@ -67,13 +67,18 @@ def plain_fact(rng: random.Random) -> Document:
     return problem.question, problems.solve(problem, -9, rng)
 
 
-SUMS, WORDS = documents_of(problems.sums), documents_of(problems.words)
-MIXTURE = {writer(0.0): 76.5, plain_fact: 7, SUMS: 0.5, WORDS: 16}  # percent of the documents of pretraining
+WORDS = documents_of(problems.words)
+MIXTURE = {
+    writer(0.0): 76.5,
+    plain_fact: 7,
+    documents_of(problems.sums): 0.5,
+    WORDS: 16,
+}  # percent of the documents of pretraining
 STAGES = {
     "base": Stage(None, pretraining, 3500, 2e-3),
     "fast": Stage("base", writer(-1.0), 800, 1e-3),
     "slow": Stage("fast", writer(4.0), 1200, 4e-4),
-    "sums": Stage("base", SUMS, 300, 1e-3),
+    "sums": Stage("base", documents_of(problems.long_sums), 300, 1e-3),
     "words": Stage("base", WORDS, 400, 3e-4),
 }
 TOKENS_PER_BATCH = 3000

@@ -135,7 +135,7 @@ def test_results_stay_between_one_and_the_largest():
 def test_skills_have_right_answers():
     rng = random.Random(0)
     for _ in range(300):
-        problem, solution = problems.sums(rng)
+        problem, solution = rng.choice([problems.sums, problems.long_sums])(rng)
         assert int(problem.gold) == sum(map(int, re.findall(r"\d+", problem.question)))
         assert all(evaluate(a, b) == int(c) for a, b, c in STATEMENT.findall(solution)) and solution.endswith(
             f"is {problem.gold}."
