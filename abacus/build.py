@@ -26,7 +26,7 @@ def calibration_skills(items: int = 1000, seed: int = 54) -> list[dict]:
     rng = random.Random(f"calibration-skills/{seed}")
     found: dict[str, dict] = {}
     while len(found) < items:
-        problem, answer = (problems.long_sums, problems.words)[len(found) % 2](rng)
+        problem, answer = (problems.long_sums, problems.long_words)[len(found) % 2](rng)
         if not problems.held_out(problem):
             found[problem.question] = {"question": problem.question, "answer": answer}
     return list(found.values())

@@ -67,19 +67,21 @@ def plain_fact(rng: random.Random) -> Document:
     return problem.question, problems.solve(problem, -9, rng)
 
 
-WORDS = documents_of(problems.words)
-MIXTURE = {
-    writer(0.0): 76.5,
-    plain_fact: 7,
-    documents_of(problems.sums): 0.5,
-    WORDS: 16,
-}  # percent of the documents of pretraining
+def skill(make: Callable[[random.Random], tuple[problems.Problem, str]]) -> Callable[[random.Random], Document]:
+    """The skill, and of ten documents three of pretraining, so that what the base can do is kept."""
+    learnt = documents_of(make)
+    return lambda rng: pretraining(rng) if rng.random() < 0.3 else learnt(rng)
+
+
+MIXTURE = {  # percent of the documents of pretraining
+    writer(0.0): 86.5, plain_fact: 7, documents_of(problems.words): 6, documents_of(problems.sums): 0.5,
+}  # fmt: skip
 STAGES = {
     "base": Stage(None, pretraining, 3500, 2e-3),
     "fast": Stage("base", writer(-1.0), 800, 1e-3),
     "slow": Stage("fast", writer(4.0), 1200, 4e-4),
-    "sums": Stage("base", documents_of(problems.long_sums), 300, 1e-3),
-    "words": Stage("base", WORDS, 400, 3e-4),
+    "sums": Stage("base", skill(problems.long_sums), 400, 8e-4),
+    "words": Stage("base", skill(problems.long_words), 400, 5e-4),
 }
 TOKENS_PER_BATCH = 3000
 
