@@ -34,7 +34,7 @@ questions: $(VENV)/installed  ## five questions to the method, after the pipelin
 	@$(REPRODUCE) --questions -- $(SNAKEMAKE_ARGS)
 
 families: $(VENV)/installed  ## train the five fresh families that question 5 is tested on (3 to 4 hours)
-	OMP_NUM_THREADS=2 $(VENV)/bin/python -m abacus.families
+	$(VENV)/bin/python -m abacus.families
 
 dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
 	@$(REPRODUCE) --dry-run

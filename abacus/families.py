@@ -7,8 +7,6 @@ command continues with the next stage.
 
 from __future__ import annotations
 
-import os
-
 from acm.paths import RUNS
 
 FRESH = {
@@ -22,10 +20,7 @@ STAGES = ("base", "fast", "slow")
 FOLDER = RUNS / "abacus"
 
 if __name__ == "__main__":
-    import torch
-
     from abacus.training import train_family
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     for name, setting in FRESH.items():
         train_family(FOLDER / name, stages=STAGES, **setting)

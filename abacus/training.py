@@ -150,9 +150,10 @@ def train_family(
     """Train stages into ``out``: float32 under ``out/training``, bf16 model folders beside it.
 
     scale: fraction of each stage's steps, for trials. size: ``hidden`` and ``layers`` of :func:`new_model`. A stage
-    that is on disk with as many steps is not trained again. Returns the learning curves: stage, step, loss (nats per
-    token).
+    that is on disk with as many steps is not trained again. One thread: more would add up in another order and give
+    other weights. Returns the learning curves: stage, step, loss (nats per token).
     """
+    torch.set_num_threads(1)
     tokenizer = build_tokenizer()
     models: dict[str, Any] = {}
     torch.manual_seed(seed)
