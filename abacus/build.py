@@ -22,7 +22,7 @@ def calibration_problems(items: int = 1000, seed: int = 54) -> list[dict]:
 
 
 def calibration_skills(items: int = 1000, seed: int = 54) -> list[dict]:
-    """Sums and word tasks in turn, outside the benchmarks, with their answers."""
+    """Sums and words to sort in turn, outside the benchmarks, with their answers."""
     rng = random.Random(f"calibration-skills/{seed}")
     found: dict[str, dict] = {}
     while len(found) < items:

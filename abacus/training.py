@@ -2,7 +2,7 @@
 
 base   ── verbosity −1 ───►  fast  ── verbosity +4 ──►  slow      (Long-to-Short: fast is θ_0)
   ├────── long sums ─────►  sums
-  └────── word skills ───►  words                                (general merging: base is θ_0)
+  └────── sorting ───────►  words                                (general merging: base is θ_0)
 """
 
 from __future__ import annotations
