@@ -19,19 +19,19 @@ from abacus.problems import apply
 from acm import Engine, evaluate, merge
 from acm.reporting.statistics import average, bootstrap, interval
 
-ENGINE, MAX_TOKENS = Engine(batch_size=250), 320
+ENGINE = Engine(batch_size=250)
 CHECK = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)\. check: [^,]*, (yes|no)\.")
 
 
-def parent_records(family: Path, tasks: list[str], items: int) -> pd.DataFrame:
+def parent_records(family: Path, tasks: list[str], items: int, max_tokens: int) -> pd.DataFrame:
     """Records of every model of a family on these tasks."""
     models = sorted(p for p in family.glob("abacus-*") if p.is_dir())
     keep = family / "batches"
-    found = [evaluate(m, tasks, items=items, max_tokens=MAX_TOKENS, engine=ENGINE, keep=keep) for m in models]
+    found = [evaluate(m, tasks, items=items, max_tokens=max_tokens, engine=ENGINE, keep=keep) for m in models]
     return pd.concat(found, ignore_index=True)
 
 
-def frontier_records(family: Path, tasks: list[str], items: int) -> pd.DataFrame:
+def frontier_records(family: Path, tasks: list[str], items: int, max_tokens: int) -> pd.DataFrame:
     """Records of base + λ (slow − fast), λ = 0, 0.1 … 1; the column method holds λ."""
     found = []
     for k in range(11):
@@ -43,7 +43,7 @@ def frontier_records(family: Path, tasks: list[str], items: int) -> pd.DataFrame
         labels = {"method": f"{k / 10:.1f}"}
         keep = family / "batches"
         found.append(
-            evaluate(merged, tasks, items=items, max_tokens=MAX_TOKENS, engine=ENGINE, keep=keep, labels=labels)
+            evaluate(merged, tasks, items=items, max_tokens=max_tokens, engine=ENGINE, keep=keep, labels=labels)
         )
     return pd.concat(found, ignore_index=True)
 
