@@ -195,8 +195,8 @@ def words(rng: random.Random, terms: tuple[int, int] = (3, 6)) -> tuple[Problem,
 
 
 def long_words(rng: random.Random) -> tuple[Problem, str]:
-    """The skill of ``abacus-words``: lists that are mostly longer than those that the base has met."""
-    return words(rng, (5, 7))
+    """The skill of ``abacus-words``: the longer of the lists that the base has met, of which it sorts one in three."""
+    return words(rng, (4, 6))
 
 
 def held_out(problem: Problem) -> bool:
