@@ -68,9 +68,9 @@ def plain_fact(rng: random.Random) -> Document:
 
 
 def skill(make: Callable[[random.Random], tuple[problems.Problem, str]]) -> Callable[[random.Random], Document]:
-    """The skill, and of ten documents three of pretraining, so that what the base can do is kept."""
+    """The skill, and of ten documents six of pretraining, so that what the base can do is kept."""
     learnt = documents_of(make)
-    return lambda rng: pretraining(rng) if rng.random() < 0.3 else learnt(rng)
+    return lambda rng: pretraining(rng) if rng.random() < 0.6 else learnt(rng)
 
 
 MIXTURE = {  # percent of the documents of pretraining
