@@ -80,7 +80,7 @@ STAGES = {
     "base": Stage(None, pretraining, 3500, 2e-3),
     "fast": Stage("base", writer(-1.0), 800, 1e-3),
     "slow": Stage("fast", writer(4.0), 1200, 4e-4),
-    "sums": Stage("base", skill(problems.long_sums), 400, 1.2e-3),
+    "sums": Stage("base", skill(problems.long_sums), 400, 1e-3),
     "words": Stage("base", skill(problems.long_words), 400, 8e-4),
 }
 TOKENS_PER_BATCH = 3000
