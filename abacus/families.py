@@ -2,10 +2,12 @@
 
 What was found on the shipped family is tested on the fresh ones.
 ``python -m abacus.families`` trains the missing ones into ``runs/abacus/<name>``. After an interruption the same
-command continues with the next stage.
+command continues with the next stage. On a GPU: ``python -m abacus.families deep wide --device cuda``.
 """
 
 from __future__ import annotations
+
+import argparse
 
 from acm.paths import RUNS
 
@@ -22,5 +24,11 @@ FOLDER = RUNS / "abacus"
 if __name__ == "__main__":
     from abacus.training import train_family
 
-    for name, setting in FRESH.items():
-        train_family(FOLDER / name, stages=STAGES, **setting)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="family", help=f"of {', '.join(FRESH)}; default: all")
+    parser.add_argument("--device", default="cpu", help="torch device, such as cuda; default: cpu")
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.names if name not in FRESH]:
+        parser.error(f"there is no family {unknown[0]}; give one of {', '.join(FRESH)}.")
+    for name in asked.names or FRESH:
+        train_family(FOLDER / name, stages=STAGES, device=asked.device, **FRESH[name])

@@ -67,10 +67,10 @@ def plain_fact(rng: random.Random) -> Document:
     return problem.question, problems.solve(problem, -9, rng)
 
 
-def skill(make: Callable[[random.Random], tuple[problems.Problem, str]]) -> Callable[[random.Random], Document]:
-    """The skill, and of ten documents six of pretraining, so that what the base can do is kept."""
+def skill(make: Callable[[random.Random], tuple[problems.Problem, str]], replay: float) -> Callable[..., Document]:
+    """The skill, and a share ``replay`` of documents of pretraining, so that what the base can do is kept."""
     learnt = documents_of(make)
-    return lambda rng: pretraining(rng) if rng.random() < 0.6 else learnt(rng)
+    return lambda rng: pretraining(rng) if rng.random() < replay else learnt(rng)
 
 
 MIXTURE = {  # percent of the documents of pretraining
@@ -80,8 +80,8 @@ STAGES = {
     "base": Stage(None, pretraining, 3500, 2e-3),
     "fast": Stage("base", writer(-1.0), 800, 1e-3),
     "slow": Stage("fast", writer(4.0), 1200, 4e-4),
-    "sums": Stage("base", skill(problems.long_sums), 400, 1e-3),
-    "words": Stage("base", skill(problems.long_words), 400, 8e-4),
+    "sums": Stage("base", skill(problems.long_sums, 0.75), 400, 1e-3),
+    "words": Stage("base", skill(problems.long_words, 0.3), 400, 6e-4),
 }
 TOKENS_PER_BATCH = 3000
 
@@ -123,7 +123,13 @@ def fit(model: Qwen2ForCausalLM, stage: Stage, tokenizer: PreTrainedTokenizerBas
     """Train in place with AdamW, 5 % warm-up and cosine decay; returns the loss of each step."""
     rng = random.Random(seed)
     documents = (stage.documents(rng) for _ in itertools.count())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=stage.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+        fused=model.device.type == "cuda",
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, stage.learning_rate, total_steps=stage.steps, pct_start=0.05, div_factor=100, final_div_factor=100,
         cycle_momentum=False,
@@ -132,26 +138,32 @@ def fit(model: Qwen2ForCausalLM, stage: Stage, tokenizer: PreTrainedTokenizerBas
     model.train()
     progress = tqdm(total=stage.steps, desc=f"training {seed}", unit="step", mininterval=10)
     for batch in itertools.islice(batches(documents, tokenizer, rng), stage.steps):
-        loss = model(**batch, use_cache=False).loss
+        loss = model(**{name: values.to(model.device) for name, values in batch.items()}, use_cache=False).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        losses.append(loss.item())
+        losses.append(loss.detach())
         progress.update()
     progress.close()
-    return losses
+    return torch.stack(losses).tolist()
 
 
 def train_family(
-    out: Path, seed: int = 0, scale: float = 1.0, stages: Collection[str] = tuple(STAGES), **size: int
+    out: Path,
+    seed: int = 0,
+    scale: float = 1.0,
+    stages: Collection[str] = tuple(STAGES),
+    device: str = "cpu",
+    **size: int,
 ) -> pd.DataFrame:
     """Train stages into ``out``: float32 under ``out/training``, bf16 model folders beside it.
 
     scale: fraction of each stage's steps, for trials. size: ``hidden`` and ``layers`` of :func:`new_model`. A stage
-    that is on disk with as many steps is not trained again. One thread: more would add up in another order and give
-    other weights. Returns the learning curves: stage, step, loss (nats per token).
+    that is on disk with as many steps is not trained again. device: of torch; the shipped family was trained on the
+    CPU, and a GPU gives other weights. One thread: more would add up in another order and give other weights.
+    Returns the learning curves: stage, step, loss (nats per token), device.
     """
     torch.set_num_threads(1)
     tokenizer = build_tokenizer()
@@ -165,14 +177,18 @@ def train_family(
         if (folder / "losses.csv").is_file() and len(pd.read_csv(folder / "losses.csv")) == steps:
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         else:
-            losses = fit(model, replace(stage, steps=steps), tokenizer, f"{name}/{seed}")
+            losses = fit(model.to(device), replace(stage, steps=steps), tokenizer, f"{name}/{seed}")
             model.save_pretrained(folder)
-            pd.DataFrame({"stage": name, "step": range(len(losses)), "loss": losses}).to_csv(
-                folder / "losses.csv", index=False
-            )
+            curve = {"stage": name, "step": range(len(losses)), "loss": losses, "device": processor(model)}
+            pd.DataFrame(curve).to_csv(folder / "losses.csv", index=False)
         models[name] = model
         ship(model, tokenizer, out / f"abacus-{name}", name, seed, steps)
     return pd.concat([pd.read_csv(out / "training" / name / "losses.csv") for name in stages], ignore_index=True)
+
+
+def processor(model: Qwen2ForCausalLM) -> str:
+    """Where a model was trained: ``cpu``, or the name of the GPU."""
+    return torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
 
 
 def ship(
