@@ -35,17 +35,31 @@ def frontier_records(family: Path, tasks: list[str], items: int, max_tokens: int
     """Records of base + λ (slow − fast), λ = 0, 0.1 … 1; the column method holds λ."""
     found = []
     for k in range(11):
-        merged = family / "interpolated"
-        shutil.rmtree(merged, ignore_errors=True)
         entry = {"model": str(family / "abacus-slow"), "parameters": {"weight": k / 10}}
         recipe = {"merge_method": "interpolation", "base_model": str(family / "abacus-fast"), "models": [entry]}
-        merge(recipe, merged)
-        labels = {"method": f"{k / 10:.1f}"}
-        keep = family / "batches"
-        found.append(
-            evaluate(merged, tasks, items=items, max_tokens=max_tokens, engine=ENGINE, keep=keep, labels=labels)
-        )
+        found.append(merged_records(recipe, f"{k / 10:.1f}", family, tasks, items, max_tokens))
     return pd.concat(found, ignore_index=True)
+
+
+def average_records(family: Path, tasks: list[str], items: int, max_tokens: int) -> pd.DataFrame:
+    """Records of the plain average of the two skills; the column method is ``average``."""
+    models = [{"model": str(family / f"abacus-{skill}"), "parameters": {"weight": 1.0}} for skill in ("sums", "words")]
+    recipe = {"merge_method": "linear", "models": models}
+    return merged_records(recipe, "average", family, tasks, items, max_tokens)
+
+
+def merged_records(
+    recipe: dict[str, Any], name: str, family: Path, tasks: list[str], items: int, max_tokens: int
+) -> pd.DataFrame:
+    """Records of a merge, which is not kept; the column method is ``name``."""
+    merged = family / "merged"
+    shutil.rmtree(merged, ignore_errors=True)
+    merge(recipe, merged)
+    labels = {"method": name}
+    keep = family / "batches"
+    found = evaluate(merged, tasks, items=items, max_tokens=max_tokens, engine=ENGINE, keep=keep, labels=labels)
+    shutil.rmtree(merged)
+    return found
 
 
 def conditions(records: pd.DataFrame, points: list[str], tasks: list[str]) -> dict[str, tuple[Any, bool]]:
@@ -100,3 +114,21 @@ def norm(base: Path, finetuned: Path) -> float:
     """Euclidean norm of a task vector, of the shipped weights."""
     before, after = (load_file(folder / "model.safetensors") for folder in (base, finetuned))
     return sum((after[name].double() - before[name].double()).square().sum().item() for name in before) ** 0.5
+
+
+def skills(records: pd.DataFrame, family: Path) -> pd.DataFrame:
+    """What each skill's model and the average of both get right of its task, in percent, and the task vector's norm.
+
+    records: of the family's models and of ``average``. kept: the average's gain over the base, as a percentage of the
+    skill's gain over the base.
+    """
+    right = 100 * records.pivot_table(index="method", columns="task", values="correct")
+    rows = {}
+    for skill in ("sums", "words"):
+        column = right[f"abacus_{skill}"]
+        base, own, average = (column[name] for name in ("abacus-base", f"abacus-{skill}", "average"))
+        rows[skill] = {
+            "norm": norm(family / "abacus-base", family / f"abacus-{skill}"), "base %": base, "skill's model %": own,
+            "average %": average, "kept of the gain %": 100 * (average - base) / (own - base) if own != base else 0.0,
+        }  # fmt: skip
+    return pd.DataFrame(rows).T
