@@ -1,11 +1,11 @@
-"""Question 5: is there a better rule? It is proposed on the shipped family, fixed, and tested on fresh families.
+"""Question 5: is there a better rule? It was proposed on the shipped family, fixed, and is tested on fresh families.
 
-A family is a base with its fine-tuned models; one is shipped with the repository. On the shipped family we tried
-coefficients that rise or fall from layer to layer, called tilted (:func:`tried`). None stood above plain interpolation
-in the range where plain interpolation rises. So the rule that is tested is ``flat``: every layer gets the mean of ACM's
-λ over the blocks. It keeps the level of ACM's λ and drops the differences between layers. A second rule is tested
-beside it, ``ramp``: the tilt that did best below 118 tokens. Both rules were fixed before any fresh family was
-evaluated.
+A family is a base with its fine-tuned models; one is shipped with the repository. On its first edition we tried
+coefficients that rise or fall from layer to layer, called tilted (:func:`tried`). None stood above the bar, plain
+interpolation without the points that a shorter one beats. So the rule that is tested is ``flat``: every layer gets the
+mean of ACM's λ over the blocks. It keeps the level of ACM's λ and drops the differences between layers. A second rule
+is tested beside it, ``ramp``: the tilt that did best among the short ones. Both rules were fixed before any fresh
+family was evaluated, and before the second edition was made.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def parted(layers: Layers, early: float, late: float, head: float | None = None)
 
 
 def tried(layers: Layers) -> dict[str, Layers]:
-    """What was tried on the shipped family before the rule was fixed."""
+    """What was tried on the first edition of the shipped family before the rule was fixed."""
     found = {f"early 1, late {x}": parted(layers, 1.0, x) for x in (0.2, 0.5, 0.7)}
     found |= {f"early {x}, late 1": parted(layers, x, 1.0) for x in (0.2, 0.5)}
     for mean in (0.3, 0.5):
