@@ -8,6 +8,7 @@ base   ── verbosity −1 ───►  fast  ── verbosity +4 ──►  
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import random
 from collections.abc import Callable, Collection, Iterator
@@ -161,29 +162,46 @@ def train_family(
     """Train stages into ``out``: float32 under ``out/training``, bf16 model folders beside it.
 
     scale: fraction of each stage's steps, for trials. size: ``hidden`` and ``layers`` of :func:`new_model`. A stage
-    that is on disk with as many steps is not trained again. device: of torch; the shipped family was trained on the
-    CPU, and a GPU gives other weights. One thread: more would add up in another order and give other weights.
-    Returns the learning curves: stage, step, loss (nats per token), device.
+    that is on disk, trained by the same recipe, is not trained again. device: of torch; the shipped family was trained
+    on the CPU, and a GPU gives other weights. One thread: more would add up in another order and give other weights.
+    Returns the learning curves: stage, step, loss (nats per token), device, recipe (of :func:`recipe`).
     """
     torch.set_num_threads(1)
     tokenizer = build_tokenizer()
     models: dict[str, Any] = {}
+    keys: dict[str | None, str] = {None: repr(sorted(size.items()))}
     torch.manual_seed(seed)
     for name in stages:
-        stage = STAGES[name]
+        stage = replace(STAGES[name], steps=max(2, int(STAGES[name].steps * scale)))
+        keys[name] = recipe(stage, f"{name}/{seed}", keys[stage.parent])
         model = copy.deepcopy(models[stage.parent]) if stage.parent else new_model(tokenizer, **size)
         folder = out / "training" / name
-        steps = max(2, int(stage.steps * scale))
-        if (folder / "losses.csv").is_file() and len(pd.read_csv(folder / "losses.csv")) == steps:
+        if trained(folder, keys[name]):
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         else:
-            losses = fit(model.to(device), replace(stage, steps=steps), tokenizer, f"{name}/{seed}")
+            losses = fit(model.to(device), stage, tokenizer, f"{name}/{seed}")
+            (folder / "losses.csv").unlink(missing_ok=True)
             model.save_pretrained(folder)
-            curve = {"stage": name, "step": range(len(losses)), "loss": losses, "device": processor(model)}
-            pd.DataFrame(curve).to_csv(folder / "losses.csv", index=False)
+            curve = {"stage": name, "step": range(len(losses)), "loss": losses}
+            pd.DataFrame(curve).assign(device=processor(model), recipe=keys[name]).to_csv(
+                folder / "losses.csv", index=False
+            )
         models[name] = model
-        ship(model, tokenizer, out / f"abacus-{name}", name, seed, steps)
+        ship(model, tokenizer, out / f"abacus-{name}", name, seed, stage.steps)
     return pd.concat([pd.read_csv(out / "training" / name / "losses.csv") for name in stages], ignore_index=True)
+
+
+def recipe(stage: Stage, seed: str, parent: str) -> str:
+    """Key of what decides a stage's result: the parent's key, steps, learning rate, and the first 64 documents."""
+    rng = random.Random(seed)
+    drawn = [stage.documents(rng) for _ in range(64)]
+    return hashlib.sha256(repr((parent, stage.steps, stage.learning_rate, drawn)).encode()).hexdigest()[:16]
+
+
+def trained(folder: Path, key: str) -> bool:
+    """Whether a stage is on disk, whole, by this recipe. ``losses.csv`` is written last."""
+    curve = folder / "losses.csv"
+    return curve.is_file() and set(pd.read_csv(curve).get("recipe", [])) == {key}
 
 
 def processor(model: Qwen2ForCausalLM) -> str:

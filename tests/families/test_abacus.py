@@ -1,5 +1,6 @@
 """The embedded family: problems, solutions, held-out questions, shipped files, tokenizer, checkpoints and training."""
 
+import dataclasses
 import json
 import random
 import re
@@ -274,6 +275,26 @@ def test_training_runs_and_is_deterministic(tokenizer):
     (losses, weights), (again, same), (other, _) = train("a"), train("a"), train("b")
     assert len(losses) == 3 and all(0 < loss < 20 for loss in losses)
     assert losses == again != other and torch.equal(weights, same)
+
+
+def test_a_stage_is_trained_again_where_its_recipe_or_its_parents_changed(tmp_path, monkeypatch):
+    def train():
+        curves = training.train_family(tmp_path, scale=0.001, stages=("base", "fast"), hidden=16, layers=1)
+        written = {name: (tmp_path / "training" / name / "losses.csv").stat().st_mtime_ns for name in ("base", "fast")}
+        assert set(curves["device"]) == {"cpu"} and list(curves["stage"].unique()) == ["base", "fast"]
+        return written, dict(curves.groupby("stage")["recipe"].unique().str[0])
+
+    def alter(name, **change):
+        monkeypatch.setitem(training.STAGES, name, dataclasses.replace(training.STAGES[name], **change))
+
+    written, keys = train()
+    assert train() == (written, keys)
+    alter("fast", documents=training.writer(0.0))
+    again, other = train()
+    assert again["base"] == written["base"] and again["fast"] > written["fast"] and other["fast"] != keys["fast"]
+    alter("base", learning_rate=1e-3)
+    last, changed = train()
+    assert all(last[name] > again[name] and changed[name] != other[name] for name in ("base", "fast"))
 
 
 def committed(experiment):
