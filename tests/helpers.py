@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 import acm
+from abacus import CHECKPOINTS
 from acm.merging import engine
 from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
@@ -37,6 +38,7 @@ CLASSIC = [
     {"filter": "mlp", "value": [1, 0.5, 0.7, 0.3, 0]},
     {"value": 0.5},
 ]
+ROWS = json.loads((CHECKPOINTS / "abacus-base" / "config.json").read_text())["vocab_size"]
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import ROWS
 from helpers_calibration import LAYERS, TEXTS, activations, assert_same, load_plain, oracle
 
 import acm
@@ -174,7 +175,7 @@ def test_vocabularies_of_unlike_size_are_compared_on_their_common_rows(f32, make
         found = acm.calibrate(pair[0], {"other": pair[1]}, TEXTS[:1], controls=("none", "gaussian")).set_index(
             ["control", "layer"]
         )
-        logits = [activations(folder, TEXTS[0], tokenizer)["lm_head"][:, :428] for folder in pair]
+        logits = [activations(folder, TEXTS[0], tokenizer)["lm_head"][:, :ROWS] for folder in pair]
         assert found.loc[("none", "lm_head"), "value"] == pytest.approx(oracle(*logits), abs=1e-9)
 
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from helpers import EMBEDDING, SINGLE, assert_found, contents, halfway, loaded, plan_of, recipe, texts
+from helpers import EMBEDDING, ROWS, SINGLE, assert_found, contents, halfway, loaded, plan_of, recipe, texts
 from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ from acm.merging import companions
 
 GENERATION, CONFIG, TOKENIZER = "generation_config.json", "config.json", "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
-TURN = {"id": 428, "content": "<|turn|>", "single_word": False, "lstrip": False, "rstrip": False}
+TURN = {"id": ROWS, "content": "<|turn|>", "single_word": False, "lstrip": False, "rstrip": False}
 TURN |= {"normalized": False, "special": True}
 
 
@@ -54,10 +54,10 @@ def turning(variant, f32):
     def make(name="chat"):
         def grow(held):
             for key in (EMBEDDING, "lm_head.weight"):
-                held[key] = held[key][[*range(428), 5]]
+                held[key] = held[key][[*range(ROWS), 5]]
 
-        folder = variant(f32[1], name, {"vocab_size": 429}, grow, lambda held: held["added_tokens"].append(TURN))
-        return edit(folder, GENERATION, eos_token_id=[0, 428])
+        folder = variant(f32[1], name, {"vocab_size": ROWS + 1}, grow, lambda held: held["added_tokens"].append(TURN))
+        return edit(folder, GENERATION, eos_token_id=[0, ROWS])
 
     return make
 
@@ -118,7 +118,9 @@ def test_end_tokens_without_any_generation_config(f32, variant, tmp_path, caplog
     assert loaded(out, caplog).generation_config.eos_token_id == [0, 7] and read(out, GENERATION)["pad_token_id"] == 1
 
 
-@pytest.mark.parametrize("source, expected", [("union", [0, 428]), ("chat", [0, 428]), (None, [0, 428]), ("base", 0)])
+@pytest.mark.parametrize(
+    "source, expected", [("union", [0, ROWS]), ("chat", [0, ROWS]), (None, [0, ROWS]), ("base", 0)]
+)
 def test_an_end_token_is_followed_to_its_row(f32, variant, turning, tmp_path, source, expected):
     base = variant(f32[0], "base")
     content = halfway(base, turning(), tokenizer_source=source)
@@ -126,13 +128,13 @@ def test_an_end_token_is_followed_to_its_row(f32, variant, turning, tmp_path, so
     lost = [
         text
         for text in texts(plan, "warning")
-        if "responses at 428 ('<|turn|>', of chat), and the result does not" in text
+        if f"responses at {ROWS} ('<|turn|>', of chat), and the result does not" in text
     ]
     assert len(lost) == (source == "base")
     out = acm.merge({key: value for key, value in content.items() if value}, tmp_path / "out")
     assert read(out, GENERATION)["eos_token_id"] == expected
     if source in ("union", "chat"):
-        assert AutoTokenizer.from_pretrained(out).convert_ids_to_tokens(428) == "<|turn|>"
+        assert AutoTokenizer.from_pretrained(out).convert_ids_to_tokens(ROWS) == "<|turn|>"
 
 
 @pytest.mark.parametrize("end", [7, [0, 7], [7, 8]])
@@ -177,7 +179,7 @@ def test_ends_are_those_of_all_models(f32, tmp_path_factory, stated, paper):
     def listed(value):
         return value if isinstance(value, list) else [] if value is None else [value]
 
-    wanted = {0} | {i for pair in stated for value in pair for i in listed(value) if i < 428}  # the tokenizers' is 0
+    wanted = {0} | {i for pair in stated for value in pair for i in listed(value) if i < ROWS}  # the tokenizers' is 0
     found = plan_of(*folders, compatibility="paper" if paper else "own").check().generation.get("eos_token_id")
     kept = set(listed(stated[0][0]))
     assert set(listed(found)) == (kept if paper else wanted | kept)
@@ -310,9 +312,9 @@ def test_a_template_that_is_not_utf8_is_refused(assert_refused, f32, variant):
 
 def test_very_many_tokens_without_rows_are_refused(assert_refused, f32, variant):
     def grow(content):
-        content["model"]["vocab"] |= {f"x{i}": i for i in range(428, 100_000)}
+        content["model"]["vocab"] |= {f"x{i}": i for i in range(ROWS, 100_000)}
 
-    assert_refused("the id 99999, and the embedding has 428", left=variant(f32[1], "left", tokenizer=grow))
+    assert_refused(f"the id 99999, and the embedding has {ROWS}", left=variant(f32[1], "left", tokenizer=grow))
 
 
 def test_all_templates_of_the_source_come_along(f32, variant, tmp_path):
@@ -390,25 +392,25 @@ def test_a_vocabulary_in_files_of_its_own_is_compared_and_aligned(f32, variant, 
     assert not texts(plan_of(f32[0], same), "warning")
     chat = as_vocabulary_files(turning())
     plan = plan_of(f32[0], chat, tokenizer_source="union")
-    assert [entry["content"] for entry in plan.alignment.added] == ["<|turn|>"] and plan.alignment.rows == 429
+    assert [entry["content"] for entry in plan.alignment.added] == ["<|turn|>"] and plan.alignment.rows == ROWS + 1
     base = edit(variant(f32[0], "base"), "added_tokens.json", **{"<|pad|>": 1})
     out = acm.merge(halfway(base, chat, tokenizer_source="union"), tmp_path / "out")
-    assert read(out, "added_tokens.json") == {"<|pad|>": 1, "<|turn|>": 428}
-    assert AutoTokenizer.from_pretrained(out).convert_tokens_to_ids("<|turn|>") == 428
+    assert read(out, "added_tokens.json") == {"<|pad|>": 1, "<|turn|>": ROWS}
+    assert AutoTokenizer.from_pretrained(out).convert_tokens_to_ids("<|turn|>") == ROWS
     with pytest.raises(UserError, match=r"same has no tokenizer.json that `tokenizer_source: union`"):
         plan_of(same, chat, tokenizer_source="union")
 
 
 def test_tokens_without_rows_are_a_warning(f32, variant):
-    base = edit(variant(f32[0], "base"), "added_tokens.json", **{"<|pad2|>": 428})
+    base = edit(variant(f32[0], "base"), "added_tokens.json", **{"<|pad2|>": ROWS})
     assert_found(plan_of(base, f32[1]), "warning", "1 tokens of base (such as '<|pad2|>') have no row in the result")
     assert not [text for text in texts(plan_of(base, f32[1], tokenizer_source="base"), "warning") if "no row" in text]
 
 
 def test_tokens_that_the_tokenizers_config_adds_count(f32, variant):
-    decoder = {"428": {key: value for key, value in TURN.items() if key != "id"}, "5": {"content": "taken"}}
+    decoder = {str(ROWS): {key: value for key, value in TURN.items() if key != "id"}, "5": {"content": "taken"}}
     other = edit(variant(f32[1], "other"), TOKENIZER_CONFIG, added_tokens_decoder=decoder)
-    assert_found(plan_of(f32[0], other), "warning", "1 ids mean different tokens", "428: '<|turn|>' against None")
+    assert_found(plan_of(f32[0], other), "warning", "1 ids mean different tokens", f"{ROWS}: '<|turn|>' against None")
 
 
 CODE = {"AutoConfig": "configuration_x.XConfig", "AutoModelForCausalLM": "modeling_x.XForCausalLM"}
@@ -606,7 +608,7 @@ def test_whatever_stands_beside_the_weights_there_is_a_plan_or_a_sentence(
     except UserError as error:
         assert "\n" not in str(error) and len(str(error)) < 1500
     else:
-        assert plan.alignment.rows < 428 + companions.MAX_BYTES / 2
+        assert plan.alignment.rows < ROWS + companions.MAX_BYTES / 2
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])

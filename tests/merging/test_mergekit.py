@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import CLASSIC, EMBEDDING, FILTERS, HEAD, SINGLE, assert_equal, same
+from helpers import CLASSIC, EMBEDDING, FILTERS, HEAD, ROWS, SINGLE, assert_equal, same
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
@@ -245,14 +245,14 @@ THINK, TOOL = {"<|think|>", "<|answer|>"}, {"<|tool|>", "<|answer|>"}
 
 
 @pytest.mark.parametrize("method, models, parameters, source, added, rows", [
-    ("task_arithmetic", [(1, {"weight": 0.3}), (2, {"weight": 0.9})], {}, "base", set(), 428),
-    ("task_arithmetic", [(1, {"weight": 0.3}), (2, {"weight": 0.9})], {}, "union", THINK | TOOL, 431),
+    ("task_arithmetic", [(1, {"weight": 0.3}), (2, {"weight": 0.9})], {}, "base", set(), ROWS),
+    ("task_arithmetic", [(1, {"weight": 0.3}), (2, {"weight": 0.9})], {}, "union", THINK | TOOL, ROWS + 3),
     ("task_arithmetic", [(1, {"weight": 0.3}), (2, {"weight": 0.9})], {}, 1, THINK, 440),
     ("task_arithmetic", [(1, {"weight": 0.3}), (2, {"weight": 0.9})], {}, 2, TOOL, 436),
-    ("slerp", [(0, {}), (1, {})], {"t": 0.4}, "base", set(), 428),
-    ("slerp", [(0, {}), (1, {})], {"t": 0.4}, "union", THINK, 430),
-    ("linear", [(0, {}), (1, {}), (2, {})], {"weight": 0.4}, "union", THINK | TOOL, 431),
-    ("ties", [(1, {}), (2, {})], {"weight": 0.4}, "union", THINK | TOOL, 431),
+    ("slerp", [(0, {}), (1, {})], {"t": 0.4}, "base", set(), ROWS),
+    ("slerp", [(0, {}), (1, {})], {"t": 0.4}, "union", THINK, ROWS + 2),
+    ("linear", [(0, {}), (1, {}), (2, {})], {"weight": 0.4}, "union", THINK | TOOL, ROWS + 3),
+    ("ties", [(1, {}), (2, {})], {"weight": 0.4}, "union", THINK | TOOL, ROWS + 3),
 ])  # fmt: skip
 def test_tokenizer_source(both, worded, tensors, tokenizer, tmp_path, method, models, parameters, source, added, rows):
     named = str(worded[source]) if isinstance(source, int) else source

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import EMBEDDING, HEAD, NORM, recipe, same
+from helpers import EMBEDDING, HEAD, NORM, ROWS, recipe, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mergekit.config import ParameterSetting, evaluate_setting
@@ -97,7 +97,7 @@ def halves(sources):
     ({"tokenizer": {"source": "base", "tokens": {"x": {"source": "a"}}}}, ["`tokenizer.tokens`", "not supported"]),
     ({"tokenizer": {"sources": "base"}}, ["tokenizer", "Did you mean 'source'?"]),
     ({"tokenizer": {"source": "base"}, "tokenizer_source": "base"}, ["tokenizer_source", "keep one"]),
-    ({"tokenizer": {"source": "base", "pad_to_multiple_of": 64}}, ["pad_to_multiple_of", "428", "remove it"]),
+    ({"tokenizer": {"source": "base", "pad_to_multiple_of": 64}}, ["pad_to_multiple_of", str(ROWS), "remove it"]),
     ({"tokenizer": {"source": "base", "pad_to_multiple_of": 0}}, ["pad_to_multiple_of", "at least 1"]),
     ({"tokenizer": "base"}, ["`tokenizer` must be a mapping", "tokenizer_source"]),
     ({"experts": [{"source_model": "a"}], "gate_mode": "hidden"}, ["`experts`", "mergekit-moe"]),

@@ -283,7 +283,7 @@ base_model: BASE
 models: [{model: LEFT}, {model: RIGHT}]
 parameters: {weight: 1.}
 dtype: torch.float32
-tokenizer: {source: union, tokens: {}, pad_to_multiple_of: 4}
+tokenizer: {source: union, tokens: {}, pad_to_multiple_of: 1}
 """,
     "a tokenizer of one of the models": """
 merge_method: linear

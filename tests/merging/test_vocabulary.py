@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers import EMBEDDING, HEAD, assert_found, halfway, loaded, middle, plan_of, recipe, same, texts
+from helpers import EMBEDDING, HEAD, ROWS, assert_found, halfway, loaded, middle, plan_of, recipe, same, texts
 from transformers import AutoTokenizer
 
 import acm
@@ -19,9 +19,9 @@ ADDED = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": F
 def words(variant):
     """A model with further added tokens and rows (random, seeded), its special tokens perhaps in each other's place."""
 
-    def make(source, name, tokens=(), rows=428, swapped=False, seed=1):
+    def make(source, name, tokens=(), rows=ROWS, swapped=False, seed=1):
         def tokenizer(content):
-            content["added_tokens"] += [ADDED | {"id": 428 + i, "content": token} for i, token in enumerate(tokens)]
+            content["added_tokens"] += [ADDED | {"id": ROWS + i, "content": token} for i, token in enumerate(tokens)]
             if swapped:
                 first, second = content["added_tokens"][:2]
                 first["id"], second["id"] = 1, 0
@@ -31,7 +31,7 @@ def words(variant):
         def weights(held):
             generator = torch.Generator().manual_seed(seed)
             for key in (EMBEDDING, HEAD):
-                held[key] = torch.cat([held[key], torch.randn(rows - 428, 16, generator=generator)])
+                held[key] = torch.cat([held[key], torch.randn(rows - ROWS, 16, generator=generator)])
                 if swapped:
                     held[key][[0, 1]] = held[key][[1, 0]]
 
@@ -41,7 +41,7 @@ def words(variant):
     return make
 
 
-@pytest.mark.parametrize("ours, theirs", [(428, 440), (440, 428), (436, 440)])
+@pytest.mark.parametrize("ours, theirs", [(ROWS, 440), (440, ROWS), (436, 440)])
 def test_rows_of_unlike_number_are_merged_by_id(f32, words, tensors, tmp_path, caplog, ours, theirs):
     base, other = words(f32[0], "a", rows=ours), words(f32[1], "b", rows=theirs, seed=2)
     assert_found(plan_of(base, other), "warning", f"vocabulary rows: a {ours}, b {theirs}; the result has 440")
@@ -68,27 +68,27 @@ def alone(method, base, other, weight):
 
 @pytest.mark.parametrize("method", ["task_arithmetic", "slerp", "linear"])
 @pytest.mark.parametrize("ours, theirs, weight", [
-    (428, 440, 0.0), (428, 440, 1.0), (440, 428, 0.0), (440, 428, 1.0),
+    (ROWS, 440, 0.0), (ROWS, 440, 1.0), (440, ROWS, 0.0), (440, ROWS, 1.0),
 ])  # fmt: skip
 def test_copied_models_lose_no_row(f32, words, tensors, tmp_path, method, ours, theirs, weight):
     base, other = words(f32[0], "a", rows=ours), words(f32[1], "b", rows=theirs, seed=2)
     found = tensors(acm.merge(alone(method, base, other, weight), tmp_path / "out"))
     for name in (EMBEDDING, HEAD):
-        assert torch.equal(found[name][428:], tensors(base if ours > theirs else other)[name][428:])
+        assert torch.equal(found[name][ROWS:], tensors(base if ours > theirs else other)[name][ROWS:])
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 def test_copied_models_lose_no_token(f32, words, tensors, tmp_path, weight):
-    base, other = words(f32[0], "a", ["<|x|>"], 429), words(f32[1], "b", ["<|y|>"], 429, seed=2)
+    base, other = words(f32[0], "a", ["<|x|>"], ROWS + 1), words(f32[1], "b", ["<|y|>"], ROWS + 1, seed=2)
     out = acm.merge(alone("task_arithmetic", base, other, weight) | {"tokenizer_source": "union"}, tmp_path / "out")
     for token, source in (("<|x|>", base), ("<|y|>", other)):
-        assert torch.equal(tensors(out)[EMBEDDING][vocabulary(out)[token]], tensors(source)[EMBEDDING][428])
+        assert torch.equal(tensors(out)[EMBEDDING][vocabulary(out)[token]], tensors(source)[EMBEDDING][ROWS])
 
 
 def test_the_papers_rules_keep_the_bases_rows(f32, words, tensors, tmp_path):
     out = acm.merge(halfway(f32[0], words(f32[1], "b", rows=440), compatibility="paper"), tmp_path / "out")
     config = json.loads((out / "config.json").read_text())
-    assert config["vocab_size"] == len(tensors(out)[EMBEDDING]) == 428 and config["max_position_embeddings"] == 512
+    assert config["vocab_size"] == len(tensors(out)[EMBEDDING]) == ROWS and config["max_position_embeddings"] == 512
 
 
 def test_a_tokenizers_source_beside_the_papers_rules_is_consistent(f32, words, tensors, tmp_path):
@@ -107,7 +107,7 @@ def vocabulary(folder):
     return content["model"]["vocab"] | {entry["content"]: entry["id"] for entry in content["added_tokens"]}
 
 
-@pytest.mark.parametrize("source, own, rows", [("base", 0, 436), ("union", None, 436), ("b", 1, 440), ("c", 2, 428)])
+@pytest.mark.parametrize("source, own, rows", [("base", 0, 436), ("union", None, 436), ("b", 1, 440), ("c", 2, ROWS)])
 @pytest.mark.parametrize("method", ["task_arithmetic", "ties"])
 def test_rows_follow_their_tokens(f32, words, tensors, tmp_path, caplog, method, source, own, rows):
     folders = [
@@ -140,7 +140,7 @@ def test_rows_follow_their_tokens(f32, words, tensors, tmp_path, caplog, method,
 
 
 def test_tied_models_need_no_coefficient_for_a_head(f32, words, tie, tensors, tmp_path, caplog):
-    base = tie(words(f32[0], "a", ["<|x|>"], 429), "base")
+    base = tie(words(f32[0], "a", ["<|x|>"], ROWS + 1), "base")
     other = tie(words(f32[1], "b", ["<|y|>"], 440, seed=2), "left")
     values = {"embed": 0.3, "0": 0.4, "1": 0.5, "norm": 0.6}
     out = acm.merge(halfway(base, other, tokenizer_source="union", coefficients={"left": values}), tmp_path / "out")
@@ -154,8 +154,8 @@ def test_padding_rows_are_kept(f32, words, tensors, tmp_path):
     out = acm.merge(halfway(*folders, tokenizer_source="base"), tmp_path / "out")
     found, first, second = (tensors(f)[EMBEDDING] for f in (out, *folders))
     assert len(found) == 448
-    torch.testing.assert_close(found[430:], middle(first, second)[430:], rtol=0, atol=1e-7)
-    assert torch.equal(found[429], first[429])  # padding of the base, but a token of the other
+    torch.testing.assert_close(found[ROWS + 2 :], middle(first, second)[ROWS + 2 :], rtol=0, atol=1e-7)
+    assert torch.equal(found[ROWS + 1], first[ROWS + 1])  # padding of the base, but a token of the other
 
 
 def test_tokens_that_differ_are_a_warning_unless_they_are_aligned(f32, words):

@@ -68,7 +68,7 @@ def test_mapping_is_drawn_where_the_coefficients_are():
 
 def test_coefficients_explorer_redraws_and_reports_errors():
     explorer = CoefficientsExplorer(*HERE)
-    assert not explorer.message.value and "0.512 (embed)" in explorer.summary.value
+    assert not explorer.message.value and "0.510 (embed)" in explorer.summary.value
     before = explorer.picture.image.value
     explorer.t.value = 2.0
     assert explorer.picture.image.value != before and "<img alt=" in before
