@@ -30,6 +30,7 @@ NOTEBOOKS = tuple(f"notebooks/{folder}*.ipynb" for folder in ("", "questions/", 
 EXECUTED = (
     f"reports/{NUMBERS}/*.ipynb",
     "reports/paper/*.ipynb",
+    "reports/abacus/*.ipynb",
     "reports/*/questions/*/*.ipynb",
     "reports/*/*/notebooks/*.ipynb",
     "reports/*/*/notebooks/*/ACM-TA.ipynb",
@@ -76,7 +77,7 @@ class Stage:
             return path
         if "questions" in path.parts or path.parts[1] == "paper":
             return Path("notebooks", "questions" if "questions" in path.parts else "paper", path.name)
-        name = path.name if path.parts[-2] in ("notebooks", NUMBERS) else f"{path.parts[-2]}.ipynb"
+        name = path.name if path.parts[-2] in ("notebooks", NUMBERS, "abacus") else f"{path.parts[-2]}.ipynb"
         return Path("notebooks", name)
 
     def write(self) -> None:
