@@ -33,7 +33,7 @@ questions: $(VENV)/installed  ## five questions to the method, after the pipelin
 	@test -f runs/abacus/seed-2/abacus-slow/model.safetensors || echo "Question 5 is left out: it needs the fresh families, see make families."
 	@$(REPRODUCE) --questions -- $(SNAKEMAKE_ARGS)
 
-families: $(VENV)/installed  ## train the five fresh families that question 5 is tested on (3 to 4 hours)
+families: $(VENV)/installed  ## train the five fresh families that question 5 is tested on (about 3 hours on one core)
 	$(VENV)/bin/python -m abacus.families
 
 dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why

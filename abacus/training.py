@@ -179,7 +179,8 @@ def train_family(
         if trained(folder, keys[name]):
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         else:
-            losses = fit(model.to(device), stage, tokenizer, f"{name}/{seed}")
+            torch.nn.Module.to(model, torch.device(device))  # transformers wraps the model's own
+            losses = fit(model, stage, tokenizer, f"{name}/{seed}")
             (folder / "losses.csv").unlink(missing_ok=True)
             model.save_pretrained(folder)
             curve = {"stage": name, "step": range(len(losses)), "loss": losses}
