@@ -1,7 +1,8 @@
 """Question 2: do the coefficients matter?
 
-Merges with ACM's λ are compared, at equal length, with merges that have other λ: uniform λ of the same mean; ACM's λ
-permuted, reversed, or assigned by the size of the task vector; λ of noise; λ with other shifts.
+Merges with ACM's λ are compared with merges that have other λ: uniform λ of the same mean; ACM's λ permuted, reversed,
+or assigned by the size of the task vector; λ of noise; λ with other shifts. They are compared twice: by their points
+above the bar at their own length, and by accuracy and length on the same items.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from acm.questions.variants import Layers
 from acm.reporting import statistics
 from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import COLOURS
-from acm.reporting.statistics import Sample, above_frontier, average, describe, detectable, over_draws
+from acm.reporting.statistics import Sample, above_bar, average, bootstrap_p, describe, detectable, holm, over_draws
 from acm.reporting.tables import cell
 
 QUESTION = "Do the coefficients matter?"
@@ -117,20 +118,23 @@ def names_of(sample: Sample, kind: str) -> list[str]:
 def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
     """One row for each kind of λ, with 95 % intervals over items and calibration draws; means over draws.
 
-    accuracy (percent), length (tokens). above: points of accuracy above the frontier at equal length. lead: ACM's
-    points above the frontier less this kind's. It is paired by item and, for uniform and null, by calibration draw;
-    the other kinds are compared with ACM's first draw. detectable: the smallest true lead that would have been found
-    (80 % power). merges: how many. outside: how many of them have a length outside the frontier's range. One such
-    merge leaves its kind without points and lead.
+    accuracy (percent), length (tokens). above: points of accuracy above the bar at this length or shorter. lead: ACM's
+    points above the bar less this kind's. righter, longer: ACM's accuracy (points) and length (tokens) less this
+    kind's. These three are paired by item and, for uniform and null, by calibration draw; the other kinds are compared
+    with ACM's first draw. detectable: the smallest true lead that would have been found (80 % power). p: of the lead;
+    p_adjusted: by Holm for all leads. verdict: on the lead, by p_adjusted. merges: how many. outside: how many of them
+    have a length outside the frontier's range. One such merge leaves its kind without points and lead. base_length:
+    of the base, tokens.
     """
-    above = {m: above_frontier(sample, m, frontier) for kind in KINDS for m in names_of(sample, kind)}
+    above = {m: above_bar(sample, m, frontier) for kind in KINDS for m in names_of(sample, kind)}
     rows = []
     for kind in KINDS:
         names = names_of(sample, kind)
         if not names:
             continue
         outside = sum(statistics.verdict(above[m]) == "outside" for m in names)
-        row: dict[str, Any] = {"kind": kind, "merges": len(names), "outside": outside}
+        base_length = average(sample, frontier[0], "length")[0]
+        row: dict[str, Any] = {"kind": kind, "merges": len(names), "outside": outside, "base_length": base_length}
         measures = {
             "accuracy": ([average(sample, m) for m in names], 100),
             "length": ([average(sample, m, "length") for m in names], 1),
@@ -139,22 +143,48 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
         for what, (values, scale) in measures.items():
             row |= interval_columns(what, describe(inside(over_draws(np.array(values))), scale))
         if kind in CONTROL_OF:
-            row |= lead_over(kind, names, above)
+            row |= lead_over(kind, names, above) | apart(kind, names, sample)
         rows.append(row)
-    return pd.DataFrame(rows)
+    return judged(pd.DataFrame(rows))
 
 
 def lead_over(kind: str, names: list[str], above: dict[str, np.ndarray]) -> dict[str, Any]:
-    """lead, detectable and verdict of ACM over the merges of a kind. above: merge → points above the frontier."""
-    pairs = [(f"{CONTROL_OF[kind]} {name.rpartition(' ')[2] if kind in OWN else 0}", name) for name in names]
-    lead = inside(over_draws(np.array([above[ours] - above[theirs] for ours, theirs in pairs])))
-    outcome = statistics.verdict(lead)
-    least = np.nan if outcome == "outside" else 100 * detectable(lead)
-    return {**interval_columns("lead", describe(lead)), "detectable": least, "verdict": outcome}
+    """lead, detectable and p of ACM over the merges of a kind. above: merge → points above the bar."""
+    lead = inside(over_draws(np.array([above[ours] - above[theirs] for ours, theirs in paired(kind, names)])))
+    known = not np.isnan(lead[0])
+    least, p = (100 * detectable(lead), bootstrap_p(lead)) if known else (np.nan, np.nan)
+    return {**interval_columns("lead", describe(lead)), "detectable": least, "p": p}
+
+
+def apart(kind: str, names: list[str], sample: Sample) -> dict[str, Any]:
+    """righter and longer: ACM's accuracy and length less those of the merges of a kind, on the same items."""
+    found: dict[str, Any] = {}
+    for column, what, scale in (("righter", "accuracy", 100), ("longer", "length", 1)):
+        values = [average(sample, ours, what) - average(sample, other, what) for ours, other in paired(kind, names)]
+        found |= interval_columns(column, describe(over_draws(np.array(values)), scale))
+    return found
+
+
+def paired(kind: str, names: list[str]) -> list[tuple[str, str]]:
+    """The merge with ACM's λ that each merge of a kind is compared with, and that merge."""
+    return [(f"{CONTROL_OF[kind]} {name.rpartition(' ')[2] if kind in OWN else 0}", name) for name in names]
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows with p_adjusted, and with the verdict on each lead: above, below, no difference shown, or outside."""
+    if "lead" not in table:
+        return table
+    known, compared = table["lead"].notna(), table["kind"].isin(CONTROL_OF)
+    table.loc[known, "p_adjusted"] = holm(table.loc[known, "p"].to_numpy(float))
+    table.loc[compared, "verdict"] = "outside"
+    table.loc[known, "verdict"] = "no difference shown"
+    shown = known & (table["p_adjusted"] < 0.05)
+    table.loc[shown, "verdict"] = np.where(table.loc[shown, "lead"] > 0, "above", "below")
+    return table
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Points above the frontier by kind of λ, and ACM's lead over each kind.
+    """Points above the bar by kind of λ, and ACM's lead over each kind.
 
     Bars: 95 %. Grey: leads smaller than could have been detected. table: of :func:`comparison`.
     """
@@ -172,8 +202,8 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.errorbar(row[what], y, xerr=arms, fmt="o", color=colour, capsize=3)
         axes.axvline(0, color="0.3", lw=0.8)
     panels[0].set_yticks(places, [label(row) for row in table.to_dict("records")])
-    panels[0].set_xlabel("points of accuracy above the frontier, equal length")
-    panels[1].set_xlabel("lead of ACM over it, points at equal length")
+    panels[0].set_xlabel("points of accuracy above the bar")
+    panels[1].set_xlabel("lead of ACM over it, points above the bar")
     panels[1].legend(loc="lower right", fontsize=9)
     return figure
 
@@ -188,29 +218,43 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
     """The answer in words, and the numbers that it is made of. table: of :func:`comparison`."""
     rows = {str(row["kind"]): {str(column): value for column, value in row.items()} for row in table.to_dict("records")}
     kinds = [kind for kind in CONTROL_OF if kind in rows]
-    columns = ("lead", "lead_low", "lead_high", "detectable", "verdict", "merges", "outside")
+    columns = ("lead", "lead_low", "lead_high", "detectable", "p_adjusted", "verdict", "merges", "outside")
+    differences = [f"{what}{end}" for what in ("righter", "longer") for end in ("", "_low", "_high")]
     lead = {kind: {column: rows[kind][column] for column in columns} for kind in kinds}
     above = {kind: {c: row[c] for c in ("above", "above_low", "above_high")} for kind, row in rows.items()}
-    numbers = {"lead": lead, "above": above, "length": {kind: row["length"] for kind, row in rows.items()}}
+    same_items = {kind: {column: rows[kind][column] for column in differences} for kind in kinds}
+    numbers = {"lead": lead, "above": above, "same_items": same_items}
+    numbers |= {"length": {kind: row["length"] for kind, row in rows.items()}}
     uniform = lead["uniform"]
     draws, least = counted(uniform["merges"], "calibration draw"), uniform["detectable"]
     if uniform["verdict"] == "outside":
         found = f"Over {draws}, {uniform['outside']} of the uniform merges and {rows['acm']['outside']} of ACM's"
         found += " have a length outside it."
     else:
-        found = (
-            f"At equal length ACM's lead is {words(uniform)} points over {draws}, and {least:.1f} points is the least"
-        )
+        found = f"Above the bar ACM's lead is {words(uniform)} points over {draws}, and {least:.1f} points is the least"
         found += " true lead that this design finds in four of five cases."
-    parts = [HEADS[uniform["verdict"]], found]
+    parts = [HEADS[uniform["verdict"]], found, on_the_same_items(rows)]
     if others := [k for k in ("null", "permuted", "reversed", "magnitude") if k in lead]:
         parts.append(f"Lead over other λ: {', '.join(f'{words(lead[k])} ({KINDS[k]})' for k in others)}.")
     if shifts := [k for k in lead if k.startswith("uniform-") and k != "uniform-ties"]:
-        read = ", ".join(f"{words(lead[k])} ({KINDS[CONTROL_OF[k]]})" for k in shifts)
+        of = {k: f"{KINDS[CONTROL_OF[k]]}, {rows[CONTROL_OF[k]]['length']:.0f} tokens" for k in shifts}
+        read = ", ".join(f"{words(lead[k])} ({of[k]})" for k in shifts)
         same = "Read otherwise, one calibration set each, its lead over uniform λ at the same mean is"
-        parts.append(f"{same} {read}.")
-    parts.append(f"None of the {len(lead)} intervals is corrected for their number.")
+        parts.append(f"{same} {read}; the base has {rows['uniform']['base_length']:.0f} tokens.")
+    stand = [KINDS[kind] for kind in kinds if lead[kind]["verdict"] in ("above", "below")]
+    told = f"those over {', '.join(stand)}" if stand else "none"
+    parts.append(f"Of the {len(lead)} leads, adjusted together by Holm, {told} can be told from zero.")
     return " ".join(parts), numbers
+
+
+def on_the_same_items(rows: dict[str, dict[str, Any]]) -> str:
+    """What ACM's accuracy and length are less those of uniform λ, and of noise's."""
+    told = [
+        f"{cell(rows[kind], 'righter', 1, signed=True)} points and {cell(rows[kind], 'longer', 1, signed=True)} tokens "
+        f"against {KINDS[kind]}"
+        for kind in ("uniform", "null") if kind in rows
+    ]  # fmt: skip
+    return f"On the same items it has {'; '.join(told)}."
 
 
 def words(row: dict[str, Any]) -> str:

@@ -103,20 +103,41 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, seed: int = 0) -> tuple[float, 
 
 def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
     """The answer in words, and the numbers that it is made of. table: of :func:`effects`."""
-    out = table[table["kind"] == "without"].set_index("layer")
-    ranks, changes, largest = {}, {}, {}
-    for what in ("accuracy", "length"):
-        value, p = rank_correlation(out["coefficient"].to_numpy(), out[what].abs().to_numpy())
-        ranks[what] = {"value": value, "p": p}
-        largest[what] = str(out[what].abs().idxmax())
-        changes[what] = interval_in({str(name): values[largest[what]] for name, values in out.to_dict().items()}, what)
-    numbers = {"layers": len(out), "largest": largest, "largest_change": changes, "rank_correlation": ranks}
+    sides = {kind: side(table[table["kind"] == kind].set_index("layer")) for kind in KINDS}
+    layers = table["layer"].nunique()
+    numbers = {"layers": layers, **sides["without"], "alone": sides["only"]}
+    parts = []
+    for kind, where in (("without", "without its update "), ("only", "")):
+        largest, changes = sides[kind]["largest"], sides[kind]["largest_change"]
+        parts.append(
+            f"length comes with layer {largest['length']} ({where}{change(changes['length'], 'tokens', 0)}), the "
+            f"largest of accuracy with layer {largest['accuracy']} ({change(changes['accuracy'], 'points', 1)})"
+        )
+    ranks = {
+        f"{what} {told}": sides[kind]["rank_correlation"][what]
+        for kind, told in (("without", "without it"), ("only", "of it alone")) for what in ("accuracy", "length")
+    }  # fmt: skip
     text = (
-        f"The largest change of length comes with layer {largest['length']} (without its update "
-        f"{change(changes['length'], 'tokens', 0)}), the largest of accuracy with layer {largest['accuracy']} "
-        f"({change(changes['accuracy'], 'points', 1)}). Over {counted(len(out), 'layer')}, {relation(ranks, len(out))}"
+        f"The largest change of {parts[0]}. Of layers alone on the base, the largest of "
+        f"{parts[1]}. Over {counted(layers, 'layer')}, {relation(ranks, layers)}"
     )
     return text, numbers
+
+
+def side(part: pd.DataFrame) -> dict[str, Any]:
+    """What one kind of merge says, by measure: the largest effect, its layer, and λ's rank correlation with effects.
+
+    part: the rows of the kind, by layer.
+    """
+    found: dict[str, Any] = {"largest": {}, "largest_change": {}, "rank_correlation": {}}
+    for what in ("accuracy", "length"):
+        value, p = rank_correlation(part["coefficient"].to_numpy(), part[what].abs().to_numpy())
+        found["rank_correlation"][what] = {"value": value, "p": p}
+        layer = found["largest"][what] = str(part[what].abs().idxmax())
+        found["largest_change"][what] = interval_in(
+            {str(name): values[layer] for name, values in part.to_dict().items()}, what
+        )
+    return found
 
 
 def change(interval: Interval, unit: str, digits: int) -> str:
@@ -127,7 +148,7 @@ def change(interval: Interval, unit: str, digits: int) -> str:
 
 
 def relation(ranks: dict[str, dict[str, float]], layers: int) -> str:
-    """How λ goes with the size of a layer's effect, at 5 % over both tests. ranks: accuracy, length → value, p."""
+    """How λ goes with the size of a layer's effect, at 5 % over all tests. ranks: what of a layer → value, p."""
     known = {what: rank for what, rank in ranks.items() if not np.isnan(rank["value"])}
     if not known:
         return "λ and the size of a layer's effect cannot be compared: there are too few, or all are equal."
@@ -135,10 +156,10 @@ def relation(ranks: dict[str, dict[str, float]], layers: int) -> str:
     for what, rank in known.items():
         p = "p < 0.001" if rank["p"] < 0.001 else f"p = {rank['p']:.3f}"
         shown.append(f"{rank['value']:+.2f} ({what}, {p})")
-    text = f"λ and the size of a layer's effect have rank correlations of {' and '.join(shown)}"
+    text = f"λ and the size of a layer's effect have rank correlations of {', '.join(shown)}"
     if related := [what for what, rank in known.items() if rank["p"] < 0.05 / len(ranks)]:
         return f"{text}: related for {' and '.join(related)}."
     least = student.ppf(1 - 0.025 / len(ranks), layers - 2)
     beyond = least / np.sqrt(layers - 2 + least**2)
     none = f"no relation shown; over so many layers only a correlation beyond about ±{beyond:.2f} would be"
-    return f"{text}: {none}, as two are looked at."
+    return f"{text}: {none}, as {len(ranks)} are looked at."

@@ -52,6 +52,7 @@ RULES = {  # rule → its name in words
     "ramp": "λ from 0.1 at the first layer to 0.5 at the last",
 }
 RAMP = (0.1, 0.5)
+APART = {"righter": ("accuracy", 100), "longer": ("length", 1)}  # column → what is compared with ACM's, and its scale
 HEADS = {  # verdict on the lead of the flat rule over ACM → the answer's first sentence
     "above": "Yes, the plainest: one λ for all layers beats the paper's on fresh families.",
     "below": "No: the paper's rule beats one λ for all layers on fresh families.",
@@ -164,19 +165,22 @@ def trained(folder: Path = FOLDER) -> list[str]:
 def leads(
     records: pd.DataFrame, tasks: list[str], frontier: list[str], seed: int
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Points above the frontier by family and rule, and each rule's lead over ACM. The last rows hold all families.
+    """Points above the bar by family and rule, and each rule's lead over ACM. The last rows hold all families.
 
-    Of one family, intervals are over items. Of all families they are means, with intervals over items and families;
-    detectable is the smallest true lead that would have been found. The second result is the lead of each rule,
-    (families, draws + 1).
+    righter, longer: a rule's accuracy (points) and length (tokens) less ACM's, on the same items. Of one family,
+    intervals are over items. Of all families they are means, with intervals over items and families; detectable is the
+    smallest true lead that would have been found. The second result is the lead of each rule, (families, draws + 1).
     """
     curve = [BASE, *frontier, FINETUNED]
     rows: list[dict[str, Any]] = []
     above: dict[str, list[np.ndarray]] = {rule: [] for rule in RULES}
+    apart: dict[tuple[str, str], list[np.ndarray]] = {(rule, what): [] for rule in RULES for what in APART}
     for family, part in records.groupby("family", sort=False):
         sample = bootstrap(part, [*curve, *RULES], tasks, seed=seed)
         for rule in RULES:
-            above[rule].append(above_frontier(sample, rule, curve))
+            above[rule].append(above_bar(sample, rule, curve))
+            for what, (measure, _) in APART.items():
+                apart[rule, what].append(average(sample, rule, measure) - average(sample, "ACM", measure))
             rows.append({
                 "family": family,
                 "rule": rule,
@@ -184,6 +188,7 @@ def leads(
                 "length": average(sample, rule, "length")[0],
                 **interval_columns("above", describe(inside(above[rule][-1]))),
                 **interval_columns("lead", describe(inside(above[rule][-1] - above["ACM"][-1]))),
+                **differences({what: apart[rule, what][-1] for what in APART}),
             })  # fmt: skip
     lead = {rule: np.array(values) - np.array(above["ACM"]) for rule, values in above.items() if rule != "ACM"}
     for rule, values in above.items():
@@ -191,6 +196,7 @@ def leads(
             "family": "all",
             "rule": rule,
             **interval_columns("above", describe(inside(over_draws(np.array(values))))),
+            **differences({what: over_draws(np.array(apart[rule, what])) for what in APART}),
         }
         if rule in lead:
             ahead = over_draws(lead[rule])
@@ -198,6 +204,14 @@ def leads(
             row["detectable"] = np.nan if statistics.verdict(ahead) == "outside" else 100 * detectable(ahead)
         rows.append(row)
     return pd.DataFrame(rows), lead
+
+
+def differences(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The columns of :data:`APART` from their bootstrap values (draws + 1,)."""
+    found: dict[str, float] = {}
+    for what, drawn in values.items():
+        found |= interval_columns(what, describe(drawn, APART[what][1]))
+    return found
 
 
 def draw(records: pd.DataFrame, tasks: list[str], frontier: list[str]) -> Figure:
@@ -239,20 +253,22 @@ def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataF
     numbers = {"families": families, "outcome": outcome, "rules": rules, "tried": tried_so_far}
     fresh = "1 fresh family" if len(families) == 1 else f"{len(families)} fresh families"
     if outcome == "outside":
-        found = f"Over {fresh} the flat rule's lead over it has no value at equal length"
+        found = f"Over {fresh} the flat rule's lead over it has no value above the bar"
     else:
-        found = f"Over {fresh} the flat rule's lead over it is {words(rules['flat'], 'lead')} points at equal length "
+        found = f"Over {fresh} the flat rule's lead over it is {words(rules['flat'], 'lead')} points above the bar "
         found += f"({rules['flat']['detectable']:.1f} is the least true lead found in four of five cases)"
     verdicts, over_bar = attempts["verdict"], (attempts["bar_verdict"] == "above").sum()
     text = (
-        f"{HEADS[outcome]} {found}; against their frontiers ACM is at {words(rules['ACM'], 'above')}, a rising ramp at "
-        f"{words(rules['ramp'], 'above')}. Of {counted(len(attempts), 'tilt')} tried on the shipped family "
-        f"{(verdicts == 'above').sum()} stood above its frontier and {(verdicts == 'below').sum()} below; above the "
-        f"bar, its frontier without the points that a shorter one beats, {over_bar or 'none'}."
+        f"{HEADS[outcome]} {found}; against their bars ACM is at {words(rules['ACM'], 'above')}, a rising ramp at "
+        f"{words(rules['ramp'], 'above')}. On the same items the ramp is right in {words(rules['ramp'], 'righter')} "
+        f"points more than ACM, at {words(rules['ramp'], 'longer')} tokens. Of {counted(len(attempts), 'tilt')} tried "
+        f"on the shipped family {(verdicts == 'above').sum()} stood above its frontier and "
+        f"{(verdicts == 'below').sum()} below; above the bar, its frontier without the points that a shorter one "
+        f"beats, {over_bar or 'none'}."
     )
     return text, numbers
 
 
 def words(row: Mapping[str, Any], what: str) -> str:
-    """A rule's points above the frontier, or its lead, with the interval."""
+    """A rule's points above the bar, its lead, or another difference, with the interval."""
     return "outside their range" if np.isnan(row[what]) else cell(row, what, 2, signed=True)

@@ -43,30 +43,37 @@ EXPLANATION = (
 
 
 def compare(records: pd.DataFrame, first: str, others: list[str]) -> pd.DataFrame:
-    """Every other method against the first: a row for each method, measure and task, and for the mean over tasks.
+    """Every other method against the first, as :func:`compare_pairs`."""
+    return compare_pairs(records, [(first, other) for other in others])
+
+
+def compare_pairs(records: pd.DataFrame, pairs: list[tuple[str, str]], means: bool = False) -> pd.DataFrame:
+    """The second method of each pair against the first: a row for each measure and task, and for the mean over tasks.
 
     records: one row for each response, with method, task, item, repeat, correct (0 to 1), and where they are known
-    length (tokens), truncated, thinking_closed. Columns: method; measure (MEASURES); task; n items; ``first``,
-    ``second`` and ``difference``, each with ``_low`` and ``_high`` (95 %), shares in percent; only_first and
-    only_second, the items on which one alone is higher; p, adjusted p and detectable for what is tested. Raises
-    ValueError where a method lacks an item.
+    length (tokens), truncated, thinking_closed. means: the rows of the mean over tasks alone. Columns: against, method
+    (the first and the second of the pair); measure (MEASURES); task; n items; ``first``, ``second`` and ``difference``,
+    each with ``_low`` and ``_high`` (95 %), shares in percent; only_first and only_second, the items on which one alone
+    is higher; p, adjusted p (of all rows together) and detectable for what is tested. Raises ValueError where a method
+    lacks an item.
     """
     tasks = list(dict.fromkeys(records["task"]))
     rows = []
-    for other in others:
+    for first, other in pairs:
         pair = records[records["method"].isin([first, other])]
         for measure in MEASURES:
             values = measured(pair, measure)
             known = [task for task in tasks if values[values["task"] == task]["value"].notna().all()]
             if known:
-                rows += [{"method": other, "measure": measure, **row} for row in measure_rows(
-                    values, first, other, known, measure)]  # fmt: skip
-    found = pd.DataFrame(rows)
-    tested = found["measure"].isin(TESTED)
-    found.loc[tested, "p_adjusted"] = holm(found.loc[tested, "p"].to_numpy(float))
-    errors = found.pop("error").where(tested)
+                found = measure_rows(values, first, other, known, measure)
+                labels = {"against": first, "method": other, "measure": measure}
+                rows += [labels | row for row in (found[-1:] if means else found)]
+    table = pd.DataFrame(rows)
+    tested = table["measure"].isin(TESTED)
+    table.loc[tested, "p_adjusted"] = holm(table.loc[tested, "p"].to_numpy(float))
+    errors = table.pop("error").where(tested)
     least = [least_detectable(error, int(tested.sum())) or math.nan for error in errors]  # 0: no item differs
-    return found.assign(detectable=least)
+    return table.assign(detectable=least)
 
 
 def measured(pair: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -95,8 +102,8 @@ def measure_rows(values: pd.DataFrame, first: str, other: str, tasks: list[str],
         draws = [average(sample, m) if place is None else sample.accuracy[sample.row(m), place] for m in (first, other)]
         difference, error = describe(draws[1] - draws[0], scale), scale * float(np.std((draws[1] - draws[0])[1:]))
         pairs = list(by_task.values()) if place is None else [by_task[task]]
-        if place is not None and measure in SHARES and np.isin(pairs, (0, 1)).all():
-            difference, error = paired_shares(*pairs[0])
+        if measure in SHARES and all(np.isin(pair, (0, 1)).all() for pair in pairs):
+            difference, error = paired_shares(pairs)
         shown = [
             share(sample, m, None if place is None else task) if measure in SHARES else describe(draw, 1)
             for m, draw in zip((first, other), draws, strict=True)
@@ -112,10 +119,15 @@ def measure_rows(values: pd.DataFrame, first: str, other: str, tasks: list[str],
     return rows
 
 
+def rows_of(table: pd.DataFrame, first: str, other: str) -> pd.DataFrame:
+    """The rows of one pair."""
+    return table[(table["against"] == first) & (table["method"] == other)]
+
+
 def shown(table: pd.DataFrame, first: str, other: str) -> pd.DataFrame:
     """One other method's rows of :func:`compare` as a table of texts, one row for each measure and task."""
     rows = []
-    for _, row in table[table["method"] == other].iterrows():
+    for _, row in rows_of(table, first, other).iterrows():
         digits = MEASURES[row["measure"]]
         texts = [
             interval_text(**interval_in(row, name), digits=digits, signed=name == "difference")
@@ -138,7 +150,12 @@ def p_text(p: float) -> str:
 
 def finding(table: pd.DataFrame, first: str, other: str) -> str:
     """One sentence on a pair: what the tests on the mean over tasks, or on the only task, have shown."""
-    rows = table[table["method"] == other].drop_duplicates("measure", keep="last").set_index("measure")
+    return f"{other} against {first}: {found_words(table, first, other)}."
+
+
+def found_words(table: pd.DataFrame, first: str, other: str) -> str:
+    """What the tests on the mean over tasks, or on the only task, have shown of a pair."""
+    rows = rows_of(table, first, other).drop_duplicates("measure", keep="last").set_index("measure")
     parts = []
     for measure, better, worse in (
         ("accuracy", "more often right", "less often right"),
@@ -151,7 +168,7 @@ def finding(table: pd.DataFrame, first: str, other: str) -> str:
             parts.append(better if row["difference"] > 0 else worse)
         else:
             parts.append(f"no difference of {measure} shown")
-    return f"{other} against {first}: {', '.join(parts)}."
+    return ", ".join(parts)
 
 
 def as_text(table: pd.DataFrame, labels: list[str], notes: list[str], markdown: bool = False) -> str:

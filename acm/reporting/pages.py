@@ -16,11 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from acm.errors import UserError, unknown
+from acm.escaping import text_table
 from acm.files import write_text
 from acm.paths import FIGURES, REPORTS
 from acm.profiles import Profile, load_profile
 from acm.reading import read_text
 from acm.reporting.comparison import as_text, compare
+from acm.reporting.dominance import dominance, wide_dominance
 from acm.reporting.report import headline, verdict_list
 from acm.reporting.results import Results
 
@@ -44,11 +46,18 @@ def comparison(profile: Profile, page: Path) -> str:
     return f"{as_text(compare(results.records, labels[0], labels[1:]), labels, [], markdown=True)}\n"
 
 
+def dominates(profile: Profile, page: Path) -> str:
+    """ACM beside other ways to the same end, in a profile's first experiment."""
+    results = Results(profile, next(iter(profile.experiments)), "reports")
+    return f"{text_table(wide_dominance(dominance(results)))}\n"
+
+
 # Part → its text from the committed results. A function takes the profile and the folder of the page.
 PARTS: dict[str, Callable[[Profile, Path], str]] = {
     "headline": first_headline,
     "verdicts": verdicts,
     "comparison": comparison,
+    "dominance": dominates,
 }
 
 

@@ -20,13 +20,14 @@ from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.files import write_text
 from acm.profiles import Profile
 from acm.reporting import tables
+from acm.reporting.dominance import dominance, wide_dominance
 from acm.reporting.intervals import Interval, interval_text
 from acm.reporting.outdated import outdated_experiment, outdated_question
 from acm.reporting.results import Results
 from acm.reporting.statistics import average, describe, length_change, share
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
-LOW = 20  # percent; where no accuracy reaches this, the report says that it can conclude nothing about accuracy
+LOW = 20  # percent; where no merge reaches this, the report says that it can conclude nothing about accuracy
 VERDICT_COLUMNS = ["points above the frontier", "points above the bar", "verdict"]
 
 
@@ -61,7 +62,7 @@ def findings(results: Results, figures: Path) -> dict[str, Any]:
     """Everything that the report says of one experiment."""
     sample, reference = results.sample, results.experiment.reference
     main = tables.long_table(results.records, sample, reference)
-    verdicts = tables.verdicts_of(results)
+    verdicts, compared = tables.verdicts_of(results), dominance(results)
     return {
         "results": results,
         "main": escaping.text_table(tables.wide_table(main)),
@@ -72,24 +73,11 @@ def findings(results: Results, figures: Path) -> dict[str, Any]:
         "lengths": {m: describe(average(sample, m, "length"), 1) for m in sample.methods},
         "changes": {m: describe(length_change(sample, m, reference)) for m in sample.methods},
         "acm": verdicts[verdicts["method"].str.startswith("ACM")].to_dict("records"),
-        "against_null": against_null(results),
+        "dominance": escaping.text_table(wide_dominance(compared)) if len(compared) else "",
+        "most": max((share(sample, m)["high"] for m in results.experiment.methods), default=100.0),
         "truncated": results.records.groupby("method")["truncated"].mean().mul(100).to_dict(),
         "outdated": outdated_experiment(results.folder.parent, figures, results.name),
     }
-
-
-def against_null(results: Results) -> dict[str, dict[str, Any]]:
-    """ACM method → its difference to the method with the λ of noise: accuracy (points) and length (tokens)."""
-    sample, found = results.sample, {}
-    for method in results.experiment.methods:
-        null = method.replace("ACM", "Null")
-        if null == method or null not in results.experiment.methods:
-            continue
-        accuracy, length = (
-            average(sample, method, what) - average(sample, null, what) for what in ("accuracy", "length")
-        )
-        found[method] = {"null": null, "accuracy": describe(accuracy), "length": describe(length, 1)}
-    return found
 
 
 def calibration_findings(results: Results) -> list[dict[str, Any]]:

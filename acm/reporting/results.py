@@ -120,7 +120,7 @@ class Results:
         counts = ", ".join(f"{task} n = {n}" for task, n in self.sample.items.items())
         intervals = f"95 % intervals by bootstrap over items ({DRAWS} draws, paired across methods)"
         return (
-            f"{text} {counts}; {intervals}, of one task's shares by Wilson. Profile {profile.name} ({profile.hash}), "
+            f"{text} {counts}; {intervals}, of shares by Wilson. Profile {profile.name} ({profile.hash}), "
             f"{profile.dtype} on {profile.device}, batch size {profile.batch_size}, cap {profile.cap(self.name)} "
             "tokens, "
             f"{sampling(self.experiment)}{exceptions(self.experiment)}."

@@ -6,9 +6,10 @@
     counts      (draws + 1, items)          how often each item is drawn; the same for all methods, so they are paired
     values      (draws + 1,)                a mean in each bootstrap draw; index 0 is the data itself
 
-Intervals are 95 %, by bootstrap over items. A share of a single task, such as its accuracy, has Wilson's interval
-instead. Averages are means over tasks, as in the paper. Length change is defined as in the paper: the mean over tasks
-of length / length of the reference − 1.
+Intervals are 95 %, by bootstrap over items. A share, such as an accuracy, has Wilson's interval instead, and a mean of
+shares over tasks has one that is made of theirs. Paired differences of shares have Bonett and Price's. Averages are
+means over tasks, as in the paper. Length change is defined as in the paper: the mean over tasks of length / length of
+the reference − 1.
 """
 
 from __future__ import annotations
@@ -169,18 +170,24 @@ def least_detectable(error: float, tests: int = 1) -> float:
     return float((norm.isf(0.025 / tests) + norm.ppf(0.8)) * error)
 
 
-def paired_shares(ours: np.ndarray, theirs: np.ndarray) -> tuple[Interval, float]:
+def paired_shares(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Interval, float]:
     """The difference of two shares of the same items, theirs less ours, in percent, and its standard error.
 
-    ours, theirs: (items,), each 0 or 1. The interval (95 %) and the error are Bonett and Price's (doi:10.3102/
-    1076998611411915), which add one item of each kind that differs. So they have a width where no item differs.
+    pairs: ours and theirs of each task, (items,), each 0 or 1; of several tasks the mean difference. The interval
+    (95 %) and the error are Bonett and Price's (doi:10.3102/1076998611411915), which add one item of each kind that
+    differs. So they have a width where no item differs. Tasks are independent, so their squared errors add up.
     """
+    values, centres, errors = np.array([paired_share(*pair) for pair in pairs]).T
+    centre, error = centres.mean(), math.sqrt((errors**2).sum()) / len(pairs)
+    low, high = (float(100 * np.clip(centre + sign * norm.isf(0.025) * error, -1, 1)) for sign in (-1, 1))
+    return {"value": 100 * float(values.mean()), "low": low, "high": high}, 100 * error
+
+
+def paired_share(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
+    """Of one task the difference of two shares, the middle of its interval, and its standard error; fractions."""
     n, gained, lost = len(ours), int((theirs > ours).sum()), int((theirs < ours).sum())
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
-    error = math.sqrt((up + down - (up - down) ** 2) / (n + 2))
-    ends = [up - down + sign * norm.isf(0.025) * error for sign in (-1, 1)]
-    low, high = (float(100 * np.clip(end, -1, 1)) for end in ends)
-    return {"value": 100 * (gained - lost) / n, "low": low, "high": high}, 100 * error
+    return (gained - lost) / n, up - down, math.sqrt((up + down - (up - down) ** 2) / (n + 2))
 
 
 def sign_flip(differences: np.ndarray) -> float:
@@ -200,6 +207,18 @@ def sign_flip(differences: np.ndarray) -> float:
         return float(limit)
     found = permutation_test((differing,), np.sum, permutation_type="samples", vectorized=True, batch=500, rng=0)
     return float(found.pvalue)
+
+
+def bootstrap_p(difference: np.ndarray) -> float:
+    """The two-sided p of a difference (draws + 1,): twice the share of draws on the rarer side of 0. NaN for no draws.
+
+    Draws cannot show a p below 2 / (draws + 1).
+    """
+    drawn = difference[1:][~np.isnan(difference[1:])]
+    if not len(drawn):
+        return math.nan
+    rarer = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return float(min(1.0, 2 * (rarer + 1) / (len(drawn) + 1)))
 
 
 def holm(values: np.ndarray) -> np.ndarray:
@@ -232,18 +251,33 @@ def describe(values: np.ndarray, scale: float = 100.0) -> Interval:
 def share(sample: Sample, method: str, task: str | None = None) -> Interval:
     """Accuracy in percent with its 95 % interval, of one task or (None) the mean over tasks.
 
-    One task with one response an item has Wilson's interval: the bootstrap's has no width where all items, or none, are
-    right.
+    With one response an item, one task has Wilson's interval, and the mean has the tasks' together (:func:`mover`). The
+    bootstrap's would have no width where all items, or none, are right. It serves where items have several responses,
+    unless it has no width.
     """
-    if task is None and len(sample.tasks) > 1:
-        return describe(average(sample, method))
-    values = sample.accuracy[sample.row(method), sample.tasks.index(task or sample.tasks[0])]
-    n = sample.items[task or sample.tasks[0]]
-    right = round(values[0] * n)
-    if sample.repeats > 1 or abs(values[0] * n - right) > 1e-6:
-        return describe(values)
-    low, high = binomtest(right, n).proportion_ci(0.95, "wilson")
-    return {"value": 100 * float(values[0]), "low": 100 * float(low), "high": 100 * float(high)}
+    tasks = [task] if task else sample.tasks
+    values = sample.accuracy[sample.row(method), [sample.tasks.index(name) for name in tasks]]
+    counts = np.array([sample.items[name] for name in tasks])
+    right = values[:, 0] * counts
+    found = describe(values.mean(axis=0))
+    whole = sample.repeats == 1 and np.allclose(right, right.round(), rtol=0, atol=1e-6)
+    return found if not whole and found["low"] < found["high"] else mover(values[:, 0], counts)
+
+
+def mover(shares: np.ndarray, counts: np.ndarray) -> Interval:
+    """The mean of independent shares in percent, with its 95 % interval from Wilson's interval of each.
+
+    Zou and Donner's recovery of variance (doi:10.1002/sim.3095): the distances from the shares to their ends add up in
+    squares. Of one share it is Wilson's interval itself. shares: (tasks,), fractions. counts: (tasks,), items.
+    """
+    z = norm.isf(0.025)
+    middle = (shares + z**2 / (2 * counts)) / (1 + z**2 / counts)
+    half = z * np.sqrt(shares * (1 - shares) / counts + z**2 / (4 * counts**2)) / (1 + z**2 / counts)
+    mean, down, up = (
+        shares.mean(),
+        *(math.sqrt(((shares - end) ** 2).sum()) / len(shares) for end in (middle - half, middle + half)),
+    )
+    return {"value": 100 * float(mean), "low": 100 * (mean - down), "high": 100 * (mean + up)}
 
 
 def over_methods(sample: Sample, measure: Callable[[str], np.ndarray], scale: float = 100.0) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from questions.made_up import FRONTIER, TASKS, assert_in_order, information, labelled, made_up, sampled
 
@@ -88,6 +89,27 @@ def test_intervals_over_draws_are_wider_than_over_items_alone():
     )
     widened = (3 / 2) ** 0.5 * 4.303 / 1.96  # standard error of three values, t of two degrees of freedom
     assert row["detectable"] == pytest.approx(2.8 * 100 * widened * np.std(heights) / 3**0.5, rel=0.15)
+
+
+def test_accuracy_and_length_on_the_same_items_stand_beside_the_lead():
+    placed = {f"acm {i}": (0.5, 0.02) for i in range(2)} | {f"uniform {i}": (0.4, 0.0) for i in range(2)}
+    sample = sampled(placed)
+    row = coefficients.comparison(sample, FRONTIER).set_index("kind").loc["uniform"]
+    ours, theirs = (
+        {w: statistics.average(sample, m, w)[0] for w in ("accuracy", "length")} for m in ("acm 0", "uniform 0")
+    )
+    assert row["righter"] == pytest.approx(100 * (ours["accuracy"] - theirs["accuracy"]))
+    assert row["longer"] == pytest.approx(ours["length"] - theirs["length"]) and row["longer_low"] > 0
+    assert row["lead"] == pytest.approx(2, abs=1e-6)  # the bar is a line here
+
+
+def test_verdicts_are_adjusted_for_the_number_of_leads():
+    table = pd.DataFrame({"kind": ["acm", "uniform", "null"], "lead": [np.nan, 1.0, -1.0], "p": [np.nan, 0.03, 0.001]})
+    found = coefficients.judged(table).set_index("kind")
+    assert found["p_adjusted"].tolist() == pytest.approx([np.nan, 0.03, 0.002], nan_ok=True)
+    assert found["verdict"].tolist()[1:] == ["above", "below"]
+    alone = coefficients.judged(table.assign(p=[np.nan, 0.03, 0.9])).set_index("kind")
+    assert alone["verdict"].tolist()[1:] == ["no difference shown"] * 2
 
 
 def test_kinds_are_told_apart_where_one_begins_with_another():

@@ -60,9 +60,11 @@ def test_the_answer_names_the_layers_with_the_largest_changes_and_their_relation
         text,
         "length comes with layer 5 (without its update -2 [-2, -2] tokens)",
         "accuracy with layer lm_head (-8.0 [-8.0, -8.0] points)",
+        "Of layers alone on the base, the largest of length comes with layer 5 (+2 [+2, +2] tokens)",
         "Over 9 layers",
-        "+1.00 (accuracy, p < 0.001)",
-        "related for accuracy.",
+        "+1.00 (accuracy without it, p < 0.001)",
+        "+1.00 (accuracy of it alone, p < 0.001)",
+        "related for accuracy without it and accuracy of it alone.",
     )
     assert (
         numbers["rank_correlation"]["accuracy"]["value"] == pytest.approx(1)
@@ -99,7 +101,7 @@ def test_what_could_not_have_been_found_is_said():
     assert_in_order(
         text,
         "Over 9 layers",
-        "no relation shown; over so many layers only a correlation beyond about ±0.73 would be, as two are looked at.",
+        "no relation shown; over so many layers only a correlation beyond about ±0.78 would be, as 4 are looked at.",
     )
 
 

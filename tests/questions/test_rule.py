@@ -71,6 +71,8 @@ def test_a_rule_that_leads_by_construction(flat, outcome, head):
         f"{whole.loc['flat', 'lead']:+.2f} [",
         "ACM is at",
         "a rising ramp at -10",
+        f"right in {whole.loc['ramp', 'righter']:+.2f} [",
+        "points more than ACM, at +0.00 [+0.00, +0.00] tokens",
         "Of 2 tilts",
         "1 stood above",
         "1 below",
@@ -103,7 +105,7 @@ def test_a_family_outside_its_frontier_leaves_the_rule_undecided():
         .isna()
         .all(axis=None)
     )
-    assert_in_order(text, "Undecided", "has no value at equal length", "ACM is at +0.0", "ramp at +0.0")
+    assert_in_order(text, "Undecided", "has no value above the bar", "ACM is at +0.0", "ramp at +0.0")
     json.dumps(plain(numbers), allow_nan=False)
 
 

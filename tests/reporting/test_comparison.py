@@ -56,10 +56,30 @@ def test_the_interval_of_paired_shares_covers_the_truth(both, gained, lost):
     for _ in range(1000):
         kinds = rng.choice(4, size=60, p=[both, gained, lost, 1 - both - gained - lost])
         ours, theirs = np.isin(kinds, [0, 2]).astype(float), np.isin(kinds, [0, 1]).astype(float)
-        found, error = statistics.paired_shares(ours, theirs)
+        found, error = statistics.paired_shares([(ours, theirs)])
         assert found["value"] == pytest.approx(100 * (theirs.mean() - ours.mean())) and error > 0
         inside += found["low"] <= 100 * (gained - lost) <= found["high"]
     assert 930 <= inside <= 1000
+
+
+def test_the_interval_of_a_mean_of_paired_differences_covers_the_truth():
+    rng, inside = RNG(1), 0
+    chances = [(0.9, 0.03, 0.02), (0.97, 0.01, 0.01), (0.5, 0.2, 0.1)]  # right by both, by the second alone, the first
+    truth = 100 * np.mean([gained - lost for _, gained, lost in chances])
+    for _ in range(1000):
+        pairs = []
+        for both, gained, lost in chances:
+            kinds = rng.choice(4, size=80, p=[both, gained, lost, 1 - both - gained - lost])
+            pairs.append((np.isin(kinds, [0, 2]).astype(float), np.isin(kinds, [0, 1]).astype(float)))
+        found, _ = statistics.paired_shares(pairs)
+        inside += found["low"] <= truth <= found["high"]
+    assert 935 <= inside <= 985
+
+
+def test_no_paired_difference_of_shares_has_an_interval_without_width():
+    frames = [records(m, np.ones(9), np.full(9, 5), task) for m in "AB" for task in ("one", "two")]
+    rows = compare(pd.concat(frames), "A", ["B"]).query("measure == 'accuracy'")
+    assert len(rows) == 3 and (rows["difference_low"] < -5).all() and (rows["difference_high"] > 5).all()
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))

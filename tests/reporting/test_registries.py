@@ -65,7 +65,7 @@ def test_a_new_table_is_written(added, pair, tmp_path):
 
 
 def test_where_several_models_are_merged_there_are_no_verdicts_and_no_steps(several, tmp_path):
-    assert [table.name for table, _ in tables.write_all(several, tmp_path)] == ["main", "reflections"]
+    assert [table.name for table, _ in tables.write_all(several, tmp_path)] == ["main", "dominance", "reflections"]
     assert "steps" not in {drawing.name for drawing, _ in figures.draw_all(several, tmp_path)}
 
 

@@ -15,6 +15,7 @@ from acm.reporting.statistics import (
     interval,
     length_change,
     length_change_of_means,
+    mover,
     share,
     verdict,
 )
@@ -206,15 +207,31 @@ def test_the_share_of_one_task_has_wilsons_interval(right, low, high):
     assert [found["low"], found["high"]] == pytest.approx([100 * (middle - half), 100 * (middle + half)], abs=1e-3)
 
 
-def test_shares_over_tasks_and_repeats_have_the_bootstraps_interval():
+def test_shares_of_repeats_have_the_bootstraps_interval():
     frame = random_records()
     sample = bootstrap(frame, ["a"], TASKS, draws=50)
-    assert (
-        share(sample, "a") == describe(average(sample, "a"))
-        and share(sample, "a", TASKS[1])["value"] == describe(sample.accuracy[0, 1])["value"]
-    )
+    assert share(sample, "a", TASKS[1])["value"] == describe(sample.accuracy[0, 1])["value"]
+    assert sample.repeats == 2 and share(sample, "a") == describe(average(sample, "a"))
     twice = bootstrap(pd.concat([frame, frame.assign(repeat=frame["repeat"] + 2)]), ["a"], TASKS, draws=50)
-    assert sample.repeats == 2 and twice.repeats == 4 and share(twice, "a", TASKS[0]) == describe(twice.accuracy[0, 0])
+    assert twice.repeats == 4 and share(twice, "a", TASKS[0]) == describe(twice.accuracy[0, 0])
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_no_share_has_an_interval_without_width(repeats):
+    frame = pd.concat([
+        records({"m": np.ones(20)}, {"m": np.ones(20)}, TASKS).assign(repeat=k) for k in range(repeats)
+    ])  # fmt: skip
+    sample = bootstrap(frame, ["m"], TASKS, draws=50)
+    for found in (share(sample, "m"), share(sample, "m", TASKS[0])):
+        assert found["low"] < 95 and found["high"] == pytest.approx(found["value"]) == 100
+
+
+@pytest.mark.parametrize("true", [(0.99, 0.97, 0.9), (0.5, 0.4, 0.7), (1.0, 0.999, 0.98), (0.02, 0.0, 0.1)])
+def test_the_interval_of_a_mean_of_shares_covers_the_truth(true):
+    right = np.random.default_rng(0).binomial(250, true, size=(2000, 3))
+    found = [mover(row / 250, np.full(3, 250)) for row in right]
+    inside = np.mean([x["low"] <= 100 * np.mean(true) <= x["high"] for x in found])
+    assert 0.935 < inside < 0.985
 
 
 def test_frontier_is_bracketed_anew_in_each_draw():

@@ -1,0 +1,90 @@
+"""Compares an ACM method with other ways to the same end: is it more often right, or shorter, on the same items?
+
+    pair                        what it shows
+    TA → ACM-TA                 the paper's own comparison: the plain method at the paper's scaling
+    TA → Null-TA                the same with λ of Gaussian noise in place of ACM's
+    Null-TA → ACM-TA            what the activations add to noise
+    best single λ → ACM-TA      what is left beside plain interpolation, whose λ was chosen on other items
+
+A distance from the frontier alone can pay for tokens. Here accuracy and length stand side by side.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from acm.reporting.comparison import TESTED, compare_pairs, found_words, rows_of
+from acm.reporting.intervals import interval_columns, interval_in, interval_text
+from acm.reporting.results import Results
+
+
+def dominance(results: Results) -> pd.DataFrame:
+    """A row for each pair, means over tasks.
+
+    Columns: method, against; accuracy (points) and length (tokens), the method's less the other's, each with ``_low``
+    and ``_high`` (95 %); detectable, the least true difference of accuracy (points) that the test finds in four of five
+    cases; finding; n. p-values of all rows are adjusted together by Holm.
+    """
+    frames, pairs = [results.records], []
+    for method in [m for m in results.experiment.methods if m.startswith("ACM-")]:
+        plain, null = method.removeprefix("ACM-"), method.replace("ACM", "Null")
+        others = [name for name in (plain, null) if name in results.experiment.methods]
+        pairs += [(other, method) for other in others]
+        pairs += [(plain, null)] if others == [plain, null] else []
+        if results.pair:
+            best = f"best single λ for {method}"
+            frames.append(chosen_elsewhere(results.records, method, results.frontier).assign(method=best))
+            pairs.append((best, method))
+    if not pairs:
+        return pd.DataFrame(columns=["method", "against"])
+    table = compare_pairs(pd.concat(frames, ignore_index=True), pairs, means=True)
+    return pd.DataFrame([row(table, *pair) for pair in pairs])
+
+
+def chosen_elsewhere(records: pd.DataFrame, method: str, frontier: list[str]) -> pd.DataFrame:
+    """The records of the best single λ that is no longer than the method, chosen on other items than it is judged on.
+
+    Items of even and of odd number are two halves. On each half stands the point of the frontier that is most often
+    right on the other half among those whose mean length there is at most the method's.
+    """
+    parts = []
+    for half in (0, 1):
+        means = records[records["item"] % 2 != half].groupby(["method", "task"])[["correct", "length"]].mean()
+        means = means.groupby("method").mean()
+        allowed = means.loc[[m for m in frontier if means["length"][m] <= means["length"][method]] or frontier[:1]]
+        best = allowed.sort_values(["correct", "length"], ascending=[False, True]).index[0]
+        parts.append(records[(records["item"] % 2 == half) & (records["method"] == best)])
+    return pd.concat(parts, ignore_index=True)
+
+
+def row(table: pd.DataFrame, against: str, method: str) -> dict[str, object]:
+    """One pair of :func:`compare_pairs` as a row of :func:`dominance`."""
+    measures = rows_of(table, against, method).set_index("measure").T
+    differences = {
+        name: value
+        for measure in TESTED
+        for name, value in interval_columns(measure, interval_in(measures[measure], "difference")).items()
+    }
+    accuracy = measures["accuracy"]
+    return {
+        "method": method, "against": against, **differences, "detectable": accuracy["detectable"],
+        "finding": found_words(table, against, method), "n": accuracy["n"],
+    }  # fmt: skip
+
+
+def wide_dominance(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`dominance` as text, a row for each pair."""
+    shown = {
+        "against": table["against"],
+        "accuracy, points": table.apply(difference, axis=1, name="accuracy"),
+        "length, tokens": table.apply(difference, axis=1, name="length"),
+        "least detectable, points": table["detectable"].map("{:.1f}".format),
+        "finding": table["finding"],
+        "n": table["n"],
+    }
+    return pd.DataFrame(shown).set_index(table["method"])
+
+
+def difference(row: pd.Series, name: str) -> str:
+    """The text of a signed difference with its interval."""
+    return interval_text(**interval_in(row, name), signed=True)
