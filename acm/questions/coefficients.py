@@ -42,8 +42,8 @@ KINDS = {  # kind of λ → its name in words
     "uniform-global": "uniform, mean of shift global",
     "uniform-none": "uniform, mean without shift",
     "ties": "ACM-TIES",
-    "uniform-ties": "TIES, uniform λ, same mean",
-    "null-ties": "TIES, λ of Gaussian noise",
+    "uniform-ties": "TIES with uniform λ, same mean",
+    "null-ties": "TIES with λ of Gaussian noise",
 }
 CONTROL_OF = {  # kind → the kind that it is compared with
     "uniform": "acm",

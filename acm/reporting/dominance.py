@@ -78,7 +78,7 @@ def wide_dominance(table: pd.DataFrame) -> pd.DataFrame:
         "against": table["against"],
         "accuracy, points": table.apply(difference, axis=1, name="accuracy"),
         "length, tokens": table.apply(difference, axis=1, name="length"),
-        "least detectable, points": table["detectable"].map("{:.1f}".format),
+        "least detectable": table["detectable"].map("{:.1f} points".format),
         "finding": table["finding"],
         "n": table["n"],
     }

@@ -35,7 +35,7 @@ from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
 from acm.merging.registry import METHODS
 from acm.reporting.intervals import interval_text
-from acm.reporting.statistics import Sample, above_frontier, average, bootstrap, describe, verdict
+from acm.reporting.statistics import Sample, above_bar, average, bootstrap, describe, share, verdict
 
 TASKS = ("abacus_easy", "abacus_medium", "abacus_hard")
 BATCH = 25
@@ -280,16 +280,14 @@ def comparison(sample: Sample, own: dict[str, str], other: str, frontier: list[s
     """A row for each merge of the playground, as text.
 
     Recipe, accuracy (percent), length (tokens), their difference to another method's, and the verdict against the
-    frontier. own: merge → its description. Intervals are 95 %, over items, paired.
+    bar. own: merge → its description. Intervals are 95 %, over items, paired.
     """
-    measures = {"accuracy": ("accuracy, %", 100), "length": ("length, tokens", 1)}
     rows = {}
     for name, text in own.items():
-        row = {"recipe": text}
-        for what, (heading, scale) in measures.items():
-            row[heading] = interval_text(**describe(average(sample, name, what), scale))
-        for what, (_, scale) in measures.items():
+        shown = {"accuracy, %": share(sample, name), "length, tokens": describe(average(sample, name, "length"), 1)}
+        row = {"recipe": text} | {heading: interval_text(**found) for heading, found in shown.items()}
+        for what, scale in (("accuracy", 100), ("length", 1)):
             difference = average(sample, name, what) - average(sample, other, what)
             row[f"{what} less {other}'s"] = interval_text(**describe(difference, scale), signed=True)
-        rows[name] = row | {"against the frontier": verdict(above_frontier(sample, name, frontier))}
+        rows[name] = row | {"against the bar": verdict(above_bar(sample, name, frontier))}
     return pd.DataFrame.from_dict(rows, orient="index")
