@@ -1,6 +1,7 @@
 """Evaluates a trained family on the benchmarks: its models, and plain interpolation between fast and slow.
 
-The recipe is judged by this alone: by :func:`conditions` on the parents and on plain interpolation between them.
+The recipe is judged by this alone: by :func:`conditions` on the parents and on plain interpolation between them, and by
+:func:`skills` on the plain average.
 """
 
 from __future__ import annotations

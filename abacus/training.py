@@ -225,6 +225,6 @@ def ship(
         f"{steps} steps of about {TOKENS_PER_BATCH} tokens, AdamW, "
         f"learning rate {stage.learning_rate:g}, stored in bf16. "
         "A model for learning about merging; it can do nothing else.\n\n"
-        "The recipe was chosen by the parents and by plain interpolation between them alone, "
-        "never by ACM or another method.\n"
+        "The recipe was chosen by the parents, by plain interpolation between them and, for the skills, by plain "
+        "averages alone, never by ACM or another method.\n"
     )

@@ -73,11 +73,15 @@ def cell(value: Any) -> Any:
 
 
 def text_table(table: pd.DataFrame, style: str = "pipe", index: bool = True, **options: Any) -> str:
-    """A table of texts in Markdown, or as plain text. style: ``simple`` is plain. options: of tabulate."""
+    """A table in Markdown, or as plain text. style: ``simple`` is plain. options: of tabulate.
+
+    Texts stay as they are, also those that look like numbers.
+    """
     write = literal if style == "simple" else markdown
     shown = table.rename(columns=write, index=write if index else None)
     shown = shown.map(lambda value: write(value) if isinstance(value, str) else value)
-    return str(shown.to_markdown(index=index, tablefmt=style, **{"disable_numparse": [0]} | options))
+    texts = [i for i, (_, column) in enumerate(shown.items(), int(index)) if any(isinstance(x, str) for x in column)]
+    return str(shown.to_markdown(index=index, tablefmt=style, **{"disable_numparse": [0, *texts]} | options))
 
 
 def latex_table(table: pd.DataFrame, caption: str) -> str:

@@ -60,6 +60,12 @@ def test_a_name_in_markdown_is_one_cell_that_shows_it(row, column, inner):
     assert page.tags <= {"table", "thead", "tbody", "tr", "th", "td"}
 
 
+@pytest.mark.parametrize("name", ["INF", "1e5", "007", "3.0", "nan"])
+def test_a_name_that_looks_like_a_number_stays(name):
+    page = rendered(escaping.text_table(pd.DataFrame({name: {name: name}, "n": {name: 0.5}}).rename_axis("name")))
+    assert page.cells == ["name", name, "n", name, name, "0.5"]
+
+
 @pytest.mark.parametrize("name", WORST)
 def test_the_worst_names_in_markdown(name):
     page = rendered(escaping.text_table(pd.DataFrame({"n": {name: "1"}}).rename_axis("name")))

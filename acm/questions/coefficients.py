@@ -19,12 +19,21 @@ from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.registry import SHIFTS
 from acm.calibration.texts import read_texts, select_texts
 from acm.questions import variants
-from acm.questions.study import Coefficients, Study, counted, inside
+from acm.questions.study import APART, Coefficients, Study, apart, apart_columns, counted, inside
 from acm.questions.variants import Layers
 from acm.reporting import statistics
 from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import COLOURS
-from acm.reporting.statistics import Sample, above_bar, average, bootstrap_p, describe, detectable, holm, over_draws
+from acm.reporting.statistics import (
+    Sample,
+    above_bar,
+    average,
+    bootstrap_p,
+    describe,
+    holm,
+    least_detectable,
+    over_draws,
+)
 from acm.reporting.tables import cell
 
 QUESTION = "Do the coefficients matter?"
@@ -121,10 +130,10 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
     accuracy (percent), length (tokens). above: points of accuracy above the bar at this length or shorter. lead: ACM's
     points above the bar less this kind's. righter, longer: ACM's accuracy (points) and length (tokens) less this
     kind's. These three are paired by item and, for uniform and null, by calibration draw; the other kinds are compared
-    with ACM's first draw. detectable: the smallest true lead that would have been found (80 % power). p: of the lead;
-    p_adjusted: by Holm for all leads. verdict: on the lead, by p_adjusted. merges: how many. outside: how many of them
-    have a length outside the frontier's range. One such merge leaves its kind without points and lead. base_length:
-    of the base, tokens.
+    with ACM's first draw. p: of the lead; p_adjusted: by Holm for all leads that were tested. A lead over merges that
+    get the same items right is a price of tokens alone, and is not tested. detectable: the smallest true lead that such
+    a test finds (80 % power). verdict: on the lead, by p_adjusted. merges: how many. outside: how many of them have a
+    length outside the frontier's range. One such merge leaves its kind without points and lead.
     """
     above = {m: above_bar(sample, m, frontier) for kind in KINDS for m in names_of(sample, kind)}
     rows = []
@@ -133,8 +142,7 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
         if not names:
             continue
         outside = sum(statistics.verdict(above[m]) == "outside" for m in names)
-        base_length = average(sample, frontier[0], "length")[0]
-        row: dict[str, Any] = {"kind": kind, "merges": len(names), "outside": outside, "base_length": base_length}
+        row: dict[str, Any] = {"kind": kind, "merges": len(names), "outside": outside}
         measures = {
             "accuracy": ([average(sample, m) for m in names], 100),
             "length": ([average(sample, m, "length") for m in names], 1),
@@ -143,26 +151,19 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
         for what, (values, scale) in measures.items():
             row |= interval_columns(what, describe(inside(over_draws(np.array(values))), scale))
         if kind in CONTROL_OF:
-            row |= lead_over(kind, names, above) | apart(kind, names, sample)
+            row |= lead_over(kind, names, above, sample)
         rows.append(row)
-    return judged(pd.DataFrame(rows))
+    return judged(pd.DataFrame(rows)) if any("lead" in row for row in rows) else pd.DataFrame(rows)
 
 
-def lead_over(kind: str, names: list[str], above: dict[str, np.ndarray]) -> dict[str, Any]:
-    """lead, detectable and p of ACM over the merges of a kind. above: merge → points above the bar."""
-    lead = inside(over_draws(np.array([above[ours] - above[theirs] for ours, theirs in paired(kind, names)])))
-    known = not np.isnan(lead[0])
-    least, p = (100 * detectable(lead), bootstrap_p(lead)) if known else (np.nan, np.nan)
-    return {**interval_columns("lead", describe(lead)), "detectable": least, "p": p}
-
-
-def apart(kind: str, names: list[str], sample: Sample) -> dict[str, Any]:
-    """righter and longer: ACM's accuracy and length less those of the merges of a kind, on the same items."""
-    found: dict[str, Any] = {}
-    for column, what, scale in (("righter", "accuracy", 100), ("longer", "length", 1)):
-        values = [average(sample, ours, what) - average(sample, other, what) for ours, other in paired(kind, names)]
-        found |= interval_columns(column, describe(over_draws(np.array(values)), scale))
-    return found
+def lead_over(kind: str, names: list[str], above: dict[str, np.ndarray], sample: Sample) -> dict[str, Any]:
+    """lead, righter, longer, p and error of ACM over the merges of a kind. above: merge → points above the bar."""
+    pairs = paired(kind, names)
+    lead = inside(over_draws(np.array([above[ours] - above[theirs] for ours, theirs in pairs])))
+    found = apart(sample, pairs)
+    tested = not np.isnan(lead[0]) and np.abs(found["righter"]).max() > statistics.ROUNDING
+    p, error = (bootstrap_p(lead), 100 * float(np.nanstd(lead[1:]))) if tested else (np.nan, np.nan)
+    return {**interval_columns("lead", describe(lead)), **apart_columns(found), "p": p, "error": error}
 
 
 def paired(kind: str, names: list[str]) -> list[tuple[str, str]]:
@@ -171,14 +172,13 @@ def paired(kind: str, names: list[str]) -> list[tuple[str, str]]:
 
 
 def judged(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows with p_adjusted, and with the verdict on each lead: above, below, no difference shown, or outside."""
-    if "lead" not in table:
-        return table
-    known, compared = table["lead"].notna(), table["kind"].isin(CONTROL_OF)
-    table.loc[known, "p_adjusted"] = holm(table.loc[known, "p"].to_numpy(float))
-    table.loc[compared, "verdict"] = "outside"
-    table.loc[known, "verdict"] = "no difference shown"
-    shown = known & (table["p_adjusted"] < 0.05)
+    """The rows with p_adjusted, detectable and the verdict: above, below, no difference shown, or outside."""
+    tested, compared = table["p"].notna(), table["kind"].isin(CONTROL_OF)
+    table.loc[tested, "p_adjusted"] = holm(table.loc[tested, "p"].to_numpy(float))
+    table["detectable"] = [least_detectable(error, max(1, tested.sum())) for error in table.pop("error")]
+    known = table.loc[compared, "lead"].notna()
+    table.loc[compared, "verdict"] = np.where(known, "no difference shown", "outside")
+    shown = tested & (table["p_adjusted"] < 0.05)
     table.loc[shown, "verdict"] = np.where(table.loc[shown, "lead"] > 0, "above", "below")
     return table
 
@@ -214,12 +214,15 @@ def label(row: dict[Hashable, Any]) -> str:
     return f"{KINDS[row['kind']]} ({row['merges']}{outside})"
 
 
-def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
-    """The answer in words, and the numbers that it is made of. table: of :func:`comparison`."""
+def verdict(table: pd.DataFrame, base_length: float) -> tuple[str, dict[str, Any]]:
+    """The answer in words, and the numbers that it is made of.
+
+    table: of :func:`comparison`. base_length: the base's mean length, tokens.
+    """
     rows = {str(row["kind"]): {str(column): value for column, value in row.items()} for row in table.to_dict("records")}
     kinds = [kind for kind in CONTROL_OF if kind in rows]
     columns = ("lead", "lead_low", "lead_high", "detectable", "p_adjusted", "verdict", "merges", "outside")
-    differences = [f"{what}{end}" for what in ("righter", "longer") for end in ("", "_low", "_high")]
+    differences = [f"{what}{end}" for what in APART for end in ("", "_low", "_high")]
     lead = {kind: {column: rows[kind][column] for column in columns} for kind in kinds}
     above = {kind: {c: row[c] for c in ("above", "above_low", "above_high")} for kind, row in rows.items()}
     same_items = {kind: {column: rows[kind][column] for column in differences} for kind in kinds}
@@ -231,8 +234,11 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
         found = f"Over {draws}, {uniform['outside']} of the uniform merges and {rows['acm']['outside']} of ACM's"
         found += " have a length outside it."
     else:
-        found = f"Above the bar ACM's lead is {words(uniform)} points over {draws}, and {least:.1f} points is the least"
-        found += " true lead that this design finds in four of five cases."
+        found = f"Above the bar ACM's lead is {words(uniform)} points over {draws}"
+        if np.isnan(least):
+            found += "; both get the same items right, so it is not tested."
+        else:
+            found += f", and {least:.1f} points is the least true lead that this design finds in four of five cases."
     parts = [HEADS[uniform["verdict"]], found, on_the_same_items(rows)]
     if others := [k for k in ("null", "permuted", "reversed", "magnitude") if k in lead]:
         parts.append(f"Lead over other λ: {', '.join(f'{words(lead[k])} ({KINDS[k]})' for k in others)}.")
@@ -240,10 +246,14 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
         of = {k: f"{KINDS[CONTROL_OF[k]]}, {rows[CONTROL_OF[k]]['length']:.0f} tokens" for k in shifts}
         read = ", ".join(f"{words(lead[k])} ({of[k]})" for k in shifts)
         same = "Read otherwise, one calibration set each, its lead over uniform λ at the same mean is"
-        parts.append(f"{same} {read}; the base has {rows['uniform']['base_length']:.0f} tokens.")
-    stand = [KINDS[kind] for kind in kinds if lead[kind]["verdict"] in ("above", "below")]
-    told = f"those over {', '.join(stand)}" if stand else "none"
-    parts.append(f"Of the {len(lead)} leads, adjusted together by Holm, {told} can be told from zero.")
+        parts.append(f"{same} {read}; the base has {base_length:.0f} tokens.")
+    tested = [kind for kind in kinds if not np.isnan(lead[kind]["p_adjusted"])]
+    stand = [f"that over {KINDS[kind]}" for kind in tested if lead[kind]["verdict"] in ("above", "below")]
+    told = " and ".join(stand) or "none"
+    parts.append(
+        f"Of the {len(tested)} leads that were tested, adjusted together by Holm, {told} can be told from zero;"
+    )
+    parts.append("the intervals here are not adjusted.")
     return " ".join(parts), numbers
 
 

@@ -27,7 +27,7 @@ from acm.calibration.walk import calibrate
 from acm.errors import UserError
 from acm.evaluation.harness import evaluate
 from acm.profiles import frontier_name
-from acm.questions.study import SLIM, Study, counted, evaluate_merge, inside
+from acm.questions.study import APART, SLIM, Study, apart, apart_columns, counted, evaluate_merge, inside
 from acm.questions.variants import Layers
 from acm.reporting import statistics
 from acm.reporting.intervals import interval_columns
@@ -52,7 +52,6 @@ RULES = {  # rule → its name in words
     "ramp": "λ from 0.1 at the first layer to 0.5 at the last",
 }
 RAMP = (0.1, 0.5)
-APART = {"righter": ("accuracy", 100), "longer": ("length", 1)}  # column → what is compared with ACM's, and its scale
 HEADS = {  # verdict on the lead of the flat rule over ACM → the answer's first sentence
     "above": "Yes, the plainest: one λ for all layers beats the paper's on fresh families.",
     "below": "No: the paper's rule beats one λ for all layers on fresh families.",
@@ -174,13 +173,12 @@ def leads(
     curve = [BASE, *frontier, FINETUNED]
     rows: list[dict[str, Any]] = []
     above: dict[str, list[np.ndarray]] = {rule: [] for rule in RULES}
-    apart: dict[tuple[str, str], list[np.ndarray]] = {(rule, what): [] for rule in RULES for what in APART}
+    found: dict[str, list[dict[str, np.ndarray]]] = {rule: [] for rule in RULES}
     for family, part in records.groupby("family", sort=False):
         sample = bootstrap(part, [*curve, *RULES], tasks, seed=seed)
         for rule in RULES:
             above[rule].append(above_bar(sample, rule, curve))
-            for what, (measure, _) in APART.items():
-                apart[rule, what].append(average(sample, rule, measure) - average(sample, "ACM", measure))
+            found[rule].append(apart(sample, [(rule, "ACM")]))
             rows.append({
                 "family": family,
                 "rule": rule,
@@ -188,7 +186,7 @@ def leads(
                 "length": average(sample, rule, "length")[0],
                 **interval_columns("above", describe(inside(above[rule][-1]))),
                 **interval_columns("lead", describe(inside(above[rule][-1] - above["ACM"][-1]))),
-                **differences({what: apart[rule, what][-1] for what in APART}),
+                **apart_columns(found[rule][-1]),
             })  # fmt: skip
     lead = {rule: np.array(values) - np.array(above["ACM"]) for rule, values in above.items() if rule != "ACM"}
     for rule, values in above.items():
@@ -196,7 +194,7 @@ def leads(
             "family": "all",
             "rule": rule,
             **interval_columns("above", describe(inside(over_draws(np.array(values))))),
-            **differences({what: over_draws(np.array(apart[rule, what])) for what in APART}),
+            **apart_columns({what: np.concatenate([one[what] for one in found[rule]]) for what in APART}),
         }
         if rule in lead:
             ahead = over_draws(lead[rule])
@@ -204,14 +202,6 @@ def leads(
             row["detectable"] = np.nan if statistics.verdict(ahead) == "outside" else 100 * detectable(ahead)
         rows.append(row)
     return pd.DataFrame(rows), lead
-
-
-def differences(values: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The columns of :data:`APART` from their bootstrap values (draws + 1,)."""
-    found: dict[str, float] = {}
-    for what, drawn in values.items():
-        found |= interval_columns(what, describe(drawn, APART[what][1]))
-    return found
 
 
 def draw(records: pd.DataFrame, tasks: list[str], frontier: list[str]) -> Figure:
@@ -258,13 +248,13 @@ def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataF
         found = f"Over {fresh} the flat rule's lead over it is {words(rules['flat'], 'lead')} points above the bar "
         found += f"({rules['flat']['detectable']:.1f} is the least true lead found in four of five cases)"
     verdicts, over_bar = attempts["verdict"], (attempts["bar_verdict"] == "above").sum()
+    accuracy, length = (cell(rules["ramp"], *what, signed=True) for what in (("righter", 1), ("longer", 0)))
     text = (
         f"{HEADS[outcome]} {found}; against their bars ACM is at {words(rules['ACM'], 'above')}, a rising ramp at "
-        f"{words(rules['ramp'], 'above')}. On the same items the ramp is right in {words(rules['ramp'], 'righter')} "
-        f"points more than ACM, at {words(rules['ramp'], 'longer')} tokens. Of {counted(len(attempts), 'tilt')} tried "
-        f"on the shipped family {(verdicts == 'above').sum()} stood above its frontier and "
-        f"{(verdicts == 'below').sum()} below; above the bar, its frontier without the points that a shorter one "
-        f"beats, {over_bar or 'none'}."
+        f"{words(rules['ramp'], 'above')}. On the same items the ramp's accuracy less ACM's is {accuracy} points, its "
+        f"length {length} tokens. Of {counted(len(attempts), 'tilt')} tried on the shipped family "
+        f"{(verdicts == 'above').sum()} stood above its frontier and {(verdicts == 'below').sum()} below; above the "
+        f"bar, its frontier without the points that a shorter one beats, {over_bar or 'none'}."
     )
     return text, numbers
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from acm.merging.engine import merge
 from acm.profiles import Profile, load_profile
 from acm.records import provenance, write_parquet
 from acm.reporting import statistics
+from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import save_figure, use_theme
 from acm.reporting.results import Results
-from acm.reporting.statistics import Sample, bootstrap
+from acm.reporting.statistics import Sample, average, bootstrap, describe, over_draws
 
 Coefficients = dict[str, dict[str, float]]  # fine-tuned model → layer → λ
 SLIM = ["method", "task", "item", "repeat", "correct", "length", "truncated"]
@@ -131,6 +133,26 @@ def inside(values: np.ndarray) -> np.ndarray:
     neither an estimate nor an interval may be shown.
     """
     return np.full_like(values, np.nan) if statistics.verdict(values) == "outside" else values
+
+
+# column → what is compared on the same items, and its scale: accuracy in points, length in tokens
+APART = {"righter": ("accuracy", 100.0), "longer": ("length", 1.0)}
+
+
+def apart(sample: Sample, pairs: list[tuple[str, str]]) -> dict[str, np.ndarray]:
+    """The columns of :data:`APART`, each (pairs, draws + 1): the first method of each pair less the second."""
+    return {
+        column: np.array([average(sample, ours, what) - average(sample, other, what) for ours, other in pairs])
+        for column, (what, _) in APART.items()
+    }
+
+
+def apart_columns(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Columns with intervals of the means over the pairs of :func:`apart`."""
+    found: dict[str, float] = {}
+    for column, drawn in values.items():
+        found |= interval_columns(column, describe(over_draws(drawn), APART[column][1]))
+    return found
 
 
 def counted(number: int, noun: str) -> str:

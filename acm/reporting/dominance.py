@@ -4,7 +4,7 @@
     TA → ACM-TA                 the paper's own comparison: the plain method at the paper's scaling
     TA → Null-TA                the same with λ of Gaussian noise in place of ACM's
     Null-TA → ACM-TA            what the activations add to noise
-    best single λ → ACM-TA      what is left beside plain interpolation, whose λ was chosen on other items
+    best single λ → ACM-TA      what is left beside plain interpolation, with the λ that other items chose
 
 A distance from the frontier alone can pay for tokens. Here accuracy and length stand side by side.
 """
@@ -17,41 +17,52 @@ from acm.reporting.comparison import TESTED, compare_pairs, found_words, rows_of
 from acm.reporting.intervals import interval_columns, interval_in, interval_text
 from acm.reporting.results import Results
 
+BEST = "best single λ for"
+
 
 def dominance(results: Results) -> pd.DataFrame:
     """A row for each pair, means over tasks.
 
     Columns: method, against; accuracy (points) and length (tokens), the method's less the other's, each with ``_low``
     and ``_high`` (95 %); detectable, the least true difference of accuracy (points) that the test finds in four of five
-    cases; finding; n. p-values of all rows are adjusted together by Holm.
+    cases; finding; n. p-values of all rows are adjusted together by Holm. There must be a pair (:func:`pairs_of`).
     """
-    frames, pairs = [results.records], []
+    records, pairs = results.records, pairs_of(results)
+    chosen = [
+        chosen_elsewhere(records, method, results.frontier).assign(method=against)
+        for against, method in pairs
+        if against.startswith(BEST)
+    ]
+    table = compare_pairs(pd.concat([records, *chosen], ignore_index=True), pairs, means=True)
+    return pd.DataFrame([row(table, *pair) for pair in pairs])
+
+
+def pairs_of(results: Results) -> list[tuple[str, str]]:
+    """What each ACM method is compared with, and the method. Empty where nothing else was merged."""
+    pairs = []
     for method in [m for m in results.experiment.methods if m.startswith("ACM-")]:
         plain, null = method.removeprefix("ACM-"), method.replace("ACM", "Null")
         others = [name for name in (plain, null) if name in results.experiment.methods]
         pairs += [(other, method) for other in others]
         pairs += [(plain, null)] if others == [plain, null] else []
-        if results.pair:
-            best = f"best single λ for {method}"
-            frames.append(chosen_elsewhere(results.records, method, results.frontier).assign(method=best))
-            pairs.append((best, method))
-    if not pairs:
-        return pd.DataFrame(columns=["method", "against"])
-    table = compare_pairs(pd.concat(frames, ignore_index=True), pairs, means=True)
-    return pd.DataFrame([row(table, *pair) for pair in pairs])
+        if results.pair and results.records["item"].nunique() > 1:
+            pairs.append((f"{BEST} {method}", method))
+    return pairs
 
 
 def chosen_elsewhere(records: pd.DataFrame, method: str, frontier: list[str]) -> pd.DataFrame:
-    """The records of the best single λ that is no longer than the method, chosen on other items than it is judged on.
+    """The records of the best single λ, chosen on other items than those that it is judged on.
 
     Items of even and of odd number are two halves. On each half stands the point of the frontier that is most often
-    right on the other half among those whose mean length there is at most the method's.
+    right on the other half, among those whose mean length there is at most the method's. Where all are longer, the
+    shortest stands.
     """
     parts = []
     for half in (0, 1):
         means = records[records["item"] % 2 != half].groupby(["method", "task"])[["correct", "length"]].mean()
         means = means.groupby("method").mean()
-        allowed = means.loc[[m for m in frontier if means["length"][m] <= means["length"][method]] or frontier[:1]]
+        shortest = min(frontier, key=lambda m: means["length"][m])
+        allowed = means.loc[[m for m in frontier if means["length"][m] <= means["length"][method]] or [shortest]]
         best = allowed.sort_values(["correct", "length"], ascending=[False, True]).index[0]
         parts.append(records[(records["item"] % 2 == half) & (records["method"] == best)])
     return pd.concat(parts, ignore_index=True)

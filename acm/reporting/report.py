@@ -20,7 +20,7 @@ from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.files import write_text
 from acm.profiles import Profile
 from acm.reporting import tables
-from acm.reporting.dominance import dominance, wide_dominance
+from acm.reporting.dominance import dominance, pairs_of, wide_dominance
 from acm.reporting.intervals import Interval, interval_text
 from acm.reporting.outdated import outdated_experiment, outdated_question
 from acm.reporting.results import Results
@@ -62,7 +62,7 @@ def findings(results: Results, figures: Path) -> dict[str, Any]:
     """Everything that the report says of one experiment."""
     sample, reference = results.sample, results.experiment.reference
     main = tables.long_table(results.records, sample, reference)
-    verdicts, compared = tables.verdicts_of(results), dominance(results)
+    verdicts = tables.verdicts_of(results)
     return {
         "results": results,
         "main": escaping.text_table(tables.wide_table(main)),
@@ -73,8 +73,8 @@ def findings(results: Results, figures: Path) -> dict[str, Any]:
         "lengths": {m: describe(average(sample, m, "length"), 1) for m in sample.methods},
         "changes": {m: describe(length_change(sample, m, reference)) for m in sample.methods},
         "acm": verdicts[verdicts["method"].str.startswith("ACM")].to_dict("records"),
-        "dominance": escaping.text_table(wide_dominance(compared)) if len(compared) else "",
-        "most": max((share(sample, m)["high"] for m in results.experiment.methods), default=100.0),
+        "dominance": escaping.text_table(wide_dominance(dominance(results))) if pairs_of(results) else "",
+        "most": max(share(sample, m)["high"] for m in sample.methods if m not in results.experiment.parents),
         "truncated": results.records.groupby("method")["truncated"].mean().mul(100).to_dict(),
         "outdated": outdated_experiment(results.folder.parent, figures, results.name),
     }

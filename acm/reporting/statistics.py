@@ -25,6 +25,7 @@ from scipy.stats import binomtest, norm, permutation_test, t
 from acm.reporting.intervals import Interval
 
 DRAWS = 2000
+ROUNDING = 1e-12  # a difference as small as this is 0
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def bootstrap_p(difference: np.ndarray) -> float:
     drawn = difference[1:][~np.isnan(difference[1:])]
     if not len(drawn):
         return math.nan
-    rarer = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    rarer = min((drawn <= ROUNDING).sum(), (drawn >= -ROUNDING).sum())
     return float(min(1.0, 2 * (rarer + 1) / (len(drawn) + 1)))
 
 
@@ -238,7 +239,7 @@ def verdict(difference: np.ndarray) -> str:
     if np.isnan(difference[0]) or np.isnan(difference).mean() > 0.05:
         return "outside"
     low, high = interval(difference[~np.isnan(difference)])
-    return "above" if low > 0 else "below" if high < 0 else "no difference shown"
+    return "above" if low > ROUNDING else "below" if high < -ROUNDING else "no difference shown"
 
 
 def describe(values: np.ndarray, scale: float = 100.0) -> Interval:
@@ -252,8 +253,8 @@ def share(sample: Sample, method: str, task: str | None = None) -> Interval:
     """Accuracy in percent with its 95 % interval, of one task or (None) the mean over tasks.
 
     With one response an item, one task has Wilson's interval, and the mean has the tasks' together (:func:`mover`). The
-    bootstrap's would have no width where all items, or none, are right. It serves where items have several responses,
-    unless it has no width.
+    bootstrap's would have no width where all items, or none, are right. It serves where items have several responses or
+    partial grades, unless it has no width.
     """
     tasks = [task] if task else sample.tasks
     values = sample.accuracy[sample.row(method), [sample.tasks.index(name) for name in tasks]]
@@ -273,11 +274,10 @@ def mover(shares: np.ndarray, counts: np.ndarray) -> Interval:
     z = norm.isf(0.025)
     middle = (shares + z**2 / (2 * counts)) / (1 + z**2 / counts)
     half = z * np.sqrt(shares * (1 - shares) / counts + z**2 / (4 * counts**2)) / (1 + z**2 / counts)
-    mean, down, up = (
-        shares.mean(),
-        *(math.sqrt(((shares - end) ** 2).sum()) / len(shares) for end in (middle - half, middle + half)),
-    )
-    return {"value": 100 * float(mean), "low": 100 * (mean - down), "high": 100 * (mean + up)}
+    ends = np.clip([middle - half, middle + half], 0, 1)
+    down, up = (math.sqrt(((shares - end) ** 2).sum()) / len(shares) for end in ends)
+    mean = float(shares.mean())
+    return {"value": 100 * mean, "low": 100 * max(0.0, mean - down), "high": 100 * min(1.0, mean + up)}
 
 
 def over_methods(sample: Sample, measure: Callable[[str], np.ndarray], scale: float = 100.0) -> pd.DataFrame:

@@ -35,7 +35,7 @@ def test_a_lead_by_construction_is_found_and_said(acm, uniform, word, head):
     assert row["lead"] == pytest.approx(100 * (acm - uniform), abs=0.6) and row["verdict"] == word
     assert row["lead_low"] <= 100 * (acm - uniform) <= row["lead_high"]
     assert table.loc["acm", "above"] == pytest.approx(100 * acm, abs=0.6) and (table["outside"] == 0).all()
-    text, numbers = coefficients.verdict(table.reset_index())
+    text, numbers = coefficients.verdict(table.reset_index(), 35.0)
     assert_in_order(
         text,
         head,
@@ -103,13 +103,26 @@ def test_accuracy_and_length_on_the_same_items_stand_beside_the_lead():
     assert row["lead"] == pytest.approx(2, abs=1e-6)  # the bar is a line here
 
 
-def test_verdicts_are_adjusted_for_the_number_of_leads():
-    table = pd.DataFrame({"kind": ["acm", "uniform", "null"], "lead": [np.nan, 1.0, -1.0], "p": [np.nan, 0.03, 0.001]})
-    found = coefficients.judged(table).set_index("kind")
-    assert found["p_adjusted"].tolist() == pytest.approx([np.nan, 0.03, 0.002], nan_ok=True)
-    assert found["verdict"].tolist()[1:] == ["above", "below"]
-    alone = coefficients.judged(table.assign(p=[np.nan, 0.03, 0.9])).set_index("kind")
-    assert alone["verdict"].tolist()[1:] == ["no difference shown"] * 2
+def test_verdicts_are_adjusted_for_the_number_of_leads_that_are_tested():
+    table = pd.DataFrame({
+        "kind": ["acm", "uniform", "null", "permuted"], "lead": [np.nan, 1.0, -1.0, 0.2],
+        "p": [np.nan, 0.03, 0.001, np.nan], "error": [np.nan, 1.0, 1.0, np.nan],
+    })  # fmt: skip
+    found = coefficients.judged(table.copy()).set_index("kind")
+    assert found["p_adjusted"].tolist() == pytest.approx([np.nan, 0.03, 0.002, np.nan], nan_ok=True)
+    assert found["verdict"].tolist()[1:] == ["above", "below", "no difference shown"]
+    assert found.loc["null", "detectable"] == pytest.approx(statistics.least_detectable(1.0, 2))
+    alone = coefficients.judged(table.assign(p=[np.nan, 0.03, 0.9, np.nan])).set_index("kind")
+    assert alone["verdict"].tolist()[1:] == ["no difference shown"] * 3
+
+
+def test_a_lead_over_merges_that_get_the_same_items_right_is_not_tested():
+    placed = {f"acm {i}": (0.5, 0.0) for i in range(2)} | {f"uniform {i}": (0.5, 0.0) for i in range(2)}
+    records = made_up(placed)
+    records.loc[records["method"].str.startswith("acm"), "length"] -= 0.5
+    sample = statistics.bootstrap(records, list(records["method"].unique()), TASKS, draws=200)
+    row = coefficients.comparison(sample, FRONTIER).set_index("kind").loc["uniform"]
+    assert row["lead"] > 0 and np.isnan(row["p_adjusted"]) and row["verdict"] == "no difference shown"
 
 
 def test_kinds_are_told_apart_where_one_begins_with_another():
@@ -131,7 +144,7 @@ def test_one_merge_outside_the_frontier_leaves_its_kind_undecided(which):
     kind = which.split()[0]
     assert table.set_index("kind")["outside"].to_dict() == {k: int(k == kind) for k in table["kind"]}
     assert table.set_index("kind").loc[kind, ["above", "above_low", "above_high"]].isna().all()
-    text, numbers = coefficients.verdict(table)
+    text, numbers = coefficients.verdict(table, 35.0)
     assert_in_order(
         text, "Undecided", f"{int(kind == 'uniform')} of the uniform merges and {int(kind == 'acm')} of ACM's"
     )
@@ -144,7 +157,7 @@ def test_one_merge_outside_the_frontier_leaves_its_kind_undecided(which):
 
 def test_another_kind_outside_is_said_and_does_not_touch_the_answer():
     table = coefficients.comparison(sampled(family_of(0.03, 0.0) | {"reversed 0": (-0.1, 0.0)}), FRONTIER)
-    text, _ = coefficients.verdict(table)
+    text, _ = coefficients.verdict(table, 35.0)
     assert_in_order(text, "Yes: ", "outside the frontier (order of λ reversed)")
 
 
@@ -157,7 +170,7 @@ def test_a_few_bootstrap_draws_outside_are_passed_over_many_are_not():
 
 def test_one_draw_and_no_other_kinds_make_a_whole_sentence():
     table = coefficients.comparison(sampled(family_of(0.03, 0.0, kinds=(), draws=1)), FRONTIER)
-    text, _ = coefficients.verdict(table)
+    text, _ = coefficients.verdict(table, 35.0)
     assert "over 1 calibration draw," in text and "other λ" not in text and text.endswith(".")
     labelled(coefficients.draw(table))
 

@@ -57,7 +57,7 @@ def test_the_coefficient_is_chosen_on_the_other_half():
 
 
 def test_no_longer_point_is_chosen_and_the_shortest_where_all_are_longer():
-    records = curve({"x": 0, "y": 0.5, "z": 1, "m": 1}, {"x": 5, "y": 9, "z": 10, "m": 9.5})
-    assert set(chosen_elsewhere(records, "m", ["x", "y", "z"])["method"]) == {"y"}
+    records = curve({"y": 0.5, "x": 0, "z": 1, "m": 1}, {"y": 9, "x": 5, "z": 10, "m": 9.5})
+    assert set(chosen_elsewhere(records, "m", ["y", "x", "z"])["method"]) == {"y"}
     records["length"] += np.where(records["method"] == "m", -6, 0)
-    assert set(chosen_elsewhere(records, "m", ["x", "y", "z"])["method"]) == {"x"}
+    assert set(chosen_elsewhere(records, "m", ["y", "x", "z"])["method"]) == {"x"}
