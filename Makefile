@@ -34,7 +34,7 @@ questions: $(VENV)/installed  ## five questions to the method, after the pipelin
 	  { echo "Question 5 is left out: it needs the fresh families, see make families."; break; }; done
 	@$(REPRODUCE) --questions -- $(SNAKEMAKE_ARGS)
 
-families: $(VENV)/installed  ## train the five fresh families that question 5 is tested on (about 3 hours on one core)
+families: $(VENV)/installed  ## train the five fresh families that question 5 is tested on (hours on one core; --device cuda: minutes)
 	$(VENV)/bin/python -m abacus.families
 
 dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why

@@ -228,18 +228,7 @@ def verdict(table: pd.DataFrame, base_length: float) -> tuple[str, dict[str, Any
     same_items = {kind: {column: rows[kind][column] for column in differences} for kind in kinds}
     numbers = {"lead": lead, "above": above, "same_items": same_items}
     numbers |= {"length": {kind: row["length"] for kind, row in rows.items()}}
-    uniform = lead["uniform"]
-    draws, least = counted(uniform["merges"], "calibration draw"), uniform["detectable"]
-    if uniform["verdict"] == "outside":
-        found = f"Over {draws}, {uniform['outside']} of the uniform merges and {rows['acm']['outside']} of ACM's"
-        found += " have a length outside it."
-    else:
-        found = f"Above the bar ACM's lead is {words(uniform)} points over {draws}"
-        if np.isnan(least):
-            found += "; both get the same items right, so it is not tested."
-        else:
-            found += f", and {least:.1f} points is the least true lead that this design finds in four of five cases."
-    parts = [HEADS[uniform["verdict"]], found, on_the_same_items(rows)]
+    parts = [HEADS[lead["uniform"]["verdict"]], over_uniform(lead["uniform"], rows["acm"]), on_the_same_items(rows)]
     if others := [k for k in ("null", "permuted", "reversed", "magnitude") if k in lead]:
         parts.append(f"Lead over other λ: {', '.join(f'{words(lead[k])} ({KINDS[k]})' for k in others)}.")
     if shifts := [k for k in lead if k.startswith("uniform-") and k != "uniform-ties"]:
@@ -247,24 +236,38 @@ def verdict(table: pd.DataFrame, base_length: float) -> tuple[str, dict[str, Any
         read = ", ".join(f"{words(lead[k])} ({of[k]})" for k in shifts)
         same = "Read otherwise, one calibration set each, its lead over uniform λ at the same mean is"
         parts.append(f"{same} {read}; the base has {base_length:.0f} tokens.")
-    tested = [kind for kind in kinds if not np.isnan(lead[kind]["p_adjusted"])]
-    stand = [f"that over {KINDS[kind]}" for kind in tested if lead[kind]["verdict"] in ("above", "below")]
-    told = " and ".join(stand) or "none"
-    parts.append(
-        f"Of the {len(tested)} leads that were tested, adjusted together by Holm, {told} can be told from zero;"
-    )
-    parts.append("the intervals here are not adjusted.")
+    parts.append(after_holm(lead))
     return " ".join(parts), numbers
+
+
+def over_uniform(uniform: dict[str, Any], acm: dict[str, Any]) -> str:
+    """ACM's lead over uniform λ in a sentence, or why there is none."""
+    draws, least = counted(uniform["merges"], "calibration draw"), uniform["detectable"]
+    if uniform["verdict"] == "outside":
+        merges = f"{uniform['outside']} of the uniform merges and {acm['outside']} of ACM's"
+        return f"Over {draws}, {merges} have a length outside it."
+    found = f"Above the bar ACM's lead is {words(uniform)} points over {draws}"
+    if np.isnan(least):
+        return f"{found}; both get the same items right, so it is not tested."
+    return f"{found}, and {least:.1f} points is the least true lead that this design finds in four of five cases."
 
 
 def on_the_same_items(rows: dict[str, dict[str, Any]]) -> str:
     """What ACM's accuracy and length are less those of uniform λ, and of noise's."""
     told = [
-        f"{cell(rows[kind], 'righter', 1, signed=True)} points and {cell(rows[kind], 'longer', 1, signed=True)} tokens "
-        f"against {KINDS[kind]}"
+        f"less those of {KINDS[kind]}: {cell(rows[kind], 'righter', 1, signed=True)} points, "
+        f"{cell(rows[kind], 'longer', 1, signed=True)} tokens"
         for kind in ("uniform", "null") if kind in rows
     ]  # fmt: skip
-    return f"On the same items it has {'; '.join(told)}."
+    return f"On the same items, ACM's accuracy and length {'; '.join(told)}."
+
+
+def after_holm(lead: dict[str, dict[str, Any]]) -> str:
+    """Which leads can be told from zero, in a sentence. lead: kind → its row."""
+    tested = [kind for kind in lead if not np.isnan(lead[kind]["p_adjusted"])]
+    stand = [f"that over {KINDS[kind]}" for kind in tested if lead[kind]["verdict"] in ("above", "below")]
+    leads = f"Of the {counted(len(tested), 'lead')} that were tested, adjusted together by Holm"
+    return f"{leads}, {' and '.join(stand) or 'none'} can be told from zero. The intervals here are not adjusted."
 
 
 def words(row: dict[str, Any]) -> str:

@@ -190,18 +190,19 @@ def leads(
             })  # fmt: skip
     lead = {rule: np.array(values) - np.array(above["ACM"]) for rule, values in above.items() if rule != "ACM"}
     for rule, values in above.items():
-        row = {
-            "family": "all",
-            "rule": rule,
-            **interval_columns("above", describe(inside(over_draws(np.array(values))))),
-            **apart_columns({what: np.concatenate([one[what] for one in found[rule]]) for what in APART}),
-        }
-        if rule in lead:
-            ahead = over_draws(lead[rule])
-            row |= interval_columns("lead", describe(inside(ahead)))
-            row["detectable"] = np.nan if statistics.verdict(ahead) == "outside" else 100 * detectable(ahead)
-        rows.append(row)
+        apart_together = {what: np.concatenate([one[what] for one in found[rule]]) for what in APART}
+        rows.append({"family": "all", "rule": rule, **together(np.array(values), apart_together, lead.get(rule))})
     return pd.DataFrame(rows), lead
+
+
+def together(above: np.ndarray, differences: dict[str, np.ndarray], lead: np.ndarray | None) -> dict[str, float]:
+    """The columns of one rule over all families. Arrays are (families, draws + 1); lead: None for ACM itself."""
+    row = {**interval_columns("above", describe(inside(over_draws(above)))), **apart_columns(differences)}
+    if lead is None:
+        return row
+    ahead = over_draws(lead)
+    row |= interval_columns("lead", describe(inside(ahead)))
+    return row | {"detectable": np.nan if statistics.verdict(ahead) == "outside" else 100 * detectable(ahead)}
 
 
 def draw(records: pd.DataFrame, tasks: list[str], frontier: list[str]) -> Figure:

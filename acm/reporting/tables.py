@@ -198,7 +198,7 @@ TABLES = {
             dominance,
             wide_dominance,
             "Method less against on the same items, mean over tasks: accuracy in points, length in tokens. Findings "
-            "are of tests adjusted together by Holm, intervals are not.",
+            "come from tests that are adjusted together by Holm; intervals are not adjusted.",
             "The paper compares ACM-TA with TA at its scaling; λ of Gaussian noise against TA stands beside it. *Best "
             "single λ* is the λ that other items chose: the one most often right there, among those at most as long "
             "as the method.",

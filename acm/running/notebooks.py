@@ -106,8 +106,12 @@ def run_notebook(
 
 
 def literally(path: Path) -> str:
-    """A path as papermill takes it, which fills in what stands in braces."""
-    return str(path).replace("{", "{{").replace("}", "}}")
+    """A path as papermill takes it, which fills in what stands in braces, and stores it in the executed copy.
+
+    A path in the working folder starts there, so that the copy says nothing of the machine.
+    """
+    here = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return str(here).replace("{", "{{").replace("}", "}}")
 
 
 def relink(book: nbformat.NotebookNode, old: Path, new: Path) -> None:
