@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from abacus.families import FRESH
+from acm.calibration.registry import COEFFICIENT_SETS
 from acm.files import write_text
 from acm.identity import identity
 from acm.paths import ROOT
@@ -23,7 +24,7 @@ EXPERIMENTS = PROFILE.experiments
 # The experiment that merges one model: the questions are asked of it.
 PAIR = next((name for name, e in EXPERIMENTS.items() if len(e.finetuned) == 1), None)
 RUN = f"runs/{PROFILE.name}"
-COEFFICIENTS = ["coefficients.json", coefficients_name("shuffled"), coefficients_name("gaussian")]
+COEFFICIENTS = [coefficients_name(control) for control in COEFFICIENT_SETS]
 PYTHON = sys.executable
 
 # Every job is one notebook. `--threads` keeps numerical libraries to the threads of their job, so that parallel jobs do

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from acm.calibration import defaults
-from acm.calibration.registry import SHIFTS
+from acm.calibration.registry import SHIFTS, UNIFORM
 from acm.errors import UserError, unknown
 from acm.files import write_json
 
@@ -79,17 +79,25 @@ def coefficients_from_table(
 ) -> dict[str, dict[str, float]]:
     """``{finetuned: {layer: λ}}`` from the rows of an MI table with this control and estimator.
 
+    control: ``uniform`` takes the real pair's rows, and gives every layer the mean of λ over the layers.
+
     Raises ValueError where the table has no such rows, and where a layer lacks a sample that others have.
     """
-    chosen = table[(table["control"] == control) & (table["estimator"] == estimator)]
+    measured = "none" if control == UNIFORM else control
+    chosen = table[(table["control"] == measured) & (table["estimator"] == estimator)]
     if chosen.empty:
-        raise ValueError(f"the MI table has no rows with control '{control}' and estimator '{estimator}'.")
+        raise ValueError(f"the MI table has no rows with control '{measured}' and estimator '{estimator}'.")
     found = {}
     for finetuned, rows in chosen.groupby("finetuned", sort=False):
         layers, mi = by_layer(rows)
-        values = map(float, layer_coefficients(mi, t, shift))
-        found[str(finetuned)] = dict(zip(layers, values, strict=True))
+        values = dict(zip(layers, map(float, layer_coefficients(mi, t, shift)), strict=True))
+        found[str(finetuned)] = uniform(values) if control == UNIFORM else values
     return found
+
+
+def uniform(layers: dict[str, float]) -> dict[str, float]:
+    """The mean of λ over the layers, in every layer. layers: layer → λ. It is what ACM's λ have to beat."""
+    return dict.fromkeys(layers, float(np.mean(list(layers.values()))))
 
 
 def write_coefficients(

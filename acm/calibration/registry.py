@@ -101,6 +101,8 @@ CONTROLS = {
     )
 }  # fmt: skip
 COEFFICIENT_CONTROLS = tuple(control.name for control in CONTROLS.values() if control.gives_coefficients)
+UNIFORM = "uniform"  # the mean of the real pair's λ, the same in every layer: a control of the coefficients alone
+COEFFICIENT_SETS = (*COEFFICIENT_CONTROLS, UNIFORM)  # what the pipeline computes, and a profile's method may name
 # What is subtracted from the MI before the sigmoid: a function of mi, an array (layers, samples) in nats.
 SHIFTS: dict[str, Callable[[np.ndarray], np.ndarray | float]] = {
     "layer": lambda mi: mi.max(axis=1, keepdims=True),  # the maximum over each layer's samples: the released code

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from acm import hub
 from acm.calibration import defaults
-from acm.calibration.registry import COEFFICIENT_CONTROLS, ESTIMATORS, SHIFTS
+from acm.calibration.registry import COEFFICIENT_SETS, ESTIMATORS, SHIFTS
 from acm.errors import check_distinct, explain, shown, unknown
 from acm.evaluation.prompts import PROMPTS
 from acm.evaluation.settings import BACKENDS, MAX_TOKENS, Engine, Sampling
@@ -36,11 +36,11 @@ SHARE = 8  # models that one job takes at most, where `jobs` says several
 OF_NAME = "of letters (A to Z), digits, `.`, `_` and `-`, the first a letter or digit"
 NO_FILE = re.compile(r"[<>{}\x00-\x1f]")  # what Snakemake reads as more than a character of a file's name
 Name = Annotated[str, like(NAME, OF_NAME)]
-Control = Annotated[str, one_of("control that gives coefficients", COEFFICIENT_CONTROLS)]
+Control = Annotated[str, one_of("control that gives coefficients", COEFFICIENT_SETS)]
 
 
 class Method(Strict):
-    """How one merge is made. coefficients: ACM, with λ from this control of the MI table; ``none`` is the real pair."""
+    """How one merge is made. coefficients: ACM, with λ from this control; ``none`` is the real pair, ``uniform`` the mean of its λ."""
 
     merge_method: str
     parameters: dict[str, float | bool] = Field({})

@@ -1,4 +1,4 @@
-"""The standard methods, for a profile that names no methods: the paper's methods, and our null controls.
+"""The standard methods, for a profile that names no methods: the paper's methods, and our controls.
 
 The hyper-parameters are the paper's at 1.5B and 7B (arXiv 2505.14009, experimental setup), for one fine-tuned model.
 The paper's k is the fraction that trimming removes, so the density is 1 − k. DARE's weight 0.5 is the mean of two
@@ -20,4 +20,6 @@ STANDARD_METHODS: dict[str, dict[str, Any]] = {
     "ACM-TIES": {"merge_method": "ties", "parameters": {"density": 0.2}, "coefficients": "none"},
     "Null-TA": {"merge_method": "task_arithmetic", "coefficients": "gaussian"},
     "Null-TIES": {"merge_method": "ties", "parameters": {"density": 0.2}, "coefficients": "gaussian"},
+    "Uniform-TA": {"merge_method": "task_arithmetic", "coefficients": "uniform"},
+    "Uniform-TIES": {"merge_method": "ties", "parameters": {"density": 0.2}, "coefficients": "uniform"},
 }

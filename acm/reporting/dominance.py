@@ -4,6 +4,7 @@
     TA → ACM-TA                 the paper's own comparison: the plain method at the paper's scaling
     TA → Null-TA                the same with λ of Gaussian noise in place of ACM's
     Null-TA → ACM-TA            what the activations add to noise
+    Uniform-TA → ACM-TA         what the differences between layers add to one λ at the same mean
     best single λ → ACM-TA      what is left beside plain interpolation, with the λ that other items chose
 
 A distance from the frontier alone can pay for tokens. Here accuracy and length stand side by side.
@@ -41,10 +42,11 @@ def pairs_of(results: Results) -> list[tuple[str, str]]:
     """What each ACM method is compared with, and the method. Empty where nothing else was merged."""
     pairs = []
     for method in [m for m in results.experiment.methods if m.startswith("ACM-")]:
-        plain, null = method.removeprefix("ACM-"), method.replace("ACM", "Null")
-        others = [name for name in (plain, null) if name in results.experiment.methods]
-        pairs += [(other, method) for other in others]
-        pairs += [(plain, null)] if others == [plain, null] else []
+        others = [method.removeprefix("ACM-"), *(method.replace("ACM", other) for other in ("Null", "Uniform"))]
+        plain, null, _ = others
+        merged = [other for other in others if other in results.experiment.methods]
+        pairs += [(other, method) for other in merged]
+        pairs += [(plain, null)] if {plain, null}.issubset(merged) else []
         if results.pair and results.records["item"].nunique() > 1:
             pairs.append((f"{BEST} {method}", method))
     return pairs

@@ -58,7 +58,7 @@ def family(method: str) -> str:
         return "frontier"
     if method.startswith("ACM"):
         return "acm"
-    return "control" if method.startswith("Null") else "baseline"
+    return "control" if method.startswith(("Null", "Uniform")) else "baseline"
 
 
 def control_title(control: str) -> str:

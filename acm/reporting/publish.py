@@ -18,7 +18,7 @@ from typing import Any
 
 import nbformat
 
-from acm.calibration.registry import COEFFICIENT_CONTROLS
+from acm.calibration.registry import COEFFICIENT_SETS
 from acm.errors import UserError
 from acm.files import whole, write_json
 from acm.paths import FIGURES, REPORTS, ROOT
@@ -124,7 +124,7 @@ def assemble_experiment(profile: Profile, experiment: str) -> None:
     reports.mkdir()
     write_records(results.records, reports / "records.parquet")
     write_parquet(results.information, reports / "mutual_information.parquet")
-    for name in map(coefficients_name, COEFFICIENT_CONTROLS):
+    for name in map(coefficients_name, COEFFICIENT_SETS):
         shutil.copyfile(results.path(name), reports / name)
     shutil.copytree(results.folder / "tables", reports / "tables", ignore=LEFT_BEHIND)
     copy_notebooks(profile, profile.folder / "notebooks" / experiment, reports / "notebooks")

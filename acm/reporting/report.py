@@ -112,7 +112,7 @@ def length_correlation(blocks: pd.DataFrame, control: str) -> float:
 def headline(results: Results, markdown: bool = False) -> str:
     """A short table of the parents, the plain merges, the ACM methods and their null controls, with its caption."""
     sample, experiment = results.sample, results.experiment
-    methods = [*results.selected, *(m for m in experiment.methods if m.startswith("Null"))]
+    methods = [*results.selected, *(m for m in experiment.methods if m.startswith(("Null", "Uniform")))]
     rows = {
         method: {
             "accuracy %": interval_text(**share(sample, method)),
