@@ -151,6 +151,7 @@ def test_a_point_of_the_trade_off_leads_to_its_responses(run_all, shot):
         page.keyboard.press("PageDown")
     expect(page.locator(".acm-message")).to_contain_text("cap", timeout=STEP)
     expect(page.locator(".acm-picture img")).not_to_have_attribute("alt", before, timeout=STEP)
+    expect(page.locator(".acm-table table")).to_contain_text("less TA's", timeout=SLOW)
     shot(page.locator(".acm-trade-off"), "3-trade-off")
     assert quiet(page) == []
 

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 LONGEST = 20_000  # how many characters of a text are shown
@@ -133,6 +134,16 @@ def brief(text: object, limit: int = 80) -> str:
 def cards(parts: list[str]) -> str:
     """Cards side by side, as many as fit."""
     return f'<div class="acm-cards">{"".join(parts)}</div>'
+
+
+def table(frame: pd.DataFrame) -> str:
+    """A table of texts whose rows and columns have headers. Every character is escaped."""
+    heads = "".join(f'<th scope="col">{shown(name)}</th>' for name in frame.columns)
+    rows = "".join(
+        f'<tr><th scope="row">{shown(name)}</th>{"".join(f"<td>{shown(cell)}</td>" for cell in cells)}</tr>'
+        for name, *cells in frame.itertuples(name=None)
+    )
+    return f'<table class="{NO_MATHS}"><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 def note(text: str) -> str:

@@ -18,9 +18,9 @@ import pandas as pd
 from acm.errors import UserError
 from acm.files import write_text
 from acm.paths import RUNS
+from acm.widgets import differences, trade_off
 from acm.widgets import playground as state
-from acm.widgets import trade_off
-from acm.widgets.markup import card, cards
+from acm.widgets.markup import card, cards, table
 from acm.widgets.parts import Explorer, Picture, Worker, choice, labelled, offer
 from acm.widgets.playground_recipe import RecipeControls
 from acm.widgets.sources import preferred, results_with
@@ -53,6 +53,8 @@ class MergePlayground(Explorer):
         base, finetuned = self.results.experiment.parents.values()
         self.trio = state.Trio(base, finetuned, self.results.profile.cap(experiment))
         self.items = state.benchmark_items(items, self.results.experiment.tasks)
+        self.usual = differences.usual(self.results.methods, self.finetuned)
+        self.known = list(dict.fromkeys([self.usual, *self.results.frontier]))
         self.measured: dict[str, tuple[state.Choice, pd.DataFrame]] = {}
         self.past: list[state.Choice] = []
         self.merged: state.Choice | None = None
@@ -74,8 +76,7 @@ class MergePlayground(Explorer):
         self.stop_button = self.button("Stop", "acm-stop", self.worker.stop, "stop measuring", disabled=True)
         progress = widgets.IntProgress(0, max=count, description="Items", layout={"width": "260px"})
         self.progress = labelled(progress, "acm-progress")
-        names = [self.base, self.finetuned, *self.results.swept.values()]
-        self.other = choice("Compare with", names, "acm-compare", self.finetuned)
+        self.other = choice("Compare with", self.known, "acm-compare", self.usual)
         self.table = labelled(widgets.HTML(), "acm-table")
         self.watch(self.show_table, self.other)
         below = widgets.HBox([self.measure_button, self.stop_button, self.progress])
@@ -198,32 +199,33 @@ class MergePlayground(Explorer):
         same = (name for name, (known, _) in self.measured.items() if known == chosen)
         name = next(same, f"merge {len(self.measured) + 1}")
         self.measured[name] = chosen, records
-        names = [self.base, self.finetuned, *self.results.swept.values(), *self.measured]
         with self.quietly():
-            offer(self.other, names, self.other.value)
+            offer(self.other, [*self.known, *self.measured], self.other.value)
         self.redraw(name)
         self.say(f"{name}: {chosen.describe()}, measured on {len(self.items)} items.")
 
     def redraw(self, selected: str | None = None) -> None:
         """Draw the picture with the measured merges, and their table. selected: the point to ring."""
         own = {name: records for name, (_, records) in self.measured.items()}
-        frontier, parents = self.results.frontier, [self.base, self.finetuned]
-        self.sample = state.beside(self.results.records, own, frontier, self.items)
-        table, xlabel = trade_off.points(self.sample, self.finetuned), trade_off.xlabel(self.finetuned)
-        points = trade_off.Points(table, xlabel, parents, frontier)
+        self.records = differences.same_items(self.results.records, own, self.known, self.items)
+        numbers = trade_off.points(differences.sampled(self.records), self.finetuned)
+        parents, xlabel = [self.base, self.finetuned], trade_off.xlabel(self.finetuned)
+        points = trade_off.Points(numbers, xlabel, parents, self.results.frontier)
         figure, places = trade_off.draw(points, (8.6, 4.6))
         hints = {name: points.hint(name) for name in places}
         hints |= {name: f"{hints[name]}\n{self.measured[name][0].describe()}" for name in own}
-        alt = "Accuracy against length of the frontier and the measured merges. " + "; ".join(hints.values())
+        alt = "Accuracy against length of plain interpolation and the measured merges. " + "; ".join(hints.values())
         self.picture.draw(figure, alt, places, hints)
         self.picture.select(selected)
         self.show_table()
 
     def show_table(self) -> None:
-        """Show the measured merges beside the chosen model."""
+        """Show the measured merges beside the chosen method."""
         words = {name: chosen.describe() for name, (chosen, _) in self.measured.items()}
-        table = state.comparison(self.sample, words, self.other.value, self.results.frontier)
-        self.table.value = table.to_html(border=0) if words else NO_MERGE.format(len(self.items))
+        self.table.value = NO_MERGE.format(len(self.items))
+        if words:
+            rows = differences.measured_merges(self.records, words, self.other.value, self.results.frontier)
+            self.table.value = table(rows)
 
     def write_recipe(self) -> None:
         """Show the recipe of the current choice in the chosen style, if one is chosen."""

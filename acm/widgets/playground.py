@@ -34,8 +34,6 @@ from acm.merging.export import mergekit_recipe
 from acm.merging.plan import make_plan
 from acm.merging.recipe import load_recipe
 from acm.merging.registry import METHODS
-from acm.reporting.intervals import interval_text
-from acm.reporting.statistics import Sample, above_bar, average, bootstrap, describe, share, verdict
 
 TASKS = ("abacus_easy", "abacus_medium", "abacus_hard")
 BATCH = 25
@@ -263,31 +261,3 @@ def as_prompt(text: str) -> str:
         raise UserError(f"the problem has {len(text)} characters; {LONGEST} are the most.")
     text = text if text.startswith("question:") else f"question: {text}"
     return text if text.endswith("answer:") else f"{text} answer:"
-
-
-def beside(records: pd.DataFrame, own: dict[str, pd.DataFrame], methods: list[str], items: pd.DataFrame) -> Sample:
-    """Bootstrap of recorded methods and of the playground's own merges, on the same items, paired.
-
-    own: merge → its records. items: task and item of each.
-    """
-    columns = ["method", "task", "item", "correct", "length"]
-    mine = [frame.assign(method=name)[columns] for name, frame in own.items()]
-    theirs = records.loc[records["method"].isin(methods), columns].merge(items[["task", "item"]], on=["task", "item"])
-    return bootstrap(pd.concat([theirs, *mine], ignore_index=True), [*methods, *own], list(items["task"].unique()))
-
-
-def comparison(sample: Sample, own: dict[str, str], other: str, frontier: list[str]) -> pd.DataFrame:
-    """A row for each merge of the playground, as text.
-
-    Recipe, accuracy (percent), length (tokens), their difference to another method's, and the verdict against the
-    bar. own: merge → its description. Intervals are 95 %, over items, paired.
-    """
-    rows = {}
-    for name, text in own.items():
-        shown = {"accuracy, %": share(sample, name), "length, tokens": describe(average(sample, name, "length"), 1)}
-        row = {"recipe": text} | {heading: interval_text(**found) for heading, found in shown.items()}
-        for what, scale in (("accuracy", 100), ("length", 1)):
-            difference = average(sample, name, what) - average(sample, other, what)
-            row[f"{what} less {other}'s"] = interval_text(**describe(difference, scale), signed=True)
-        rows[name] = row | {"against the bar": verdict(above_bar(sample, name, frontier))}
-    return pd.DataFrame.from_dict(rows, orient="index")

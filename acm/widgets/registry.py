@@ -38,14 +38,14 @@ EXPLORERS = {
             "acm.widgets.merge_playground",
             "2-merge-playground",
             "method, its parameters, λ of each layer, the problem",
-            "the answers of both parents and the merge; its place beside the frontier",
+            "the answers of both parents and the merge; its accuracy and length less TA's, its place against the bar",
         ),
         Row(
             "TradeOffExplorer",
             "acm.widgets.trade_off_explorer",
             "3-trade-off",
-            "results, methods, tasks, token cap",
-            "accuracy against length; the responses behind a point",
+            "results, methods, tasks, token cap, what to compare with",
+            "accuracy against length; both less another method's, on the same items; the responses behind a point",
         ),
         Row(
             "ResponseBrowser",

@@ -205,9 +205,14 @@ MISTAKES = {
         ("describe(lead)", "describe(lead, 1)", "fraction"),
         ('{"verdict": verdict(lead)}', '{"verdict": "above" if lead[0] > 0 else "below"}', "outside|interval"),
         (
-            "lead = above_frontier(sample, method, bar)",
+            "lead = above_bar(sample, method, bar)",
             "from acm.reporting.statistics import average\n    lead = average(sample, method)",
             "not the lead",
+        ),
+        (
+            "lead = above_bar(sample, method, bar)",
+            "from acm.reporting.statistics import above_frontier\n    lead = above_frontier(sample, method, bar)",
+            "lead over the curve",
         ),
     ],
     "6.6": [

@@ -27,6 +27,13 @@ def test_every_lesson_is_listed():
     assert re.findall(r"course/(\d-[\w-]+\.ipynb)", TEXT.split("## Ways")[0]) == [path.name for path in lessons()]
 
 
+def test_verdicts_of_the_lessons_are_against_the_bar_and_have_differences_beside_them():
+    for number, differences in (("5", "wide_dominance(pairs)"), ("6", 'compare_pairs(part, [("TA", "entry")]')):
+        (path,) = (path for path in lessons() if path.name.startswith(number))
+        code = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+        assert "above_frontier" not in code and "above_bar" in code and differences in code, path.name
+
+
 def test_binders_scripts_can_be_run():
     assert all((ROOT / "binder" / name).stat().st_mode & 0o111 for name in ("postBuild", "start"))
 
