@@ -40,7 +40,10 @@ Control = Annotated[str, one_of("control that gives coefficients", COEFFICIENT_S
 
 
 class Method(Strict):
-    """How one merge is made. coefficients: ACM, with λ from this control; ``none`` is the real pair, ``uniform`` the mean of its λ."""
+    """How one merge is made.
+
+    coefficients: λ by layer from this control: ``none``, the real pair, is ACM; ``uniform`` is the mean of ACM's λ.
+    """
 
     merge_method: str
     parameters: dict[str, float | bool] = Field({})

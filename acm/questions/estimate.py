@@ -1,13 +1,12 @@
 """Question 1: what does plug-in MI measure?
 
-Three tests: estimators on data of known MI; MI of the real pair of activations against that of its controls; MI against
-the length of the text.
+Four tests: estimators on data of known MI; MI of the real pair of activations against that of its controls; MI against
+the length of the text; and the same by size, up to the paper's own (`sizes.py`).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,19 +19,11 @@ from acm.calibration.coefficients import layer_coefficients
 from acm.calibration.information import mutual_information
 from acm.calibration.registry import CONTROLS, ESTIMATORS, PER_TOKEN, SIMILARITY
 from acm.paper import load
-from acm.paths import require_clone
+from acm.questions.sizes import TEXTS, WIDTH, question_tokens
 
 QUESTION = "What does plug-in MI measure?"
-CHARACTERS_PER_TOKEN = 3.2  # in s1K's questions; a rule of thumb
-WIDTH = 3584  # channels of the paper's 7B models
-TEXTS = 100  # how many texts the paper's calibration set has
+BLOCKS = 28  # of the paper's 7B models
 COLUMNS = 3  # panels side by side in the figure on data of known MI
-# Control → how the verdict says what the control keeps. A control that is not here is called by its title.
-KEEPS = {
-    "shuffled": "shuffled tokens keep",
-    "unrelated": "a model with permuted channels",
-    "gaussian": "independent noise reaches",
-}
 
 
 def known_gaussians(
@@ -149,111 +140,36 @@ def draw_lengths(table: pd.DataFrame, layer: str) -> Figure:
 
 
 def paper_null(temperatures: tuple[float, ...] = (0.5, 0.7, 0.9), seed: int = 0) -> pd.DataFrame:
-    """λ of independent Gaussian noise at the paper's width, beside the paper's mean λ of Figure 4: one row for each t.
+    """λ of independent Gaussian noise at the paper's width, beside the paper's λ of Figure 4: one row for each t.
 
-    The texts are as long as s1K's questions: the characters of all 1,000, over CHARACTERS_PER_TOKEN.
-    null: mean over 200 draws of as many questions as the paper takes; 95 % of the draws lie from null_low to null_high.
-    (λ rises with the number of texts.) correlation: of MI with log tokens. paper: NaN for a t that the paper lacks.
+    The texts are as long as s1K's questions (:func:`acm.questions.sizes.question_tokens`). null: mean over 200 draws of
+    as many questions as the paper takes; 95 % of the draws lie from null_low to null_high. (λ rises with the number of
+    texts.) null_span: largest less smallest λ of BLOCKS layers of noise on the texts of one draw. correlation: of MI
+    with log tokens. paper, paper_span: mean and span over the paper's blocks; NaN for a t that the paper lacks.
     """
-    require_clone("paper_null, which reads the paper's published numbers,")
-    characters = load("s1k_question_characters")["characters"]
-    tokens = (characters / CHARACTERS_PER_TOKEN).round().clip(lower=1).astype(int)
-    generator, mi = torch.Generator().manual_seed(seed), []
-    for n in tokens:
-        x, y = torch.randn((2, n, WIDTH), generator=generator).bfloat16()
-        mi.append(mutual_information(x, y))
+    tokens = question_tokens()
+    generator = torch.Generator().manual_seed(seed)
+    mi = np.array([noise_information(n, generator) for n in tokens])
     chosen = [np.random.default_rng([seed, i]).choice(len(mi), TEXTS, replace=False) for i in range(200)]
+    layers = np.array([[noise_information(n, generator) for n in tokens[chosen[0]]] for _ in range(BLOCKS)])
     found = {}
     for t in temperatures:
-        draws = [float(layer_coefficients(np.array([mi])[:, c], t)[0]) for c in chosen]
+        draws = [float(layer_coefficients(mi[None, c], t)[0]) for c in chosen]
         low, high = np.quantile(draws, [0.025, 0.975])
         correlation = np.corrcoef(np.log(tokens), mi)[0, 1]
         found[t] = {"null": np.mean(draws), "null_low": low, "null_high": high, "correlation": correlation}
-    printed = load("figure4_coefficients_7b")
-    return pd.DataFrame(found).T.rename_axis("t").assign(paper=paper_means(printed), texts=TEXTS)
+        found[t]["null_span"] = np.ptp(layer_coefficients(layers, t))
+    table = pd.DataFrame(found).T.rename_axis("t")
+    return table.join(paper_blocks(load("figure4_coefficients_7b"))).assign(texts=TEXTS)
 
 
-def paper_means(printed: pd.DataFrame) -> pd.Series:
-    """Mean λ over the blocks of the paper's Figure 4, by t."""
-    blocks = printed[printed["layer"].astype(str).str.isdigit()]
-    return blocks.groupby("t")["coefficient"].mean()
+def noise_information(tokens: int, generator: torch.Generator) -> float:
+    """Plug-in MI of two independent Gaussian arrays (tokens, WIDTH), nats."""
+    x, y = torch.randn((2, tokens, WIDTH), generator=generator).bfloat16()
+    return mutual_information(x, y)
 
 
-def verdict(
-    shares: pd.DataFrame, explained: pd.DataFrame, null: pd.DataFrame, known: pd.DataFrame
-) -> tuple[str, dict[str, Any]]:
-    """The answer in words, and the numbers it is made of. The tables are those of the functions above."""
-    plug, by_length = of_estimator(shares, "plug-in"), numbers_of(explained.loc[["plug-in"]].iloc[0])
-    independent = known[(known["rho"] == 0) & (known["estimator"] == "plug-in")]
-    noise = independent.groupby(["tokens", "channels"])["estimate"].mean().tolist()
-    kept = {str(control): numbers_of(row) for control, row in plug.iterrows()}
-    numbers = {
-        "kept": kept,
-        "beyond_shuffled": 1 - kept["shuffled"]["share"] if "shuffled" in kept else np.nan,
-        "explained": by_length,
-        "null": {str(t): numbers_of(row) for t, row in null.iterrows()},
-        "noise_smallest_sample": noise[0],
-        "noise_largest_sample": noise[-1],
-    }
-    sentences = [
-        answer(plug, by_length["none"]),
-        f"Of the plug-in MI of the blocks, {kept_in_words(kept)}.",
-        f"Log length alone explains {100 * by_length['none']:.0f} % of its variance over texts."
-        if by_length["none"] >= 0
-        else "How length explains it cannot be told.",
-    ]
-    if "shuffle-corrected" in shares.index and "shuffled" in kept:
-        left = numbers_of(of_estimator(shares, "shuffle-corrected").T["shuffled"])
-        numbers["shuffle_corrected"] = left
-        sentences.append(
-            f"Less what is left with its entries shuffled, {left['real']:.3f} of {kept['shuffled']['real']:.2f} "
-            f"nats remain, and of those shuffled tokens keep {100 * left['share']:.0f} % "
-            f"[{100 * left['low']:.0f}, {100 * left['high']:.0f}]."
-        )
-    if len(printed := null.dropna(subset=["paper"])):
-        sentences.append(null_in_words(printed))
-    return " ".join(sentences), numbers
-
-
-def numbers_of(row: pd.Series) -> dict[str, float]:
-    """A row as plain numbers by name."""
-    return {str(name): float(value) for name, value in row.items()}
-
-
-def of_estimator(shares: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The shares of one estimator, by control."""
-    return shares.loc[[name]].droplevel("estimator")
-
-
-def answer(plug: pd.DataFrame, by_length: float) -> str:
-    """The first sentence. plug: shares of the controls. by_length: R² of MI against log tokens.
-
-    Two controls tell what is bias. Shuffled tokens keep the bias and what channels share at any token. Independent
-    noise has the bias alone, with other values.
-    """
-    bias = plug.loc[[name for name in ("shuffled", "gaussian") if name in plug.index]]
-    length = ", and with it the length of the text" if by_length > 0.5 else ""
-    if (bias["low"] > 0.5).all():
-        return f"It measures {'almost only' if (bias['low'] > 0.9).all() else 'mostly'} its own bias{length}."
-    if (bias["high"] < 0.5).all():
-        return "Its bias does not account for most of it here."
-    reason = "the controls differ, or their intervals are too wide"
-    return f"Whether its bias accounts for most of it here is undecided: {reason}."
-
-
-def kept_in_words(kept: dict[str, dict[str, float]]) -> str:
-    """What each control keeps of the real pair's MI. kept: control → its row of :func:`kept_by_control`."""
-    words = {name: KEEPS.get(name, control.title) for name, control in CONTROLS.items() if name in kept}
-    return ", ".join(f"{told} {100 * kept[name]['share']:.1f} %" for name, told in words.items())
-
-
-def null_in_words(printed: pd.DataFrame) -> str:
-    """λ of noise beside λ of the paper, at the temperatures that the paper has."""
-    columns = printed[["null", "null_low", "null_high"]].to_numpy()
-    drawn = ", ".join(f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in columns)
-    temperatures = ", ".join(f"{t:g}" for t in printed.index)
-    blocks = ", ".join(f"{value:.3f}" for value in printed["paper"])
-    return (
-        f"At the paper's width noise gives λ = {drawn} for t = {temperatures} (95 % of draws of {TEXTS} texts); "
-        f"the paper's blocks have {blocks}."
-    )
+def paper_blocks(printed: pd.DataFrame) -> pd.DataFrame:
+    """Mean λ over the blocks of the paper's Figure 4, and largest less smallest, by t: columns paper, paper_span."""
+    by_t = printed[printed["layer"].astype(str).str.isdigit()].groupby("t")["coefficient"]
+    return pd.DataFrame({"paper": by_t.mean(), "paper_span": by_t.max() - by_t.min()})

@@ -8,7 +8,8 @@ import pytest
 from helpers_questions import assert_in_order, information, labelled
 
 from acm.calibration.registry import ESTIMATORS
-from acm.questions import estimate
+from acm.questions import estimate, estimate_answer
+from acm.questions.sizes import UNPAIRED, paper_size
 from acm.questions.study import plain
 
 LABEL_ESTIMATORS = ("plug-in", "miller-madow", "shuffle-corrected")
@@ -21,19 +22,30 @@ def exact(shares=None, samples=20, estimators=LABEL_ESTIMATORS, slope=1.0):
     return table.assign(value=(1 + slope * np.log(table["tokens"])) * table["control"].map({"none": 1.0, **shares}))
 
 
-KNOWN = pd.DataFrame([("plug-in", n, d, 0.0, 0, 0.0, 1 / n) for n in (30, 100) for d in (8, 16)],
-                     columns=["estimator", "tokens", "channels", "rho", "seed", "truth", "estimate"])  # fmt: skip
 NULL = pd.DataFrame(
     {
         "null": [0.55, 0.6],
         "null_low": [0.5, 0.52],
         "null_high": [0.58, 0.65],
         "correlation": [0.99] * 2,
-        "paper": [0.66, 0.64],
+        "null_span": [0.002] * 2,
+        "paper": [0.57, 0.64],
+        "paper_span": [0.02, 0.03],
         "texts": [100] * 2,
     },
     index=[0.5, 0.7],
 ).rename_axis("t")
+LARGE = {"real": 2.0, "bias": 1.5, "marginals": 0.02, "pairing": 0.48, "explained": 0.96}
+LARGE |= {"from_noise": -0.04, "from_noise_low": -0.05, "from_noise_high": -0.03}
+OTHER = LARGE | {"bias": 1.84, "marginals": 0.16, "pairing": 0.0}
+SIZES = {name: pd.DataFrame([row], index=[paper_size()]) for name, row in {"a": LARGE, UNPAIRED: OTHER}.items()}
+LAYERS = pd.DataFrame({"pairing": [4, 3, 2, 1], "coefficient": [0.6, 0.61, 0.62, 0.63], "own": [0.5, 0.52, 0.5, 0.52]})
+
+
+def answered(table, null=NULL):
+    """The answer to question 1 from an MI table, with the other tables as above."""
+    shares, explained = estimate.kept_by_control(table), estimate.explained_by_length(table)
+    return estimate_answer.verdict(shares, explained, null, SIZES, LAYERS)
 
 
 def test_controls_keep_what_they_keep_by_construction():
@@ -93,26 +105,31 @@ def test_several_models_are_told_apart_by_what_length_explains():
 
 
 @pytest.mark.parametrize("share, head", [
-    (0.97, "It measures almost only its own bias, and with it the length of the text."),
-    (0.7, "It measures mostly its own bias, and with it"),
-    (0.2, "Its bias does not account for most of it here."),
-    (0.5, "Whether its bias accounts for most of it here is undecided"),
+    (0.97, "it measures almost only its own bias, and with it the length of the text; at the paper's size 24 to 24 %"),
+    (0.7, "it measures mostly its own bias, and with it"),
+    (0.2, "its bias does not account for most of it;"),
+    (0.5, "it is undecided whether its bias accounts for most of it"),
 ])  # fmt: skip
 def test_the_answer_on_bias_is_no_stronger_than_the_shares(share, head):
     table = exact(dict.fromkeys(("shuffled", "other-sample", "unrelated", "gaussian"), share))
     rng = np.random.default_rng(0)
     table["value"] *= 1 + 0.02 * rng.normal(size=len(table)) * (table["control"] != "none")
-    text, numbers = estimate.verdict(estimate.kept_by_control(table), estimate.explained_by_length(table), NULL, KNOWN)
-    assert text.startswith(head)
+    text, numbers = answered(table)
+    assert text.startswith(f"On the texts of this profile {head}")
     assert_in_order(
         text,
         "shuffled tokens keep",
         "Log length alone explains 100 %",
+        f"There pairing makes a: 24 %, {UNPAIRED}: 0 %. What channels share at any token makes at most 8 %.",
+        "λ less that of noise on the same texts is -0.040 [-0.050, -0.030] (a).",
+        "Over the 4 blocks",
+        "correlation of -1.00",
         "λ = 0.550 [0.500, 0.580], 0.600 [0.520, 0.650] for t = 0.5, 0.7 (95 % of draws of 100",
-        "0.660, 0.640.",
+        "0.570, 0.640 in the mean, so noise would do for their level. From",
+        "they span 0.020, 0.030, where 28 layers of noise on the same texts span 0.002, 0.002, so noise would not do",
     )
     assert numbers["beyond_shuffled"] == pytest.approx(1 - share, abs=0.02)
-    assert numbers["noise_smallest_sample"] == pytest.approx(1 / 30)
+    assert numbers["by_size"]["a"][str(paper_size())]["pairing"] == 0.48
     json.dumps(plain(numbers), allow_nan=False)
 
 
@@ -120,11 +137,9 @@ def test_length_is_left_out_of_the_answer_where_it_explains_nothing():
     table = exact(samples=40)
     by_text = dict(enumerate(np.random.default_rng(0).uniform(1, 2, 40)))
     table["value"] = table["sample"].map(by_text) * table["control"].map({"none": 1.0}).fillna(0.97)
-    text, _ = estimate.verdict(estimate.kept_by_control(table), estimate.explained_by_length(table), NULL, KNOWN)
-    assert text.startswith("It measures almost only its own bias. ")
-    text, _ = estimate.verdict(
-        estimate.kept_by_control(table), estimate.explained_by_length(table.assign(value=1.0)), NULL, KNOWN
-    )
+    assert "it measures almost only its own bias; at" in answered(table)[0]
+    explained = estimate.explained_by_length(table.assign(value=1.0))
+    text, _ = estimate_answer.verdict(estimate.kept_by_control(table), explained, NULL, SIZES, LAYERS)
     assert_in_order(text, "How length explains it cannot be told.")
 
 
@@ -132,11 +147,11 @@ def test_a_temperature_that_the_paper_lacks_is_left_out_of_the_sentence():
     table = exact()
     row = {"null": 0.7, "null_low": 0.6, "null_high": 0.8, "correlation": 0.9, "paper": np.nan, "texts": 100}
     null = pd.concat([NULL, pd.DataFrame([row], index=[1.5])])
-    text, numbers = estimate.verdict(estimate.kept_by_control(table), estimate.explained_by_length(table), null, KNOWN)
-    assert_in_order(
-        text,
-        "0.600 [0.520, 0.650] for t = 0.5, 0.7 (95 % of draws of 100 texts); the paper's blocks have 0.660, 0.640.",
-    )
+    text, numbers = answered(table, null)
+    told = "0.600 [0.520, 0.650] for t = 0.5, 0.7 (95 % of draws of 100 texts); the paper's blocks have 0.570, 0.640 in"
+    assert_in_order(text, told)
+    below, alike = NULL.assign(paper=0.4), NULL.assign(paper_span=NULL["null_span"])
+    assert "would do" not in answered(table, below)[0] and "would not do" not in answered(table, alike)[0]
     assert len(numbers["null"]) == 3
 
 
@@ -162,15 +177,17 @@ def test_gaussian_estimate_is_per_channel():
 def test_the_papers_null_is_the_rule_on_noise(monkeypatch):
     monkeypatch.setattr(estimate, "WIDTH", 256)
     found = estimate.paper_null((0.5, 1.5))
-    assert list(found.columns) == ["null", "null_low", "null_high", "correlation", "paper", "texts"]
     assert (found["texts"] == 100).all()
     assert (found["null_low"] < found["null"]).all() and (found["null"] < found["null_high"]).all()
     assert (found["correlation"] < -0.9).all() and 0.5 < found.loc[0.5, "null"] < found.loc[1.5, "null"] < 1
+    assert (found["null_span"] < 0.02).all()  # layers of noise differ less on the same texts than draws of texts do
     assert pd.isna(found.loc[1.5, "paper"])
     printed = pd.DataFrame(
         {"t": [0.5, 0.5, 0.5, 0.7], "layer": ["0", "1", "norm", "0"], "coefficient": [0.6, 0.8, 9.0, 0.5]}
     )
-    assert estimate.paper_means(printed).to_dict() == {0.5: pytest.approx(0.7), 0.7: 0.5}
+    blocks = estimate.paper_blocks(printed)
+    assert blocks["paper"].to_dict() == {0.5: pytest.approx(0.7), 0.7: 0.5}
+    assert blocks["paper_span"].to_dict() == {0.5: pytest.approx(0.2), 0.7: 0.0}
 
 
 def test_lengths_are_drawn_by_estimator_and_control():

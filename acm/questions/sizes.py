@@ -1,0 +1,231 @@
+"""Question 1, by size: what is plug-in MI made of, and what do λ follow, at n entries a text?
+
+    variable   shape                meaning
+    n          ()                   entries of a text: tokens · channels
+    x, y       (tokens, channels)   activations of one layer in two models, token by token, bf16; many texts in a row
+    real       ()                   plug-in MI of x and y, nats
+    shuffled   ()                   the same with y's tokens shuffled: bias, and what channels share at any token
+    entries    ()                   the same with all entries of y shuffled: bias alone
+    pairing    ()                   real − shuffled: what takes the same token on both sides
+    marginals  ()                   shuffled − entries: what channels share at any token
+
+The three parts, bias, marginals and pairing, add up to the real pair's MI. They are parts of the estimate, not of the
+truth: the bias of a pair that shares much is smaller than that of its shuffled entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from torch import Tensor
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from acm.calibration.coefficients import layer_coefficients
+from acm.calibration.information import mutual_information
+from acm.paper import load
+from acm.paths import require_clone
+from acm.reporting.intervals import interval_columns
+from acm.reporting.statistics import describe
+
+CHARACTERS_PER_TOKEN = 3.2  # in s1K's questions; a rule of thumb
+WIDTH = 3584  # channels of the paper's 7B models
+INNER = 4096  # inner channels of the random layer; the paper's have 18,944, which would take five times as long
+TEXTS = 100  # how many texts the paper's calibration set has
+POOL = 300  # how many texts sets of TEXTS are drawn from
+UNPAIRED = (
+    "SmolLM2, block 29, other texts"  # the pair whose sides read other texts, so that no token belongs to another
+)
+KINDS = {  # which two arrays are measured → its name in figures
+    "real": "the pair as it is",
+    "shuffled": "tokens shuffled",
+    "channels": "channels permuted",
+    "entries": "entries shuffled",
+    "gaussian": "independent Gaussians",
+}
+COEFFICIENTS = {"coefficient": "real", "shuffled": "shuffled", "gaussian": "gaussian"}  # column → kind
+PARTS = {"bias": "0.75", "marginals": "#DE8F05", "pairing": "#0173B2"}  # part → its colour
+Pair = tuple[Tensor, Tensor]
+
+
+def question_tokens() -> np.ndarray:
+    """Tokens of each of s1K's 1,000 questions, (1000,): their characters over CHARACTERS_PER_TOKEN."""
+    require_clone("question_tokens, which reads the paper's published numbers,")
+    characters = load("s1k_question_characters")["characters"]
+    tokens: np.ndarray = (characters / CHARACTERS_PER_TOKEN).round().clip(lower=1).to_numpy(int)
+    return tokens
+
+
+def paper_size() -> int:
+    """Entries of a mean text of the paper: tokens of s1K's mean question · WIDTH."""
+    return round(float(question_tokens().mean()) * WIDTH)
+
+
+def random_layer(update: float, tokens: int, width: int = WIDTH, inner: int = INNER, seed: int = 0) -> Pair:
+    """Outputs of a gated MLP of random weights, before and after a random update; (tokens, width) each, bf16.
+
+    update: norm of the update over the norm of the weights, of each of the three matrices. The tokens are independent
+    standard normal vectors.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn((tokens, width), generator=generator)
+    shapes = {"gate": (inner, width), "up": (inner, width), "down": (width, inner)}
+    weights = {name: torch.randn(shape, generator=generator) / shape[1] ** 0.5 for name, shape in shapes.items()}
+    sides = []
+    for change in (0.0, update):
+        for weight in weights.values():
+            noise = torch.randn(weight.shape, generator=generator) if change else 0.0
+            weight += change * noise / weight.shape[1] ** 0.5
+        inside = torch.nn.functional.silu(hidden @ weights["gate"].T) * (hidden @ weights["up"].T)
+        sides.append((inside @ weights["down"].T).bfloat16())
+    return sides[0], sides[1]
+
+
+def layer_outputs(model: Path, texts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
+    """Layer → its outputs on texts, one at a time, put in a row: (tokens, channels), bf16.
+
+    model: a folder of a small model; it is run whole, in float32. Of a block, ``mlp.down_proj`` is what is looked at.
+    """
+    places = {"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    found: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    for layer, outputs in found.items():
+        module = network.get_submodule(places.get(layer, f"model.layers.{layer}.mlp.down_proj"))
+        module.register_forward_hook(lambda _, given, output, outputs=outputs: outputs.append(output[0].bfloat16()))
+    with torch.inference_mode():
+        for text in tqdm(texts, desc=model.name, unit="text", mininterval=10):
+            network(tokenizer(text, return_tensors="pt").input_ids)
+    return {layer: torch.cat(outputs) for layer, outputs in found.items()}
+
+
+def correlation(pair: Pair) -> float:
+    """Correlation of the entries of two arrays (tokens, channels), each channel less its mean over tokens."""
+    x, y = (side.float() - side.float().mean(dim=0) for side in pair)
+    return float((x * y).sum() / (x.norm() * y.norm()))
+
+
+def by_size(pair: Pair, sizes: Sequence[int], texts: int = POOL, seed: int = 0) -> pd.DataFrame:
+    """Plug-in MI of texts of about n entries: a row for each n, sample and kind, with tokens and value (nats).
+
+    The texts are as unlike in length as s1K's questions. A text is a piece of the pair that starts at a random token,
+    and at most as long as the pair. Where n is smaller than a mean question's tokens times the pair's channels,
+    channels are left out; where it is larger, texts are longer.
+    """
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    known = question_tokens()
+    lengths = rng.choice(known, texts, replace=False) / known.mean()
+    (tokens, width), rows = pair[0].shape, []
+    for n in sizes:
+        channels = min(width, max(1, round(n / known.mean())))
+        for sample, length in enumerate(lengths):
+            count = min(tokens, max(2, round(length * n / channels)))
+            start = rng.integers(tokens - count + 1)
+            x, y = (side[start : start + count, :channels] for side in pair)
+            rows += [(n, sample, count, kind, mutual_information(*changed(kind, x, y, generator))) for kind in KINDS]
+    return pd.DataFrame(rows, columns=["n", "sample", "tokens", "kind", "value"])
+
+
+def changed(kind: str, x: Tensor, y: Tensor, generator: torch.Generator) -> Pair:
+    """The two arrays that a kind of KINDS measures; x and y are (tokens, channels)."""
+    if kind == "gaussian":
+        first, second = torch.randn((2, *x.shape), generator=generator).bfloat16()
+        return first, second
+    if kind == "shuffled":
+        return x, y[torch.randperm(len(y), generator=generator)]
+    if kind == "channels":
+        return x, y[:, torch.randperm(y.shape[1], generator=generator)]
+    if kind == "entries":
+        return x, y.flatten()[torch.randperm(y.numel(), generator=generator)].view(y.shape)
+    return x, y
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """The values of :func:`by_size`, (n, sample) × kind."""
+    return table.pivot(index=["n", "sample"], columns="kind", values="value")
+
+
+def parts(table: pd.DataFrame) -> pd.DataFrame:
+    """What the MI at each n is made of, means over texts: a row for each n.
+
+    real (nats) = bias + marginals + pairing (nats). kept, noise: shares that shuffled tokens keep and that Gaussian
+    noise reaches, with 95 % intervals by bootstrap over texts. explained: R² of MI against log tokens.
+    """
+    rows = {}
+    for n, each in wide(table).groupby("n"):
+        mean, count = each.mean(), len(each)
+        row = {"real": mean["real"], "bias": mean["entries"]}
+        row |= {"marginals": mean["shuffled"] - mean["entries"], "pairing": mean["real"] - mean["shuffled"]}
+        drawn = np.random.default_rng(0).integers(count, size=(1000, count))
+        drawn = np.vstack([np.arange(count), drawn])
+        for name, kind in (("kept", "shuffled"), ("noise", "gaussian")):
+            sums = {k: each[k].to_numpy()[drawn].sum(axis=1) for k in (kind, "real")}
+            row |= interval_columns(name, describe(sums[kind] / sums["real"], 1))
+        tokens = table[(table["n"] == n) & (table["kind"] == "real")].set_index("sample")["tokens"]
+        row["explained"] = np.log(tokens).corr(each.droplevel("n")["real"]) ** 2
+        rows[n] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("n")
+
+
+def coefficients(table: pd.DataFrame, t: float, draws: int = 200) -> pd.DataFrame:
+    """λ at each n with the shift by layer; a row for each n. Means over draws of TEXTS texts.
+
+    Columns: those of COEFFICIENTS, λ of these kinds. from_shuffled, from_noise: the pair's
+    λ less theirs on the same texts; 95 % of the draws lie between ``_low`` and ``_high``.
+    """
+    rows = {}
+    for n, each in wide(table).groupby("n"):
+        rng = np.random.default_rng(0)
+        drawn = [rng.choice(len(each), min(TEXTS, len(each)), replace=False) for _ in range(draws)]
+        found = {
+            kind: np.array([layer_coefficients(each[kind].to_numpy()[None, one], t)[0] for one in drawn])
+            for kind in COEFFICIENTS.values()
+        }
+        row = {name: found[kind].mean() for name, kind in COEFFICIENTS.items()}
+        for name, kind in (("from_shuffled", "shuffled"), ("from_noise", "gaussian")):
+            apart = found["real"] - found[kind]
+            row |= interval_columns(name, describe(np.array([apart.mean(), *apart]), 1))
+        rows[n] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("n")
+
+
+def draw(tables: dict[str, pd.DataFrame], t: float) -> Figure:
+    """For each pair of layers, what MI is made of, and λ, against n. tables: name → table of :func:`by_size`."""
+    size = (3.6 * len(tables) + 1, 7)
+    figure, grid = plt.subplots(2, len(tables), figsize=size, sharex=True, sharey="row", squeeze=False)
+    for (upper, lower), (name, table) in zip(grid.T, tables.items(), strict=True):
+        made, found = parts(table), coefficients(table, t)
+        heights = [made[part].clip(lower=0) for part in PARTS]
+        upper.stackplot(made.index, heights, colors=PARTS.values(), labels=PARTS, alpha=0.9)
+        upper.set(title=name, xscale="log")
+        for (column, kind), marker in zip(COEFFICIENTS.items(), "osD", strict=True):
+            lower.plot(found.index, found[column], marker=marker, label=f"λ: {KINDS[kind]}")
+        for axes in (upper, lower):
+            axes.axvline(paper_size(), color="0.3", ls=":", lw=1.2, label="the paper's mean text")
+        lower.set_xlabel("entries n of a text")
+    grid[0, 0].set_ylabel("plug-in MI, nats")
+    grid[1, 0].set_ylabel(f"λ at t = {t:g}")
+    handles = {text: line for axes in grid[:, 0] for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncol=4)
+    return figure
+
+
+def order(pairs: dict[str, Pair], own: dict[str, float], n: int, t: float) -> pd.DataFrame:
+    """One row for each layer: do λ follow what its two sides share? pairs: layer → its outputs in both models.
+
+    own: layer → λ on the profile's own texts. correlation: of the outputs. pairing (nats), coefficient: at n.
+    """
+    rows = {}
+    for layer, pair in tqdm(pairs.items(), desc=f"layers at n = {n:,}", unit="layer", mininterval=10):
+        table = by_size(pair, [n], TEXTS)
+        shared, found = parts(table).loc[n, "pairing"], coefficients(table, t).loc[n, "coefficient"]
+        rows[layer] = {
+            "correlation": correlation(pair), "pairing": shared, "coefficient": found, "own": own[layer]
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
