@@ -3,6 +3,7 @@
     pair                        what it shows
     TA → ACM-TA                 the paper's own comparison: the plain method at the paper's scaling
     TA → Null-TA                the same with λ of Gaussian noise in place of ACM's
+    TA → Uniform-TA             the same with the mean of ACM's λ in every layer
     Null-TA → ACM-TA            what the activations add to noise
     Uniform-TA → ACM-TA         what the differences between layers add to one λ at the same mean
     best single λ → ACM-TA      what is left beside plain interpolation, with the λ that other items chose
@@ -40,13 +41,11 @@ def dominance(results: Results) -> pd.DataFrame:
 
 def pairs_of(results: Results) -> list[tuple[str, str]]:
     """What each ACM method is compared with, and the method. Empty where nothing else was merged."""
-    pairs = []
-    for method in [m for m in results.experiment.methods if m.startswith("ACM-")]:
-        others = [method.removeprefix("ACM-"), *(method.replace("ACM", other) for other in ("Null", "Uniform"))]
-        plain, null, _ = others
-        merged = [other for other in others if other in results.experiment.methods]
-        pairs += [(other, method) for other in merged]
-        pairs += [(plain, null)] if {plain, null}.issubset(merged) else []
+    pairs, merged = [], results.experiment.methods
+    for method in [m for m in merged if m.startswith("ACM-")]:
+        plain, controls = method.removeprefix("ACM-"), [method.replace("ACM", kind) for kind in ("Null", "Uniform")]
+        wanted = [(other, method) for other in (plain, *controls)] + [(plain, control) for control in controls]
+        pairs += [pair for pair in wanted if merged.keys() >= set(pair)]
         if results.pair and results.records["item"].nunique() > 1:
             pairs.append((f"{BEST} {method}", method))
     return pairs
@@ -83,6 +82,21 @@ def row(table: pd.DataFrame, against: str, method: str) -> dict[str, object]:
         "method": method, "against": against, **differences, "detectable": accuracy["detectable"],
         "finding": found_words(table, against, method), "n": accuracy["n"],
     }  # fmt: skip
+
+
+def in_words(table: pd.DataFrame) -> str:
+    """The paper's own comparison in a sentence or two: ACM-TA and its controls less TA. Empty where there is none.
+
+    table: of :func:`dominance`.
+    """
+    rows = table[(table["against"] == "TA") & table["method"].str.endswith("-TA")]
+    if "ACM-TA" not in rows["method"].to_list():
+        return ""
+    told = "; ".join(
+        f"{row['method']} {difference(row, 'accuracy')} points and {difference(row, 'length')} tokens"
+        for _, row in rows.sort_values("method").iterrows()
+    )
+    return f"Less those of TA, accuracy and length are: {told}."
 
 
 def wide_dominance(table: pd.DataFrame) -> pd.DataFrame:

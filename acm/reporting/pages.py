@@ -16,14 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from acm.errors import UserError, unknown
-from acm.escaping import text_table
 from acm.files import write_text
 from acm.paths import FIGURES, REPORTS
 from acm.profiles import Profile, load_profile
 from acm.reading import read_text
 from acm.reporting.comparison import as_text, compare
-from acm.reporting.dominance import dominance, wide_dominance
-from acm.reporting.report import headline, verdict_list
+from acm.reporting.report import dominance_text, headline, verdict_list
 from acm.reporting.results import Results
 
 ASKED = re.compile(r"(<!-- acm: (\S+) (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -48,8 +46,7 @@ def comparison(profile: Profile, page: Path) -> str:
 
 def dominates(profile: Profile, page: Path) -> str:
     """ACM beside other ways to the same end, in a profile's first experiment."""
-    results = Results(profile, next(iter(profile.experiments)), "reports")
-    return f"{text_table(wide_dominance(dominance(results)))}\n"
+    return f"{dominance_text(Results(profile, next(iter(profile.experiments)), 'reports'))}\n"
 
 
 # Part → its text from the committed results. A function takes the profile and the folder of the page.

@@ -20,7 +20,7 @@ from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.files import write_text
 from acm.profiles import Profile
 from acm.reporting import tables
-from acm.reporting.dominance import dominance, pairs_of, wide_dominance
+from acm.reporting.dominance import dominance, in_words, pairs_of, wide_dominance
 from acm.reporting.intervals import Interval, interval_text
 from acm.reporting.outdated import outdated_experiment, outdated_question
 from acm.reporting.results import Results
@@ -73,11 +73,17 @@ def findings(results: Results, figures: Path) -> dict[str, Any]:
         "lengths": {m: describe(average(sample, m, "length"), 1) for m in sample.methods},
         "changes": {m: describe(length_change(sample, m, reference)) for m in sample.methods},
         "acm": verdicts[verdicts["method"].str.startswith("ACM")].to_dict("records"),
-        "dominance": escaping.text_table(wide_dominance(dominance(results))) if pairs_of(results) else "",
+        "dominance": dominance_text(results) if pairs_of(results) else "",
         "most": max(share(sample, m)["high"] for m in sample.methods if m not in results.experiment.parents),
         "truncated": results.records.groupby("method")["truncated"].mean().mul(100).to_dict(),
         "outdated": outdated_experiment(results.folder.parent, figures, results.name),
     }
+
+
+def dominance_text(results: Results) -> str:
+    """The paper's own comparison in words, and ACM beside other ways to the same end as a Markdown table."""
+    table = dominance(results)
+    return f"{in_words(table)}\n\n{escaping.text_table(wide_dominance(table))}"
 
 
 def calibration_findings(results: Results) -> list[dict[str, Any]]:

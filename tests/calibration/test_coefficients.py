@@ -125,6 +125,15 @@ def test_only_rows_of_the_control_count():
     )
 
 
+def test_uniform_is_the_mean_of_the_real_pairs_coefficients_in_every_layer():
+    real, found = (coefficients_from_table(mi_table(), control=control) for control in ("none", "uniform"))
+    for model, layers in real.items():
+        assert list(found[model]) == list(layers)
+        assert set(found[model].values()) == {float(np.mean(list(layers.values())))}
+    with pytest.raises(ValueError, match="no rows with control 'none'"):
+        coefficients_from_table(mi_table().assign(control="gaussian"), control="uniform")
+
+
 def test_absent_control_is_refused():
     with pytest.raises(ValueError, match="gaussian"):
         coefficients_from_table(mi_table(), control="gaussian")

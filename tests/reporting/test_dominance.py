@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from acm.profiles import load_profile
-from acm.reporting.dominance import chosen_elsewhere, dominance, wide_dominance
+from acm.reporting.dominance import chosen_elsewhere, dominance, in_words, wide_dominance
 from acm.reporting.results import Results
 
 
@@ -39,6 +39,8 @@ def test_the_papers_comparison_stands_beside_that_of_noise(results):
     assert {("TA", "ACM-TA"), ("TA", "Null-TA"), ("Null-TA", "ACM-TA"), ("best single λ for ACM-TA", "ACM-TA")} <= {
         *pairs
     }
+    assert {("TA", "Uniform-TA"), ("Uniform-TA", "ACM-TA"), ("Uniform-TIES", "ACM-TIES")} <= {*pairs}
+    assert len(pairs) == len({*pairs})
     shown = wide_dominance(dominance(results))
     assert len(shown) == len(pairs) and shown.notna().all(axis=None)
 
@@ -61,3 +63,13 @@ def test_no_longer_point_is_chosen_and_the_shortest_where_all_are_longer():
     assert set(chosen_elsewhere(records, "m", ["y", "x", "z"])["method"]) == {"y"}
     records["length"] += np.where(records["method"] == "m", -6, 0)
     assert set(chosen_elsewhere(records, "m", ["y", "x", "z"])["method"]) == {"x"}
+
+
+def test_the_papers_comparison_in_words_has_acm_and_its_controls():
+    row = {"against": "TA", "accuracy": 1.0, "accuracy_low": -1.0, "accuracy_high": 3.0, "length": -20.0}
+    row |= {"length_low": -21.0, "length_high": -19.0}
+    table = pd.DataFrame([row | {"method": method} for method in ("Uniform-TA", "Null-TA", "ACM-TA", "ACM-TIES")])
+    shown = "+1.0 [-1.0, +3.0] points and -20.0 [-21.0, -19.0] tokens"
+    told = "; ".join(f"{method} {shown}" for method in ("ACM-TA", "Null-TA", "Uniform-TA"))
+    assert in_words(table) == f"Less those of TA, accuracy and length are: {told}."
+    assert in_words(table[table["method"] == "Null-TA"]) == ""

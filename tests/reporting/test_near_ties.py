@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from abacus import CHECKPOINTS
-from acm.calibration.registry import COEFFICIENT_CONTROLS
+from acm.calibration.registry import COEFFICIENT_SETS
 from acm.files import write_json
 from acm.paths import REPORTS
 from acm.profiles import load_profile
@@ -54,7 +54,7 @@ def shifted(tmp_path):
     """Makes a folder with the committed coefficients, those of the real pair moved by a number."""
 
     def make(by):
-        for control in COEFFICIENT_CONTROLS:
+        for control in COEFFICIENT_SETS:
             found = read_coefficients(COEFFICIENTS / coefficients_name(control))
             moved = {m: {k: v + by * (control == "none") for k, v in own.items()} for m, own in found.items()}
             write_json(tmp_path / coefficients_name(control), {"coefficients": moved})
