@@ -38,6 +38,7 @@ CHARACTERS_PER_TOKEN = 3.2  # in s1K's questions; a rule of thumb
 WIDTH = 3584  # channels of the paper's 7B models
 INNER = 4096  # inner channels of the random layer; the paper's have 18,944, which would take five times as long
 TEXTS = 100  # how many texts the paper's calibration set has
+BANK = 5_000_000  # entries of a layer's outputs that pieces of texts are taken from
 POOL = 300  # how many texts sets of TEXTS are drawn from
 UNPAIRED = (
     "SmolLM2, block 29, other texts"  # the pair whose sides read other texts, so that no token belongs to another
@@ -87,21 +88,31 @@ def random_layer(update: float, tokens: int, width: int = WIDTH, inner: int = IN
     return sides[0], sides[1]
 
 
-def layer_outputs(model: Path, texts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
-    """Layer → its outputs on texts, one at a time, put in a row: (tokens, channels), bf16.
+def layer_outputs(
+    model: Path, texts: Sequence[str], layers: Sequence[str], dtype: str = "float32", device: str = "cpu"
+) -> dict[str, Tensor]:
+    """Layer → its outputs on texts, one at a time, put in a row: (tokens, channels), bf16, on the CPU.
 
-    model: a folder of a small model; it is run whole, in float32. Of a block, ``mlp.down_proj`` is what is looked at.
+    model: a folder; it is run whole. Of a block, ``mlp.down_proj`` is what is looked at. Texts are read until a block
+    has BANK entries. Of the head, the first WIDTH channels are kept.
     """
     places = {"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
     tokenizer = AutoTokenizer.from_pretrained(model)
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(device).eval()
     found: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     for layer, outputs in found.items():
         module = network.get_submodule(places.get(layer, f"model.layers.{layer}.mlp.down_proj"))
-        module.register_forward_hook(lambda _, given, output, outputs=outputs: outputs.append(output[0].bfloat16()))
+        module.register_forward_hook(
+            lambda _, given, output, outputs=outputs: outputs.append(output[0, :, :WIDTH].bfloat16().cpu())
+        )
+    tokens, most = 0, BANK // network.config.hidden_size
     with torch.inference_mode():
         for text in tqdm(texts, desc=model.name, unit="text", mininterval=10):
-            network(tokenizer(text, return_tensors="pt").input_ids)
+            if tokens >= most:
+                break
+            ids = tokenizer(text, return_tensors="pt").input_ids
+            network(ids.to(device))
+            tokens += ids.shape[1]
     return {layer: torch.cat(outputs) for layer, outputs in found.items()}
 
 
@@ -229,3 +240,14 @@ def order(pairs: dict[str, Pair], own: dict[str, float], n: int, t: float) -> pd
             "correlation": correlation(pair), "pairing": shared, "coefficient": found, "own": own[layer]
         }  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
+
+
+def large_coefficients(outputs: tuple[dict[str, Tensor], dict[str, Tensor]], t: float) -> dict[str, float]:
+    """Layer → λ by the paper's rule (shift by layer), from TEXTS pieces of the paper's size.
+
+    outputs: of :func:`layer_outputs`, in the base and in the fine-tuned model.
+    """
+    base, finetuned = outputs
+    size = paper_size()
+    tables = {layer: by_size((base[layer], finetuned[layer]), [size], TEXTS) for layer in base}
+    return {layer: float(coefficients(table, t).loc[size, "coefficient"]) for layer, table in tables.items()}

@@ -99,3 +99,20 @@ def test_each_pair_has_two_panels():
 def test_the_papers_size_is_that_of_its_mean_question():
     characters = pd.read_csv(sizes.load.__globals__["FOLDER"] / "s1k_question_characters.csv")["characters"]
     assert sizes.paper_size() == pytest.approx((characters / 3.2).mean() * 3584, rel=0.01)
+
+
+def test_outputs_end_where_a_block_has_enough_entries(monkeypatch):
+    from abacus import CHECKPOINTS
+
+    monkeypatch.setattr(sizes, "BANK", 128)
+    found = sizes.layer_outputs(CHECKPOINTS / "abacus-fast", ["Ann has 3 pens."] * 5, ["2"])
+    once = sizes.layer_outputs(CHECKPOINTS / "abacus-fast", ["Ann has 3 pens."], ["2"])
+    assert torch.equal(found["2"], once["2"])
+
+
+def test_large_coefficients_are_those_of_the_layers_at_the_papers_size(monkeypatch):
+    monkeypatch.setattr(sizes, "TEXTS", 10)
+    monkeypatch.setattr(sizes, "paper_size", lambda: 50_000)
+    (x, y), (a, b) = pair(0.99), pair(0.0)
+    found = sizes.large_coefficients(({"0": x, "1": a}, {"0": y, "1": b}), 0.7)
+    assert found["0"] == sizes.order({"0": (x, y)}, {"0": 0.5}, 50_000, 0.7).loc["0", "coefficient"] < found["1"]
