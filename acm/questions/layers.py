@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
-from acm.questions.study import Study, counted
+from acm.questions.study import Study, apart, counted
 from acm.questions.variants import single
-from acm.reporting.intervals import Interval, interval_columns, interval_in, interval_text
+from acm.reporting.intervals import Interval, interval_in, interval_text
 from acm.reporting.plotting import COLOURS
-from acm.reporting.statistics import Sample, average, describe
+from acm.reporting.statistics import Sample
 
 QUESTION = "Which layers carry length, which accuracy?"
 KINDS = {  # kind of merge → its name in words
@@ -51,11 +51,8 @@ def effects(sample: Sample, layers: dict[str, float], base: str, finetuned: str)
     for kind, reference in (("without", finetuned), ("only", base)):
         for layer, coefficient in layers.items():
             row: dict[str, Any] = {"kind": kind, "layer": layer, "coefficient": coefficient}
-            for what, scale in (("accuracy", 100), ("length", 1)):
-                values = average(sample, f"{kind} {layer}", what) - average(sample, reference, what)
-                row |= interval_columns(what, describe(values, scale))
-            rows.append(row)
-    return pd.DataFrame(rows)
+            rows.append(row | apart(sample, [(f"{kind} {layer}", reference)]).columns())
+    return pd.DataFrame(rows).rename(columns=lambda c: c.replace("righter", "accuracy").replace("longer", "length"))
 
 
 PANELS: list[Any] = [["without accuracy", "without length", "λ"], ["only accuracy", "only length", "λ"]]
