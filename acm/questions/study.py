@@ -26,6 +26,7 @@ from acm.records import provenance, write_parquet
 from acm.reporting import statistics
 from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import save_figure, use_theme
+from acm.reporting.report import first_sentence
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, bootstrap, describe, over_draws, paired_shares
 
@@ -89,10 +90,17 @@ class Study:
         setting = f"Profile {self.profile.name} ({self.profile.hash}), experiment {self.experiment}."
         save_figure(figure, self.folder / "figures" / name, f"{caption} {setting}", self.provenance)
 
-    def save_verdict(self, question: str, verdict: str, numbers: dict[str, Any]) -> str:
-        """Store ``verdict.json`` and return the verdict. numbers: what the verdict was computed from."""
-        content = {"question": question, "verdict": verdict, "numbers": numbers, "provenance": self.provenance}
-        write_json(self.folder / "verdict.json", plain(content), allow_nan=False)
+    def save_verdict(self, question: str, verdict: str, numbers: dict[str, Any], answer: str | None = None) -> str:
+        """Store ``verdict.json`` and return the verdict.
+
+        numbers: what the verdict was computed from. answer: what the verdict begins with, the one plain sentence that a
+        reader should take away; None: its first sentence. Raises ValueError where the verdict begins otherwise.
+        """
+        answer = first_sentence(verdict) if answer is None else answer
+        if not verdict.startswith(answer):
+            raise ValueError(f"the verdict does not begin with its answer: {answer}")
+        content = {"question": question, "answer": answer, "verdict": verdict, "numbers": numbers}
+        write_json(self.folder / "verdict.json", plain(content | {"provenance": self.provenance}), allow_nan=False)
         return verdict
 
     @property

@@ -96,8 +96,21 @@ def test_a_verdict_is_strict_json(quick):
 
     content = json.loads((quick.folder / "verdict.json").read_text(), parse_constant=refuse)
     assert content["numbers"] == {"a": 1.5, "b": None, "c": {"d": 3, "0.7": None}, "e": [True, None], "f": [1.0, None]}
-    assert (content["question"], content["verdict"]) == ("Why?", "Because.")
+    assert (content["question"], content["answer"], content["verdict"]) == ("Why?", "Because.", "Because.")
     assert {"profile", "profile_hash", "experiment", "source", "versions"} <= set(content["provenance"])
+
+
+def test_the_answer_of_a_verdict_is_its_first_sentence_or_the_one_that_is_given(quick):
+    def answer():
+        return json.loads((quick.folder / "verdict.json").read_text())["answer"]
+
+    text = "It is 0.5 of all, i.e. half. ACM has 3."
+    quick.save_verdict("Why?", text, {})
+    assert answer() == "It is 0.5 of all, i.e. half."
+    quick.save_verdict("Why?", text, {}, answer="It is 0.5 of all")
+    assert answer() == "It is 0.5 of all"
+    with pytest.raises(ValueError, match="does not begin"):
+        quick.save_verdict("Why?", text, {}, answer="No")
 
 
 def test_what_json_cannot_hold_at_all_is_refused(quick):
