@@ -54,10 +54,10 @@ RULES = {  # rule → its name in words
 }
 RAMP, LATE = (0.1, 0.5), (1.0, 0.5)
 HEADS = {  # verdict on the lead of the flat rule over ACM → the beginning of the answer
-    "above": "Yes, the plainest: above the bar one λ for all layers beats the paper's",
+    "above": "Yes: above the bar one λ for all layers beats the paper's rule",
     "below": "No: above the bar the paper's rule beats one λ for all layers",
-    "no difference shown": "None shown above the bar, where one λ for all layers cannot be told from the paper's",
-    "outside": "Undecided above the bar, as lengths lie outside the frontier",
+    "no difference shown": "None shown above the bar",
+    "outside": "Undecided above the bar",
 }
 
 
@@ -188,7 +188,7 @@ def draw(records: pd.DataFrame, tasks: list[str], frontier: list[str]) -> Figure
         axes.remove()
     for axes in grid[:, 0]:
         axes.set_ylabel("accuracy, %")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncol=4)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncol=3)
     return figure
 
 
@@ -207,12 +207,13 @@ def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataF
     numbers = {"families": families, "outcome": outcome, "rules": rules, "in_families": counts}
     numbers["tried"] = attempts[columns].T.to_dict()
     n = len(families)
-    heads = [
-        f"{name} is shorter {among(counts[rule], 'shorter', n)} and less often right {among(counts[rule], 'lost', n)}"
-        for rule, name in (("ramp", "a ramp fixed in advance"), (SINGLE, "the best single λ of other items"))
-    ]
+    ramp, single = (
+        f"in {among(counts[rule], 'shorter', n)} and less often right in {among(counts[rule], 'lost', n)}"
+        for rule in ("ramp", SINGLE)
+    )
     text = (
-        f"{HEADS[outcome]}; but on the same items of fresh families, held against ACM, {', and '.join(heads)}. "
+        f"{HEADS[outcome]}; on the same items of fresh families a ramp fixed in advance is shorter than ACM {ramp}, "
+        f"the best single λ of other items {single}. "
         f"{above_the_bar(rules, outcome, n)} On the same items, accuracy and length less ACM's: "
         f"{'; '.join(on_the_same_items(rule, rules[rule], counts[rule], n) for rule in lead)}. {of_tilts(attempts)}"
     )
@@ -229,8 +230,8 @@ def in_families(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def among(counts: dict[str, int], what: str, families: int) -> str:
-    """``in all``, ``in none``, ``in 1 of 5``."""
-    return f"in { ({0: 'none', families: 'all'}.get(counts[what]) or f'{counts[what]} of {families}') }"
+    """``all``, ``none``, ``1 of 5``."""
+    return {0: "none", families: "all"}.get(counts[what]) or f"{counts[what]} of {families}"
 
 
 def above_the_bar(rules: dict[str, dict[str, Any]], outcome: str, families: int) -> str:
@@ -242,15 +243,16 @@ def above_the_bar(rules: dict[str, dict[str, Any]], outcome: str, families: int)
     else:
         found += f"is {words(rules['flat'], 'lead')} points above the bar "
         found += f"({rules['flat']['detectable']:.1f} is the least true lead found in four of five cases)"
-    stand = ", ".join(f"{rule} at {words(row, 'above')}" for rule, row in rules.items())
-    return f"{found}. Against their bars stand {stand}."
+    stand = ", ".join(f"{rule} {words(row, 'above') if row['above'] else 'on it'}" for rule, row in rules.items())
+    return f"{found}. In points above their bars: {stand}."
 
 
 def on_the_same_items(rule: str, row: dict[str, Any], counts: dict[str, int], families: int) -> str:
     """What a rule's accuracy and length are less ACM's, and in how many families which is shown."""
     points, tokens = (cell(row, *what, signed=True) for what in (("righter", 1), ("longer", 1)))
-    shown = f"shorter {among(counts, 'shorter', families)}, less often right {among(counts, 'lost', families)}"
-    return f"{rule} {points} points, {tokens} tokens ({shown}, more often {among(counts, 'gained', families)})"
+    shorter, lost, gained = (among(counts, what, families) for what in ("shorter", "lost", "gained"))
+    shown = f"shorter in {shorter}, less often right in {lost}, more often in {gained}"
+    return f"{rule} {points} points, {tokens} tokens ({shown})"
 
 
 def of_tilts(attempts: pd.DataFrame) -> str:

@@ -68,11 +68,11 @@ def test_a_rule_that_leads_by_construction(flat, outcome, head):
     assert pd.isna(whole.loc["ACM", "lead"]) and len(table) == 4 * 5  # with the best single λ
     assert_in_order(
         text,
-        "a ramp fixed in advance is shorter in none and less often right in all",
+        "a ramp fixed in advance is shorter than ACM in none and less often right in all",
         "Over 3 fresh families",
         f"{whole.loc['flat', 'lead']:+.2f} [",
-        "stand ACM at",
-        f"ramp at {whole.loc['ramp', 'above']:+.2f}",
+        "bars: ACM -",
+        f"ramp {whole.loc['ramp', 'above']:+.2f}",
         f"ramp {whole.loc['ramp', 'righter']:+.1f} [",
         "points, +0.0 [+0.0, +0.0] tokens (shorter in none, less often right in all, more often in none)",
         "Of 2 tilts",
@@ -106,7 +106,14 @@ def test_a_family_outside_its_frontier_leaves_the_rule_undecided():
         .isna()
         .all(axis=None)
     )
-    assert_in_order(text, "Undecided", "has no value above the bar", "stand ACM at +0.0", "ramp at +0.0")
+    assert_in_order(
+        text,
+        "Undecided",
+        "has no value above the bar",
+        "bars: ACM +0.0",
+        "flat outside their range, ramp +0.0",
+        "on it",
+    )
     json.dumps(plain(numbers), allow_nan=False)
 
 
@@ -180,7 +187,7 @@ def test_a_shorter_rule_that_loses_accuracy_in_some_families_is_counted_so():
     table, _, text, numbers = answered(records)
     assert numbers["in_families"]["ramp"] == {"shorter": 3, "lost": 1, "gained": 1}
     assert_in_order(
-        text, "a ramp fixed in advance is shorter in all and less often right in 1 of 3",
+        text, "a ramp fixed in advance is shorter than ACM in all and less often right in 1 of 3",
         "ramp +0.0 [", "-5.0 [-5.0, -5.0] tokens (shorter in all, less often right in 1 of 3, more often in 1 of 3)",
     )  # fmt: skip
     row = table[table["family"] == "all"].set_index("rule").loc["ramp"]
