@@ -2,7 +2,8 @@
 
 Merges with ACM's λ are compared with merges that have other λ: uniform λ of the same mean; ACM's λ permuted, reversed,
 or assigned by the size of the task vector; λ of noise; λ with other shifts. They are compared twice: by their points
-above the bar at their own length, and by accuracy and length on the same items.
+above the bar at their own length, and by accuracy and length on the same items. ``fresh.py`` repeats the decisive
+comparisons on more items, ``coefficients_answer.py`` puts all into words.
 """
 
 from __future__ import annotations

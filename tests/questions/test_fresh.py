@@ -51,9 +51,9 @@ def test_the_answer_leans_on_the_fresh_items(acm, head):
     contrasts = fresh.contrasts(sampled(placed(acm=acm), noise=0.02, seed=1), FRONTIER)
     text, numbers = verdict(table, 35.0, contrasts)
     row = contrasts.iloc[0]
-    told = f"ACM over uniform λ {row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}] ("
+    told = f"ACM over uniform λ {row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}], where "
     assert_in_order(
-        text, head, "On 120 fresh items, over 3 calibration draws", told, f"{row['detectable']:.1f});",
+        text, head, "On 120 fresh items, over 3 calibration draws", told, f"{row['detectable']:.1f} is the least found",
         "λ of noise over Task Arithmetic", "4 leads that were tested here", "On the benchmark's items",
     )  # fmt: skip
     assert text.startswith(head) and len(numbers["fresh"]) == 4
@@ -65,7 +65,9 @@ def test_a_contrast_outside_the_frontier_has_no_lead():
     contrasts = fresh.contrasts(sampled(placed() | {"TA": (1.4, 0.0)}), FRONTIER)
     assert contrasts["verdict"].tolist()[2:] == ["outside"] * 2 and contrasts["lead"].isna().tolist()[2:] == [True] * 2
     table = coefficients.comparison(sampled(placed()), FRONTIER)
-    assert_in_order(verdict(table, 35.0, contrasts)[0], "ACM over Task Arithmetic outside the frontier (not tested)")
+    assert_in_order(
+        verdict(table, 35.0, contrasts)[0], "ACM over Task Arithmetic outside the frontier; λ of noise over"
+    )
     assert labelled(fresh.draw(contrasts)) == 3
 
 
