@@ -208,12 +208,12 @@ def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataF
     numbers["tried"] = attempts[columns].T.to_dict()
     n = len(families)
     ramp, single = (
-        f"in {among(counts[rule], 'shorter', n)} and less often right in {among(counts[rule], 'lost', n)}"
+        f"in {among(counts[rule], 'shorter', n)} and shown to be less often right in {among(counts[rule], 'lost', n)}"
         for rule in ("ramp", SINGLE)
     )
     text = (
         f"{HEADS[outcome]}; on the same items of fresh families a ramp fixed in advance is shorter than ACM {ramp}, "
-        f"the best single λ of other items {single}. "
+        f"and the best single λ of other items is shorter {single}. "
         f"{above_the_bar(rules, outcome, n)} On the same items, accuracy and length less ACM's: "
         f"{'; '.join(on_the_same_items(rule, rules[rule], counts[rule], n) for rule in lead)}. {of_tilts(attempts)}"
     )

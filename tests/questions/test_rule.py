@@ -68,7 +68,7 @@ def test_a_rule_that_leads_by_construction(flat, outcome, head):
     assert pd.isna(whole.loc["ACM", "lead"]) and len(table) == 4 * 5  # with the best single λ
     assert_in_order(
         text,
-        "a ramp fixed in advance is shorter than ACM in none and less often right in all",
+        "a ramp fixed in advance is shorter than ACM in none and shown to be less often right in all",
         "Over 3 fresh families",
         f"{whole.loc['flat', 'lead']:+.2f} [",
         "bars: ACM -",
@@ -187,7 +187,7 @@ def test_a_shorter_rule_that_loses_accuracy_in_some_families_is_counted_so():
     table, _, text, numbers = answered(records)
     assert numbers["in_families"]["ramp"] == {"shorter": 3, "lost": 1, "gained": 1}
     assert_in_order(
-        text, "a ramp fixed in advance is shorter than ACM in all and less often right in 1 of 3",
+        text, "a ramp fixed in advance is shorter than ACM in all and shown to be less often right in 1 of 3",
         "ramp +0.0 [", "-5.0 [-5.0, -5.0] tokens (shorter in all, less often right in 1 of 3, more often in 1 of 3)",
     )  # fmt: skip
     row = table[table["family"] == "all"].set_index("rule").loc["ramp"]
