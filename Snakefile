@@ -136,7 +136,9 @@ if not all(map(os.path.isfile, FAMILIES)):
 
 def question_needs(wildcards):
     """What a question reads beside the pipeline's results."""
-    return {"coefficients": [f"{RUN}/questions/stability/verdict.json"], "rule": FAMILIES}.get(wildcards.question, [])
+    fresh = "abacus/problems.py"  # generates the fresh items of question 2
+    needs = {"coefficients": [f"{RUN}/questions/stability/verdict.json", fresh], "rule": FAMILIES}
+    return needs.get(wildcards.question, [])
 
 
 wildcard_constraints:

@@ -213,12 +213,25 @@ BENCHMARKS: dict[str, Callable[[random.Random], Problem]] = {
 }
 
 
+FRESH = 667  # fresh items of a benchmark: 2,001 of easy, medium and hard together
+
+
 def benchmark(name: str, items: int = 500, seed: int = 2505) -> list[dict]:
     """``items`` distinct held-out questions of a benchmark: dicts with question, gold and steps."""
-    rng = random.Random(f"{name}/{seed}")
+    return held_out_items(name, items, f"{name}/{seed}", set())
+
+
+def fresh(name: str, items: int = FRESH, seed: int = 2606) -> list[dict]:
+    """As :func:`benchmark`, of questions that its 500 do not have: nothing was chosen by looking at them."""
+    return held_out_items(name, items, f"{name}/fresh/{seed}", {row["question"] for row in benchmark(name)})
+
+
+def held_out_items(name: str, items: int, seed: str, known: set[str]) -> list[dict]:
+    """Distinct held-out questions of a benchmark that are not among the known ones."""
+    rng = random.Random(seed)
     found: dict[str, dict] = {}
     while len(found) < items:
         problem = BENCHMARKS[name](rng)
-        if held_out(problem):
+        if held_out(problem) and problem.question not in known:
             found[problem.question] = {"question": problem.question, "gold": problem.gold, "steps": len(problem.steps)}
     return list(found.values())

@@ -2,7 +2,8 @@
 
 Merges with ACM's λ are compared with merges that have other λ: uniform λ of the same mean; ACM's λ permuted, reversed,
 or assigned by the size of the task vector; λ of noise; λ with other shifts. They are compared twice: by their points
-above the bar at their own length, and by accuracy and length on the same items.
+above the bar at their own length, and by accuracy and length on the same items. ``fresh.py`` repeats the decisive
+comparisons on more items, ``coefficients_answer.py`` puts all into words.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.registry import SHIFTS
 from acm.calibration.texts import read_texts, select_texts
 from acm.questions import variants
-from acm.questions.study import APART, Coefficients, Study, apart, apart_columns, counted, inside
+from acm.questions.study import Coefficients, Study, apart, inside
 from acm.questions.variants import Layers
 from acm.reporting import statistics
 from acm.reporting.intervals import interval_columns
@@ -34,7 +35,6 @@ from acm.reporting.statistics import (
     least_detectable,
     over_draws,
 )
-from acm.reporting.tables import cell
 
 QUESTION = "Do the coefficients matter?"
 KINDS = {  # kind of λ → its name in words
@@ -68,12 +68,6 @@ CONTROL_OF = {  # kind → the kind that it is compared with
 }
 OWN = {"uniform", "null"}  # kinds with a merge for each calibration draw; other kinds use the λ of the first draw
 TIES = {"merge_method": "ties", "parameters": {"density": 0.2}}
-HEADS = {  # verdict on the lead over uniform λ → the answer's first sentence
-    "above": "Yes: they beat one λ for all layers at the same mean.",
-    "below": "Not for the better: one λ for all layers at the same mean is ahead.",
-    "outside": "Undecided: the lengths lie outside the frontier.",
-    "no difference shown": "No difference shown between them and one λ for all layers at the same mean.",
-}
 
 
 def draw_coefficients(
@@ -151,19 +145,19 @@ def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
         for what, (values, scale) in measures.items():
             row |= interval_columns(what, describe(inside(over_draws(np.array(values))), scale))
         if kind in CONTROL_OF:
-            row |= lead_over(kind, names, above, sample)
+            row |= lead_over(paired(kind, names), above, sample)
         rows.append(row)
-    return judged(pd.DataFrame(rows)) if any("lead" in row for row in rows) else pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return judged(table, table["kind"].isin(CONTROL_OF)) if "lead" in table else table
 
 
-def lead_over(kind: str, names: list[str], above: dict[str, np.ndarray], sample: Sample) -> dict[str, Any]:
-    """lead, righter, longer, p and error of ACM over the merges of a kind. above: merge → points above the bar."""
-    pairs = paired(kind, names)
+def lead_over(pairs: list[tuple[str, str]], above: dict[str, np.ndarray], sample: Sample) -> dict[str, Any]:
+    """lead, righter, longer, p and error of the first merges of the pairs. above: merge → points above the bar."""
     lead = inside(over_draws(np.array([above[ours] - above[theirs] for ours, theirs in pairs])))
     found = apart(sample, pairs)
-    tested = not np.isnan(lead[0]) and np.abs(found["righter"]).max() > statistics.ROUNDING
+    tested = not np.isnan(lead[0]) and np.abs(found.drawn["righter"]).max() > statistics.ROUNDING
     p, error = (bootstrap_p(lead), 100 * float(np.nanstd(lead[1:]))) if tested else (np.nan, np.nan)
-    return {**interval_columns("lead", describe(lead)), **apart_columns(found), "p": p, "error": error}
+    return {**interval_columns("lead", describe(lead)), **found.columns(), "p": p, "error": error}
 
 
 def paired(kind: str, names: list[str]) -> list[tuple[str, str]]:
@@ -171,9 +165,12 @@ def paired(kind: str, names: list[str]) -> list[tuple[str, str]]:
     return [(f"{CONTROL_OF[kind]} {name.rpartition(' ')[2] if kind in OWN else 0}", name) for name in names]
 
 
-def judged(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows with p_adjusted, detectable and the verdict: above, below, no difference shown, or outside."""
-    tested, compared = table["p"].notna(), table["kind"].isin(CONTROL_OF)
+def judged(table: pd.DataFrame, compared: pd.Series) -> pd.DataFrame:
+    """The rows with p_adjusted, detectable and the verdict: above, below, no difference shown, or outside.
+
+    compared: which rows have a lead, or would have one inside the frontier's range.
+    """
+    tested = table["p"].notna()
     table.loc[tested, "p_adjusted"] = holm(table.loc[tested, "p"].to_numpy(float))
     table["detectable"] = [least_detectable(error, max(1, tested.sum())) for error in table.pop("error")]
     known = table.loc[compared, "lead"].notna()
@@ -212,64 +209,3 @@ def label(row: dict[Hashable, Any]) -> str:
     """A kind of λ in words, with the number of its merges."""
     outside = f", {row['outside']} outside the frontier" if row["outside"] else ""
     return f"{KINDS[row['kind']]} ({row['merges']}{outside})"
-
-
-def verdict(table: pd.DataFrame, base_length: float) -> tuple[str, dict[str, Any]]:
-    """The answer in words, and the numbers that it is made of.
-
-    table: of :func:`comparison`. base_length: the base's mean length, tokens.
-    """
-    rows = {str(row["kind"]): {str(column): value for column, value in row.items()} for row in table.to_dict("records")}
-    kinds = [kind for kind in CONTROL_OF if kind in rows]
-    columns = ("lead", "lead_low", "lead_high", "detectable", "p_adjusted", "verdict", "merges", "outside")
-    differences = [f"{what}{end}" for what in APART for end in ("", "_low", "_high")]
-    lead = {kind: {column: rows[kind][column] for column in columns} for kind in kinds}
-    above = {kind: {c: row[c] for c in ("above", "above_low", "above_high")} for kind, row in rows.items()}
-    same_items = {kind: {column: rows[kind][column] for column in differences} for kind in kinds}
-    numbers = {"lead": lead, "above": above, "same_items": same_items}
-    numbers |= {"length": {kind: row["length"] for kind, row in rows.items()}}
-    parts = [HEADS[lead["uniform"]["verdict"]], over_uniform(lead["uniform"], rows["acm"]), on_the_same_items(rows)]
-    if others := [k for k in ("null", "permuted", "reversed", "magnitude") if k in lead]:
-        parts.append(f"Lead over other λ: {', '.join(f'{words(lead[k])} ({KINDS[k]})' for k in others)}.")
-    if shifts := [k for k in lead if k.startswith("uniform-") and k != "uniform-ties"]:
-        of = {k: f"{KINDS[CONTROL_OF[k]]}, {rows[CONTROL_OF[k]]['length']:.0f} tokens" for k in shifts}
-        read = ", ".join(f"{words(lead[k])} ({of[k]})" for k in shifts)
-        same = "Read otherwise, one calibration set each, its lead over uniform λ at the same mean is"
-        parts.append(f"{same} {read}; the base has {base_length:.0f} tokens.")
-    parts.append(after_holm(lead))
-    return " ".join(parts), numbers
-
-
-def over_uniform(uniform: dict[str, Any], acm: dict[str, Any]) -> str:
-    """ACM's lead over uniform λ in a sentence, or why there is none."""
-    draws, least = counted(uniform["merges"], "calibration draw"), uniform["detectable"]
-    if uniform["verdict"] == "outside":
-        merges = f"{uniform['outside']} of the uniform merges and {acm['outside']} of ACM's"
-        return f"Over {draws}, {merges} have a length outside it."
-    found = f"Above the bar ACM's lead is {words(uniform)} points over {draws}"
-    if np.isnan(least):
-        return f"{found}; both get the same items right, so it is not tested."
-    return f"{found}, and {least:.1f} points is the least true lead that this design finds in four of five cases."
-
-
-def on_the_same_items(rows: dict[str, dict[str, Any]]) -> str:
-    """What ACM's accuracy and length are less those of uniform λ, and of noise's."""
-    told = [
-        f"less those of {KINDS[kind]}: {cell(rows[kind], 'righter', 1, signed=True)} points, "
-        f"{cell(rows[kind], 'longer', 1, signed=True)} tokens"
-        for kind in ("uniform", "null") if kind in rows
-    ]  # fmt: skip
-    return f"On the same items, ACM's accuracy and length {'; '.join(told)}."
-
-
-def after_holm(lead: dict[str, dict[str, Any]]) -> str:
-    """Which leads can be told from zero, in a sentence. lead: kind → its row."""
-    tested = [kind for kind in lead if not np.isnan(lead[kind]["p_adjusted"])]
-    stand = [f"that over {KINDS[kind]}" for kind in tested if lead[kind]["verdict"] in ("above", "below")]
-    leads = f"Of the {counted(len(tested), 'lead')} that were tested, adjusted together by Holm"
-    return f"{leads}, {' and '.join(stand) or 'none'} can be told from zero. The intervals here are not adjusted."
-
-
-def words(row: dict[str, Any]) -> str:
-    """A lead with its interval, or that it has none."""
-    return "outside the frontier" if row["verdict"] == "outside" else cell(row, "lead", 2, signed=True)

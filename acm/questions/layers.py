@@ -1,4 +1,4 @@
-"""Question 4: which layers carry length, which accuracy?
+"""Question 4: which layers carry length, which accuracy, left out and alone?
 
 Two kinds of merge show the effect of one layer. One kind applies the fine-tuned model's update to all layers but this
 one, the other to this layer alone. The effect is compared with the layer's λ.
@@ -17,16 +17,16 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
-from acm.questions.study import Study, counted
+from acm.questions.study import Study, apart, counted
 from acm.questions.variants import single
-from acm.reporting.intervals import Interval, interval_columns, interval_in, interval_text
+from acm.reporting.intervals import Interval, interval_in, interval_text
 from acm.reporting.plotting import COLOURS
-from acm.reporting.statistics import Sample, average, describe
+from acm.reporting.statistics import Sample
 
-QUESTION = "Which layers carry length, which accuracy?"
+QUESTION = "Which layers carry length, which accuracy, left out and alone?"
 KINDS = {  # kind of merge → its name in words
-    "without": "the fine-tuned model with this layer of the base",
-    "only": "the base with this layer of the fine-tuned model",
+    "without": "left out: the fine-tuned model with this layer of the base",
+    "only": "alone: the base with this layer of the fine-tuned model",
 }
 
 
@@ -51,11 +51,8 @@ def effects(sample: Sample, layers: dict[str, float], base: str, finetuned: str)
     for kind, reference in (("without", finetuned), ("only", base)):
         for layer, coefficient in layers.items():
             row: dict[str, Any] = {"kind": kind, "layer": layer, "coefficient": coefficient}
-            for what, scale in (("accuracy", 100), ("length", 1)):
-                values = average(sample, f"{kind} {layer}", what) - average(sample, reference, what)
-                row |= interval_columns(what, describe(values, scale))
-            rows.append(row)
-    return pd.DataFrame(rows)
+            rows.append(row | apart(sample, [(f"{kind} {layer}", reference)]).columns())
+    return pd.DataFrame(rows).rename(columns=lambda c: c.replace("righter", "accuracy").replace("longer", "length"))
 
 
 PANELS: list[Any] = [["without accuracy", "without length", "λ"], ["only accuracy", "only length", "λ"]]
@@ -118,10 +115,36 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
         for kind, told in (("without", "without it"), ("only", "of it alone")) for what in ("accuracy", "length")
     }  # fmt: skip
     text = (
-        f"The largest change of {parts[0]}. Of layers alone on the base, the largest of "
+        f"{answer(sides)} The largest change of {parts[0]}. Of layers alone on the base, the largest of "
         f"{parts[1]}. Over {counted(layers, 'layer')}, {relation(ranks, layers)}"
     )
     return text, numbers
+
+
+def answer(sides: dict[str, dict[str, Any]]) -> str:
+    """The plain sentence: with which layers length and accuracy come most, and whether λ follows.
+
+    sides: kind → :func:`side`.
+    """
+    told = []
+    for what in ("length", "accuracy"):
+        left_out, alone = (named(sides[kind]["largest"][what]) for kind in ("without", "only"))
+        both = f"{left_out}, left out and alone" if left_out == alone else f"{left_out} left out and {alone} alone"
+        told.append(f"{what} comes most with {both}")
+    ranks = {
+        f"{what} {kind}": sides[kind]["rank_correlation"][what] for kind in sides for what in ("length", "accuracy")
+    }
+    shown = any(rank["p"] < 0.05 / len(ranks) for rank in ranks.values())
+    first, second = told
+    return (
+        f"{first[0].upper()}{first[1:]}; {second}; λ is {'' if shown else 'not '}shown to go with the size of effects."
+    )
+
+
+def named(layer: str) -> str:
+    """A layer in words."""
+    words = {"embed": "the embedding", "norm": "the last norm", "lm_head": "the head"}
+    return words.get(layer, f"block {layer}")
 
 
 def side(part: pd.DataFrame) -> dict[str, Any]:

@@ -1,17 +1,20 @@
 """Question 5: is there a better rule? It was proposed on the shipped family, fixed, and is tested on fresh families.
 
 A family is a base with its fine-tuned models; one is shipped with the repository. On its first edition we tried
-coefficients that rise or fall from layer to layer, called tilted (:func:`tried`). None stood above the bar, plain
+coefficients that rise or fall from layer to layer, called tilted (``tilts.py``). None stood above the bar, plain
 interpolation without the points that a shorter one beats. So the rule that is tested is ``flat``: every layer gets the
 mean of ACM's λ over the blocks. It keeps the level of ACM's λ and drops the differences between layers. A second rule
 is tested beside it, ``ramp``: the tilt that did best among the short ones. Both rules were fixed before any fresh
-family was evaluated, and before the second edition was made.
+family was evaluated, and before the second edition was made. A third, the tilt :data:`TILT`, is exploratory: it was
+chosen after looking at the shipped family's second edition, so only the fresh families test it.
+
+Plain interpolation stands beside the rules. :data:`SINGLE` is the best single λ that other items chose, a rule fixed in
+advance; :data:`PLAIN` is a λ that was chosen after looking at fresh families.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,90 +28,42 @@ from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.texts import read_texts, select_texts
 from acm.calibration.walk import calibrate
 from acm.errors import UserError
-from acm.evaluation.harness import evaluate
 from acm.profiles import frontier_name
-from acm.questions.study import APART, SLIM, Study, apart, apart_columns, counted, evaluate_merge, inside
-from acm.questions.variants import Layers
+from acm.questions.study import SLIM, Apart, Study, apart, counted, evaluate_merge, evaluate_model, inside, joined
+from acm.questions.variants import Layers, line, parted
 from acm.reporting import statistics
+from acm.reporting.dominance import chosen_elsewhere
 from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import COLOURS
-from acm.reporting.statistics import (
-    Sample,
-    above_bar,
-    above_frontier,
-    average,
-    bootstrap,
-    describe,
-    detectable,
-    over_draws,
-)
+from acm.reporting.statistics import above_bar, average, bootstrap, describe, detectable, over_draws
 from acm.reporting.tables import cell
 
 QUESTION = "Is there a rule that beats the paper's?"
 BASE, FINETUNED = "abacus-fast", "abacus-slow"
+TILT = "tilt (chosen on the shipped family)"
+SINGLE = "best single λ (chosen on other items)"
+PLAIN = "λ = 0.4 (chosen after looking)"
+PLAIN_COEFFICIENT = 0.4
 RULES = {  # rule → its name in words
     "ACM": "the paper's rule",
     "flat": "mean of ACM's λ over the blocks, everywhere",
     "ramp": "λ from 0.1 at the first layer to 0.5 at the last",
+    TILT: "λ = 0.5 in the last block, the norm and the head, 1 elsewhere",
+    SINGLE: "the λ most often right on the other half of the items, among those not longer than ACM there",
+    PLAIN: "λ = 0.4 everywhere",
 }
-RAMP = (0.1, 0.5)
-HEADS = {  # verdict on the lead of the flat rule over ACM → the answer's first sentence
-    "above": "Yes, the plainest: one λ for all layers beats the paper's on fresh families.",
-    "below": "No: the paper's rule beats one λ for all layers on fresh families.",
-    "no difference shown": "None shown: on fresh families one λ for all layers cannot be told from the paper's.",
-    "outside": "Undecided: the lengths lie outside the frontier.",
+RAMP, LATE = (0.1, 0.5), (1.0, 0.5)
+HEADS = {  # verdict on the lead of the flat rule over ACM → the beginning of the answer
+    "above": "Yes: above the bar one λ for all layers beats the paper's rule",
+    "below": "No: above the bar the paper's rule beats one λ for all layers",
+    "no difference shown": "None shown above the bar",
+    "outside": "Undecided above the bar",
 }
 
 
 def flat(layers: Layers) -> Layers:
     """The rule: the mean of ACM's λ over the blocks, in every layer."""
     return dict.fromkeys(layers, float(np.mean([value for layer, value in layers.items() if layer.isdigit()])))
-
-
-def line(layers: Layers, first: float, last: float) -> Layers:
-    """λ along a straight line over the layers in their order, cut to [0, 1]."""
-    return dict(zip(layers, map(float, np.clip(np.linspace(first, last, len(layers)), 0, 1)), strict=True))
-
-
-def parted(layers: Layers, early: float, late: float, head: float | None = None) -> Layers:
-    """λ is ``late`` in the last block and the norm, ``head`` (None: as ``late``) in the head, ``early`` elsewhere."""
-    last = max((layer for layer in layers if layer.isdigit()), key=int)
-    return dict.fromkeys(layers, early) | {last: late, "norm": late, "lm_head": late if head is None else head}
-
-
-def tried(layers: Layers) -> dict[str, Layers]:
-    """What was tried on the first edition of the shipped family before the rule was fixed."""
-    found = {f"early 1, late {x}": parted(layers, 1.0, x) for x in (0.2, 0.5, 0.7)}
-    found |= {f"early {x}, late 1": parted(layers, x, 1.0) for x in (0.2, 0.5)}
-    for mean in (0.3, 0.5):
-        found |= {
-            f"rising, mean {mean}": line(layers, mean - 0.2, mean + 0.2),
-            f"falling, mean {mean}": line(layers, mean + 0.2, mean - 0.2),
-        }
-    return found | {
-        "head 1, else 0.3": parted(layers, 0.3, 0.3, 1.0),
-        "head 0, else 0.6": parted(layers, 0.6, 0.6, 0.0),
-    }
-
-
-def against_frontier(sample: Sample, names: list[str], frontier: list[str]) -> pd.DataFrame:
-    """One row for each merge, with 95 % intervals over items.
-
-    accuracy (percent), length (tokens). above, verdict: points above the frontier at equal length, and the verdict on
-    them. bar, bar_verdict: the same above the bar.
-    """
-    rows = {}
-    for name in names:
-        above, bar = (f(sample, name, frontier) for f in (above_frontier, above_bar))
-        rows[name] = {
-            "accuracy": 100 * average(sample, name)[0],
-            "length": average(sample, name, "length")[0],
-            **interval_columns("above", describe(inside(above))),
-            "verdict": statistics.verdict(above),
-            **interval_columns("bar", describe(inside(bar))),
-            "bar_verdict": statistics.verdict(bar),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def family_records(study: Study, name: str, folder: Path = FOLDER) -> pd.DataFrame:
@@ -121,17 +76,13 @@ def family_records(study: Study, name: str, folder: Path = FOLDER) -> pd.DataFra
         raise UserError(f"the fresh family {name} is not trained; `make families` does it (hours).")
     acm = own_coefficients(study, base, finetuned)
     merges = {frontier_name(x): dict.fromkeys(acm, x) for x in study.setting.frontier}
-    merges |= {"ACM": acm, "flat": flat(acm), "ramp": line(acm, *RAMP)}
-    keep, settings = study.folder / "batches", partial(study.profile.evaluation, study.experiment)
-    found = [
-        evaluate(path, tasks, keep=keep, labels={"method": path.name}, **settings(repeat=repeat))
-        for path in (base, finetuned)
-        for tasks, repeat in study.setting.calls()
-    ]
+    merges |= {"ACM": acm, "flat": flat(acm), "ramp": line(acm, *RAMP), TILT: parted(acm, *LATE)}
+    place = (study.profile, study.experiment, study.folder)
+    found = [evaluate_model(path, *place, path.name) for path in (base, finetuned)]
     models = {"base_model": str(base), "models": [{"model": str(finetuned)}]}
     for method, layers in merges.items():
         recipe = {"merge_method": "task_arithmetic", **models, "coefficients": {FINETUNED: layers}}
-        found.append(evaluate_merge(recipe, study.profile, study.experiment, study.folder, method))
+        found.append(evaluate_merge(recipe, *place, method))
     return pd.concat(found, ignore_index=True)[SLIM].assign(family=name)
 
 
@@ -161,6 +112,13 @@ def trained(folder: Path = FOLDER) -> list[str]:
     return found
 
 
+def with_plain(records: pd.DataFrame, curve: list[str]) -> pd.DataFrame:
+    """The records of a family, and those of :data:`SINGLE` and :data:`PLAIN` under these names. curve: frontier."""
+    single = chosen_elsewhere(records, "ACM", curve).assign(method=SINGLE)
+    plain = records[records["method"] == frontier_name(PLAIN_COEFFICIENT)].assign(method=PLAIN)
+    return pd.concat([records, single, plain], ignore_index=True)
+
+
 def leads(
     records: pd.DataFrame, tasks: list[str], frontier: list[str], seed: int
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -172,37 +130,42 @@ def leads(
     """
     curve = [BASE, *frontier, FINETUNED]
     rows: list[dict[str, Any]] = []
-    above: dict[str, list[np.ndarray]] = {rule: [] for rule in RULES}
-    found: dict[str, list[dict[str, np.ndarray]]] = {rule: [] for rule in RULES}
+    above: dict[str, list[np.ndarray]] = {}
+    found: dict[str, list[Apart]] = {}
     for family, part in records.groupby("family", sort=False):
-        sample = bootstrap(part, [*curve, *RULES], tasks, seed=seed)
-        for rule in RULES:
-            above[rule].append(above_bar(sample, rule, curve))
-            found[rule].append(apart(sample, [(rule, "ACM")]))
+        whole = with_plain(part, curve)
+        rules = [rule for rule in RULES if rule in set(whole["method"])]
+        sample = bootstrap(whole, [*curve, *rules], tasks, seed=seed)
+        for rule in rules:
+            bar = above_bar(sample, rule, curve)
+            above.setdefault(rule, []).append(bar)
             rows.append({
                 "family": family,
                 "rule": rule,
                 "accuracy": 100 * average(sample, rule)[0],
                 "length": average(sample, rule, "length")[0],
-                **interval_columns("above", describe(inside(above[rule][-1]))),
-                **interval_columns("lead", describe(inside(above[rule][-1] - above["ACM"][-1]))),
-                **apart_columns(found[rule][-1]),
+                **interval_columns("above", describe(inside(bar))),
             })  # fmt: skip
+            if rule != "ACM":
+                found.setdefault(rule, []).append(apart(sample, [(rule, "ACM")]))
+                rows[-1] |= interval_columns("lead", describe(inside(bar - above["ACM"][-1])))
+                rows[-1] |= found[rule][-1].columns()
     lead = {rule: np.array(values) - np.array(above["ACM"]) for rule, values in above.items() if rule != "ACM"}
     for rule, values in above.items():
-        apart_together = {what: np.concatenate([one[what] for one in found[rule]]) for what in APART}
-        rows.append({"family": "all", "rule": rule, **together(np.array(values), apart_together, lead.get(rule))})
+        row = interval_columns("above", describe(inside(over_draws(np.array(values)))))
+        row |= together(joined(found[rule]), lead[rule]) if rule in lead else {}
+        rows.append({"family": "all", "rule": rule, **row})
     return pd.DataFrame(rows), lead
 
 
-def together(above: np.ndarray, differences: dict[str, np.ndarray], lead: np.ndarray | None) -> dict[str, float]:
-    """The columns of one rule over all families. Arrays are (families, draws + 1); lead: None for ACM itself."""
-    row = {**interval_columns("above", describe(inside(over_draws(above)))), **apart_columns(differences)}
-    if lead is None:
-        return row
+def together(differences: Apart, lead: np.ndarray) -> dict[str, float]:
+    """The columns of one rule less ACM over all families. lead: (families, draws + 1)."""
     ahead = over_draws(lead)
-    row |= interval_columns("lead", describe(inside(ahead)))
+    row = interval_columns("lead", describe(inside(ahead))) | differences.columns()
     return row | {"detectable": np.nan if statistics.verdict(ahead) == "outside" else 100 * detectable(ahead)}
+
+
+DRAWN = (("ACM", "D", "acm"), ("flat", "o", "baseline"), ("ramp", "v", "control"), (TILT, "^", "control"))
 
 
 def draw(records: pd.DataFrame, tasks: list[str], frontier: list[str]) -> Figure:
@@ -217,7 +180,7 @@ def draw(records: pd.DataFrame, tasks: list[str], frontier: list[str]) -> Figure
         means = part.groupby(["method", "task"])[["correct", "length"]].mean().groupby("method").mean()
         curve = means.loc[[BASE, *frontier, FINETUNED]].sort_values("length")
         axes.plot(curve["length"], 100 * curve["correct"], ".-", color=COLOURS["frontier"], label="frontier")
-        for rule, marker, colour in zip(RULES, "Dov", ("acm", "baseline", "control"), strict=True):
+        for rule, marker, colour in DRAWN:
             x, y = means.loc[rule, "length"], 100 * means.loc[rule, "correct"]
             axes.plot(x, y, marker, color=COLOURS[colour], ms=8, ls="none", label=rule)
         axes.set(title=family, xlabel="mean length, tokens")
@@ -225,39 +188,82 @@ def draw(records: pd.DataFrame, tasks: list[str], frontier: list[str]) -> Figure
         axes.remove()
     for axes in grid[:, 0]:
         axes.set_ylabel("accuracy, %")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncol=4)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncol=3)
     return figure
 
 
 def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataFrame) -> tuple[str, dict[str, Any]]:
     """The answer in words, and the numbers that it is made of.
 
-    table, lead: of :func:`leads`. attempts: of :func:`against_frontier`, what was tried on the shipped family.
+    table, lead: of :func:`leads`. attempts: of :func:`acm.questions.tilts.against_frontier`, what was tried on the
+    shipped family.
     """
-    whole = table[table["family"] == "all"].set_index("rule")
-    kept = whole.drop(columns=["family", "accuracy", "length"])
-    rules = {rule: {str(column): value for column, value in kept.loc[rule].items()} for rule in RULES}
+    whole = table[table["family"] == "all"].set_index("rule").drop(columns=["family", "accuracy", "length"])
+    rules = {str(rule): {str(column): value for column, value in row.items()} for rule, row in whole.iterrows()}
     families = [family for family in table["family"].unique() if family != "all"]
+    counts = {rule: in_families(table[(table["rule"] == rule) & (table["family"] != "all")]) for rule in lead}
     outcome = statistics.verdict(over_draws(lead["flat"]))
-    columns = ["accuracy", "length", "above", "verdict", "bar", "bar_verdict"]
-    tried_so_far = attempts[columns].T.to_dict()
-    numbers = {"families": families, "outcome": outcome, "rules": rules, "tried": tried_so_far}
-    fresh = "1 fresh family" if len(families) == 1 else f"{len(families)} fresh families"
-    if outcome == "outside":
-        found = f"Over {fresh} the flat rule's lead over it has no value above the bar"
-    else:
-        found = f"Over {fresh} the flat rule's lead over it is {words(rules['flat'], 'lead')} points above the bar "
-        found += f"({rules['flat']['detectable']:.1f} is the least true lead found in four of five cases)"
-    verdicts, over_bar = attempts["verdict"], (attempts["bar_verdict"] == "above").sum()
-    accuracy, length = (cell(rules["ramp"], *what, signed=True) for what in (("righter", 1), ("longer", 0)))
+    columns = ["accuracy", "length", "above", "verdict", "bar", "p_adjusted", "bar_verdict"]
+    numbers = {"families": families, "outcome": outcome, "rules": rules, "in_families": counts}
+    numbers["tried"] = attempts[columns].T.to_dict()
+    n = len(families)
+    ramp, single = (
+        f"in {among(counts[rule], 'shorter', n)} and shown to be less often right in {among(counts[rule], 'lost', n)}"
+        for rule in ("ramp", SINGLE)
+    )
     text = (
-        f"{HEADS[outcome]} {found}; against their bars ACM is at {words(rules['ACM'], 'above')}, a rising ramp at "
-        f"{words(rules['ramp'], 'above')}. On the same items the ramp's accuracy less ACM's is {accuracy} points, its "
-        f"length {length} tokens. Of {counted(len(attempts), 'tilt')} tried on the shipped family "
-        f"{(verdicts == 'above').sum()} stood above its frontier and {(verdicts == 'below').sum()} below; above the "
-        f"bar, its frontier without the points that a shorter one beats, {over_bar or 'none'}."
+        f"{HEADS[outcome]}; on the same items of fresh families a ramp fixed in advance is shorter than ACM {ramp}, "
+        f"and the best single λ of other items is shorter {single}. "
+        f"{above_the_bar(rules, outcome, n)} On the same items, accuracy and length less ACM's: "
+        f"{'; '.join(on_the_same_items(rule, rules[rule], counts[rule], n) for rule in lead)}. {of_tilts(attempts)}"
     )
     return text, numbers
+
+
+def in_families(rows: pd.DataFrame) -> dict[str, int]:
+    """In how many families a rule is shorter than ACM, and loses or gains accuracy, by intervals that exclude 0."""
+    return {
+        "shorter": int((rows["longer_high"] < 0).sum()),
+        "lost": int((rows["righter_high"] < 0).sum()),
+        "gained": int((rows["righter_low"] > 0).sum()),
+    }
+
+
+def among(counts: dict[str, int], what: str, families: int) -> str:
+    """``all``, ``none``, ``1 of 5``."""
+    return {0: "none", families: "all"}.get(counts[what]) or f"{counts[what]} of {families}"
+
+
+def above_the_bar(rules: dict[str, dict[str, Any]], outcome: str, families: int) -> str:
+    """The lead of the flat rule, and where the rules stand, in sentences."""
+    fresh = "1 fresh family" if families == 1 else f"{families} fresh families"
+    found = f"Over {fresh} the flat rule's lead over ACM "
+    if outcome == "outside":
+        found += "has no value above the bar"
+    else:
+        found += f"is {words(rules['flat'], 'lead')} points above the bar "
+        found += f"({rules['flat']['detectable']:.1f} is the least true lead found in four of five cases)"
+    stand = ", ".join(f"{rule} {words(row, 'above') if row['above'] else 'on it'}" for rule, row in rules.items())
+    return f"{found}. In points above their bars: {stand}."
+
+
+def on_the_same_items(rule: str, row: dict[str, Any], counts: dict[str, int], families: int) -> str:
+    """What a rule's accuracy and length are less ACM's, and in how many families which is shown."""
+    points, tokens = (cell(row, *what, signed=True) for what in (("righter", 1), ("longer", 1)))
+    shorter, lost, gained = (among(counts, what, families) for what in ("shorter", "lost", "gained"))
+    shown = f"shorter in {shorter}, less often right in {lost}, more often in {gained}"
+    return f"{rule} {points} points, {tokens} tokens ({shown})"
+
+
+def of_tilts(attempts: pd.DataFrame) -> str:
+    """How many of the tilts that were tried stand above the frontier and the bar, in sentences."""
+    verdicts, bar = attempts["verdict"], attempts["bar_verdict"]
+    over, under = ((bar == word).sum() or "none" for word in ("above", "below"))
+    return (
+        f"Of {counted(len(attempts), 'tilt')} tried on the shipped family {(verdicts == 'above').sum()} stood above "
+        f"its frontier and {(verdicts == 'below').sum()} below. Above the bar, its frontier without the points that a "
+        f"shorter one beats, stand {over} of them and below it {under}, adjusted together by Holm."
+    )
 
 
 def words(row: Mapping[str, Any], what: str) -> str:

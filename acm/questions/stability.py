@@ -26,6 +26,13 @@ from acm.questions.study import Study, counted
 QUESTION = "How stable are the coefficients?"
 DEALS = 20  # how often the texts are dealt to draws
 TEMPERATURES = (0.3, 0.5, 0.7, 0.9, 1.5)  # values of t that are tried beside the profile's own
+SETTINGS = {
+    "t": "t",
+    "shift": "the shift",
+    "field": "the text field",
+    "max_tokens": "the cap on tokens",
+    "dtype": "the dtype",
+}
 COLUMNS = 3  # panels side by side in the figure of settings
 
 
@@ -173,7 +180,7 @@ def verdict(
 
 
 def in_words(numbers: dict[str, Any]) -> str:
-    """The sentences of the verdict, from its numbers."""
+    """The sentences of the verdict, from its numbers; the first is the plain answer."""
     width, mean, fewest = numbers["interval_width"], numbers["mean_coefficient"], numbers["mean_with_fewest"]
     ranks = numbers["rank_correlation"]["none"]
     order = "the order of the blocks cannot be compared between disjoint draws"
@@ -186,7 +193,11 @@ def in_words(numbers: dict[str, Any]) -> str:
     if abs(mean - fewest) > width:
         hidden = "the number of texts is a hidden parameter of the shift"
     moved = ", ".join(f"{change:.3f} ({name})" for name, change in numbers["moved_by"].items())
+    against = "more" if width > numbers["spread_of_blocks"] else "less"
+    most = SETTINGS[max(numbers["moved_by"], key=numbers["moved_by"].__getitem__)]
     return (
+        f"From draw to draw of texts a block's λ varies by {against} than the blocks differ, "
+        f"and of the settings {most} moves λ most. "
         f"Over draws of {counted(numbers['draw_size'], 'text')} a block's λ varies by {width:.4f} (95 %), "
         f"the blocks' means differ by up to {numbers['spread_of_blocks']:.4f}; {order}. "
         f"The mean λ moves from {fewest:.3f} with {counted(numbers['fewest'], 'text')} to {mean:.3f} "

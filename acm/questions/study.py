@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from acm.records import provenance, write_parquet
 from acm.reporting import statistics
 from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import save_figure, use_theme
+from acm.reporting.report import first_sentence
 from acm.reporting.results import Results
-from acm.reporting.statistics import Sample, average, bootstrap, describe, over_draws
+from acm.reporting.statistics import Sample, average, bootstrap, describe, over_draws, paired_shares
 
 Coefficients = dict[str, dict[str, float]]  # fine-tuned model → layer → λ
 SLIM = ["method", "task", "item", "repeat", "correct", "length", "truncated"]
@@ -72,26 +74,33 @@ class Study:
         write_json(self.folder / "merges.json", variants)
         return records
 
-    def one(self, name: str, variant: dict[str, Any]) -> pd.DataFrame:
-        """Records of one merge."""
+    def one(self, name: str, variant: dict[str, Any], tasks: list[str] | None = None) -> pd.DataFrame:
+        """Records of one merge. tasks: others than the experiment's, as in :func:`evaluate_model`."""
         base, finetuned = self.models
         models = {"base_model": str(base), "models": [{"model": str(path)} for path in finetuned.values()]}
         recipe = {"merge_method": "task_arithmetic", **models, **variant}
-        return evaluate_merge(recipe, self.profile, self.experiment, self.folder, name)
+        return evaluate_merge(recipe, self.profile, self.experiment, self.folder, name, tasks)
 
-    def sample(self, records: pd.DataFrame) -> Sample:
-        """Bootstrap of the records, paired across methods."""
-        return bootstrap(records, list(records["method"].unique()), self.setting.tasks, seed=self.profile.seed)
+    def sample(self, records: pd.DataFrame, tasks: list[str] | None = None) -> Sample:
+        """Bootstrap of the records, paired across methods. tasks: others than the experiment's."""
+        return bootstrap(records, list(records["method"].unique()), tasks or self.setting.tasks, seed=self.profile.seed)
 
     def save_figure(self, figure: Figure, name: str, caption: str) -> None:
         """Save a figure with its caption, to which profile and experiment are added."""
         setting = f"Profile {self.profile.name} ({self.profile.hash}), experiment {self.experiment}."
         save_figure(figure, self.folder / "figures" / name, f"{caption} {setting}", self.provenance)
 
-    def save_verdict(self, question: str, verdict: str, numbers: dict[str, Any]) -> str:
-        """Store ``verdict.json`` and return the verdict. numbers: what the verdict was computed from."""
-        content = {"question": question, "verdict": verdict, "numbers": numbers, "provenance": self.provenance}
-        write_json(self.folder / "verdict.json", plain(content), allow_nan=False)
+    def save_verdict(self, question: str, verdict: str, numbers: dict[str, Any], answer: str | None = None) -> str:
+        """Store ``verdict.json`` and return the verdict.
+
+        numbers: what the verdict was computed from. answer: what the verdict begins with, the one plain sentence that a
+        reader should take away; None: its first sentence. Raises ValueError where the verdict begins otherwise.
+        """
+        answer = first_sentence(verdict) if answer is None else answer
+        if not verdict.startswith(answer):
+            raise ValueError(f"the verdict does not begin with its answer: {answer}")
+        content = {"question": question, "answer": answer, "verdict": verdict, "numbers": numbers}
+        write_json(self.folder / "verdict.json", plain(content | {"provenance": self.provenance}), allow_nan=False)
         return verdict
 
     @property
@@ -101,19 +110,28 @@ class Study:
         return provenance("questions", **facts, items=self.profile.items)
 
 
-def evaluate_merge(recipe: dict[str, Any], profile: Profile, experiment: str, folder: Path, name: str) -> pd.DataFrame:
-    """Records of a merge on the experiment's tasks, in all repeats, with the profile's settings.
+def evaluate_merge(
+    recipe: dict[str, Any], profile: Profile, experiment: str, folder: Path, name: str, tasks: list[str] | None = None
+) -> pd.DataFrame:
+    """:func:`evaluate_model` of a merge, which lies in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        return evaluate_model(merge(recipe, Path(place) / "merged"), profile, experiment, folder, name, tasks)
 
-    The merge lies in a folder that is gone afterwards. folder: where finished batches are kept. name: of the method in
-    the records.
+
+def evaluate_model(
+    model: Path, profile: Profile, experiment: str, folder: Path, name: str, tasks: list[str] | None = None
+) -> pd.DataFrame:
+    """Records of a model on the experiment's tasks, in all repeats, with the profile's settings.
+
+    folder: where finished batches are kept. name: of the method in the records. tasks: others than the experiment's;
+    all of their items are asked.
     """
     own: dict[str, Any] = {"keep": folder / "batches", "labels": {"method": name}}
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        model, calls = merge(recipe, Path(place) / "merged"), profile.experiment(experiment).calls()
-        found = [
-            evaluate(model, tasks, **own, **profile.evaluation(experiment, repeat=repeat)) for tasks, repeat in calls
-        ]
-        return pd.concat(found)
+    changed = {"items": None} if tasks else {}
+    return pd.concat([
+        evaluate(model, tasks or usual, **own, **(profile.evaluation(experiment, repeat=repeat) | changed))
+        for usual, repeat in profile.experiment(experiment).calls()
+    ])  # fmt: skip
 
 
 def plain(value: object) -> object:
@@ -139,20 +157,49 @@ def inside(values: np.ndarray) -> np.ndarray:
 APART = {"righter": ("accuracy", 100.0), "longer": ("length", 1.0)}
 
 
-def apart(sample: Sample, pairs: list[tuple[str, str]]) -> dict[str, np.ndarray]:
-    """The columns of :data:`APART`, each (pairs, draws + 1): the first method of each pair less the second."""
-    return {
-        column: np.array([average(sample, ours, what) - average(sample, other, what) for ours, other in pairs])
+@dataclass(frozen=True)
+class Apart:
+    """What the first method of each pair has more than the second, on the same items.
+
+    drawn: a column of :data:`APART` → (pairs, draws + 1). grades: of each task (pairs, items), fractions.
+    """
+
+    drawn: dict[str, np.ndarray]
+    grades: tuple[np.ndarray, ...]
+
+    def columns(self) -> dict[str, float]:
+        """Means over the pairs with 95 % intervals: righter (points) and longer (tokens), with ``_low`` and ``_high``.
+
+        Those of one pair's accuracies are Bonett and Price's (:func:`acm.reporting.statistics.paired_shares`), which
+        have a width where all items are graded alike. Of several pairs, such as calibration draws or families, the
+        bootstrap draws items and pairs; it has no width where no item of any pair differs. So the interval reaches as
+        far as either this or Bonett and Price's for the items' means over pairs. Lengths have the bootstrap's alone:
+        no width means that every item is longer by the same number of tokens.
+        """
+        found: dict[str, float] = {}
+        for column, values in self.drawn.items():
+            found |= interval_columns(column, describe(over_draws(values), APART[column][1]))
+        sure, _ = paired_shares([(np.zeros(part.shape[1]), part.mean(axis=0)) for part in self.grades])
+        several = len(self.grades[0]) > 1
+        low, high = (found["righter_low"], found["righter_high"]) if several else (sure["low"], sure["high"])
+        return found | {"righter_low": min(low, sure["low"]), "righter_high": max(high, sure["high"])}
+
+
+def apart(sample: Sample, pairs: list[tuple[str, str]]) -> Apart:
+    """The first method of each pair less the second."""
+    ours, theirs = ([sample.row(name) for name in names] for names in zip(*pairs, strict=True))
+    drawn = {
+        column: np.array([average(sample, one, what) - average(sample, other, what) for one, other in pairs])
         for column, (what, _) in APART.items()
     }
+    return Apart(drawn, tuple(part[ours] - part[theirs] for part in sample.grades))
 
 
-def apart_columns(values: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Columns with intervals of the means over the pairs of :func:`apart`."""
-    found: dict[str, float] = {}
-    for column, drawn in values.items():
-        found |= interval_columns(column, describe(over_draws(drawn), APART[column][1]))
-    return found
+def joined(parts: Sequence[Apart]) -> Apart:
+    """All pairs of several parts together; these must have equally many items of each task."""
+    grades = zip(*(part.grades for part in parts), strict=True)
+    drawn = {column: np.concatenate([part.drawn[column] for part in parts]) for column in APART}
+    return Apart(drawn, tuple(np.concatenate(task) for task in grades))
 
 
 def counted(number: int, noun: str) -> str:

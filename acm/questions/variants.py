@@ -38,6 +38,17 @@ def single(layers: Layers, chosen: str, inside: float, outside: float) -> Layers
     return {layer: inside if layer == chosen else outside for layer in layers}
 
 
+def line(layers: Layers, first: float, last: float) -> Layers:
+    """λ along a straight line over the layers in their order, cut to [0, 1]."""
+    return dict(zip(layers, map(float, np.clip(np.linspace(first, last, len(layers)), 0, 1)), strict=True))
+
+
+def parted(layers: Layers, early: float, late: float, head: float | None = None) -> Layers:
+    """λ is ``late`` in the last block and the norm, ``head`` (None: as ``late``) in the head, ``early`` elsewhere."""
+    last = max((layer for layer in layers if layer.isdigit()), key=int)
+    return dict.fromkeys(layers, early) | {last: late, "norm": late, "lm_head": late if head is None else head}
+
+
 def magnitudes(base: str | Path, finetuned: str | Path) -> Layers:
     """‖δ‖ / ‖θ_0‖ (L2) of each layer's tensors together, over the rows that both models have.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -138,22 +139,39 @@ def headline(results: Results, markdown: bool = False) -> str:
 def questions(reports: Path, figures: Path) -> list[dict[str, Any]]:
     """The questions that were asked, in the order of their notebooks.
 
-    Each has what its ``verdict.json`` holds, and besides: name, notebook, figures (file names), outdated (sentences).
+    Each has what its ``verdict.json`` holds, and besides: answer, its first sentence; details, the others; name,
+    notebook, figures (file names), outdated (sentences).
     """
     found = []
     for path in sorted((reports / "questions").glob("*/verdict.json")):
-        question = json.loads(path.read_text(encoding="utf-8")) | {"name": path.parent.name}
+        question = json.loads(path.read_text(encoding="utf-8"))
+        answer = question.get("answer") or first_sentence(question["verdict"])
+        question |= {
+            "name": path.parent.name,
+            "answer": answer,
+            "details": question["verdict"].removeprefix(answer).strip(),
+        }
         notebook = next((p.name for p in sorted(path.parent.glob("*.ipynb"))), "")
         drawn = [p.name for p in sorted((figures / "questions" / path.parent.name).glob("*.svg"))]
         found.append(question | {"notebook": notebook, "figures": drawn, "outdated": outdated_question(path)})
     return sorted(found, key=lambda question: question["notebook"])
 
 
+def first_sentence(text: str) -> str:
+    """The text up to its first full stop, question or exclamation mark that a space and no small Latin letter follow.
+
+    >>> first_sentence("Of 5.91 nats 0.008 remain, i.e. little. λ is 0.5.")
+    'Of 5.91 nats 0.008 remain, i.e. little.'
+    """
+    return re.split(r"(?<=[.!?])\s+(?![a-z])", text.strip(), maxsplit=1)[0]
+
+
 def verdict_list(reports: Path, figures: Path, page: Path) -> str:
-    """The verdicts of all questions as a numbered list. page: the folder of the page, where links start."""
+    """All questions as a numbered list: the plain answer, then the numbers. page: the folder where links start."""
     lines = []
     for number, question in enumerate(questions(reports, figures), 1):
         notebook = os.path.relpath(reports / "questions" / question["name"] / question["notebook"], page)
-        link = Path(notebook).as_posix()
-        lines.append(f"{number}. **{question['question']}** {question['verdict']} ([notebook]({link}))\n")
+        link = f"([notebook]({Path(notebook).as_posix()}))"
+        lines.append(f"{number}. **{question['question']}** {question['answer']} {link}\n")
+        lines += [f"\n   {question['details']}\n"] if question["details"] else []
     return "".join(lines)

@@ -33,7 +33,8 @@ class Sample:
     """Bootstrap means of methods on tasks.
 
     accuracy (fraction) and length (tokens): (methods, tasks, draws + 1); index 0 along the last axis is the data
-    itself. items: task → its number of items. repeats: responses to each item.
+    itself. items: task → its number of items. repeats: responses to each item. grades: of each task (methods, items),
+    fractions.
     """
 
     methods: list[str]
@@ -42,6 +43,7 @@ class Sample:
     accuracy: np.ndarray
     length: np.ndarray
     repeats: int = 1
+    grades: tuple[np.ndarray, ...] = ()
 
     def row(self, method: str) -> int:
         """The place of a method along the first axis."""
@@ -54,7 +56,7 @@ def bootstrap(records: pd.DataFrame, methods: list[str], tasks: list[str], draws
     Repeats of an item are averaged first (avg@k): responses to one item are no further items. Raises ValueError where a
     method lacks an item or a repeat.
     """
-    means, items = [], {}
+    means, grades, items = [], [], {}
     for task in tasks:
         part = records[records["task"] == task]
         if absent := set(methods) - set(part["method"]):
@@ -67,9 +69,10 @@ def bootstrap(records: pd.DataFrame, methods: list[str], tasks: list[str], draws
         items[task] = n = cells["correct"].shape[1]
         rng = np.random.default_rng([seed, *task.encode()])
         counts = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=draws)])
+        grades.append(cells["correct"].to_numpy(float))
         means.append(np.stack([cells[c].to_numpy(float) @ counts.T / n for c in ("correct", "length")]))
     accuracy, length = np.stack(means, axis=2)
-    return Sample(methods, tasks, items, accuracy, length, int(groups.size().iloc[0]))
+    return Sample(methods, tasks, items, accuracy, length, int(groups.size().iloc[0]), tuple(grades))
 
 
 def check_repeats(task: str, responses: pd.Series) -> None:
@@ -174,9 +177,10 @@ def least_detectable(error: float, tests: int = 1) -> float:
 def paired_shares(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Interval, float]:
     """The difference of two shares of the same items, theirs less ours, in percent, and its standard error.
 
-    pairs: ours and theirs of each task, (items,), each 0 or 1; of several tasks the mean difference. The interval
+    pairs: ours and theirs of each task, (items,), from 0 to 1; of several tasks the mean difference. The interval
     (95 %) and the error are Bonett and Price's (doi:10.3102/1076998611411915), which add one item of each kind that
-    differs. So they have a width where no item differs. Tasks are independent, so their squared errors add up.
+    differs. So they have a width where no item differs. Their items are 0 or 1; of others, such as an item's mean over
+    merges, the variance is taken likewise. Tasks are independent, so their squared errors add up.
     """
     values, centres, errors = np.array([paired_share(*pair) for pair in pairs]).T
     centre, error = centres.mean(), math.sqrt((errors**2).sum()) / len(pairs)
@@ -186,9 +190,9 @@ def paired_shares(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Interval,
 
 def paired_share(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
     """Of one task the difference of two shares, the middle of its interval, and its standard error; fractions."""
-    n, gained, lost = len(ours), int((theirs > ours).sum()), int((theirs < ours).sum())
-    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
-    return (gained - lost) / n, up - down, math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    found = theirs - ours
+    differences = np.append(found, [1, -1])  # the two items that are added
+    return float(found.mean()), float(differences.mean()), float(differences.std()) / math.sqrt(len(differences))
 
 
 def sign_flip(differences: np.ndarray) -> float:

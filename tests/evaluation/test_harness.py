@@ -192,10 +192,10 @@ def test_tasks_are_found_by_a_part_of_their_name():
 
     found = find_tasks("GSM8K_cot")
     assert {"gsm8k_cot", "gsm8k_cot_zeroshot"} <= set(found) and all("gsm8k_cot" in name.lower() for name in found)
-    assert find_tasks("hellaswag_es") == [] and find_tasks("abacus_ea") == ["abacus_easy"]
+    assert find_tasks("hellaswag_es") == [] and find_tasks("abacus_ea") == ["abacus_easy", "abacus_easy_fresh"]
     run = CliRunner().invoke
     assert "abacus_easy\n" in run(app, ["tasks"]).stdout and "gsm8k_cot\n" not in run(app, ["tasks"]).stdout
-    assert run(app, ["tasks", "abacus_ea"]).stdout == "abacus_easy\n"
+    assert run(app, ["tasks", "abacus_ea"]).stdout == "abacus_easy\nabacus_easy_fresh\n"
     with pytest.raises(UserError, match="no task that generates text has 'zzzz' in its name"):
         run(app, ["tasks", "zzzz"], catch_exceptions=False)
 

@@ -186,6 +186,18 @@ def test_shipped_files_are_what_the_seed_makes(regenerated):
         assert len({row["question"] for row in rows}) == len(rows) == (1000 if name.startswith("calibration") else 500)
 
 
+@pytest.mark.parametrize("name", ["abacus_easy", "abacus_medium", "abacus_hard"])
+def test_fresh_items_are_held_out_and_in_no_shipped_file(name):
+    rows = problems.fresh(name)
+    asked = [row["question"] for row in rows]
+    seen = {row["question"] for path in BENCHMARKS.glob("*.jsonl") for row in shipped(path.stem)}
+    assert len(set(asked)) == len(asked) == 667 and not seen & set(asked)
+    assert all(problems.held_out(problems.Problem(question, "")) for question in asked)
+    assert all(true_story(row["question"]) == row["gold"] for row in rows)
+    assert {row["steps"] for row in rows} == {row["steps"] for row in shipped(name)}
+    assert rows == problems.fresh(name) != problems.fresh(name, seed=1)
+
+
 def test_shipped_golds_are_true():
     for name in ("abacus_easy", "abacus_medium", "abacus_hard"):
         assert all(true_story(row["question"]) == row["gold"] for row in shipped(name))

@@ -10,6 +10,7 @@ from questions.made_up import FRONTIER, TASKS, assert_in_order, information, lab
 from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.texts import read_texts, select_texts
 from acm.questions import coefficients
+from acm.questions.coefficients_answer import verdict
 from acm.questions.study import Study, inside, plain
 from acm.reporting import statistics
 
@@ -26,7 +27,12 @@ def family_of(acm, uniform, kinds=("null", "permuted", "reversed", "magnitude"),
     [
         (0.03, 0.0, "above", "Yes: "),
         (0.0, 0.03, "below", "Not for the better: one λ"),
-        (0.0, 0.0, "no difference shown", "No difference shown"),
+        (
+            0.0,
+            0.0,
+            "no difference shown",
+            "No difference is shown between ACM's λ, one λ for all layers at the same mean, and",
+        ),
     ],
 )
 def test_a_lead_by_construction_is_found_and_said(acm, uniform, word, head):
@@ -35,11 +41,11 @@ def test_a_lead_by_construction_is_found_and_said(acm, uniform, word, head):
     assert row["lead"] == pytest.approx(100 * (acm - uniform), abs=0.6) and row["verdict"] == word
     assert row["lead_low"] <= 100 * (acm - uniform) <= row["lead_high"]
     assert table.loc["acm", "above"] == pytest.approx(100 * acm, abs=0.6) and (table["outside"] == 0).all()
-    text, numbers = coefficients.verdict(table.reset_index(), 35.0)
+    text, numbers = verdict(table.reset_index(), 35.0)
     assert_in_order(
         text,
         head,
-        f"{row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}] points over 3 calibration draws",
+        f"{row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}] points above the bar over 3",
         f"{row['detectable']:.1f} points",
         "Lead over other λ",
         "λ of Gaussian noise",
@@ -108,11 +114,12 @@ def test_verdicts_are_adjusted_for_the_number_of_leads_that_are_tested():
         "kind": ["acm", "uniform", "null", "permuted"], "lead": [np.nan, 1.0, -1.0, 0.2],
         "p": [np.nan, 0.03, 0.001, np.nan], "error": [np.nan, 1.0, 1.0, np.nan],
     })  # fmt: skip
-    found = coefficients.judged(table.copy()).set_index("kind")
+    compared = table["kind"] != "acm"
+    found = coefficients.judged(table.copy(), compared).set_index("kind")
     assert found["p_adjusted"].tolist() == pytest.approx([np.nan, 0.03, 0.002, np.nan], nan_ok=True)
     assert found["verdict"].tolist()[1:] == ["above", "below", "no difference shown"]
     assert found.loc["null", "detectable"] == pytest.approx(statistics.least_detectable(1.0, 2))
-    alone = coefficients.judged(table.assign(p=[np.nan, 0.03, 0.9, np.nan])).set_index("kind")
+    alone = coefficients.judged(table.assign(p=[np.nan, 0.03, 0.9, np.nan]), compared).set_index("kind")
     assert alone["verdict"].tolist()[1:] == ["no difference shown"] * 3
 
 
@@ -144,7 +151,7 @@ def test_one_merge_outside_the_frontier_leaves_its_kind_undecided(which):
     kind = which.split()[0]
     assert table.set_index("kind")["outside"].to_dict() == {k: int(k == kind) for k in table["kind"]}
     assert table.set_index("kind").loc[kind, ["above", "above_low", "above_high"]].isna().all()
-    text, numbers = coefficients.verdict(table, 35.0)
+    text, numbers = verdict(table, 35.0)
     assert_in_order(
         text, "Undecided", f"{int(kind == 'uniform')} of the uniform merges and {int(kind == 'acm')} of ACM's"
     )
@@ -157,7 +164,7 @@ def test_one_merge_outside_the_frontier_leaves_its_kind_undecided(which):
 
 def test_another_kind_outside_is_said_and_does_not_touch_the_answer():
     table = coefficients.comparison(sampled(family_of(0.03, 0.0) | {"reversed 0": (-0.1, 0.0)}), FRONTIER)
-    text, _ = coefficients.verdict(table, 35.0)
+    text, _ = verdict(table, 35.0)
     assert_in_order(text, "Yes: ", "outside the frontier (order of λ reversed)")
 
 
@@ -170,7 +177,7 @@ def test_a_few_bootstrap_draws_outside_are_passed_over_many_are_not():
 
 def test_one_draw_and_no_other_kinds_make_a_whole_sentence():
     table = coefficients.comparison(sampled(family_of(0.03, 0.0, kinds=(), draws=1)), FRONTIER)
-    text, _ = coefficients.verdict(table, 35.0)
+    text, _ = verdict(table, 35.0)
     assert "over 1 calibration draw," in text and "other λ" not in text and text.endswith(".")
     labelled(coefficients.draw(table))
 

@@ -40,9 +40,8 @@ def test_effects_of_layers_are_the_changes_by_construction():
     change = {layer: (0.01 * i, 2.0 * i) for i, layer in enumerate(LAYERS)}
     table = effects_of(change).set_index(["kind", "layer"])
     for layer, (points, tokens) in change.items():
-        assert table.loc[("without", layer), ["accuracy", "accuracy_low", "accuracy_high"]].tolist() == pytest.approx(
-            [-100 * points] * 3, abs=1e-9
-        )
+        value, low, high = table.loc[("without", layer), ["accuracy", "accuracy_low", "accuracy_high"]]
+        assert value == pytest.approx(-100 * points, abs=1e-9) and low + 2 < value < high - 2  # Bonett and Price's
         assert table.loc[("without", layer), "length"] == pytest.approx(-tokens) and table.loc[
             ("only", layer), "length"
         ] == pytest.approx(tokens)
@@ -56,10 +55,14 @@ def test_the_answer_names_the_layers_with_the_largest_changes_and_their_relation
         effects_of({layer: (0.01 * order.index(layer), 2.0 * (layer == "5")) for layer in LAYERS})
     )
     assert numbers["largest"] == {"accuracy": "lm_head", "length": "5"}
+    answer = (
+        "Length comes most with block 5, left out and alone; accuracy comes most with the head, left out and alone;"
+    )
+    assert text.startswith(f"{answer} λ is shown to go with the size of effects. ")
     assert_in_order(
         text,
         "length comes with layer 5 (without its update -2 [-2, -2] tokens)",
-        "accuracy with layer lm_head (-8.0 [-8.0, -8.0] points)",
+        "accuracy with layer lm_head (-8.0 [-10.9, -4.6] points)",
         "Of layers alone on the base, the largest of length comes with layer 5 (+2 [+2, +2] tokens)",
         "Over 9 layers",
         "+1.00 (accuracy without it, p < 0.001)",
@@ -69,6 +72,16 @@ def test_the_answer_names_the_layers_with_the_largest_changes_and_their_relation
     assert (
         numbers["rank_correlation"]["accuracy"]["value"] == pytest.approx(1)
         and numbers["rank_correlation"]["length"]["p"] > 0.05
+    )
+
+
+def test_layers_that_matter_left_out_and_alone_are_both_in_the_answer():
+    table = effects_of({layer: (0.01 * i, 1.0 * i) for i, layer in enumerate(LAYERS)}, dict.fromkeys(LAYERS, 0.5))
+    chosen = (table["kind"] == "only") & (table["layer"] == "embed")
+    table.loc[chosen, ["accuracy", "length"]] = 50.0, 90.0
+    assert layers.verdict(table)[0].startswith(
+        "Length comes most with the head left out and the embedding alone; accuracy comes most with the head left out "
+        "and the embedding alone; λ is not shown to go with"
     )
 
 

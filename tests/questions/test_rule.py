@@ -19,19 +19,19 @@ from questions.made_up import (
 )
 
 from acm.errors import UserError
-from acm.questions import rule
+from acm.questions import rule, tilts, variants
 from acm.questions.study import SLIM, plain
 from acm.reporting import statistics
 
+MADE = ("ACM", "flat", "ramp", rule.TILT)
 
-def family_table(flat=0.0, ramp=0.0, acm=0.0, names=("one", "two", "three"), **setting):
+
+def family_table(flat=0.0, ramp=0.0, acm=0.0, tilt=0.0, names=("one", "two", "three"), **setting):
     """Records of families; a float, or one for each."""
-    heights = [np.broadcast_to(h, len(names)) for h in (acm, flat, ramp)]
+    heights = [np.broadcast_to(h, len(names)) for h in (acm, flat, ramp, tilt)]
     return pd.concat(
         [
-            made_up(dict(zip(rule.RULES, [(0.4, h[i]) for h in heights], strict=True)), seed=i, **setting).assign(
-                family=name
-            )
+            made_up(dict(zip(MADE, [(0.4, h[i]) for h in heights], strict=True)), seed=i, **setting).assign(family=name)
             for i, name in enumerate(names)
         ],
         ignore_index=True,
@@ -47,7 +47,8 @@ def answered(records, tasks=TASKS):
             "above": [1.0, -2.0],
             "verdict": ["above", "below"],
             "bar": [-1.0, -2.0],
-            "bar_verdict": "below",
+            "p_adjusted": [0.2, 0.01],
+            "bar_verdict": ["no difference shown", "below"],
         },
         index=["a", "b"],
     )
@@ -64,20 +65,20 @@ def test_a_rule_that_leads_by_construction(flat, outcome, head):
     assert whole.loc["flat", "lead"] == pytest.approx(100 * flat, abs=0.6) and whole.loc[
         "ramp", "above"
     ] == pytest.approx(-10, abs=0.6)
-    assert pd.isna(whole.loc["ACM", "lead"]) and len(table) == 3 * 3 + 3
+    assert pd.isna(whole.loc["ACM", "lead"]) and len(table) == 4 * 5  # with the best single λ
     assert_in_order(
         text,
+        "a ramp fixed in advance is shorter than ACM in none and shown to be less often right in all",
         "Over 3 fresh families",
         f"{whole.loc['flat', 'lead']:+.2f} [",
-        "ACM is at",
-        "a rising ramp at -10",
-        f"the ramp's accuracy less ACM's is {whole.loc['ramp', 'righter']:+.1f} [",
-        "points, its length +0 [+0, +0] tokens",
+        "bars: ACM -",
+        f"ramp {whole.loc['ramp', 'above']:+.2f}",
+        f"ramp {whole.loc['ramp', 'righter']:+.1f} [",
+        "points, +0.0 [+0.0, +0.0] tokens (shorter in none, less often right in all, more often in none)",
         "Of 2 tilts",
         "1 stood above",
         "1 below",
-        "above the bar",
-        "none.",
+        "stand none of them and below it 1",
     )
     json.dumps(plain(numbers), allow_nan=False)
 
@@ -105,7 +106,14 @@ def test_a_family_outside_its_frontier_leaves_the_rule_undecided():
         .isna()
         .all(axis=None)
     )
-    assert_in_order(text, "Undecided", "has no value above the bar", "ACM is at +0.0", "ramp at +0.0")
+    assert_in_order(
+        text,
+        "Undecided",
+        "has no value above the bar",
+        "bars: ACM +0.0",
+        "flat outside their range, ramp +0.0",
+        "on it",
+    )
     json.dumps(plain(numbers), allow_nan=False)
 
 
@@ -136,17 +144,21 @@ def test_panels_of_families_show_means_over_tasks_along_their_frontier():
 
 def test_rules_and_tilts_stay_on_the_layers_and_in_range():
     assert rule.flat(LAMBDA) == pytest.approx(dict.fromkeys(LAYERS, np.mean([LAMBDA[str(i)] for i in range(6)])))
-    ramp = rule.line(LAMBDA, *rule.RAMP)
+    ramp = variants.line(LAMBDA, *rule.RAMP)
     assert [ramp["embed"], ramp["3"], ramp["lm_head"]] == pytest.approx([0.1, 0.3, 0.5]) and set(
-        rule.line(LAMBDA, -1, 2).values()
+        variants.line(LAMBDA, -1, 2).values()
     ) <= {*np.clip(np.linspace(-1, 2, 9), 0, 1)}
-    assert rule.parted(LAMBDA, 1.0, 0.2, 0.0) == dict.fromkeys(LAYERS, 1.0) | {"5": 0.2, "norm": 0.2, "lm_head": 0.0}
-    for name, found in rule.tried(LAMBDA).items():
+    assert variants.parted(LAMBDA, 1.0, 0.2, 0.0) == dict.fromkeys(LAYERS, 1.0) | {
+        "5": 0.2,
+        "norm": 0.2,
+        "lm_head": 0.0,
+    }
+    for name, found in tilts.tried(LAMBDA).items():
         assert list(found) == LAYERS and all(0 <= v <= 1 for v in found.values()), name
 
 
 def test_tilts_against_the_frontier_are_numbers_with_a_verdict():
-    found = rule.against_frontier(
+    found = tilts.against_frontier(
         sampled({"up": (0.4, 0.05), "down": (0.4, -0.05), "far": (1.5, 0.0)}), ["up", "down", "far"], FRONTIER
     )
     assert found["verdict"].tolist() == ["above", "below", "outside"] and found["above"].dtype == float
@@ -154,10 +166,44 @@ def test_tilts_against_the_frontier_are_numbers_with_a_verdict():
         found.loc[["up", "down"], "above"].tolist() == pytest.approx([5, -5])
         and found.loc["far", ["above", "above_low"]].isna().all()
     )
-    assert found["bar"].tolist()[:2] == pytest.approx([5, -5]) and found["bar_verdict"].tolist()[:2] == [
-        "above",
-        "below",
-    ]
+    assert found["bar"].tolist()[:2] == pytest.approx([5, -5])
+    assert found["bar_verdict"].tolist() == ["above", "below", "outside"]
+
+
+def test_tilts_are_one_family_of_tests():
+    names = [f"tilt {i}" for i in range(30)]
+    sample = sampled(dict.fromkeys(names, (0.4, 0.0)) | {"high": (0.4, 0.05)}, noise=0.2, draws=2000)
+    found = tilts.against_frontier(sample, [*names, "high"], FRONTIER)
+    np.testing.assert_allclose(found["p_adjusted"], statistics.holm(found["p"].to_numpy()))
+    alone = [statistics.verdict(statistics.above_bar(sample, name, FRONTIER)) for name in found.index]
+    assert (found["bar_verdict"] != "no difference shown").sum() < sum(word != "no difference shown" for word in alone)
+    one = tilts.against_frontier(sampled({"high": (0.4, 0.05)}, noise=0.02, draws=2000), ["high"], FRONTIER)
+    assert one["p_adjusted"].tolist() == one["p"].tolist() and one["bar_verdict"].tolist() == ["above"]
+
+
+def test_a_shorter_rule_that_loses_accuracy_in_some_families_is_counted_so():
+    records = family_table(ramp=[0.0, -0.1, 0.1])
+    records.loc[records["method"] == "ramp", "length"] -= 5
+    table, _, text, numbers = answered(records)
+    assert numbers["in_families"]["ramp"] == {"shorter": 3, "lost": 1, "gained": 1}
+    assert_in_order(
+        text, "a ramp fixed in advance is shorter than ACM in all and shown to be less often right in 1 of 3",
+        "ramp +0.0 [", "-5.0 [-5.0, -5.0] tokens (shorter in all, less often right in 1 of 3, more often in 1 of 3)",
+    )  # fmt: skip
+    row = table[table["family"] == "all"].set_index("rule").loc["ramp"]
+    assert row["righter_low"] < -20 and row["righter_high"] > 20  # families disagree
+    assert table.loc[table["rule"] == "ACM", "righter"].isna().all()
+
+
+def test_a_family_has_the_single_coefficient_that_the_other_half_chose_and_the_one_chosen_after_looking():
+    records = made_up({"ACM": (0.9, 0.0), "frontier-0.4": (0.4, 0.2)})
+    found = rule.with_plain(records, [*FRONTIER, "frontier-0.4"])
+    right = found.groupby("method")[["correct", "length"]].mean()
+    for name in (rule.SINGLE, rule.PLAIN):  # the second best is longer, the best not longer than ACM
+        assert right.loc[name].tolist() == pytest.approx(right.loc["frontier-0.4"].tolist())
+    assert len(found) == len(records) * 7 // 5
+    without = rule.with_plain(records[records["method"] != "frontier-0.4"], FRONTIER)
+    assert rule.SINGLE in set(without["method"]) and rule.PLAIN not in set(without["method"])
 
 
 def test_a_familys_records_are_of_its_own_parents_and_calibration(quick, tmp_path, monkeypatch):
@@ -170,14 +216,15 @@ def test_a_familys_records_are_of_its_own_parents_and_calibration(quick, tmp_pat
         return information(len(texts), ("none",))
 
     def answers(method):
-        return made_up({method: (0.5, 0)}, items=3, tasks=["abacus_easy"]).query("method == @method")
+        records = made_up({"it": (0.5, 0)}, items=3, tasks=["abacus_easy"])
+        return records[records["method"] == "it"].assign(method=method)
 
     def merged(recipe, profile, experiment, folder, name):
         merges[name] = recipe
         return answers(name)
 
     monkeypatch.setattr(rule, "calibrate", calibrated)
-    monkeypatch.setattr(rule, "evaluate", lambda path, *_, **named: answers(path.name))
+    monkeypatch.setattr(rule, "evaluate_model", lambda *given: answers(given[-1]))
     monkeypatch.setattr(rule, "evaluate_merge", merged)
     records = rule.family_records(quick, "fresh", tmp_path)
     assert seen == {
@@ -191,12 +238,13 @@ def test_a_familys_records_are_of_its_own_parents_and_calibration(quick, tmp_pat
         "device": "cpu",
         "max_tokens": None,
     }
-    assert list(records) == [*SLIM, "family"] and set(records["method"]) == {*FRONTIER, *rule.RULES}
+    assert list(records) == [*SLIM, "family"] and set(records["method"]) == {*FRONTIER, *MADE}
     lam = {name: recipe["coefficients"][PARENTS[1]] for name, recipe in merges.items()}
     assert (
         set(lam["frontier-0.5"].values()) == {0.5}
         and lam["flat"] == rule.flat(lam["ACM"])
         and lam["ramp"]["lm_head"] == 0.5
+        and lam[rule.TILT] == dict.fromkeys(LAYERS, 1.0) | dict.fromkeys(["5", "norm", "lm_head"], 0.5)
     )
     assert all(recipe["base_model"] == str(tmp_path / "fresh" / PARENTS[0]) for recipe in merges.values())
 

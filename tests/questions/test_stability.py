@@ -131,6 +131,8 @@ def test_the_answer_on_stability_is_true_to_its_numbers(settled):
     assert set(numbers["moved_by"]) == {"t", "shift", "field", "max_tokens", "dtype"}
     assert_in_order(
         text,
+        "From draw to draw of texts a block's λ varies by",
+        "of the settings the shift moves λ most. ",
         "Over draws of 20 texts",
         f"{np.median(ranks['none']):.2f}",
         "from 0.500 with 1 text to",

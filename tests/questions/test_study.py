@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from questions.made_up import LAYERS
+from questions.made_up import LAYERS, TASKS
 
 from acm.errors import UserError
-from acm.questions.study import SLIM, Study, counted
+from acm.questions.study import SLIM, Apart, Study, apart, counted, joined
 from acm.reporting import statistics
 
 
@@ -96,8 +96,21 @@ def test_a_verdict_is_strict_json(quick):
 
     content = json.loads((quick.folder / "verdict.json").read_text(), parse_constant=refuse)
     assert content["numbers"] == {"a": 1.5, "b": None, "c": {"d": 3, "0.7": None}, "e": [True, None], "f": [1.0, None]}
-    assert (content["question"], content["verdict"]) == ("Why?", "Because.")
+    assert (content["question"], content["answer"], content["verdict"]) == ("Why?", "Because.", "Because.")
     assert {"profile", "profile_hash", "experiment", "source", "versions"} <= set(content["provenance"])
+
+
+def test_the_answer_of_a_verdict_is_its_first_sentence_or_the_one_that_is_given(quick):
+    def answer():
+        return json.loads((quick.folder / "verdict.json").read_text())["answer"]
+
+    text = "It is 0.5 of all, i.e. half. ACM has 3."
+    quick.save_verdict("Why?", text, {})
+    assert answer() == "It is 0.5 of all, i.e. half."
+    quick.save_verdict("Why?", text, {}, answer="It is 0.5 of all")
+    assert answer() == "It is 0.5 of all"
+    with pytest.raises(ValueError, match="does not begin"):
+        quick.save_verdict("Why?", text, {}, answer="No")
 
 
 def test_what_json_cannot_hold_at_all_is_refused(quick):
@@ -118,3 +131,63 @@ def test_figures_carry_caption_and_provenance(quick):
 
 def test_counted_has_a_plural():
     assert [counted(n, "draw") for n in (0, 1, 2)] == ["0 draws", "1 draw", "2 draws"]
+
+
+def graded(differences, draws=300, seed=0):
+    """Differences of grades, (pairs, items), of one task, with their bootstrap."""
+    n = differences.shape[1]
+    counts = np.vstack([np.ones(n), np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)])
+    return Apart(dict.fromkeys(("righter", "longer"), differences @ counts.T / n), (differences,))
+
+
+def test_the_accuracies_of_one_pair_have_bonett_and_prices_interval():
+    rng = np.random.default_rng(0)
+    rows = [
+        (method, task, i, 0, float(rng.random() < right), 10.0)
+        for method, right in (("a", 0.9), ("b", 0.8)) for task in TASKS for i in range(50)
+    ]  # fmt: skip
+    records = pd.DataFrame(rows, columns=["method", "task", "item", "repeat", "correct", "length"])
+    found = apart(statistics.bootstrap(records, ["a", "b"], TASKS, draws=50), [("a", "b")]).columns()
+    right = records.pivot_table(index=["task", "item"], columns="method", values="correct")
+    centres, squares = [], []
+    for task in TASKS:  # from the counts of items on which one alone is right
+        gained, lost = (
+            ((right["a"] > right["b"])[task].sum() + 1) / 52,
+            ((right["a"] < right["b"])[task].sum() + 1) / 52,
+        )
+        centres.append(gained - lost)
+        squares.append((gained + lost - (gained - lost) ** 2) / 52)
+    centre, half = np.mean(centres), 1.959964 * np.sqrt(np.sum(squares)) / 2
+    ends = [100 * (centre - half), 100 * (centre + half)]
+    assert [found["righter_low"], found["righter_high"]] == pytest.approx(ends)
+    assert found["longer_low"] == found["longer"] == found["longer_high"] == 0  # every item is equally long
+
+
+@pytest.mark.parametrize("pairs", [1, 5])
+def test_items_that_are_all_graded_alike_leave_an_interval_of_accuracy(pairs):
+    found = graded(np.zeros((pairs, 98))).columns()
+    half = 100 * 1.959964 * np.sqrt(2 / 100) / 10  # of 98 items and the two that are added
+    assert [found["righter_low"], found["righter"], found["righter_high"]] == pytest.approx([-half, 0, half])
+
+
+def test_intervals_of_several_pairs_hold_their_level_where_few_items_differ():
+    """Four pairs of merges. On an item in 60 they can differ, and nine pairs of ten then do."""
+    rng, truth = np.random.default_rng(1), 100 * 0.9 * (0.014 - 0.002)
+    within = {"bootstrap": 0, "ours": 0}
+    for _ in range(300):
+        differ = rng.choice([1.0, -1.0, 0.0], p=[0.014, 0.002, 0.984], size=100)
+        made = graded(np.where(rng.random((4, 100)) < 0.9, differ, 0))
+        found, drawn = made.columns(), statistics.describe(statistics.over_draws(made.drawn["righter"]))
+        within["bootstrap"] += drawn["low"] <= truth <= drawn["high"]
+        within["ours"] += found["righter_low"] <= truth <= found["righter_high"]
+    assert within["bootstrap"] < 0.85 * 300 and within["ours"] >= 0.95 * 300
+
+
+def test_draws_that_disagree_widen_the_interval_beyond_that_of_items():
+    found = graded(np.repeat([[0.2], [-0.2], [0.0]], 400, axis=1)).columns()
+    assert found["righter_high"] - found["righter_low"] > 30
+
+
+def test_pairs_of_several_parts_are_joined():
+    parts = [graded(np.full((1, 20), height)) for height in (0.1, 0.3)]
+    assert joined(parts).columns()["righter"] == pytest.approx(20) and len(joined(parts).grades[0]) == 2

@@ -17,7 +17,8 @@ def folders(tmp_path):
     for name, number in (("layers", 4), ("estimate", 1)):
         folder = reports / "questions" / name
         folder.mkdir(parents=True)
-        facts = {"question": f"Q{number}?", "verdict": f"V{number}.", "numbers": {}}
+        facts = {"question": f"Q{number}?", "verdict": f"V{number}. Of 1.5 λ.", "numbers": {}}
+        facts |= {"answer": "V4. Of 1.5"} if number == 4 else {}  # those of before had none
         (folder / "verdict.json").write_text(json.dumps(facts))
         (folder / f"{number}-{name}.ipynb").write_text("{}")
     (reports / "questions" / "unanswered").mkdir()
@@ -37,10 +38,23 @@ def test_questions_are_read_in_their_order_with_notebook_and_figures(folders):
 
 def test_the_list_of_verdicts_links_each_notebook_from_where_the_page_lies(folders, tmp_path):
     assert report.verdict_list(*folders, tmp_path) == (
-        "1. **Q1?** V1. ([notebook](reports/mini/questions/estimate/1-estimate.ipynb))\n"
-        "2. **Q4?** V4. ([notebook](reports/mini/questions/layers/4-layers.ipynb))\n"
+        "1. **Q1?** V1. ([notebook](reports/mini/questions/estimate/1-estimate.ipynb))\n\n   Of 1.5 λ.\n"
+        "2. **Q4?** V4. Of 1.5 ([notebook](reports/mini/questions/layers/4-layers.ipynb))\n\n   λ.\n"
     )
     assert "](../reports/mini/questions/layers/4-layers.ipynb)" in report.verdict_list(*folders, tmp_path / "docs")
+
+
+@pytest.mark.parametrize(
+    "text, first",
+    [
+        ("Yes.", "Yes."),
+        ("It has 99.9 % of 5.91. The rest", "It has 99.9 % of 5.91."),
+        ("No, e.g. here. λ is", "No, e.g. here."),
+        ("Why? 5 of 6.", "Why?"),
+    ],
+)
+def test_the_first_sentence_of_a_text(text, first):
+    assert report.first_sentence(text) == first
 
 
 def test_without_questions_there_is_no_list(tmp_path):

@@ -128,7 +128,10 @@ def test_a_question_runs_on_any_profile_and_its_verdict_is_published(finished, c
     )
     verdict = json.loads((copy / "runs/pico/results/reports/pico/questions/stability/verdict.json").read_text())
     assert verdict["numbers"]["mean_with_fewest"] == 0.5 and verdict["provenance"]["profile"] == "pico"
-    assert verdict["verdict"] in (copy / "runs/pico/results/reports/pico/report.md").read_text()
+    report = (copy / "runs/pico/results/reports/pico/report.md").read_text()
+    answer = f"**{verdict['answer']}**"
+    details = verdict["verdict"].removeprefix(verdict["answer"]).strip()
+    assert report.index(answer) < report.index("questions/stability/texts.svg") < report.index(details)
     assert {"texts.svg", "settings.svg", "texts.json"} <= {
         p.name for p in (copy / "runs/pico/results/figures/pico/questions/stability").iterdir()
     }
