@@ -47,9 +47,11 @@ KINDS = {  # kind of λ → its name in words
     "layer": "ACM, shift layer",
     "global": "ACM, shift global",
     "none": "ACM, no shift",
+    "sized": "ACM, texts of the paper's size",
     "uniform-layer": "uniform, mean of shift layer",
     "uniform-global": "uniform, mean of shift global",
     "uniform-none": "uniform, mean without shift",
+    "uniform-sized": "uniform, mean of texts of the paper's size",
     "ties": "ACM-TIES",
     "uniform-ties": "TIES with uniform λ, same mean",
     "null-ties": "TIES with λ of Gaussian noise",
@@ -63,6 +65,7 @@ CONTROL_OF = {  # kind → the kind that it is compared with
     "uniform-layer": "layer",
     "uniform-global": "global",
     "uniform-none": "none",
+    "uniform-sized": "sized",
     "uniform-ties": "ties",
     "null-ties": "ties",
 }
@@ -85,10 +88,13 @@ def draw_coefficients(
     return found
 
 
-def merges(study: Study, pool: pd.DataFrame, seeds: list[int], permutations: int) -> dict[str, dict]:
+def merges(
+    study: Study, pool: pd.DataFrame, seeds: list[int], permutations: int, large: Coefficients
+) -> dict[str, dict[str, Any]]:
     """``<kind> <draw>`` → what to merge.
 
     pool: the MI table of many texts. A draw is a calibration set; permutations and single variants belong to the first.
+    large: λ of :func:`acm.questions.sizes.large_coefficients`.
     """
     shift = study.setting.shift
     real, null = (draw_coefficients(study, pool, seeds, shift, control) for control in ("none", "gaussian"))
@@ -103,6 +109,7 @@ def merges(study: Study, pool: pd.DataFrame, seeds: list[int], permutations: int
     for other in (s for s in SHIFTS if s != shift):
         shifted = draw_coefficients(study, pool, seeds[:1], other)[0]
         found |= {f"{other} 0": shifted, f"uniform-{other} 0": each(variants.uniform, shifted)}
+    found |= {"sized 0": large, "uniform-sized 0": each(variants.uniform, large)}
     ties = {"ties 0": first, "uniform-ties 0": each(variants.uniform, first), "null-ties 0": null[0]}
     plain = {name: {"coefficients": coefficients} for name, coefficients in found.items()}
     return plain | {name: {"coefficients": coefficients, **TIES} for name, coefficients in ties.items()}

@@ -22,8 +22,11 @@ from acm.reporting.plotting import COLOURS
 from acm.reporting.statistics import Sample, above_bar
 
 PLAIN = "TA"  # the method of the profile that the paper compares ACM-TA with
-NAMES = {"acm": "ACM", "uniform": "uniform λ", "null": "λ of noise", PLAIN: "Task Arithmetic"}
-CONTRASTS = [("acm", "uniform"), ("acm", "null"), ("acm", PLAIN), ("null", PLAIN)]
+NAMES = {
+    "acm": "ACM", "uniform": "uniform λ", "null": "λ of noise", PLAIN: "Task Arithmetic",
+    "sized": "ACM at the paper's size", "uniform-sized": "its mean",
+}  # fmt: skip
+CONTRASTS = [("acm", "uniform"), ("acm", "null"), ("acm", PLAIN), ("null", PLAIN), ("sized", "uniform-sized")]
 MEASURES = {"lead": "points above the bar", "righter": "accuracy, points", "longer": "length, tokens"}
 
 

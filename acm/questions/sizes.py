@@ -16,6 +16,7 @@ truth: the bias of a pair that shares much is smaller than that of its shuffled 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from acm.calibration.coefficients import layer_coefficients
 from acm.calibration.information import mutual_information
+from acm.calibration.texts import read_texts
 from acm.paper import load
 from acm.paths import require_clone
+from acm.questions.study import Coefficients, Study
 from acm.reporting.intervals import interval_columns
 from acm.reporting.statistics import describe
 
@@ -50,7 +53,7 @@ KINDS = {  # which two arrays are measured → its name in figures
     "entries": "entries shuffled",
     "gaussian": "independent Gaussians",
 }
-COEFFICIENTS = {"coefficient": "real", "shuffled": "shuffled", "gaussian": "gaussian"}  # column → kind
+LAMBDAS = {"coefficient": "real", "shuffled": "shuffled", "gaussian": "gaussian"}  # column → kind
 PARTS = {"bias": "0.75", "marginals": "#DE8F05", "pairing": "#0173B2"}  # part → its colour
 Pair = tuple[Tensor, Tensor]
 
@@ -98,7 +101,7 @@ def layer_outputs(
     """
     places = {"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
     tokenizer = AutoTokenizer.from_pretrained(model)
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(device).eval()
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, device_map=device).eval()
     found: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     for layer, outputs in found.items():
         module = network.get_submodule(places.get(layer, f"model.layers.{layer}.mlp.down_proj"))
@@ -122,7 +125,9 @@ def correlation(pair: Pair) -> float:
     return float((x * y).sum() / (x.norm() * y.norm()))
 
 
-def by_size(pair: Pair, sizes: Sequence[int], texts: int = POOL, seed: int = 0) -> pd.DataFrame:
+def by_size(
+    pair: Pair, sizes: Sequence[int], texts: int = POOL, kinds: Sequence[str] = tuple(KINDS), seed: int = 0
+) -> pd.DataFrame:
     """Plug-in MI of texts of about n entries: a row for each n, sample and kind, with tokens and value (nats).
 
     The texts are as unlike in length as s1K's questions. A text is a piece of the pair that starts at a random token,
@@ -139,7 +144,7 @@ def by_size(pair: Pair, sizes: Sequence[int], texts: int = POOL, seed: int = 0) 
             count = min(tokens, max(2, round(length * n / channels)))
             start = rng.integers(tokens - count + 1)
             x, y = (side[start : start + count, :channels] for side in pair)
-            rows += [(n, sample, count, kind, mutual_information(*changed(kind, x, y, generator))) for kind in KINDS]
+            rows += [(n, sample, count, kind, mutual_information(*changed(kind, x, y, generator))) for kind in kinds]
     return pd.DataFrame(rows, columns=["n", "sample", "tokens", "kind", "value"])
 
 
@@ -187,7 +192,7 @@ def parts(table: pd.DataFrame) -> pd.DataFrame:
 def coefficients(table: pd.DataFrame, t: float, draws: int = 200) -> pd.DataFrame:
     """λ at each n with the shift by layer; a row for each n. Means over draws of TEXTS texts.
 
-    Columns: those of COEFFICIENTS, λ of these kinds. from_shuffled, from_noise: the pair's
+    Columns: those of LAMBDAS, λ of these kinds. from_shuffled, from_noise: the pair's
     λ less theirs on the same texts; 95 % of the draws lie between ``_low`` and ``_high``.
     """
     rows = {}
@@ -196,9 +201,9 @@ def coefficients(table: pd.DataFrame, t: float, draws: int = 200) -> pd.DataFram
         drawn = [rng.choice(len(each), min(TEXTS, len(each)), replace=False) for _ in range(draws)]
         found = {
             kind: np.array([layer_coefficients(each[kind].to_numpy()[None, one], t)[0] for one in drawn])
-            for kind in COEFFICIENTS.values()
+            for kind in LAMBDAS.values()
         }
-        row = {name: found[kind].mean() for name, kind in COEFFICIENTS.items()}
+        row = {name: found[kind].mean() for name, kind in LAMBDAS.items()}
         for name, kind in (("from_shuffled", "shuffled"), ("from_noise", "gaussian")):
             apart = found["real"] - found[kind]
             row |= interval_columns(name, describe(np.array([apart.mean(), *apart]), 1))
@@ -215,7 +220,7 @@ def draw(tables: dict[str, pd.DataFrame], t: float) -> Figure:
         heights = [made[part].clip(lower=0) for part in PARTS]
         upper.stackplot(made.index, heights, colors=PARTS.values(), labels=PARTS, alpha=0.9)
         upper.set(title=name, xscale="log")
-        for (column, kind), marker in zip(COEFFICIENTS.items(), "osD", strict=True):
+        for (column, kind), marker in zip(LAMBDAS.items(), "osD", strict=True):
             lower.plot(found.index, found[column], marker=marker, label=f"λ: {KINDS[kind]}")
         for axes in (upper, lower):
             axes.axvline(paper_size(), color="0.3", ls=":", lw=1.2, label="the paper's mean text")
@@ -242,12 +247,15 @@ def order(pairs: dict[str, Pair], own: dict[str, float], n: int, t: float) -> pd
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
 
 
-def large_coefficients(outputs: tuple[dict[str, Tensor], dict[str, Tensor]], t: float) -> dict[str, float]:
-    """Layer → λ by the paper's rule (shift by layer), from TEXTS pieces of the paper's size.
-
-    outputs: of :func:`layer_outputs`, in the base and in the fine-tuned model.
-    """
-    base, finetuned = outputs
-    size = paper_size()
-    tables = {layer: by_size((base[layer], finetuned[layer]), [size], TEXTS) for layer in base}
-    return {layer: float(coefficients(table, t).loc[size, "coefficient"]) for layer, table in tables.items()}
+def large_coefficients(study: Study, layers: Sequence[str]) -> Coefficients:
+    """λ of these layers by the paper's rule, from TEXTS pieces of the paper's size, of the study's models and texts."""
+    setting, (base, finetuned) = study.setting, study.models
+    texts = read_texts(setting.calibration.source, setting.calibration.field)
+    outputs = partial(layer_outputs, texts=texts, layers=layers, dtype=study.profile.dtype, device=study.profile.device)
+    ours, found = outputs(base), {}
+    for name, path in finetuned.items():
+        theirs = outputs(path)
+        mi = [by_size((ours[layer], theirs[layer]), [paper_size()], TEXTS, ["real"])["value"] for layer in layers]
+        values = layer_coefficients(np.array(mi), setting.t, setting.shift)
+        found[name] = dict(zip(layers, map(float, values), strict=True))
+    return found

@@ -196,6 +196,7 @@ def test_every_kind_has_a_row_a_colour_and_a_control():
         "layer",
         "global",
         "none",
+        "sized",
         "ties",
     }
     figure = coefficients.draw(table)
@@ -219,8 +220,11 @@ def test_coefficients_of_draws_are_those_of_the_chosen_texts(quick):
     )
 
 
+LARGE = {"abacus-slow": {"embed": 0.6, "0": 0.7, "lm_head": 0.8}}
+
+
 def test_merges_of_question_two(quick):
-    found = coefficients.merges(quick, information(20), [54, 1], 3)
+    found = coefficients.merges(quick, information(20), [54, 1], 3, LARGE)
     names = [name.rpartition(" ")[0] for name in found]
     assert {k: names.count(k) for k in names} == {
         "acm": 2,
@@ -233,18 +237,22 @@ def test_merges_of_question_two(quick):
         "uniform-global": 1,
         "none": 1,
         "uniform-none": 1,
+        "sized": 1,
+        "uniform-sized": 1,
         "ties": 1,
         "uniform-ties": 1,
         "null-ties": 1,
     }
     assert set(names) <= set(coefficients.KINDS) and list(found) == list(
-        coefficients.merges(quick, information(20), [54, 1], 3)
+        coefficients.merges(quick, information(20), [54, 1], 3, LARGE)
     )
     lam = {name: variant["coefficients"]["abacus-slow"] for name, variant in found.items()}
     for name in ("permuted 0", "permuted 2", "reversed 0", "magnitude 0"):
         assert sorted(lam[name].values()) == sorted(lam["acm 0"].values())
     for i in range(2):
         assert list(lam[f"uniform {i}"].values()) == pytest.approx([np.mean(list(lam[f"acm {i}"].values()))] * 9)
+    assert lam["sized 0"] == LARGE["abacus-slow"]
+    assert list(lam["uniform-sized 0"].values()) == pytest.approx([0.7] * 3)
     assert lam["ties 0"] == lam["acm 0"] and lam["null-ties 0"] == lam["null 0"] != lam["acm 0"]
     assert {
         name: variant.get("merge_method") for name, variant in found.items() if "merge_method" in variant
@@ -253,7 +261,8 @@ def test_merges_of_question_two(quick):
 
 def test_merges_of_two_models_with_another_shift_are_all_kinds_that_are_compared(folder):
     asked = Study(str(folder / "mini.yaml"), "general", "two")
-    found = coefficients.merges(asked, information(20, finetuned=("abacus-sums", "abacus-words")), [54], 1)
+    large = dict.fromkeys(("abacus-sums", "abacus-words"), LARGE["abacus-slow"])
+    found = coefficients.merges(asked, information(20, finetuned=("abacus-sums", "abacus-words")), [54], 1, large)
     assert {"layer 0", "uniform-layer 0", "none 0"} <= set(found) and "global 0" not in found
     assert {name.rpartition(" ")[0] for name in found} <= set(coefficients.KINDS)
     assert all(set(variant["coefficients"]) == {"abacus-sums", "abacus-words"} for variant in found.values())

@@ -110,9 +110,13 @@ def test_outputs_end_where_a_block_has_enough_entries(monkeypatch):
     assert torch.equal(found["2"], once["2"])
 
 
-def test_large_coefficients_are_those_of_the_layers_at_the_papers_size(monkeypatch):
+def test_large_coefficients_are_the_rule_on_pieces_of_the_papers_size(quick, monkeypatch):
     monkeypatch.setattr(sizes, "TEXTS", 10)
-    monkeypatch.setattr(sizes, "paper_size", lambda: 50_000)
-    (x, y), (a, b) = pair(0.99), pair(0.0)
-    found = sizes.large_coefficients(({"0": x, "1": a}, {"0": y, "1": b}), 0.7)
-    assert found["0"] == sizes.order({"0": (x, y)}, {"0": 0.5}, 50_000, 0.7).loc["0", "coefficient"] < found["1"]
+    monkeypatch.setattr(sizes, "BANK", 128 * 500)
+    monkeypatch.setattr(sizes, "paper_size", lambda: 5000)
+    found = sizes.large_coefficients(quick, ["0", "lm_head"])["abacus-slow"]
+    texts = sizes.read_texts(quick.setting.calibration.source, "question")
+    base, finetuned = quick.models
+    pair = tuple(sizes.layer_outputs(path, texts, ["0"])["0"] for path in (base, finetuned["abacus-slow"]))
+    assert found["0"] == pytest.approx(sizes.order({"0": pair}, {"0": 0.5}, 5000, 0.7).loc["0", "coefficient"])
+    assert list(found) == ["0", "lm_head"] and 0.5 < found["lm_head"] < 1
