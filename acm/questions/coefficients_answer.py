@@ -77,8 +77,8 @@ def told(fresh: pd.DataFrame) -> list[str]:
         shown += [f"that of {ours} over {theirs}"] if row["verdict"] in ("above", "below") else []
     draws, tested = counted(rows[0]["draws"], "calibration draw"), int(fresh["p_adjusted"].notna().sum())
     return [
-        f"On {rows[0]['n']:,} fresh items, over {draws}, the leads in points above the bar, each with the least true lead "
-        f"that this design finds in four of five cases, are: {'; '.join(leads)}.",
+        f"On {rows[0]['n']:,} fresh items, over {draws}, the leads in points above the bar, each with the least true "
+        f"lead that this design finds in four of five cases, are: {'; '.join(leads)}.",
         f"Of the {counted(tested, 'lead')} that were tested here, adjusted together by Holm, "
         f"{' and '.join(shown) or 'none'} can be told from zero.",
         f"Accuracy and length on these items: {'; '.join(same)}.",
