@@ -71,37 +71,30 @@ def told(fresh: pd.DataFrame) -> list[str]:
     for row in rows:
         ours, theirs = NAMES[row["ours"]], NAMES[row["theirs"]]
         points, tokens = (cell(row, what, 1, signed=True) for what in APART)
-        leads.append(f"{ours} over {theirs} {words(row)}{least(row)}")
+        least = "" if np.isnan(row["detectable"]) else f" ({row['detectable']:.1f})"
+        leads.append(f"{ours} over {theirs} {words(row)}{least}")
         same.append(f"{ours} less {theirs} {points} points, {tokens} tokens")
         shown += [f"that of {ours} over {theirs}"] if row["verdict"] in ("above", "below") else []
     draws, tested = counted(rows[0]["draws"], "calibration draw"), int(fresh["p_adjusted"].notna().sum())
     return [
-        f"On {rows[0]['n']:,} fresh items, over {draws}, the lead in points above the bar is: {'; '.join(leads)}.",
+        f"On {rows[0]['n']:,} fresh items, over {draws}, the leads in points above the bar, each with the least true "
+        f"lead that this design finds in four of five cases, are: {'; '.join(leads)}.",
         f"Of the {counted(tested, 'lead')} that were tested here, adjusted together by Holm, "
         f"{' and '.join(shown) or 'none'} can be told from zero.",
         f"Accuracy and length on these items: {'; '.join(same)}.",
     ]
 
 
-def least(row: dict[str, Any]) -> str:
-    """The least true lead that is found in four of five cases; nothing where none was tested."""
-    return (
-        ""
-        if np.isnan(row["detectable"])
-        else f", where {row['detectable']:.1f} is the least found in four of five cases"
-    )
-
-
 def over_uniform(uniform: dict[str, Any], acm: dict[str, Any]) -> str:
     """ACM's lead over uniform λ in a sentence, or why there is none."""
-    draws, smallest = counted(uniform["merges"], "calibration draw"), uniform["detectable"]
+    draws, least = counted(uniform["merges"], "calibration draw"), uniform["detectable"]
     if uniform["verdict"] == "outside":
         merges = f"{uniform['outside']} of the uniform merges and {acm['outside']} of ACM's"
         return f"Over {draws}, {merges} have a length outside it."
     found = f"On the benchmark's items ACM's lead over uniform λ is {words(uniform)} points above the bar over {draws}"
-    if np.isnan(smallest):
+    if np.isnan(least):
         return f"{found}; both get the same items right, so it is not tested."
-    return f"{found}, and {smallest:.1f} points is the least true lead that this design finds in four of five cases."
+    return f"{found}, and {least:.1f} points is the least true lead that this design finds in four of five cases."
 
 
 def on_the_same_items(rows: dict[str, dict[str, Any]]) -> str:

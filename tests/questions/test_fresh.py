@@ -51,9 +51,9 @@ def test_the_answer_leans_on_the_fresh_items(acm, head):
     contrasts = fresh.contrasts(sampled(placed(acm=acm), noise=0.02, seed=1), FRONTIER)
     text, numbers = verdict(table, 35.0, contrasts)
     row = contrasts.iloc[0]
-    told = f"ACM over uniform λ {row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}], where "
+    told = f"ACM over uniform λ {row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}] ("
     assert_in_order(
-        text, head, "On 120 fresh items, over 3 calibration draws", told, f"{row['detectable']:.1f} is the least found",
+        text, head, "On 120 fresh items, over 3 calibration draws", told, f"{row['detectable']:.1f});",
         "λ of noise over Task Arithmetic", "4 leads that were tested here", "On the benchmark's items",
     )  # fmt: skip
     assert text.startswith(head) and len(numbers["fresh"]) == 4
