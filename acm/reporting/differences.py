@@ -27,8 +27,8 @@ def difference(profile: Profile, experiment: str, new: Path, old: Path) -> str:
     changed = both[(both["found"] != "both") | (both["response_old"] != both["response_new"])]
     if changed.empty:
         return f"all {len(now)} responses are those of the committed results."
-    sentences = [counted(both, len(changed)), changes(before["setting"], now["setting"])]
     in_both = changed[changed["found"] == "both"]
+    sentences = [counted(both, len(in_both)), changes(before["setting"], now["setting"])]
     if "question" in in_both and len(in_both):
         from acm.reporting.near_ties import explain  # loads models
 
@@ -50,13 +50,15 @@ def side_by_side(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 
 
 def counted(both: pd.DataFrame, changed: int) -> str:
-    """How many responses differ, and by how much at most a method's averages do."""
+    """How many responses differ, and by how much at most a method's averages do; how many are in one run alone."""
+    alone = both["found"].map({"left_only": "not made any more", "right_only": "new"}).dropna().value_counts()
+    told = "".join(f", {number} are {what}" for what, number in alone.items())
     means = both.groupby("method")[["correct_old", "correct_new", "length_old", "length_new"]].mean()
     accuracy = (means["correct_new"] - means["correct_old"]).abs().max() * 100
     length = (means["length_new"] / means["length_old"] - 1).abs().max() * 100
     return (
-        f"{changed} of {len(both)} responses differ from the committed results; at most {accuracy:.1f} points "
-        f"of accuracy and {length:.1f} % of mean length for a method."
+        f"{changed} of {(both['found'] == 'both').sum()} responses differ from the committed results{told}; at most "
+        f"{accuracy:.1f} points of accuracy and {length:.1f} % of mean length for a method."
     )
 
 
