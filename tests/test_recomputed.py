@@ -1,15 +1,15 @@
 """Published numbers, computed anew from the committed records, without the packages that are checked."""
 
 import json
-import math
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import binom, norm
 from sklearn.metrics import mutual_info_score
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
@@ -29,6 +29,7 @@ def read(path):
     return readers.get(path.suffix, lambda p: p.read_text(encoding="utf-8"))(path)
 
 
+@cache
 def cells(path, what, family=None):
     """One column of records by method: a row for each item of each task, repeats averaged."""
     records = read(path) if family is None else read(path).query("family == @family")
@@ -87,7 +88,7 @@ def block(name):
 def mean_share(shares, n):
     """Percent: the mean of shares with Zou and Donner's interval, made of Wilson's interval of each."""
     middle, half = shares + Z**2 / (2 * n), Z * np.sqrt(shares * (1 - shares) / n + Z**2 / (4 * n**2))
-    low, high = (math.hypot(*((middle + s * half) / (1 + Z**2 / n) - shares)) / len(shares) for s in (-1, 1))
+    low, high = (np.linalg.norm((middle + s * half) / (1 + Z**2 / n) - shares) / len(shares) for s in (-1, 1))
     return [100 * (shares.mean() + away) for away in (0, -low, high)]
 
 
@@ -164,7 +165,7 @@ def test_dominance(folder):
         gains, value = found["accuracy"].groupby("task"), overall(found)
         n, up, down = gains.size(), gains.agg(lambda d: (d > 0).sum()) + 1, gains.agg(lambda d: (d < 0).sum()) + 1
         variance = ((up + down) / (n + 2) - ((up - down) / (n + 2)) ** 2) / (n + 2)
-        middle, error = 100 * ((up - down) / (n + 2)).mean(), 100 * math.sqrt(variance.sum()) / len(n)
+        middle, error = 100 * ((up - down) / (n + 2)).mean(), 100 * np.sqrt(variance.sum()) / len(n)
         points = [100 * value["accuracy"], middle - Z * error, middle + Z * error]
         least = (norm.isf(0.025 / (2 * len(rows))) + norm.ppf(0.8)) * error
         stated = [row[name] for name in ("accuracy", "accuracy_low", "accuracy_high", "length", "detectable")]
@@ -182,7 +183,7 @@ def flip_p(differences):
     sizes, total = np.abs(differences[differences != 0]), abs(differences.sum())
     if not len(sizes) or np.ptp(sizes) < 1e-12:
         n, more = len(sizes), round((len(sizes) + total / max(sizes, default=1)) / 2)
-        return min(1.0, 2 * sum(math.comb(n, k) for k in range(more, n + 1)) / 2**n)
+        return min(1.0, 2 * binom.sf(more - 1, n, 0.5))
     signs = 1 - 2 * np.random.default_rng(11).integers(2, size=(10_000, len(sizes)), dtype=np.int8)
     return (np.abs(signs @ sizes) >= total - 1e-9).mean()
 
@@ -198,7 +199,7 @@ def test_findings(folder):
     for i, (row, _) in enumerate(rows):
         for what, said in zip(words, row["finding"].split(", "), strict=True):
             told = words[what][row[what] > 0] if adjusted[i, what] < 0.05 else f"no difference of {what} shown"
-            assert said == told or abs(adjusted[i, what] - 0.05) < 0.01, (row["method"], row["against"], what)
+            assert said == told or (what == "length" and abs(adjusted[i, what] - 0.05) < 0.01), (i, what)
 
 
 @pytest.mark.parametrize("path", sorted(TINY.glob("*/coefficients*.json")), ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -229,8 +230,7 @@ def test_what_plug_in_information_measures():
 
 def test_acm_against_other_coefficients():
     """Question 2: ACM less uniform λ and less noise's, by calibration draw, on the same items and above the bar."""
-    path = QUESTIONS / "coefficients"
-    stated, means = read(path / "verdict.json"), summary(path / "records.parquet")
+    stated, means = read(QUESTIONS / "coefficients/verdict.json"), summary(QUESTIONS / "coefficients/records.parquet")
     for kind, words in (("uniform", "uniform λ, same mean"), ("null", "λ of Gaussian noise")):
         draws = [name.split()[1] for name in means.index if name.startswith(f"{kind} ")]
         found = sum(means.loc[f"acm {i}"] - means.loc[f"{kind} {i}"] for i in draws) / len(draws)
