@@ -19,6 +19,7 @@ HEADS = {  # verdict on the lead over uniform λ → the answer's first sentence
     "no difference shown": "No difference is shown between ACM's λ and one λ for all layers at the same mean.",
 }
 NOR_NOISE = "No difference is shown between ACM's λ, one λ for all layers at the same mean, and λ of pure noise."
+NOR_SIZED = f"{NOR_NOISE[:-1]}, nor between λ measured on texts of the paper's size and their mean."
 
 
 def verdict(table: pd.DataFrame, base_length: float, fresh: pd.DataFrame | None = None) -> tuple[str, dict[str, Any]]:
@@ -40,15 +41,15 @@ def verdict(table: pd.DataFrame, base_length: float, fresh: pd.DataFrame | None 
     decisive = {kind: lead[kind]["verdict"] for kind in lead}
     if fresh is not None:
         numbers["fresh"] = fresh.to_dict("records")
-        decisive |= dict(fresh[fresh["ours"] == "acm"].set_index("theirs")["verdict"])
+        decisive |= dict(fresh[fresh["ours"].isin(["acm", "sized"])].set_index("theirs")["verdict"])
         parts = [*told(fresh), *parts]
     return " ".join([head(decisive), *parts, after_holm(lead)]), numbers
 
 
 def head(decisive: dict[str, str]) -> str:
     """The answer in a sentence. decisive: kind → the verdict on ACM's lead over it."""
-    alike = {"no difference shown"} == {decisive["uniform"], decisive.get("null")}
-    return NOR_NOISE if alike else HEADS[decisive["uniform"]]
+    alike = [decisive.get(kind) == "no difference shown" for kind in ("uniform", "null", "uniform-sized")]
+    return NOR_SIZED if all(alike) else NOR_NOISE if all(alike[:2]) else HEADS[decisive["uniform"]]
 
 
 def others(lead: dict[str, dict[str, Any]], rows: dict[str, dict[str, Any]], base_length: float) -> list[str]:

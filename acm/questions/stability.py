@@ -57,7 +57,7 @@ def pool(study: Study, texts: int, controls: tuple[str, ...] = ("none", "gaussia
     )
 
 
-def by_size(table: pd.DataFrame, sizes: tuple[int, ...], t: float, shift: str, draws: int = 200) -> pd.DataFrame:
+def by_size(table: pd.DataFrame, sizes: tuple[int, ...], t: float, shift: str, draws: int = 2000) -> pd.DataFrame:
     """λ of each layer over draws of n texts: control, texts, layer, mean, low, high (95 % of the draws)."""
     rows: list[tuple[str, int, str, float, float, float]] = []
     for control in table["control"].unique():
@@ -198,8 +198,8 @@ def in_words(numbers: dict[str, Any]) -> str:
     return (
         f"From draw to draw of texts a block's λ varies by {against} than the blocks differ, "
         f"and of the settings {most} moves λ most. "
-        f"Over draws of {counted(numbers['draw_size'], 'text')} a block's λ varies by {width:.4f} (95 %), "
-        f"the blocks' means differ by up to {numbers['spread_of_blocks']:.4f}; {order}. "
+        f"Over draws of {counted(numbers['draw_size'], 'text')} a block's λ varies by {width:.3f} (95 %), "
+        f"the blocks' means differ by up to {numbers['spread_of_blocks']:.3f}; {order}. "
         f"The mean λ moves from {fewest:.3f} with {counted(numbers['fewest'], 'text')} to {mean:.3f} "
         f"with {numbers['draw_size']}: {hidden}. "
         f"Changed one at a time, the mean λ of the blocks moves by {moved}."

@@ -90,8 +90,9 @@ def dominance_text(results: Results) -> str:
 def calibration_findings(results: Results) -> list[dict[str, Any]]:
     """For each fine-tuned model: what the null controls keep of its MI, and how far its λ lie from theirs.
 
-    Keys, over the blocks alone: share, percent of the real pair's MI; correlation, of MI with the log of the number of
-    tokens, mean over blocks. Over all layers: low, high and mean of λ; apart, mean distance to the λ of a control.
+    Keys, over the blocks alone: share, a control's mean MI in percent of the real pair's; correlation, of MI with the
+    log of the number of tokens, mean over blocks. Over all layers: low, high and mean of λ; apart, mean distance to the
+    λ of a control.
     """
     found = []
     for finetuned in results.information["finetuned"].unique():
@@ -103,7 +104,7 @@ def calibration_findings(results: Results) -> list[dict[str, Any]]:
         found.append({
             "finetuned": finetuned,
             "correlation": {c: length_correlation(blocks, c) for c in ("none", "gaussian")},
-            "share": {c: (blocks[c] / blocks["none"]).mean() * 100 for c in COEFFICIENT_CONTROLS[1:]},
+            "share": {c: 100 * blocks[c].sum() / blocks["none"].sum() for c in COEFFICIENT_CONTROLS[1:]},
             "low": real.min(), "high": real.max(), "mean": real.mean(),
             "apart": {c: abs(real - null).mean() for c, null in zip(COEFFICIENT_CONTROLS[1:], nulls, strict=True)},
         })  # fmt: skip

@@ -123,8 +123,8 @@ def above_frontier(sample: Sample, method: str, frontier: list[str]) -> np.ndarr
 def above_bar(sample: Sample, method: str, frontier: list[str]) -> np.ndarray:
     """Accuracy of a method less that of the bar at its mean length, a fraction, (draws + 1,).
 
-    The bar is the best of plain interpolation at this length or shorter: the frontier without the points that a shorter
-    one beats or equals. Where the frontier rises, the two are one. Where it falls, a method can lie above the frontier
+    The bar is the frontier without the points that a shorter one beats or equals, with straight lines between the rest.
+    Where the frontier rises, the two are one. Where it falls, a method can lie above the frontier
     and yet be longer and less often right than one of its points. The bar is found anew in every bootstrap draw. NaN
     outside the frontier's range.
     """

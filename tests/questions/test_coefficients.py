@@ -9,7 +9,7 @@ from questions.made_up import FRONTIER, TASKS, assert_in_order, information, lab
 
 from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.texts import read_texts, select_texts
-from acm.questions import coefficients
+from acm.questions import coefficients, coefficients_answer
 from acm.questions.coefficients_answer import verdict
 from acm.questions.study import Study, inside, plain
 from acm.reporting import statistics
@@ -266,3 +266,13 @@ def test_merges_of_two_models_with_another_shift_are_all_kinds_that_are_compared
     assert {"layer 0", "uniform-layer 0", "none 0"} <= set(found) and "global 0" not in found
     assert {name.rpartition(" ")[0] for name in found} <= set(coefficients.KINDS)
     assert all(set(variant["coefficients"]) == {"abacus-sums", "abacus-words"} for variant in found.values())
+
+
+@pytest.mark.parametrize("verdicts, told", [
+    (("no difference shown",) * 3, "nor between λ measured on texts of the paper's size and their mean."),
+    (("no difference shown", "no difference shown", "above"), "one λ for all layers at the same mean, and λ of pure noise."),
+    (("no difference shown", "above", "no difference shown"), "No difference is shown between ACM's λ and one λ for all"),
+    (("above", "above", "no difference shown"), "Yes: ACM's λ beat one λ"),
+])  # fmt: skip
+def test_the_answer_names_what_no_difference_was_shown_from(verdicts, told):
+    assert told in coefficients_answer.head(dict(zip(("uniform", "null", "uniform-sized"), verdicts, strict=True)))
