@@ -16,10 +16,10 @@ HEADS = {  # verdict on the lead over uniform λ → the answer's first sentence
     "above": "Yes: ACM's λ beat one λ for all layers at the same mean.",
     "below": "Not for the better: one λ for all layers at the same mean is ahead of ACM's.",
     "outside": "Undecided: the lengths lie outside the frontier.",
-    "no difference shown": "No difference is shown between ACM's λ and one λ for all layers at the same mean.",
+    "no difference shown": "ACM's λ are not shown to beat one λ for all layers at the same mean.",
 }
-NOR_NOISE = "No difference is shown between ACM's λ, one λ for all layers at the same mean, and λ of pure noise."
-NOR_SIZED = f"{NOR_NOISE[:-1]}, nor between λ measured on texts of the paper's size and their mean."
+NOR_NOISE = "ACM's λ are shown to beat neither one λ for all layers at the same mean nor λ of pure noise."
+NOR_SIZED = f"{NOR_NOISE[:-1]}, nor do λ measured on texts of the paper's size beat their mean."
 
 
 def verdict(table: pd.DataFrame, base_length: float, fresh: pd.DataFrame | None = None) -> tuple[str, dict[str, Any]]:
@@ -73,13 +73,13 @@ def told(fresh: pd.DataFrame) -> list[str]:
         ours, theirs = NAMES[row["ours"]], NAMES[row["theirs"]]
         points, tokens = (cell(row, what, 1, signed=True) for what in APART)
         least = "" if np.isnan(row["detectable"]) else f" ({row['detectable']:.1f})"
-        leads.append(f"{ours} over {theirs} {words(row)}{least}")
+        leads.append(f"{ours} over {theirs} {words(row)}{least}, {counted(row['draws'], 'set')}")
         same.append(f"{ours} less {theirs} {points} points, {tokens} tokens")
         shown += [f"that of {ours} over {theirs}"] if row["verdict"] in ("above", "below") else []
-    draws, tested = counted(rows[0]["draws"], "calibration draw"), int(fresh["p_adjusted"].notna().sum())
+    tested = int(fresh["p_adjusted"].notna().sum())
     return [
-        f"On {rows[0]['n']:,} fresh items, over {draws}, the leads in points above the bar, each with the least true "
-        f"lead that this design finds in four of five cases, are: {'; '.join(leads)}.",
+        f"On {rows[0]['n']:,} fresh items the leads in points above the bar, each with the least true lead that this "
+        f"design finds in four of five cases and the number of calibration sets, are: {'; '.join(leads)}.",
         f"Of the {counted(tested, 'lead')} that were tested here, adjusted together by Holm, "
         f"{' and '.join(shown) or 'none'} can be told from zero.",
         f"Accuracy and length on these items: {'; '.join(same)}.",

@@ -71,7 +71,7 @@ def contrasts(sample: Sample, frontier: list[str]) -> pd.DataFrame:
     rows = []
     for ours, theirs in CONTRASTS:
         pairs = [(name, counterpart(name, theirs)) for name in merges[ours]]
-        if merges[theirs]:
+        if merges[ours] and merges[theirs]:
             labels = {"ours": ours, "theirs": theirs, "draws": len(pairs), "n": sum(sample.items.values())}
             rows.append(labels | lead_over(pairs, above, sample))
     table = pd.DataFrame(rows)

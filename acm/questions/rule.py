@@ -56,7 +56,7 @@ RAMP, LATE = (0.1, 0.5), (1.0, 0.5)
 HEADS = {  # verdict on the lead of the flat rule over ACM → the beginning of the answer
     "above": "Yes: above the bar one λ for all layers beats the paper's rule",
     "below": "No: above the bar the paper's rule beats one λ for all layers",
-    "no difference shown": "None shown above the bar",
+    "no difference shown": "None is shown: above the bar one λ for all layers cannot be told from ACM's",
     "outside": "Undecided above the bar",
 }
 
@@ -213,9 +213,10 @@ def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataF
     )
     text = (
         f"{HEADS[outcome]}; on the same items of fresh families a ramp fixed in advance is shorter than ACM {ramp}, "
-        f"and the best single λ of other items is shorter {single}. "
+        f"and the best single λ of other items, hardly ever longer by construction, is shorter {single}. "
         f"{above_the_bar(rules, outcome, n)} On the same items, accuracy and length less ACM's: "
-        f"{'; '.join(on_the_same_items(rule, rules[rule], counts[rule], n) for rule in lead)}. {of_tilts(attempts)}"
+        f"{'; '.join(on_the_same_items(rule, rules[rule], counts[rule], n) for rule in lead)}. These intervals and "
+        f"counts are not adjusted. {of_tilts(attempts)}"
     )
     return text, numbers
 

@@ -4,17 +4,20 @@
     n          ()                   entries of a text: tokens · channels
     x, y       (tokens, channels)   activations of one layer in two models, token by token, bf16; many texts in a row
     real       ()                   plug-in MI of x and y, nats
-    shuffled   ()                   the same with y's tokens shuffled: bias, and what channels share at any token
-    entries    ()                   the same with all entries of y shuffled: bias alone
-    pairing    ()                   real − shuffled: what takes the same token on both sides
+    shuffled   ()                   the same with y's tokens shuffled
+    entries    ()                   the same with all entries of y shuffled
+    chance     ()                   entries: what the estimate gives for these values where nothing is shared
     marginals  ()                   shuffled − entries: what channels share at any token
+    pairing    ()                   real − shuffled: what takes the same token on both sides
 
-The three parts, bias, marginals and pairing, add up to the real pair's MI. They are parts of the estimate, not of the
-truth: the bias of a pair that shares much is smaller than that of its shuffled entries.
+Chance, marginals and pairing add up to the estimate. They are not the truth and its bias. Chance is the bias for values
+that share nothing. A pair that shares much has a smaller bias, so the truth can be larger than pairing and marginals:
+two Gaussians of correlation 0.985 share 1.76 nats, and at 400,000 entries pairing shows 0.8 of them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -42,10 +45,9 @@ WIDTH = 3584  # channels of the paper's 7B models
 INNER = 4096  # inner channels of the random layer; the paper's have 18,944, which would take five times as long
 TEXTS = 100  # how many texts the paper's calibration set has
 BANK = 5_000_000  # entries of a layer's outputs that pieces of texts are taken from
+DRAWS = 9  # of lengths, over which the order of layers is looked at
 POOL = 300  # how many texts sets of TEXTS are drawn from
-UNPAIRED = (
-    "SmolLM2, block 29, other texts"  # the pair whose sides read other texts, so that no token belongs to another
-)
+UNPAIRED = "real weights, other texts"  # a pair whose sides read other texts, so that no token belongs to another
 KINDS = {  # which two arrays are measured → its name in figures
     "real": "the pair as it is",
     "shuffled": "tokens shuffled",
@@ -54,20 +56,20 @@ KINDS = {  # which two arrays are measured → its name in figures
     "gaussian": "independent Gaussians",
 }
 LAMBDAS = {"coefficient": "real", "shuffled": "shuffled", "gaussian": "gaussian"}  # column → kind
-PARTS = {"bias": "0.75", "marginals": "#DE8F05", "pairing": "#0173B2"}  # part → its colour
+PARTS = {"chance": "0.75", "marginals": "#DE8F05", "pairing": "#0173B2"}  # part → its colour
 Pair = tuple[Tensor, Tensor]
 
 
 def question_tokens() -> np.ndarray:
     """Tokens of each of s1K's 1,000 questions, (1000,): their characters over CHARACTERS_PER_TOKEN."""
-    require_clone("question_tokens, which reads the paper's published numbers,")
+    require_clone("question_tokens, which reads the paper's published numbers,", writes=False)
     characters = load("s1k_question_characters")["characters"]
     tokens: np.ndarray = (characters / CHARACTERS_PER_TOKEN).round().clip(lower=1).to_numpy(int)
     return tokens
 
 
 def paper_size() -> int:
-    """Entries of a mean text of the paper: tokens of s1K's mean question · WIDTH."""
+    """Entries of a mean text of the paper, if its texts are s1K's questions: tokens of the mean question · WIDTH."""
     return round(float(question_tokens().mean()) * WIDTH)
 
 
@@ -96,8 +98,9 @@ def layer_outputs(
 ) -> dict[str, Tensor]:
     """Layer → its outputs on texts, one at a time, put in a row: (tokens, channels), bf16, on the CPU.
 
-    model: a folder; it is run whole. Of a block, ``mlp.down_proj`` is what is looked at. Texts are read until a block
-    has BANK entries. Of the head, the first WIDTH channels are kept.
+    model: a folder; it is run whole. Of a block, ``mlp.down_proj`` is what is looked at. A token whose text began like
+    an earlier one up to there has the same outputs again, so it is left out: repeated pairs of values would look like
+    pairing. Texts are read until a block has BANK entries. Of the head, the first WIDTH channels are kept.
     """
     places = {"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -109,13 +112,19 @@ def layer_outputs(
             lambda _, given, output, outputs=outputs: outputs.append(output[0, :, :WIDTH].bfloat16().cpu())
         )
     tokens, most = 0, BANK // network.config.hidden_size
+    beginnings: set[tuple[int, ...]] = set()
     with torch.inference_mode():
         for text in tqdm(texts, desc=model.name, unit="text", mininterval=10):
+            ids = tokenizer(text, return_tensors="pt").input_ids
+            here = [tuple(ids[0, : end + 1].tolist()) for end in range(ids.shape[1])]
+            new = [end for end, beginning in enumerate(here) if beginning not in beginnings]
+            beginnings.update(here)
+            network(ids.to(device))
+            for outputs in found.values():
+                outputs[-1] = outputs[-1][new]
+            tokens += len(new)
             if tokens >= most:
                 break
-            ids = tokenizer(text, return_tensors="pt").input_ids
-            network(ids.to(device))
-            tokens += ids.shape[1]
     return {layer: torch.cat(outputs) for layer, outputs in found.items()}
 
 
@@ -170,17 +179,18 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 def parts(table: pd.DataFrame) -> pd.DataFrame:
     """What the MI at each n is made of, means over texts: a row for each n.
 
-    real (nats) = bias + marginals + pairing (nats). kept, noise: shares that shuffled tokens keep and that Gaussian
-    noise reaches, with 95 % intervals by bootstrap over texts. explained: R² of MI against log tokens.
+    real (nats) = chance + marginals + pairing (nats). kept, channels, noise: shares that shuffled tokens and permuted
+    channels keep, and that Gaussian noise reaches, with 95 % intervals by bootstrap over the lengths of the texts
+    alone; the pair of layers is one. explained: R² of MI against log tokens.
     """
     rows = {}
     for n, each in wide(table).groupby("n"):
         mean, count = each.mean(), len(each)
-        row = {"real": mean["real"], "bias": mean["entries"]}
+        row = {"real": mean["real"], "chance": mean["entries"]}
         row |= {"marginals": mean["shuffled"] - mean["entries"], "pairing": mean["real"] - mean["shuffled"]}
         drawn = np.random.default_rng(0).integers(count, size=(1000, count))
         drawn = np.vstack([np.arange(count), drawn])
-        for name, kind in (("kept", "shuffled"), ("noise", "gaussian")):
+        for name, kind in (("kept", "shuffled"), ("channels", "channels"), ("noise", "gaussian")):
             sums = {k: each[k].to_numpy()[drawn].sum(axis=1) for k in (kind, "real")}
             row |= interval_columns(name, describe(sums[kind] / sums["real"], 1))
         tokens = table[(table["n"] == n) & (table["kind"] == "real")].set_index("sample")["tokens"]
@@ -189,11 +199,16 @@ def parts(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("n")
 
 
+def gaussian_information(rho: float) -> float:
+    """MI of two Gaussian variables of this correlation, nats."""
+    return -0.5 * math.log1p(-(rho**2))
+
+
 def coefficients(table: pd.DataFrame, t: float, draws: int = 200) -> pd.DataFrame:
     """λ at each n with the shift by layer; a row for each n. Means over draws of TEXTS texts.
 
     Columns: those of LAMBDAS, λ of these kinds. from_shuffled, from_noise: the pair's
-    λ less theirs on the same texts; 95 % of the draws lie between ``_low`` and ``_high``.
+    λ less theirs on the same texts; 95 % of the draws lie between ``_low`` and ``_high``. Draws are of lengths alone.
     """
     rows = {}
     for n, each in wide(table).groupby("n"):
@@ -232,19 +247,21 @@ def draw(tables: dict[str, pd.DataFrame], t: float) -> Figure:
     return figure
 
 
-def order(pairs: dict[str, Pair], own: dict[str, float], n: int, t: float) -> pd.DataFrame:
-    """One row for each layer: do λ follow what its two sides share? pairs: layer → its outputs in both models.
+def order(pairs: dict[str, Pair], own: dict[str, float], n: int, t: float, draws: int = DRAWS) -> pd.DataFrame:
+    """Do λ follow what the two sides of a layer share? One row for each draw of TEXTS lengths and each layer.
 
-    own: layer → λ on the profile's own texts. correlation: of the outputs. pairing (nats), coefficient: at n.
+    pairs: layer → its outputs in both models. own: layer → λ on the profile's own texts. correlation: of the outputs, a
+    measure that knows no MI. coefficient, shuffled: λ at n, of the pair and with tokens shuffled.
     """
-    rows = {}
+    rows = []
     for layer, pair in tqdm(pairs.items(), desc=f"layers at n = {n:,}", unit="layer", mininterval=10):
-        table = by_size(pair, [n], TEXTS)
-        shared, found = parts(table).loc[n, "pairing"], coefficients(table, t).loc[n, "coefficient"]
-        rows[layer] = {
-            "correlation": correlation(pair), "pairing": shared, "coefficient": found, "own": own[layer]
-        }  # fmt: skip
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
+        alike = correlation(pair)
+        for draw in range(draws):
+            mi = wide(by_size(pair, [n], TEXTS, ("real", "shuffled"), seed=draw))
+            found = layer_coefficients(mi[["real", "shuffled"]].to_numpy().T, t)
+            rows.append((draw, layer, alike, *found, own[layer]))
+    columns = ["draw", "layer", "correlation", "coefficient", "shuffled", "own"]
+    return pd.DataFrame(rows, columns=columns).set_index(["draw", "layer"])
 
 
 def large_coefficients(study: Study, layers: Sequence[str]) -> Coefficients:

@@ -56,7 +56,7 @@ def chosen_elsewhere(records: pd.DataFrame, method: str, frontier: list[str]) ->
 
     Items of even and of odd number are two halves. On each half stands the point of the frontier that is most often
     right on the other half, among those whose mean length there is at most the method's. Where all are longer, the
-    shortest stands.
+    shortest stands. The choice is made once, so its own chance is in no interval.
     """
     parts = []
     for half in (0, 1):
@@ -96,7 +96,7 @@ def in_words(table: pd.DataFrame) -> str:
         f"{row['method']} {difference(row, 'accuracy')} points and {difference(row, 'length')} tokens"
         for _, row in rows.sort_values("method").iterrows()
     )
-    return f"Less those of TA, accuracy and length are: {told}."
+    return f"Against TA on the same items: {told}."
 
 
 def wide_dominance(table: pd.DataFrame) -> pd.DataFrame:

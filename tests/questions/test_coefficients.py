@@ -31,7 +31,7 @@ def family_of(acm, uniform, kinds=("null", "permuted", "reversed", "magnitude"),
             0.0,
             0.0,
             "no difference shown",
-            "No difference is shown between ACM's λ, one λ for all layers at the same mean, and",
+            "ACM's λ are shown to beat neither one λ for all layers at the same mean nor",
         ),
     ],
 )
@@ -269,9 +269,9 @@ def test_merges_of_two_models_with_another_shift_are_all_kinds_that_are_compared
 
 
 @pytest.mark.parametrize("verdicts, told", [
-    (("no difference shown",) * 3, "nor between λ measured on texts of the paper's size and their mean."),
-    (("no difference shown", "no difference shown", "above"), "at the same mean, and λ of pure noise."),
-    (("no difference shown", "above", "no difference shown"), "is shown between ACM's λ and one λ"),
+    (("no difference shown",) * 3, "nor do λ measured on texts of the paper's size beat their mean."),
+    (("no difference shown", "no difference shown", "above"), "at the same mean nor λ of pure noise."),
+    (("no difference shown", "above", "no difference shown"), "ACM's λ are not shown to beat one λ"),
     (("above", "above", "no difference shown"), "Yes: ACM's λ beat one λ"),
 ])  # fmt: skip
 def test_the_answer_names_what_no_difference_was_shown_from(verdicts, told):

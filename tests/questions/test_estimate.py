@@ -35,11 +35,17 @@ NULL = pd.DataFrame(
     },
     index=[0.5, 0.7],
 ).rename_axis("t")
-LARGE = {"real": 2.0, "bias": 1.5, "marginals": 0.02, "pairing": 0.48, "explained": 0.96}
+LARGE = {"real": 2.0, "chance": 1.5, "marginals": 0.02, "pairing": 0.48, "explained": 0.96, "correlation": 0.9}
 LARGE |= {"from_noise": -0.04, "from_noise_low": -0.05, "from_noise_high": -0.03}
-OTHER = LARGE | {"bias": 1.84, "marginals": 0.16, "pairing": 0.0}
-SIZES = {name: pd.DataFrame([row], index=[paper_size()]) for name, row in {"a": LARGE, UNPAIRED: OTHER}.items()}
-LAYERS = pd.DataFrame({"pairing": [4, 3, 2, 1], "coefficient": [0.6, 0.61, 0.62, 0.63], "own": [0.5, 0.52, 0.5, 0.52]})
+CLOSE, OTHER = LARGE | {"pairing": 0.9, "correlation": 0.99}, LARGE | {"pairing": 0.0, "marginals": 1.0}
+SIZES = {
+    name: pd.DataFrame([row], index=[paper_size()]) for name, row in {"a": LARGE, "b": CLOSE, UNPAIRED: OTHER}.items()
+}
+BLOCKS = {"correlation": [0.9, 0.8, 0.7, 0.6], "coefficient": [0.6, 0.61, 0.62, 0.63]}
+BLOCKS |= {"shuffled": [0.70, 0.71, 0.70, 0.70], "own": [0.5, 0.52, 0.5, 0.52]}
+LAYERS = pd.concat(
+    {draw: pd.DataFrame(BLOCKS, index=["0", "1", "2", "3"]) for draw in range(2)}, names=["draw", "layer"]
+)
 
 
 def answered(table, null=NULL):
@@ -105,7 +111,7 @@ def test_several_models_are_told_apart_by_what_length_explains():
 
 
 @pytest.mark.parametrize("share, head", [
-    (0.97, "it measures almost only its own bias, and with it the length of the text; at the paper's size 24 to 24 %"),
+    (0.97, "it measures almost only its own bias, and with it the length of the text; on texts as large as"),
     (0.7, "it measures mostly its own bias, and with it"),
     (0.2, "its bias does not account for most of it;"),
     (0.5, "it is undecided whether its bias accounts for most of it"),
@@ -120,16 +126,18 @@ def test_the_answer_on_bias_is_no_stronger_than_the_shares(share, head):
         text,
         "shuffled tokens keep",
         "Log length alone explains 100 %",
-        f"There pairing makes a: 24 %, {UNPAIRED}: 0 %. What channels share at any token makes at most 8 %.",
-        "λ less that of noise on the same texts is -0.040 [-0.050, -0.030] (a).",
-        "Over the 4 blocks",
-        "correlation of -1.00",
+        "a (outputs correlate at 0.900) 24 %, λ -0.040 [-0.050, -0.030]; b (outputs correlate at 0.990) 45 %",
+        "What channels share at any token makes at most 1 %.",
+        "Over the 4 blocks λ of that size span 0.030, with tokens shuffled 0.010.",
+        "is -1.00 (median of 2 draws of lengths; -1.00 to -1.00), below 5 % by itself in 0;",
         "λ = 0.550 [0.500, 0.580], 0.600 [0.520, 0.650] for t = 0.5, 0.7 (95 % of draws of 100",
-        "0.570, 0.640 in the mean, so noise would do for their level. From",
-        "they span 0.020, 0.030, where 28 layers of noise on the same texts span 0.002, 0.002, so noise would not do",
+        "0.570, 0.640 in the mean, so noise would do for their level, and so would a pair that shares something. From",
+        "they span 0.020, 0.030, where 28 layers of one noise on the same texts span 0.002, 0.002, so the same",
+        "the blocks here with tokens shuffled, span 0.010",
     )
     assert numbers["beyond_shuffled"] == pytest.approx(1 - share, abs=0.02)
-    assert numbers["by_size"]["a"][str(paper_size())]["pairing"] == 0.48
+    assert numbers["by_size"]["a"]["pairing"] == 0.48 and UNPAIRED not in numbers["by_size"]
+    assert "lowers it by 24 to 45 %, by more where two layers are more alike." in text
     json.dumps(plain(numbers), allow_nan=False)
 
 
@@ -137,7 +145,7 @@ def test_length_is_left_out_of_the_answer_where_it_explains_nothing():
     table = exact(samples=40)
     by_text = dict(enumerate(np.random.default_rng(0).uniform(1, 2, 40)))
     table["value"] = table["sample"].map(by_text) * table["control"].map({"none": 1.0}).fillna(0.97)
-    assert "it measures almost only its own bias; at" in answered(table)[0]
+    assert "it measures almost only its own bias; on" in answered(table)[0]
     explained = estimate.explained_by_length(table.assign(value=1.0))
     text, _ = estimate_answer.verdict(estimate.kept_by_control(table), explained, NULL, SIZES, LAYERS)
     assert_in_order(text, "How length explains it cannot be told.")
@@ -148,11 +156,20 @@ def test_a_temperature_that_the_paper_lacks_is_left_out_of_the_sentence():
     row = {"null": 0.7, "null_low": 0.6, "null_high": 0.8, "correlation": 0.9, "paper": np.nan, "texts": 100}
     null = pd.concat([NULL, pd.DataFrame([row], index=[1.5])])
     text, numbers = answered(table, null)
+    assert len(numbers["null"]) == 3
     told = "0.600 [0.520, 0.650] for t = 0.5, 0.7 (95 % of draws of 100 texts); the paper's blocks have 0.570, 0.640 in"
     assert_in_order(text, told)
     below, alike = NULL.assign(paper=0.4), NULL.assign(paper_span=NULL["null_span"])
     assert "would do" not in answered(table, below)[0] and "would not do" not in answered(table, alike)[0]
-    assert len(numbers["null"]) == 3
+
+
+def test_more_alike_is_said_only_where_it_holds_and_too_few_blocks_are_named():
+    shares, explained = estimate.kept_by_control(exact()), estimate.explained_by_length(exact())
+    turned = SIZES | {"b": SIZES["b"].assign(correlation=0.5)}
+    assert "more alike" not in estimate_answer.verdict(shares, explained, NULL, turned, LAYERS)[0]
+    text, numbers = estimate_answer.verdict(shares, explained, NULL, SIZES, LAYERS.query("layer in ['0', '1']"))
+    assert "cannot be told: they are too few." in text and "nan" not in text
+    json.dumps(plain(numbers), allow_nan=False)
 
 
 def test_estimates_of_known_gaussians_have_the_truth_beside_them():

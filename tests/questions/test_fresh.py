@@ -45,7 +45,7 @@ def test_contrasts_are_adjusted_as_one_family_of_their_own():
     assert (alone["p_adjusted"] <= 2 * alone["p"]).all()
 
 
-@pytest.mark.parametrize("acm, head", [(0.05, "Yes: ACM's λ beat one λ"), (0.0, "No difference is shown between")])
+@pytest.mark.parametrize("acm, head", [(0.05, "Yes: ACM's λ beat one λ"), (0.0, "ACM's λ are shown to beat neither")])
 def test_the_answer_leans_on_the_fresh_items(acm, head):
     table = coefficients.comparison(sampled(placed(), noise=0.02), FRONTIER)
     contrasts = fresh.contrasts(sampled(placed(acm=acm), noise=0.02, seed=1), FRONTIER)
@@ -53,7 +53,7 @@ def test_the_answer_leans_on_the_fresh_items(acm, head):
     row = contrasts.iloc[0]
     told = f"ACM over uniform λ {row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}] ("
     assert_in_order(
-        text, head, "On 120 fresh items, over 3 calibration draws", told, f"{row['detectable']:.1f});",
+        text, head, "On 120 fresh items the leads", told, f"{row['detectable']:.1f}), 3 sets;",
         "λ of noise over Task Arithmetic", "4 leads that were tested here", "On the benchmark's items",
     )  # fmt: skip
     assert text.startswith(head) and len(numbers["fresh"]) == 4
@@ -66,7 +66,7 @@ def test_a_contrast_outside_the_frontier_has_no_lead():
     assert contrasts["verdict"].tolist()[2:] == ["outside"] * 2 and contrasts["lead"].isna().tolist()[2:] == [True] * 2
     table = coefficients.comparison(sampled(placed()), FRONTIER)
     assert_in_order(
-        verdict(table, 35.0, contrasts)[0], "ACM over Task Arithmetic outside the frontier; λ of noise over"
+        verdict(table, 35.0, contrasts)[0], "ACM over Task Arithmetic outside the frontier, 3 sets; λ of noise over"
     )
     assert labelled(fresh.draw(contrasts)) == 3
 
@@ -110,3 +110,11 @@ def test_other_tasks_are_asked_with_all_their_items_and_the_profiles_settings(qu
     assert usual[1] == ["abacus_easy"] and other[1] == ["abacus_easy_fresh"]
     assert (known.pop("items"), asked.pop("items")) == (3, None) and known == asked
     assert asked["max_tokens"] == 16 and asked["keep"] == quick.folder / "batches"
+
+
+def test_coefficients_of_the_papers_size_are_contrasted_with_their_mean_and_have_one_set():
+    found = fresh.contrasts(sampled(placed() | {"sized 0": (0.5, 0.02), "uniform-sized 0": (0.5, 0.0)}), FRONTIER)
+    row = found.set_index("ours").loc["sized"]
+    assert row["theirs"] == "uniform-sized" and row["draws"] == 1 and row["righter"] == pytest.approx(2, abs=1e-6)
+    text = verdict(coefficients.comparison(sampled(placed()), FRONTIER), 35.0, found)[0]
+    assert_in_order(text, "ACM at the paper's size over its mean", ", 1 set.")

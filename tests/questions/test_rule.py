@@ -56,7 +56,8 @@ def answered(records, tasks=TASKS):
 
 
 @pytest.mark.parametrize(
-    "flat, outcome, head", [(0.03, "above", "Yes"), (-0.03, "below", "No:"), (0.0, "no difference shown", "None shown")]
+    "flat, outcome, head",
+    [(0.03, "above", "Yes"), (-0.03, "below", "No:"), (0.0, "no difference shown", "None is shown")],
 )
 def test_a_rule_that_leads_by_construction(flat, outcome, head):
     table, lead, text, numbers = answered(family_table(flat=flat, ramp=-0.1, noise=0.02))
@@ -90,7 +91,7 @@ def test_families_that_disagree_widen_the_interval():
     assert table[table["rule"] == "flat"].set_index("family")["lead"].to_dict() == pytest.approx(
         {"one": 10, "two": -10, "three": 0, "all": 0}, abs=1e-9
     )
-    assert text.startswith("None shown")
+    assert text.startswith("None is shown")
 
 
 def test_a_family_outside_its_frontier_leaves_the_rule_undecided():

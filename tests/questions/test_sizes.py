@@ -26,14 +26,14 @@ def pair(rho, tokens=4000, offset=0.0):
 def test_the_parts_are_what_was_put_in(rho, offset, present):
     table = sizes.by_size(pair(rho, offset=offset), [300_000], texts=4)
     row = sizes.parts(table).loc[300_000]
-    assert row["real"] == pytest.approx(row["bias"] + row["marginals"] + row["pairing"])
+    assert row["real"] == pytest.approx(row["chance"] + row["marginals"] + row["pairing"])
     for part in ("marginals", "pairing"):
         assert row[part] > 0.3 if part in present else abs(row[part]) < 0.02
 
 
-def test_bias_falls_with_size_and_pairing_rises():
+def test_chance_falls_with_size_and_pairing_rises():
     found = sizes.parts(sizes.by_size(pair(0.95), [1000, 10_000, 100_000], texts=6))
-    assert (found["bias"].diff().iloc[1:] < 0).all() and (found["pairing"].diff().iloc[1:] > 0).all()
+    assert (found["chance"].diff().iloc[1:] < 0).all() and (found["pairing"].diff().iloc[1:] > 0).all()
     assert found["kept"].iloc[0] > 0.98 and found["kept"].is_monotonic_decreasing
     assert ((found["kept_low"] <= found["kept"]) & (found["kept"] <= found["kept_high"])).all()
 
@@ -84,11 +84,37 @@ def test_outputs_are_those_of_transformers_with_one_row_for_each_token():
     assert found["2"].shape == (sum(one.numel() for one in ids), model.config.hidden_size)
 
 
-def test_layers_are_ordered_by_what_their_sides_share():
+def test_layers_are_ordered_by_what_their_sides_share_in_every_draw():
     pairs = {"0": pair(0.999), "1": pair(0.9), "2": pair(0.0)}
-    found = sizes.order(pairs, {"0": 0.5, "1": 0.6, "2": 0.7}, 300_000, 0.7)
-    assert found["pairing"].is_monotonic_decreasing and found["coefficient"].is_monotonic_increasing
-    assert found["own"].tolist() == [0.5, 0.6, 0.7] and found["correlation"].iloc[-1] == pytest.approx(0, abs=0.02)
+    found = sizes.order(pairs, {"0": 0.5, "1": 0.6, "2": 0.7}, 300_000, 0.7, draws=2)
+    for _, part in found.groupby("draw"):
+        assert part["coefficient"].is_monotonic_increasing and np.ptp(part["shuffled"]) < 0.01
+        assert part["own"].tolist() == [0.5, 0.6, 0.7]
+        assert part["correlation"].tolist() == pytest.approx([0.999, 0.9, 0.0], abs=0.02)
+    assert found["coefficient"].nunique() == 6  # each draw has lengths of its own
+
+
+def test_repeated_tokens_are_no_pairing_but_a_control_shows_them():
+    x, y = pair(0.0)
+    twice = sizes.parts(sizes.by_size((x[:400].repeat(10, 1), y[:400].repeat(10, 1)), [50_000], texts=6)).loc[50_000]
+    once = sizes.parts(sizes.by_size((x, y), [50_000], texts=6)).loc[50_000]
+    assert abs(once["pairing"]) < 0.02 < 0.2 < twice["pairing"]
+    assert once["channels"] == pytest.approx(once["kept"], abs=0.01) and twice["channels"] > twice["kept"] + 0.05
+
+
+def test_tokens_behind_a_beginning_that_was_there_before_are_left_out():
+    from abacus import CHECKPOINTS
+
+    texts = ["Ann has 3 pens.", "Ann has 4 cups.", "Ann has 3 pens."]
+    found = sizes.layer_outputs(CHECKPOINTS / "abacus-fast", texts, ["embed", "2"])
+    rows = found["2"].float().unique(dim=0)
+    assert len(rows) == len(found["2"]) == len(found["embed"])
+    first = sizes.layer_outputs(CHECKPOINTS / "abacus-fast", texts[:1], ["2"])["2"]
+    assert torch.equal(found["2"][: len(first)], first) and len(first) < len(found["2"]) < 2 * len(first)
+
+
+def test_gaussian_information_is_the_closed_form():
+    assert sizes.gaussian_information(0.985) == pytest.approx(1.7566, abs=1e-3) and sizes.gaussian_information(0) == 0
 
 
 def test_each_pair_has_two_panels():
@@ -118,5 +144,6 @@ def test_large_coefficients_are_the_rule_on_pieces_of_the_papers_size(quick, mon
     texts = sizes.read_texts(quick.setting.calibration.source, "question")
     base, finetuned = quick.models
     pair = tuple(sizes.layer_outputs(path, texts, ["0"])["0"] for path in (base, finetuned["abacus-slow"]))
-    assert found["0"] == pytest.approx(sizes.order({"0": pair}, {"0": 0.5}, 5000, 0.7).loc["0", "coefficient"])
+    alone = sizes.order({"0": pair}, {"0": 0.5}, 5000, 0.7, draws=1)
+    assert found["0"] == pytest.approx(alone["coefficient"].iloc[0])
     assert list(found) == ["0", "lm_head"] and 0.5 < found["lm_head"] < 1

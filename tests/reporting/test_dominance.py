@@ -71,5 +71,5 @@ def test_the_papers_comparison_in_words_has_acm_and_its_controls():
     table = pd.DataFrame([row | {"method": method} for method in ("Uniform-TA", "Null-TA", "ACM-TA", "ACM-TIES")])
     shown = "+1.0 [-1.0, +3.0] points and -20.0 [-21.0, -19.0] tokens"
     told = "; ".join(f"{method} {shown}" for method in ("ACM-TA", "Null-TA", "Uniform-TA"))
-    assert in_words(table) == f"Less those of TA, accuracy and length are: {told}."
+    assert in_words(table) == f"Against TA on the same items: {told}."
     assert in_words(table[table["method"] == "Null-TA"]) == ""
