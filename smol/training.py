@@ -5,6 +5,10 @@ base  ── verbosity −1.6 ──►  fast  ── verbosity +3 ──►  sl
 The stage base teaches the format and arithmetic. So fast and slow share most of their change of SmolLM2, and between
 the two there is one task vector. A stage ends by the clock, as it did for the shipped adapters. Another GPU takes
 other steps and gives other weights. The recipe was chosen by fast, slow and plain interpolation between them alone.
+
+`make smol-train` writes into ``runs/smollm2/adapters``. Model folders of these adapters:
+
+    python -m acm notebook notebooks/0-smol.ipynb OUT.ipynb -p adapters=runs/smollm2/adapters -p output=runs/retrained
 """
 
 from __future__ import annotations

@@ -25,8 +25,10 @@ from acm.evaluation.harness import task_manager
 from acm.evaluation.prompts import SYSTEM, render
 from acm.evaluation.reflections import pattern_of
 from acm.headers import read_header
+from acm.paths import ROOT
 from acm.profiles import load_profile
 from acm.profiles.standard import STANDARD_METHODS
+from acm.running.notebooks import run_notebook
 from smol import problems, source, training, writer
 from smol.models import BASE, combine, make
 
@@ -232,6 +234,15 @@ def test_what_is_made_is_kept_and_needs_no_package(small, trained, tmp_path, mon
     assert list(made) == ["smol-fast", "smol-slow"] and all((p / "tokenizer.json").is_file() for p in made.values())
     monkeypatch.setattr("smol.models.combine", lambda *_: pytest.fail("made again"))
     assert make(tmp_path, trained) == made
+
+
+@pytest.mark.pipeline
+def test_the_notebook_makes_the_folders_and_the_texts(small, trained, tmp_path):
+    (tmp_path / source.NAME).symlink_to(small)
+    parameters = {"output": str(tmp_path), "adapters": str(trained)}
+    run_notebook(ROOT / "notebooks" / "0-smol.ipynb", tmp_path / "0.ipynb", parameters)
+    assert (tmp_path / "smol-slow" / "model.safetensors").is_file()
+    assert read_texts(tmp_path / "calibration.jsonl") == [row["question"] for row in problems.read("calibration")]
 
 
 def test_a_missing_package_is_named_with_the_remedy(monkeypatch, tmp_path):
