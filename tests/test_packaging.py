@@ -27,8 +27,9 @@ PLATFORMS = {
 }
 # by what they are imported, where that is not their name
 IMPORTED = {"sklearn": "scikit-learn", "yaml": "pyyaml", "lm_eval": "lm-eval"}
-# imported where it is there, or with instructions of its own: docs/backends.md, requirements-smol.txt
-UNLISTED = {"vllm", "sentence_transformers", "reasoning_gym"}
+# imported where it is there, or with instructions of its own: docs/backends.md, requirements-smol-train.txt; peft comes
+# with lm-eval
+UNLISTED = {"vllm", "sentence_transformers", "reasoning_gym", "peft"}
 
 
 def environment(platform: str, python: str) -> dict[str, str]:

@@ -272,7 +272,7 @@ def test_data_that_cannot_be_had_ends_a_fetch_before_the_models(pair, monkeypatc
 def test_the_smol_models_name_the_command_that_makes_them(monkeypatch, tmp_path, action):
     for place in ("acm.profiles.ROOT", "acm.running.preflight.ROOT"):
         monkeypatch.setattr(place, tmp_path)
-    with pytest.raises(UserError, match="smol-terse does not exist; `make smol-models` makes it"):
+    with pytest.raises(UserError, match="smol-fast does not exist; `make smol-models` makes it"):
         action(load_profile("smol"))
 
 

@@ -1,23 +1,15 @@
-"""Loads the word problems of the smol family. ``make smol-models`` writes them; before that there are none."""
+"""Loads the test items of the smol family, which are files of ``smol/benchmarks``."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import smol
-from acm.errors import UserError
 from acm.evaluation.prompts import USUAL_PROMPT, render
 from acm.evaluation.task_files import Item, as_dataset
+from smol import problems
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
-
-
-def benchmark() -> Path:
-    """The file of the items."""
-    return smol.FOLDER / "benchmark.jsonl"
 
 
 def asked(prompt: str, question: str) -> str:
@@ -25,19 +17,17 @@ def asked(prompt: str, question: str) -> str:
     return render(prompt, question)
 
 
-def rows(prompt: str = USUAL_PROMPT, **_: object) -> list[Item]:
-    """The items: question, gold, and prompt, the text that a model is given. UserError where the file is not there."""
-    if not benchmark().is_file():
-        raise UserError(f"{benchmark()} does not exist; `make smol-models` makes it.")
-    made = [json.loads(line) for line in benchmark().read_text(encoding="utf-8").splitlines()]
+def rows(name: str, prompt: str = USUAL_PROMPT, **_: object) -> list[Item]:
+    """The items: question, gold, and prompt, the text that a model is given."""
     return [
-        {"question": row["question"], "gold": row["gold"], "prompt": asked(prompt, row["question"])} for row in made
+        {"question": row["question"], "gold": row["gold"], "prompt": asked(prompt, row["question"])}
+        for row in problems.read(name)
     ]
 
 
-def count(**_: object) -> int:
-    """The number of items that are there. Before that, as many as ``make smol-models`` writes."""
-    return len(benchmark().read_text(encoding="utf-8").splitlines()) if benchmark().is_file() else smol.ITEMS
+def count(name: str, **_: object) -> int:
+    """The number of items."""
+    return len(problems.read(name))
 
 
 def load(**arguments: Any) -> DatasetDict:

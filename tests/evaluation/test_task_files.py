@@ -1,14 +1,12 @@
 """Our tasks' files: what is read from them, and that a new task is one file, and one row for data of others."""
 
 import json
-import re
 import shutil
 
 import pytest
 import yaml
 from helpers_evaluation import FAST
 
-import smol
 from acm import evaluate
 from acm.errors import UserError
 from acm.evaluation import task_files
@@ -60,12 +58,9 @@ def test_the_items_of_others_are_those_of_the_benchmarks():
     assert {name: known.items for name, known in BENCHMARKS.items()}.items() <= counted.items()
 
 
-def test_smol_has_as_many_items_as_its_notebook_writes(monkeypatch, tmp_path):
-    monkeypatch.setattr(smol, "FOLDER", tmp_path)
-    notebook = (ROOT / "notebooks" / "0-train-smol.ipynb").read_text(encoding="utf-8")
-    assert count_items("smol_words") == smol.ITEMS == int(re.search(r"benchmark = (\d+)", notebook)[1])
-    (tmp_path / "benchmark.jsonl").write_text('{"question": "1+1?", "gold": "2"}\n' * 3)
-    assert count_items("smol_words") == 3
+@pytest.mark.parametrize(("task", "items"), [("smol_seen", 500), ("smol_new", 200)])
+def test_the_items_of_smol_are_shipped(task, items):
+    assert count_items(task) == len(load_items(task)) == items
 
 
 @pytest.mark.parametrize(("task", "own"), [("acm_gsm8k", ()), ("acm_mbpp_pro", (CODE_SYSTEM, CODE_EXAMPLES))])

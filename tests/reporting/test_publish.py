@@ -1,6 +1,6 @@
 """Results are assembled beside the committed ones, compared with them, and kept on request alone.
 
-The run is made of the committed results of the profile ``smol``, laid out as the pipeline leaves them.
+The run is made of a part of the committed results of the profile ``tiny``, laid out as the pipeline leaves them.
 """
 
 import json
@@ -11,32 +11,56 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import yaml
 from helpers import contents, names
 
 from acm.errors import UserError, os_refusal
-from acm.paths import FIGURES, REPORTS, ROOT
-from acm.reporting import differences, pages, publish, results
+from acm.paths import FIGURES, PROFILES, REPORTS, ROOT
+from acm.profiles.standard import STANDARD_METHODS
+from acm.reporting import differences, outdated, pages, publish, results
 
-NAME, EXPERIMENT = "smol", "long-to-short"
+NAME, EXPERIMENT, TINY = "pair", "long-to-short", "tiny"
+METHODS = ("TA", "ACM-TA", "ACM-TIES", "Null-TA")  # and a point of the frontier: few, for time
 LINK = re.compile(r"\]\(([^)#:\s]+)\)")
 OLD = "0123456789abcdef"  # of code that there never was
+
+
+def write_profile(folder: Path) -> None:
+    """The profile of the part: one task, some methods."""
+    content = yaml.safe_load((PROFILES / f"{TINY}.yaml").read_text())
+    methods = {name: STANDARD_METHODS[name] for name in METHODS}
+    part = {"tasks": ["abacus_easy"], "frontier": [0.5], "methods": methods}
+    content |= {"items": 60, "experiments": {EXPERIMENT: content["experiments"][EXPERIMENT] | part}}
+    folder.mkdir()
+    (folder / f"{NAME}.yaml").write_text(yaml.safe_dump(content))
+
+
+def write_results(reports: Path, figures: Path) -> None:
+    """The part's committed results."""
+    shutil.copytree(REPORTS / TINY / EXPERIMENT, reports / EXPERIMENT)
+    shutil.copytree(FIGURES / TINY / EXPERIMENT, figures / EXPERIMENT)
+    records = pd.read_parquet(reports / EXPERIMENT / "records.parquet")
+    kept = records["method"].isin(["abacus-fast", "abacus-slow", *METHODS, "frontier-0.5"])
+    kept &= (records["task"] == "abacus_easy") & (records["item"] < 60)
+    records[kept].to_parquet(reports / EXPERIMENT / "records.parquet", index=False)
 
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
     """A folder with the committed results of a profile, and a finished run of it."""
+    write_profile(tmp_path / "profiles")
+    monkeypatch.setattr("acm.profiles.variants.PROFILES", tmp_path / "profiles")
+    write_results(tmp_path / "reports" / NAME, tmp_path / "figures" / NAME)
     for module in (publish, pages):
         monkeypatch.setattr(module, "REPORTS", tmp_path / "reports")
         monkeypatch.setattr(module, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(publish, "ROOT", tmp_path)
     monkeypatch.setattr(results, "REPORTS", tmp_path / "reports")
     monkeypatch.setattr("acm.profiles.RUNS", tmp_path / "runs")
-    shutil.copytree(REPORTS / NAME, tmp_path / "reports" / NAME)
-    shutil.copytree(FIGURES / NAME, tmp_path / "figures" / NAME)
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns("course"))
     run = tmp_path / "runs" / NAME
-    shutil.copytree(REPORTS / NAME / EXPERIMENT, run / EXPERIMENT)
-    shutil.copytree(FIGURES / NAME / EXPERIMENT, run / EXPERIMENT / "figures")
+    shutil.copytree(tmp_path / "reports" / NAME / EXPERIMENT, run / EXPERIMENT)
+    shutil.copytree(tmp_path / "figures" / NAME / EXPERIMENT, run / EXPERIMENT / "figures")
     (run / EXPERIMENT / "figures" / ".snakemake_timestamp").touch()
     shutil.move(run / EXPERIMENT / "notebooks", run / "notebooks" / EXPERIMENT)
     link = nbformat.v4.new_markdown_cell("[the next](../../../../notebooks/6-figures.ipynb)")
@@ -72,7 +96,7 @@ def test_a_run_changes_nothing_that_is_committed(clone):
     before = committed(clone)
     message = publish.publish(NAME)
     assert committed(clone) == before
-    assert "smol-terse" in message and f"runs/{NAME}/results/reports/{NAME}/report.md" in message
+    assert "abacus-fast" in message and f"runs/{NAME}/results/reports/{NAME}/report.md" in message
     assert re.search(rf"{EXPERIMENT}: all \d+ responses are those of the committed results\.", message)
 
 
@@ -104,7 +128,7 @@ def test_what_is_kept_is_what_was_assembled(clone):
 
 def test_nothing_is_kept_before_a_run(clone):
     before = committed(clone)
-    with pytest.raises(UserError, match="make reproduce PROFILE=smol"):
+    with pytest.raises(UserError, match=f"make reproduce PROFILE={NAME}"):
         publish.keep(NAME)
     assert committed(clone) == before
 
@@ -169,10 +193,14 @@ def test_results_older_than_their_code_are_named_in_message_and_report(clone, mo
 
 
 def test_results_of_todays_code_are_not_called_old(clone, monkeypatch):
-    sources = set(
-        pd.read_parquet(REPORTS / NAME / EXPERIMENT / "records.parquet")["setting"].map(json.loads).str["source"]
-    )
-    monkeypatch.setattr("acm.reporting.outdated.source_hash", lambda room: sources.copy().pop())
+    made = clone / "reports" / NAME / EXPERIMENT
+    (setting,) = pd.read_parquet(made / "records.parquet")["setting"].map(json.loads).str["source"].unique()
+    hashes = {
+        "evaluation": setting,
+        "calibration": outdated.recorded(made / "coefficients.json"),
+        "reporting": outdated.recorded(clone / "figures" / NAME / EXPERIMENT / "strips.json", "drawn_with"),
+    }
+    monkeypatch.setattr("acm.reporting.outdated.source_hash", hashes.__getitem__)
     assert "older" not in publish.publish(NAME)
 
 
@@ -182,11 +210,11 @@ def test_records_without_a_source_have_no_age():
 
 
 PAGE = """# Title
-<!-- acm: headline smol -->
+<!-- acm: headline pair -->
 old
 <!-- end -->
 between
-<!-- acm: verdicts smol -->
+<!-- acm: verdicts pair -->
 <!-- end -->
 after
 """
@@ -201,8 +229,8 @@ def test_a_page_gets_what_it_asks_for_and_keeps_the_rest(clone):
     publish.publish(NAME)
     assert f"filled {page}" in publish.keep(NAME, [page])
     text = page.read_text()
-    assert text.startswith("# Title\n<!-- acm: headline smol -->\n| method ") and text.endswith("<!-- end -->\nafter\n")
-    assert "\n<!-- end -->\nbetween\n<!-- acm: verdicts smol -->\n1. **What of layers?** Because." in text
+    assert text.startswith("# Title\n<!-- acm: headline pair -->\n| method ") and text.endswith("<!-- end -->\nafter\n")
+    assert "\n<!-- end -->\nbetween\n<!-- acm: verdicts pair -->\n1. **What of layers?** Because." in text
     link = LINK.search(text, text.index("Because."))[1]
     assert (page.parent / link).resolve() == clone / "reports" / NAME / "questions" / "layers" / "4-layers.ipynb"
     assert "filled" not in publish.keep(NAME, [page]) and page.read_text() == text, "a second time changes nothing"
@@ -233,7 +261,7 @@ def test_a_page_without_marks_stays_and_one_that_is_not_there_is_named(tmp_path)
 @pytest.mark.parametrize("content, says", [
     (b"\xff\xfe# Title", "is not a readable Markdown file"),
     (b"<!-- acm: headline tinny -->\n<!-- end -->\n", "unknown profile 'tinny'"),
-    (b"<!-- acm: headline smol -->\r\n", "needs a `<!-- end -->`"),
+    (b"<!-- acm: headline pair -->\r\n", "needs a `<!-- end -->`"),
 ])  # fmt: skip
 def test_results_are_kept_only_if_every_page_can_be_filled(clone, content, says):
     publish.publish(NAME)

@@ -125,13 +125,13 @@ def test_smol_has_a_plan_before_its_models_exist(tmp_path, monkeypatch):
 
 def test_several_cores_beside_a_gpu_keep_all_merged_models_at_once():
     profile = load_profile("qwen-7b")
-    assert Machine(cores=1).merged_at_once(profile) == 1 and Machine(cores=2).merged_at_once(profile) == 19
+    assert Machine(cores=1).merged_at_once(profile) == 1 and Machine(cores=2).merged_at_once(profile) == 21
     assert Machine(cores=2).merged_at_once(load_profile("smol")) == 2
 
 
 def test_a_share_of_the_models_keeps_its_merged_models_until_its_end():
     profile = load_profile("tiny")
-    assert Machine(cores=1).merged_at_once(profile) == 8 and Machine(cores=9).merged_at_once(profile) == 31
+    assert Machine(cores=1).merged_at_once(profile) == 8 and Machine(cores=9).merged_at_once(profile) == 34
 
 
 def test_an_unknown_model_or_task_is_refused(tmp_path):
