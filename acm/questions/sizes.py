@@ -47,7 +47,7 @@ TEXTS = 100  # how many texts the paper's calibration set has
 BANK = 5_000_000  # entries of a layer's outputs that pieces of texts are taken from
 DRAWS = 9  # of lengths, over which the order of layers is looked at
 POOL = 300  # how many texts sets of TEXTS are drawn from
-UNPAIRED = "real weights, other texts"  # a pair whose sides read other texts, so that no token belongs to another
+UNPAIRED = "smol-slow, block 29, other texts"  # a pair whose sides read other texts: no token belongs to another
 KINDS = {  # which two arrays are measured → its name in figures
     "real": "the pair as it is",
     "shuffled": "tokens shuffled",
