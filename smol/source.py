@@ -38,6 +38,8 @@ def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
         return model, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever gguf, numpy or transformers raise
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}: {error}); install it again: "

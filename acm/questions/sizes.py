@@ -130,7 +130,7 @@ def layer_outputs(
 
 def correlation(pair: Pair) -> float:
     """Correlation of the entries of two arrays (tokens, channels), each channel less its mean over tokens."""
-    x, y = (side.float() - side.float().mean(dim=0) for side in pair)
+    x, y = (side.double() - side.double().mean(dim=0) for side in pair)
     return float((x * y).sum() / (x.norm() * y.norm()))
 
 
