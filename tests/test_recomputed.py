@@ -259,12 +259,13 @@ def test_rules_on_fresh_families():
     families = read(path)["family"].unique()
     means = sum(summary(path, family) for family in families) / len(families)
     less = means - means.loc["ACM"]
-    for rule, row in stated["numbers"]["rules"].items():
+    for rule, row in ((rule, row) for rule, row in stated["numbers"]["rules"].items() if rule in means.index):
         found = [less.loc[rule, "accuracy"], less.loc[rule, "length"], means.loc[rule, "bar"], less.loc[rule, "bar"]]
         for name, value in zip(("righter", "longer", "above", "lead"), found, strict=True):
             assert row[name] in (None, pytest.approx(value, abs=1e-9)), (rule, name)
-    shows(stated["verdict"].partition("the ramp's accuracy less ACM's is ")[2], less.loc["ramp", "accuracy"])
-    shows(stated["verdict"].partition(" points, its length ")[2], less.loc["ramp", "length"], digits=0)
+    ramp = stated["verdict"].partition("accuracy and length less ACM's: ")[2].partition("ramp ")[2]
+    shows(ramp, less.loc["ramp", "accuracy"])
+    shows(ramp.partition(" points, ")[2], less.loc["ramp", "length"])
 
 
 def test_information_from_the_models():

@@ -26,6 +26,7 @@ from acm.commands.measuring import calibrate as command
 from acm.errors import UserError
 from acm.paths import ROOT
 from acm.questions import estimate, stability
+from acm.questions.estimate_answer import kept_in_words, of_estimator
 from acm.widgets import coefficients as explorer
 
 PROFILE = """
@@ -154,8 +155,8 @@ def test_a_sixth_control_is_measured_and_drawn(backwards, f32, tokenizer):
     assert row["value"] == acm.mutual_information(x, y.flip(0)) and row["tokens"] == len(x)
     made_up = information(20, tuple(CONTROLS), registry.label_estimators())
     assert labelled(estimate.draw_lengths(made_up, "3")) == 3
-    kept = estimate.of_estimator(estimate.kept_by_control(made_up), "plug-in").to_dict("index")
-    assert "tokens backwards" in estimate.kept_in_words(kept)
+    kept = of_estimator(estimate.kept_by_control(made_up), "plug-in").to_dict("index")
+    assert "tokens backwards" in kept_in_words(kept)
     sizes = stability.by_size(information(20, tuple(CONTROLS)), (2,), 0.7, "layer", draws=2)
     assert labelled(stability.draw_sizes(sizes)) == len(CONTROLS) == 6
     by_layer = {name: pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], ["0", "1"]) for name in CONTROLS}
