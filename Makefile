@@ -88,7 +88,7 @@ runs/smollm2/0-smol.ipynb: $(if $(filter-out $(wildcard $(SMOL_FILES)),$(SMOL_FI
 	$(SMOL_INSTALL) -r requirements-smol.txt
 	$(VENV)/bin/python -m acm notebook notebooks/0-smol.ipynb $@
 
-smol-train: $(VENV)/installed  ## train the two adapters anew into runs/smollm2/adapters (needs a GPU; the first version took 5 min on an H100, this one has not run there yet)
+smol-train: $(VENV)/installed  ## train the two adapters anew into runs/smollm2/adapters (needs a GPU; not run there yet)
 	$(SMOL_INSTALL) -r requirements-smol.txt -r requirements-smol-train.txt
 	$(VENV)/bin/python -m smol.training
 

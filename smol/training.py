@@ -4,7 +4,10 @@ base  ── verbosity −1.6 ──►  fast  ── verbosity +3 ──►  sl
 
 The stage base teaches the format and arithmetic. So fast and slow share most of their change of SmolLM2, and between
 the two there is one task vector. A stage ends by the clock, as it did for the shipped adapters. Another GPU takes
-other steps and gives other weights. The recipe was chosen by fast, slow and plain interpolation between them alone.
+another number of steps and gives other weights. The recipe was chosen by fast, slow and plain interpolation alone.
+
+The shipped adapters come from an earlier version. It had TensorFloat-32 on, and its writer misplaced a few slips (see
+their cards). This version has run on tiny models on a CPU, and not on a GPU yet.
 
 `make smol-train` writes into ``runs/smollm2/adapters``. Model folders of these adapters:
 

@@ -128,7 +128,7 @@ def names_of(sample: Sample, kind: str) -> list[str]:
 def comparison(sample: Sample, frontier: list[str]) -> pd.DataFrame:
     """One row for each kind of λ, with 95 % intervals over items and calibration draws; means over draws.
 
-    accuracy (percent), length (tokens). above: points of accuracy above the bar at this length or shorter. lead: ACM's
+    accuracy (percent), length (tokens). above: points of accuracy above the bar at its length. lead: ACM's
     points above the bar less this kind's. righter, longer: ACM's accuracy (points) and length (tokens) less this
     kind's. These three are paired by item and, for uniform and null, by calibration draw; the other kinds are compared
     with ACM's first draw. p: of the lead; p_adjusted: by Holm for all leads that were tested. A lead over merges that
