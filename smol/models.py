@@ -9,24 +9,30 @@ off by 22 % of its length, and 19 % of its entries would vanish. A merge adds λ
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from acm.errors import UserError
+from acm.files import write_json
 from acm.merging.engine import merge
 from acm.reading import read_json
 from smol import ADAPTERS, FOLDER
 from smol.source import NAME, convert, gguf_file, weights_hash
 
 BASE = "base.json"  # in an adapter's folder
+MADE_OF = "made_of.json"  # in a made folder: the SHA-256 of its adapter's weights
 
 
 def make(folder: Path = FOLDER, adapters: Path = ADAPTERS) -> dict[str, Path]:
     """The folders of ``smol-fast`` and ``smol-slow``, by name. What is there is kept; the rest takes a minute.
 
-    adapters: holds the folders fast and slow. Raises UserError for what is missing, broken or of another base.
+    adapters: holds the folders fast and slow. Raises UserError for what is missing, broken, of another base, or was made
+    of another adapter.
     """
     base = folder / NAME
     made = {f"smol-{name}": adapters / name for name in ("fast", "slow")}
+    for name, adapter in made.items():
+        check_kept(folder / name, adapter)
     if not all((folder / name).is_dir() for name in made):
         if not base.is_dir():  # the package is needed only then
             convert(gguf_file(), base)
@@ -44,7 +50,20 @@ def combine(base: Path, adapter: Path, out: Path) -> Path:
         check_base(base, adapter)
         recipe = {"merge_method": "linear", "models": [{"model": f"{base.absolute()}+{adapter.name}"}]}
         merge(recipe | {"parameters": {"weight": 1.0}, "out_dtype": "float32"}, out, adapter.parent)
+        write_json(out / MADE_OF, made_of(adapter))
     return out
+
+
+def made_of(adapter: Path) -> dict[str, str]:
+    """The SHA-256 of an adapter's weights, as MADE_OF holds it."""
+    with (adapter / "adapter_model.safetensors").open("rb") as file:
+        return {"adapter": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def check_kept(out: Path, adapter: Path) -> None:
+    """UserError where a folder is there and was not made of this adapter, as after a new training."""
+    if out.is_dir() and not ((out / MADE_OF).is_file() and read_json(out / MADE_OF) == made_of(adapter)):
+        raise UserError(f"{out} was not made of {adapter} as it is now; remove it, or name another `output`.")
 
 
 def check_base(base: Path, adapter: Path) -> None:

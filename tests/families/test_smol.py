@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import re
+import shutil
 import statistics
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
@@ -234,6 +235,15 @@ def test_what_is_made_is_kept_and_needs_no_package(small, trained, tmp_path, mon
     assert list(made) == ["smol-fast", "smol-slow"] and all((p / "tokenizer.json").is_file() for p in made.values())
     monkeypatch.setattr("smol.models.combine", lambda *_: pytest.fail("made again"))
     assert make(tmp_path, trained) == made
+
+
+def test_a_folder_of_another_adapter_is_not_taken_for_this_ones(small, trained, tmp_path):
+    (tmp_path / source.NAME).symlink_to(small)
+    make(tmp_path, trained)
+    others = shutil.copytree(trained, tmp_path / "others")
+    shutil.copyfile(others / "slow" / "adapter_model.safetensors", others / "fast" / "adapter_model.safetensors")
+    with pytest.raises(UserError, match=r"smol-fast was not made of .*fast as it is now; remove it"):
+        make(tmp_path, others)
 
 
 @pytest.mark.pipeline
