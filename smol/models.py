@@ -26,8 +26,8 @@ MADE_OF = "made_of.json"  # in a made folder: the SHA-256 of its adapter's weigh
 def make(folder: Path = FOLDER, adapters: Path = ADAPTERS) -> dict[str, Path]:
     """The folders of ``smol-fast`` and ``smol-slow``, by name. What is there is kept; the rest takes a minute.
 
-    adapters: holds the folders fast and slow. Raises UserError for what is missing, broken, of another base, or was made
-    of another adapter.
+    adapters: holds the folders fast and slow. Raises UserError for what is missing, broken, of another base, or made of
+    another adapter.
     """
     base = folder / NAME
     made = {f"smol-{name}": adapters / name for name in ("fast", "slow")}
