@@ -32,6 +32,7 @@ from acm.schema import Strict, like, one_of, optional
 from acm.shapes import BYTES, Shape
 
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # what names files: a profile with its variants, an experiment, a method
+QUESTIONS = ("estimate", "coefficients", "stability", "layers", "rule")  # in the order of their notebooks
 SHARE = 8  # models that one job takes at most, where `jobs` says several
 OF_NAME = "of letters (A to Z), digits, `.`, `_` and `-`, the first a letter or digit"
 NO_FILE = re.compile(r"[<>{}\x00-\x1f]")  # what Snakemake reads as more than a character of a file's name
@@ -203,6 +204,7 @@ class Profile(Strict):
     jobs: what one process evaluates. ``several``: a share of the models, each merged just before; for small models on
     the CPU. ``model``: a model. ``task``: one task of a model in one repeat. With ``task`` alone a batch holds the
     items of one task, which can change a response. So ``task`` is part of the hash, and the other two are not.
+    questions: those that are asked, each with parameters of its notebook; None: all. They are not part of the hash.
     """
 
     name: Annotated[str, like(rf"{NAME}(\+{NAME})*", f"a file's name {OF_NAME}")]
@@ -216,6 +218,7 @@ class Profile(Strict):
     backend: Annotated[str, one_of("backend", BACKENDS)] = optional(Engine.backend)
     model_args: VllmArguments = optional(VllmArguments())
     jobs: Literal["several", "model", "task"] = Field("model", exclude_if=lambda jobs: jobs != "task")
+    questions: dict[Annotated[str, one_of("question", QUESTIONS)], dict[str, Any]] | None = Field(None, exclude=True)
     experiments: dict[Name, Experiment] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -33,9 +33,9 @@ def ranked(layers: Layers, scores: Layers) -> Layers:
     return dict(zip(order, sorted(layers.values()), strict=True))
 
 
-def single(layers: Layers, chosen: str, inside: float, outside: float) -> Layers:
-    """``inside`` at one layer, ``outside`` at all others."""
-    return {layer: inside if layer == chosen else outside for layer in layers}
+def chosen(layers: Layers, some: list[str], inside: float, outside: float) -> Layers:
+    """``inside`` at some layers, ``outside`` at all others."""
+    return {layer: inside if layer in some else outside for layer in layers}
 
 
 def line(layers: Layers, first: float, last: float) -> Layers:

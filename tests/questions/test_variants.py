@@ -46,8 +46,8 @@ def test_ranked_goes_with_the_score_and_is_the_identity_by_own_value():
     assert variants.ranked(LAMBDA, LAMBDA) == LAMBDA
 
 
-def test_single_sets_one_layer():
-    assert variants.single(LAMBDA, "2", 0.0, 1.0) == {layer: float(layer != "2") for layer in LAYERS}
+def test_chosen_sets_some_layers():
+    assert variants.chosen(LAMBDA, ["2", "3"], 0.0, 1.0) == {layer: float(layer not in "23") for layer in LAYERS}
 
 
 @pytest.mark.parametrize("kind", ["f32", "bf16"])

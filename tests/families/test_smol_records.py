@@ -1,0 +1,77 @@
+"""What is read off the smol models' responses: their checks, and what another device changes."""
+
+import pandas as pd
+import pytest
+
+from smol import checks, devices
+from smol.checks import Check
+
+WAIT = "Wait, let me check:"
+
+
+@pytest.mark.parametrize(
+    ("step", "check", "expected"),
+    [
+        ("So she has 17 + 25 = 42 shells.", f"{WAIT} 42 - 25 = 17, yes.", Check(True, True, None)),
+        ("So she has 17 + 25 = 43 shells.", f"{WAIT} 43 - 25 = 18, yes.", Check(False, True, None)),
+        ("17 + 25 = 43.", f"{WAIT} 43 - 25 = 18, no. It is 17 + 25 = 42.", Check(False, False, True)),
+        ("17 + 25 = 43.", f"{WAIT} 43 - 25 = 18, no. It is 17 + 25 = 41.", Check(False, False, False)),
+        ("17 + 25 = 43.", f"{WAIT} 43 - 25 = 18, no. It is 18 + 25 = 43.", Check(False, False, False)),
+        ("48 / 28 = 2.", f"{WAIT} 2 * 28 = 56, no. It is 48 / 28 = 2.", Check(False, False, False)),
+        ("So it is 1/3 = 0.33 of $1,200 x 2 = $2,400.", f"{WAIT} 2400 / 2 = 1200, yes.", Check(True, True, None)),
+        ("2 / 3 = 0.67.", f"{WAIT} 0.67 * 3 = 2.01, yes.", Check(True, True, None)),
+    ],
+)
+def test_a_check_is_judged_by_the_step_above_it(step, check, expected):
+    assert checks.checks(f"Let's go step by step.\n{step}\n{check}\nThat was the last step.") == [expected]
+
+
+def test_what_checks_nothing_is_passed_over():
+    assert checks.checks(f"She has shells.\n{WAIT} 42 - 25 = 17, yes.") == []
+    assert checks.checks(f"{WAIT} 42 - 25 = 17, yes.") == []
+    assert checks.checks("17 + 25 = 42.\nWait, let me check: 42 -") == []
+
+
+def test_the_table_of_checks_counts_by_hand():
+    good = f"17 + 25 = 42.\n{WAIT} 42 - 25 = 17, yes."
+    missed = f"17 + 25 = 43.\n{WAIT} 43 - 25 = 18, yes."
+    mended = f"17 + 25 = 43.\n{WAIT} 43 - 25 = 18, no. It is 17 + 25 = 42."
+    records = pd.DataFrame({"method": ["a", "a", "a", "b"], "response": [good, missed, f"{mended}\n{good}", good]})
+    table = checks.table(records, ["a", "b"])
+    counts = [
+        "checks",
+        "right steps, no",
+        "wrong steps",
+        "wrong steps, no",
+        "mends",
+        "right mends",
+        "wrong steps mended",
+    ]
+    assert list(table.loc["a", counts]) == [4, 0, 2, 1, 1, 1, 1]
+    assert list(table.loc["b", counts]) == [1, 0, 0, 0, 0, 0, 0]
+    assert table.loc["a", "found"] == 50 and table.loc["a", "found_low"] == 0 and table.loc["a", "found_high"] == 100
+    assert table.loc["b", ["found", "found_low", "found_high"]].isna().all()
+
+
+def records_of(responses, correct, length, **more):
+    names = range(len(responses))
+    return pd.DataFrame(
+        {"task": "t", "item": names, "correct": correct, "length": length, "response": responses} | more
+    )
+
+
+def test_devices_are_compared_on_the_items_that_both_have():
+    cpu = records_of(list("abcd"), [1.0, 0.0, 1.0, 0.0], [4.0, 4.0, 4.0, 4.0], method="m", truncated=False)
+    other = records_of(
+        list("abXYz"), [1.0, 0.0, 0.0, 0.0, 1.0], [4.0, 4.0, 6.0, 8.0, 90.0], method="m", truncated=False
+    )
+    alone = cpu.assign(method="only there")
+    gpu = pd.concat([other, alone]).assign(dtype="bfloat16", batch_size=50, run=0)
+    gpu = pd.concat([gpu, other.assign(dtype="bfloat16", batch_size=50, run=1)])
+    table = devices.compare(devices.with_settings(gpu, cpu, 50), "CPU float32, 50")
+    assert list(table["setting"]) == ["GPU bfloat16, 50", "GPU bfloat16, 50, run 2"]
+    first = table.iloc[0]
+    assert (first["n"], first["equal"], first["graded"]) == (4, 50.0, 25.0)
+    assert first["righter"] == -25 and first["longer"] == 1.5 and first["longer_low"] < 1.5 < first["longer_high"]
+    means = devices.summary(table)
+    assert list(means["models"]) == [1, 1] and means.loc["GPU bfloat16, 50", "righter_most"] == 25
