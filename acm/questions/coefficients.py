@@ -8,7 +8,7 @@ comparisons on more items, ``coefficients_answer.py`` puts all into words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.registry import SHIFTS
 from acm.calibration.texts import read_texts, select_texts
+from acm.errors import unknown
 from acm.questions import variants
 from acm.questions.study import Coefficients, Study, apart, inside
 from acm.questions.variants import Layers
@@ -89,13 +90,16 @@ def draw_coefficients(
 
 
 def merges(
-    study: Study, pool: pd.DataFrame, seeds: list[int], permutations: int, large: Coefficients
-) -> dict[str, dict[str, Any]]:
+    study: Study, pool: pd.DataFrame, seeds: list[int], permutations: int, large: Coefficients,
+    kinds: Collection[str] = tuple(KINDS),
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """``<kind> <draw>`` → what to merge.
 
     pool: the MI table of many texts. A draw is a calibration set; permutations and single variants belong to the first.
-    large: λ of :func:`acm.questions.sizes.large_coefficients`.
+    large: λ of :func:`acm.questions.sizes.large_coefficients`. kinds: those of :data:`KINDS` that are wanted.
     """
+    if odd := set(kinds) - {*KINDS}:
+        raise unknown("kind of coefficients", min(odd), KINDS)
     shift = study.setting.shift
     real, null = (draw_coefficients(study, pool, seeds, shift, control) for control in ("none", "gaussian"))
     first, (base, finetuned) = real[0], study.models
@@ -111,8 +115,9 @@ def merges(
         found |= {f"{other} 0": shifted, f"uniform-{other} 0": each(variants.uniform, shifted)}
     found |= {"sized 0": large, "uniform-sized 0": each(variants.uniform, large)}
     ties = {"ties 0": first, "uniform-ties 0": each(variants.uniform, first), "null-ties 0": null[0]}
-    plain = {name: {"coefficients": coefficients} for name, coefficients in found.items()}
-    return plain | {name: {"coefficients": coefficients, **TIES} for name, coefficients in ties.items()}
+    together = {name: {"coefficients": coefficients} for name, coefficients in found.items()}
+    together |= {name: {"coefficients": coefficients, **TIES} for name, coefficients in ties.items()}
+    return {name: recipe for name, recipe in together.items() if name.rpartition(" ")[0] in kinds}
 
 
 def each(change: Callable[..., Layers], coefficients: Coefficients, *arguments: Any) -> Coefficients:
