@@ -7,12 +7,18 @@ same weights can answer otherwise elsewhere (arXiv 2506.09501). ``benchmarks/gpu
     equal       share of items with the same response to the letter, percent
     righter     accuracy under a setting less that under the reference, points, on the same items
     longer      the same of the mean length, tokens
+    graded      share of items whose grade differs, percent
 """
 
 from __future__ import annotations
 
+import json
+import lzma
+from pathlib import Path
+
 import pandas as pd
 
+from acm.evaluation.grading import grade
 from acm.questions.study import apart
 from acm.reporting.statistics import bootstrap
 
@@ -72,3 +78,33 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
             "shown longer": int(((part["longer_low"] > 0) | (part["longer_high"] < 0)).sum()),
         }  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("setting")
+
+
+def from_training(path: Path, names: dict[str, str]) -> pd.DataFrame:
+    """The responses that the GPU gave right after the training, in bfloat16: method, item, gold, response, correct.
+
+    path: ``responses.json.xz``: ``λ/seen`` → the first responses, each with question and gold. names: λ, such as "0.5",
+    → method.
+    """
+    rows = [
+        (names[key.removesuffix("/seen")], item, gold, response, float(grade(response, gold).correct))
+        for key, responses in json.loads(lzma.decompress(path.read_bytes())).items()
+        if key.endswith("/seen")
+        for item, (_, gold, response) in enumerate(responses)
+    ]
+    return pd.DataFrame(rows, columns=["method", "item", "gold", "response", "correct"])
+
+
+def parted(there: pd.DataFrame, here: pd.DataFrame) -> pd.DataFrame:
+    """One row for each method: how many responses are equal to the letter, and graded alike. n: responses.
+
+    there: of :func:`from_training`. here: records of one task. ``right there`` and ``right here`` are numbers too.
+    """
+    both = there.merge(here, on=["method", "item"], suffixes=("_there", ""))
+    both["equal"] = both["response"] == both["response_there"]
+    both["graded alike"] = both["correct"] == both["correct_there"]
+    found = both.groupby("method", sort=False).agg(
+        **{"n": ("item", "size"), "equal": ("equal", "sum"), "graded alike": ("graded alike", "sum")},
+        **{"right there": ("correct_there", "sum"), "right here": ("correct", "sum")},
+    )
+    return found.astype(int)

@@ -108,7 +108,7 @@ def settings(
     found += [with_interval("shift", other, table, t, other, texts) for other in SHIFTS]
     changed: list[tuple[str, list[Any]]] = [("field", fields), ("max_tokens", caps), ("dtype", dtypes)]
     for name, values in changed:
-        for value in values:
+        for value in values if len(values) > 1 else ():  # one value changes nothing
             other = pool(study, texts, ("none",), **{name: value})
             found.append(with_interval(name, str(value), other, t, shift, texts))
     return pd.concat(found, ignore_index=True)

@@ -1,5 +1,8 @@
 """What is read off the smol models' responses: their checks, and what another device changes."""
 
+import json
+import lzma
+
 import pandas as pd
 import pytest
 
@@ -75,3 +78,15 @@ def test_devices_are_compared_on_the_items_that_both_have():
     assert first["righter"] == -25 and first["longer"] == 1.5 and first["longer_low"] < 1.5 < first["longer_high"]
     means = devices.summary(table)
     assert list(means["models"]) == [1, 1] and means.loc["GPU bfloat16, 50", "righter_most"] == 25
+
+
+def test_responses_after_the_training_are_compared_by_item(tmp_path):
+    right, wrong = "The final answer is $\\boxed{4}$.", "The final answer is $\\boxed{5}$."
+    asked = {"0.5/seen": [["q", "4", right], ["r", "4", wrong]], "0.5/new": [["s", "1", "?"]]}
+    (tmp_path / "responses.json.xz").write_bytes(lzma.compress(json.dumps(asked).encode()))
+    there = devices.from_training(tmp_path / "responses.json.xz", {"0.5": "m"})
+    assert list(there["correct"]) == [1.0, 0.0]
+    here = records_of([right, right], [1.0, 1.0], [4, 4], method="m")
+    assert devices.parted(there, here).loc["m"].to_dict() == {
+        "n": 2, "equal": 1, "graded alike": 1, "right there": 1, "right here": 2
+    }  # fmt: skip
