@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from acm.calibration.coefficients import coefficients_from_table
+from acm.calibration.coefficients import coefficients_from_table, uniform
 from acm.calibration.registry import SHIFTS
 from acm.calibration.texts import read_texts, select_texts
 from acm.errors import unknown
@@ -106,15 +106,15 @@ def merges(
     sizes = {name: variants.magnitudes(base, path) for name, path in finetuned.items()}
     found: dict[str, Coefficients] = {}
     for i, (acm, noise) in enumerate(zip(real, null, strict=True)):
-        found |= {f"acm {i}": acm, f"uniform {i}": each(variants.uniform, acm), f"null {i}": noise}
+        found |= {f"acm {i}": acm, f"uniform {i}": each(uniform, acm), f"null {i}": noise}
     found |= {f"permuted {i}": each(variants.permuted, first, i) for i in range(permutations)}
     found["reversed 0"] = each(variants.reversed_order, first)
     found["magnitude 0"] = {name: variants.ranked(layers, sizes[name]) for name, layers in first.items()}
     for other in (s for s in SHIFTS if s != shift):
         shifted = draw_coefficients(study, pool, seeds[:1], other)[0]
-        found |= {f"{other} 0": shifted, f"uniform-{other} 0": each(variants.uniform, shifted)}
-    found |= {"sized 0": large, "uniform-sized 0": each(variants.uniform, large)}
-    ties = {"ties 0": first, "uniform-ties 0": each(variants.uniform, first), "null-ties 0": null[0]}
+        found |= {f"{other} 0": shifted, f"uniform-{other} 0": each(uniform, shifted)}
+    found |= {"sized 0": large, "uniform-sized 0": each(uniform, large)}
+    ties = {"ties 0": first, "uniform-ties 0": each(uniform, first), "null-ties 0": null[0]}
     together = {name: {"coefficients": coefficients} for name, coefficients in found.items()}
     together |= {name: {"coefficients": coefficients, **TIES} for name, coefficients in ties.items()}
     return {name: recipe for name, recipe in together.items() if name.rpartition(" ")[0] in kinds}

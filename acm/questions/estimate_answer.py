@@ -51,7 +51,7 @@ def verdict(
     sentences = [
         f"On the texts of this profile {answer(plug, by_length['none'])}; on texts as large as the paper's, shuffling "
         f"the tokens lowers it by {lowered(paired)}.",
-        f"On the texts of this profile {kept_in_words(kept)} of the plug-in MI of the blocks.",
+        f"{capital(kept_in_words(kept))} of the plug-in MI of the blocks.",
         f"Log length alone explains {100 * by_length['none']:.0f} % of its variance over texts."
         if by_length["none"] >= 0
         else "How length explains it cannot be told.",
@@ -165,3 +165,8 @@ def null_in_words(printed: pd.DataFrame, layers: pd.DataFrame) -> str:
 def in_turn(values: Iterable[float], digits: str = ".3f") -> str:
     """Numbers with commas between."""
     return ", ".join(format(value, digits) for value in values)
+
+
+def capital(text: str) -> str:
+    """The text with a capital at its start."""
+    return text[:1].upper() + text[1:]

@@ -12,11 +12,6 @@ from acm.checkpoints import Checkpoint, layer_of
 Layers = dict[str, float]  # layer → λ
 
 
-def uniform(layers: Layers) -> Layers:
-    """The mean over layers, everywhere: the decisive control."""
-    return dict.fromkeys(layers, float(np.mean(list(layers.values()))))
-
-
 def permuted(layers: Layers, seed: int) -> Layers:
     """The same λ, dealt to the layers at random."""
     return dict(zip(layers, map(float, np.random.default_rng(seed).permutation(list(layers.values()))), strict=True))

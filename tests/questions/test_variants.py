@@ -9,6 +9,7 @@ from questions.made_up import LAMBDA, LAYERS
 from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 
+from acm.calibration.coefficients import uniform
 from acm.checkpoints import layer_of
 from acm.questions import variants
 
@@ -17,7 +18,7 @@ from acm.questions import variants
 def test_variants_keep_layers_values_and_mean(seed):
     rng = np.random.default_rng(seed)
     given = dict(zip(LAYERS, rng.random(len(LAYERS)).tolist(), strict=True))
-    found = variants.uniform(given)
+    found = uniform(given)
     assert list(found) == LAYERS and list(found.values()) == pytest.approx([np.mean(list(given.values()))] * 9)
     for other in (
         variants.permuted(given, seed),
