@@ -1,11 +1,11 @@
 """Reads the checks in responses of the smol models: does "yes" or "no" fit the step that it is about?
 
-step    the last equation of the line above a check, such as 48 / 28 = 2
-check   "Wait, let me check: 2 * 28 = 56, no."
-mend    what follows a "no": "It is 48 / 28 = 2."
+equation    a chain of sums, differences, products and quotients without brackets, and its result: 3 + 4 * 2 = 11
+step        the last equation of the line above a check, such as 48 / 28 = 2
+check       "Wait, let me check: 2 * 28 = 56, no."
+mend        what follows a "no": "It is 48 / 28 = 2."
 
-A step is right where its equation holds. Models write at most two decimals in a check, so a step that is off by less
-than half a hundredth, or by a thousandth of its result, counts as right.
+An equation is right where it holds. A quotient may be rounded to the decimals that are written, to two at least.
 """
 
 from __future__ import annotations
@@ -19,9 +19,22 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from smol.writer import CURRENCY, EQUATION, NUMBER, TIMES, Equation, apply
+from acm.reporting.statistics import mover
+from smol.writer import CURRENCY, TIMES, apply
 
+NUMBER = r"\d+(?:\.\d+)?"
+EQUATION = re.compile(
+    rf"(?<![\d.])({NUMBER}(?:\s*[-+*/×x]\s*{NUMBER})+)(?:\s*[a-zA-Z]+)?\s*=\s*({NUMBER})(?!\d|\.\d|\s*[-+*/×%])"
+)
 CHECK = re.compile(rf"^Wait, let me check: {NUMBER} [-+*/] {NUMBER} = [^,]*, (yes|no)\.(.*)$")
+WRONG = ("cut by the cap", "a checked step is wrong", "another equation is wrong", "no equation is wrong")
+
+
+class Equation(NamedTuple):
+    """A chain, such as ``3+4*2``, and its result as it is written."""
+
+    chain: str
+    result: str
 
 
 class Check(NamedTuple):
@@ -32,40 +45,68 @@ class Check(NamedTuple):
     mend: bool | None
 
 
+def equations(line: str) -> list[Equation]:
+    """The equations of a line, right or wrong. What stands behind a bracket or a further operator is passed over."""
+    text = CURRENCY.sub("", line)
+    found = []
+    for match in EQUATION.finditer(text):
+        before = text[: match.start()].rstrip()
+        if not before.endswith((")", "+", "-", "*", "/", "×", "÷", "=")):
+            chain = "".join(TIMES.get(sign, sign) for sign in match[1] if not sign.isspace())
+            found.append(Equation(chain, match[2]))
+    return found
+
+
+def value(chain: str) -> float:
+    """What a chain comes to, products and quotients first; NaN where something is divided by 0."""
+    numbers, signs = [float(part) for part in re.split(r"[-+*/]", chain)], re.findall(r"[-+*/]", chain)
+    for group in ("*/", "+-"):
+        k = 0
+        while k < len(signs):
+            if signs[k] in group:
+                left, right = numbers[k : k + 2]
+                numbers[k : k + 2] = [math.nan if signs[k] == "/" and not right else apply(left, signs[k], right)]
+                del signs[k]
+            else:
+                k += 1
+    return numbers[0]
+
+
 def holds(equation: Equation) -> bool:
-    """Whether an equation is right, as far as two decimals tell."""
-    value = apply(float(equation.left), equation.op, float(equation.right))
-    return math.isclose(value, float(equation.result), rel_tol=1e-3, abs_tol=5e-3)
-
-
-def last_equation(line: str) -> Equation | None:
-    """The last simple equation of a line, right or wrong."""
-    found = EQUATION.findall(CURRENCY.sub("", line))
-    if not found:
-        return None
-    left, sign, right, result = found[-1]
-    return Equation(left, TIMES.get(sign, sign), right, result)
+    """Whether an equation is right; see above on quotients."""
+    found, written = value(equation.chain), float(equation.result)
+    decimals = len(equation.result.partition(".")[2])
+    rounding = 0.5 * 10.0 ** -max(2, decimals) if "/" in equation.chain else 0.0
+    return math.isclose(found, written, rel_tol=1e-9, abs_tol=rounding + 1e-9)
 
 
 def checks(response: str) -> list[Check]:
-    """The checks of a response, in order. A check without a simple equation above it is passed over."""
+    """The checks of a response, in order. A check without an equation above it is passed over."""
     lines, found = response.splitlines(), []
     for above, line in itertools.pairwise(lines):
-        told, step = CHECK.match(line), last_equation(above)
-        if not told or step is None:
-            continue
-        mended = last_equation(told[4])
-        same = mended is not None and (mended.left, mended.op, mended.right) == (step.left, step.op, step.right)
-        mend = (same and holds(mended)) if mended else None
-        found.append(Check(holds(step), told[3] == "yes", mend))
+        told, steps = CHECK.match(line), equations(above)
+        if told and steps:
+            mended = equations(told[2])
+            mend = mended[-1].chain == steps[-1].chain and holds(mended[-1]) if mended else None
+            found.append(Check(holds(steps[-1]), told[1] == "yes", mend))
     return found
+
+
+def why_wrong(response: str, truncated: bool) -> str:
+    """The first of :data:`WRONG` that is true of a wrong answer. Where no equation is wrong, the plan is."""
+    if truncated:
+        return WRONG[0]
+    if any(not check.step for check in checks(response)):
+        return WRONG[1]
+    written = [equation for line in response.splitlines() if not CHECK.match(line) for equation in equations(line)]
+    return WRONG[3] if all(map(holds, written)) else WRONG[2]
 
 
 def table(records: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
     """One row for each method: what checks say of right and of wrong steps, and whether their mends are right.
 
     All are numbers of checks, but ``found``: the share of the wrong steps of which a check says no, percent, with a
-    95 % interval by bootstrap over responses (found_low, found_high); NaN where no step is wrong.
+    95 % interval (found_low, found_high) of :func:`found_share`.
     """
     rows = {}
     for method in methods:
@@ -88,7 +129,11 @@ def table(records: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
 
 
 def found_share(responses: list[list[Check]], draws: int = 2000) -> tuple[float, float, float]:
-    """Percent of the wrong steps of which a check says no, and its 95 % interval by bootstrap over responses."""
+    """Percent of the wrong steps of which a check says no, with its 95 % interval; NaN where no step is wrong.
+
+    The interval is by bootstrap over responses, or Wilson's over steps where that reaches further: the bootstrap has no
+    width where all checks or none say no.
+    """
     wrong = np.array([sum(not check.step for check in response) for response in responses])
     found = np.array([sum(not check.step and not check.yes for check in response) for response in responses])
     if not wrong.sum():
@@ -97,4 +142,5 @@ def found_share(responses: list[list[Check]], draws: int = 2000) -> tuple[float,
     with np.errstate(invalid="ignore"):
         shares = 100 * found[drawn].sum(1) / wrong[drawn].sum(1)
     low, high = np.nanquantile(shares, [0.025, 0.975])
-    return 100 * found.sum() / wrong.sum(), float(low), float(high)
+    wilson = mover(np.array([found.sum() / wrong.sum()]), np.array([wrong.sum()]))
+    return wilson["value"], min(float(low), wilson["low"]), max(float(high), wilson["high"])

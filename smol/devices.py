@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from acm.errors import UserError
 from acm.evaluation.grading import grade
 from acm.questions.study import apart
 from acm.reporting.statistics import bootstrap
@@ -37,9 +38,11 @@ def with_settings(gpu: pd.DataFrame, cpu: pd.DataFrame, cpu_batch: int) -> pd.Da
 def compare(records: pd.DataFrame, reference: str) -> pd.DataFrame:
     """One row for each setting and method that the reference has too, with 95 % intervals over items.
 
-    records: of :func:`with_settings`. n: items that both have.
+    records: of :func:`with_settings`. n: items that both have. UserError where the reference has no records.
     """
     against = records[records["setting"] == reference]
+    if against.empty:
+        raise UserError(f"there are no records of {reference}; run benchmarks/gpu.py with more seconds.")
     rows = []
     for (setting, method), part in records.groupby(["setting", "method"], sort=False):
         both = part.merge(against, on=KEYS, suffixes=("", "_reference"))

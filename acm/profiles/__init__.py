@@ -25,6 +25,7 @@ from acm.evaluation.vllm_arguments import VllmArguments
 from acm.merging.recipe import Recipe
 from acm.paths import ROOT, RUNS
 from acm.profiles.calibration import Calibration, Commit
+from acm.profiles.questions import Asked
 from acm.profiles.standard import STANDARD_METHODS
 from acm.profiles.variants import read_profile
 from acm.records import coefficients_name
@@ -32,7 +33,6 @@ from acm.schema import Strict, like, one_of, optional
 from acm.shapes import BYTES, Shape
 
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # what names files: a profile with its variants, an experiment, a method
-QUESTIONS = ("estimate", "coefficients", "stability", "layers", "rule")  # in the order of their notebooks
 SHARE = 8  # models that one job takes at most, where `jobs` says several
 OF_NAME = "of letters (A to Z), digits, `.`, `_` and `-`, the first a letter or digit"
 NO_FILE = re.compile(r"[<>{}\x00-\x1f]")  # what Snakemake reads as more than a character of a file's name
@@ -218,7 +218,7 @@ class Profile(Strict):
     backend: Annotated[str, one_of("backend", BACKENDS)] = optional(Engine.backend)
     model_args: VllmArguments = optional(VllmArguments())
     jobs: Literal["several", "model", "task"] = Field("model", exclude_if=lambda jobs: jobs != "task")
-    questions: dict[Annotated[str, one_of("question", QUESTIONS)], dict[str, Any]] | None = Field(None, exclude=True)
+    questions: Asked | None = Field(None, exclude=True)
     experiments: dict[Name, Experiment] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from acm.calibration.coefficients import coefficients_from_table, uniform
 from acm.calibration.registry import SHIFTS
 from acm.calibration.texts import read_texts, select_texts
-from acm.errors import unknown
+from acm.errors import UserError, unknown
 from acm.questions import variants
 from acm.questions.study import Coefficients, Study, apart, inside
 from acm.questions.variants import Layers
@@ -100,6 +100,9 @@ def merges(
     """
     if odd := set(kinds) - {*KINDS}:
         raise unknown("kind of coefficients", min(odd), KINDS)
+    needed = {"acm", "uniform"}.union(CONTROL_OF[kind] for kind in kinds if kind in CONTROL_OF)
+    if absent := needed - set(kinds):
+        raise UserError(f"kinds: lacks {min(absent)}, which others are compared with; add it.")
     shift = study.setting.shift
     real, null = (draw_coefficients(study, pool, seeds, shift, control) for control in ("none", "gaussian"))
     first, (base, finetuned) = real[0], study.models
@@ -115,7 +118,7 @@ def merges(
         found |= {f"{other} 0": shifted, f"uniform-{other} 0": each(uniform, shifted)}
     found |= {"sized 0": large, "uniform-sized 0": each(uniform, large)}
     ties = {"ties 0": first, "uniform-ties 0": each(uniform, first), "null-ties 0": null[0]}
-    together = {name: {"coefficients": coefficients} for name, coefficients in found.items()}
+    together: dict[str, dict[str, Any]] = {name: {"coefficients": coefficients} for name, coefficients in found.items()}
     together |= {name: {"coefficients": coefficients, **TIES} for name, coefficients in ties.items()}
     return {name: recipe for name, recipe in together.items() if name.rpartition(" ")[0] in kinds}
 

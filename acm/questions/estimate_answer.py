@@ -104,7 +104,7 @@ def order_in_words(layers: pd.DataFrame) -> tuple[str, dict[str, Any]]:
         return "Whether λ of the blocks follow what the two models share cannot be told: they are too few.", numbers
     rank, span = numbers["rank_correlation"], numbers["span"]
     return (
-        f"Over the {count} blocks λ of that size span {span['coefficient']:.3f}, with tokens shuffled "
+        f"Over {count} blocks λ of that size span {span['coefficient']:.3f}, with tokens shuffled "
         f"{span['shuffled']:.3f}. Their rank correlation with how alike the outputs of both models are is "
         f"{rank['median']:+.2f} (median of {len(values)} draws of lengths; {rank['low']:+.2f} to {rank['high']:+.2f}; "
         f"p is below 5 % in {numbers['shown_in']} of them). Of λ on the texts of this profile it is {own[0]:+.2f} (p = "

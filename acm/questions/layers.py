@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
+from acm.errors import UserError
 from acm.questions.study import Coefficients, apart, counted
 from acm.questions.variants import Layers, chosen
 from acm.reporting.intervals import Interval, interval_in, interval_text
@@ -37,6 +38,8 @@ def groups(changed: Layers, size: int = 1) -> dict[str, list[str]]:
     changed: layer → size of its update (:func:`acm.questions.variants.magnitudes`), in the order of the layers. A group
     without an update does not come: a merge without it is the fine-tuned model.
     """
+    if size < 1:
+        raise UserError(f"group: is {size}; give how many blocks in a row count as one layer, 1 or more.")
     found: dict[str, list[str]] = {}
     for layer in changed:  # in their order
         first = f"{int(layer) // size * size}" if layer.isdigit() else layer
@@ -83,11 +86,11 @@ def draw(table: pd.DataFrame) -> Figure:
             panel.bar(part["layer"], part[what], yerr=arms, color=COLOURS[colour], alpha=0.75, capsize=3)
             panel.axhline(0, color="0.3", lw=0.8)
             panel.set_ylabel(f"change of {what}, {unit}")
-        axes[f"{kind} accuracy"].set_title(title, loc="left", fontsize=11)
+        axes[f"{kind} accuracy"].set_title(title.replace("layer", at_a_time(table)), loc="left", fontsize=11)
     axes["λ"].plot(part["layer"], part["coefficient"], "D-", color=COLOURS["acm"])
-    axes["λ"].set(ylabel="ACM's λ", title="for comparison")
+    axes["λ"].set(ylabel="ACM's λ", title="for comparison" if at_a_time(table) == "layer" else "for comparison, means")
     for name in ("only accuracy", "only length", "λ"):
-        axes[name].set_xlabel("layer")
+        axes[name].set_xlabel(at_a_time(table))
         axes[name].tick_params(axis="x", rotation=60)
     return figure
 
@@ -116,7 +119,6 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
     """The answer in words, and the numbers that it is made of. table: of :func:`effects`."""
     sides = {kind: side(table[table["kind"] == kind].set_index("layer")) for kind in KINDS}
     layers = table["layer"].nunique()
-    unit = "group of blocks" if table["layer"].str.contains("–").any() else "layer"
     numbers = {"layers": layers, **sides["without"], "alone": sides["only"]}
     parts = []
     for kind, where in (("without", "without its update "), ("only", "")):
@@ -131,9 +133,14 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
     }  # fmt: skip
     text = (
         f"{answer(sides)} The largest change of {parts[0]}. Of layers alone on the base, the largest of "
-        f"{parts[1]}. Over {counted(layers, unit)}, {relation(ranks, layers)}"
+        f"{parts[1]}. Over {counted(layers, at_a_time(table))}, {relation(ranks, layers)}"
     )
     return text, numbers
+
+
+def at_a_time(table: pd.DataFrame) -> str:
+    """What is left out at a time, in words. table: of :func:`effects`."""
+    return "group of blocks" if table["layer"].str.contains("–").any() else "layer"
 
 
 def answer(sides: dict[str, dict[str, Any]]) -> str:

@@ -46,6 +46,7 @@ class Study:
         dial = load_profile(profile)
         fewer = items and items < (dial.items or math.inf)
         self.profile: Profile = dial.model_copy(update={"items": items}) if fewer else dial
+        self.hash = dial.hash  # fewer items make no other profile
         self.experiment, self.name = experiment, name
         self.setting = self.profile.experiment(experiment)
         self.results = Results(self.profile, experiment)
@@ -91,7 +92,7 @@ class Study:
 
     def save_figure(self, figure: Figure, name: str, caption: str) -> None:
         """Save a figure with its caption, to which profile and experiment are added."""
-        setting = f"Profile {self.profile.name} ({self.profile.hash}), experiment {self.experiment}."
+        setting = f"Profile {self.profile.name} ({self.hash}), experiment {self.experiment}."
         save_figure(figure, self.folder / "figures" / name, f"{caption} {setting}", self.provenance)
 
     def save_verdict(self, question: str, verdict: str, numbers: dict[str, Any], answer: str | None = None) -> str:
@@ -110,7 +111,9 @@ class Study:
     @property
     def provenance(self) -> dict[str, Any]:
         """Where figures and verdict come from; stored with them."""
-        facts = {"profile": self.profile.name, "profile_hash": self.profile.hash, "experiment": self.experiment}
+        facts: dict[str, Any] = {"profile": self.profile.name, "profile_hash": self.hash, "experiment": self.experiment}
+        if own := (self.profile.questions or {}).get(self.name):
+            facts["parameters"] = own
         return provenance("questions", **facts, items=self.profile.items)
 
 

@@ -23,6 +23,11 @@ WAIT = "Wait, let me check:"
         ("48 / 28 = 2.", f"{WAIT} 2 * 28 = 56, no. It is 48 / 28 = 2.", Check(False, False, False)),
         ("So it is 1/3 = 0.33 of $1,200 x 2 = $2,400.", f"{WAIT} 2400 / 2 = 1200, yes.", Check(True, True, None)),
         ("2 / 3 = 0.67.", f"{WAIT} 0.67 * 3 = 2.01, yes.", Check(True, True, None)),
+        ("900.0 - 0.95 = 899.15.", f"{WAIT} 899.15 + 0.95 = 900.1, yes.", Check(False, True, None)),
+        ("5 / 0 = 0.", f"{WAIT} 0 * 0 = 0, yes.", Check(False, True, None)),
+        ("17 + 25 + 3 = 45.", f"{WAIT} 45 - 3 = 42, yes.", Check(True, True, None)),
+        ("3 + 2 * 5 = 13, and 6 * 1/2 = 3.", f"{WAIT} 3 * 2 = 6, yes.", Check(True, True, None)),
+        ("30 - 5 - 5 = 25.", f"{WAIT} 25 + 5 = 30, yes.", Check(False, True, None)),
     ],
 )
 def test_a_check_is_judged_by_the_step_above_it(step, check, expected):
@@ -33,6 +38,27 @@ def test_what_checks_nothing_is_passed_over():
     assert checks.checks(f"She has shells.\n{WAIT} 42 - 25 = 17, yes.") == []
     assert checks.checks(f"{WAIT} 42 - 25 = 17, yes.") == []
     assert checks.checks("17 + 25 = 42.\nWait, let me check: 42 -") == []
+    for line in ("(3 + 2) * 5 = 26.", "3 / 200 = 1.5%.", "14÷2/5=35 minutes."):
+        assert checks.checks(f"{line}\n{WAIT} 26 / 5 = 5, yes.") == []
+
+
+@pytest.mark.parametrize(
+    ("response", "truncated", "reason"),
+    [
+        ("17 + 25 = 42.", True, 0),
+        (f"17 + 25 = 43.\n{WAIT} 43 - 25 = 18, yes.", False, 1),
+        (f"1 + 2 + 3 = 7.\n17 + 25 = 42.\n{WAIT} 42 - 25 = 17, yes.", False, 2),
+        (f"17 + 25 = 42.\n{WAIT} 42 - 25 = 18, yes.", False, 3),
+        ("The final answer is 7.", False, 3),
+    ],
+)
+def test_a_wrong_answer_has_a_first_reason(response, truncated, reason):
+    assert checks.why_wrong(response, truncated) == checks.WRONG[reason]
+
+
+@pytest.mark.parametrize("chain", ["3+4*2", "8/4*2", "10-3-2", "1/3+2/3", "2*3*4/5-1"])
+def test_chains_come_to_what_python_says(chain):
+    assert checks.value(chain) == pytest.approx(eval(chain))
 
 
 def test_the_table_of_checks_counts_by_hand():
@@ -53,6 +79,8 @@ def test_the_table_of_checks_counts_by_hand():
     assert list(table.loc["a", counts]) == [4, 0, 2, 1, 1, 1, 1]
     assert list(table.loc["b", counts]) == [1, 0, 0, 0, 0, 0, 0]
     assert table.loc["a", "found"] == 50 and table.loc["a", "found_low"] == 0 and table.loc["a", "found_high"] == 100
+    none = checks.found_share([[Check(False, True, None)]] * 7)
+    assert none[:2] == (0, 0) and none[2] == pytest.approx(35.4, abs=0.1)  # Wilson's of 0 of 7
     assert table.loc["b", ["found", "found_low", "found_high"]].isna().all()
 
 
