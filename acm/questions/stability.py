@@ -102,16 +102,13 @@ def with_interval(name: str, value: str, table: pd.DataFrame, t: float, shift: s
 def settings(
     study: Study, table: pd.DataFrame, fields: list[str], caps: list[int], dtypes: list[str], texts: int = 100
 ) -> pd.DataFrame:
-    """λ of each layer with one setting changed at a time; ``table`` is the pool at the profile's setting.
-
-    A list of one field, cap or dtype is left out: there is no other to compare it with.
-    """
+    """λ of each layer with one setting changed at a time; ``table`` is the pool at the profile's setting."""
     t, shift = study.setting.t, study.setting.shift
     found = [with_interval("t", f"{other:g}", table, other, shift, texts) for other in sorted({*TEMPERATURES, t})]
     found += [with_interval("shift", other, table, t, other, texts) for other in SHIFTS]
     changed: list[tuple[str, list[Any]]] = [("field", fields), ("max_tokens", caps), ("dtype", dtypes)]
     for name, values in changed:
-        for value in values if len(values) > 1 else ():
+        for value in values:
             other = pool(study, texts, ("none",), **{name: value})
             found.append(with_interval(name, str(value), other, t, shift, texts))
     return pd.concat(found, ignore_index=True)
