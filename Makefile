@@ -15,7 +15,7 @@ RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
 REPRODUCE = $(VENV)/bin/acm reproduce --profile "$(PROFILE)" --cores $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce keep questions families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models smol-train again paper paper-numbers lock clean
+.PHONY: help reproduce keep questions families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models smol-train again paper paper-numbers real-weights lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -110,6 +110,10 @@ paper: $(VENV)/installed  ## the paper's tables and figures beside ours, from wh
 
 paper-numbers: $(VENV)/installed  ## check and redraw the paper's own numbers (1 min)
 	$(VENV)/bin/python -m acm notebook notebooks/paper-numbers.ipynb reports/paper-numbers/paper-numbers.ipynb
+
+real-weights: $(VENV)/installed  ## what smol's responses say, and what device, dtype and batch size change, from the committed records (2 min)
+	for name in responses devices; do \
+	  $(VENV)/bin/python -m acm notebook notebooks/real-weights/$$name.ipynb reports/real-weights/$$name.ipynb || exit 1; done
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.14 was found: install one, or name it, as in make PYTHON=/path/to/python3."; exit 1; }

@@ -132,6 +132,8 @@ FAMILIES = [f"runs/abacus/{name}/abacus-slow/model.safetensors" for name in FRES
 QUESTIONS = {path.stem.split("-", 1)[1]: path.stem for path in sorted(Path("notebooks/questions").glob("*.ipynb"))}
 if not all(map(os.path.isfile, FAMILIES)):
     del QUESTIONS["rule"]
+ASKED = {name: {} for name in QUESTIONS} if PROFILE.questions is None else PROFILE.questions
+QUESTIONS = {name: stem for name, stem in QUESTIONS.items() if name in ASKED}
 
 
 def question_needs(wildcards):
@@ -299,12 +301,13 @@ rule question:
         RUN + "/questions/{question}/verdict.json",
     params:
         notebook=lambda wildcards: f"{RUN}/notebooks/questions/{QUESTIONS[wildcards.question]}.ipynb",
+        own=lambda wildcards: [f"-p{key}={json.dumps(value)}" for key, value in ASKED[wildcards.question].items()],
     log:
         RUN + "/logs/questions/{question}.log",
     threads: model_threads
     resources: **ask("question", **ACCELERATOR)
     shell:
-        RUN_NOTEBOOK.replace("{output.notebook", "{params.notebook") + " -p experiment={PAIR:q}"
+        RUN_NOTEBOOK.replace("{output.notebook", "{params.notebook") + " -p experiment={PAIR:q} {params.own:q}"
 
 
 rule questions:

@@ -16,7 +16,7 @@ from acm.errors import UserError
 from acm.evaluation.prompts import PROMPTS
 from acm.evaluation.settings import Engine, Sampling
 from acm.paths import PROFILES, ROOT
-from acm.profiles import SHARE, load_profile
+from acm.profiles import SHARE, Profile, load_profile
 from acm.profiles.variants import VARIANTS
 from acm.running.preflight import check, fetch
 
@@ -430,3 +430,13 @@ def test_several_models_in_a_job_change_no_hash_and_are_for_the_cpu_alone(tmp_pa
     path.write_text(yaml.safe_dump(content | {"device": "cuda"}))
     with pytest.raises(UserError, match=r"jobs: several is for small models on the CPU, and device is cuda; say model"):
         load_profile(str(path))
+
+
+def test_a_profile_can_name_its_questions_without_another_hash():
+    content = yaml.safe_load((PROFILES / "tiny.yaml").read_text())
+    whole = Profile.model_validate(content | {"name": "tiny"})
+    asked = Profile.model_validate(content | {"name": "tiny", "questions": {"layers": {"group": 5}}})
+    assert asked.questions == {"layers": {"group": 5}} and asked.hash == whole.hash and whole.questions is None
+    for bad, said in (({"layer": {}}, "layers"), ({"coefficients": {}}, "stability")):
+        with pytest.raises(ValueError, match=said):
+            Profile.model_validate(content | {"name": "tiny", "questions": bad})

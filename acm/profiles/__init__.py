@@ -25,6 +25,7 @@ from acm.evaluation.vllm_arguments import VllmArguments
 from acm.merging.recipe import Recipe
 from acm.paths import ROOT, RUNS
 from acm.profiles.calibration import Calibration, Commit
+from acm.profiles.questions import Asked
 from acm.profiles.standard import STANDARD_METHODS
 from acm.profiles.variants import read_profile
 from acm.records import coefficients_name
@@ -203,6 +204,7 @@ class Profile(Strict):
     jobs: what one process evaluates. ``several``: a share of the models, each merged just before; for small models on
     the CPU. ``model``: a model. ``task``: one task of a model in one repeat. With ``task`` alone a batch holds the
     items of one task, which can change a response. So ``task`` is part of the hash, and the other two are not.
+    questions: those that are asked, each with parameters of its notebook; None: all. They are not part of the hash.
     """
 
     name: Annotated[str, like(rf"{NAME}(\+{NAME})*", f"a file's name {OF_NAME}")]
@@ -216,6 +218,7 @@ class Profile(Strict):
     backend: Annotated[str, one_of("backend", BACKENDS)] = optional(Engine.backend)
     model_args: VllmArguments = optional(VllmArguments())
     jobs: Literal["several", "model", "task"] = Field("model", exclude_if=lambda jobs: jobs != "task")
+    questions: Asked | None = Field(None, exclude=True)
     experiments: dict[Name, Experiment] = Field(min_length=1)
 
     @model_validator(mode="after")

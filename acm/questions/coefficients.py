@@ -8,7 +8,7 @@ comparisons on more items, ``coefficients_answer.py`` puts all into words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from acm.calibration.coefficients import coefficients_from_table
+from acm.calibration.coefficients import coefficients_from_table, uniform
 from acm.calibration.registry import SHIFTS
 from acm.calibration.texts import read_texts, select_texts
+from acm.errors import UserError, unknown
 from acm.questions import variants
 from acm.questions.study import Coefficients, Study, apart, inside
 from acm.questions.variants import Layers
@@ -89,30 +90,37 @@ def draw_coefficients(
 
 
 def merges(
-    study: Study, pool: pd.DataFrame, seeds: list[int], permutations: int, large: Coefficients
-) -> dict[str, dict[str, Any]]:
+    study: Study, pool: pd.DataFrame, seeds: list[int], permutations: int, large: Coefficients,
+    kinds: Collection[str] = tuple(KINDS),
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """``<kind> <draw>`` → what to merge.
 
     pool: the MI table of many texts. A draw is a calibration set; permutations and single variants belong to the first.
-    large: λ of :func:`acm.questions.sizes.large_coefficients`.
+    large: λ of :func:`acm.questions.sizes.large_coefficients`. kinds: those of :data:`KINDS` that are wanted.
     """
+    if odd := set(kinds) - {*KINDS}:
+        raise unknown("kind of coefficients", min(odd), KINDS)
+    needed = {"acm", "uniform"}.union(CONTROL_OF[kind] for kind in kinds if kind in CONTROL_OF)
+    if absent := needed - set(kinds):
+        raise UserError(f"kinds: lacks {min(absent)}, which others are compared with; add it.")
     shift = study.setting.shift
     real, null = (draw_coefficients(study, pool, seeds, shift, control) for control in ("none", "gaussian"))
     first, (base, finetuned) = real[0], study.models
     sizes = {name: variants.magnitudes(base, path) for name, path in finetuned.items()}
     found: dict[str, Coefficients] = {}
     for i, (acm, noise) in enumerate(zip(real, null, strict=True)):
-        found |= {f"acm {i}": acm, f"uniform {i}": each(variants.uniform, acm), f"null {i}": noise}
+        found |= {f"acm {i}": acm, f"uniform {i}": each(uniform, acm), f"null {i}": noise}
     found |= {f"permuted {i}": each(variants.permuted, first, i) for i in range(permutations)}
     found["reversed 0"] = each(variants.reversed_order, first)
     found["magnitude 0"] = {name: variants.ranked(layers, sizes[name]) for name, layers in first.items()}
     for other in (s for s in SHIFTS if s != shift):
         shifted = draw_coefficients(study, pool, seeds[:1], other)[0]
-        found |= {f"{other} 0": shifted, f"uniform-{other} 0": each(variants.uniform, shifted)}
-    found |= {"sized 0": large, "uniform-sized 0": each(variants.uniform, large)}
-    ties = {"ties 0": first, "uniform-ties 0": each(variants.uniform, first), "null-ties 0": null[0]}
-    plain = {name: {"coefficients": coefficients} for name, coefficients in found.items()}
-    return plain | {name: {"coefficients": coefficients, **TIES} for name, coefficients in ties.items()}
+        found |= {f"{other} 0": shifted, f"uniform-{other} 0": each(uniform, shifted)}
+    found |= {"sized 0": large, "uniform-sized 0": each(uniform, large)}
+    ties = {"ties 0": first, "uniform-ties 0": each(uniform, first), "null-ties 0": null[0]}
+    together: dict[str, dict[str, Any]] = {name: {"coefficients": coefficients} for name, coefficients in found.items()}
+    together |= {name: {"coefficients": coefficients, **TIES} for name, coefficients in ties.items()}
+    return {name: recipe for name, recipe in together.items() if name.rpartition(" ")[0] in kinds}
 
 
 def each(change: Callable[..., Layers], coefficients: Coefficients, *arguments: Any) -> Coefficients:

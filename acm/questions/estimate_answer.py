@@ -51,7 +51,7 @@ def verdict(
     sentences = [
         f"On the texts of this profile {answer(plug, by_length['none'])}; on texts as large as the paper's, shuffling "
         f"the tokens lowers it by {lowered(paired)}.",
-        f"On the texts of this profile {kept_in_words(kept)} of the plug-in MI of the blocks.",
+        f"{capital(kept_in_words(kept))} of the plug-in MI of the blocks.",
         f"Log length alone explains {100 * by_length['none']:.0f} % of its variance over texts."
         if by_length["none"] >= 0
         else "How length explains it cannot be told.",
@@ -104,7 +104,7 @@ def order_in_words(layers: pd.DataFrame) -> tuple[str, dict[str, Any]]:
         return "Whether λ of the blocks follow what the two models share cannot be told: they are too few.", numbers
     rank, span = numbers["rank_correlation"], numbers["span"]
     return (
-        f"Over the {count} blocks λ of that size span {span['coefficient']:.3f}, with tokens shuffled "
+        f"Over {count} blocks λ of that size span {span['coefficient']:.3f}, with tokens shuffled "
         f"{span['shuffled']:.3f}. Their rank correlation with how alike the outputs of both models are is "
         f"{rank['median']:+.2f} (median of {len(values)} draws of lengths; {rank['low']:+.2f} to {rank['high']:+.2f}; "
         f"p is below 5 % in {numbers['shown_in']} of them). Of λ on the texts of this profile it is {own[0]:+.2f} (p = "
@@ -165,3 +165,8 @@ def null_in_words(printed: pd.DataFrame, layers: pd.DataFrame) -> str:
 def in_turn(values: Iterable[float], digits: str = ".3f") -> str:
     """Numbers with commas between."""
     return ", ".join(format(value, digits) for value in values)
+
+
+def capital(text: str) -> str:
+    """The text with a capital at its start."""
+    return text[:1].upper() + text[1:]

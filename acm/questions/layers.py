@@ -1,7 +1,8 @@
 """Question 4: which layers carry length, which accuracy, left out and alone?
 
 Two kinds of merge show the effect of one layer. One kind applies the fine-tuned model's update to all layers but this
-one, the other to this layer alone. The effect is compared with the layer's λ.
+one, the other to this layer alone. The effect is compared with the layer's λ. Where a model has many blocks, several in
+a row stand for one layer: a group, with the mean of their λ.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
-from acm.questions.study import Study, apart, counted
-from acm.questions.variants import single
+from acm.errors import UserError
+from acm.questions.study import Coefficients, apart, counted
+from acm.questions.variants import Layers, chosen
 from acm.reporting.intervals import Interval, interval_in, interval_text
 from acm.reporting.plotting import COLOURS
 from acm.reporting.statistics import Sample
@@ -30,22 +32,37 @@ KINDS = {  # kind of merge → its name in words
 }
 
 
-def merges(study: Study) -> dict[str, dict[str, Any]]:
-    """What to merge: each layer left out (λ = 0 there, 1 elsewhere), and each alone."""
-    coefficients = study.results.coefficients["none"]
+def groups(changed: Layers, size: int = 1) -> dict[str, list[str]]:
+    """The layers that are left out together: name → layers. ``size`` blocks in a row, such as 0–4; others alone.
+
+    changed: layer → size of its update (:func:`acm.questions.variants.magnitudes`), in the order of the layers. A group
+    without an update does not come: a merge without it is the fine-tuned model.
+    """
+    if size < 1:
+        raise UserError(f"group: is {size}; give how many blocks in a row count as one layer, 1 or more.")
+    found: dict[str, list[str]] = {}
+    for layer in changed:  # in their order
+        first = f"{int(layer) // size * size}" if layer.isdigit() else layer
+        found.setdefault(first, []).append(layer)
+    named = {part[0] if len(part) == 1 else f"{part[0]}–{part[-1]}": part for part in found.values()}
+    return {name: part for name, part in named.items() if any(changed[layer] for layer in part)}
+
+
+def merges(groups: dict[str, list[str]], coefficients: Coefficients) -> dict[str, dict[str, Any]]:
+    """What to merge: each group left out (λ = 0 there, 1 elsewhere), and each alone. coefficients: for their layers."""
     layers = next(iter(coefficients.values()))
     return {
-        f"{kind} {layer}": {"coefficients": {model: single(layers, layer, *values) for model in coefficients}}
+        f"{kind} {name}": {"coefficients": {model: chosen(layers, part, *values) for model in coefficients}}
         for kind, values in (("without", (0.0, 1.0)), ("only", (1.0, 0.0)))
-        for layer in layers
+        for name, part in groups.items()
     }
 
 
-def effects(sample: Sample, layers: dict[str, float], base: str, finetuned: str) -> pd.DataFrame:
+def effects(sample: Sample, layers: Layers, base: str, finetuned: str) -> pd.DataFrame:
     """One row for each kind and layer: what changes against the model that it was made from, with 95 % intervals.
 
-    layers: layer → ACM's λ, the column coefficient. accuracy (points) and length (tokens), each with ``_low`` and
-    ``_high``. A model without a layer's update is compared with the fine-tuned one, a layer alone with the base.
+    layers: layer or group → ACM's λ, the column coefficient. accuracy (points) and length (tokens), each with ``_low``
+    and ``_high``. A model without a layer's update is compared with the fine-tuned one, a layer alone with the base.
     """
     rows = []
     for kind, reference in (("without", finetuned), ("only", base)):
@@ -69,11 +86,11 @@ def draw(table: pd.DataFrame) -> Figure:
             panel.bar(part["layer"], part[what], yerr=arms, color=COLOURS[colour], alpha=0.75, capsize=3)
             panel.axhline(0, color="0.3", lw=0.8)
             panel.set_ylabel(f"change of {what}, {unit}")
-        axes[f"{kind} accuracy"].set_title(title, loc="left", fontsize=11)
+        axes[f"{kind} accuracy"].set_title(title.replace("layer", at_a_time(table)), loc="left", fontsize=11)
     axes["λ"].plot(part["layer"], part["coefficient"], "D-", color=COLOURS["acm"])
-    axes["λ"].set(ylabel="ACM's λ", title="for comparison")
+    axes["λ"].set(ylabel="ACM's λ", title="for comparison" if at_a_time(table) == "layer" else "for comparison, means")
     for name in ("only accuracy", "only length", "λ"):
-        axes[name].set_xlabel("layer")
+        axes[name].set_xlabel(at_a_time(table))
         axes[name].tick_params(axis="x", rotation=60)
     return figure
 
@@ -107,8 +124,8 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
     for kind, where in (("without", "without its update "), ("only", "")):
         largest, changes = sides[kind]["largest"], sides[kind]["largest_change"]
         parts.append(
-            f"length comes with layer {largest['length']} ({where}{change(changes['length'], 'tokens', 0)}), the "
-            f"largest of accuracy with layer {largest['accuracy']} ({change(changes['accuracy'], 'points', 1)})"
+            f"length comes with {named(largest['length'])} ({where}{change(changes['length'], 'tokens', 0)}), the "
+            f"largest of accuracy with {named(largest['accuracy'])} ({change(changes['accuracy'], 'points', 1)})"
         )
     ranks = {
         f"{what} {told}": sides[kind]["rank_correlation"][what]
@@ -116,9 +133,14 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
     }  # fmt: skip
     text = (
         f"{answer(sides)} The largest change of {parts[0]}. Of layers alone on the base, the largest of "
-        f"{parts[1]}. Over {counted(layers, 'layer')}, {relation(ranks, layers)}"
+        f"{parts[1]}. Over {counted(layers, at_a_time(table))}, {relation(ranks, layers)}"
     )
     return text, numbers
+
+
+def at_a_time(table: pd.DataFrame) -> str:
+    """What is left out at a time, in words. table: of :func:`effects`."""
+    return "group of blocks" if table["layer"].str.contains("–").any() else "layer"
 
 
 def answer(sides: dict[str, dict[str, Any]]) -> str:
@@ -144,7 +166,7 @@ def answer(sides: dict[str, dict[str, Any]]) -> str:
 def named(layer: str) -> str:
     """A layer in words."""
     words = {"embed": "the embedding", "norm": "the last norm", "lm_head": "the head"}
-    return words.get(layer, f"block {layer}")
+    return words.get(layer, f"block{'s' if '–' in layer else ''} {layer}")
 
 
 def side(part: pd.DataFrame) -> dict[str, Any]:

@@ -6,8 +6,8 @@ settings field, t, shift, dtype and token cap, of which one is changed at a time
 
 from __future__ import annotations
 
+import itertools
 import math
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from acm.calibration.registry import CONTROLS, SHIFTS
 from acm.calibration.texts import read_texts
 from acm.calibration.walk import calibrate
 from acm.questions.study import Study, counted
+from acm.reporting.figures import name_layers
+from acm.reporting.plotting import COLOURS
 
 QUESTION = "How stable are the coefficients?"
 DEALS = 20  # how often the texts are dealt to draws
@@ -128,13 +130,38 @@ def draw_sizes(sizes: pd.DataFrame) -> Figure:
     return figure
 
 
+def draw_layers(table: pd.DataFrame, size: int, temperatures: tuple[float, ...] = (0.5, 0.7, 0.9)) -> Figure:
+    """λ by layer, a row of panels for each shift and a column for each t: the real pair beside noise.
+
+    table: the pool. Lines are means over 500 draws of ``size`` texts; bands hold 95 % of the draws.
+    """
+    shape = len(SHIFTS), len(temperatures)
+    figure, grid = plt.subplots(*shape, figsize=(4.2 * shape[1], 0.6 + 2.7 * shape[0]), sharex=True, sharey="row")
+    for (shift, row), (control, kind) in itertools.product(
+        zip(SHIFTS, grid, strict=True), (("gaussian", "control"), ("none", "acm"))
+    ):
+        layers, mi = matrix(table, control)
+        for axes, t in zip(row, temperatures, strict=True):
+            drawn = draws_of(mi, size, 500, t, shift)
+            low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+            axes.fill_between(layers, low, high, color=COLOURS[kind], alpha=0.25, lw=0)
+            axes.plot(layers, drawn.mean(0), ".-", color=COLOURS[kind], label=CONTROLS[control].title)
+            axes.set_title(f"shift {shift}, t = {t:g}", fontsize=11)
+            name_layers(axes, layers)
+        row[0].set_ylabel("coefficient λ")
+    for axes in grid[-1]:
+        axes.set_xlabel("layer")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=2)
+    return figure
+
+
 def draw_settings(found: pd.DataFrame) -> Figure:
     """λ against layer, a panel for each setting, with 95 % intervals over texts."""
     names = list(found["setting"].unique())
     lines = math.ceil(len(names) / COLUMNS)
     figure, grid = plt.subplots(lines, COLUMNS, figsize=(13, 3.75 * lines), sharex=True, squeeze=False)
     for axes, name in zip(grid.flat[: len(names)], names, strict=True):
-        looks = zip(cycle("osD^v"), cycle(sns.color_palette("colorblind")), strict=True)
+        looks = zip(itertools.cycle("osD^v"), itertools.cycle(sns.color_palette("colorblind")), strict=True)
         for value, rows in found[found["setting"] == name].groupby("value", sort=False):
             marker, colour = next(looks)
             arms = np.maximum([rows["coefficient"] - rows["low"], rows["high"] - rows["coefficient"]], 0)
@@ -143,7 +170,8 @@ def draw_settings(found: pd.DataFrame) -> Figure:
                 marker=marker, capsize=2, lw=1.2, ms=5,
             )  # fmt: skip
         axes.set(xlabel="layer", ylabel="coefficient λ")
-        axes.tick_params(axis="x", rotation=60, labelbottom=True)
+        axes.tick_params(axis="x", labelbottom=True)
+        name_layers(axes, list(found["layer"].unique()))
         axes.legend(
             title=name, fontsize=9, title_fontsize=11, ncol=3, frameon=False,
             loc="lower center", bbox_to_anchor=(0.5, 1),

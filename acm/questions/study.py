@@ -37,12 +37,16 @@ SLIM = ["method", "task", "item", "repeat", "correct", "length", "truncated"]
 class Study:
     """One question's folder, ``runs/<profile>/questions/<name>``, and what is put there.
 
-    profile, experiment: of which it is asked. The records of parents and frontier come from the pipeline.
+    profile, experiment: of which it is asked. items: of each task, from its start, if these are fewer than the
+    profile's. The records of parents and frontier come from the pipeline.
     """
 
-    def __init__(self, profile: str, experiment: str, name: str) -> None:
+    def __init__(self, profile: str, experiment: str, name: str, items: int | None = None) -> None:
         use_theme()
-        self.profile: Profile = load_profile(profile)
+        dial = load_profile(profile)
+        fewer = items and items < (dial.items or math.inf)
+        self.profile: Profile = dial.model_copy(update={"items": items}) if fewer else dial
+        self.hash = dial.hash  # fewer items make no other profile
         self.experiment, self.name = experiment, name
         self.setting = self.profile.experiment(experiment)
         self.results = Results(self.profile, experiment)
@@ -59,7 +63,8 @@ class Study:
     def known(self) -> pd.DataFrame:
         """The pipeline's records of the parents and the frontier."""
         records = self.results.records
-        return records[records["method"].isin([*self.setting.parents, *self.results.frontier])][SLIM]
+        asked = records["item"] < (self.profile.items or math.inf)
+        return records[asked & records["method"].isin([*self.setting.parents, *self.results.frontier])][SLIM]
 
     def evaluate(self, variants: dict[str, dict[str, Any]]) -> pd.DataFrame:
         """Records of merges, and those of parents and frontier. They are stored, and the merges too.
@@ -87,7 +92,7 @@ class Study:
 
     def save_figure(self, figure: Figure, name: str, caption: str) -> None:
         """Save a figure with its caption, to which profile and experiment are added."""
-        setting = f"Profile {self.profile.name} ({self.profile.hash}), experiment {self.experiment}."
+        setting = f"Profile {self.profile.name} ({self.hash}), experiment {self.experiment}."
         save_figure(figure, self.folder / "figures" / name, f"{caption} {setting}", self.provenance)
 
     def save_verdict(self, question: str, verdict: str, numbers: dict[str, Any], answer: str | None = None) -> str:
@@ -106,7 +111,9 @@ class Study:
     @property
     def provenance(self) -> dict[str, Any]:
         """Where figures and verdict come from; stored with them."""
-        facts = {"profile": self.profile.name, "profile_hash": self.profile.hash, "experiment": self.experiment}
+        facts: dict[str, Any] = {"profile": self.profile.name, "profile_hash": self.hash, "experiment": self.experiment}
+        if own := (self.profile.questions or {}).get(self.name):
+            facts["parameters"] = own
         return provenance("questions", **facts, items=self.profile.items)
 
 
@@ -203,5 +210,6 @@ def joined(parts: Sequence[Apart]) -> Apart:
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 draw``, ``5 draws``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """``1 draw``, ``5 draws``, ``6 groups of blocks``."""
+    first, *rest = noun.split(" ", 1)
+    return " ".join([f"{number} {first}{'' if number == 1 else 's'}", *rest])

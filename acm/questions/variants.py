@@ -12,11 +12,6 @@ from acm.checkpoints import Checkpoint, layer_of
 Layers = dict[str, float]  # layer → λ
 
 
-def uniform(layers: Layers) -> Layers:
-    """The mean over layers, everywhere: the decisive control."""
-    return dict.fromkeys(layers, float(np.mean(list(layers.values()))))
-
-
 def permuted(layers: Layers, seed: int) -> Layers:
     """The same λ, dealt to the layers at random."""
     return dict(zip(layers, map(float, np.random.default_rng(seed).permutation(list(layers.values()))), strict=True))
@@ -33,9 +28,9 @@ def ranked(layers: Layers, scores: Layers) -> Layers:
     return dict(zip(order, sorted(layers.values()), strict=True))
 
 
-def single(layers: Layers, chosen: str, inside: float, outside: float) -> Layers:
-    """``inside`` at one layer, ``outside`` at all others."""
-    return {layer: inside if layer == chosen else outside for layer in layers}
+def chosen(layers: Layers, some: list[str], inside: float, outside: float) -> Layers:
+    """``inside`` at some layers, ``outside`` at all others."""
+    return {layer: inside if layer in some else outside for layer in layers}
 
 
 def line(layers: Layers, first: float, last: float) -> Layers:

@@ -187,7 +187,7 @@ TABLES = {
             "Points of accuracy above the frontier at equal mean length, and above the bar (the frontier without the "
             "points "
             "that a shorter one beats), which the verdict is against.",
-            "A method earns its keep only if it beats plain interpolation at its own length or shorter. The verdict is "
+            "A method earns its keep only if it beats plain interpolation that is no longer. The verdict is "
             "against *the bar*: the frontier without the points that a shorter one beats. The distance from the whole "
             "frontier at equal length stands beside it. Outside the frontier's range there is no verdict.",
             applies=lambda r: r.pair,

@@ -315,7 +315,7 @@ def test_the_profile_merges_fast_with_slow_by_the_standard_methods():
     experiment = load_profile("smol").experiment("long-to-short")
     assert list(experiment.parents) == ["smol-fast", "smol-slow"] and list(experiment.methods) == [*STANDARD_METHODS]
     assert len(load_profile("smol+quick").experiment("long-to-short").models) == 8
-    assert load_profile("smol+new+quick").experiment("long-to-short").tasks == ["smol_new"]
+    assert load_profile("smol+new").experiment("long-to-short").tasks == ["smol_new"]
 
 
 @pytest.mark.parametrize("field", ["question", "question+short", "question+long"])

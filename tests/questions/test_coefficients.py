@@ -9,6 +9,7 @@ from questions.made_up import FRONTIER, TASKS, assert_in_order, information, lab
 
 from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.texts import read_texts, select_texts
+from acm.errors import UserError
 from acm.questions import coefficients, coefficients_answer
 from acm.questions.coefficients_answer import verdict
 from acm.questions.study import Study, inside, plain
@@ -276,3 +277,13 @@ def test_merges_of_two_models_with_another_shift_are_all_kinds_that_are_compared
 ])  # fmt: skip
 def test_the_answer_names_what_no_difference_was_shown_from(verdicts, told):
     assert told in coefficients_answer.head(dict(zip(("uniform", "null", "uniform-sized"), verdicts, strict=True)))
+
+
+def test_kinds_without_their_control_are_refused_before_any_work(quick):
+    for kinds, said in (
+        (["acm"], "lacks uniform"),
+        (["acm", "uniform", "null-ties"], "lacks ties"),
+        ("acm", "kind of"),
+    ):
+        with pytest.raises(UserError, match=said):
+            coefficients.merges(quick, None, [54], 1, {}, kinds)

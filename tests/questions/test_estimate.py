@@ -124,11 +124,11 @@ def test_the_answer_on_bias_is_no_stronger_than_the_shares(share, head):
     assert text.startswith(f"On the texts of this profile {head}")
     assert_in_order(
         text,
-        "shuffled tokens keep",
+        "Shuffled tokens keep",
         "Log length alone explains 100 %",
         "a (outputs correlate at 0.900) 24 %, λ -0.040 [-0.050, -0.030]; b (outputs correlate at 0.990) 45 %",
         "What channels share at any token makes at most 1 %.",
-        "Over the 4 blocks λ of that size span 0.030, with tokens shuffled 0.010.",
+        "Over 4 blocks λ of that size span 0.030, with tokens shuffled 0.010.",
         "is -1.00 (median of 2 draws of lengths; -1.00 to -1.00; p is below 5 % in 0 of them).",
         "λ = 0.550 [0.500, 0.580], 0.600 [0.520, 0.650] for t = 0.5, 0.7 (95 % of draws of 100",
         "0.570, 0.640 in the mean, so noise would do for their level, and so would a pair that shares something. From",

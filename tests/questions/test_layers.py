@@ -61,9 +61,9 @@ def test_the_answer_names_the_layers_with_the_largest_changes_and_their_relation
     assert text.startswith(f"{answer} λ is shown to go with the size of effects. ")
     assert_in_order(
         text,
-        "length comes with layer 5 (without its update -2 [-2, -2] tokens)",
-        "accuracy with layer lm_head (-8.0 [-10.9, -4.6] points)",
-        "Of layers alone on the base, the largest of length comes with layer 5 (+2 [+2, +2] tokens)",
+        "length comes with block 5 (without its update -2 [-2, -2] tokens)",
+        "accuracy with the head (-8.0 [-10.9, -4.6] points)",
+        "Of layers alone on the base, the largest of length comes with block 5 (+2 [+2, +2] tokens)",
         "Over 9 layers",
         "+1.00 (accuracy without it, p < 0.001)",
         "+1.00 (accuracy of it alone, p < 0.001)",
@@ -144,11 +144,32 @@ def test_the_p_of_rank_correlations_holds_its_level():
     assert layers.rank_correlation(np.arange(3), np.arange(3)) == pytest.approx((1.0, 1 / 3))
 
 
-def test_merges_of_question_four_change_one_layer(quick):
-    vars(quick.results)["coefficients"] = {"none": {"abacus-slow": LAMBDA}}
-    found = layers.merges(quick)
+def test_merges_of_question_four_change_one_layer():
+    found = layers.merges(layers.groups(dict.fromkeys(LAYERS, 0.1)), {"abacus-slow": LAMBDA})
     assert len(found) == 18
     assert found["without 3"]["coefficients"]["abacus-slow"] == {layer: float(layer != "3") for layer in LAYERS}
     assert found["only lm_head"]["coefficients"]["abacus-slow"] == {
         layer: float(layer == "lm_head") for layer in LAYERS
     }
+
+
+def test_blocks_in_a_row_can_count_as_one_layer():
+    changed = {"embed": 0.2} | {str(i): 0.1 for i in range(7)} | {"norm": 0.0, "lm_head": 0.3}
+    groups = layers.groups(changed, 3)
+    assert groups == {
+        "embed": ["embed"],
+        "0–2": ["0", "1", "2"],
+        "3–5": ["3", "4", "5"],
+        "6": ["6"],
+        "lm_head": ["lm_head"],
+    }
+    found = layers.merges(groups, {"slow": dict.fromkeys(changed, 0.5)})
+    assert found["only 0–2"]["coefficients"]["slow"] == {layer: float(layer in ("0", "1", "2")) for layer in changed}
+    assert layers.named("0–2") == "blocks 0–2"
+    assert list(layers.groups(dict.fromkeys(("9", "10", "11"), 1.0), 5)) == ["9", "10–11"]
+
+
+def test_an_answer_over_groups_of_blocks_says_so():
+    effects = effects_of(dict.fromkeys(LAYERS[1:4], (0.01, 1.0)))
+    text, _ = layers.verdict(effects.replace({"layer": {"0": "0–4", "1": "5–9", "2": "10–14"}}))
+    assert "Over 3 groups of blocks, " in text and "blocks 0–4" in text

@@ -9,6 +9,7 @@ from questions.made_up import LAMBDA, LAYERS
 from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 
+from acm.calibration.coefficients import uniform
 from acm.checkpoints import layer_of
 from acm.questions import variants
 
@@ -17,7 +18,7 @@ from acm.questions import variants
 def test_variants_keep_layers_values_and_mean(seed):
     rng = np.random.default_rng(seed)
     given = dict(zip(LAYERS, rng.random(len(LAYERS)).tolist(), strict=True))
-    found = variants.uniform(given)
+    found = uniform(given)
     assert list(found) == LAYERS and list(found.values()) == pytest.approx([np.mean(list(given.values()))] * 9)
     for other in (
         variants.permuted(given, seed),
@@ -46,8 +47,8 @@ def test_ranked_goes_with_the_score_and_is_the_identity_by_own_value():
     assert variants.ranked(LAMBDA, LAMBDA) == LAMBDA
 
 
-def test_single_sets_one_layer():
-    assert variants.single(LAMBDA, "2", 0.0, 1.0) == {layer: float(layer != "2") for layer in LAYERS}
+def test_chosen_sets_some_layers():
+    assert variants.chosen(LAMBDA, ["2", "3"], 0.0, 1.0) == {layer: float(layer not in "23") for layer in LAYERS}
 
 
 @pytest.mark.parametrize("kind", ["f32", "bf16"])
