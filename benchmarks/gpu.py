@@ -1,6 +1,6 @@
 """The smol profile's models on a GPU: at all items, in two dtypes and several batch sizes.
 
-    .venv/bin/python benchmarks/gpu.py smol     # ends within 8 minutes on an H100 or H200; 35 GB of disk
+    .venv/bin/python benchmarks/gpu.py smol     # starts nothing new after 400 seconds; 35 GB of disk
 
 `make smol-models` comes first. λ are those of `make reproduce PROFILE=smol`, made on a CPU, so every merge has the same
 weights on every machine. The models are calibrated on the GPU too, for a comparison of λ. Several processes share the

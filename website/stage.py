@@ -26,11 +26,12 @@ ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 SHOWN = ("image/png", "text/html", "text/markdown", "text/plain")  # kinds of notebook output that the site shows
 TEXTS = ("README.md", "CHANGELOG.md", "docs/*.md", "benchmarks/*.md", "reports/*/report.md", "reports/*/*/tables/*.md")
-NOTEBOOKS = tuple(f"notebooks/{folder}*.ipynb" for folder in ("", "questions/", "paper/", "explore/", "course/"))
+NOTEBOOKS = tuple(f"notebooks/{folder}*.ipynb" for folder in ("", "questions/", "paper/", "real-weights/", "explore/", "course/"))
 EXECUTED = (
     f"reports/{NUMBERS}/*.ipynb",
     "reports/paper/*.ipynb",
     "reports/abacus/*.ipynb",
+    "reports/real-weights/*.ipynb",
     "reports/*/questions/*/*.ipynb",
     "reports/*/*/notebooks/*.ipynb",
     "reports/*/*/notebooks/*/ACM-TA.ipynb",
@@ -75,8 +76,8 @@ class Stage:
         """The notebook that an executed copy was made from; the path itself for others."""
         if path.parts[0] != "reports" or path.suffix != ".ipynb":
             return path
-        if "questions" in path.parts or path.parts[1] == "paper":
-            return Path("notebooks", "questions" if "questions" in path.parts else "paper", path.name)
+        if "questions" in path.parts or path.parts[1] in ("paper", "real-weights"):
+            return Path("notebooks", "questions" if "questions" in path.parts else path.parts[1], path.name)
         name = path.name if path.parts[-2] in ("notebooks", NUMBERS, "abacus") else f"{path.parts[-2]}.ipynb"
         return Path("notebooks", name)
 
