@@ -238,12 +238,12 @@ def draw(tables: dict[str, pd.DataFrame], t: float) -> Figure:
         for (column, kind), marker in zip(LAMBDAS.items(), "osD", strict=True):
             lower.plot(found.index, found[column], marker=marker, label=f"λ: {KINDS[kind]}")
         for axes in (upper, lower):
-            axes.axvline(paper_size(), color="0.3", ls=":", lw=1.2, label="a mean question of s1K at the paper's width")
+            axes.axvline(paper_size(), color="0.3", ls=":", lw=1.2, label="s1K's mean question")
         lower.set_xlabel("entries n of a text")
     grid[0, 0].set_ylabel("plug-in MI, nats")
     grid[1, 0].set_ylabel(f"λ at t = {t:g}")
     handles = {text: line for axes in grid[:, 0] for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncol=4)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncol=len(tables) + 1)
     return figure
 
 

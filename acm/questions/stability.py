@@ -138,7 +138,7 @@ def draw_layers(table: pd.DataFrame, size: int, temperatures: tuple[float, ...] 
     shape = len(SHIFTS), len(temperatures)
     figure, grid = plt.subplots(*shape, figsize=(4.2 * shape[1], 0.6 + 2.7 * shape[0]), sharex=True, sharey="row")
     for (shift, row), (control, kind) in itertools.product(
-        zip(SHIFTS, grid, strict=True), (("gaussian", "control"), ("none", "acm"))
+        zip(SHIFTS, grid, strict=True), (("gaussian", "frontier"), ("none", "acm"))
     ):
         layers, mi = matrix(table, control)
         for axes, t in zip(row, temperatures, strict=True):

@@ -211,5 +211,5 @@ def joined(parts: Sequence[Apart]) -> Apart:
 
 def counted(number: int, noun: str) -> str:
     """``1 draw``, ``5 draws``, ``6 groups of blocks``."""
-    first, *rest = noun.split(" ", 1)
-    return " ".join([f"{number} {first}{'' if number == 1 else 's'}", *rest])
+    what, of, rest = noun.partition(" of ")
+    return f"{number} {what}{'' if number == 1 else 's'}{of}{rest}"

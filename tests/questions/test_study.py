@@ -191,3 +191,11 @@ def test_draws_that_disagree_widen_the_interval_beyond_that_of_items():
 def test_pairs_of_several_parts_are_joined():
     parts = [graded(np.full((1, 20), height)) for height in (0.1, 0.3)]
     assert joined(parts).columns()["righter"] == pytest.approx(20) and len(joined(parts).grades[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "words"),
+    [(1, "draw", "1 draw"), (5, "calibration draw", "5 calibration draws"), (6, "group of blocks", "6 groups of blocks")],
+)
+def test_what_is_counted_has_its_plural(number, noun, words):
+    assert counted(number, noun) == words
