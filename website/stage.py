@@ -26,7 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 SHOWN = ("image/png", "text/html", "text/markdown", "text/plain")  # kinds of notebook output that the site shows
 TEXTS = ("README.md", "CHANGELOG.md", "docs/*.md", "benchmarks/*.md", "reports/*/report.md", "reports/*/*/tables/*.md")
-NOTEBOOKS = tuple(f"notebooks/{folder}*.ipynb" for folder in ("", "questions/", "paper/", "real-weights/", "explore/", "course/"))
+NOTEBOOKS = tuple(
+    f"notebooks/{folder}*.ipynb" for folder in ("", "questions/", "paper/", "real-weights/", "explore/", "course/")
+)
 EXECUTED = (
     f"reports/{NUMBERS}/*.ipynb",
     "reports/paper/*.ipynb",

@@ -195,7 +195,11 @@ def test_pairs_of_several_parts_are_joined():
 
 @pytest.mark.parametrize(
     ("number", "noun", "words"),
-    [(1, "draw", "1 draw"), (5, "calibration draw", "5 calibration draws"), (6, "group of blocks", "6 groups of blocks")],
+    [
+        (1, "draw", "1 draw"),
+        (5, "calibration draw", "5 calibration draws"),
+        (6, "group of blocks", "6 groups of blocks"),
+    ],
 )
 def test_what_is_counted_has_its_plural(number, noun, words):
     assert counted(number, noun) == words
