@@ -224,7 +224,7 @@ def test_what_plug_in_information_measures():
     squared = lines.apply(lambda part: np.corrcoef(np.log(part["tokens"]), part["value"])[0, 1] ** 2)
     explained = squared.groupby("control").mean()
     assert stated["numbers"]["explained"] == pytest.approx(dict(explained), abs=1e-9)
-    shows(re.search("shuffled tokens keep (.*)", stated["verdict"])[1], 100 * kept["shuffled"])
+    shows(re.search("Shuffled tokens keep (.*)", stated["verdict"])[1], 100 * kept["shuffled"])
     shows(re.search("Log length alone explains (.*)", stated["verdict"])[1], 100 * explained["none"], digits=0)
 
 
@@ -250,7 +250,8 @@ def test_layers():
             effects, layer = means[what].filter(like=f"{kind} ") - means.loc[reference, what], side["largest"][what]
             assert side["largest_change"][what]["value"] == pytest.approx(effects[f"{kind} {layer}"], abs=1e-9)
             assert abs(effects[f"{kind} {layer}"]) == pytest.approx(effects.abs().max(), abs=1e-9)
-            assert re.search(rf"{what} (comes )?with layer {layer} \(", stated["verdict"])
+            words = {"embed": "the embedding", "lm_head": "the head"}.get(layer, f"block {layer}")
+            assert re.search(rf"{what} (comes )?with {words} \(", stated["verdict"])
 
 
 def test_rules_on_fresh_families():
