@@ -7,7 +7,6 @@ weights on every machine. The models are calibrated on the GPU too, for a compar
 GPU: one alone leaves it idle most of the time, since a model is so small. What is written:
 
     records.parquet       responses of the profile's models: dtype, batch_size, run, and columns of the records
-    questions.parquet     the same of the merges of questions 2 and 4, those in the CPU's merges.json
     coefficients.parquet  λ by dtype, control and layer, calibrated on the GPU
     facts.json            device, versions, seconds of each call; calls for which no time was left
 
@@ -16,12 +15,11 @@ GPU: one alone leaves it idle most of the time, since a model is so small. What 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,35 +41,27 @@ DTYPES = ("float32", "bfloat16")
 LARGEST = 500  # items of the task: one batch holds them all
 SMALLER = (250, 125)  # batch sizes for FEW models
 FEW = ("smol-fast", "smol-slow", "frontier-0.5", "ACM-TA")
-QUESTIONS = ("coefficients", "layers")
 COLUMNS = ["method", "task", "item", "correct", "length", "truncated", "reflections", "response"]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One model to evaluate, or the pair to calibrate. recipe: what is merged first; None: the model is there."""
+    """One model to evaluate; without a name the pair to calibrate."""
 
     name: str
     dtype: str
     batch_size: int = LARGEST
     run: int = 0  # the same call again has another number
-    question: str = ""
-    recipe: dict[str, Any] | None = field(default=None, hash=False)
 
 
-def calls_of(profile: Profile, merges: dict[str, dict[str, Any]]) -> list[Call]:
-    """All calls, the most needed first. merges: question → its merges, ``merges.json`` of a question's folder."""
+def calls_of(profile: Profile) -> list[Call]:
+    """All calls, the most needed first."""
     setting = profile.experiment(EXPERIMENT)
     few = [name for name in FEW if name in setting.models]
     calls = [Call(name, dtype) for dtype in DTYPES for name in setting.models]
     calls += [Call("", dtype) for dtype in DTYPES]
     calls += [Call(name, dtype, size) for size in reversed(SMALLER) for dtype in DTYPES for name in few]
-    calls += [Call(name, dtype, run=1) for dtype in DTYPES for name in few]
-    base, *finetuned = ({"model": str(path)} for path in setting.parents.values())
-    usual = {"merge_method": "task_arithmetic", "base_model": base["model"], "models": finetuned}
-    for question, variants in merges.items():
-        calls += [Call(name, DTYPES[0], question=question, recipe=usual | v) for name, v in variants.items()]
-    return calls
+    return calls + [Call(name, dtype, run=1) for dtype in DTYPES for name in few]
 
 
 def work(call: Call, profile: Profile, folder: Path, items: int | None, until: float) -> tuple[float, pd.DataFrame]:
@@ -84,21 +74,16 @@ def work(call: Call, profile: Profile, folder: Path, items: int | None, until: f
 
 
 def evaluated(call: Call, profile: Profile, folder: Path, items: int | None) -> pd.DataFrame:
-    """The records of a model, which is merged first where the call has a recipe."""
+    """The records of a model."""
     from acm.evaluation.harness import evaluate
-    from acm.merging.engine import merge
 
     setting = profile.experiment(EXPERIMENT)
     model = setting.parents.get(call.name, folder / call.name)
-    if call.recipe:
-        model = merge(call.recipe, folder / call.question / call.name.replace(" ", "-"), ROOT)
-    given = profile.evaluation(EXPERIMENT, call.name if call.name in setting.models else "")
+    given = profile.evaluation(EXPERIMENT, call.name)
     engine = replace(profile.engine, dtype=call.dtype, batch_size=call.batch_size)
     labels = {"method": call.name}
     records = evaluate(model, setting.tasks, labels=labels, **given | {"items": items, "engine": engine})
-    if call.recipe:
-        shutil.rmtree(model)
-    return records[COLUMNS].assign(batch_size=call.batch_size, run=call.run, question=call.question)
+    return records[COLUMNS].assign(batch_size=call.batch_size, run=call.run)
 
 
 def calibrated(call: Call, profile: Profile, texts: int | None) -> pd.DataFrame:
@@ -134,22 +119,23 @@ def merge_all(profile: Profile, coefficients: Path, folder: Path, pool: ProcessP
         future.result()
 
 
-def results_of(profile: str, kept: Path, name: str) -> Path:
-    """A file of the experiment or a question in the run's folder, else among the committed results."""
-    found = [path for path in (RUNS / profile / name, kept / name) if path.exists()]
+def coefficients_of(profile: str) -> Path:
+    """The folder of λ: of the run, else of the committed results."""
+    folders = [folder / profile / EXPERIMENT for folder in (RUNS, REPORTS)]
+    found = [folder for folder in folders if (folder / coefficients_name("none")).is_file()]
     if not found:
-        raise UserError(f"there is no {RUNS / profile / name}; run `make reproduce PROFILE={profile}` first.")
+        raise UserError(f"there are no coefficients in {folders[0]}; run `make reproduce PROFILE={profile}` first.")
     return found[0]
 
 
 def collect(futures: dict[Future[tuple[float, pd.DataFrame]], Call], out: Path) -> dict[str, Any]:
     """Write what was found, twice a minute. Returns seconds by call, the calls that failed and those left out."""
-    tables: dict[str, list[pd.DataFrame]] = {"records": [], "questions": [], "coefficients": []}
+    tables: dict[str, list[pd.DataFrame]] = {"records": [], "coefficients": []}
     told: dict[str, list[Any]] = {"seconds": [], "failed": [], "left_out": []}
     saved = time.time()
     for future in as_completed(futures):
         call = futures[future]
-        named = {key: value for key, value in asdict(call).items() if key != "recipe"}
+        named = asdict(call)
         try:
             seconds, table = future.result()
         except Exception as error:  # one call that fails, such as by the GPU's memory, must not lose the others
@@ -160,7 +146,7 @@ def collect(futures: dict[Future[tuple[float, pd.DataFrame]], Call], out: Path) 
                 save(tables, out)
                 saved = time.time()
         told["seconds" if len(table) else "left_out"].append(named | {"seconds": round(seconds, 1)})
-        tables["coefficients" if not call.name else "questions" if call.question else "records"].append(table)
+        tables["records" if call.name else "coefficients"].append(table)
     save(tables, out)
     return told
 
@@ -184,16 +170,13 @@ def main(
     began, dial = time.time(), load_profile(profile).model_copy(update={"device": device})
     Engine(device=device).check_here()
     grade("$\\boxed{1}$", "1")  # raises where what grades is not installed, before anything is generated
-    kept = REPORTS / profile
-    coefficients = results_of(profile, kept, f"{EXPERIMENT}/{coefficients_name('none')}").parent
-    found = {name: results_of(profile, kept, f"questions/{name}/merges.json") for name in QUESTIONS}
-    merges = {name: json.loads(path.read_text()) for name, path in found.items()}
+    coefficients = coefficients_of(profile)
     folder = out.parent / f"{out.name}-models"
     for made in (out, folder):
         made.mkdir(parents=True, exist_ok=True)
         if any(made.iterdir()):  # nothing of an earlier run may be taken for this one's
             raise UserError(f"{made} is not empty; remove it, or name another --out.")
-    calls = calls_of(dial, merges)
+    calls = calls_of(dial)
     # the processes share the cores
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
