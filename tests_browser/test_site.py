@@ -1,6 +1,7 @@
 """The built site: nothing missing, nothing from elsewhere, legible to all, on a desk and on a phone, and searchable."""
 
 import re
+from urllib.parse import unquote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -67,7 +68,7 @@ def test_links_and_parts_of_all_pages_are_there():
     for name in PAGES:
         soup = BeautifulSoup((SITE / name).read_text(), "html.parser")
         for target in {tag.get("href") or tag.get("src") for tag in soup.select("a[href], link[href], [src]")}:
-            place = target.partition("#")[0].partition("?")[0]
+            place = unquote(target.partition("#")[0].partition("?")[0])
             if place and not re.match(r"[a-z]+:", place):
                 assert ((SITE / name).parent / place).exists(), f"{name}: {target}"
 
