@@ -1,8 +1,9 @@
 """Runs a plan: merges every tensor of the models, chunk by chunk, into preallocated shards.
 
 Arithmetic is in float32, whatever dtype is stored. (The paper's code merges in bf16 and differs by rounding alone.)
-Each worker thread takes one tensor and holds a few chunks of it. So memory does not grow with the model, except for the
-methods that need whole matrices. Chunk size, threads, shards and interruptions change no byte of the result.
+Each worker thread takes one tensor and holds a few chunks of it. So memory does not grow with the model. Methods that
+need whole matrices hold one large matrix of every model at a time, or as many small ones as fit in WHOLE bytes. Chunk
+size, threads, shards and interruptions change no byte of the result.
 
 Two modules merge a tensor. `fused.py` has the most used methods as compiled loops, for the CPU. `plain.py` has every
 method in torch. The import of torch takes a second, so `plain.py` is imported only for what `fused.py` cannot do.
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +29,11 @@ from acm.errors import UserError, os_reason
 from acm.headers import STORED
 from acm.merging.card import write_companions
 from acm.merging.defaults import ALLOW_NAN, DEVICE, HASH_INPUTS, KERNELS, THREADS
+from acm.merging.gate import Gate
 from acm.merging.magnitudes import trim_bounds
 from acm.merging.plan import Job, Plan, make_plan, work_folder
 from acm.merging.recipe import Recipe, load_recipe
-from acm.merging.settings import copied_model
+from acm.merging.settings import Settings, copied_model
 from acm.merging.stream import Stream
 from acm.merging.workspace import Workspace, disk_errors
 from acm.progress import Progress
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from acm.merging.plain import PlainMerger
 
 LOG = logging.getLogger(__name__)
+WHOLE = 1 << 28  # bytes of whole matrices that are worked on side by side
 EXPONENTS = {
     "float32": 0x7F800000,
     "bfloat16": 0x7F80,
@@ -146,7 +150,8 @@ class Runner:
     def __init__(self, plan: Plan, work: Workspace, device: str, threads: int, kernels: bool, allow_nan: bool) -> None:
         self.plan, self.work, self.threads, self.allow_nan = plan, work, threads, allow_nan
         self.thresholds: np.ndarray | None = None
-        self.stopped = False
+        self.surveyed: Any = None
+        self.stopped, self.gate = False, Gate(WHOLE)
         method = plan.recipe.method
         fuse = kernels and device == "cpu" and bool(method.kernel)
         # torch is needed for what has no loop, for float16, and for SLERP's angle.
@@ -166,6 +171,8 @@ class Runner:
         todo = [job for job in self.plan.jobs if job.name not in self.work.finished]
         if todo and self.plan.recipe.scope == "global":
             self.thresholds = self.global_thresholds()
+        elif todo and self.plain:
+            self.surveyed = self.plain.survey(self.added, todo[0].settings)
         done = self.plan.bytes - sum(job.bytes for job in todo)
         self.progress = Progress(self.plan.bytes, done, f"merging ({self.plan.recipe.merge_method})")
         with self.progress:
@@ -181,7 +188,12 @@ class Runner:
         """Run over jobs in worker threads, largest first; the first error stops all."""
         jobs = sorted(jobs, key=lambda job: (-job.bytes, job.name))
         pool = ThreadPoolExecutor(self.threads, initializer=self.plain.start_thread if self.plain else None)
-        futures = [pool.submit(work, job) for job in jobs]
+
+        def gated(job: Job) -> None:
+            with self.gate.holding(self.plain.memory(job) if self.plain and not self.fused else 0):
+                work(job)
+
+        futures = [pool.submit(gated, job) for job in jobs]
         try:
             waiting = set(futures)
             while waiting:
@@ -202,7 +214,8 @@ class Runner:
 
         UserError for NaN and infinity in a source, and for numbers of the result that the stored dtype cannot hold.
         """
-        merger, settings = self.merger(job), replace(job.settings, prepared=self.thresholds)
+        merger = self.merger(job)
+        settings = replace(job.settings, prepared=self.thresholds, surveyed=self.surveyed)
         copied = copied_model(self.plan.recipe.method, settings)
         if copied is not None and not job.rows:  # rows that a model lacks come from the others
             job, copied = replace(job, sources=[job.sources[copied]]), 0
@@ -237,19 +250,23 @@ class Runner:
 
     def global_thresholds(self) -> np.ndarray:
         """Bounds of |δ| over all tensors together: the histograms of every tensor, added up."""
-        jobs, lock = [job for job in self.plan.jobs if job.size], threading.Lock()
+        jobs = [job for job in self.plan.jobs if job.size]
 
         def count(buckets: np.ndarray | None) -> np.ndarray:
-            total = np.zeros((), np.int64)
-
-            def add(job: Job) -> None:
-                nonlocal total
-                merger = self.merger(job)
-                found = merger.count(Stream(job, merger.step(job), self.check), buckets)
-                with lock:
-                    total = total + found
-
-            self.each(add, jobs)
-            return total
+            return self.added(lambda stream, _: self.merger(stream.job).count(stream, buckets))
 
         return trim_bounds(jobs[0].settings, sum(job.size for job in jobs), count)
+
+    def added(self, measure: Callable[[Stream, Settings], np.ndarray]) -> np.ndarray:
+        """What is measured of each tensor, added up: whole numbers as they come, others in the order of the names."""
+        found: dict[str, np.ndarray] = {}
+        lock = threading.Lock()
+
+        def add(job: Job) -> None:
+            value = measure(Stream(job, self.merger(job).step(job), self.check), job.settings)
+            with lock:
+                key = job.name if value.dtype.kind == "f" else ""
+                found[key] = found[key] + value if key in found else value
+
+        self.each(add, [job for job in self.plan.jobs if job.size])
+        return reduce(np.add, (found[name] for name in sorted(found)))

@@ -1,8 +1,9 @@
-"""The table from a merge method's name to its functions. `methods.py` and `matrices.py` register their functions here.
+"""The table from a merge method's name to its functions. The modules of `methods/` register their functions here.
 
 Every method has a function that merges a chunk of a tensor. Some methods have a second function that prepares. It sees
 the whole tensor first, chunk by chunk. It returns what the merging function must know of the whole tensor, such as a
-threshold or an angle.
+threshold or an angle. A few methods have a function that surveys the whole model before any tensor is merged. It
+returns what they must know of all tensors together, such as a norm.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from acm.merging.settings import Settings
@@ -19,9 +21,14 @@ if TYPE_CHECKING:
     # Each call walks through a tensor from its start. A step gives the chunk of the base and of each fine-tuned model.
     Chunks = Callable[[], Iterable[tuple[Tensor, list[Tensor]]]]
     Prepare = Callable[[Chunks, Settings], Any]
+    # A measure finds numbers in one tensor, (…) int64 or float64. `Every` adds up what it finds in all of them.
+    Measure = Callable[[Chunks, Settings], np.ndarray]
+    Every = Callable[[Measure], np.ndarray]
+    Survey = Callable[[Every, Settings], Any]
 
 FUNCTIONS: dict[str, Merge] = {}
 PREPARE: dict[str, Prepare] = {}
+SURVEY: dict[str, Survey] = {}
 
 
 def implements(name: str) -> Callable[[Merge], Merge]:
@@ -42,6 +49,19 @@ def prepares(*names: str) -> Callable[[Prepare], Prepare]:
 
     def bind(function: Prepare) -> Prepare:
         PREPARE.update(dict.fromkeys(names, function))
+        return function
+
+    return bind
+
+
+def surveys(*names: str) -> Callable[[Survey], Survey]:
+    """Decorates what these methods find out of all tensors before one is merged.
+
+    ``Settings.surveyed`` holds it. The survey's own settings are those of the first tensor.
+    """
+
+    def bind(function: Survey) -> Survey:
+        SURVEY.update(dict.fromkeys(names, function))
         return function
 
     return bind

@@ -6,9 +6,9 @@ Importing this module imports torch. The engine imports it only where the fused 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,12 +16,15 @@ from torch import Tensor
 
 from acm.headers import STORED, TensorInfo
 from acm.merging import methods  # noqa: F401  registers the functions of all methods
-from acm.merging.functions import FUNCTIONS, PREPARE
+from acm.merging.functions import FUNCTIONS, PREPARE, SURVEY
 from acm.merging.plan import Job
 from acm.merging.primitives import count_magnitudes, narrow, widen
 from acm.merging.registry import MergeMethod
 from acm.merging.settings import Settings
 from acm.merging.stream import Stream
+
+if TYPE_CHECKING:
+    from acm.merging.functions import Measure
 
 CHUNK = 1 << 16  # entries: a few float32 buffers of them fit a core's cache
 
@@ -36,10 +39,32 @@ class PlainMerger:
         """Called first in each worker thread: tensors run side by side, so each takes one thread."""
         torch.set_num_threads(1)
 
+    def chunks_of(self, job: Job) -> str:
+        """``flat``, ``rows`` or ``whole``: the method's own, but flat for an embedding that it does not take whole."""
+        flat = self.method.chunks == "whole" and len(job.shape) == 2 and not job.settings.is_matrix
+        return "flat" if flat else self.method.chunks
+
     def step(self, job: Job) -> int:
         """Entries of a chunk, at least one: a fixed number, or whole rows of about as many, or the whole tensor."""
         row = max(1, math.prod(job.shape[1:]))
-        return {"flat": CHUNK, "rows": max(1, CHUNK // row) * row, "whole": max(1, job.size)}[self.method.chunks]
+        return {"flat": CHUNK, "rows": max(1, CHUNK // row) * row, "whole": max(1, job.size)}[self.chunks_of(job)]
+
+    def memory(self, job: Job) -> int:
+        """Bytes that a whole matrix of every model takes in float32, with as much for the work; 0 for chunks."""
+        return 8 * job.size * len(job.sources) if self.chunks_of(job) == "whole" else 0
+
+    @torch.inference_mode()
+    def survey(
+        self, every: Callable[[Callable[[Stream, Settings], np.ndarray]], np.ndarray], settings: Settings
+    ) -> Any:
+        """What the method's survey finds in all tensors; None for a method without one."""
+        if self.method.name not in SURVEY:
+            return None
+
+        def each(measure: Measure) -> np.ndarray:
+            return every(torch.inference_mode()(lambda stream, own: measure(lambda: self.chunks(stream), own)))
+
+        return SURVEY[self.method.name](each, settings)
 
     @torch.inference_mode()
     def prepare(self, stream: Stream, settings: Settings) -> Any:
@@ -54,10 +79,16 @@ class PlainMerger:
         return count_magnitudes(lambda: self.chunks(stream), len(stream.job.sources) - 1, buckets)
 
     def chunks(self, stream: Stream) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """The base's and the models' numbers of each chunk, flat float32, on the device."""
+        """The base's and the models' numbers of each chunk, float32, on the device, in the form of :meth:`shaped`."""
         for _, stored in stream.stored():
-            base, *finetuned = (widen(raw).to(self.device) for raw in stored)
+            base, *finetuned = self.shaped(stream.job, stored)
             yield base, finetuned
+
+    def shaped(self, job: Job, stored: list[np.ndarray]) -> list[Tensor]:
+        """A chunk of each source as float32 on the device: flat, or rows of a matrix."""
+        tensors = [widen(raw).to(self.device) for raw in stored]
+        by_row = self.chunks_of(job) != "flat" and len(job.shape) > 1
+        return [tensor.view(-1, *job.shape[1:]) if by_row else tensor for tensor in tensors]
 
     @torch.inference_mode()
     def merged(
@@ -68,7 +99,7 @@ class PlainMerger:
         stored: the chunk of each source, base first. copied: the source that is copied; None: merge.
         bad: (sources,) int64, counts of NaN and infinity, added to.
         """
-        tensors = [widen(raw).to(self.device) for raw in stored]
+        tensors = self.shaped(job, stored)
         bad += [int((~torch.isfinite(tensor)).sum()) for tensor in tensors]
         if bad.any() and not self.allow_nan:
             return np.zeros(stored[0].size, STORED[job.dtype])  # refused in a moment, with the count
@@ -76,9 +107,7 @@ class PlainMerger:
         return narrow(found.reshape(-1).cpu(), job.dtype)
 
     def apply(self, job: Job, tensors: list[Tensor], settings: Settings) -> Tensor:
-        """The method on a chunk, float32: on flat tensors, or on rows of a matrix."""
-        by_row = self.method.chunks != "flat" and len(job.shape) > 1
-        tensors = [tensor.view(-1, *job.shape[1:]) if by_row else tensor for tensor in tensors]
+        """The method on a chunk, float32."""
         found = [self.statistic(info, settings.start, tensors[0].numel()) for info in job.statistics]
         return FUNCTIONS[self.method.name](tensors[0], tensors[1:], replace(settings, statistics=found))
 

@@ -52,6 +52,11 @@ def task_vectors(base: Tensor, finetuned: list[Tensor]) -> list[Tensor]:
     return [model.float() - base.float() for model in finetuned]
 
 
+def weighted_vectors(base: Tensor, finetuned: list[Tensor], s: Settings) -> list[Tensor]:
+    """λ_i δ_i in float32: what a method works on whose task vectors λ scales first."""
+    return [c * delta for c, delta in zip(s.coefficients, task_vectors(base, finetuned), strict=True)]
+
+
 def total(tensors: Iterable[Tensor]) -> Tensor:
     """The sum of at least one tensor, in their order."""
     return reduce(add, tensors)

@@ -41,8 +41,9 @@ class Settings:
     layers: for each file that has a number for each layer: the base's number in this layer, then each model's; None
     outside the blocks.
     statistics: what a calibration knows of this tensor in each model (aim: in the base), None where it knows nothing.
-    shape: of the whole tensor. start: place of a chunk's first entry in it.
-    prepared: what the method's `prepare` found.
+    shape: of the whole tensor. start: place of a chunk's first entry in it. layer: its layer. depth: the layer's place
+    along the blocks, from 0 (first) to 1 (last); 0 outside the blocks.
+    prepared: what the method's `prepare` found. surveyed: what its survey of all tensors found.
     """
 
     coefficients: list[float]
@@ -60,7 +61,15 @@ class Settings:
     statistics: list[Tensor | None] = field(default_factory=list)
     shape: tuple[int, ...] = ()
     start: int = 0
+    layer: str = ""
+    depth: float = 0.0
     prepared: Any = None
+    surveyed: Any = None
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the method takes the tensor as a matrix: embedding and head only where `embeddings` says so."""
+        return len(self.shape) == 2 and (self.numbers.get("embeddings", True) or self.layer not in OUTSIDE)
 
 
 @dataclass(frozen=True)
@@ -194,7 +203,7 @@ def settings_of(recipe: Recipe, inputs: Inputs, base: str, name: str, shape: tup
     found = Settings(
         coefficients, divisors, election=election, keys=[key_of(recipe.seed, name, model) for model in recipe.names],
         numbers=numbers, layers={key: [held[m].get(layer) for m in models] for key, held in inputs.layers.items()},
-        shape=shape, **named,
+        shape=shape, layer=layer, depth=t, **named,
     )  # fmt: skip
     return check_settings(recipe.method, found, name)
 

@@ -17,6 +17,7 @@ from acm.widgets import playground
 
 CLIPPED = MergeMethod(
     "clipped", "Clipped task arithmetic", "https://example.org/clipped", "θ_0 + Σ λ_i clip(δ_i, −limit, limit)",
+    "a clip", "1 pass",
     (registry.WEIGHT, Parameter("limit", "a change, above 0", lambda v: v > 0, per_model=True, slider=(0.01, 2.0))),
     example={"weight": 0.5, "limit": 0.01},
 )  # fmt: skip

@@ -8,9 +8,8 @@ import pytest
 import torch
 from tensor_cases import BASE, FIRST, INPUTS, SECOND, assert_close, grams, merge, randn
 
-from acm.merging import matrices
-from acm.merging.matrices import thresholded
-from acm.merging.methods import merge_tensor
+from acm.merging.methods import matrices, merge_tensor
+from acm.merging.methods.matrices import thresholded
 from acm.merging.settings import Settings
 
 

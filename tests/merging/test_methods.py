@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensor_cases import BASE, FIRST, SECOND, any_case, assert_close, by_election, merge, permuted, randn
 
-from acm.merging.methods import FUNCTIONS, PREPARE, merge_tensor, sensitivity_pair
+from acm.merging.methods import FUNCTIONS, PREPARE, merge_tensor
+from acm.merging.methods.measured import sensitivity_pair
 from acm.merging.registry import METHODS
 from acm.merging.settings import Settings
 

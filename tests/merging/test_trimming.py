@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tensor_cases import assert_close, by_election, merge, randn
 
 from acm.merging.magnitudes import magnitudes_at
-from acm.merging.methods import kept_magnitudes
+from acm.merging.methods.elementwise import kept_magnitudes
 from acm.merging.primitives import count_magnitudes, trim
 from acm.merging.settings import Settings
 

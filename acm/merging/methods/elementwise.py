@@ -1,31 +1,14 @@
-"""The merge methods. Each is a pure function: it takes one tensor, or a chunk of it, from every model and merges them.
-
-    variable       symbol          shape          meaning
-    base           θ_0             (…)            the tensor in the base model, any float dtype
-    finetuned      θ_i             list of (…)    the same tensor in each fine-tuned model
-    coefficients   λ_i             list of ()     weight of each task vector in this layer        Eq. 3
-    delta          δ_i             (…)            task vector θ_i − θ_0, computed in float32
-    scaling        α               ()             the recipe's `lambda`: multiplies the merged task vector
-    density        1 − k           list of ()     fraction of entries kept; 1 − density is the drop rate
-
-With `normalize`, the sum is divided by the sum of `divisors`. The divisors are the weights, as in mergekit. Where ACM's
-coefficients replace the weights, the divisors are ones: the sum is then divided by N, as in Eq. 3. All functions return
-float32.
-
-`registry.py` has the titles, papers, formulas and parameters. `matrices.py` has the methods that need whole matrices.
-"""
+"""The merge methods that work entry by entry, or in one case along a row. The names are those of `methods`."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from acm.merging import matrices  # noqa: F401  registers its methods, so that importing this module registers all
-from acm.merging.functions import FUNCTIONS, PREPARE, implements, prepares
+from acm.merging.functions import implements, prepares
 from acm.merging.magnitudes import trim_bounds
 from acm.merging.primitives import (
     combine,
@@ -35,7 +18,6 @@ from acm.merging.primitives import (
     gram,
     random_words,
     task_vectors,
-    total,
     trim,
     weighted_sum,
 )
@@ -43,17 +25,6 @@ from acm.merging.settings import Settings
 
 if TYPE_CHECKING:
     from acm.merging.functions import Chunks
-
-
-def merge_tensor(method: str, base: Tensor, finetuned: list[Tensor], settings: Settings) -> Tensor:
-    """A whole tensor merged by a method, preparation included; float32, the base's shape.
-
-    base, finetuned: same shape, any float dtype. The engine does the same chunk by chunk.
-    """
-    settings = replace(settings, shape=tuple(base.shape))
-    if method in PREPARE and settings.prepared is None:
-        settings = replace(settings, prepared=PREPARE[method](lambda: [(base, finetuned)], settings))
-    return FUNCTIONS[method](base, finetuned, settings)
 
 
 @implements("linear")
@@ -195,51 +166,3 @@ def model_stock(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """θ_0 + t · mean λ_i δ_i: the point nearest to the base on the way to the centre of the fine-tuned models."""
     weighted = weighted_sum(s.coefficients, task_vectors(base, finetuned))
     return base.float() + s.prepared / len(finetuned) * weighted
-
-
-@implements("fisher")
-def fisher(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
-    """θ_0 + Σ λ_i F_i δ_i / Σ w_i F_i. A plain mean where no model has Fisher information, or all have 0."""
-    information = [torch.ones_like(base, dtype=torch.float32) if f is None else f for f in s.statistics]
-    deltas = task_vectors(base, finetuned)
-    terms = [c * f * d for c, f, d in zip(s.coefficients, information, deltas, strict=True)]
-    mass = weighted_sum(s.divisors, information)
-    mean = weighted_sum(s.coefficients, deltas) / sum(s.divisors)
-    return base.float() + torch.where(mass > 0, total(terms) / torch.where(mass > 0, mass, 1.0), mean)
-
-
-@implements("aim")
-def aim(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
-    """θ_0 + Σ λ_i δ_i ⊙ (1 − s (1 − ω)): input channels that matter to the base keep more of it.
-
-    s is the mean |x| of each input channel over the largest of them, (inputs,). Tensors without statistics (biases,
-    norms, embedding) are merged as in task arithmetic.
-    """
-    (importance,) = s.statistics
-    changed = weighted_sum(s.coefficients, task_vectors(base, finetuned))
-    if importance is None:
-        return base.float() + changed
-    relaxation = 1 - importance / importance.max().clamp(min=1e-30) * (1 - s.numbers["omega"])
-    return base.float() + changed * relaxation
-
-
-@implements("sens")
-def sens(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
-    """c_0 θ_0 + c_1 α λ δ, the pair c_0, c_1 from the sensitivities of base and model in this layer."""
-    (delta,) = task_vectors(base, finetuned)
-    alpha = s.numbers["alpha"]
-    first, second = sensitivity_pair(s.layers["sensitivity"], alpha, s.numbers["temperature"])
-    return first * base.float() + second * alpha * s.coefficients[0] * delta
-
-
-def sensitivity_pair(sensitivities: list[float | None], alpha: float, temperature: float) -> tuple[float, float]:
-    """Sens-Merging's coefficients of a layer: twice the softmax of ((1 − α) s_0, α s_1) / T; (1, 1) outside the blocks.
-
-    sensitivities: s_0 of the base, s_1 of the model, None outside the blocks. Whether T divides or multiplies the paper
-    leaves open. As everywhere else, it divides here.
-    """
-    base, finetuned = sensitivities
-    if base is None or finetuned is None:
-        return 1.0, 1.0
-    second = float(1 / (1 + np.exp(np.clip(((1 - alpha) * base - alpha * finetuned) / temperature, -700, 700))))
-    return 2 * (1 - second), 2 * second

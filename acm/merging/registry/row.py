@@ -1,9 +1,4 @@
-"""Lists the merge methods by name: title, paper, formula, parameters, and what else the engine must know of each.
-
-A new method is one row of METHODS and one function. The function goes into `methods.py`, or into `matrices.py` if it
-needs whole matrices. Recipes, checks, the table of the docs, explorers and tests read the row. The row itself describes
-a parameter that no other method has. Nothing heavy is imported here, so a recipe is checked in a moment.
-"""
+"""What the registry knows of a merge method and of its parameters. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -82,6 +77,9 @@ SHARED = (WEIGHT, T, LAMBDA, NORMALIZE, RESCALE, DENSITY, GAMMA, EPSILON)
 FLAGS = ("filter_wise", "embed_slerp", "smooth", "allow_negative_weights")
 IDLE = IGNORED | {found.name: found for found in SHARED} | {name: Parameter(name, kind="flag") for name in FLAGS}
 
+EMBEDDINGS = Parameter("embeddings", default=False, kind="flag")  # whether embedding and head count as matrices too
+EACH = WEIGHT.defaulting(1.0)  # of methods whose task vectors λ_i scales first
+
 ARITHMETIC = (WEIGHT, NORMALIZE, LAMBDA)
 SPARSE = (*ARITHMETIC, DENSITY)
 
@@ -90,9 +88,12 @@ SPARSE = (*ARITHMETIC, DENSITY)
 class MergeMethod:
     """A merge method, but for its function.
 
+    alone: what it becomes with one task vector. cost: passes over the inputs, and decompositions of matrices.
+    reading: what of the rule is our reading, since its source leaves it open; empty: nothing.
     takes: its parameters. example: numbers for those of them that make a valid recipe (files come from a calibration).
     models: least and most besides the base.
     chunks: what its function gets at a time: ``flat`` chunks of a tensor, whole ``rows``, or the ``whole`` tensor.
+    Embedding and head come flat to a method for which they are no matrices (:data:`EMBEDDINGS`).
     needs_base: whether a recipe must name the base. If not, the base is one of the models where the recipe lists it.
     average: a weighted mean of the models and not of task vectors. ACM's λ cannot weigh it, a base that is named is
     always one of the models, and a model that has all the weight is copied.
@@ -111,6 +112,8 @@ class MergeMethod:
     title: str
     paper: str
     formula: str
+    alone: str
+    cost: str
     takes: tuple[Parameter, ...] = ()
     example: dict[str, float | bool] = field(default_factory=dict)
     models: tuple[int, int | None] = (1, None)
@@ -125,6 +128,7 @@ class MergeMethod:
     statistics: Literal["", "entries", "inputs", "gram"] = ""
     base_statistics: bool = False
     speed: float | None = None
+    reading: str = ""
     mergekit: Literal["", "same", "in distribution"] = ""
 
     @cached_property
@@ -167,119 +171,3 @@ class MergeMethod:
     def url(self) -> str:
         """Where the paper is."""
         return self.paper if "://" in self.paper else f"https://arxiv.org/abs/{self.paper.removeprefix('arXiv:')}"
-
-
-ROWS = (
-    MergeMethod(
-        "linear", "Average", "arXiv:2203.05482", "Σ w_i θ_i, over Σ w_i if normalize",
-        (WEIGHT, NORMALIZE.defaulting(True)), {"weight": 0.5},
-        needs_base=False, average=True, kernel="average", speed=0.7, mergekit="same",
-    ),
-    MergeMethod(
-        "interpolation", "Interpolation", "arXiv:2510.10977", "(1 − λ) θ_0 + λ θ_1",
-        (WEIGHT,), {"weight": 0.5},
-        models=(1, 1), copies="base or model", kernel="deltas", speed=0.5,
-    ),
-    MergeMethod(
-        "slerp", "SLERP", "https://en.wikipedia.org/wiki/Slerp",
-        "sin((1 − t) Ω) / sin Ω · θ_0 + sin(t Ω) / sin Ω · θ_1, Ω the angle of the flat tensors",
-        (T,), {"t": 0.4},
-        models=(1, 1), copies="base or model", kernel="arc", speed=0.27, mergekit="same",
-    ),
-    MergeMethod(
-        "task_arithmetic", "Task Arithmetic", "arXiv:2212.04089", "θ_0 + α Σ λ_i δ_i",
-        ARITHMETIC, {"weight": 0.7},
-        copies="base or model", kernel="deltas", speed=0.5, mergekit="same",
-    ),
-    MergeMethod(
-        "ties", "TIES", "arXiv:2306.01708", "θ_0 + α mean over agreeing signs of λ_i trim(δ_i)",
-        (WEIGHT, NORMALIZE.defaulting(True), LAMBDA, DENSITY), {"weight": 1.0, "density": 0.2},
-        trims=True, elects=True, kernel="deltas", speed=0.27, mergekit="same",
-    ),
-    MergeMethod(
-        "dare_linear", "DARE", "arXiv:2311.03099", "θ_0 + α Σ λ_i m_i δ_i / density, m_i random",
-        (*SPARSE, RESCALE), {"weight": 0.7, "density": 0.7},
-        random=True, kernel="deltas", speed=0.5, mergekit="in distribution",
-    ),
-    MergeMethod(
-        "dare_ties", "DARE-TIES", "arXiv:2311.03099", "the same, with the sign election of TIES",
-        (*SPARSE, RESCALE), {"weight": 0.7, "density": 0.7},
-        elects=True, random=True, kernel="deltas", speed=0.5, mergekit="in distribution",
-    ),
-    MergeMethod(
-        "breadcrumbs", "Model Breadcrumbs", "arXiv:2312.06795",
-        "θ_0 + α Σ λ_i δ_i without the largest γ and the smallest 1 − density − γ",
-        (*SPARSE, GAMMA), {"weight": 0.7, "density": 0.8},
-        trims=True, kernel="deltas", speed=0.3, mergekit="same",
-    ),
-    MergeMethod(
-        "breadcrumbs_ties", "Model Breadcrumbs with TIES", "arXiv:2312.06795",
-        "the same, with the sign election of TIES",
-        (*SPARSE, GAMMA), {"weight": 0.7, "density": 0.8},
-        trims=True, elects=True, kernel="deltas", speed=0.3, mergekit="same",
-    ),
-    MergeMethod(
-        "della", "DELLA", "arXiv:2406.11617",
-        "mean over agreeing signs of λ_i m_i δ_i / p_i, p_i from density − ε to density + ε by rank in the row",
-        (WEIGHT, NORMALIZE.defaulting(True), LAMBDA, DENSITY, RESCALE, EPSILON), {"weight": 0.7, "density": 0.7},
-        chunks="rows", elects=True, random=True, speed=0.008, mergekit="in distribution",
-    ),
-    MergeMethod(
-        "della_linear", "DELLA without election", "arXiv:2406.11617", "θ_0 + α Σ λ_i m_i δ_i / p_i",
-        (*SPARSE, RESCALE, EPSILON), {"weight": 0.7, "density": 0.7},
-        chunks="rows", random=True, speed=0.008, mergekit="in distribution",
-    ),
-    MergeMethod(
-        "model_stock", "Model Stock", "arXiv:2403.19522",
-        "θ_0 + t mean λ_i δ_i, t = N cos / (1 + (N − 1) cos), cos the mean cosine of task vectors",
-        models=(2, None), speed=0.1, mergekit="same",
-    ),
-    MergeMethod(
-        "fisher", "Fisher", "arXiv:2111.09832", "θ_0 + Σ λ_i F_i δ_i / Σ F_i, F_i the diagonal Fisher information",
-        (WEIGHT.defaulting(1.0), STATISTICS), statistics="entries",
-    ),
-    MergeMethod(
-        "regmean", "RegMean", "arXiv:2212.09849",
-        "(Σ G_i)⁻¹ Σ G_i W_i, G_i the Gram matrix of the inputs, off-diagonals × α",
-        (ALPHA.defaulting(0.9), STATISTICS), chunks="whole", statistics="gram",
-    ),
-    MergeMethod(
-        "twin", "Twin-Merging (SVD part)", "arXiv:2406.15479",
-        "θ_0 + α Σ λ_i δ_i truncated to a fraction of its singular values",
-        (*ARITHMETIC, RANK), {"weight": 0.7, "rank": 0.2},
-        chunks="whole", speed=0.005,
-    ),
-    MergeMethod(
-        "lore", "LoRE-Merging", "arXiv:2502.10749",
-        "argmin Σ ‖θ_0 + δ_i − θ_i‖² + μ ‖δ_i‖_*, then θ_0 + α mean λ_i δ_i",
-        (WEIGHT.defaulting(1.0), NORMALIZE.defaulting(True), LAMBDA, MU, ITERATIONS), {"mu": 0.05},
-        models=(2, None), chunks="whole", needs_base=False, copies="nothing",
-    ),
-    MergeMethod(
-        "aim", "AIM", "arXiv:2502.02421",
-        "θ_0 + Σ λ_i δ_i ⊙ (1 − s (1 − ω)), s the base's input importance per channel",
-        (WEIGHT.defaulting(1.0), OMEGA, STATISTICS), chunks="rows", statistics="inputs", base_statistics=True,
-    ),
-    MergeMethod(
-        "sens", "Sens-Merging", "arXiv:2502.12420",
-        "c_0 θ_0 + c_1 α λ δ, (c_0, c_1) = 2 softmax(((1 − α) s_0, α s_1) / T) per layer",
-        (WEIGHT.defaulting(1.0), ALPHA, TEMPERATURE, SENSITIVITY), {"alpha": 0.7, "temperature": 2.0},
-        models=(1, 1), copies="nothing",
-    ),
-)  # fmt: skip
-METHODS = {method.name: method for method in ROWS}
-
-
-def table() -> str:
-    """The methods as a Markdown table."""
-    lines = [
-        "| method | recipe name | formula | parameters (default) | example | paper | mergekit |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for m in METHODS.values():
-        keys = ", ".join(f"`{k}`" + ("" if d is None else f" ({str(d).lower()})") for k, d in m.defaults.items())
-        example = f"`{{{', '.join(f'{k}: {v}' for k, v in m.example.items())}}}`" if m.example else ""
-        formula = m.formula.replace("|", r"\|")
-        cells = (m.title, f"`{m.name}`", formula, keys, example, f"[{m.paper}]({m.url})", m.mergekit or "–")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Merge methods that work on the singular values and directions of task vectors."""
