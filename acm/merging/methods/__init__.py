@@ -25,7 +25,16 @@ from typing import Any
 from torch import Tensor
 
 from acm.merging.functions import FUNCTIONS, PREPARE, SURVEY, implements, prepares, surveys
-from acm.merging.methods import elementwise, matrices, measured, selective, spectral, spherical  # noqa: F401
+from acm.merging.methods import (  # noqa: F401
+    elementwise,
+    joint,
+    masks,
+    matrices,
+    measured,
+    selective,
+    spectral,
+    spherical,
+)
 from acm.merging.settings import Settings
 
 __all__ = ["FUNCTIONS", "PREPARE", "SURVEY", "implements", "merge_tensor", "prepares", "surveys"]

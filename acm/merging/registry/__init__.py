@@ -7,12 +7,12 @@ other method has. Nothing heavy is imported here, so a recipe is checked in a mo
 
 from __future__ import annotations
 
-from acm.merging.registry import elementwise, matrices, measured, selective, spectral, spherical
+from acm.merging.registry import elementwise, joint, masks, matrices, measured, selective, spectral, spherical
 from acm.merging.registry.row import WEIGHT, MergeMethod, Parameter
 
 __all__ = ["METHODS", "WEIGHT", "MergeMethod", "Parameter", "table"]
 
-GROUPS = (elementwise, selective, matrices, spectral, spherical, measured)
+GROUPS = (elementwise, selective, masks, spherical, matrices, spectral, joint, measured)
 METHODS = {row.name: row for group in GROUPS for row in group.ROWS}
 
 

@@ -1,0 +1,1 @@
+"""Merge methods that decompose several task vectors together, or one in the basis of another."""
