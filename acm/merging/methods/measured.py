@@ -5,6 +5,7 @@ statistics  F_i      (…)                      diagonal Fisher information, of 
 gram        G_i      (inputs, inputs)         Σ x xᵀ of the layer's inputs; solved in float64
 importance  s        (inputs,)                mean |x| of each input channel of the base
 alpha       α        ()                       factor of a Gram matrix's off-diagonals
+steps                ()                       of conjugate gradients; 0: RegMean is solved exactly
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from acm.merging.functions import implements
 from acm.merging.methods.matrices import ROWS
-from acm.merging.primitives import task_vectors, total, weighted_sum
+from acm.merging.primitives import task_vectors, total, weighted_sum, weighted_vectors
 from acm.merging.settings import Settings
 
 
@@ -74,9 +75,13 @@ def regmean(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """The linear map nearest to all models on their own inputs: (Σ G_i)⁻¹ Σ G_i W_iᵀ, off-diagonals of G_i times α.
 
     Each row of W_i is solved for by itself, so some rows are taken at a time. ACM's λ scales the task vectors first.
-    Tensors without Gram matrices (vectors, embedding) are averaged.
+    Tensors without Gram matrices (vectors, embedding) are averaged. With `iterations`, that many steps go from the mean
+    of the models towards the solution, as in MaTS (arXiv:2312.04339): few stay near the mean.
     """
     grams = [gram for gram in s.statistics if gram is not None]
+    steps = int(s.numbers.get("iterations", 0))
+    if steps and len(grams) == len(finetuned):
+        return approached(base, finetuned, s, grams, steps)
     joined = solver(grams, s.numbers["alpha"]) if len(grams) == len(finetuned) else average
     found = []
     for first, *own in zip(*(model.split(ROWS) for model in (base, *finetuned)), strict=True):
@@ -96,9 +101,7 @@ def solver(grams: list[Tensor], alpha: float) -> Callable[[list[Tensor]], Tensor
     Towards inputs never used it takes their mean.
     """
     grams = [shrunk(gram, alpha) for gram in grams]
-    sums = total(grams).clone()
-    pull = 1e-9 * sums.diagonal().mean().clamp(min=1e-30)
-    sums.diagonal().add_(pull)
+    sums, pull = summed(grams)
     factors = torch.linalg.lu_factor(sums)
 
     def solve(models: list[Tensor]) -> Tensor:
@@ -107,6 +110,44 @@ def solver(grams: list[Tensor], alpha: float) -> Callable[[list[Tensor]], Tensor
         return torch.linalg.lu_solve(*factors, targets).T.float()
 
     return solve
+
+
+def summed(grams: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Σ G_i plus a small multiple of the unit matrix, which pulls towards the mean, and this multiple."""
+    sums = total(grams).clone()
+    pull = 1e-9 * sums.diagonal().mean().clamp(min=1e-30)
+    sums.diagonal().add_(pull)
+    return sums, pull
+
+
+def approached(base: Tensor, finetuned: list[Tensor], s: Settings, grams: list[Tensor], steps: int) -> Tensor:
+    """RegMean after some steps of conjugate gradients, from the mean θ_0 + mean λ_i δ_i.
+
+    The steps are those of MaTS, which takes the whole weight as one vector. Its code starts at the mean, at θ_0 or at
+    a merged model that it is given, and also stops where the residual is below 1e-5 of the right-hand side. Here only
+    the number of steps stops. Four float64 matrices of the weight's shape are held.
+    """
+    grams = [shrunk(gram, s.numbers["alpha"]) for gram in grams]
+    models = [base.float() + delta for delta in weighted_vectors(base, finetuned, s)]
+    start = total(model.double() for model in models) / len(models)
+    residual = total((model.double() - start) @ gram for model, gram in zip(models, grams, strict=True))
+    return descended(start, residual, summed(grams)[0], steps).float()
+
+
+def descended(found: Tensor, residual: Tensor, gram: Tensor, steps: int) -> Tensor:
+    """Conjugate gradients on X · G = B. found: the first X. residual: B − X · G of this X. Both are overwritten."""
+    direction, square = residual.clone(), residual.square().sum()
+    for _ in range(steps):
+        turned = direction @ gram
+        curvature = (direction * turned).sum()
+        if square == 0 or curvature <= 0:  # nothing is left to gain
+            break
+        length = square / curvature
+        found.add_(length * direction)
+        residual.sub_(length * turned)
+        before, square = square, residual.square().sum()
+        direction.mul_(square / before).add_(residual)
+    return found
 
 
 def shrunk(gram: Tensor, alpha: float) -> Tensor:

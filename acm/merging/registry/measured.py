@@ -1,6 +1,18 @@
 """The rows of the methods of `methods/measured.py`, which read statistics of a calibration."""
 
-from acm.merging.registry.row import ALPHA, EACH, OMEGA, SENSITIVITY, STATISTICS, TEMPERATURE, MergeMethod
+from acm.merging.registry.row import (
+    ALPHA,
+    EACH,
+    OMEGA,
+    SENSITIVITY,
+    STATISTICS,
+    TEMPERATURE,
+    MergeMethod,
+    Parameter,
+)
+
+STEPS = Parameter("iterations", "a whole number from 0 to 999", lambda v: 0 <= v < 1000 and v == int(v), 0,
+                  slider=(0, 100))  # fmt: skip
 
 ROWS = (
     MergeMethod(
@@ -10,9 +22,10 @@ ROWS = (
     ),
     MergeMethod(
         "regmean", "RegMean", "arXiv:2212.09849",
-        "(Σ G_i)⁻¹ Σ G_i W_i, G_i the Gram matrix of the inputs, off-diagonals × α",
-        "θ_0 + λ δ, up to 1e-9", "1 factorisation of a Gram matrix",
-        (ALPHA.defaulting(0.9), STATISTICS), chunks="whole", statistics="gram",
+        "(Σ G_i)⁻¹ Σ G_i W_i, G_i the Gram matrix of the inputs, off-diagonals × α; `iterations` above 0: that many "
+        "steps of conjugate gradients towards it, from the mean (MaTS, arXiv:2312.04339)",
+        "θ_0 + λ δ, up to 1e-9", "1 factorisation of a Gram matrix, or 1 product with it per iteration",
+        (ALPHA.defaulting(0.9), STEPS, STATISTICS), chunks="whole", statistics="gram",
     ),
     MergeMethod(
         "aim", "AIM", "arXiv:2502.02421",
