@@ -85,8 +85,10 @@ def test_pcb_ranks_the_whole_model(f32, merged, tensors, ratio, clip, signed):
     clipped, weights = competed(deltas, ratio, clip, signed)
     mass = np.maximum(weights.sum(0), 1e-12)
     expected = base + 0.8 * (np.array(WEIGHTS)[:, None] * clipped * weights).sum(0) / mass
-    assert_whole(found, expected, parts, 2e-7 / max(1e-4, np.sort(mass[mass > 1e-6])[0]))
-    changed = np.concatenate([(found[name].flatten().numpy() != base[part].astype("f4")) for name, part in parts.items()])
+    assert_whole(found, expected, parts, 1e-6)
+    changed = np.concatenate(
+        [(found[name].flatten().numpy() != base[part].astype("f4")) for name, part in parts.items()]
+    )
     assert abs(changed.sum() - (weights > 0).any(0).sum()) <= 2  # an entry at the bound may round to no weight
 
 
@@ -214,9 +216,9 @@ def test_chunks_and_threads_change_no_byte(f32, tmp_path, tensors, monkeypatch, 
         return tensors(acm.merge(content, tmp_path / str(next(count)), threads=threads))
 
     expected = run(1)
-    for chunk in (32, 224):
+    for chunk, threads in ((32, 3), (224, 1)):
         monkeypatch.setattr(plain, "CHUNK", chunk)
-        assert all(same(run(threads), expected) for threads in (1, 3))
+        assert same(run(threads), expected)
 
 
 @pytest.mark.parametrize("method, key, value", [

@@ -215,7 +215,10 @@ def test_large_sensitivities_saturate():
     assert sensitivity_pair([1.0, 1e4], 0.5, 1.0) == pytest.approx((0, 2))
 
 
-@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if not row.single])
+TURNS = {"obim"}  # the models take turns, by name
+
+
+@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if not row.single and name not in TURNS])
 @pytest.mark.parametrize("count, tolerance", [(2, 0), (3, 1e-6)])
 def test_the_order_of_models_changes_nothing_but_the_last_bit_of_sums_of_three(method, count, tolerance):
     base, models, s = any_case(method, count)

@@ -18,8 +18,8 @@ ROWS = (
     MergeMethod(
         "pcb", "PCB-Merging", "arXiv:2410.02396",
         "θ_0 + α Σ λ_i w_i clip(δ_i) / Σ w_i, w_i the largest `ratio` of exp(N â_i²) tanh(δ_i Σ δ_j) over the whole "
-        "model, from 0 to 1, â_i the clipped |δ_i| from 0 to 1; Σ sign(δ_j) â_j for Σ δ_j if signed",
-        "a trim of the whole model's smallest entries, with the largest clipped", "5 passes",
+        "model, stretched to [0, 1], as â_i is from |clip(δ_i)|; Σ sign(δ_j) â_j for Σ δ_j if signed",
+        "a trim of the whole model's smallest entries, with a cap on the largest", "5 passes",
         (EACH, LAMBDA, RATIO, CLIP, SIGNED),
     ),
     MergeMethod(
