@@ -100,9 +100,13 @@ def write_files(folder, tensors, base, *models):
     }
     for content in found["entries"].values():
         content[HEAD][3:5] = 0.0  # no information, in any model
+    found["base_statistics"] = each(lambda shape: torch.rand(shape, generator=generator), shapes)
     for kind, held in found.items():
         for model, content in held.items():
             save_file(content, folder / f"{kind}-{model}.safetensors")
+    found["diagonal"] = {
+        model: {name: gram.diagonal() for name, gram in content.items()} for model, content in found["gram"].items()
+    }
     numbers = [{"0": 0.2, "1": 0.9}, {"0": 0.7, "1": 0.1}, {"0": 0.4, "1": 0.3}]
     found["layers"] = {model.name: own for model, own in zip((base, *models), numbers, strict=False)}
     for key in {parameter.name for row in METHODS.values() for parameter in row.takes if parameter.kind == "layers"}:
@@ -117,9 +121,12 @@ def with_files(content, files):
         if parameter.kind == "layers":
             content["parameters"] = content["parameters"] | {parameter.name: str(files / f"{parameter.name}.json")}
         elif parameter.kind == "statistics":
+            kind = {"base_statistics": "base_statistics"}.get(
+                parameter.name, row.statistics.replace("diagonal", "gram")
+            )
             for entry in content["models"][: 1 if row.base_statistics else None]:
-                path = files / f"{row.statistics}-{Path(entry['model']).name}.safetensors"
-                entry["parameters"] = {parameter.name: str(path)}
+                path = files / f"{kind}-{Path(entry['model']).name}.safetensors"
+                entry["parameters"] = entry.get("parameters", {}) | {parameter.name: str(path)}
     return content
 
 

@@ -51,8 +51,11 @@ def any_case(method, count):
         "": [],
         "entries": [randn(6, INPUTS, seed=30 + i) ** 2 for i in range(count)],
         "gram": grams(40, *range(count))[1],
+        "diagonal": [gram.diagonal() for gram in grams(40, *range(count))[1]],
         "inputs": [randn(INPUTS, seed=50 + i).abs() for i in range(1 if row.base_statistics else count)],
     }[row.statistics]
+    if "base_statistics" in row.parameters:
+        statistics = [f + 0.3 * randn(6, INPUTS, seed=60 + i) ** 2 for i, f in enumerate(statistics)] + statistics
     weights = [0.7, 0.4, 0.9][:count]
     settings = Settings(
         weights,
@@ -82,5 +85,7 @@ def by_election(values, weights, divisors, normalize, election):
 def permuted(s, order):
     """The settings with the models in another order."""
     lists = ("coefficients", "divisors", "density", "gamma", "epsilon", "keys", "statistics")
-    held = {name: getattr(s, name) for name in lists}
-    return replace(s, **{name: [v[i] for i in order] for name, v in held.items() if len(v) == len(order)})
+    n, held = len(order), {name: getattr(s, name) for name in lists}
+    twice = [*order, *(n + i for i in order)]  # statistics of the base for each model, then of each model
+    orders = {n: order, 2 * n: twice}
+    return replace(s, **{name: [v[i] for i in orders[len(v)]] for name, v in held.items() if len(v) in orders})

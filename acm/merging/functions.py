@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     Merge = Callable[[Tensor, list[Tensor], Settings], Tensor]
     # Each call walks through a tensor from its start. A step gives the chunk of the base and of each fine-tuned model.
     Chunks = Callable[[], Iterable[tuple[Tensor, list[Tensor]]]]
-    Prepare = Callable[[Chunks, Settings], Any]
+    # The steps of a method that reads statistics have a third part, the statistics of the chunk.
+    Measured = Callable[[], Iterable[tuple[Tensor, list[Tensor], list[Tensor | None]]]]
+    Prepare = Callable[[Any, Settings], Any]  # of Chunks or Measured
     # A measure finds numbers in one tensor, (…) int64 or float64. `Every` adds up what it finds in all of them.
     Measure = Callable[[Chunks, Settings], np.ndarray]
     Every = Callable[[Measure], np.ndarray]

@@ -9,6 +9,9 @@ histogram counts the upper COARSE bits: it gives the bucket that holds a rank. T
 the entries in that bucket: it gives the exact magnitude.
 
 `primitives.py` (torch) and `kernels.py` (numba) do the counting. Both use the constants COARSE and FINE.
+
+Other float32 numbers may be negative. Then all but the sign bit is flipped where that is set, so that the 32 bits, read
+as a signed whole number, have the order of the numbers. The two histograms count upper and lower HALF bits.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from acm.merging.settings import Settings
 # numba's cache does not notice a change of these two constants. After a change, clear it (acm/merging/__pycache__).
 COARSE = 16  # upper bits of a magnitude: its bucket
 FINE = 15  # lower bits of a magnitude: its place within the bucket
+HALF = 16  # bits of a signed number's bucket, and of its place within
 # A function that counts magnitudes, int64. Given buckets (models, r), it returns the counts within each of them,
 # (models, r, 2^FINE). Given None, it returns how many magnitudes are in each bucket, (models, 2^COARSE).
 Count = Callable[[np.ndarray | None], np.ndarray]
@@ -52,6 +56,17 @@ def magnitudes_at(ranks: np.ndarray, count: Count) -> np.ndarray:
     buckets, rest = locate(np.repeat(count(None)[:, None], ranks.shape[1], axis=1), ranks)
     places, _ = locate(count(buckets), rest)
     return ((buckets << FINE) | places).astype(np.uint32).view(np.float32)
+
+
+def numbers_at(ranks: np.ndarray, count: Count) -> np.ndarray:
+    """The exact numbers at ascending ranks, (models, r) float32, negative ones too. ranks: (models, r) int64.
+
+    count: as for magnitudes, but with 2^HALF buckets and as many places in each.
+    """
+    buckets, rest = locate(np.repeat(count(None)[:, None], ranks.shape[1], axis=1), ranks)
+    places, _ = locate(count(buckets), rest)
+    ordered = ((buckets - (1 << HALF - 1)) << HALF | places).astype(np.int32)
+    return (ordered ^ (ordered >> 31 & 0x7FFFFFFF)).view(np.float32)
 
 
 def locate(counts: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -63,6 +63,8 @@ def check_parameters(values: dict[str, Any], method: MergeMethod, place: str, ow
         parameter = known[key]
         if own and key in method.parameters and not parameter.per_model:
             raise ValueError(f"{place}: {key} holds for all models; set it under the recipe's `parameters`")
+        if parameter.everywhere and isinstance(value, (list, dict)):
+            raise ValueError(f"{place}: {key} holds for the whole model; give it one value, not {value!r:.50}")
         for leaf in [value] if parameter.is_file else leaves(value, f"{place}: {key}"):
             check_value(leaf, parameter, place)
             if leaf is True and (key, method.name) in MERGEKIT_ALONE:

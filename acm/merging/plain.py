@@ -71,7 +71,8 @@ class PlainMerger:
         """What the method's `prepare` finds in the whole tensor; None for a method without one."""
         if self.method.name not in PREPARE:
             return None
-        return PREPARE[self.method.name](lambda: self.chunks(stream), settings)
+        walk = self.measured if self.method.statistics else self.chunks
+        return PREPARE[self.method.name](lambda: walk(stream), settings)
 
     @torch.inference_mode()
     def count(self, stream: Stream, buckets: np.ndarray | None) -> np.ndarray:
@@ -83,6 +84,12 @@ class PlainMerger:
         for _, stored in stream.stored():
             base, *finetuned = self.shaped(stream.job, stored)
             yield base, finetuned
+
+    def measured(self, stream: Stream) -> Iterator[tuple[Tensor, list[Tensor], list[Tensor | None]]]:
+        """The same, with the statistics of each chunk."""
+        for start, stored in stream.stored():
+            base, *finetuned = self.shaped(stream.job, stored)
+            yield base, finetuned, self.statistics(stream.job, start, base.numel())
 
     def shaped(self, job: Job, stored: list[np.ndarray]) -> list[Tensor]:
         """A chunk of each source as float32 on the device: flat, or rows of a matrix."""
@@ -108,8 +115,12 @@ class PlainMerger:
 
     def apply(self, job: Job, tensors: list[Tensor], settings: Settings) -> Tensor:
         """The method on a chunk, float32."""
-        found = [self.statistic(info, settings.start, tensors[0].numel()) for info in job.statistics]
+        found = self.statistics(job, settings.start, tensors[0].numel())
         return FUNCTIONS[self.method.name](tensors[0], tensors[1:], replace(settings, statistics=found))
+
+    def statistics(self, job: Job, start: int, size: int) -> list[Tensor | None]:
+        """What a calibration knows of a chunk."""
+        return [self.statistic(info, start, size) for info in job.statistics]
 
     def statistic(self, info: TensorInfo | None, start: int, size: int) -> Tensor | None:
         """A statistic of a chunk: the chunk's own entries where it has one for each entry, else all of it."""
@@ -118,4 +129,6 @@ class PlainMerger:
         raw = info.read()
         if self.method.statistics == "entries":
             return widen(raw[start : start + size]).to(self.device)
+        if self.method.statistics == "diagonal":
+            return widen(raw[:: info.shape[1] + 1]).to(self.device)
         return widen(raw).view(info.shape).to(self.device)

@@ -212,7 +212,8 @@ def make_job(plan: Plan, name: str, shard: str) -> Job:
 
 def check_statistics(kind: str, name: str, shape: tuple[int, ...], statistics: list[TensorInfo | None]) -> None:
     """UserError for statistics whose shape does not fit their kind and the shape of the tensor."""
-    wanted = {"inputs": shape[-1:], "gram": shape[-1:] * 2}.get(kind, shape)
+    square = shape[-1:] * 2
+    wanted = {"inputs": shape[-1:], "gram": square, "diagonal": square}.get(kind, shape)
     for found in filter(None, statistics):
         if found.shape != wanted or (wanted != shape and len(shape) != 2):
             raise UserError(

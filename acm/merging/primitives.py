@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acm.merging.magnitudes import COARSE, FINE
+from acm.merging.magnitudes import COARSE, FINE, HALF
 from acm.merging.settings import Settings, votes_of
 
 if TYPE_CHECKING:
@@ -156,6 +156,23 @@ def count_magnitudes(chunks: Chunks, models: int, buckets: np.ndarray | None) ->
                 found[model] += histogram(delta, None)
             else:
                 found[model] += np.stack([histogram(delta, bucket) for bucket in buckets[model]])
+    return found
+
+
+def count_numbers(chunks: Iterable[list[Tensor]], models: int, buckets: np.ndarray | None) -> np.ndarray:
+    """Histograms of one float32 tensor of each model, int64: a `Count` for `numbers_at` of `magnitudes.py`."""
+    shape = (models,) if buckets is None else buckets.shape
+    found = np.zeros((*shape, 1 << HALF), np.int64)
+    for chunk in chunks:
+        for model, values in enumerate(chunk):
+            bits = values.reshape(-1).contiguous().view(torch.int32)
+            ordered = bits ^ (bits >> 31 & 0x7FFFFFFF)
+            upper, lower = (ordered >> HALF) + (1 << HALF - 1), ordered & ((1 << HALF) - 1)
+            if buckets is None:
+                found[model] += torch.bincount(upper, minlength=1 << HALF).cpu().numpy()
+            else:
+                for r, bucket in enumerate(buckets[model]):
+                    found[model, r] += torch.bincount(lower[upper == bucket], minlength=1 << HALF).cpu().numpy()
     return found
 
 

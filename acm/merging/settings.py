@@ -40,7 +40,8 @@ class Settings:
     numbers: the method's further parameters by name; a list where models may differ.
     layers: for each file that has a number for each layer: the base's number in this layer, then each model's; None
     outside the blocks.
-    statistics: what a calibration knows of this tensor in each model (aim: in the base), None where it knows nothing.
+    statistics: what a calibration knows of this tensor in each model (aim: in the base; led: in the base on each
+    model's texts, then in each model), None where it knows nothing.
     shape: of the whole tensor. start: place of a chunk's first entry in it. layer: its layer. depth: the layer's place
     along the blocks, from 0 (first) to 1 (last); 0 outside the blocks.
     prepared: what the method's `prepare` found. surveyed: what its survey of all tensors found.
@@ -77,7 +78,7 @@ class Inputs:
     """The files that a recipe names beside models, read.
 
     coefficients: ACM's λ, None without them. layers: parameter → its numbers. statistics: the headers, of each model's
-    file.
+    file; of a method with two such parameters, first all of the first.
     """
 
     coefficients: LayerNumbers | None
@@ -93,14 +94,15 @@ def read_inputs(recipe: Recipe, folder: Path, layers: set[str], base: str) -> In
     names = recipe.names
     coefficients = None if recipe.coefficients is None else layer_numbers(recipe.coefficients, folder, names, layers)
     blocks = {layer for layer in layers if layer.isdecimal()}
-    numbers, statistics = {}, []
+    numbers: dict[str, LayerNumbers] = {}
+    statistics: list[dict[str, TensorInfo]] = []
     for parameter in recipe.method.takes:
         key = parameter.name
         if parameter.kind == "layers":
             check_distinct([base, *names], "models of `sensitivity`")
             numbers[key] = layer_numbers(recipe.setting(key), folder, [base, *names], blocks, key)
         elif parameter.kind == "statistics":
-            statistics = [read_headers(folder / recipe.setting(key, entry)) for entry in recipe.measured]
+            statistics += [read_headers(folder / recipe.setting(key, entry)) for entry in recipe.measured]
     return Inputs(coefficients, numbers, statistics)
 
 

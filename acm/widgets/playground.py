@@ -55,11 +55,13 @@ def offered_methods() -> list[str]:
 def parameters_of(method: str) -> dict[str, Any]:
     """The parameters of a method beside λ, at their defaults.
 
-    One without a default starts as in the method's example.
+    One without a default, or with one that the method works out, starts as in the method's example.
     """
     row = METHODS[method]
     return {
-        p.name: row.example[p.name] if p.default is None else p.default for p in row.takes if p is not row.coefficient
+        p.name: row.example[p.name] if p.default is None or isinstance(p.default, str) else p.default
+        for p in row.takes
+        if p is not row.coefficient
     }
 
 

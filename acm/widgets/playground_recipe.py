@@ -16,10 +16,11 @@ SLIDER = {"width": "410px", "margin": "0 2px"}
 
 
 def slider(label: str, name: str, value: float, low: float = 0, high: float = 1.2) -> widgets.FloatSlider:
-    """A labelled slider with three decimals."""
+    """A labelled slider with three decimals. It takes whole steps from a value that is an int."""
     style = {"style": {"description_width": "110px"}, "layout": SLIDER, "readout_format": ".3f"}
+    step = 1 if isinstance(value, int) else 0.01
     found = widgets.FloatSlider(
-        value, min=low, max=high, step=0.01, description=label, continuous_update=False, **style
+        value, min=low, max=high, step=step, description=label, continuous_update=False, **style
     )
     return labelled(found, name)
 

@@ -71,12 +71,18 @@ def test_coefficients_stand_for_t_of_slerp(f32, merged, tensors, value, source):
 
 def expected_tensor(name, method, held, base, finetuned, weights):
     """The method on a whole tensor, with the files' numbers handed to it by hand."""
-    row, layer = METHODS[method], layer_of(name)
-    numbers = {p.name: row.example.get(p.name, p.default) for p in row.takes if not p.setting and not p.is_file}
+    row, layer, n = METHODS[method], layer_of(name), len(weights)
+    given = {p.name: row.example.get(p.name, p.default) for p in row.takes}
+    numbers = {
+        p.name: [given[p.name]] * n if p.per_model else given[p.name]
+        for p in row.takes
+        if not p.setting and not p.is_file
+    }
     layers = {p.name: [own.get(layer) for own in held["layers"].values()] for p in row.takes if p.kind == "layers"}
-    statistics = [content.get(name) for content in held.get(row.statistics, {}).values()]
+    kinds = [*(["base_statistics"] if "base_statistics" in row.parameters else []), row.statistics]
+    statistics = [content.get(name) for kind in kinds for content in held.get(kind, {}).values()]
     s = Settings(
-        weights, [1.0] * len(weights), numbers=numbers, layers=layers,
+        weights, [1.0] * n, numbers=numbers, layers=layers, density=[given.get("density")] * n,
         statistics=statistics[: 1 if row.base_statistics else None],
     )  # fmt: skip
     return merge_tensor(method, base[name], [model[name] for model in finetuned], s)

@@ -14,6 +14,7 @@ import acm
 from acm.errors import UserError
 from acm.widgets import playground
 from acm.widgets.merge_playground import MergePlayground
+from acm.widgets.playground_recipe import parameter
 
 
 def test_merges_are_the_engines(trio, tmp_path):
@@ -44,6 +45,12 @@ def test_every_offered_method_merges_at_its_defaults(trio):
             "della", dict.fromkeys(trio.layers, 0.5), playground.parameters_of("della") | {"density": 0.5}
         )
     )
+
+
+def test_parameters_start_at_numbers_and_whole_numbers_take_whole_steps():
+    assert playground.parameters_of("lines") == {"alpha": 0.4, "beta": 0.6}
+    assert playground.parameters_of("consensus")["agreement"] == 2
+    assert [parameter("key", value, (0.0, 9.0)).step for value in (2, 2.0)] == [1, 0.01]
 
 
 def test_export_to_mergekit_refuses_by_name(trio):

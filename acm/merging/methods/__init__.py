@@ -35,6 +35,7 @@ from acm.merging.methods import (  # noqa: F401
     spectral,
     spherical,
 )
+from acm.merging.registry import METHODS
 from acm.merging.settings import Settings
 
 __all__ = ["FUNCTIONS", "PREPARE", "SURVEY", "implements", "merge_tensor", "prepares", "surveys"]
@@ -47,8 +48,8 @@ def merge_tensor(method: str, base: Tensor, finetuned: list[Tensor], settings: S
     """
     settings = replace(settings, shape=tuple(base.shape))
 
-    def chunks() -> list[tuple[Tensor, list[Tensor]]]:
-        return [(base, finetuned)]
+    def chunks() -> list[tuple[Any, ...]]:
+        return [(base, finetuned, settings.statistics) if METHODS[method].statistics else (base, finetuned)]
 
     def every(measure: Callable[..., Any]) -> Any:
         return measure(chunks, settings)

@@ -40,6 +40,20 @@ def task_arithmetic(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tenso
     return combine(base, task_vectors(base, finetuned), s)
 
 
+@implements("lines")
+def lines(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
+    """θ_0 + (a + b · depth) Σ_i λ_i δ_i: a factor that grows along the blocks (arXiv:2410.17146).
+
+    depth: 0 in the first block and outside the blocks, 1 in the last. It is what task arithmetic does with mergekit's
+    list weight [a, a + b]. The paper has a = ‖Σ δ_i‖₁ / ‖merged‖₁ / N for several models. Here the sum itself is
+    scaled, so a is 1 / N unless given. One model has b = 1 − a in the paper, and so has any number here.
+    """
+    a, b = s.numbers["alpha"], s.numbers["beta"]
+    a = 1 / len(finetuned) if isinstance(a, str) else a
+    factor = a + (1 - a if isinstance(b, str) else b) * s.depth
+    return base.float() + weighted_sum([factor * c for c in s.coefficients], task_vectors(base, finetuned))
+
+
 @implements("interpolation")
 def interpolation(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """(1 − λ) θ_0 + λ θ_1, in delta form; sweeping λ gives the frontier."""

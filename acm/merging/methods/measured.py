@@ -6,20 +6,28 @@ gram        G_i      (inputs, inputs)         Σ x xᵀ of the layer's inputs; s
 importance  s        (inputs,)                mean |x| of each input channel of the base
 alpha       α        ()                       factor of a Gram matrix's off-diagonals
 steps                ()                       of conjugate gradients; 0: RegMean is solved exactly
+saliency             (…)                      what an entry of δ_i matters, as far as statistics tell, at least 0
+least                (rankings,)              the least saliency or score that stays of a tensor
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from acm.merging.functions import implements
+from acm.merging.functions import implements, prepares
+from acm.merging.magnitudes import numbers_at
 from acm.merging.methods.matrices import ROWS
-from acm.merging.primitives import task_vectors, total, weighted_sum, weighted_vectors
+from acm.merging.primitives import count_numbers, task_vectors, total, weighted_sum, weighted_vectors
 from acm.merging.settings import Settings
+
+if TYPE_CHECKING:
+    from acm.merging.functions import Measured
 
 
 @implements("fisher")
@@ -155,3 +163,106 @@ def shrunk(gram: Tensor, alpha: float) -> Tensor:
     found = gram.double() * alpha
     found.diagonal().copy_(gram.diagonal())
     return found
+
+
+def least_kept(
+    chunks: Measured, s: Settings, densities: list[float], rank: Callable[..., list[Tensor]]
+) -> list[float] | None:
+    """The least number that stays of each ranking of a tensor's entries; None without all statistics.
+
+    The int(density · entries) largest stay, one at least, and all that tie with the last. densities: of each ranking.
+    rank: from the base, the models and the statistics of a chunk, float32 numbers of each ranking.
+    """
+    if any(found is None for found in next(iter(chunks()))[2]):
+        return None
+    size = math.prod(s.shape)
+    ranks = np.array([[size - max(1, int(density * size))] for density in densities])
+
+    def count(buckets: np.ndarray | None) -> np.ndarray:
+        return count_numbers((rank(*chunk) for chunk in chunks()), len(densities), buckets)
+
+    return numbers_at(ranks, count)[:, 0].tolist()
+
+
+def known(s: Settings) -> list[Tensor]:
+    """The statistics of a tensor that has all."""
+    return [found for found in s.statistics if found is not None]
+
+
+def plain_mean(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
+    """θ_0 + mean λ_i δ_i: what becomes of a tensor that lacks statistics."""
+    return base.float() + weighted_sum(s.coefficients, task_vectors(base, finetuned)) / len(finetuned)
+
+
+def saliencies(base: Tensor, finetuned: list[Tensor], energies: list[Tensor], s: Settings) -> list[Tensor]:
+    """|λ_i δ_i| √energy_i. It has the order of δ_i² · energy_i, whose smallest numbers float32 does not hold."""
+    return [d.abs() * e.sqrt() for d, e in zip(weighted_vectors(base, finetuned, s), energies, strict=True)]
+
+
+@prepares("ota", "obim")
+def least_saliencies(chunks: Measured, s: Settings) -> list[float] | None:
+    """The least saliency that stays of each model."""
+    return least_kept(chunks, s, s.density, lambda base, models, found: saliencies(base, models, found, s))
+
+
+@implements("ota")
+def ota(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
+    """θ_0 + Σ λ_i P_i δ_i / Σ P_i, P_i = (F_i^p + ε) ⊙ [F_i δ_i² ≥ τ_i] (arXiv:2509.11167).
+
+    The paper has Adam's second moments for F_i, the diagonal Fisher information; files of them can be given instead.
+    τ_i is the tensor's quantile at 1 − density; the paper tunes it for each model. Entries that all models lose are the
+    base's. ε decides where F_i is 0. It is 1e-26 as in the paper's recipes: Adam's moments are about 1e-20, and next to
+    the 1e-8 of their code the mean would be plain. F_i^p is exp(p log F_i) in float64, which chunks do not change.
+    """
+    if s.prepared is None:
+        return plain_mean(base, finetuned, s)
+    information, weights = known(s), []
+    salient = saliencies(base, finetuned, information, s)
+    for found, saliency, least in zip(information, salient, s.prepared, strict=True):
+        power = (found.double().log() * s.numbers["power"]).exp() + s.numbers["eps"]
+        weights.append(torch.where(saliency >= least, power, 0.0))
+    mass, deltas = total(weights), weighted_vectors(base, finetuned, s)
+    merged = total(w * d for w, d in zip(weights, deltas, strict=True)) / torch.where(mass > 0, mass, 1.0)
+    return base.float() + merged.float()
+
+
+@implements("obim")
+def obim(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
+    """θ_0 + Σ m_i ⊙ λ_i δ_i: each model in turn takes its most salient entries that are free (our reading).
+
+    The saliency of an entry is δ² Σ x², x its input on the model's own texts: the layer's squared error of dropping the
+    entry, with a diagonal Hessian (arXiv:2502.12217). An entry of no saliency is not taken.
+    """
+    if s.prepared is None:
+        return plain_mean(base, finetuned, s)
+    merged = torch.zeros_like(base, dtype=torch.float32)
+    free = torch.ones_like(base, dtype=torch.bool)
+    salient = saliencies(base, finetuned, known(s), s)
+    for delta, saliency, least in zip(weighted_vectors(base, finetuned, s), salient, s.prepared, strict=True):
+        taken = free & (saliency >= least) & (saliency > 0)
+        merged, free = torch.where(taken, delta, merged), free & ~taken
+    return base.float() + merged
+
+
+@prepares("led")
+def least_scores(chunks: Measured, s: Settings) -> list[float] | None:
+    """The least score that counts as important: of the base on each model's texts, then of each model."""
+    return least_kept(chunks, s, 2 * s.numbers["rate"], lambda base, models, scores: [f.abs() for f in scores])
+
+
+@implements("led")
+def led(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
+    """θ_0 + Σ λ_i e_i ⊙ δ_i, e_i: important to base and to model i, and elected for no other model (arXiv:2502.16770).
+
+    Scores are |θ ⊙ Σ |∂L/∂θ|| on the texts of model i, of the base and of the model. The released code elects entries
+    strictly above the last of its top, and for other models that entry too; here all have int(rate · entries) and ties,
+    so that rate 1 keeps all. A score of 0 elects nothing, else rows of unseen tokens would be everyone's.
+    """
+    if s.prepared is None:
+        return plain_mean(base, finetuned, s)
+    important = [(f.abs() >= least) & (f != 0) for f, least in zip(known(s), s.prepared, strict=True)]
+    n = len(finetuned)
+    elected = [by_base & by_model for by_base, by_model in zip(important[:n], important[n:], strict=True)]
+    alone = total(mask.int() for mask in elected) == 1
+    deltas = weighted_vectors(base, finetuned, s)
+    return base.float() + total(torch.where(mask & alone, d, 0.0) for mask, d in zip(elected, deltas, strict=True))

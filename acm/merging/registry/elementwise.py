@@ -3,6 +3,7 @@
 from acm.merging.registry.row import (
     ARITHMETIC,
     DENSITY,
+    EACH,
     EPSILON,
     GAMMA,
     LAMBDA,
@@ -11,8 +12,12 @@ from acm.merging.registry.row import (
     SPARSE,
     WEIGHT,
     MergeMethod,
+    Parameter,
     T,
 )
+
+ALPHA = Parameter("alpha", default="1 over the number of models", slider=(0.0, 1.5))  # of the first block
+BETA = Parameter("beta", default="1 − alpha", slider=(-1.0, 1.5))  # the rise from the first block to the last
 
 ROWS = (
     MergeMethod(
@@ -39,6 +44,13 @@ ROWS = (
         "plain interpolation", "1 pass",
         ARITHMETIC, {"weight": 0.7},
         copies="base or model", kernel="deltas", speed=0.5, mergekit="same",
+    ),
+    MergeMethod(
+        "lines", "LiNeS", "arXiv:2410.17146",
+        "θ_0 + (alpha + beta · l / (L − 1)) Σ λ_i δ_i in block l of L, θ_0 + alpha Σ λ_i δ_i outside the blocks",
+        "a ramp of λ along the depth", "1 pass",
+        (EACH, ALPHA, BETA), {"alpha": 0.4, "beta": 0.6},
+        reading="beta = 1 − alpha for several task vectors too; there the paper searches it",
     ),
     MergeMethod(
         "ties", "TIES", "arXiv:2306.01708", "θ_0 + α mean over agreeing signs of λ_i trim(δ_i)",

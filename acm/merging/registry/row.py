@@ -14,11 +14,12 @@ Value = float | bool | str | None
 class Parameter:
     """A key of a recipe's ``parameters``.
 
-    default: what holds where the recipe gives nothing; None: the recipe must give it.
+    default: what holds where the recipe gives nothing; a text: the method works a number out, as the text says; None:
+    the recipe must give it.
     test, meaning: which numbers are in range, and the same in words, as the end of "density is …".
     kind: a ``number``, which may differ between layers; a ``flag``, true or false; ``statistics``, the path of
     safetensors that a calibration wrote; ``layers``, the path of a JSON file with a number for each model and layer.
-    per_model: whether each model may have its own.
+    per_model: whether each model may have its own. everywhere: whether all tensors share one value.
     setting: the field of :class:`acm.merging.settings.Settings` that holds it; without one ``Settings.numbers`` does.
     slider: the least and the most that an explorer offers.
     """
@@ -29,6 +30,7 @@ class Parameter:
     default: Value = None
     kind: Literal["number", "flag", "statistics", "layers"] = "number"
     per_model: bool = False
+    everywhere: bool = False
     setting: str = ""
     slider: tuple[float, float] = (0.0, 1.0)
 
@@ -103,7 +105,8 @@ class MergeMethod:
     elects: whether it elects a sign for each entry. random: whether it draws a mask from the recipe's seed.
     kernel: the fused loop of `fused.py` that merges by it; empty: plain torch alone.
     statistics: what a calibration knows of a tensor that it reads: a number for each of its ``entries``, for each of
-    its ``inputs``, or the ``gram`` matrix of its inputs. base_statistics: whether they are the base's alone.
+    its ``inputs``, the ``gram`` matrix of its inputs, or the ``diagonal`` of that alone. base_statistics: whether they
+    are the base's alone.
     speed: GB of output a second, two models, two cores, files in memory (benchmarks/merge.md); None: not measured.
     mergekit: ``same`` result in float32, equal ``in distribution``, or none of its methods (empty).
     """
@@ -125,7 +128,7 @@ class MergeMethod:
     elects: bool = False
     random: bool = False
     kernel: Literal["", "average", "arc", "deltas"] = ""
-    statistics: Literal["", "entries", "inputs", "gram"] = ""
+    statistics: Literal["", "entries", "inputs", "gram", "diagonal"] = ""
     base_statistics: bool = False
     speed: float | None = None
     reading: str = ""
