@@ -297,6 +297,20 @@ def test_one_task_vector_stays_by_the_rules_too(shape):
     assert wudi_of([delta], 300.0, 0.65, False) == pytest.approx(np.asarray(delta, float), abs=1e-6)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_lossless_tsvm_of_square_matrices_is_their_mean(count):
+    deltas = drawn((6, 6), count)
+    assert_close(by_method("tsvm", deltas, lossless=True), sum(deltas) / count, 1e-5)
+    narrow = drawn((6, 4), count)
+    assert (by_method("tsvm", narrow, lossless=True) - sum(narrow) / count).norm() > 0.1
+
+
+def test_lossless_tsvm_of_low_rank_adds_what_does_not_overlap():
+    first, second = torch.zeros(6, 6), torch.zeros(6, 6)
+    first[:3, :3], second[3:, 3:] = randn(3, 3, seed=1), randn(3, 3, seed=2)
+    assert_close(by_method("tsvm", [first, second], lossless=True), first + second, 1e-5)
+
+
 def test_tsvm_of_fewer_rows_than_models_keeps_one_triple_of_each():
     deltas = [torch.tensor([[3.0, 0.0, 0.0]]), torch.tensor([[0.0, 2.0, 0.0]])]
     expected = (deltas[0] + deltas[1]) / math.sqrt(2)  # each shares the one row

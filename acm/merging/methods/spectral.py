@@ -139,7 +139,8 @@ def leading(deltas: list[Tensor], lossless: bool = False) -> Triples:
 def separated(deltas: list[Tensor], lossless: bool = False) -> Tensor:
     """polar(Û) diag(σ̂) polar(V̂)ᵀ: the triples of all task vectors, moved until no two share a direction.
 
-    If lossless there are more triples than directions, so they are moved apart as far as they can be.
+    If lossless there are more triples than directions, so they are moved apart as far as they can be. For square
+    matrices of full rank that is not at all: polar(Û) is Û / √N then, and the result is the mean of the matrices.
     """
     left, sigma, right = leading(deltas, lossless)
     return polar(left) * sigma @ polar(right).T
@@ -150,7 +151,7 @@ def tsvm(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """θ_0 + α polar(Û) diag(σ̂) polar(V̂)ᵀ, of :func:`leading` triples. arXiv:2412.00081.
 
     The authors' code gives arbitrary vectors to zero singular values of a task vector and of Û, V̂. They are left out
-    here, at a relative tolerance.
+    here, at a relative tolerance. So task vectors of low rank share no room with vectors that stand for nothing.
     """
     return merged(base, finetuned, s, lambda deltas: separated(deltas, s.numbers["lossless"]), fewest=2)
 
