@@ -151,7 +151,7 @@ def tsvm(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """θ_0 + α polar(Û) diag(σ̂) polar(V̂)ᵀ, of :func:`leading` triples. arXiv:2412.00081.
 
     The authors' code gives arbitrary vectors to zero singular values of a task vector and of Û, V̂. They are left out
-    here, at a relative tolerance. So task vectors of low rank share no room with vectors that stand for nothing.
+    here, at a relative tolerance, so they move no other direction.
     """
     return merged(base, finetuned, s, lambda deltas: separated(deltas, s.numbers["lossless"]), fewest=2)
 
