@@ -9,6 +9,7 @@ from sklearn.metrics import mutual_info_score
 from transformers import AutoModelForCausalLM
 
 from acm.calibration.controls import Sides, pairs
+from acm.checkpoints import layer_of
 
 TEXTS = [
     "question: nora has 17 shells. she finds 4 more. how many shells are left? answer:",
@@ -108,3 +109,23 @@ def whole_pair(control, x, y, key="key", entries=10**9):
 def assert_same(found, expected):
     """Equal tables, to the last bit."""
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+def task_vectors_of(base, finetuned):
+    """Layer → θ_0 and δ of its tensors, float64."""
+    found = {layer: [] for layer in LAYERS}
+    for name, x in base.items():
+        x = x.double().numpy()
+        found[layer_of(name)].append((x, finetuned[name].double().numpy() - x))
+    return found
+
+
+def length(arrays):
+    return np.sqrt(sum((a**2).sum() for a in arrays))
+
+
+def rank_by_svd(x):
+    """exp of the entropy of the shares of the squared singular values."""
+    shares = np.linalg.svd(np.atleast_2d(x), compute_uv=False) ** 2
+    shares = shares[shares > 0] / shares.sum()
+    return np.exp(-(shares * np.log(shares)).sum()) if len(shares) else 0.0

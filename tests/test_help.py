@@ -12,7 +12,7 @@ from acm.paths import ROOT
 
 COMMANDS = typer.main.get_command(app).commands
 QUICK = ("methods", "plan", "tasks", "compare", "check")  # they write nothing
-GROUPED = ("calibrate", "evaluate", "import", "merge")
+GROUPED = ("calibrate", "coefficients", "evaluate", "import", "merge")
 FAST = str(ROOT / "abacus" / "checkpoints" / "abacus-fast")
 SLOW = str(ROOT / "abacus" / "checkpoints" / "abacus-slow")
 

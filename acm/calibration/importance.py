@@ -23,7 +23,8 @@ vocabulary's matrix four times (7B: 8.7 GB).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -39,6 +40,9 @@ from acm.calibration.registry import STATISTICS
 from acm.errors import UserError, unknown
 from acm.files import whole, write_json
 from acm.records import provenance
+
+States = Callable[[str], list[Tensor]]  # layer → hidden state of each text behind it, (1, tokens, d)
+Take = Callable[[str, dict[str, Tensor]], object]  # is given a layer, and the Fisher information of its tensors
 
 
 def check_kinds(kinds: Sequence[str], folder: Path | None, base: str, finetuned: list[str], tokens: list[int]) -> None:
@@ -115,9 +119,9 @@ def gradients(
     for key, model in models.items():
         role, _, given = key.partition("/")
         name = model.checkpoint.name if key == BASE else given
-        fisher = folder / "fisher" / name if "fisher" in kinds and role == "finetuned" else None
+        fisher = partial(write, folder / "fisher" / name) if "fisher" in kinds and role == "finetuned" else None
         if fisher or ("sensitivity" in kinds and role != "unrelated"):
-            found = Backward(model, key, ids, journal, fisher).run()
+            found = Backward(model, ids, partial(kept_states, journal, key), fisher).run()
             norm = sum(value * value for value in found.values()) ** 0.5 or 1.0
             sensitivity[name] = {layer: value / norm for layer, value in found.items()}
     if "sensitivity" in kinds:
@@ -125,22 +129,26 @@ def gradients(
         write_json(folder / "sensitivity.json", {"sensitivity": sensitivity, "provenance": facts})
 
 
+def kept_states(journal: Journal, key: str, layer: str) -> list[Tensor]:
+    """The hidden states of a model's texts behind a layer, from the journal."""
+    return journal.states(layer, key)[key]
+
+
 class Backward:
     """The gradients of one model, layer by layer from the head; each block is run again from its kept input.
 
-    fisher: folder for the Fisher information, None where it is not wanted.
+    ids: the texts. states: their hidden states behind each layer, of a walk forth.
+    fisher: is given the Fisher information of each layer; None where it is not wanted.
     """
 
-    def __init__(
-        self, model: LayerwiseModel, key: str, ids: list[Tensor], journal: Journal, fisher: Path | None
-    ) -> None:
-        self.model, self.key, self.journal, self.fisher = model, key, journal, fisher
+    def __init__(self, model: LayerwiseModel, ids: list[Tensor], states: States, fisher: Take | None) -> None:
+        self.model, self.states, self.fisher = model, states, fisher
         self.ids = {s: text.to(model.device) for s, text in enumerate(ids) if text.shape[1] > 1}
         self.upstream: dict[int, Tensor] = {}  # text → ∂L/∂hidden
 
     @torch.enable_grad()
     def run(self) -> dict[str, float]:
-        """Σ |θ · ∂L/∂θ| of each block; writes the Fisher information if it is wanted."""
+        """Σ |θ · ∂L/∂θ| of each block; passes the Fisher information on if it is wanted."""
         model = self.model
         self.head()
         found = {}
@@ -163,7 +171,7 @@ class Backward:
 
     def inputs(self, layer: str) -> list[tuple[int, Tensor]]:
         """Each text and its hidden state behind a layer, ready for a gradient."""
-        states = self.journal.states(layer, self.key)[self.key]
+        states = self.states(layer)
         return [(s, states[s].to(self.model.device).requires_grad_()) for s in self.ids]
 
     def loss(self, head: Tensor, normed: Tensor, s: int) -> Tensor:
@@ -220,9 +228,9 @@ class Sums:
             self.square[name] += gradient.square()
             parameter.grad = None
 
-    def finish(self, fisher: Path | None, layer: str) -> float:
-        """Σ |θ · mean gradient|; writes the mean squares if a folder is given."""
+    def finish(self, fisher: Take | None, layer: str) -> float:
+        """Σ |θ · mean gradient|; passes the mean squares on if they are wanted."""
         if fisher:
-            write(fisher, layer, {name: value / self.texts for name, value in self.square.items()})
+            fisher(layer, {name: value / self.texts for name, value in self.square.items()})
         products = (p.detach().float() * self.total[name] for name, p in self.parameters.items())
         return sum(float(product.abs().sum()) / self.texts for product in products)

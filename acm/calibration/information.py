@@ -61,7 +61,8 @@ def mutual_information(x: np.ndarray | Tensor, y: np.ndarray | Tensor, estimator
     ``cosine`` take tokens as samples.
 
     Returns nats for each entry, channel or token, as the estimator's ``unit`` says; ``cka`` and ``cosine`` are
-    similarities and have no unit. NaN where an estimator needs more tokens than there are.
+    similarities, ``distance`` is a share of x's length, and these have no unit. NaN where an estimator needs more
+    tokens than there are.
 
     Raises ValueError for unlike shapes or dtypes, empty arrays, 2³¹ entries or more, NaN, an unknown estimator, and for
     infinity where the estimator is not ``labelled``.
@@ -239,3 +240,10 @@ def cka(x: Tensor, y: Tensor) -> float:
 def cosine(x: Tensor, y: Tensor) -> float:
     """Mean cosine of the tokens, a similarity in [−1, 1]. A token of zeros counts 0."""
     return float(torch.nn.functional.cosine_similarity(x.double(), y.double(), dim=-1, eps=1e-300).mean())
+
+
+@estimates("distance")
+def distance(x: Tensor, y: Tensor) -> float:
+    """‖y − x‖ / ‖x‖, the L2 norms of all entries together, at least 0. NaN where x holds zeros alone."""
+    length = float(x.double().norm())
+    return float((y.double() - x.double()).norm()) / length if length else float("nan")

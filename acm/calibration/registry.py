@@ -18,13 +18,14 @@ PER_ENTRY = "nats per entry"
 PER_CHANNEL = "nats per channel"
 PER_TOKEN = "nats per token"  # a sum over channels
 SIMILARITY = "similarity"  # a number without unit; not mutual information
+DISTANCE = "distance"  # the same, but 0 where both arrays are equal
 BINS = 32  # the histogram estimators sort the values of each array into so many bins
 KRASKOV_CHANNELS = 32  # how many channels Kraskov's estimator looks at, evenly spread
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """A measure of how alike two arrays of activations are.
+    """A measure of how alike, or how far apart, two arrays of activations are.
 
     what: one phrase for the documentation. unit: of the estimate.
     labelled: the value follows from which entries are equal. Infinity is then a value like any other.
@@ -80,6 +81,8 @@ ESTIMATORS = {
                   "doi:10.1016/S0047-259X(03)00096-4", unit=PER_TOKEN),
         Estimator("cka", "linear centred kernel alignment", "arXiv:1905.00414", unit=SIMILARITY),
         Estimator("cosine", "mean cosine of the tokens' activations", "–", unit=SIMILARITY),
+        Estimator("distance", "length of the difference over the length of the base's activations", "–",
+                  unit=DISTANCE),
     )
 }  # fmt: skip
 CONTROLS = {

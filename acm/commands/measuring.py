@@ -1,4 +1,4 @@
-"""The commands that run models: calibrate and evaluate."""
+"""The commands that measure models: calibrate, coefficients and evaluate."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import typer
 
 from acm.calibration import defaults
 from acm.calibration.registry import COEFFICIENT_CONTROLS, SHIFTS, STATISTICS
+from acm.calibration.rules import LAYER_CONTROLS, RULES, rule_table
 from acm.commands.app import app, literal, names_options, say
 from acm.errors import UserError, check_distinct
 from acm.evaluation.prompts import PROMPTS
 from acm.evaluation.settings import MAX_TOKENS, Engine, Sampling, Server, chosen_engine
 from acm.files import alone, not_a_file
 
-TEXTS, ESTIMATES, RUNNING, RESPONSES, SERVER, LABELS = (
+TEXTS, ESTIMATES, RUNNING, RESPONSES, SERVER, LABELS, READ, NULLS = (
     partial(typer.Option, rich_help_panel=title)
-    for title in ("Texts", "Estimates and coefficients", "Running", "Responses", "Servers and vLLM", "Labels")
-)
+    for title in ("Texts", "Estimates and coefficients", "Running", "Responses", "Servers and vLLM", "Labels",
+                  "What the rule reads", "Mean and controls")
+)  # fmt: skip
 SEEDS = {"min": 0, "max": 2**32 - 1}
 MODELS = "abacus/checkpoints"
 
@@ -97,6 +99,47 @@ def calibrate(
         facts = provenance("calibration", texts=texts, field=field, n=len(chosen), dtype=dtype)
         write_coefficients(out / "coefficients.json", table, facts, t, shift, estimator=estimator[0])
     say(f"coefficients: {out / 'coefficients.json'}")
+
+
+@app.command(
+    epilog=f"Example: acm coefficients --rule lines --base {MODELS}/abacus-fast --finetuned {MODELS}/abacus-slow "
+    "--set a=0.3 --out runs/lines.json"
+)
+def coefficients(
+    rule: Annotated[str, typer.Option(help=", ".join(RULES))] = "acm",
+    given: Annotated[list[str] | None, typer.Option("--set", help="parameter=value of the rule, repeatable")] = None,
+    table: Annotated[Path | None, READ(help="mutual_information.parquet of a calibration")] = None,
+    base: Annotated[Path | None, READ(help="folder of the base model")] = None,
+    finetuned: Annotated[list[Path] | None, READ(help="folder of a model fine-tuned from it, repeatable")] = None,
+    sensitivity: Annotated[Path | None, READ(help="sensitivity.json of a calibration")] = None,
+    mean: Annotated[float | None, NULLS(help="scale λ to this mean over the layers")] = None,
+    control: Annotated[
+        str, NULLS(help=f"none, {', '.join(LAYER_CONTROLS)}; with --table also a control of the table")
+    ] = "none",
+    seed: Annotated[int, NULLS(**SEEDS, help="of the control permuted")] = 0,
+    out: Annotated[Path, typer.Option(help="file for the coefficients")] = Path("coefficients.json"),
+    rules: Annotated[bool, typer.Option("--rules", help="list all rules, and stop")] = False,
+) -> None:
+    """One merging coefficient for each layer, by ACM's rule or by a rival's."""
+    if rules:
+        say(rule_table())
+        return
+    pairs = [pair.partition("=")[::2] for pair in given or []]
+    if bad := [name for name, value in pairs if not (name and value)]:
+        raise UserError(f"--set {bad[0]}: write parameter=value, such as a=0.3.")
+    check_distinct([name for name, _ in pairs], "values of --set")
+    from acm.calibration.layer_rules import rule_coefficients, write_rule
+    from acm.records import provenance
+
+    content = rule_coefficients(
+        rule, {name: literal(name, value) for name, value in pairs}, table=table, base=base,
+        finetuned=finetuned or (), sensitivity=sensitivity, mean=mean, control=control, seed=seed,
+    )  # fmt: skip
+    files = {"table": table, "base": base, "sensitivity": sensitivity}
+    named: dict[str, object] = {name: str(path) for name, path in files.items() if path}
+    named |= {"finetuned": list(map(str, finetuned))} if finetuned else {}
+    write_rule(out, content, provenance("calibration", **named))
+    say(f"coefficients: {out}")
 
 
 @app.command(

@@ -17,12 +17,12 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from acm.calibration.coefficients import coefficients_from_table, uniform
+from acm.calibration.nulls import Layers, permuted
 from acm.calibration.registry import SHIFTS
 from acm.calibration.texts import read_texts, select_texts
 from acm.errors import UserError, unknown
 from acm.questions import variants
 from acm.questions.study import Coefficients, Study, apart, inside
-from acm.questions.variants import Layers
 from acm.reporting import statistics
 from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import COLOURS
@@ -110,7 +110,7 @@ def merges(
     found: dict[str, Coefficients] = {}
     for i, (acm, noise) in enumerate(zip(real, null, strict=True)):
         found |= {f"acm {i}": acm, f"uniform {i}": each(uniform, acm), f"null {i}": noise}
-    found |= {f"permuted {i}": each(variants.permuted, first, i) for i in range(permutations)}
+    found |= {f"permuted {i}": each(permuted, first, i) for i in range(permutations)}
     found["reversed 0"] = each(variants.reversed_order, first)
     found["magnitude 0"] = {name: variants.ranked(layers, sizes[name]) for name, layers in first.items()}
     for other in (s for s in SHIFTS if s != shift):

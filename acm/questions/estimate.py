@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from acm.calibration.coefficients import layer_coefficients
 from acm.calibration.information import mutual_information
-from acm.calibration.registry import CONTROLS, ESTIMATORS, PER_TOKEN, SIMILARITY
+from acm.calibration.registry import CONTROLS, DISTANCE, ESTIMATORS, PER_TOKEN, SIMILARITY
 from acm.paper import load
 from acm.questions.sizes import TEXTS, WIDTH, question_tokens
 
@@ -32,7 +32,7 @@ def known_gaussians(
     """Estimates on pairs of Gaussians of correlation ρ, channel by channel, bf16.
 
     One row for each (estimator, tokens, channels, rho, seed). truth and estimate: nats per channel, the truth being
-    −½ log(1 − ρ²); similarities are as they are.
+    −½ log(1 − ρ²); similarities and distances are as they are.
     """
     rows = []
     for n in tokens:
@@ -55,9 +55,10 @@ def draw_known(table: pd.DataFrame) -> Figure:
     figure, grid = plt.subplots(lines, COLUMNS, figsize=(4 * COLUMNS, 3.5 * lines), sharex=True, squeeze=False)
     panels = grid.flat[: len(names)]
     for axes, name in zip(panels, names, strict=True):
-        similarity = ESTIMATORS[name].unit == SIMILARITY
+        unit = ESTIMATORS[name].unit
+        of_mi = unit not in (SIMILARITY, DISTANCE)
         rows = table[table["estimator"] == name].astype({"tokens": str, "channels": str})
-        if not similarity:
+        if of_mi:
             axes.plot([0, most], [0, most], color="0.6", lw=1, zorder=0)
         sns.lineplot(
             rows, x="truth", y="estimate", hue="tokens", style="channels", markers=True, dashes=True,
@@ -66,7 +67,7 @@ def draw_known(table: pd.DataFrame) -> Figure:
         axes.set(
             title=name,
             xlabel="true MI, nats per channel",
-            ylabel="similarity" if similarity else "estimate, nats",
+            ylabel="estimate, nats" if of_mi else unit,
         )
     for axes in grid.flat[len(names) :]:  # what a whole row would have more
         axes.set_axis_off()

@@ -6,15 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from acm.architectures import HEAD
-from acm.checkpoints import Checkpoint, layer_of
-
-Layers = dict[str, float]  # layer → λ
-
-
-def permuted(layers: Layers, seed: int) -> Layers:
-    """The same λ, dealt to the layers at random."""
-    return dict(zip(layers, map(float, np.random.default_rng(seed).permutation(list(layers.values()))), strict=True))
+from acm.calibration.nulls import Layers
+from acm.calibration.task_vectors import sizes
+from acm.checkpoints import Checkpoint
 
 
 def reversed_order(layers: Layers) -> Layers:
@@ -49,13 +43,4 @@ def magnitudes(base: str | Path, finetuned: str | Path) -> Layers:
 
     base, finetuned: model folders. The head of a tied model is its embedding.
     """
-    ours, theirs = Checkpoint(base), Checkpoint(finetuned)
-    pairs = [(layer_of(name), info, theirs.tensors[name]) for name, info in ours.tensors.items() if name != HEAD]
-    pairs.append(("lm_head", ours.head, theirs.head))
-    sums: dict[str, np.ndarray] = {}
-    for layer, left, right in pairs:
-        shared = min(left.size, right.size)
-        x = left.numbers(shared).astype(np.float64)
-        d = right.numbers(shared) - x
-        sums[layer] = sums.get(layer, 0) + np.array([d @ d, x @ x])
-    return {layer: float(np.sqrt(d / x)) for layer, (d, x) in sums.items()}
+    return {layer: size.relative for layer, size in sizes(Checkpoint(base), Checkpoint(finetuned)).items()}

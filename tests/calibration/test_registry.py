@@ -20,6 +20,7 @@ from acm.calibration import information as estimators
 from acm.calibration.coefficients import coefficients_from_table, write_coefficients
 from acm.calibration.controls import pairs_up
 from acm.calibration.information import estimates
+from acm.calibration.layer_rules import rule_coefficients
 from acm.calibration.registry import CONTROLS, ESTIMATORS, SHIFTS, SIMILARITY, Control, Estimator
 from acm.calibration.texts import read_texts, select_texts
 from acm.commands.measuring import calibrate as command
@@ -27,6 +28,7 @@ from acm.errors import UserError
 from acm.paths import ROOT
 from acm.questions import estimate, stability
 from acm.questions.estimate_answer import kept_in_words, of_estimator
+from acm.records import write_parquet
 from acm.widgets import coefficients as explorer
 
 PROFILE = """
@@ -50,7 +52,7 @@ def rooms(monkeypatch):
 
 @pytest.fixture
 def correlation(rooms):
-    """A tenth estimator."""
+    """An eleventh estimator."""
     rooms(ESTIMATORS, Estimator("correlation", "Pearson's, of all entries", "–", unit=SIMILARITY))
 
     @estimates("correlation")
@@ -97,17 +99,20 @@ def test_the_tables_of_the_documentation_are_current(table):
     assert table() in (ROOT / "docs/calibration.md").read_text(encoding="utf-8"), remedy
 
 
-def test_a_tenth_estimator_is_calibrated_with(correlation, f32, tokenizer, tmp_path):
+def test_an_eleventh_estimator_is_calibrated_with(correlation, f32, tokenizer, tmp_path):
     table = acm.calibrate(f32[0], {"left": f32[1]}, TEXTS, estimators=("plug-in", correlation))
     x, y = (activations(folder, TEXTS[0], tokenizer)["1"].double().flatten() for folder in f32[:2])
     chosen = table.query("layer == '1' and sample == 0 and control == 'none'").set_index("estimator")["value"]
     assert chosen[correlation] == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-9)
     found = coefficients_from_table(table, estimator=correlation)["left"]
+    write_parquet(table, tmp_path / "mi.parquet")
+    by_rule = rule_coefficients("acm", {"estimator": correlation}, table=tmp_path / "mi.parquet")
+    assert by_rule["coefficients"]["left"] == found
     content = write_coefficients(tmp_path / "coefficients.json", table, {}, estimator=correlation)
     assert content["coefficients"]["left"] == found and content["estimator"] == correlation
 
 
-def test_a_tenth_estimator_is_taken_by_the_command_line(correlation, f32, tmp_path):
+def test_an_eleventh_estimator_is_taken_by_the_command_line(correlation, f32, tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("\n".join(TEXTS), encoding="utf-8")
     given = ["calibrate", *map(str, f32[:2]), "--texts", str(texts), "--out", str(tmp_path), "--estimator", correlation]
@@ -116,7 +121,7 @@ def test_a_tenth_estimator_is_taken_by_the_command_line(correlation, f32, tmp_pa
     assert (tmp_path / "coefficients.json").is_file()
 
 
-def test_a_tenth_estimator_is_taken_by_a_profile_and_refused_once_forgotten(correlation, tmp_path, monkeypatch):
+def test_an_eleventh_estimator_is_taken_by_a_profile_and_refused_once_forgotten(correlation, tmp_path, monkeypatch):
     path = tmp_path / "mine.yaml"
     path.write_text(f"{PROFILE}    estimator: {correlation}\n", encoding="utf-8")
     assert profiles.load_profile(str(path)).experiment("long-to-short").estimator == correlation
@@ -125,14 +130,14 @@ def test_a_tenth_estimator_is_taken_by_a_profile_and_refused_once_forgotten(corr
         profiles.load_profile(str(path))
 
 
-def test_a_tenth_estimator_has_a_panel_in_question_1_and_a_row_in_the_documentation(correlation):
+def test_an_eleventh_estimator_has_a_panel_in_question_1_and_a_row_in_the_documentation(correlation):
     found = estimate.known_gaussians((20,), (4,), 1)
-    assert labelled(estimate.draw_known(found)) == len(ESTIMATORS) == 10
+    assert labelled(estimate.draw_known(found)) == len(ESTIMATORS) == 11
     assert "| `correlation` | Pearson's, of all entries | similarity | – |" in registry.estimator_table()
 
 
-def test_the_tenth_estimator_is_gone():
-    assert len(ESTIMATORS) == 9 and "correlation" not in ESTIMATORS
+def test_the_eleventh_estimator_is_gone():
+    assert len(ESTIMATORS) == 10 and "correlation" not in ESTIMATORS
     with pytest.raises(UserError, match="unknown estimator 'correlation'"):
         acm.mutual_information(np.ones(3), np.ones(3), "correlation")
 

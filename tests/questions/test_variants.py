@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 
 from acm.calibration.coefficients import uniform
+from acm.calibration.nulls import permuted
 from acm.checkpoints import layer_of
 from acm.questions import variants
 
@@ -21,7 +22,7 @@ def test_variants_keep_layers_values_and_mean(seed):
     found = uniform(given)
     assert list(found) == LAYERS and list(found.values()) == pytest.approx([np.mean(list(given.values()))] * 9)
     for other in (
-        variants.permuted(given, seed),
+        permuted(given, seed),
         variants.reversed_order(given),
         variants.ranked(given, dict(zip(LAYERS, rng.random(9), strict=True))),
     ):
@@ -30,8 +31,8 @@ def test_variants_keep_layers_values_and_mean(seed):
 
 
 def test_permutations_follow_from_the_seed_alone():
-    assert variants.permuted(LAMBDA, 3) == variants.permuted(LAMBDA, 3)
-    assert len({tuple(variants.permuted(LAMBDA, seed).values()) for seed in range(20)}) == 20
+    assert permuted(LAMBDA, 3) == permuted(LAMBDA, 3)
+    assert len({tuple(permuted(LAMBDA, seed).values()) for seed in range(20)}) == 20
 
 
 def test_reversed_turns_every_rank_round_and_back():

@@ -1,0 +1,218 @@
+"""Computes the coefficients of a layer rule; `rules.py` lists the rules and says what their symbols mean.
+
+Each rule is one function here. :func:`gives` binds the function to its row. A rule that reads an MI table gets its rows
+of one estimator and one control; any other rule gets the models. Beside them it gets its parameters, and it returns λ
+for each layer of each fine-tuned model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from acm.calibration.coefficients import by_layer, coefficients_from_table
+from acm.calibration.nulls import Coefficients, Layers, controlled, with_mean
+from acm.calibration.rule_inputs import Models, check_named, read_models, read_table
+from acm.calibration.rules import NONE, TABLE_CONTROLS, check_control, find, settings_of
+from acm.calibration.task_vectors import Sizes, effective_ranks, sizes
+from acm.errors import UserError
+from acm.files import write_json
+
+Settings = dict[str, Any]  # parameter → its value
+Function = Callable[[Any, Settings], Coefficients]
+FUNCTIONS: dict[str, Function] = {}  # rule → its function
+
+
+def gives(name: str) -> Callable[[Function], Function]:
+    """Bind a function to the rule of this name."""
+
+    def bind(function: Function) -> Function:
+        FUNCTIONS[name] = function
+        return function
+
+    return bind
+
+
+def rule_coefficients(
+    name: str,
+    given: Mapping[str, object] | None = None,
+    *,
+    table: Path | None = None,
+    base: str | Path | None = None,
+    finetuned: Sequence[str | Path] = (),
+    sensitivity: Path | None = None,
+    mean: float | None = None,
+    control: str = NONE,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What ``coefficients.json`` holds of a rule of :data:`acm.calibration.rules.RULES`.
+
+    Its provenance is what a table knows of its texts.
+
+    given: parameters of the rule. table: a calibration's ``mutual_information.parquet``. base, finetuned: folders, or
+    adapters as :func:`acm.calibrate` takes them. sensitivity: a calibration's ``sensitivity.json``.
+    mean: of λ over the layers, to which they are scaled before the control; None: λ as the rule gives them.
+    control: of the MI table, for rules that read one, or of λ alone. seed: of the control ``permuted``.
+
+    Raises UserError for unknown names, parameters out of range, inputs that the rule does not read or cannot do
+    without, and models that do not fit.
+    """
+    rule = find(name)
+    settings = settings_of(rule, given or {})
+    check_control(rule, control)
+    if mean is not None and not rule.scaled:
+        raise UserError(f"the λ of {name} are taken as they are; leave --mean out.")
+    check_named(rule, table, [base, *finetuned], sensitivity)
+    measured = control if control in TABLE_CONTROLS else NONE
+    if table is not None:
+        read: Any = read_table(table, rule.estimator or str(settings["estimator"]), measured)
+    else:
+        read = read_models(str(base), finetuned, sensitivity)
+    found = FUNCTIONS[name](read, settings)
+    found = found if mean is None else with_mean(found, mean)
+    found = controlled(found, NONE if measured == control else control, seed)
+    content = {"rule": name, "parameters": settings, "mean": mean, "control": control, "seed": seed}
+    return content | {"coefficients": found, "provenance": dict(getattr(read, "attrs", {}))}
+
+
+def write_rule(path: Path, content: dict[str, Any], provenance: dict[str, Any]) -> None:
+    """Store what :func:`rule_coefficients` gives as ``coefficients.json``, with more provenance."""
+    write_json(path, content | {"provenance": provenance | content["provenance"]})
+
+
+@gives("acm")
+def acm(rows: pd.DataFrame, s: Settings) -> Coefficients:
+    """ACM's λ, Eq. 2 of arXiv 2505.14009; see :func:`acm.layer_coefficients`."""
+    return coefficients_from_table(rows, s["t"], s["shift"], rows["control"].iloc[0], s["estimator"])
+
+
+@gives("cka")
+def cka(rows: pd.DataFrame, s: Settings) -> Coefficients:
+    """λ = 1 − mean CKA over texts: a layer whose activations stayed as they were keeps little of its task vector."""
+    return {model: {k: 1 - v for k, v in layers.items()} for model, layers in text_means(rows).items()}
+
+
+@gives("activation_shift")
+def activation_shift(rows: pd.DataFrame, s: Settings) -> Coefficients:
+    """λ = mean over texts of ‖a_i − a_0‖ / ‖a_0‖, which may be above 1."""
+    return text_means(rows)
+
+
+def text_means(rows: pd.DataFrame) -> Coefficients:
+    """Of each fine-tuned model and layer, the mean over texts of the table's values."""
+    found = {}
+    for model, own in rows.groupby("finetuned", sort=False):
+        layers, values = by_layer(own)
+        found[str(model)] = dict(zip(layers, map(float, values.mean(axis=1)), strict=True))
+    return found
+
+
+@gives("lines")
+def lines(models: Models, s: Settings) -> Coefficients:
+    """a + b · l / (L − 1) in block l of L, a outside and in a single block (LiNeS, arXiv 2410.17146)."""
+    a, b = s["a"], s.get("b", 1 - s["a"])
+    last = max(1, sum(layer.isdigit() for layer in models.layers) - 1)
+    own = {layer: a + b * int(layer) / last if layer.isdigit() else a for layer in models.layers}
+    return {model: dict(own) for model in models.finetuned}
+
+
+@gives("equal_norm")
+def equal_norm(models: Models, s: Settings) -> Coefficients:
+    """c / ‖δ‖: every layer moves by the length c (DOGE, arXiv 2501.01230). A layer that did not change has λ = 0."""
+    return by_size(models, lambda layers: {k: s["c"] / v.change**0.5 if v.change else 0.0 for k, v in layers.items()})
+
+
+@gives("magnitude")
+def magnitude(models: Models, s: Settings) -> Coefficients:
+    """‖δ‖ / ‖θ_0‖ over its maximum, so the layer that changed most keeps all of its task vector.
+
+    Equal models have λ = 0 everywhere. UserError for a layer of zeros in the base.
+    """
+
+    def shares(layers: dict[str, Sizes]) -> Layers:
+        for layer, size in layers.items():
+            if not size.base:
+                raise UserError(f"all weights of layer {layer} of the base are 0, so no change is relative to them.")
+        most = max(size.relative for size in layers.values())
+        return {layer: size.relative / most if most else 0.0 for layer, size in layers.items()}
+
+    return by_size(models, shares)
+
+
+def by_size(models: Models, rule: Callable[[dict[str, Sizes]], Layers]) -> Coefficients:
+    """A rule of the sizes of task vectors, for each fine-tuned model."""
+    return {name: rule(sizes(models.base, model)) for name, model in models.finetuned.items()}
+
+
+@gives("effective_rank")
+def effective_rank(models: Models, s: Settings) -> Coefficients:
+    """Effective rank of θ_0 over that of δ (after LARV, arXiv 2602.09413): few directions of change, a large λ."""
+    found = {}
+    for name, model in models.finetuned.items():
+        ranks = effective_ranks(models.base, model)
+        found[name] = {layer: base / change if change else 0.0 for layer, (base, change) in ranks.items()}
+    return found
+
+
+@gives("sensitivity")
+def sensitivity(models: Models, s: Settings) -> Coefficients:
+    """2 α σ((α s_i − (1 − α) s_0) / T): what ``merge_method: sens`` weighs δ with (arXiv 2502.12420)."""
+    alpha, base = s["alpha"], models.sensitivity[models.base.name]
+
+    def weight(own: dict[str, float], layer: str) -> float:
+        if not layer.isdigit():
+            return float(alpha)
+        lead = alpha * own[layer] - (1 - alpha) * base[layer]
+        return float(2 * alpha * expit(lead / s["temperature"]))
+
+    return {model: {k: weight(models.sensitivity[model], k) for k in models.layers} for model in models.finetuned}
+
+
+@gives("fim")
+def fim(models: Models, s: Settings) -> Coefficients:
+    """Small where F · ‖δ‖² is large: there a step along δ changes the base's outputs most (arXiv 2603.21705)."""
+    from acm.calibration.random_fisher import fisher_by_layer, random_tokens, vocabulary_of  # transformers: seconds
+    from acm.calibration.walk import check_dtype
+    from acm.devices import devices
+
+    dtype, place = check_dtype(s["dtype"]), devices(s["device"])[0]
+    ids = random_tokens(vocabulary_of(models.base), s["sequences"], s["length"], s["seed"])
+    traces = fisher_by_layer(models.base, ids, dtype, place)
+    fisher = {layer: trace.mean if s["entries"] == "mean" else trace.total for layer, trace in traces.items()}
+    return by_size(models, lambda layers: cautious(fisher, layers, s))
+
+
+def cautious(fisher: dict[str, float], layers: dict[str, Sizes], s: Settings) -> Layers:
+    """factor · σ(slope · (offset − z)), z the log of F · ‖δ‖² less its mean over layers; then :func:`within`.
+
+    A layer of score 0 has the sigmoid's limit, factor; it does not count in the mean.
+    """
+    scores = np.array([fisher[layer] * size.change for layer, size in layers.items()])
+    with np.errstate(divide="ignore"):
+        z = np.log(scores)
+    if (known := z[scores > 0]).size:
+        z = z - known.mean()
+        z = z / known.std() if s["scale"] == "deviation" and known.std() > 0 else z
+    values = s["factor"] * np.where(scores > 0, expit(s["slope"] * (s["offset"] - z)), 1.0)
+    pairs = zip(values, layers.items(), strict=True)
+    return {layer: within(float(value), size, s["tolerance"]) for value, (layer, size) in pairs}
+
+
+def within(value: float, size: Sizes, tolerance: float) -> float:
+    """The largest λ up to ``value`` for which ‖θ_0 + λ δ‖ / ‖θ_0‖ is between 1 − tolerance and 1 + tolerance.
+
+    The squared norm is the parabola ‖θ_0‖² + 2 λ ⟨θ_0, δ⟩ + λ² ‖δ‖². ``value`` where all weights of the base are 0.
+    """
+    change, base, inner = size
+    norm = base + 2 * value * inner + value * value * change
+    least, most = base * max(0.0, 1 - tolerance) ** 2, base * (1 + tolerance) ** 2
+    if not base or least <= norm <= most:
+        return value
+    sign, bound = (1, most) if norm > most else (-1, least)
+    root = max(0.0, inner * inner - change * (base - bound)) ** 0.5
+    return min(value, max(0.0, (-inner + sign * root) / change))
