@@ -1,0 +1,241 @@
+"""Question 6: do the rivals do better? Every training-free method and layer rule on one yardstick.
+
+A scene is a base with its task vectors, and what the merges of them are held against. Each method is merged with its
+defaults, and once more at equal norm: the merged task vector is scaled until it is as long as that of plain averaging
+(of one model: plain interpolation at λ = 0.7). Every trim shortens the task vector, and a shorter task vector alone
+gives other answers. At equal norm only its direction is compared.
+
+    variable     symbol            meaning
+    moved        θ − θ_0           what a merge changed, all tensors together as one vector
+    norm         ‖θ − θ_0‖ / r     its length, over that of the reference
+    reference    r                 ‖α mean δ_i‖: α = 0.7 for one model, 1 for several
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from acm.architectures import HEAD
+from acm.calibration.nulls import controlled
+from acm.checkpoints import Checkpoint
+from acm.errors import UserError
+from acm.merging.engine import merge
+from acm.merging.registry import METHODS, MergeMethod
+from acm.profiles import frontier_name
+from acm.questions.study import SLIM, Coefficients, Study, evaluate_model
+from acm.reporting.results import Results
+
+QUESTION = "Does a rival do better: another method, or another rule for λ by layer?"
+ALONE = 0.7  # λ of plain interpolation at which one task vector is compared: the paper's
+SAME = 1e-4  # merges that differ by less, over the reference's norm, are one model
+DEFAULT, EQUAL = "defaults", "equal norm"
+SETTINGS = {  # setting → what is merged
+    DEFAULT: "with its defaults",
+    EQUAL: "at equal norm",
+    "ACM": "of task vectors that ACM's λ scaled first, at equal norm",
+    "permuted": "with its λ dealt to the layers at random, at equal norm",
+    "reversed": "with the λ of its blocks from last to first, at equal norm",
+}
+REPLACED = ("weight", "t")  # what ACM's λ replaces
+STATISTICS = {"entries": "fisher", "gram": "regmean", "inputs": "aim"}  # what a method reads → its folder
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Task vectors to merge, and where the records of their yardstick come from.
+
+    experiment: of the profile; its tasks, parents and frontier. finetuned: name → folder.
+    statistics: folder of what a calibration knows of these models; None where no method that needs it is tried.
+    """
+
+    name: str
+    title: str
+    experiment: str
+    base: Path
+    finetuned: dict[str, Path]
+    statistics: Path | None = None
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """The fine-tuned models as a recipe lists them."""
+        return [{"model": str(path)} for path in self.finetuned.values()]
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one task vector."""
+        return len(self.finetuned) == 1
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """The recipe whose task vector has the norm at which all are compared."""
+        return self.recipe(METHODS["task_arithmetic"], {"weight": ALONE if self.alone else 1 / len(self.finetuned)})
+
+    @property
+    def reference_name(self) -> str:
+        """The reference's method in the records: a point of the frontier, or plain averaging."""
+        return frontier_name(ALONE) if self.alone else "plain average"
+
+    def scaled(self, merged: Path, factor: float) -> dict[str, Any]:
+        """The recipe of a merged model whose task vector is so many times as long."""
+        recipe = {"merge_method": "task_arithmetic", "base_model": str(self.base), "models": [{"model": str(merged)}]}
+        return recipe | {"parameters": {"weight": factor}}
+
+    def recipe(self, method: MergeMethod, parameters: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """A recipe of this scene. A method that needs no base takes the base as one more model beside a single one."""
+        models = self.models
+        for parameter in method.takes:
+            if parameter.kind == "layers":
+                parameters = parameters | {parameter.name: str(self.measured("sensitivity.json"))}
+            elif parameter.kind == "statistics":
+                for entry in models[: 1 if method.base_statistics else None]:
+                    owner = () if method.base_statistics else (Path(entry["model"]).name,)
+                    entry["parameters"] = {parameter.name: str(self.measured(STATISTICS[method.statistics], *owner))}
+        base = {"base_model": str(self.base)}
+        if not method.needs_base and self.alone:
+            models, base = [{"model": str(self.base)}, *models], {}
+        return {"merge_method": method.name, **base, "models": models, "parameters": parameters, **more}
+
+    def measured(self, *parts: str) -> Path:
+        """A file or folder of the statistics."""
+        if self.statistics is None:
+            raise UserError(f"the scene {self.name} has no statistics of a calibration.")
+        return self.statistics.joinpath(*parts).absolute()
+
+    def takes(self, method: MergeMethod) -> bool:
+        """Whether the method can merge this scene's models with what is known of them."""
+        least, most = method.models
+        count = len(self.finetuned) + (self.alone and not method.needs_base)
+        return least <= count <= (most or count) and not (method.reads_files and self.statistics is None)
+
+
+@dataclass
+class Trial:
+    """One merge of a scene: what was merged, how far it moved, and which model's records stand for it.
+
+    kind: ``method`` or ``rule``. setting: of :data:`SETTINGS`. norm: ‖θ − θ_0‖ over the reference's.
+    same_as: the model that it equals, whose records are its own; empty: it has records of its own.
+    """
+
+    scene: str
+    kind: str
+    name: str
+    setting: str
+    norm: float = np.nan
+    same_as: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its method in the records."""
+        return self.same_as or f"{self.scene} {self.name}, {self.setting}"
+
+
+def moved(first: Path, second: Path) -> float:
+    """‖θ − θ'‖ over all tensors of two model folders, over the rows that both have; float64."""
+    ours, theirs = Checkpoint(first), Checkpoint(second)
+    total = 0.0
+    for name, info in ours.tensors.items():
+        if name == HEAD and theirs.tied:
+            continue
+        shared = min(info.size, theirs.tensors[name].size)
+        difference = info.numbers(shared).astype(np.float64) - theirs.tensors[name].numbers(shared)
+        total += float(difference @ difference)
+    return total**0.5
+
+
+@contextmanager
+def merged(recipe: dict[str, Any], folder: Path) -> Iterator[Path]:
+    """The merged model, for the time of the block."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        yield merge(recipe, Path(place) / "merged")
+
+
+class Judge:
+    """Merges and evaluates the trials of one scene. ``records`` has what was evaluated, and what was known before.
+
+    reference: folder of the model at whose norm all are compared.
+    """
+
+    def __init__(self, study: Study, scene: Scene, reference: Path) -> None:
+        self.study, self.scene, self.norm = study, scene, moved(scene.base, reference)
+        self.records = [known(study, scene)]
+        self.models = {path.name: path for path in (scene.base, *scene.finetuned.values())}
+        self.models[scene.reference_name] = reference
+        for label, path in self.models.items():
+            if label not in set(self.records[0]["method"]):
+                self.evaluate(path, label)
+
+    def evaluate(self, model: Path, label: str) -> None:
+        """Evaluate a model, and keep its records under a label."""
+        found = evaluate_model(model, self.study.profile, self.scene.experiment, self.study.folder, label)
+        self.records.append(found[SLIM])
+
+    def judge(self, kind: str, name: str, recipe: dict[str, Any], settings: tuple[str, ...]) -> list[Trial]:
+        """A merge as it is, if one of the settings is :data:`DEFAULT`; and at equal norm, by the name of the other."""
+        found = []
+        with merged(recipe, self.study.folder) as made:
+            size = moved(self.scene.base, made)
+            if DEFAULT in settings:
+                found.append(self.trial(Trial(self.scene.name, kind, name, DEFAULT), made, size))
+            if size > SAME * self.norm:
+                longer = self.scene.scaled(made, self.norm / size)
+                with merged(longer, self.study.folder) as equal:
+                    found.append(self.trial(Trial(self.scene.name, kind, name, settings[-1]), equal, self.norm))
+        return found
+
+    def trial(self, trial: Trial, made: Path, size: float) -> Trial:
+        """The trial, evaluated unless it is a model whose records are known."""
+        trial.norm = size / self.norm
+        apart = {label: moved(path, made) for label, path in self.models.items()}
+        nearest = min(apart, key=apart.__getitem__)
+        if apart[nearest] <= SAME * self.norm:
+            trial.same_as = nearest
+        else:
+            self.evaluate(made, trial.label)
+        return trial
+
+    def methods(self, names: Iterable[str], acm: Coefficients | None = None) -> list[Trial]:
+        """Each method with its defaults and at equal norm; with ACM's λ too where there are some and they can count."""
+        found: list[Trial] = []
+        for name in progress(names, f"{self.scene.name}, methods"):
+            method = METHODS[name]
+            own = self.judge("method", name, self.scene.recipe(method, dict(method.example)), (DEFAULT, EQUAL))
+            found += own
+            if acm and method.takes_coefficients and not all(trial.same_as for trial in own):
+                kept = {key: value for key, value in method.example.items() if key not in REPLACED}
+                found += self.judge("method", name, self.scene.recipe(method, kept, coefficients=acm), ("ACM",))
+        return found
+
+    def rules(self, rules: dict[str, Coefficients]) -> list[Trial]:
+        """Task arithmetic by the λ of each rule, and by the same λ permuted and reversed. rules: name → its λ."""
+        found: list[Trial] = []
+        for name, own in progress(rules.items(), f"{self.scene.name}, rules"):
+            for control, settings in (
+                ("none", (DEFAULT, EQUAL)),
+                ("permuted", ("permuted",)),
+                ("reversed", ("reversed",)),
+            ):
+                recipe = self.scene.recipe(METHODS["task_arithmetic"], {}, coefficients=controlled(own, control))
+                found += self.judge("rule", name, recipe, settings)
+        return found
+
+
+def progress(things: Iterable[Any], what: str) -> Iterable[Any]:
+    """The things, with a progress bar."""
+    return tqdm(list(things), desc=what, unit="rival", mininterval=10)
+
+
+def known(study: Study, scene: Scene) -> pd.DataFrame:
+    """The pipeline's records of the experiment's parents and frontier, on the study's items."""
+    results = Results(study.profile, scene.experiment)
+    records = results.records[results.records["item"] < (study.profile.items or np.inf)]
+    wanted = [*results.experiment.parents, *results.frontier]
+    return records[records["method"].isin(wanted)][SLIM]

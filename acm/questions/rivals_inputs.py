@@ -1,0 +1,93 @@
+"""What the rivals of question 6 read beside the models: statistics of a calibration, and λ by every layer rule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from acm.calibration.layer_rules import rule_coefficients
+from acm.calibration.rules import RULES
+from acm.calibration.texts import read_texts, select_texts, texts_hash
+from acm.calibration.walk import calibrate
+from acm.files import write_json
+from acm.identity import identity
+from acm.questions.rivals import Scene
+from acm.questions.study import Coefficients, Study
+from acm.reading import read_json
+from acm.records import write_parquet
+from acm.sources import source_hash
+
+# rule, as tables name it → its name in the registry, and the parameters that differ from its defaults
+RULE_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ACM": ("acm", {}),
+    "ACM, shift over all layers": ("acm", {"shift": "global"}),
+    "ACM, no shift": ("acm", {"shift": "none"}),
+    "LiNeS, a = 0.2 (not tuned)": ("lines", {"a": 0.2}),
+    "equal norms": ("equal_norm", {}),
+    "relative norm": ("magnitude", {}),
+    "effective rank": ("effective_rank", {}),
+    "FIM-Merging (our reading)": ("fim", {}),
+    "sensitivity": ("sensitivity", {}),
+    "1 − CKA": ("cka", {}),
+    "activation shift": ("activation_shift", {}),
+}
+TABLE, FACTS = "mutual_information.parquet", "measured.json"
+
+
+def measure(study: Study, scene: Scene, kinds: tuple[str, ...], estimators: tuple[str, ...]) -> Scene:
+    """The scene with statistics, from a calibration on the experiment's texts; what is there already is kept.
+
+    kinds: of statistics. estimators: of the MI table that lies beside them.
+    """
+    profile, setting = study.profile, study.profile.experiment(scene.experiment)
+    chosen = setting.calibration
+    texts = select_texts(read_texts(chosen.source, chosen.field), chosen.clusters, chosen.per_cluster, chosen.seed)
+    folder = study.folder / f"calibration-{scene.name}"
+    models = {name: identity(path) for name, path in {"": scene.base, **scene.finetuned}.items()}
+    facts = {"models": models, "texts": texts_hash(texts), "kinds": [*kinds], "estimators": [*estimators],
+             "source": source_hash("calibration"), "dtype": profile.dtype}  # fmt: skip
+    if not (folder / FACTS).is_file() or read_json(folder / FACTS) != facts:
+        table = calibrate(
+            scene.base, scene.finetuned, texts, controls=("none",), estimators=estimators, seed=profile.seed,
+            dtype=profile.dtype, device=profile.device, max_tokens=chosen.max_tokens, keep=folder / "unfinished",
+            statistics=folder, kinds=kinds,
+        )  # fmt: skip
+        write_parquet(table, folder / TABLE)
+        write_json(folder / FACTS, facts)
+    return replace(scene, statistics=folder)
+
+
+def rule_sets(study: Study, scene: Scene) -> dict[str, Coefficients]:
+    """λ by every rule of :data:`RULE_SETTINGS`, from the statistics of :func:`measure`."""
+    found = {}
+    setting = study.profile.experiment(scene.experiment)
+    usual = {"t": setting.t, "estimator": setting.estimator}
+    sources: dict[str, dict[str, Any]] = {
+        "table": {"table": scene.measured(TABLE)},
+        "models": {"base": scene.base, "finetuned": list(scene.finetuned.values())},
+        "sensitivity": {"sensitivity": scene.measured("sensitivity.json")},
+    }
+    for title, (name, given) in RULE_SETTINGS.items():
+        needed = {key: value for need in RULES[name].needs for key, value in sources[need].items()}
+        settings = usual | given if name == "acm" else given
+        found[title] = rule_coefficients(name, settings, **needed)["coefficients"]
+    return found
+
+
+def scenes(study: Study, ancestor: str | Path | None, skills: str | None) -> list[Scene]:
+    """The scenes of a profile.
+
+    ancestor: the model that both parents were fine-tuned from; None leaves out the scene of two task vectors.
+    skills: experiment that merges several skills; None leaves it out.
+    """
+    base, finetuned = study.models
+    found = [Scene("one", "one task vector: the slow model from the fast one", study.experiment, base, finetuned)]
+    if ancestor is not None:
+        both = {path.name: path for path in (base, *finetuned.values())}
+        title = "two task vectors: the fast and the slow model from their common base"
+        found.append(Scene("two", title, study.experiment, Path(ancestor), both))
+    if skills is not None:
+        (_, root), *others = study.profile.experiment(skills).parents.items()
+        found.append(Scene("skills", "two task vectors: two unlike skills", skills, root, dict(others)))
+    return found
