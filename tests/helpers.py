@@ -74,7 +74,7 @@ def without_coefficient(method):
     """The method's example without what ACM's λ replaces; `normalize` off, so that λ and weights divide by the same."""
     row = METHODS[method]
     own = {key: value for key, value in row.example.items() if not row.coefficient or key != row.coefficient.name}
-    return own | ({"normalize": False} if "normalize" in row.parameters else {})
+    return own | ({row.normalizer.name: False} if row.normalizer else {})
 
 
 def write_files(folder, tensors, base, *models):

@@ -45,8 +45,11 @@ class PlainMerger:
         return "flat" if flat else self.method.chunks
 
     def step(self, job: Job) -> int:
-        """Entries of a chunk, at least one: a fixed number, or whole rows of about as many, or the whole tensor."""
-        row = max(1, math.prod(job.shape[1:]))
+        """Entries of a chunk, at least one: a fixed number, or whole rows of about as many, or the whole tensor.
+
+        A vector is one row.
+        """
+        row = max(1, math.prod(job.shape[1:] if len(job.shape) > 1 else job.shape))
         return {"flat": CHUNK, "rows": max(1, CHUNK // row) * row, "whole": max(1, job.size)}[self.chunks_of(job)]
 
     def memory(self, job: Job) -> int:
@@ -82,7 +85,7 @@ class PlainMerger:
         """The base's and the models' numbers of each chunk, float32, on the device, in the form of :meth:`shaped`."""
         for _, stored in stream.stored():
             base, *finetuned = self.shaped(stream.job, stored)
-            yield base, finetuned
+            yield origin(base, stream.job.settings), finetuned
 
     def shaped(self, job: Job, stored: list[np.ndarray]) -> list[Tensor]:
         """A chunk of each source as float32 on the device: flat, or rows of a matrix."""
@@ -109,7 +112,8 @@ class PlainMerger:
     def apply(self, job: Job, tensors: list[Tensor], settings: Settings) -> Tensor:
         """The method on a chunk, float32."""
         found = [self.statistic(info, settings.start, tensors[0].numel()) for info in job.statistics]
-        return FUNCTIONS[self.method.name](tensors[0], tensors[1:], replace(settings, statistics=found))
+        base = origin(tensors[0], settings)
+        return FUNCTIONS[self.method.name](base, tensors[1:], replace(settings, statistics=found))
 
     def statistic(self, info: TensorInfo | None, start: int, size: int) -> Tensor | None:
         """A statistic of a chunk: the chunk's own entries where it has one for each entry, else all of it."""
@@ -119,3 +123,8 @@ class PlainMerger:
         if self.method.statistics == "entries":
             return widen(raw[start : start + size]).to(self.device)
         return widen(raw).view(info.shape).to(self.device)
+
+
+def origin(base: Tensor, settings: Settings) -> Tensor:
+    """Where task vectors start: at the base, or at zeros where the recipe names none and the method takes that."""
+    return base if settings.has_base else torch.zeros_like(base)
