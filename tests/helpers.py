@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+import yaml
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
@@ -47,6 +48,13 @@ def recipe(method, base, *models, parameters=None, **extra):
     listed = [{"model": str(model)} for model in models]
     content = {"merge_method": method, "base_model": str(base), "models": listed, "parameters": parameters or {}}
     return content | extra
+
+
+def write(method, folders, models, parameters, base=True, **extra):
+    """The text of a recipe, as mergekit reads it too. models: (number of the folder, its own parameters)."""
+    listed = [{"model": str(folders[i]), "parameters": own} for i, own in models]
+    content = {"merge_method": method, "models": listed, "parameters": parameters, "dtype": "float32"} | extra
+    return yaml.safe_dump(content | ({"base_model": str(folders[0])} if base else {}))
 
 
 def halfway(base, *models, method="task_arithmetic", weight=0.5, **extra):

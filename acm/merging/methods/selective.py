@@ -20,7 +20,7 @@ from torch import Tensor
 
 from acm.merging.functions import implements, prepares
 from acm.merging.magnitudes import COARSE, FINE, locate
-from acm.merging.primitives import gram, total, weighted_vectors
+from acm.merging.primitives import gram, total, weighted_sum, weighted_vectors
 from acm.merging.settings import Settings
 
 if TYPE_CHECKING:
@@ -102,15 +102,10 @@ def arcee_fusion(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     return base.float() + delta * (importance(base, delta) >= s.prepared)
 
 
-def united(base: Tensor, deltas: list[Tensor], epsilon: float, factors: list[float]) -> Tensor:
-    """θ_0 plus, of each entry, the mean of the δ_i that are changed. One that is alone is times its model's factor."""
-    changed = [delta.abs() > epsilon for delta in deltas]
-    count = total(mask.float() for mask in changed)
-    taken = (
-        torch.where(mask, torch.where(count == 1, factor * delta, delta / count.clamp(min=1)), 0.0)
-        for mask, factor, delta in zip(changed, factors, deltas, strict=True)
-    )
-    return base.float() + total(taken)
+def changed(deltas: list[Tensor], epsilon: float) -> tuple[list[Tensor], Tensor]:
+    """Of each δ_i whether its entries are changed, and how many of the δ_i are, float32."""
+    masks = [delta.abs() > epsilon for delta in deltas]
+    return masks, total(mask.float() for mask in masks)
 
 
 @implements("ram")
@@ -120,7 +115,9 @@ def ram(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     Source: arXiv:2601.13572 and mergekit 0.1.5.
     """
     deltas = weighted_vectors(base, finetuned, s)
-    return united(base, deltas, s.numbers["epsilon"], [1.0] * len(deltas))
+    masks, count = changed(deltas, s.numbers["epsilon"])
+    kept = total(delta * mask for delta, mask in zip(deltas, masks, strict=True))
+    return base.float() + kept / count.clamp(min=1)
 
 
 @prepares("ramplus_tl")
@@ -131,10 +128,9 @@ def overlap_factors(chunks: Chunks, s: Settings) -> list[float]:
     """
     counts = np.zeros((2, len(s.coefficients)), np.int64)
     for base, models in chunks():
-        changed = [delta.abs() > s.numbers["epsilon"] for delta in weighted_vectors(base, models, s)]
-        count = total(mask.int() for mask in changed)
+        masks, count = changed(weighted_vectors(base, models, s), s.numbers["epsilon"])
         for kind, where in enumerate((count > 1, count == 1)):
-            counts[kind] += np.array([int((mask & where).sum()) for mask in changed])
+            counts[kind] += np.array([int((mask & where).sum()) for mask in masks])
     r, alpha, epsilon = (s.numbers[key] for key in ("r", "alpha", "epsilon"))
     ratios = [shared / max(alone, epsilon) if alone else 0.0 for shared, alone in counts.T.tolist()]
     return [1 + r * min(ratio, alpha) for ratio in ratios]
@@ -146,12 +142,21 @@ def ramplus_tl(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
 
     Source: mergekit 0.1.5. RAM+ of arXiv:2601.13572 counts over the whole model, this variant over each tensor.
     """
-    return united(base, weighted_vectors(base, finetuned, s), s.numbers["epsilon"], s.prepared)
+    deltas = weighted_vectors(base, finetuned, s)
+    masks, count = changed(deltas, s.numbers["epsilon"])
+    kept = [delta * mask for delta, mask in zip(deltas, masks, strict=True)]
+    alone = weighted_sum(s.prepared, kept)
+    return base.float() + torch.where(count == 1, alone, total(kept) / count.clamp(min=1))
 
 
 def spread(deltas: list[Tensor]) -> Tensor:
-    """The variance of each entry over the task vectors, divided by their number; exactly 0 where all are equal."""
-    return torch.stack(deltas).var(dim=0, correction=0)
+    """The variance of each entry over the task vectors, divided by their number; exactly 0 where all are equal.
+
+    Computed in float64 from the differences to the first, and rounded: the number that torch.var gives, but faster.
+    """
+    shifted = [delta.double() - deltas[0].double() for delta in deltas]
+    mean = total(shifted) / len(deltas)
+    return (total((own - mean).square() for own in shifted) / len(deltas)).float()
 
 
 def selected(deltas: list[Tensor], bound: float) -> list[Tensor]:
@@ -159,7 +164,7 @@ def selected(deltas: list[Tensor], bound: float) -> list[Tensor]:
     if bound == 0:
         return deltas
     mask = spread(deltas) >= bound
-    return [torch.where(mask, delta, 0.0) for delta in deltas]
+    return [delta * mask for delta in deltas]
 
 
 def spread_bound(chunks: Chunks, s: Settings) -> float:
@@ -182,8 +187,9 @@ def spread_bound(chunks: Chunks, s: Settings) -> float:
 def selection(chunks: Chunks, s: Settings) -> tuple[float, list[float]]:
     """The least spread that is selected, and the w_i: the mean squares of what is selected, over their sum.
 
-    The weights are equal where that sum is below 1e-6, as in mergekit; with `weights_only` where it is 0, as in the
-    authors' code. Task vectors of language models are often so short that mergekit's are equal.
+    The weights are equal where that sum is below 1e-6, as in mergekit. So they are where task vectors are short: N of
+    them whose entries are about 1e-3 / √N or less. With `weights_only` they are equal where the sum is 0, as in the
+    authors' code.
     """
     bound, count = spread_bound(chunks, s), len(s.coefficients)
     products = gram((selected(weighted_vectors(*chunk, s), bound) for chunk in chunks()), count)
@@ -205,8 +211,7 @@ def sce(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     deltas = weighted_vectors(base, finetuned, s)
     deltas = deltas if whole else selected(deltas, bound)
     sign = total(deltas)
-    agreeing = [torch.where(sign >= 0, delta > 0, delta < 0) for delta in deltas]
-    merged = total(torch.where(a, w * d, 0.0) for a, w, d in zip(agreeing, weights, deltas, strict=True))
-    mass = total(torch.where(a, w, 0.0) for a, w in zip(agreeing, weights, strict=True))
+    agreeing = [w * ((d != 0) & ((d > 0) == (sign >= 0))) for w, d in zip(weights, deltas, strict=True)]
+    merged, mass = total(a * d for a, d in zip(agreeing, deltas, strict=True)), total(agreeing)
     mass = torch.where(mass == 0, 1.0, mass) if whole else mass.clamp(min=NEGLIGIBLE)
     return base.float() + merged / mass

@@ -179,7 +179,8 @@ def karcher(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """The mean norm of the θ_i times the Riemannian mean of their directions. A base that is named is one of them.
 
     Source: mergekit 0.1.5, which names arXiv:2603.04972. Every iterate is a sum of the directions, so the iteration
-    runs on their cosines. Where the directions cancel, it starts at the first model by name; mergekit's first is the
-    first of the recipe.
+    runs on their cosines, in float64. mergekit's cosines are float32 and cannot tell an angle below 3e-4 from 0, so of
+    models that are so near to each other its result is rounding. Where the directions cancel, the iteration starts at
+    the first model by name; in mergekit at the first of the recipe.
     """
     return weighted_sum(s.prepared, (model.float() for model in finetuned))

@@ -22,6 +22,7 @@ ROWS = (
         "θ_0 + λ δ where |λ δ| · KL(softmax of the row, after and before) ≥ median + 1.5 (Q_3 − Q_1) of the tensor",
         "a trim to large changes in rows whose softmax changes", "3 passes",
         models=(1, 1), chunks="rows", mergekit="same",
+        reading="quantiles are exact; of tensors above 1,000,000 entries mergekit draws a sample for them, and differs",
     ),
     MergeMethod(
         "ram", "Reinforced Agent Merging", "arXiv:2601.13572",
