@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+import yaml
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
@@ -49,6 +50,13 @@ def recipe(method, base, *models, parameters=None, **extra):
     return content | extra
 
 
+def write(method, folders, models, parameters, base=True, **extra):
+    """The text of a recipe, as mergekit reads it too. models: (number of the folder, its own parameters)."""
+    listed = [{"model": str(folders[i]), "parameters": own} for i, own in models]
+    content = {"merge_method": method, "models": listed, "parameters": parameters, "dtype": "float32"} | extra
+    return yaml.safe_dump(content | ({"base_model": str(folders[0])} if base else {}))
+
+
 def halfway(base, *models, method="task_arithmetic", weight=0.5, **extra):
     """A recipe whose one parameter is the weight. extra: keys in place of these, or beside them."""
     return recipe(method, base, *models, parameters={"weight": weight}) | extra
@@ -74,7 +82,7 @@ def without_coefficient(method):
     """The method's example without what ACM's λ replaces; `normalize` off, so that λ and weights divide by the same."""
     row = METHODS[method]
     own = {key: value for key, value in row.example.items() if not row.coefficient or key != row.coefficient.name}
-    return own | ({"normalize": False} if "normalize" in row.parameters else {})
+    return own | ({row.normalizer.name: False} if row.normalizer else {})
 
 
 def write_files(folder, tensors, base, *models):

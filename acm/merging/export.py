@@ -16,6 +16,8 @@ from acm.merging.plan import Plan
 from acm.merging.settings import place
 from acm.merging.weights import mergekit_differs
 
+SAMPLED = 1_000_000  # entries from which mergekit's arcee_fusion takes the quantiles of a larger tensor
+
 
 def mergekit_recipe(plan: Plan, folder: Path) -> str:
     """YAML for mergekit 0.1.5.
@@ -41,7 +43,7 @@ def mergekit_recipe(plan: Plan, folder: Path) -> str:
     content: dict[str, Any] = {
         "merge_method": recipe.merge_method,
         "base_model": reference(recipe.base_model, plan.base, folder)
-        if method.needs_base and recipe.base_model
+        if recipe.base_model and (method.needs_base or method.from_zero)
         else None,
         "models": models,
         "parameters": flat(plan, shared),
@@ -74,7 +76,6 @@ def refuse_what_differs(plan: Plan) -> None:
         f"merge_method {recipe.merge_method}": method.mergekit != "same",
         "scope: global": recipe.scope == "global",
         "election: unweighted with several models": method.elects and several and election == "unweighted",
-        "normalize: true with coefficients, which divides by the number of models": coefficients and normalizes(plan),
         "tie_word_embeddings": recipe.tie_word_embeddings is not None,
         "models whose heads are tied and untied": len({model.tied for model in plan.models}) > 1,
         "embeddings of unlike length or order": plan.alignment.maps is not None,
@@ -86,9 +87,26 @@ def refuse_what_differs(plan: Plan) -> None:
             isinstance(m, Adapted) and isinstance(m.base, Adapted) for m in plan.models
         ),
         f"coefficients with {recipe.merge_method}": coefficients and method.coefficient is None,
+        **method_reasons(plan),
     }
     if found := [reason for reason, holds in reasons.items() if holds]:
         raise UserError(f"mergekit cannot reproduce this recipe: it has no equal of {'; '.join(found)}.")
+
+
+def method_reasons(plan: Plan) -> dict[str, bool]:
+    """What mergekit does otherwise within a method that both have → whether the plan has it."""
+    method, settings = plan.recipe.method, [job.settings for job in plan.jobs]
+    coefficients, flag = plan.recipe.coefficients is not None, method.normalizer
+    ratios = coefficients and method.from_zero
+    divided = f"{flag and flag.name}: true with coefficients, which divides by the number of models"
+    sampled = f"{method.name} of tensors above {SAMPLED:,} entries, of which it draws a sample"
+    return {
+        divided: coefficients and normalizes(plan),
+        "coefficients of 0 for all models": ratios and any(not any(own.coefficients) for own in settings),
+        "coefficients of a single model": ratios and len(plan.recipe.finetuned) == 1,
+        "weights_only: true": any(own.numbers.get("weights_only") for own in settings),
+        sampled: method.name == "arcee_fusion" and any(job.size > SAMPLED for job in plan.jobs),
+    }
 
 
 def padded(plan: Plan) -> bool:
@@ -105,7 +123,8 @@ def tokenizer_source(plan: Plan) -> str | None:
 
 def normalizes(plan: Plan) -> bool:
     """Whether the sum is divided."""
-    return "normalize" in plan.recipe.method.parameters and plan.recipe.setting("normalize")
+    flag = plan.recipe.method.normalizer
+    return flag is not None and plan.recipe.setting(flag.name)
 
 
 def parameters(plan: Plan, name: str, own: dict[str, Any]) -> dict[str, Any]:

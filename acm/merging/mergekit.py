@@ -19,9 +19,6 @@ from acm.merging.parameters import FLOAT32, conditions, leaves, resolve
 from acm.merging.registry import METHODS
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
-ELSEWHERE = {  # merge methods of mergekit alone
-    "passthrough", "nuslerp", "multislerp", "nearswap", "karcher", "sce", "arcee_fusion", "ram", "ramplus_tl",
-}  # fmt: skip
 PROGRAMS = {  # a key of a file that another program of mergekit reads → the program, and what it makes
     "experts": ("mergekit-moe", "a mixture of experts"), "gate_mode": ("mergekit-moe", "a mixture of experts"),
     "genome": ("mergekit-evolve", "a search for a recipe"), "layer_slices": ("bakllama", "a stack of layers"),
@@ -262,11 +259,9 @@ def value_form(value: Any, flag: bool) -> Any:
 
 def copied(content: dict[str, Any]) -> dict[str, Any]:
     """mergekit's passthrough of all layers of one model, which copies it, as `linear` with all weight on it."""
-    method, models = content.get("merge_method"), content.get("models")
-    if not isinstance(method, str) or method not in ELSEWHERE:
+    models = content.get("models")
+    if content.get("merge_method") != "passthrough":
         return content
-    if method != "passthrough":
-        raise ValueError(f"`merge_method: {method}` is mergekit's alone: {BY_MERGEKIT}; here are {', '.join(METHODS)}")
     model = models[0] if isinstance(models, list) and len(models) == 1 and isinstance(models[0], dict) else {}
     if not model or content.get("parameters") or model.get("parameters"):
         raise ValueError(f"`merge_method: passthrough` of several models, or with a scale, {STACKED}")

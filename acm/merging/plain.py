@@ -45,8 +45,11 @@ class PlainMerger:
         return "flat" if flat else self.method.chunks
 
     def step(self, job: Job) -> int:
-        """Entries of a chunk, at least one: a fixed number, or whole rows of about as many, or the whole tensor."""
-        row = max(1, math.prod(job.shape[1:]))
+        """Entries of a chunk, at least one: a fixed number, or whole rows of about as many, or the whole tensor.
+
+        A vector is one row.
+        """
+        row = max(1, math.prod(job.shape[1:] if len(job.shape) > 1 else job.shape))
         return {"flat": CHUNK, "rows": max(1, CHUNK // row) * row, "whole": max(1, job.size)}[self.chunks_of(job)]
 
     def memory(self, job: Job) -> int:
@@ -83,13 +86,13 @@ class PlainMerger:
         """The base's and the models' numbers of each chunk, float32, on the device, in the form of :meth:`shaped`."""
         for _, stored in stream.stored():
             base, *finetuned = self.shaped(stream.job, stored)
-            yield base, finetuned
+            yield origin(base, stream.job.settings), finetuned
 
     def measured(self, stream: Stream) -> Iterator[tuple[Tensor, list[Tensor], list[Tensor | None]]]:
         """The same, with the statistics of each chunk."""
         for start, stored in stream.stored():
             base, *finetuned = self.shaped(stream.job, stored)
-            yield base, finetuned, self.statistics(stream.job, start, base.numel())
+            yield origin(base, stream.job.settings), finetuned, self.statistics(stream.job, start, base.numel())
 
     def shaped(self, job: Job, stored: list[np.ndarray]) -> list[Tensor]:
         """A chunk of each source as float32 on the device: flat, or rows of a matrix."""
@@ -116,7 +119,8 @@ class PlainMerger:
     def apply(self, job: Job, tensors: list[Tensor], settings: Settings) -> Tensor:
         """The method on a chunk, float32."""
         found = self.statistics(job, settings.start, tensors[0].numel())
-        return FUNCTIONS[self.method.name](tensors[0], tensors[1:], replace(settings, statistics=found))
+        base = origin(tensors[0], settings)
+        return FUNCTIONS[self.method.name](base, tensors[1:], replace(settings, statistics=found))
 
     def statistics(self, job: Job, start: int, size: int) -> list[Tensor | None]:
         """What a calibration knows of a chunk."""
@@ -132,3 +136,8 @@ class PlainMerger:
         if self.method.statistics == "diagonal":
             return widen(raw[:: info.shape[1] + 1]).to(self.device)
         return widen(raw).view(info.shape).to(self.device)
+
+
+def origin(base: Tensor, settings: Settings) -> Tensor:
+    """Where task vectors start: at the base, or at zeros where the recipe names none and the method takes that."""
+    return base if settings.has_base else torch.zeros_like(base)

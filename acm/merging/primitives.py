@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from acm.merging.settings import Settings, votes_of
 if TYPE_CHECKING:
     from acm.merging.functions import Chunks
 
-SUMMED = 1 << 14  # how many entries `gram` sums at a time; the engine's chunk sizes are multiples of it
+SUMMED = 1 << 14  # how many entries `gram` sums at a time
 
 
 def widen(raw: np.ndarray) -> Tensor:
@@ -176,14 +176,28 @@ def count_numbers(chunks: Iterable[list[Tensor]], models: int, buckets: np.ndarr
     return found
 
 
+def blocks(chunks: Iterable[list[Tensor]]) -> Iterator[list[Tensor]]:
+    """Flat vectors in blocks of SUMMED entries, the last one shorter; where chunks end changes no block."""
+    rest: list[Tensor] = []
+    for vectors in chunks:
+        flat = [vector.reshape(-1) for vector in vectors]
+        flat = [torch.cat(pair) for pair in zip(rest, flat, strict=True)] if rest else flat
+        for block in zip(*(vector.split(SUMMED) for vector in flat), strict=True):
+            rest = list(block)
+            if len(rest[0]) == SUMMED:
+                yield rest
+                rest = []
+    if rest:
+        yield rest
+
+
 def gram(chunks: Iterable[list[Tensor]], models: int) -> np.ndarray:
     """Inner products of flat vectors, (models, models) float64.
 
     Blocks of fixed size are summed, so chunks change no bit.
     """
     found = np.zeros((models, models))
-    for vectors in chunks:
-        for block in zip(*(v.reshape(-1).split(SUMMED) for v in vectors), strict=True):
-            stacked = torch.stack(block).double()
-            found += (stacked @ stacked.T).cpu().numpy()
+    for block in blocks(chunks):
+        stacked = torch.stack(block).double()
+        found += (stacked @ stacked.T).cpu().numpy()
     return found

@@ -120,10 +120,12 @@ class Recipe(BaseModel):
             raise ValueError("`models` lists a model twice; list it once, with the sum of the weights")
         least, most = self.method.models
         if not least <= len(self.finetuned) <= (most or len(self.finetuned)):
-            wanted = "exactly 1 model" if self.method.single else f"at least {least} models"
+            wanted = f"{'exactly' if least == most else 'at least'} {least} model{'s' if least > 1 else ''}"
             raise ValueError(f"{self.merge_method} takes {wanted} besides the base, not {len(self.finetuned)}")
         if self.coefficients is not None and not self.method.takes_coefficients:
             raise ValueError(f"{self.merge_method} has no task vectors; use task_arithmetic with `normalize: true`")
+        if self.coefficients is not None and self.base_model is None and self.method.from_zero:
+            raise ValueError(f"{self.merge_method} has task vectors for `coefficients` only with `base_model`; name it")
         if self.scope == "global" and not self.method.trims:
             raise ValueError(
                 f"`scope: global` is for ties and breadcrumbs; {self.merge_method} ranks no magnitudes over tensors"
@@ -141,10 +143,11 @@ class Recipe(BaseModel):
                 continue
             for entry in self.measured if parameter.kind == "statistics" else self.finetuned:
                 self.setting(parameter.name, entry)
-        if self.method.average and self.setting("normalize"):
+        flag = self.method.normalizer
+        if flag and self.method.needs_sum and self.coefficients is None and self.setting(flag.name):
             weights = [self.setting("weight", entry) for entry in self.finetuned]
             if all(isinstance(w, (int, float)) for w in weights) and abs(sum(weights)) < 1e-8:
-                raise ValueError("the weights sum to 0, and `normalize` divides by their sum")
+                raise ValueError(f"the weights sum to 0, and `{flag.name}` divides by their sum")
 
     @property
     def method(self) -> MergeMethod:
@@ -156,10 +159,11 @@ class Recipe(BaseModel):
         """The models to merge, by name, so that their order in the file changes no byte.
 
         A method that needs no base counts the base in where the recipe lists it. An average does so too where the
-        recipe only names it, with the recipe's weight, as mergekit.
+        recipe only names it, with the recipe's weight, as mergekit. A method whose task vectors may start at 0 never
+        does.
         """
         entries = [entry for entry in self.models if not self.is_base(entry)]
-        if self.base_model and not self.method.needs_base:
+        if self.base_model and not self.method.needs_base and not self.method.from_zero:
             listed = [entry for entry in self.models if self.is_base(entry)]
             named = [ModelEntry(model=self.base_model)] if self.method.average else []
             entries += listed or named

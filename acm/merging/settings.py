@@ -42,6 +42,7 @@ class Settings:
     outside the blocks.
     statistics: what a calibration knows of this tensor in each model (aim: in the base; led: in the base on each
     model's texts, then in each model), None where it knows nothing.
+    has_base: whether there is a base; if not, its numbers are zeros.
     shape: of the whole tensor. start: place of a chunk's first entry in it. layer: its layer. depth: the layer's place
     along the blocks, from 0 (first) to 1 (last); 0 outside the blocks.
     prepared: what the method's `prepare` found. surveyed: what its survey of all tensors found.
@@ -60,6 +61,7 @@ class Settings:
     numbers: dict[str, Any] = field(default_factory=dict)
     layers: dict[str, list[float | None]] = field(default_factory=dict)
     statistics: list[Tensor | None] = field(default_factory=list)
+    has_base: bool = True
     shape: tuple[int, ...] = ()
     start: int = 0
     layer: str = ""
@@ -205,7 +207,8 @@ def settings_of(recipe: Recipe, inputs: Inputs, base: str, name: str, shape: tup
     found = Settings(
         coefficients, divisors, election=election, keys=[key_of(recipe.seed, name, model) for model in recipe.names],
         numbers=numbers, layers={key: [held[m].get(layer) for m in models] for key, held in inputs.layers.items()},
-        shape=shape, layer=layer, depth=t, **named,
+        has_base=not (recipe.base_model is None and recipe.method.from_zero), shape=shape, layer=layer, depth=t,
+        **named,
     )  # fmt: skip
     return check_settings(recipe.method, found, name)
 
@@ -222,8 +225,8 @@ def weights_of(recipe: Recipe, entries: list[ModelEntry], name: str, t: float) -
 
 def check_settings(method: MergeMethod, settings: Settings, name: str) -> Settings:
     """UserError for numbers that are each in range but cannot go together at this tensor."""
-    if method.average and settings.normalize and abs(sum(settings.coefficients)) < 1e-8:
-        raise UserError(f"the weights sum to 0 at {name}, and `normalize` divides by their sum.")
+    if (flag := method.normalizer) and method.needs_sum and settings.normalize and abs(sum(settings.divisors)) < 1e-8:
+        raise UserError(f"the weights sum to 0 at {name}, and `{flag.name}` divides by their sum.")
     for density, epsilon in zip(settings.density, settings.epsilon, strict=False):
         if density < 1 and not 0 < density - epsilon <= density + epsilon < 1:
             raise UserError(
@@ -256,7 +259,8 @@ def copied_model(method: MergeMethod, settings: Settings) -> int | None:
         return 1 + kept[0] if alone else None
     if method.copies == "nothing":
         return None
-    if not any(weights) or settings.scaling == 0:
+    by_ratio = method.from_zero and not any(settings.divisors)  # the recipe's own weights: 0 and 0 are equal shares
+    if (not any(weights) and not by_ratio) or settings.scaling == 0:
         return 0
     whole = method.copies == "base or model" and len(weights) == 1 and weights[0] == 1 == settings.scaling
     return 1 if whole else None

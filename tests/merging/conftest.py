@@ -12,6 +12,7 @@ from mergekit.options import MergeOptions
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
+import acm
 from abacus.training import new_model
 
 
@@ -25,6 +26,18 @@ def run_mergekit():
         return out
 
     return merge
+
+
+@pytest.fixture
+def both(tmp_path, tensors, run_mergekit):
+    """Writes one recipe file, runs it through acm and mergekit, and returns what each made."""
+
+    def run(text):
+        (tmp_path / "recipe.yml").write_text(text)
+        ours = acm.merge(tmp_path / "recipe.yml", tmp_path / "ours")
+        return tensors(ours), tensors(run_mergekit(text, tmp_path / "theirs"))
+
+    return run
 
 
 @pytest.fixture(scope="session")

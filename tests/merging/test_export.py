@@ -69,6 +69,17 @@ def recipe(method, folders, models=1, own=None, **extra):
     ("slerp", 1, {}, {"parameters": {"t": CLASSIC}}),
     ("linear", 2, {"weight": [0.3, 0.6]}, {"parameters": {"weight": 0.2}}),
     ("model_stock", 2, {}, {}),
+    ("nuslerp", 2, {}, WITH | {"parameters": {"nuslerp_flatten": False}}),
+    ("nuslerp", 2, {"weight": FILTERS}, {"parameters": {"nuslerp_row_wise": True}, "base_model": None}),
+    ("multislerp", 2, {}, WITH | {"parameters": {"normalize_weights": False}}),
+    ("multislerp", 2, {"weight": 0.4}, {"parameters": {"eps": 1e-4}, "base_model": None}),
+    ("karcher", 2, {}, {"parameters": {"max_iter": 3}}),
+    ("karcher", 2, {}, {"base_model": None}),
+    ("nearswap", 1, {}, {"parameters": {"t": [0.01, 0.03]}}),
+    ("arcee_fusion", 1, {}, {}),
+    ("ram", 2, {}, {"parameters": {"epsilon": 0.02}}),
+    ("ramplus_tl", 2, {}, {"parameters": {"epsilon": 0.02, "r": 0.5}}),
+    ("sce", 2, {}, {"parameters": {"select_topk": 0.4, "weights_only": False}}),
 ])  # fmt: skip
 def test_export_gives_the_same_in_mergekit(exported, deep, tensors, method, models, own, extra):
     assert_equal(*exported(recipe(method, deep, models, own, **extra)), tensors(deep[0]), everywhere=False)
@@ -121,11 +132,29 @@ def test_export_to_standard_output_and_unknown_formats(deep, tmp_path):
     ("ties", 1, WITH, "normalize: true with coefficients"),
     ("task_arithmetic", 1, WITH | {"parameters": {"normalize": True}}, "normalize: true with coefficients"),
     ("model_stock", 2, WITH, "coefficients with model_stock"),
+    ("nearswap", 1, WITH | {"parameters": {"t": 0.1}}, "coefficients with nearswap"),
+    ("arcee_fusion", 1, WITH, "coefficients with arcee_fusion"),
+    ("ram", 2, WITH, "coefficients with ram"),
+    ("ramplus_tl", 2, WITH, "coefficients with ramplus_tl"),
+    ("sce", 2, WITH, "coefficients with sce"),
+    ("sce", 2, {"parameters": {"weights_only": True}}, "weights_only: true"),
+    ("sce", 2, {"parameters": {"weights_only": [{"filter": "mlp", "value": True}]}}, "weights_only: true"),
+    ("multislerp", 2, WITH, "normalize_weights: true with coefficients"),
+    ("multislerp", 1, WITH | {"parameters": {"normalize_weights": False}}, "coefficients of a single model"),
+    ("nuslerp", 2, {"coefficients": [0.5, 0.0]}, "coefficients of 0 for all models"),
 ])  # fmt: skip
 def test_export_refuses_what_mergekit_cannot_do(deep, tmp_path, method, models, extra, reason):
     (tmp_path / "coefficients.json").write_text(json.dumps({"coefficients": {"left": LAYERS, "right": LAYERS}}))
     with pytest.raises(UserError, match=f"no equal of .*{reason}"):
         export(recipe(method, deep, models, **extra), tmp_path)
+
+
+def test_export_refuses_tensors_of_which_arcee_fusion_draws_a_sample(deep, tmp_path, monkeypatch):
+    content = recipe("arcee_fusion", deep)
+    assert export(content, tmp_path)["merge_method"] == "arcee_fusion"
+    monkeypatch.setattr("acm.merging.export.SAMPLED", 1000)
+    with pytest.raises(UserError, match="no equal of arcee_fusion of tensors above 1,000 entries, of which it draws"):
+        export(content, tmp_path)
 
 
 def test_export_refuses_heads_and_rows_that_differ(deep, worded, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import CLASSIC, EMBEDDING, FILTERS, HEAD, ROWS, SINGLE, assert_equal, same
+from helpers import CLASSIC, EMBEDDING, FILTERS, HEAD, ROWS, SINGLE, assert_equal, same, write
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
@@ -17,18 +17,6 @@ DEPTH = 5  # layers of the models `deep`
 VOCABULARY = (EMBEDDING, HEAD)
 
 
-@pytest.fixture
-def both(tmp_path, tensors, run_mergekit):
-    """Writes one recipe file, runs it through acm and mergekit, and returns what each made."""
-
-    def run(text):
-        (tmp_path / "recipe.yml").write_text(text)
-        ours = acm.merge(tmp_path / "recipe.yml", tmp_path / "ours")
-        return tensors(ours), tensors(run_mergekit(text, tmp_path / "theirs"))
-
-    return run
-
-
 def ties_at_the_threshold(base, finetuned, density, gamma=0.0):
     """Tensors whose last kept and first dropped magnitudes, at either end, are equal: mergekit chooses arbitrarily."""
     found = []
@@ -37,13 +25,6 @@ def ties_at_the_threshold(base, finetuned, density, gamma=0.0):
         kept, top = max(1, int(density * len(size))), int(gamma * len(size))
         found += [name for i in (top, top + kept) if 0 < i < len(size) and size[i - 1] == size[i]]
     return found
-
-
-def write(method, folders, models, parameters, base=True, **extra):
-    """The text of a recipe. models: (number of the folder, its own parameters)."""
-    listed = [{"model": str(folders[i]), "parameters": own} for i, own in models]
-    content = {"merge_method": method, "models": listed, "parameters": parameters, "dtype": "float32"} | extra
-    return yaml.safe_dump(content | ({"base_model": str(folders[0])} if base else {}))
 
 
 @pytest.mark.parametrize("models, parameters", [

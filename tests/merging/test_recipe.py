@@ -109,8 +109,6 @@ def halves(sources):
     ({"chat_template": "../chat_templates/chatml"}, ["chat_template", "`auto`", "Jinja"]),
     ({"chat_template": "org/model"}, ["chat_template", "`auto`", "Jinja"]), ({"chat_template": "{{x}}"}, ["Jinja"]),
     ({"merge_method": "passthrough"}, ["merge_method", "passthrough"]),
-    ({"merge_method": "nuslerp"}, ["nuslerp", "make the model with mergekit"]),
-    ({"merge_method": "sce"}, ["sce", "make the model with mergekit", "ties"]),
     ({"parameters": {"weight": 1.0, "filter_wise": "many"}}, ["filter_wise must be true or false"]),
     ({"merge_method": "model_stock", "parameters": {"filter_wise": True}}, ["filter_wise of model_stock", "mergekit"]),
     ({"merge_method": "ties", "parameters": {"weight": 1.0, "rescale": 1.0}}, ["rescale of ties", "mergekit's alone"]),

@@ -97,8 +97,10 @@ class MergeMethod:
     chunks: what its function gets at a time: ``flat`` chunks of a tensor, whole ``rows``, or the ``whole`` tensor.
     Embedding and head come flat to a method for which they are no matrices (:data:`EMBEDDINGS`).
     needs_base: whether a recipe must name the base. If not, the base is one of the models where the recipe lists it.
-    average: a weighted mean of the models and not of task vectors. ACM's λ cannot weigh it, a base that is named is
-    always one of the models, and a model that has all the weight is copied.
+    from_zero: of a method that needs no base: its task vectors start at a base that the recipe names, else at 0. A base
+    that is named is then never one of the models.
+    average: a mean of the models and not of task vectors. ACM's λ cannot weigh it, a base that is named is always one
+    of the models, and a model that has all the weight is copied.
     copies: whose bytes the result has at λ = 0 or 1: the ``base``'s at 0; the ``base or model``'s, at 0 or at 1 for a
     single model; ``nothing``, since the method changes the base too.
     trims: whether it keeps entries by their size, so that `scope: global` may rank all tensors together.
@@ -122,6 +124,7 @@ class MergeMethod:
     models: tuple[int, int | None] = (1, None)
     chunks: Literal["flat", "rows", "whole"] = "flat"
     needs_base: bool = True
+    from_zero: bool = False
     average: bool = False
     copies: Literal["base", "base or model", "nothing"] = "base"
     trims: bool = False
@@ -148,6 +151,16 @@ class MergeMethod:
     def coefficient(self) -> Parameter | None:
         """The parameter that ACM's λ replaces; None where λ has none to replace and scales the task vectors."""
         return next((parameter for parameter in self.takes if parameter.setting == "coefficients"), None)
+
+    @property
+    def normalizer(self) -> Parameter | None:
+        """The flag by which sums are divided by those of the divisors; None where it has none."""
+        return next((parameter for parameter in self.takes if parameter.setting == "normalize"), None)
+
+    @property
+    def needs_sum(self) -> bool:
+        """Whether weights that sum to 0 cannot be normalized; other methods then leave their sums undivided."""
+        return self.average or self.from_zero
 
     @property
     def takes_coefficients(self) -> bool:
