@@ -165,8 +165,9 @@ def decompose(part: Part, top: float) -> Spectra:
     import torch
 
     from acm.merging.primitives import widen
-    from acm.merging.spectra import spectra
+    from acm.merging.spectra import rounding, spectra
 
     with torch.inference_mode():
-        base, *models = (widen(np.asarray(source.read()[: part.size])) for source in part.sources)
-        return spectra([(model - base).view(part.shape) for model in models], top)
+        base, *models = (widen(np.asarray(source.read()[: part.size])).view(part.shape) for source in part.sources)
+        floor = rounding([base, *models])
+        return spectra([model.sub_(base) for model in models], top, floor)

@@ -39,11 +39,11 @@ class Spectra(NamedTuple):
     interference: np.ndarray
 
 
-def spectra(deltas: list[Tensor], top: float) -> Spectra:
+def spectra(deltas: list[Tensor], top: float, floor: float = 0.0) -> Spectra:
     """:class:`Spectra` of one matrix of every model.
 
     top: the overlap is that of the first max(1, int(top · r)) directions. Left vectors span the outputs, right ones
-    the inputs.
+    the inputs. floor: directions with σ up to it are left out, see :func:`rounding`.
     """
     rows, columns = deltas[0].shape
     small, count = min(rows, columns), len(deltas)
@@ -51,7 +51,7 @@ def spectra(deltas: list[Tensor], top: float) -> Spectra:
     if not all(torch.isfinite(delta).all() for delta in deltas):  # a difference that is too large for float32
         return unknown
     tall = [delta if rows >= columns else delta.T for delta in deltas]
-    squares, vectors = zip(*map(decomposed, tall), strict=True)
+    squares, vectors = zip(*(decomposed(delta, floor) for delta in tall), strict=True)
     ranks = np.array([[effective_rank(found), stable_rank(found)] for found in squares])
     if count == 1:
         return unknown._replace(ranks=ranks)
@@ -76,16 +76,28 @@ def gram(left: Tensor, right: Tensor) -> Tensor:
     return total(x.double().T @ y.double() for x, y in pieces)
 
 
-def decomposed(tall: Tensor) -> tuple[Tensor, Tensor]:
+def rounding(models: list[Tensor]) -> float:
+    """A bound of the singular values that the rounding of float32 gives to a task vector.
+
+    models: θ_0 and each θ_i, (rows, columns). Rounding moves an entry by less than 2^-23 of it. Random moves of this
+    size have singular values up to 2^-23 · (√rows + √columns) times the root mean square of the entries. An adapter's
+    task vector has few directions, and rounding gives it all others.
+    """
+    rows, columns = models[0].shape
+    largest = max(float(model.norm()) for model in models) / math.sqrt(rows * columns)
+    return torch.finfo(torch.float32).eps * largest * (math.sqrt(rows) + math.sqrt(columns))
+
+
+def decomposed(tall: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     """σ² (r,), descending, and V (r, rank) of a matrix with at least as many rows as columns.
 
-    They are the eigenvalues and eigenvectors of its Gram matrix. Directions whose σ² is no more than its rounding are
-    left out, since they are arbitrary. They begin near σ = 1e-7 of the largest.
+    They are the eigenvalues and eigenvectors of its Gram matrix. V lacks the directions of σ ≤ floor, and those whose
+    σ² is no more than the rounding of the Gram matrix, which begin near σ = 1e-7 of the largest: both are arbitrary.
     """
     values, vectors = torch.linalg.eigh(gram(tall, tall))
     squares = values.clamp(min=0).flip(0)
-    rank = int((squares > len(squares) * torch.finfo(torch.float64).eps * squares[0]).sum())
-    return squares, vectors.flip(1)[:, :rank]
+    least = max(float(len(squares) * torch.finfo(torch.float64).eps * squares[0]), floor**2)
+    return squares, vectors.flip(1)[:, : int((squares > least).sum())]
 
 
 def effective_rank(squares: Tensor) -> float:
@@ -117,7 +129,7 @@ def interference(left: Inner, right: Inner, sigma: list[Tensor], size: int) -> n
     """TSV-M's interference ‖(ÛᵀÛ − I) diag(σ̂) (V̂ᵀV̂ − I)‖₁ of one matrix, the same over Σ σ̂, and the null of that, (3,).
 
     Û, V̂ and σ̂ are the first k triples of every model, side by side (arXiv:2412.00081). The norm is read as the sum of
-    magnitudes; the authors publish no code of it. Triples with σ = 0 are left out, since they are arbitrary.
+    magnitudes; the authors publish no code of it. Triples that :func:`decomposed` leaves out are not counted.
 
     The null is ours: the mean for random orthonormal Û and V̂ with these σ̂. Each entry is then nearly normal, and its
     variance is Σ σ̂² / size over the models that are neither its row's nor its column's. Two equal models have 1,

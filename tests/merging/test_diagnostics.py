@@ -410,23 +410,38 @@ def test_a_tied_models_head_is_its_embedding(f32, tie, tensors):
     assert "share of ‖δ‖² in the head       –" in as_text(every, [])
 
 
-def test_an_adapter_is_read_as_the_model_that_it_makes(f32, tmp_path):
-    folder, generator = tmp_path / "adapter", torch.Generator().manual_seed(0)
+def adapter(base, folder, seed, ranks=3):
+    """A LoRA adapter of one matrix, and the matrix's task vector, float32."""
     folder.mkdir()
-    stem, ranks = "base_model.model.model.layers.0.mlp.down_proj", 3
-    inputs = json.loads((f32[0] / "config.json").read_text())["intermediate_size"]
-    factors = {"A": torch.randn(ranks, inputs, generator=generator), "B": torch.randn(16, ranks, generator=generator)}
-    save_file({f"{stem}.lora_{side}.weight": 0.1 * factor for side, factor in factors.items()}, folder / WEIGHTS)
+    stem, generator = "base_model.model.model.layers.0.mlp.down_proj", torch.Generator().manual_seed(seed)
+    inputs = json.loads((base / "config.json").read_text())["intermediate_size"]
+    a, b = torch.randn(ranks, inputs, generator=generator), 0.01 * torch.randn(16, ranks, generator=generator)
+    save_file({f"{stem}.lora_A.weight": a, f"{stem}.lora_B.weight": b}, folder / WEIGHTS)
     config = {"peft_type": "LORA", "r": ranks, "lora_alpha": ranks, "target_modules": ["layers.0.mlp.down_proj"]}
-    (folder / ADAPTER).write_text(json.dumps(config | {"base_model_name_or_path": str(f32[0])}))
-    found = inspect(f32[0], [f32[1], f"{f32[0]}+{folder}"])
+    (folder / ADAPTER).write_text(json.dumps(config | {"base_model_name_or_path": str(base)}))
+    return f"{base}+{folder}", b @ a
+
+
+def test_an_adapter_is_read_as_the_model_that_it_makes(f32, tmp_path):
+    named, delta = adapter(f32[0], tmp_path / "adapter", 0)
+    found = inspect(f32[0], [f32[1], named])
     scores = row(found.vectors, "0", "down", model="adapter")
-    assert scores["norm"] == pytest.approx(float((0.01 * factors["B"] @ factors["A"]).norm()), rel=1e-4)
-    assert scores["share"] == pytest.approx(1) and scores["effective_rank"] < ranks + 0.01
+    assert scores["norm"] == pytest.approx(float(delta.norm()), rel=1e-4)
+    assert scores["share"] == pytest.approx(1) and scores["effective_rank"] < 3 + 1e-3
     assert any("the adapter" in note and "is merged into" in note for note in found.notes)
-    merged = {"merge_method": "linear", "models": [{"model": f"{f32[0]}+{folder}"}], "parameters": {"weight": 1}}
+    merged = {"merge_method": "linear", "models": [{"model": named}], "parameters": {"weight": 1}}
     whole = inspect(f32[0], [f32[1], acm.merge(merged, tmp_path / "whole")])
     np.testing.assert_allclose(whole.pairs.iloc[:, 4:], found.pairs.iloc[:, 4:], rtol=1e-6)
+
+
+def test_rounding_gives_adapters_no_directions(f32, tmp_path):
+    (one, first), (other, second) = (adapter(f32[0], tmp_path / name, seed) for seed, name in enumerate("ab"))
+    found = inspect(f32[0], [one, other], top=1.0)
+    scores = row(found.pairs, "0", "down") | row(found.together, "0", "down")
+    assert scores["overlap_left_null"] == 3 / 16, "of sixteen directions, three are the adapter's own"
+    expected = spectra([first, second], 1.0)
+    assert scores["overlap_left"] == pytest.approx(expected.overlaps[0, 0], rel=1e-3)
+    assert scores["relative_interference"] == pytest.approx(expected.interference[1], rel=1e-3)
 
 
 # --- bad input
