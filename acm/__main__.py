@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 
-from acm.commands import comparing, measuring, merging, pipeline, tasks  # noqa: F401  (each adds its commands to the app)
+from acm.commands import comparing, inspecting, measuring, merging, pipeline, tasks  # noqa: F401  (each adds commands)
 from acm.commands.app import app
 from acm.errors import UserError, absent, os_refusal
 

@@ -45,7 +45,7 @@ def say(text: object, err: bool = False) -> None:
 def names_options(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose errors name its options as they are typed: ``--max-tokens``, not ``max_tokens`` as in Python."""
     names = inspect.signature(command).parameters
-    long = "|".join(name for name in names if "_" in name)
+    long = "|".join(name for name in names if "_" in name) or "(?!)"  # which nothing matches
     said = re.compile(rf"(?<![\w./-])(?:{long})(?![\w./=-])|^(?:{'|'.join(names)})(?=: )")
 
     @functools.wraps(command)
