@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import reduce
@@ -172,7 +172,7 @@ class Runner:
         if todo and self.plan.recipe.scope == "global":
             self.thresholds = self.global_thresholds()
         elif todo and self.plain:
-            self.surveyed = self.plain.survey(self.added, todo[0].settings)
+            self.surveyed = self.plain.survey(self.surveying, todo[0].settings)
         done = self.plan.bytes - sum(job.bytes for job in todo)
         self.progress = Progress(self.plan.bytes, done, f"merging ({self.plan.recipe.merge_method})")
         with self.progress:
@@ -230,18 +230,22 @@ class Runner:
             digest.update(data)
             self.work.write(job, start * STORED[job.dtype].itemsize, data)
             self.progress.update(len(data))
-        for source, count in zip(job.sources, bad, strict=True):
-            if count and not self.allow_nan:
-                raise UserError(
-                    f"{source.file}: tensor {job.name} holds {count} values that are NaN or infinite; "
-                    "fetch or train it again, or merge with --allow-nan."
-                )
+        self.refuse(job, bad)
         if lost and not self.allow_nan:
             raise UserError(
                 f"{lost} values of tensor {job.name} are too large for {job.dtype}: the result would have infinity. "
                 "Choose `out_dtype: bfloat16` or `float32`, or smaller weights."
             )
         self.work.finish(job, digest.hexdigest())
+
+    def refuse(self, job: Job, bad: Iterable[int]) -> None:
+        """UserError for a source with NaN or infinity, unless they are allowed. bad: how many each source has."""
+        for source, count in zip(job.sources, bad, strict=True):
+            if count and not self.allow_nan:
+                raise UserError(
+                    f"{source.file}: tensor {job.name} holds {count} values that are NaN or infinite; "
+                    "fetch or train it again, or merge with --allow-nan."
+                )
 
     def check(self) -> None:
         """Called between chunks: raises once another tensor has failed."""
@@ -256,6 +260,18 @@ class Runner:
             return self.added(lambda stream, _: self.merger(stream.job).count(stream, buckets))
 
         return trim_bounds(jobs[0].settings, sum(job.size for job in jobs), count)
+
+    def surveying(self, measure: Callable[[Stream, Settings], np.ndarray]) -> np.ndarray:
+        """:meth:`added` of sound tensors: what is not finite in one would spoil the merge of all others."""
+
+        def of_sound(stream: Stream, settings: Settings) -> np.ndarray:
+            job = stream.job
+            dtypes = ["float32" if job.rows else source.dtype for source in job.sources]
+            counts = [list(map(not_finite, stored, dtypes)) for _, stored in stream.stored()]
+            self.refuse(job, np.sum(counts, axis=0))
+            return measure(stream, settings)
+
+        return self.added(of_sound)
 
     def added(self, measure: Callable[[Stream, Settings], np.ndarray]) -> np.ndarray:
         """What is measured of each tensor, added up: whole numbers as they come, others in the order of the names."""
