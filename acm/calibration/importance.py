@@ -4,6 +4,7 @@
     aim          a_c = mean |x_c|     (inputs,)           base, for each linear weight            arXiv 2502.02421
     regmean      G = mean x xᵀ        (inputs, inputs)    each fine-tuned one, each linear weight arXiv 2212.09849
     fisher       F = mean (∂L/∂θ)²    as the tensor       each fine-tuned one, each tensor        arXiv 2111.09832
+    led          |θ| · mean |∂L/∂θ|   as the tensor       base and fine-tuned ones, each tensor   arXiv 2502.16770
     sensitivity  s_l = Σ |θ · ∂L/∂θ|  a number a block    base and fine-tuned ones                arXiv 2502.12420
 
 x: the input of a linear weight, a vector for each token. Means of x are over all tokens of all texts.
@@ -13,8 +14,8 @@ F: the empirical Fisher information, a mean over texts. "Empirical": the labels 
 s_l: the sensitivity of block l. Its gradient is that of the mean of L over texts. The s_l of a model have L2 norm 1.
 A tied head and embedding are one tensor. Its gradient is the sum of the head's and the embedding's.
 
-Files: ``<folder>/aim``, ``<folder>/regmean/<model>`` and ``<folder>/fisher/<model>`` hold one safetensors file for each
-layer. ``<folder>/sensitivity.json`` holds the sensitivities of all models.
+Files: ``<folder>/aim``, ``<folder>/regmean/<model>``, ``<folder>/fisher/<model>`` and ``<folder>/led/<model>`` hold one
+safetensors file for each layer. ``<folder>/sensitivity.json`` holds the sensitivities of all models.
 
 Memory: the Gram matrix of a weight takes inputs² · 4 bytes (7B: 1.4 GB for down_proj), and all weights of a block are
 held together. Gradients hold a block four times in float32 (7B: 3.7 GB). At embedding and head they hold the
@@ -23,7 +24,7 @@ vocabulary's matrix four times (7B: 8.7 GB).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -36,13 +37,13 @@ from torch.nn.functional import cross_entropy
 from acm.architectures import EMBEDDING, HEAD
 from acm.calibration.journal import Journal
 from acm.calibration.layerwise import BASE, LayerwiseModel
-from acm.calibration.registry import STATISTICS
-from acm.errors import UserError, unknown
+from acm.calibration.registry import BY_GRADIENTS, STATISTICS
+from acm.errors import UserError, listed, unknown
 from acm.files import whole, write_json
 from acm.records import provenance
 
 States = Callable[[str], list[Tensor]]  # layer → hidden state of each text behind it, (1, tokens, d)
-Take = Callable[[str, dict[str, Tensor]], object]  # is given a layer, and the Fisher information of its tensors
+Take = Callable[[str, dict[str, Tensor]], object]  # is given a layer, and a statistic of its tensors
 
 
 def check_kinds(kinds: Sequence[str], folder: Path | None, base: str, finetuned: list[str], tokens: list[int]) -> None:
@@ -52,12 +53,12 @@ def check_kinds(kinds: Sequence[str], folder: Path | None, base: str, finetuned:
             raise unknown("statistic", kind, STATISTICS)
     if kinds and folder is None:
         raise UserError(f"the statistics {', '.join(kinds)} need a folder to be written to.")
-    if {"fisher", "sensitivity"} & set(kinds) and max(tokens) < 2:
+    if {*BY_GRADIENTS} & {*kinds} and max(tokens) < 2:
         reason = "the loss is that of the next token"
-        raise UserError(f"fisher and sensitivity need a text of at least two tokens: {reason}.")
-    if "sensitivity" in kinds and base in finetuned:
+        raise UserError(f"{listed(BY_GRADIENTS)} need a text of at least two tokens: {reason}.")
+    if {"led", "sensitivity"} & {*kinds} and base in finetuned:
         raise UserError(
-            f"sensitivities are named after the models, and two are called '{base}'; rename the fine-tuned one."
+            f"led and sensitivities are named after the models, and two are called '{base}'; rename the fine-tuned one."
         )
 
 
@@ -119,9 +120,10 @@ def gradients(
     for key, model in models.items():
         role, _, given = key.partition("/")
         name = model.checkpoint.name if key == BASE else given
-        fisher = partial(write, folder / "fisher" / name) if "fisher" in kinds and role == "finetuned" else None
-        if fisher or ("sensitivity" in kinds and role != "unrelated"):
-            found = Backward(model, ids, partial(kept_states, journal, key), fisher).run()
+        of = {"fisher": role == "finetuned", "led": role != "unrelated"}
+        takes = {kind: partial(write, folder / kind / name) for kind, wanted in of.items() if wanted and kind in kinds}
+        if takes or ("sensitivity" in kinds and role != "unrelated"):
+            found = Backward(model, ids, partial(kept_states, journal, key), takes).run()
             norm = sum(value * value for value in found.values()) ** 0.5 or 1.0
             sensitivity[name] = {layer: value / norm for layer, value in found.items()}
     if "sensitivity" in kinds:
@@ -138,29 +140,30 @@ class Backward:
     """The gradients of one model, layer by layer from the head; each block is run again from its kept input.
 
     ids: the texts. states: their hidden states behind each layer, of a walk forth.
-    fisher: is given the Fisher information of each layer; None where it is not wanted.
+    takes: ``fisher`` or ``led`` → what is given this statistic of each layer; empty where none is wanted.
     """
 
-    def __init__(self, model: LayerwiseModel, ids: list[Tensor], states: States, fisher: Take | None) -> None:
-        self.model, self.states, self.fisher = model, states, fisher
+    def __init__(self, model: LayerwiseModel, ids: list[Tensor], states: States, takes: Mapping[str, Take]) -> None:
+        self.model, self.states, self.takes = model, states, takes
         self.ids = {s: text.to(model.device) for s, text in enumerate(ids) if text.shape[1] > 1}
         self.upstream: dict[int, Tensor] = {}  # text → ∂L/∂hidden
 
     @torch.enable_grad()
     def run(self) -> dict[str, float]:
-        """Σ |θ · ∂L/∂θ| of each block; passes the Fisher information on if it is wanted."""
+        """Σ |θ · ∂L/∂θ| of each block; passes on what is wanted."""
         model = self.model
         self.head()
         found = {}
         for before, block in reversed(list(pairwise(["embed", *model.blocks]))):
             with model.loaded(block, gradients=True) as module:
-                sums = Sums({f"{model.prefix[block]}.{name}": p for name, p in module.named_parameters()})
+                named = {f"{model.prefix[block]}.{name}": p for name, p in module.named_parameters()}
+                sums = Sums(named, self.takes)
                 for s, hidden in self.inputs(before):
                     model.block(block, hidden).backward(self.upstream[s])
                     self.pass_on(s, hidden)
                     sums.add()
-                found[block] = sums.finish(self.fisher, block)
-        if self.fisher:
+                found[block] = sums.finish(block)
+        if self.takes:
             self.embedding()
         return dict(reversed(found.items()))
 
@@ -182,20 +185,21 @@ class Backward:
         """Walk back through head and norm. The gradient of a tied head is left to :meth:`embedding`."""
         model = self.model
         with model.loaded("norm", gradients=True) as norm:
-            head = nn.Parameter(model.weight(HEAD), requires_grad=bool(self.fisher) and not model.tied)
+            head = nn.Parameter(model.weight(HEAD), requires_grad=bool(self.takes) and not model.tied)
             parameters = {f"{model.prefix['norm']}.{name}": p for name, p in norm.named_parameters()}
-            sums = Sums(parameters | ({HEAD: head} if head.requires_grad else {}))
+            sums = Sums(parameters | ({HEAD: head} if head.requires_grad else {}), self.takes)
             for s, hidden in self.inputs(model.blocks[-1]):
                 self.loss(head, norm(hidden), s).backward()
                 self.pass_on(s, hidden)
                 sums.add()
-            sums.finish(self.fisher, "norm")
+            sums.finish("norm")
 
     def embedding(self) -> None:
         """Walk back through the embedding, which a tied head shares."""
         model = self.model
         weight = nn.Parameter(model.weight(EMBEDDING))
-        sums = Sums({EMBEDDING: weight})
+        twice = model.tied and HEAD in model.checkpoint.weights.tensors  # stored twice: the same numbers for both
+        sums = Sums({EMBEDDING: weight}, self.takes, {HEAD: EMBEDDING} if twice else {})
         last = dict(self.inputs("norm")) if model.tied else {}
         with model.front(weight):
             for s, ids in self.ids.items():
@@ -204,18 +208,23 @@ class Backward:
                     total = total + self.loss(weight, last[s].detach(), s)
                 total.backward()
                 sums.add()
-        if model.tied and HEAD in model.checkpoint.weights.tensors:  # stored twice: the same numbers for both
-            sums.square[HEAD] = sums.square[EMBEDDING].clone()
-        sums.finish(self.fisher, "embed")
+        sums.finish("embed")
 
 
 class Sums:
-    """Sums of gradients and of their squares, float32, over texts; the gradients come text by text."""
+    """Sums of gradients, their squares and magnitudes, float32, over texts; the gradients come text by text.
 
-    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
-        self.parameters, self.texts = parameters, 0
-        self.total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
-        self.square = {name: torch.zeros_like(value) for name, value in self.total.items()}
+    takes: as of :class:`Backward`. copies: further tensor → the one whose numbers it has.
+    """
+
+    def __init__(
+        self, parameters: dict[str, nn.Parameter], takes: Mapping[str, Take], copies: Mapping[str, str] | None = None
+    ) -> None:
+        self.parameters, self.takes, self.copies, self.texts = parameters, takes, copies or {}, 0
+        self.total, self.square, self.magnitude = (
+            {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items() if wanted}
+            for wanted in (True, "fisher" in takes, "led" in takes)
+        )
 
     def add(self) -> None:
         """Take in the gradients of one text, and clear them."""
@@ -225,12 +234,22 @@ class Sums:
                 continue
             gradient = parameter.grad.float()
             self.total[name] += gradient
-            self.square[name] += gradient.square()
+            if self.square:
+                self.square[name] += gradient.square()
+            if self.magnitude:
+                self.magnitude[name] += gradient.abs()
             parameter.grad = None
 
-    def finish(self, fisher: Take | None, layer: str) -> float:
-        """Σ |θ · mean gradient|; passes the mean squares on if they are wanted."""
-        if fisher:
-            fisher(layer, {name: value / self.texts for name, value in self.square.items()})
+    def finish(self, layer: str) -> float:
+        """Σ |θ · mean gradient|; passes on what is wanted."""
+        for kind, take in self.takes.items():
+            found = {name: self.statistic(kind, name) for name in self.parameters}
+            take(layer, found | {name: found[other].clone() for name, other in self.copies.items()})
         products = (p.detach().float() * self.total[name] for name, p in self.parameters.items())
         return sum(float(product.abs().sum()) / self.texts for product in products)
+
+    def statistic(self, kind: str, name: str) -> Tensor:
+        """The mean square of a tensor's gradients (fisher), or its own magnitude times their mean magnitude (led)."""
+        if kind == "fisher":
+            return self.square[name] / self.texts
+        return self.parameters[name].detach().float().abs() * self.magnitude[name] / self.texts

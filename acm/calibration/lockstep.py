@@ -27,7 +27,7 @@ from acm.calibration.controls import CHUNK_ENTRIES, Logits, Sides, measure
 from acm.calibration.importance import InputStatistics, gradients
 from acm.calibration.journal import Journal
 from acm.calibration.layerwise import BASE, LayerwiseModel, to_bf16, watch
-from acm.calibration.registry import CONTROLS
+from acm.calibration.registry import BY_GRADIENTS, CONTROLS
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 
@@ -57,7 +57,7 @@ class Measures:
     @property
     def of_gradients(self) -> bool:
         """Whether a kind needs gradients, and with them the hidden states of all layers."""
-        return "fisher" in self.kinds or "sensitivity" in self.kinds
+        return not {*BY_GRADIENTS}.isdisjoint(self.kinds)
 
 
 def without_weights(

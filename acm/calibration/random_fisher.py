@@ -70,7 +70,7 @@ def fisher_by_layer(
             total, entries = found.get(layer_of(name), Trace(0.0, 0))
             found[layer_of(name)] = Trace(total + float(value.sum(dtype=torch.float64)), entries + value.numel())
 
-    Backward(model, ids, forth(model, ids).__getitem__, take).run()
+    Backward(model, ids, forth(model, ids).__getitem__, {"fisher": take}).run()
     if model.tied:
         found["lm_head"] = found["embed"]
     if odd := [layer for layer in model.layers if not torch.tensor(found[layer].total).isfinite()]:

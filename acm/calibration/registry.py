@@ -112,7 +112,8 @@ SHIFTS: dict[str, Callable[[np.ndarray], np.ndarray | float]] = {
     "global": lambda mi: float(mi.max()),  # the maximum over everything: §4.1 read literally
     "none": lambda mi: 0.0,  # nothing: Eq. 2 read literally
 }
-STATISTICS = ("aim", "regmean", "fisher", "sensitivity")  # what merge methods read; `importance.py` says what each is
+BY_GRADIENTS = ("fisher", "led", "sensitivity")
+STATISTICS = ("aim", "regmean", *BY_GRADIENTS)  # what merge methods read; `importance.py` says what each is
 
 
 def label_estimators() -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from acm.architectures import HEAD
 from acm.calibration.nulls import controlled
+from acm.calibration.registry import BY_GRADIENTS
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 from acm.merging.engine import merge
@@ -46,7 +47,12 @@ SETTINGS = {  # setting → what is merged
     "reversed": "with the λ of its blocks from last to first, at equal norm",
 }
 REPLACED = ("weight", "t")  # what ACM's λ replaces
-STATISTICS = {"entries": "fisher", "gram": "regmean", "inputs": "aim"}  # what a method reads → its folder
+STATISTICS = {
+    "entries": "fisher",
+    "gram": "regmean",
+    "diagonal": "regmean",
+    "inputs": "aim",
+}  # what a method reads → its folder
 
 
 @dataclass(frozen=True)
@@ -97,12 +103,18 @@ class Scene:
                 parameters = parameters | {parameter.name: str(self.measured("sensitivity.json"))}
             elif parameter.kind == "statistics":
                 for entry in models[: 1 if method.base_statistics else None]:
-                    owner = () if method.base_statistics else (Path(entry["model"]).name,)
-                    entry["parameters"] = {parameter.name: str(self.measured(STATISTICS[method.statistics], *owner))}
+                    owner = self.base if parameter.name == "base_statistics" else Path(entry["model"])
+                    place = [self.read_by(method), *([] if method.base_statistics else [owner.name])]
+                    entry.setdefault("parameters", {})[parameter.name] = str(self.measured(*place))
         base = {"base_model": str(self.base)}
         if not method.needs_base and self.alone:
             models, base = [{"model": str(self.base)}, *models], {}
         return {"merge_method": method.name, **base, "models": models, "parameters": parameters, **more}
+
+    @staticmethod
+    def read_by(method: MergeMethod) -> str:
+        """The kind of statistics that a method reads."""
+        return method.name if method.name in BY_GRADIENTS else STATISTICS[method.statistics]
 
     def measured(self, *parts: str) -> Path:
         """A file or folder of the statistics."""
@@ -226,6 +238,20 @@ class Judge:
                 recipe = self.scene.recipe(METHODS["task_arithmetic"], {}, coefficients=controlled(own, control))
                 found += self.judge("rule", name, recipe, settings)
         return found
+
+
+def judge(
+    study: Study, scene: Scene, methods: Iterable[str], rules: dict[str, Coefficients], acm: Coefficients | None = None
+) -> tuple[list[Trial], pd.DataFrame]:
+    """All trials of a scene and the records of its models, known and new.
+
+    methods: names; those that the scene cannot take are left out. rules: name → λ. acm: λ to try with each method.
+    """
+    study.folder.mkdir(parents=True, exist_ok=True)
+    with merged(scene.reference, study.folder) as reference:
+        court = Judge(study, scene, reference)
+        trials = court.methods([name for name in methods if scene.takes(METHODS[name])], acm) + court.rules(rules)
+    return trials, pd.concat(court.records, ignore_index=True).assign(scene=scene.name)
 
 
 def progress(things: Iterable[Any], what: str) -> Iterable[Any]:

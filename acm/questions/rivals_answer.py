@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from acm.merging.registry import METHODS
 from acm.questions.rivals import DEFAULT, EQUAL, Scene, Trial
-from acm.questions.study import apart, counted, inside
+from acm.questions.study import Study, apart, counted, inside
 from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import COLOURS
 from acm.reporting.statistics import (
@@ -38,7 +38,17 @@ def title_of(trial: Trial) -> str:
     return METHODS[trial.name].title if trial.kind == "method" else trial.name
 
 
-def table_of(scene: Scene, trials: list[Trial], sample: Sample, frontier: list[str]) -> pd.DataFrame:
+def table_of(study: Study, scene: Scene, trials: list[Trial], records: pd.DataFrame) -> pd.DataFrame:
+    """:func:`compared`, from the records of :func:`acm.questions.rivals.judge`.
+
+    Where several skills are merged there is no bar.
+    """
+    tasks = study.profile.experiment(scene.experiment).tasks
+    frontier = study.results.frontier if scene.experiment == study.experiment else []
+    return compared(scene, trials, study.sample(records, tasks), frontier)
+
+
+def compared(scene: Scene, trials: list[Trial], sample: Sample, frontier: list[str]) -> pd.DataFrame:
     """One row for each trial of a scene, with 95 % intervals.
 
     accuracy (percent), length (tokens). above: points above the bar at its length; where several skills are merged,
@@ -56,7 +66,7 @@ def table_of(scene: Scene, trials: list[Trial], sample: Sample, frontier: list[s
         )
         drawn.append(lead)
         rows.append({
-            "scene": scene.name, "kind": trial.kind, "rival": title_of(trial), "name": trial.name,
+            "scene": scene.name, "barred": bool(frontier), "kind": trial.kind, "rival": title_of(trial), "name": trial.name,
             "setting": trial.setting, "norm": trial.norm, "same_as": trial.same_as,
             **interval_columns("accuracy", share(sample, label)),
             **interval_columns("length", describe(average(sample, label, "length"), 1)),
@@ -102,7 +112,7 @@ def draw(tables: list[tuple[Scene, pd.DataFrame]], kind: str) -> Figure:
     figure, grid = plt.subplots(1, len(parts), figsize=size, squeeze=False, sharey=True)
     for axes, (scene, part) in zip(grid.flat, parts, strict=True):
         draw_panel(axes, part, names)
-        axes.set(title=scene.title.replace(": ", ":\n"), xlabel=AVERAGE if scene.name == "skills" else BAR)
+        axes.set(title=scene.title.replace(": ", ":\n"), xlabel=BAR if part["barred"].all() else AVERAGE)
     grid[0, 0].set_yticks(range(len(names)), names)
     grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
     handles = {text: line for axes in grid.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from acm.calibration import defaults
 from acm.calibration.layer_rules import rule_coefficients
 from acm.calibration.rules import RULES
 from acm.calibration.texts import read_texts, select_texts, texts_hash
 from acm.calibration.walk import calibrate
 from acm.files import write_json
 from acm.identity import identity
+from acm.merging.registry import METHODS
 from acm.questions.rivals import Scene
 from acm.questions.study import Coefficients, Study
 from acm.reading import read_json
@@ -32,14 +35,24 @@ RULE_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "1 − CKA": ("cka", {}),
     "activation shift": ("activation_shift", {}),
 }
+TABLED = (defaults.ESTIMATOR, *(rule.estimator for rule in RULES.values() if rule.estimator))
 TABLE, FACTS = "mutual_information.parquet", "measured.json"
 
 
-def measure(study: Study, scene: Scene, kinds: tuple[str, ...], estimators: tuple[str, ...]) -> Scene:
+def measured(study: Study, scene: Scene, methods: Iterable[str]) -> Scene:
     """The scene with statistics, from a calibration on the experiment's texts; what is there already is kept.
 
-    kinds: of statistics. estimators: of the MI table that lies beside them.
+    methods: names; the statistics that they read are gathered. The scene of one task vector gets what the rules read
+    too, which is an MI table of three estimators.
     """
+    rows = [METHODS[name] for name in methods]
+    kinds = {scene.read_by(row) for row in rows if row.statistics}
+    kinds |= {"sensitivity"} if scene.alone else set()
+    return calibrated(study, scene, tuple(sorted(kinds)), TABLED if scene.alone else TABLED[:1])
+
+
+def calibrated(study: Study, scene: Scene, kinds: tuple[str, ...], estimators: tuple[str, ...]) -> Scene:
+    """:func:`measured` of these kinds of statistics, and with these estimators in the MI table."""
     profile, setting = study.profile, study.profile.experiment(scene.experiment)
     chosen = setting.calibration
     texts = select_texts(read_texts(chosen.source, chosen.field), chosen.clusters, chosen.per_cluster, chosen.seed)

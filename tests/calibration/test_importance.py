@@ -100,6 +100,14 @@ def test_fisher_is_the_mean_squared_gradient_of_the_texts(found, f32, tokenizer,
     assert_close(read(found / "fisher" / f32[model].name), fisher(gradients(f32[model], encoded(tokenizer))[1]))
 
 
+@pytest.mark.parametrize("model", [0, 1, 2])
+def test_led_is_the_weight_times_the_mean_magnitude_of_the_gradients(found, f32, tokenizer, model):
+    plain, each = gradients(f32[model], encoded(tokenizer))
+    magnitude = {name: torch.stack([gradient[name].abs() for gradient in each]).mean(0) for name in each[0]}
+    expected = {name: plain.get_parameter(name).detach().abs() * value for name, value in magnitude.items()}
+    assert_close(read(found / "led" / f32[model].name), expected)
+
+
 def test_sensitivity_is_the_normed_sum_of_weight_times_gradient(found, f32, tokenizer):
     content = json.loads((found / "sensitivity.json").read_text())
     assert list(content) == ["sensitivity", "provenance"] and content["provenance"]["n"] == 2
@@ -190,7 +198,7 @@ def test_an_interrupted_run_writes_the_same_files(f32, tmp_path, monkeypatch, pl
 
 def test_what_cannot_be_had_is_refused_before_any_work(f32, tmp_path, monkeypatch):
     monkeypatch.setattr(acm.calibration.walk, "check_weights", lambda folder: pytest.fail("began to work"))
-    for kind in ("fisher", "sensitivity"):
+    for kind in ("fisher", "led", "sensitivity"):
         with pytest.raises(UserError, match="at least two tokens"):
             acm.calibrate(f32[0], {"left": f32[1]}, ["7"], statistics=tmp_path, kinds=(kind,))
     with pytest.raises(UserError, match="two are called 'base'"):
