@@ -47,12 +47,8 @@ SETTINGS = {  # setting → what is merged
     "reversed": "with the λ of its blocks from last to first, at equal norm",
 }
 REPLACED = ("weight", "t")  # what ACM's λ replaces
-STATISTICS = {
-    "entries": "fisher",
-    "gram": "regmean",
-    "diagonal": "regmean",
-    "inputs": "aim",
-}  # what a method reads → its folder
+# what a method reads → the kind of statistics that has it
+STATISTICS = {"entries": "fisher", "gram": "regmean", "diagonal": "regmean", "inputs": "aim"}
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ def compared(scene: Scene, trials: list[Trial], sample: Sample, frontier: list[s
         )
         drawn.append(lead)
         rows.append({
-            "scene": scene.name, "barred": bool(frontier), "kind": trial.kind, "rival": title_of(trial), "name": trial.name,
-            "setting": trial.setting, "norm": trial.norm, "same_as": trial.same_as,
+            "scene": scene.name, "barred": bool(frontier), "kind": trial.kind, "rival": title_of(trial),
+            "name": trial.name, "setting": trial.setting, "norm": trial.norm, "same_as": trial.same_as,
             **interval_columns("accuracy", share(sample, label)),
             **interval_columns("length", describe(average(sample, label, "length"), 1)),
             **interval_columns("above", describe(inside(lead))),
