@@ -58,7 +58,7 @@ def reproduce(
     context: typer.Context,
     profile: ProfileName = "tiny",
     cores: Annotated[int | None, typer.Option(min=1, help="jobs at a time (default: one for each core)")] = None,
-    questions: Annotated[bool, typer.Option("--questions", help="ask the five questions too")] = False,
+    questions: Annotated[bool, typer.Option("--questions", help="ask the questions to the method too")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the jobs, and why each would run")] = False,
     unlock: Annotated[bool, typer.Option("--unlock", help="release the lock of a killed run")] = False,
 ) -> None:

@@ -67,7 +67,8 @@ def compared(scene: Scene, trials: list[Trial], sample: Sample, frontier: list[s
         drawn.append(lead)
         rows.append({
             "scene": scene.name, "barred": bool(frontier), "kind": trial.kind, "rival": title_of(trial),
-            "name": trial.name, "setting": trial.setting, "norm": trial.norm, "same_as": trial.same_as,
+            "name": trial.name, "setting": trial.setting, "norm": trial.norm, "cosine": trial.cosine,
+            "same_as": trial.same_as,
             **interval_columns("accuracy", share(sample, label)),
             **interval_columns("length", describe(average(sample, label, "length"), 1)),
             **interval_columns("above", describe(inside(lead))),
@@ -98,6 +99,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
     return pd.DataFrame({
         "rival": table["rival"], "setting": table["setting"], "norm": table["norm"].map("{:.2f}".format),
+        "cosine": table["cosine"].map("{:.2f}".format),
         "accuracy %": cells("accuracy", 1), "length, tokens": cells("length", 0),
         "points above": cells("above", 1, True), "verdict": table["verdict"],
     })  # fmt: skip

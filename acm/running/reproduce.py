@@ -20,7 +20,7 @@ from acm.running.preflight import check, fetch
 def reproduce(name: str, target: str, cores: int, dry_run: bool = False, arguments: list[str] | None = None) -> str:
     """Run what is not up to date, and return the summary.
 
-    name: the profile, with variants if any. target: ``summary`` is the pipeline, ``questions`` the five questions too.
+    name: the profile, with variants if any. target: ``summary`` is the pipeline, ``questions`` asks too.
     cores: jobs at a time. dry_run: show the jobs and run none. arguments: more of Snakemake's. The result is empty
     after a dry run, and where `--until` ended the run before. Raises UserError for what would stop the run, before any
     work, and where a job fails.
