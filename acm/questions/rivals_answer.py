@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from acm.reporting.tables import cell
 
 NONE_DOES = "None is shown to: at equal norm no method and no rule for λ by layer is above"
 BAR, AVERAGE = "points above the bar", "points above plain averaging"
-DRAWN = {DEFAULT: ("o", "0.55"), EQUAL: ("D", COLOURS["acm"]), "ACM": ("^", COLOURS["frontier"])}
+DRAWN = {DEFAULT: ("o", "0.55"), EQUAL: ("D", COLOURS["acm"]), "ACM": ("^", COLOURS["baseline"])}
 DRAWN |= {control: (mark, COLOURS["control"]) for control, mark in (("permuted", "v"), ("reversed", "<"))}
 
 
@@ -114,11 +115,14 @@ def draw(tables: list[tuple[Scene, pd.DataFrame]], kind: str) -> Figure:
     figure, grid = plt.subplots(1, len(parts), figsize=size, squeeze=False, sharey=True)
     for axes, (scene, part) in zip(grid.flat, parts, strict=True):
         draw_panel(axes, part, names)
-        axes.set(title=scene.title.replace(": ", ":\n"), xlabel=BAR if part["barred"].all() else AVERAGE)
+        axes.set_title(fill(scene.title, 30), fontsize=11)
+        axes.set(xlabel=BAR if part["barred"].all() else AVERAGE)
     grid[0, 0].set_yticks(range(len(names)), names)
     grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
     handles = {text: line for axes in grid.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncol=len(handles))
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncol=2 if len(parts) == 1 else len(handles)
+    )
     return figure
 
 

@@ -11,7 +11,7 @@ from tensor_cases import FIRST, SECOND, assert_close, merge, randn
 import acm
 from acm.errors import UserError
 from acm.merging.methods import merge_tensor, spectral
-from acm.merging.methods.spectral import centred, interference, isotropic, polar, separated, triples, undisturbed
+from acm.merging.methods.spectral import centred, isotropic, polar, separated, triples, undisturbed
 from acm.merging.registry import METHODS
 from acm.merging.settings import Settings
 
@@ -249,7 +249,6 @@ def test_tsvm_of_task_vectors_that_share_no_direction_is_their_sum():
     first[0, 0], first[1, 1] = 3.0, -2.0
     second[2, 2], second[3, 5] = 1.0, 4.0
     assert_close(by_method("tsvm", [first, second]), first + second)
-    assert interference([first, second]) == 0
 
 
 def test_tsvm_moves_two_directions_apart_by_equal_angles():
@@ -339,52 +338,6 @@ def test_wudi_is_gradient_descent_stopped():
     for _ in range(steps):
         found = found - rate * sum((found - delta) @ delta.T @ delta / delta.square().sum() for delta in deltas)
     assert_close(undisturbed(deltas, steps * rate, 1.0).float(), found, 3e-3)
-
-
-# ---------------------------------------------------------------- interference
-
-
-def test_interference_by_its_formula():
-    for shape, count in (((9, 6), 2), ((6, 9), 3), ((7, 7), 2)):
-        deltas = drawn(shape, count)
-        parts, kept = [svd(delta) for delta in deltas], int(min(shape) / count)
-        left, right = np.hstack([u[:, :kept] for u, _, _ in parts]), np.hstack([v[:kept].T for _, _, v in parts])
-        one, values = np.eye(kept * count), np.concatenate([values[:kept] for _, values, _ in parts])
-        expected = np.abs((left.T @ left - one) @ np.diag(values) @ (right.T @ right - one)).sum()
-        assert interference(deltas) == pytest.approx(expected, rel=1e-9) and expected > 0.1
-
-
-def test_interference_of_one_matrix_is_none_and_of_equal_ones_twice_the_sum_of_their_singular_values():
-    (delta,) = drawn((8, 6), 1)
-    assert interference([delta]) == pytest.approx(0, abs=1e-10)
-    assert interference([delta, delta]) == pytest.approx(2 * svd(delta)[1][:3].sum())
-    assert interference([delta, -delta]) == pytest.approx(interference([delta, delta]))
-
-
-def test_interference_needs_an_overlap_on_both_sides():
-    left = randn(6, 2, seed=1)
-    first, second = torch.zeros(6, 8), torch.zeros(6, 8)
-    first[:, :4], second[:, 4:] = left @ randn(2, 4, seed=2), left @ randn(2, 4, seed=3)
-    assert interference([first, second]) == pytest.approx(0, abs=1e-9)
-
-
-def test_interference_scales_with_the_matrices_and_depends_on_no_order_turn_or_transposition():
-    first, second, third = drawn((8, 6), 3)
-    expected = interference([first, second, third])
-    turn = torch.linalg.qr(randn(8, 8, seed=9).double())[0]
-    assert interference([third, first, second]) == pytest.approx(expected)
-    assert interference([first.T, second.T, third.T]) == pytest.approx(expected)
-    assert interference([3 * first, 3 * second, 3 * third]) == pytest.approx(3 * expected)
-    assert interference([turn @ d.double() for d in (first, second, third)]) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("odd", [math.nan, math.inf])
-def test_interference_of_odd_and_empty_matrices(odd):
-    first, second = drawn((5, 4), 2)
-    assert interference([first, torch.zeros(5, 4)]) == pytest.approx(0, abs=1e-12)
-    assert interference([torch.zeros(5, 4)] * 2) == 0
-    second[1, 2] = odd
-    assert math.isnan(interference([first, second]))
 
 
 # ---------------------------------------------------------------- properties of all

@@ -156,20 +156,6 @@ def tsvm(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     return merged(base, finetuned, s, lambda deltas: separated(deltas, s.numbers["lossless"]), fewest=2)
 
 
-def interference(deltas: list[Tensor]) -> float:
-    """How much the leading singular directions of matrices overlap: Σ |(ÛᵀÛ − I) diag(σ̂) (V̂ᵀV̂ − I)|.
-
-    It is 0 where the directions of no two matrices overlap on both sides, so for a single matrix. It grows with the
-    scale of the matrices and with their number. Û, σ̂ and V̂ are those of TSV-Merge (arXiv:2412.00081). The paper writes
-    ‖·‖₁; it is read as the sum over all entries. NaN or infinity gives NaN.
-    """
-    if not all(torch.isfinite(delta).all() for delta in deltas):
-        return math.nan
-    left, sigma, right = leading(deltas)
-    one = torch.eye(len(sigma), dtype=torch.float64, device=sigma.device)
-    return float(((left.T @ left - one) * sigma @ (right.T @ right - one)).abs().sum())
-
-
 def centred(deltas: list[Tensor], rank: float, amplification: float) -> Tensor:
     """a + amplification · Σ_i (δ_i − a truncated to ⌈rank · r⌉ singular values), a the mean of the δ_i."""
     mean = (total(delta.double() for delta in deltas) / len(deltas)).float()
