@@ -77,18 +77,20 @@ def files_of(method: MergeMethod) -> dict[str, str]:
         if parameter.kind == "layers":
             found[parameter.name] = f"{STATISTICS}/{parameter.name}.json"
         elif parameter.kind == "statistics":
-            model = "" if method.base_statistics else "/finetuned"
-            found[parameter.name] = f"{STATISTICS}/{method.name}{model}"
+            model = "/base" if parameter.name == "base_statistics" else "/finetuned"
+            found[parameter.name] = f"{STATISTICS}/{method.calibrated}{'' if method.base_statistics else model}"
     return found
 
 
 def recipe(folder: Path, method: str) -> Path:
     """The method's example, with ACM's coefficients where it takes them.
 
-    Λ = 0.5 where it takes two fine-tuned models.
+    Λ = 0.5 where it takes two fine-tuned models. A method that decomposes gets two where it can: with one, several
+    decompose nothing.
     """
     path, row = folder / f"{method}.yml", METHODS[method]
-    names = ["finetuned", "second"] if row.models[0] > 1 else ["finetuned"]
+    several = row.models[0] > 1 or (row.chunks == "whole" and not row.statistics)
+    names = ["finetuned", "second"] if several else ["finetuned"]
     content: dict[str, Any] = {"merge_method": method, "dtype": "bfloat16", "parameters": row.example | files_of(row)}
     if row.takes_coefficients:
         content["base_model"] = str(folder / "base")

@@ -40,9 +40,12 @@ class PlainMerger:
         torch.set_num_threads(1)
 
     def chunks_of(self, job: Job) -> str:
-        """``flat``, ``rows`` or ``whole``: the method's own, but flat for an embedding that it does not take whole."""
-        flat = self.method.chunks == "whole" and len(job.shape) == 2 and not job.settings.is_matrix
-        return "flat" if flat else self.method.chunks
+        """``flat``, ``rows`` or ``whole``: the method's own, but flat for a matrix that it does not take whole.
+
+        Such are embeddings, and weights without the Gram matrices that the method solves for.
+        """
+        averaged = not job.settings.is_matrix or (self.method.statistics == "gram" and None in job.statistics)
+        return "flat" if self.method.chunks == "whole" and len(job.shape) == 2 and averaged else self.method.chunks
 
     def step(self, job: Job) -> int:
         """Entries of a chunk, at least one: a fixed number, or whole rows of about as many, or the whole tensor.

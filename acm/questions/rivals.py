@@ -27,7 +27,6 @@ from tqdm import tqdm
 
 from acm.architectures import HEAD
 from acm.calibration.nulls import controlled
-from acm.calibration.registry import BY_GRADIENTS
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 from acm.merging.engine import merge
@@ -46,8 +45,6 @@ SETTINGS = {  # setting → what is merged
     "permuted": "with its λ dealt to the layers at random, at equal norm",
     "reversed": "with the λ of its blocks from last to first, at equal norm",
 }
-# what a method reads → the kind of statistics that has it
-STATISTICS = {"entries": "fisher", "gram": "regmean", "diagonal": "regmean", "inputs": "aim"}
 
 
 @dataclass(frozen=True)
@@ -99,17 +96,12 @@ class Scene:
             elif parameter.kind == "statistics":
                 for entry in models[: 1 if method.base_statistics else None]:
                     owner = self.base if parameter.name == "base_statistics" else Path(entry["model"])
-                    place = [self.read_by(method), *([] if method.base_statistics else [owner.name])]
+                    place = [method.calibrated, *([] if method.base_statistics else [owner.name])]
                     entry.setdefault("parameters", {})[parameter.name] = str(self.measured(*place))
         base = {"base_model": str(self.base)}
         if not method.needs_base and self.alone:
             models, base = [{"model": str(self.base)}, *models], {}
         return {"merge_method": method.name, **base, "models": models, "parameters": parameters, **more}
-
-    @staticmethod
-    def read_by(method: MergeMethod) -> str:
-        """The kind of statistics that a method reads."""
-        return method.name if method.name in BY_GRADIENTS else STATISTICS[method.statistics]
 
     def measured(self, *parts: str) -> Path:
         """A file or folder of the statistics."""

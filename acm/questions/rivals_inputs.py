@@ -45,9 +45,7 @@ def measured(study: Study, scene: Scene, methods: Iterable[str]) -> Scene:
     methods: names; the statistics that they read are gathered. The scene of one task vector gets what the rules read
     too, which is an MI table of three estimators.
     """
-    rows = [METHODS[name] for name in methods]
-    kinds = {scene.read_by(row) for row in rows if row.statistics}
-    kinds |= {"sensitivity"} if scene.alone else set()
+    kinds = {METHODS[name].calibrated for name in methods} - {""} | ({"sensitivity"} if scene.alone else set())
     return calibrated(study, scene, tuple(sorted(kinds)), TABLED if scene.alone else TABLED[:1])
 
 

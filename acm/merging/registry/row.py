@@ -173,6 +173,13 @@ class MergeMethod:
         return any(parameter.is_file for parameter in self.takes)
 
     @property
+    def calibrated(self) -> str:
+        """The statistic of a calibration that it reads (:mod:`acm.calibration.importance`); empty: none."""
+        entries = "led" if "base_statistics" in self.parameters else "fisher"
+        kinds = {"": "", "entries": entries, "gram": "regmean", "diagonal": "regmean", "inputs": "aim"}
+        return kinds[self.statistics]
+
+    @property
     def single(self) -> bool:
         """Whether it merges one model into the base, and no more."""
         return self.models == (1, 1)
