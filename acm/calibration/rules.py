@@ -130,7 +130,7 @@ RULES = {
              "s_l, log-normalised, a sigmoid. Ours are the loss (of the sequence's own next tokens), scale, slope, "
              "offset and factor. Merged layers whose norm is off by more than 5 % are rescaled; we read: λ_l is "
              "lowered until ‖θ_0,l + λ_l δ_l‖ is within tolerance of ‖θ_0,l‖. Another factor of 0.7 is said to be of "
-             "gate projections alone, so no λ of a whole layer can have it"),
+             "gate projections alone; one λ for a whole layer cannot express it"),
         Rule("sensitivity", "sensitivities of a calibration",
              "λ_l = 2 α σ((α s_i,l − (1 − α) s_0,l) / T) in the blocks, α outside; α: alpha, T: temperature",
              "arXiv:2502.12420", ("models", "sensitivity"),

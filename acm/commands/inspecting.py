@@ -40,5 +40,6 @@ def inspect(
         text = as_text(found, worth, markdown=format == "markdown")
     if out:
         write_text(out, f"{text}\n")
+        say(f"inspection: {out}")
     else:
         say(text)

@@ -131,9 +131,11 @@ def model_card(plan: Plan, hash_inputs: bool) -> str:
     noted = "\n".join(f"- {prose(finding)}" for finding in plan.findings if "GB are free" not in finding.text)
     recipe, method = recipe_text(plan), plan.recipe.method
     fence = max(["```", *(f"{ticks}`" for ticks in re.findall("`{3,}", recipe))], key=len)
-    by_acm = " with ACM coefficients (arXiv:2505.14009)" if plan.recipe.coefficients is not None else ""
+    by_layer = "" if plan.recipe.coefficients is None else " with coefficients by layer"
+    known = {"acm": " with ACM coefficients (arXiv:2505.14009)", "": by_layer}
+    by_layer = known.get(plan.inputs.rule, f"{by_layer}, rule `{plan.inputs.rule}`")
     return (
-        f"---\n{header}---\n\n# {method.title}{by_acm}\n\n"
+        f"---\n{header}---\n\n# {method.title}{by_layer}\n\n"
         f"Merged by acm {acm.__version__}, method [{method.paper}]({method.url}).\n\n"
         f"## Inputs\n\n{listed}\n\n## Recipe\n\n{fence}yaml\n{recipe}{fence}\n"
         + (f"\n## Findings\n\n{noted}\n" if noted else "")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from acm.errors import unknown
+from acm.errors import brief, unknown
 from acm.merging.registry import MergeMethod, Parameter
 
 # Flags that mergekit's method has and ours lacks: true would change the result.
@@ -96,15 +96,15 @@ def check_value(value: Any, parameter: Parameter, place: str) -> None:
     key = parameter.name
     if parameter.is_file:
         if not isinstance(value, str):
-            raise ValueError(f"{place}: {key} must be a file's path, not {value!r}")
+            raise ValueError(f"{place}: {key} must be a file's path, not {brief(value)}")
         return
     if parameter.kind == "flag":
         if not isinstance(value, bool):
-            raise ValueError(f"{place}: {key} must be true or false, not {value!r}")
+            raise ValueError(f"{place}: {key} must be true or false, not {brief(value)}")
         return
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise ValueError(f"{place}: {key} must be a number, not {value!r}")
+        raise ValueError(f"{place}: {key} must be a number, not {brief(value)}")
     if not parameter.test(value):
-        raise ValueError(f"{place}: {key} is {parameter.meaning}, not {value}")
+        raise ValueError(f"{place}: {key} is {parameter.meaning}, not {brief(value)}")
     if not abs(value) <= FLOAT32:
-        raise ValueError(f"{place}: {key} must be a finite number in float32's range, not {value!r:.50}")
+        raise ValueError(f"{place}: {key} must be a finite number in float32's range, not {brief(value)}")

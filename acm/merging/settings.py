@@ -23,6 +23,7 @@ from acm.merging.mergekit import OUTSIDE
 from acm.merging.parameters import FLOAT32, resolve
 from acm.merging.recipe import ModelEntry, Recipe
 from acm.merging.registry import MergeMethod
+from acm.reading import read_json
 from acm.records import read_coefficients
 
 if TYPE_CHECKING:
@@ -79,13 +80,15 @@ class Settings:
 class Inputs:
     """The files that a recipe names beside models, read.
 
-    coefficients: ACM's λ, None without them. layers: parameter → its numbers. statistics: the headers, of each model's
+    coefficients: λ of each layer, None without them. rule: of a file with coefficients, the layer rule that gave them:
+    ``acm`` or a rival's name; empty: unknown. layers: parameter → its numbers. statistics: the headers, of each model's
     file; of a method with two such parameters, first all of the first.
     """
 
     coefficients: LayerNumbers | None
     layers: dict[str, LayerNumbers]
     statistics: list[dict[str, TensorInfo]]
+    rule: str = ""
 
 
 def read_inputs(recipe: Recipe, folder: Path, layers: set[str], base: str) -> Inputs:
@@ -105,7 +108,16 @@ def read_inputs(recipe: Recipe, folder: Path, layers: set[str], base: str) -> In
             numbers[key] = layer_numbers(recipe.setting(key), folder, [base, *names], blocks, key)
         elif parameter.kind == "statistics":
             statistics += [read_headers(folder / recipe.setting(key, entry)) for entry in recipe.measured]
-    return Inputs(coefficients, numbers, statistics)
+    return Inputs(coefficients, numbers, statistics, rule_of(recipe.coefficients, folder))
+
+
+def rule_of(given: Any, folder: Path) -> str:
+    """The layer rule that a file of coefficients names. Files by `acm calibrate` name an estimator and no rule."""
+    if not isinstance(given, str) or not given.endswith(".json"):
+        return ""
+    content = read_json(folder / given)
+    rule = content.get("rule", "acm" if "estimator" in content else "")
+    return rule if isinstance(rule, str) and rule.isidentifier() else ""
 
 
 def read_headers(path: Path) -> dict[str, TensorInfo]:

@@ -1,15 +1,15 @@
 """Question 6: do the rivals do better? Every training-free method and layer rule on one yardstick.
 
-A scene is a base with its task vectors, and what the merges of them are held against. Each method is merged with its
-defaults, and once more at equal norm: the merged task vector is scaled until it is as long as that of plain averaging
-(of one model: plain interpolation at λ = 0.7). Every trim shortens the task vector, and a shorter task vector alone
-gives other answers. At equal norm only its direction is compared.
+A scene is a base with its task vectors, and what the merges of them are held against. Each method is merged with the
+parameters of its example in `docs/methods.md`, and once more at equal norm: the merged task vector is scaled until it
+is as long as that of plain averaging (of one model: plain interpolation at λ = 0.7). Every trim shortens the task
+vector, and a shorter task vector alone gives other answers. At equal norm only its direction is compared.
 
     variable     symbol            meaning
     moved        θ − θ_0           what a merge changed, all tensors together as one vector
-    norm         ‖θ − θ_0‖ / r     its length, over that of the reference
-    cosine       cos(θ − θ_0, r)   of its angle with the reference's
-    reference    r                 α mean δ_i, or its length: α = 0.7 for one model, 1 for several
+    reference    r                 α mean δ_i, α = 0.7 for one model, 1 for several
+    norm         ‖θ − θ_0‖ / ‖r‖   its length, over that of the reference
+    cosine       cos(θ − θ_0, r)   of its angle with the reference
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ from acm.merging.registry import METHODS, MergeMethod
 from acm.questions.study import SLIM, Coefficients, Study, evaluate_model
 from acm.reporting.results import Results
 
-QUESTION = "Does a rival do better: another method, or another rule for λ by layer?"
+QUESTION = "Is a rival above the bar: another method, or another rule for λ by layer?"
 ALONE = 0.7  # λ of plain interpolation at which one task vector is compared: the paper's
+SKETCHED = 4096
 SAME = 1e-4  # models that differ by less, over the reference's norm, are one
-DEFAULT, EQUAL = "defaults", "equal norm"
+USUAL, EQUAL = "example", "equal norm"
 SETTINGS = {  # setting → what is merged
-    DEFAULT: "with its defaults",
+    USUAL: "with the parameters of its example; a rule with its own λ",
     EQUAL: "at equal norm",
     "ACM": "of task vectors that ACM's λ scaled first, at equal norm",
-    "permuted": "with its λ dealt to the layers at random, at equal norm",
+    "permuted": "with its λ dealt to the layers at random, once, at equal norm",
     "reversed": "with the λ of its blocks from last to first, at equal norm",
 }
 
@@ -120,13 +121,15 @@ class Scene:
 class Trial:
     """One merge of a scene: what was merged, how far it moved, and which model's records stand for it.
 
-    kind: ``method`` or ``rule``. setting: of :data:`SETTINGS`. norm, cosine: against the reference.
-    same_as: the model that it equals, whose records are its own; empty: it has records of its own.
+    kind: ``method`` or ``rule``. title: the rival's name in tables. setting: of :data:`SETTINGS`.
+    norm, cosine: against the reference.
+    same_as: the earlier model that it equals, whose records are its own; empty: it has records of its own.
     """
 
     scene: str
     kind: str
     name: str
+    title: str
     setting: str
     norm: float = np.nan
     cosine: float = np.nan
@@ -135,7 +138,7 @@ class Trial:
     @property
     def label(self) -> str:
         """Its method in the records."""
-        return self.same_as or f"{self.scene} {self.name}, {self.setting}"
+        return self.same_as or f"{self.title}, {self.setting}"
 
 
 def moved(first: Path, second: Path) -> float:
@@ -149,6 +152,24 @@ def moved(first: Path, second: Path) -> float:
         difference = info.numbers(shared).astype(np.float64) - theirs.tensors[name].numbers(shared)
         total += float(difference @ difference)
     return total**0.5
+
+
+def sketch(base: Path, model: Path) -> np.ndarray:
+    """A task vector in (SKETCHED,) numbers, float64. Their distances are those of task vectors to a few percent.
+
+    Each entry is added, with a random sign, to one of the numbers at random (count sketch, arXiv:0902.2206).
+    """
+    ours, theirs = Checkpoint(base), Checkpoint(model)
+    found = np.zeros(SKETCHED)
+    for name, info in sorted(ours.tensors.items()):
+        if name == HEAD and theirs.tied:
+            continue
+        shared = min(info.size, theirs.tensors[name].size)
+        difference = theirs.tensors[name].numbers(shared).astype(np.float64) - info.numbers(shared)
+        drawn = np.random.default_rng([*name.encode()]).integers(2 * SKETCHED, size=shared, dtype=np.int32)
+        signs = np.where(drawn < SKETCHED, difference, -difference)
+        found += np.bincount(drawn % SKETCHED, signs, SKETCHED)
+    return found
 
 
 @contextmanager
@@ -165,11 +186,12 @@ class Judge:
     """
 
     def __init__(self, study: Study, scene: Scene, reference: Path) -> None:
-        self.study, self.scene, self.norm = study, scene, moved(scene.base, reference)
+        self.study, self.scene, self.reference, self.norm = study, scene, reference, moved(scene.base, reference)
         self.records = [known(study, scene)]
-        self.models = {path.name: path for path in (scene.base, *scene.finetuned.values())}
-        self.models[scene.reference_name] = reference
-        for label, path in self.models.items():
+        self.sketches: dict[str, np.ndarray] = {}
+        models = {path.name: path for path in (scene.base, *scene.finetuned.values())}
+        for label, path in (models | {scene.reference_name: reference}).items():
+            self.sketches[label] = sketch(scene.base, path)
             if label not in set(self.records[0]["method"]):
                 self.evaluate(path, label)
 
@@ -179,37 +201,40 @@ class Judge:
         self.records.append(found[SLIM])
 
     def judge(self, kind: str, name: str, recipe: dict[str, Any], settings: tuple[str, ...]) -> list[Trial]:
-        """A merge as it is, if one of the settings is :data:`DEFAULT`; and at equal norm, by the name of the other."""
+        """A merge as it is, if one of the settings is :data:`USUAL`; and at equal norm, by the name of the other."""
+        title = METHODS[name].title if kind == "method" else name
         found = []
         with merged(recipe, self.study.folder) as made:
             size = moved(self.scene.base, made)
-            if DEFAULT in settings:
-                found.append(self.trial(Trial(self.scene.name, kind, name, DEFAULT), made, size))
+            if USUAL in settings:
+                found.append(self.trial(Trial(self.scene.name, kind, name, title, USUAL), made, size))
             if size > SAME * self.norm:
-                longer = self.scene.scaled(made, self.norm / size)
-                with merged(longer, self.study.folder) as equal:
-                    found.append(self.trial(Trial(self.scene.name, kind, name, settings[-1]), equal, self.norm))
+                with merged(self.scene.scaled(made, self.norm / size), self.study.folder) as equal:
+                    trial = Trial(self.scene.name, kind, name, title, settings[-1])
+                    found.append(self.trial(trial, equal, self.norm))
         return found
 
     def trial(self, trial: Trial, made: Path, size: float) -> Trial:
-        """The trial, evaluated unless it is a model whose records are known."""
+        """The trial, evaluated unless an earlier model of the scene is the same."""
         trial.norm = size / self.norm
-        apart = {label: moved(path, made) for label, path in self.models.items()}
-        squares = size**2 + self.norm**2 - apart[self.scene.reference_name] ** 2
+        squares = size**2 + self.norm**2 - moved(self.reference, made) ** 2
         trial.cosine = squares / (2 * size * self.norm) if size else np.nan
+        own = sketch(self.scene.base, made)
+        apart = {label: float(np.linalg.norm(own - other)) for label, other in self.sketches.items()}
         nearest = min(apart, key=apart.__getitem__)
         if apart[nearest] <= SAME * self.norm:
             trial.same_as = nearest
         else:
+            self.sketches[trial.label] = own
             self.evaluate(made, trial.label)
         return trial
 
     def methods(self, names: Iterable[str], acm: Coefficients | None = None) -> list[Trial]:
-        """Each method with its defaults and at equal norm; with ACM's λ too where there are some and they can count."""
+        """Each method as in its example and at equal norm; with ACM's λ too where there are some and they can count."""
         found: list[Trial] = []
         for name in progress(names, f"{self.scene.name}, methods"):
             method = METHODS[name]
-            own = self.judge("method", name, self.scene.recipe(method, dict(method.example)), (DEFAULT, EQUAL))
+            own = self.judge("method", name, self.scene.recipe(method, dict(method.example)), (USUAL, EQUAL))
             found += own
             weighed = method.takes_coefficients and method.needs_base
             if acm and weighed and not all(trial.same_as for trial in own):
@@ -223,7 +248,7 @@ class Judge:
         found: list[Trial] = []
         for name, own in progress(rules.items(), f"{self.scene.name}, rules"):
             for control, settings in (
-                ("none", (DEFAULT, EQUAL)),
+                ("none", (USUAL, EQUAL)),
                 ("permuted", ("permuted",)),
                 ("reversed", ("reversed",)),
             ):

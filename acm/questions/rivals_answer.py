@@ -11,12 +11,13 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from acm.merging.registry import METHODS
-from acm.questions.rivals import DEFAULT, EQUAL, Scene, Trial
+from acm.questions.rivals import EQUAL, USUAL, Scene, Trial
 from acm.questions.study import Study, apart, counted, inside
+from acm.reporting.comparison import p_text
 from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import COLOURS
 from acm.reporting.statistics import (
+    DRAWS,
     Sample,
     above_bar,
     average,
@@ -28,15 +29,11 @@ from acm.reporting.statistics import (
 from acm.reporting.statistics import verdict as judged
 from acm.reporting.tables import cell
 
-NONE_DOES = "None is shown to: at equal norm no method and no rule for λ by layer is above"
+NONE_IS = "None is shown to be above the bar, or above plain averaging where skills are merged."
+VERDICTS = {"above": "above", "below": "below", "no difference shown": "not told apart", "outside": "outside"}
 BAR, AVERAGE = "points above the bar", "points above plain averaging"
-DRAWN = {DEFAULT: ("o", "0.55"), EQUAL: ("D", COLOURS["acm"]), "ACM": ("^", COLOURS["baseline"])}
+DRAWN = {USUAL: ("o", "0.55"), EQUAL: ("D", COLOURS["acm"]), "ACM": ("^", COLOURS["baseline"])}
 DRAWN |= {control: (mark, COLOURS["control"]) for control, mark in (("permuted", "v"), ("reversed", "<"))}
-
-
-def title_of(trial: Trial) -> str:
-    """The rival's name in tables."""
-    return METHODS[trial.name].title if trial.kind == "method" else trial.name
 
 
 def table_of(study: Study, scene: Scene, trials: list[Trial], records: pd.DataFrame) -> pd.DataFrame:
@@ -46,11 +43,12 @@ def table_of(study: Study, scene: Scene, trials: list[Trial], records: pd.DataFr
     """
     tasks = study.profile.experiment(scene.experiment).tasks
     frontier = study.results.frontier if scene.experiment == study.experiment else []
-    return compared(scene, trials, study.sample(records, tasks), frontier)
+    draws = max(DRAWS, 200 * len(trials))  # p is 2 / (draws + 1) at least, and Holm multiplies it by the trials
+    return compared(scene, trials, study.sample(records, tasks, draws), frontier)
 
 
 def compared(scene: Scene, trials: list[Trial], sample: Sample, frontier: list[str]) -> pd.DataFrame:
-    """One row for each trial of a scene, with 95 % intervals.
+    """One row for each trial of a scene, with 95 % intervals. ValueError for too few draws to find anything.
 
     accuracy (percent), length (tokens). above: points above the bar at its length; where several skills are merged,
     points above plain averaging. righter, longer: accuracy (points) and length (tokens) less the reference's, on the
@@ -67,7 +65,7 @@ def compared(scene: Scene, trials: list[Trial], sample: Sample, frontier: list[s
         )
         drawn.append(lead)
         rows.append({
-            "scene": scene.name, "barred": bool(frontier), "kind": trial.kind, "rival": title_of(trial),
+            "scene": scene.name, "barred": bool(frontier), "kind": trial.kind, "rival": trial.title,
             "name": trial.name, "setting": trial.setting, "norm": trial.norm, "cosine": trial.cosine,
             "same_as": trial.same_as,
             **interval_columns("accuracy", share(sample, label)),
@@ -78,6 +76,8 @@ def compared(scene: Scene, trials: list[Trial], sample: Sample, frontier: list[s
         })  # fmt: skip
     table = pd.DataFrame(rows)
     own = [i for i, trial in enumerate(trials) if not trial.same_as and judged(drawn[i]) != "outside"]
+    if 2 * len(own) > 0.05 * len(drawn[0]):
+        raise ValueError(f"{len(drawn[0]) - 1} draws are too few to adjust {len(own)} trials.")
     table["p_adjusted"] = np.nan
     table.loc[own, "p_adjusted"] = holm(np.array([bootstrap_p(drawn[i]) for i in own])) if own else []
     table["verdict"] = [outcome(row, lead) for (_, row), lead in zip(table.iterrows(), drawn, strict=True)]
@@ -102,14 +102,16 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         "rival": table["rival"], "setting": table["setting"], "norm": table["norm"].map("{:.2f}".format),
         "cosine": table["cosine"].map("{:.2f}".format),
         "accuracy %": cells("accuracy", 1), "length, tokens": cells("length", 0),
-        "points above": cells("above", 1, True), "verdict": table["verdict"],
+        "points above": cells("above", 1, True), "p": table["p_adjusted"].map(p_text), "verdict": table["verdict"],
     })  # fmt: skip
 
 
 def draw(tables: list[tuple[Scene, pd.DataFrame]], kind: str) -> Figure:
     """Points above the bar of the trials of a kind, a panel for each scene; rivals in the order of the first."""
     parts = [(scene, table[(table["kind"] == kind) & (table["same_as"] == "")]) for scene, table in tables]
-    parts = [(scene, part) for scene, part in parts if len(part)]
+    parts = [(scene, part) for scene, part in parts if part["above"].notna().any()]
+    if not parts:
+        raise ValueError(f"no {kind} has a model of its own within the bar's range.")
     names = list(dict.fromkeys(name for _, part in parts for name in part["rival"]))
     size = (1.2 + 4.4 * len(parts), 1.6 + 0.3 * len(names))
     figure, grid = plt.subplots(1, len(parts), figsize=size, squeeze=False, sharey=True)
@@ -144,28 +146,35 @@ def verdict(tables: list[tuple[Scene, pd.DataFrame]]) -> tuple[str, dict[str, An
     """The answer in words, and the numbers that it is made of."""
     numbers, parts = {}, []
     for scene, table in tables:
-        own = numbers[scene.name] = {kind: counts(table[table["kind"] == kind]) for kind in table["kind"].unique()}
+        own = {kind: counts(table[table["kind"] == kind]) for kind in table["kind"].unique()}
+        numbers[scene.name] = own
         parts.append(f"Of {scene.title}: {'; '.join(told(kind, found) for kind, found in own.items())}.")
-    winners = [name for own in numbers.values() for found in own.values() for name in found[EQUAL]["above"]]
-    losers = sum(len(found[EQUAL]["below"]) for own in numbers.values() for found in own.values())
-    named = list(dict.fromkeys(winners))
-    does = f"Some do: at equal norm {', '.join(named)} {'is' if len(named) == 1 else 'are'} above"
-    head = f"{does if named else NONE_DOES} the bar or plain averaging."
-    after = f"At equal norm {counted(losers, 'trial')} of all scenes {'is' if losers == 1 else 'are'} below."
-    holms = "All verdicts are adjusted by Holm for the trials of their scene."
+    settings = [setting for own in numbers.values() for found in own.values() for setting in found.values()]
+    winners = [
+        f"{name} ({scene}, {setting})"
+        for scene, own in numbers.items()
+        for found in own.values()
+        for setting, words in found.items()
+        for name in words["above"]
+    ]
+    total, losers = (
+        sum(len(words[verdict]) for words in settings for verdict in verdicts) for verdicts in (VERDICTS, ["below"])
+    )
+    head = f"Some trials are: {'; '.join(winners)}." if winners else NONE_IS
+    after = (
+        f"{losers} of {counted(total, 'trial')} that are models of their own {'is' if losers == 1 else 'are'} below."
+    )
+    holms = "Verdicts are adjusted by Holm for the trials of their scene; several scenes are not adjusted together."
     return " ".join([head, after, *parts, holms]), numbers
 
 
 def counts(part: pd.DataFrame) -> dict[str, Any]:
-    """Of the trials of a kind: by setting the rivals that are above, below, neither, outside, and other models."""
+    """Of the trials of a kind: by setting the rivals of each verdict, and those that are a model known before."""
     found: dict[str, Any] = {}
     for setting, rows in part.groupby("setting", sort=False):
         same = rows["same_as"] != ""
-        found[str(setting)] = {
-            word: list(rows.loc[~same & (rows["verdict"] == word), "rival"])
-            for word in ("above", "below", "no difference shown", "outside")
-        } | {"same": dict(zip(rows.loc[same, "rival"], rows.loc[same, "same_as"], strict=True))}
-    found.setdefault(EQUAL, {"above": [], "below": [], "no difference shown": [], "outside": [], "same": {}})
+        found[str(setting)] = {word: list(rows.loc[~same & (rows["verdict"] == word), "rival"]) for word in VERDICTS}
+        found[str(setting)]["same"] = dict(zip(rows.loc[same, "rival"], rows.loc[same, "same_as"], strict=True))
     return found
 
 
@@ -173,12 +182,7 @@ def told(kind: str, found: dict[str, Any]) -> str:
     """The counts of a kind of trial, in words."""
     parts = []
     for setting, own in found.items():
-        several = {"above": own["above"], "below": own["below"], "not told apart": own["no difference shown"],
-                   "outside": own["outside"], "a model known before": list(own["same"])}  # fmt: skip
-        stand = ", ".join(
-            f"{len(names)} {word}" + (f" ({', '.join(names)})" if word == "above" and names else "")
-            for word, names in several.items()
-            if names
-        )
-        parts.append(f"{setting}: {stand or 'none'}")
+        words = [f"{len(own[verdict])} {name}" for verdict, name in VERDICTS.items() if own[verdict]]
+        words += [f"{len(own['same'])} the same as an earlier model"] if own["same"] else []
+        parts.append(f"{setting}: {', '.join(words)}")
     return f"{kind}s, {'; '.join(parts)}"

@@ -70,7 +70,7 @@ def calibrated(study: Study, scene: Scene, kinds: tuple[str, ...], estimators: t
 
 
 def rule_sets(study: Study, scene: Scene) -> dict[str, Coefficients]:
-    """λ by every rule of :data:`RULE_SETTINGS`, from the statistics of :func:`measure`."""
+    """λ by every rule of :data:`RULE_SETTINGS`, from the statistics of :func:`measured`."""
     found = {}
     setting = study.profile.experiment(scene.experiment)
     usual = {"t": setting.t, "estimator": setting.estimator}

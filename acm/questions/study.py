@@ -86,9 +86,10 @@ class Study:
         recipe = {"merge_method": "task_arithmetic", **models, **variant}
         return evaluate_merge(recipe, self.profile, self.experiment, self.folder, name, tasks)
 
-    def sample(self, records: pd.DataFrame, tasks: list[str] | None = None) -> Sample:
+    def sample(self, records: pd.DataFrame, tasks: list[str] | None = None, draws: int = statistics.DRAWS) -> Sample:
         """Bootstrap of the records, paired across methods. tasks: others than the experiment's."""
-        return bootstrap(records, list(records["method"].unique()), tasks or self.setting.tasks, seed=self.profile.seed)
+        methods = list(records["method"].unique())
+        return bootstrap(records, methods, tasks or self.setting.tasks, draws, self.profile.seed)
 
     def save_figure(self, figure: Figure, name: str, caption: str) -> None:
         """Save a figure with its caption, to which profile and experiment are added."""

@@ -255,8 +255,25 @@ def test_model_card_tells_recipe_and_identity_of_every_input(f32, tmp_path):
     shown = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
     assert shown == yaml.safe_load((out / "recipe.yml").read_text())
     assert shown["merge_method"] == "ties" and shown["parameters"] == {"density": 0.3}
-    assert "2505.14009" in card and "2306.01708" in card and acm.__version__ in card
+    assert "with coefficients by layer" in card and "2306.01708" in card and acm.__version__ in card
     assert json.loads((out / "coefficients.json").read_text())["coefficients"]["left"] == LAYERS
+
+
+@pytest.mark.parametrize("content, words", [
+    ({"t": 0.7, "estimator": "plug-in"}, " with ACM coefficients (arXiv:2505.14009)"),
+    ({"rule": "magnitude"}, " with coefficients by layer, rule `magnitude`"),
+    ({}, " with coefficients by layer"),
+    ({"rule": ["x"]}, " with coefficients by layer"),
+    (None, " with coefficients by layer"),
+])  # fmt: skip
+def test_model_card_credits_the_rule_of_the_coefficients(f32, tmp_path, content, words):
+    given = [0.5, 0.7]
+    if content is not None:
+        given = str(tmp_path / "coefficients.json")
+        layers = dict.fromkeys(["embed", "0", "1", "norm", "lm_head"], 0.5)
+        (tmp_path / "coefficients.json").write_text(json.dumps(content | {"coefficients": {"left": layers}}))
+    merged = acm.merge(recipe("task_arithmetic", *f32[:2], coefficients=given), tmp_path / "out")
+    assert f"\n# Task Arithmetic{words}\n" in (merged / "README.md").read_text()
 
 
 def test_model_card_tells_base_and_model_of_one_name_apart_by_their_contents(make_model, f32, tmp_path):

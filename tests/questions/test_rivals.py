@@ -14,12 +14,12 @@ from abacus import CHECKPOINTS
 from acm.errors import UserError
 from acm.merging.registry import METHODS
 from acm.questions import rivals, rivals_answer, rivals_inputs
-from acm.questions.rivals import DEFAULT, EQUAL, Scene, Trial
+from acm.questions.rivals import EQUAL, USUAL, Scene, Trial
 from acm.questions.study import Study
 from acm.reporting import statistics
 
 ACM = {"abacus-slow": dict(zip(LAYERS, np.linspace(0.2, 0.9, len(LAYERS)), strict=True))}
-TRIED = ["linear", "ties", "tsvm", "fisher", "led"]
+TRIED = ["linear", "ties", "tsvm", "fisher", "led", "dare_linear", "dare_ties"]
 REFERENCE = "λ = 0.7 everywhere"
 
 
@@ -31,6 +31,23 @@ def test_how_far_a_model_moved_is_the_norm_of_all_its_tensors_together():
     fast, slow = tensors("abacus-fast"), tensors("abacus-slow")
     expected = sum((slow[name].double() - fast[name].double()).square().sum().item() for name in fast) ** 0.5
     assert rivals.moved(CHECKPOINTS / "abacus-fast", CHECKPOINTS / "abacus-slow") == pytest.approx(expected, rel=1e-9)
+
+
+def test_sketches_are_as_far_apart_as_their_models():
+    fast, slow, base = (CHECKPOINTS / name for name in ("abacus-fast", "abacus-slow", "abacus-base"))
+    sketches = {path: rivals.sketch(fast, path) for path in (fast, slow, base)}
+    assert not sketches[fast].any() and sketches[slow].shape == (rivals.SKETCHED,)
+    for first, second in ((fast, slow), (slow, base)):
+        found = np.linalg.norm(sketches[first] - sketches[second])
+        assert found == pytest.approx(rivals.moved(first, second), rel=0.1)
+
+
+def test_too_few_draws_to_adjust_for_all_trials_are_refused(table):
+    scene, trials = table[0], [trial_of("ties"), *(trial_of("iso_c", str(i)) for i in range(20))]
+    records = made_up({trial.label: (0.6, 0.1) for trial in trials} | {REFERENCE: (0.7, 0.0)})
+    sample = statistics.bootstrap(records, list(records["method"].unique()), TASKS, draws=400)
+    with pytest.raises(ValueError, match="400 draws are too few to adjust 21 trials"):
+        rivals_answer.compared(scene, trials, sample, FRONTIER)
 
 
 def test_scenes_of_a_profile(quick):
@@ -86,13 +103,14 @@ def test_trials_have_the_references_norm_and_known_models_are_not_evaluated_agai
     trials = {(trial.name, trial.setting): trial for trial in judged[2]}
     assert {name for name, _ in trials} == {*TRIED, "ACM"}
     for (_, setting), trial in trials.items():
-        assert setting == DEFAULT or trial.norm == pytest.approx(1, rel=1e-9)
+        assert setting == USUAL or trial.norm == pytest.approx(1, rel=1e-9)
         assert -1 <= trial.cosine <= 1 + 1e-9
     for name in ("tsvm", "fisher"):  # one task vector: the model itself, and at equal norm the reference
-        assert trials[name, DEFAULT].same_as == "abacus-slow" and trials[name, EQUAL].same_as == REFERENCE
-        assert trials[name, DEFAULT].norm == pytest.approx(1 / 0.7, rel=1e-5) and (name, "ACM") not in trials
-        assert trials[name, DEFAULT].cosine == pytest.approx(1, abs=1e-6)
-    assert trials["linear", EQUAL].same_as == REFERENCE and trials["linear", DEFAULT].norm == pytest.approx(5 / 7)
+        assert trials[name, USUAL].same_as == "abacus-slow" and trials[name, EQUAL].same_as == REFERENCE
+        assert trials[name, USUAL].norm == pytest.approx(1 / 0.7, rel=1e-5) and (name, "ACM") not in trials
+        assert trials[name, USUAL].cosine == pytest.approx(1, abs=1e-6)
+    assert trials["linear", EQUAL].same_as == REFERENCE and trials["linear", USUAL].norm == pytest.approx(5 / 7)
+    assert trials["dare_ties", USUAL].same_as == "DARE, example" and not trials["dare_linear", USUAL].same_as
     assert not trials["ties", EQUAL].same_as and trials["ties", EQUAL].cosine < 0.95
     assert ("ties", "ACM") in trials and ("ACM", "permuted") in trials and ("ACM", "reversed") in trials
 
@@ -106,7 +124,7 @@ def test_records_of_trials_are_complete(judged):
 
 
 def trial_of(name, setting=EQUAL, **more):
-    return Trial("one", "method", name, setting, 1.0, 0.9, **more)
+    return Trial("one", "method", name, METHODS[name].title, setting, 1.0, 0.9, **more)
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +156,16 @@ def test_an_interval_that_holm_takes_back_is_no_difference():
 
 def test_the_answer_names_who_is_above_and_counts_the_rest(table):
     text, numbers = rivals_answer.verdict([table])
-    assert text.startswith("Some do: at equal norm TIES is above the bar or plain averaging. At equal norm 1 trial ")
-    assert "methods, equal norm: 1 above (TIES), 1 below, 1 not told apart, 1 a model known before." in text
+    assert text.startswith(
+        "Some trials are: TIES (one, equal norm). 1 of 3 trials that are models of their own is below."
+    )
+    assert "methods, equal norm: 1 above, 1 below, 1 not told apart, 1 the same as an earlier model." in text
     found = numbers["one"]["method"][EQUAL]
     assert found["above"] == ["TIES"] and found["same"] == {METHODS["tsvm"].title: REFERENCE}
     text, _ = rivals_answer.verdict([(table[0], table[1][table[1]["name"] == "ota"])])
-    assert text.startswith("None is shown to: at equal norm no method and no rule for λ by layer is above the bar")
+    assert text.startswith(
+        "None is shown to be above the bar, or above plain averaging where skills are merged. 1 of 1"
+    )
 
 
 def test_figures_show_every_rival_that_is_no_known_model(table):

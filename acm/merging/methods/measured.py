@@ -194,15 +194,15 @@ def plain_mean(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     return base.float() + weighted_sum(s.coefficients, task_vectors(base, finetuned)) / len(finetuned)
 
 
-def saliencies(base: Tensor, finetuned: list[Tensor], energies: list[Tensor], s: Settings) -> list[Tensor]:
-    """|λ_i δ_i| √energy_i. It has the order of δ_i² · energy_i, whose smallest numbers float32 does not hold."""
-    return [d.abs() * e.sqrt() for d, e in zip(weighted_vectors(base, finetuned, s), energies, strict=True)]
+def saliencies(base: Tensor, finetuned: list[Tensor], energies: list[Tensor]) -> list[Tensor]:
+    """|δ_i| √energy_i. It has the order of δ_i² · energy_i, whose smallest numbers float32 does not hold."""
+    return [d.abs() * e.sqrt() for d, e in zip(task_vectors(base, finetuned), energies, strict=True)]
 
 
 @prepares("ota", "obim")
 def least_saliencies(chunks: Measured, s: Settings) -> list[float] | None:
     """The least saliency that stays of each model."""
-    return least_kept(chunks, s, s.density, lambda base, models, found: saliencies(base, models, found, s))
+    return least_kept(chunks, s, s.density, lambda base, models, found: saliencies(base, models, found))
 
 
 @implements("ota")
@@ -217,7 +217,7 @@ def ota(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     if s.prepared is None:
         return plain_mean(base, finetuned, s)
     information, weights = known(s), []
-    salient = saliencies(base, finetuned, information, s)
+    salient = saliencies(base, finetuned, information)
     for found, saliency, least in zip(information, salient, s.prepared, strict=True):
         power = (found.double().log() * s.numbers["power"]).exp() + s.numbers["eps"]
         weights.append(torch.where(saliency >= least, power, 0.0))
@@ -237,9 +237,9 @@ def obim(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
         return plain_mean(base, finetuned, s)
     merged = torch.zeros_like(base, dtype=torch.float32)
     free = torch.ones_like(base, dtype=torch.bool)
-    salient = saliencies(base, finetuned, known(s), s)
+    salient = saliencies(base, finetuned, known(s))
     for delta, saliency, least in zip(weighted_vectors(base, finetuned, s), salient, s.prepared, strict=True):
-        taken = free & (saliency >= least) & (saliency > 0)
+        taken = free & (saliency >= least) & (saliency > 0) & (delta != 0)
         merged, free = torch.where(taken, delta, merged), free & ~taken
     return base.float() + merged
 

@@ -24,8 +24,8 @@ def table() -> str:
     for m in METHODS.values():
         keys = ", ".join(f"`{k}`" + ("" if d is None else f" ({str(d).lower()})") for k, d in m.defaults.items())
         example = f"`{{{', '.join(f'{k}: {v}' for k, v in m.example.items())}}}`" if m.example else ""
-        formula = m.formula.replace("|", r"\|") + (f". **Our reading:** {m.reading}" if m.reading else "")
+        formula = m.formula + (f". **Our reading:** {m.reading}" if m.reading else "")
         paper = f"[{m.paper}]({m.url})"
         cells = (m.title, f"`{m.name}`", formula, keys, example, m.alone, m.cost, paper, m.mergekit or "–")
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines)

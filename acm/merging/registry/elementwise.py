@@ -48,7 +48,7 @@ ROWS = (
     MergeMethod(
         "lines", "LiNeS", "arXiv:2410.17146",
         "θ_0 + (alpha + beta · l / (L − 1)) Σ λ_i δ_i in block l of L, θ_0 + alpha Σ λ_i δ_i outside the blocks",
-        "a ramp of λ along the depth", "1 pass",
+        "a ramp of λ along the depth; plain interpolation at the default alpha of 1", "1 pass",
         (EACH, ALPHA, BETA), {"alpha": 0.4, "beta": 0.6},
         reading="beta = 1 − alpha for several task vectors too; there the paper searches it",
     ),

@@ -29,7 +29,7 @@ ROWS = (
         "opcm", "OPCM", "arXiv:2501.09522",
         "θ_0 + α f S_N, S_i = S_(i−1) + λ_i δ_i less its diagonal and its main block in the singular basis of S_(i−1), "
         "in the order of the models' names; f gives the whole model the mean norm of the λ_i δ_i; other tensors: sum",
-        "θ_0 + λ δ", "2 passes, 2 eigendecompositions per matrix and model after the first",
+        "θ_0 + α λ δ", "2 passes, 2 eigendecompositions per matrix and model after the first",
         (EACH, LAMBDA, SHARE, EMBEDDINGS),
         chunks="whole",
     ),

@@ -24,15 +24,18 @@ ROWS = (
     ),
     MergeMethod(
         "consensus", "Consensus Merging (TALL masks)", "arXiv:2405.07813",
-        "θ_0 + α M where at least `agreement` models have |δ_i| > threshold · |M − δ_i|, M = Σ λ_i δ_i or that of TIES",
-        "θ_0 + α λ δ at agreement 0 or 1, else the base", "1 pass, 3 with ties",
+        "θ_0 + α M where at least `agreement` models have |λ_i δ_i| > threshold · |M − λ_i δ_i|, "
+        "M = Σ λ_i δ_i or that of TIES",
+        "θ_0 + α λ δ at agreement 0 or 1 (with ties trimmed over the whole model), else the base",
+        "1 pass, 3 with ties",
         (EACH, LAMBDA, AGREEMENT, THRESHOLD, TIES, KEPT),
         reading="one threshold for all models; the paper takes the best of five for each by validation accuracy",
     ),
     MergeMethod(
         "widen", "WIDEN", "arXiv:2408.03092",
         "θ_0 + Σ λ_i s_i δ_i, s_i of an input column the mean of two softmaxes over the models, of the ranks of its "
-        "change in norm and in direction; `calibration` in place of a softmax where the rank is above average",
+        "change in norm and in direction; `calibration` in place of a softmax where the rank is above average; of an "
+        "embedding each token, of a vector the sizes |λ_i δ_i| without ranks",
         "θ_0 + λ δ at calibration 1", "2 passes",
         (EACH, ABOVE, CALIBRATION), chunks="rows",
     ),

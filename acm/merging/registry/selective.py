@@ -39,7 +39,8 @@ ROWS = (
     MergeMethod(
         "sce", "SCE", "arXiv:2408.07990",
         "θ_0 + Σ w_i λ_i δ_i / Σ w_i over agreeing signs, for the select_topk entries of largest variance over the "
-        "models; w_i their mean squares. weights_only: for all entries",
+        "models; w_i their mean squares, equal where these sum to less than 1e-6. weights_only: for all entries, w_i "
+        "equal only where all are 0",
         "plain interpolation; with select_topk below 1 the base, but for weights_only",
         "2 passes, 5 with select_topk",
         (SELECT_TOPK, WEIGHTS_ONLY), {"select_topk": 0.5}, mergekit="same",
