@@ -516,7 +516,8 @@ def test_the_command_prints_text(f32):
 
 def test_the_command_writes_markdown_and_json(f32, found, tmp_path):
     arguments = ["inspect", *map(str, f32), "--top", "0.3", "--out", str(tmp_path / "found")]
-    assert CliRunner().invoke(app, [*arguments, "--format", "markdown"]).output == ""
+    printed = CliRunner().invoke(app, [*arguments, "--format", "markdown"]).output
+    assert printed.startswith("inspection: ") and printed.count("\n") == 1
     text = (tmp_path / "found").read_text()
     assert "## left and right" in text and "| cosine " in text and r"min(\|δ_i\|, \|δ_j\|)" in text
     tables = [lines for lines in text.split("\n\n") if lines.startswith("|")]
