@@ -27,6 +27,7 @@ from acm.merging.settings import Settings, votes_of
 if TYPE_CHECKING:
     from acm.merging.functions import Chunks
 
+ROWS = 4096  # how many rows of a matrix are computed in float64 at a time
 SUMMED = 1 << 14  # how many entries `gram` sums at a time
 
 
@@ -55,6 +56,21 @@ def task_vectors(base: Tensor, finetuned: list[Tensor]) -> list[Tensor]:
 def weighted_vectors(base: Tensor, finetuned: list[Tensor], s: Settings) -> list[Tensor]:
     """λ_i δ_i in float32: what a method works on whose task vectors λ scales first."""
     return [c * delta for c, delta in zip(s.coefficients, task_vectors(base, finetuned), strict=True)]
+
+
+def finite(tensors: list[Tensor]) -> bool:
+    """Whether there is neither NaN nor infinity, on which a decomposition would stop."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+
+def rows_of(matrix: Tensor) -> tuple[Tensor, ...]:
+    """The matrix, ROWS rows at a time."""
+    return matrix.split(ROWS)
+
+
+def crossed(left: Tensor, right: Tensor) -> Tensor:
+    """leftᵀ right in float64, some rows at a time, summed in their order."""
+    return total(x.double().T @ y.double() for x, y in zip(rows_of(left), rows_of(right), strict=True))
 
 
 def total(tensors: Iterable[Tensor]) -> Tensor:

@@ -80,8 +80,8 @@ class Settings:
 class Inputs:
     """The files that a recipe names beside models, read.
 
-    coefficients: λ of each layer, None without them. rule: of a file with coefficients, the layer rule that gave them:
-    ``acm`` or a rival's name; empty: unknown. layers: parameter → its numbers. statistics: the headers, of each model's
+    coefficients: λ of each layer, None without them. rule: of a file with coefficients, the layer rule that gave them,
+    as of :func:`rule_of`; empty: unknown. layers: parameter → its numbers. statistics: the headers, of each model's
     file; of a method with two such parameters, first all of the first.
     """
 
@@ -112,12 +112,16 @@ def read_inputs(recipe: Recipe, folder: Path, layers: set[str], base: str) -> In
 
 
 def rule_of(given: Any, folder: Path) -> str:
-    """The layer rule that a file of coefficients names. Files by `acm calibrate` name an estimator and no rule."""
+    """The layer rule that a file of coefficients names, and its control if there is one: ``acm, gaussian``.
+
+    Files by `acm calibrate` name an estimator and no rule, and are ACM's.
+    """
     if not isinstance(given, str) or not given.endswith(".json"):
         return ""
     content = read_json(folder / given)
-    rule = content.get("rule", "acm" if "estimator" in content else "")
-    return rule if isinstance(rule, str) and rule.isidentifier() else ""
+    named = [content.get("rule", "acm" if "estimator" in content else ""), content.get("control", "none")]
+    words = [word for word in named if word != "none"]
+    return ", ".join(words) if all(isinstance(word, str) and word.isidentifier() for word in words) else ""
 
 
 def read_headers(path: Path) -> dict[str, TensorInfo]:

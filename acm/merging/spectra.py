@@ -21,9 +21,8 @@ import torch
 from torch import Tensor
 
 from acm.merging.diagnostics import pairs
-from acm.merging.primitives import total
+from acm.merging.primitives import crossed, finite, total
 
-ROWS = 1024  # how many rows of a matrix are multiplied in float64 at a time
 Inner = dict[tuple[int, int], Tensor]  # inner products of the singular vectors of one side, for each pair
 
 
@@ -48,7 +47,7 @@ def spectra(deltas: list[Tensor], top: float, floor: float = 0.0) -> Spectra:
     rows, columns = deltas[0].shape
     small, count = min(rows, columns), len(deltas)
     unknown = Spectra(*(np.full(shape, math.nan) for shape in ((count, 2), (len(pairs(count)), 4), 3)))
-    if not all(torch.isfinite(delta).all() for delta in deltas):  # a difference that is too large for float32
+    if not finite(deltas):  # a difference that is too large for float32
         return unknown
     tall = [delta if rows >= columns else delta.T for delta in deltas]
     squares, vectors = zip(*(decomposed(delta, floor) for delta in tall), strict=True)
@@ -60,7 +59,7 @@ def spectra(deltas: list[Tensor], top: float, floor: float = 0.0) -> Spectra:
     sigma = [found[: directions.shape[1]].sqrt() for found, directions in zip(squares, kept, strict=True)]
     short: Inner = {(i, j): kept[i].T @ kept[j] for i, j in pairs(count)}
     long: Inner = {
-        (i, j): kept[i].T @ gram(tall[i], tall[j]) @ kept[j] / sigma[i][:, None] / sigma[j] for i, j in pairs(count)
+        (i, j): kept[i].T @ crossed(tall[i], tall[j]) @ kept[j] / sigma[i][:, None] / sigma[j] for i, j in pairs(count)
     }
     left, right = (long, short) if rows >= columns else (short, long)
     overlaps = [
@@ -68,12 +67,6 @@ def spectra(deltas: list[Tensor], top: float, floor: float = 0.0) -> Spectra:
         for pair in pairs(count)
     ]
     return Spectra(ranks, np.array(overlaps), interference(left, right, [s[:each] for s in sigma], rows * columns))
-
-
-def gram(left: Tensor, right: Tensor) -> Tensor:
-    """leftᵀ right in float64. Pieces of a fixed number of rows are summed in their order."""
-    pieces = zip(left.split(ROWS), right.split(ROWS), strict=True)
-    return total(x.double().T @ y.double() for x, y in pieces)
 
 
 def rounding(models: list[Tensor]) -> float:
@@ -94,7 +87,7 @@ def decomposed(tall: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     They are the eigenvalues and eigenvectors of its Gram matrix. V lacks the directions of σ ≤ floor, and those whose
     σ² is no more than the rounding of the Gram matrix, which begin near σ = 1e-7 of the largest: both are arbitrary.
     """
-    values, vectors = torch.linalg.eigh(gram(tall, tall))
+    values, vectors = torch.linalg.eigh(crossed(tall, tall))
     squares = values.clamp(min=0).flip(0)
     least = max(float(len(squares) * torch.finfo(torch.float64).eps * squares[0]), floor**2)
     return squares, vectors.flip(1)[:, : int((squares > least).sum())]

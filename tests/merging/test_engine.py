@@ -262,6 +262,7 @@ def test_model_card_tells_recipe_and_identity_of_every_input(f32, tmp_path):
 @pytest.mark.parametrize("content, words", [
     ({"t": 0.7, "estimator": "plug-in"}, " with ACM coefficients (arXiv:2505.14009)"),
     ({"rule": "magnitude"}, " with coefficients by layer, rule `magnitude`"),
+    ({"estimator": "plug-in", "control": "gaussian"}, " with coefficients by layer, rule `acm, gaussian`"),
     ({}, " with coefficients by layer"),
     ({"rule": ["x"]}, " with coefficients by layer"),
     (None, " with coefficients by layer"),

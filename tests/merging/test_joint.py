@@ -8,6 +8,7 @@ from tensor_cases import BASE, FIRST, SECOND, assert_close, merge, randn
 
 import acm
 from acm.errors import UserError
+from acm.merging import primitives
 from acm.merging.methods import joint, merge_tensor
 from acm.merging.settings import Settings
 
@@ -93,10 +94,10 @@ def by_opcm(models, matrices, share):
     return merged
 
 
-@pytest.fixture(params=[joint.ROWS, 2])
+@pytest.fixture(params=[primitives.ROWS, 2])
 def blocks(request, monkeypatch):
     """Matrices at once, and two rows or columns at a time."""
-    monkeypatch.setattr(joint, "ROWS", request.param)
+    monkeypatch.setattr(primitives, "ROWS", request.param)
 
 
 @pytest.mark.usefixtures("blocks")

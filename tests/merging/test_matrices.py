@@ -8,15 +8,16 @@ import pytest
 import torch
 from tensor_cases import BASE, FIRST, INPUTS, SECOND, assert_close, grams, merge, randn
 
-from acm.merging.methods import matrices, merge_tensor
+from acm.merging import primitives
+from acm.merging.methods import merge_tensor
 from acm.merging.methods.matrices import thresholded
 from acm.merging.settings import Settings
 
 
-@pytest.fixture(params=[matrices.ROWS, 2])
+@pytest.fixture(params=[primitives.ROWS, 2])
 def row_blocks(request, monkeypatch):
     """Matrices at once, and two rows at a time."""
-    monkeypatch.setattr(matrices, "ROWS", request.param)
+    monkeypatch.setattr(primitives, "ROWS", request.param)
 
 
 @pytest.mark.usefixtures("row_blocks")

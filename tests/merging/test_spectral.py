@@ -10,7 +10,8 @@ from tensor_cases import FIRST, SECOND, assert_close, merge, randn
 
 import acm
 from acm.errors import UserError
-from acm.merging.methods import merge_tensor, spectral
+from acm.merging import primitives
+from acm.merging.methods import merge_tensor
 from acm.merging.methods.spectral import centred, isotropic, polar, separated, triples, undisturbed
 from acm.merging.registry import METHODS
 from acm.merging.settings import Settings
@@ -429,7 +430,7 @@ def test_nan_and_infinity_raise_nothing(method, odd):
 @pytest.mark.parametrize("shape", [(5000, 3), (3, 5000)])
 def test_rows_in_blocks_give_the_triples_of_the_whole(shape):
     matrix = randn(*shape)
-    assert max(shape) > spectral.ROWS
+    assert max(shape) > primitives.ROWS
     left, sigma, right = triples(matrix, 2, 0.0)
     u, values, v = svd(matrix)
     assert sigma.numpy() == pytest.approx(values[:2])

@@ -24,8 +24,17 @@ from torch import Tensor
 
 from acm.merging.functions import implements, surveys
 from acm.merging.magnitudes import magnitudes_at, trim_bounds
-from acm.merging.methods.matrices import ROWS
-from acm.merging.primitives import consensus, count_magnitudes, gram, total, trim, weighted_vectors
+from acm.merging.primitives import (
+    consensus,
+    count_magnitudes,
+    crossed,
+    finite,
+    gram,
+    rows_of,
+    total,
+    trim,
+    weighted_vectors,
+)
 from acm.merging.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,19 +44,9 @@ LEAST = 1e-5  # of the largest singular value: what is not above it is rounding.
 DROPPED = 1e-2  # of the largest singular value: what DRM drops
 
 
-def finite(tensors: list[Tensor]) -> bool:
-    """Whether there is neither NaN nor infinity, on which a decomposition would stop."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
-
-
-def outer(matrix: Tensor) -> Tensor:
-    """The matrix times its transpose, in float64, some columns at a time."""
-    return total(part @ part.T for part in (columns.double() for columns in matrix.split(ROWS, dim=1)))
-
-
 def product(left: Tensor, right: Tensor) -> Tensor:
     """left · right in float32, computed in float64, some columns at a time. left: float64."""
-    return torch.cat([(left @ columns.double()).float() for columns in right.split(ROWS, dim=1)], dim=1)
+    return torch.cat([(left @ rows.T.double()).float() for rows in rows_of(right.T)], dim=1)
 
 
 def spectrum(squares: Tensor, least: float) -> tuple[Tensor, Tensor]:
@@ -68,11 +67,11 @@ def decomposed(deltas: list[Tensor], least: float) -> tuple[Tensor, list[Tensor]
     """
     rows, columns = deltas[0].shape
     if rows <= len(deltas) * columns:
-        sigma, basis = spectrum(total(outer(delta) for delta in deltas), least)
+        sigma, basis = spectrum(total(crossed(delta.T, delta.T) for delta in deltas), least)
         parts = [product((basis / sigma).T, delta) for delta in deltas]
         return sigma, parts, lambda found: product(basis, found)
     joined = torch.cat(deltas, dim=1)
-    sigma, vectors = spectrum(outer(joined.T), least)
+    sigma, vectors = spectrum(crossed(joined, joined), least)
     parts = [own.T.float() for own in vectors.split(columns)]
     return sigma, parts, lambda found: product(((vectors / sigma) @ found.double()).T, joined.T).T
 
@@ -199,7 +198,7 @@ def freed(delta: Tensor, merged: Tensor, share: float) -> Tensor:
     """
     if delta.shape[0] < delta.shape[1]:
         return freed(delta.T, merged.T, share).T
-    sigma, right = spectrum(outer(merged.T), LEAST)
+    sigma, right = spectrum(crossed(merged, merged), LEAST)
     left, turned = merged @ right / sigma, delta @ right
     sums = sigma.cumsum(0)
     k = int((sums <= share * sums[-1:]).sum())

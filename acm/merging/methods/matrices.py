@@ -18,10 +18,8 @@ import torch
 from torch import Tensor
 
 from acm.merging.functions import implements
-from acm.merging.primitives import combine, task_vectors, total
+from acm.merging.primitives import combine, crossed, finite, rows_of, task_vectors, total
 from acm.merging.settings import Settings
-
-ROWS = 4096  # how many rows of a matrix are computed in float64 at a time
 
 
 def filtered(matrix: Tensor, keep: Callable[[Tensor], Tensor]) -> Tensor:
@@ -32,14 +30,14 @@ def filtered(matrix: Tensor, keep: Callable[[Tensor], Tensor]) -> Tensor:
     """
     if matrix.dim() != 2 or not matrix.numel():
         return matrix
-    if not torch.isfinite(matrix).all():
+    if not finite([matrix]):
         return torch.full_like(matrix, float("nan"))
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
-    values, vectors = torch.linalg.eigh(total(rows.double().T @ rows.double() for rows in tall.split(ROWS)))
+    values, vectors = torch.linalg.eigh(crossed(tall, tall))
     factors = keep(values.clamp(min=0).sqrt().flip(0)).flip(0)
     used = vectors[:, factors > 0]
     scaled = used * factors[factors > 0]
-    found = torch.cat([(rows.double() @ scaled @ used.T).float() for rows in tall.split(ROWS)])
+    found = torch.cat([(rows.double() @ scaled @ used.T).float() for rows in rows_of(tall)])
     return found if tall.shape == matrix.shape else found.T.contiguous()
 
 

@@ -22,8 +22,7 @@ from torch import Tensor
 
 from acm.merging.functions import implements, prepares
 from acm.merging.magnitudes import numbers_at
-from acm.merging.methods.matrices import ROWS
-from acm.merging.primitives import count_numbers, task_vectors, total, weighted_sum, weighted_vectors
+from acm.merging.primitives import count_numbers, rows_of, task_vectors, total, weighted_sum, weighted_vectors
 from acm.merging.settings import Settings
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def regmean(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
         return approached(base, finetuned, s, grams, steps)
     joined = solver(grams, s.numbers["alpha"]) if len(grams) == len(finetuned) else average
     found = []
-    for first, *own in zip(*(model.split(ROWS) for model in (base, *finetuned)), strict=True):
+    for first, *own in zip(*map(rows_of, (base, *finetuned)), strict=True):
         deltas = task_vectors(first, own)
         found.append(joined([first.float() + c * delta for c, delta in zip(s.coefficients, deltas, strict=True)]))
     return torch.cat(found)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from acm.merging.functions import implements, prepares
-from acm.merging.magnitudes import COARSE, FINE, locate
-from acm.merging.primitives import gram, total, weighted_sum, weighted_vectors
+from acm.merging.magnitudes import numbers_at
+from acm.merging.primitives import count_numbers, gram, total, weighted_sum, weighted_vectors
 from acm.merging.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,31 +29,12 @@ if TYPE_CHECKING:
 NEGLIGIBLE = 1e-6  # of mergekit: a distance of nearswap, a sum of weights of sce, below which it divides by this
 
 
-def ordered(values: Tensor) -> Tensor:
-    """The bits of float32 numbers as whole numbers in the order of the numbers, from 0 to 2^32 − 1, flat, int64."""
-    bits = values.float().reshape(-1).contiguous().view(torch.int32).long()
-    return torch.where(bits < 0, -1 - (bits & 0x7FFFFFFF), bits) + (1 << 31)
-
-
 def values_at(scores: Callable[[], Iterable[Tensor]], ranks: list[int]) -> np.ndarray:
     """The scores at these ascending ranks, (ranks,) float32, exact.
 
-    scores: gives all scores, some at a time, the same at each of two calls. The first call counts the upper bits of
-    the numbers, the second the lower bits within the buckets that hold the ranks, as in `magnitudes.py`.
+    scores: gives all of them, some at a time, the same at each call.
     """
-    upper = np.zeros(1 << (COARSE + 1), np.int64)
-    for values in scores():
-        upper += torch.bincount(ordered(values) >> FINE, minlength=len(upper)).cpu().numpy()
-    buckets, rest = locate(np.broadcast_to(upper, (len(ranks), len(upper))), np.array(ranks))
-    lower = np.zeros((len(ranks), 1 << FINE), np.int64)
-    for values in scores():
-        keys = ordered(values)
-        for counts, bucket in zip(lower, buckets, strict=True):
-            inside = keys[keys >> FINE == bucket] & ((1 << FINE) - 1)
-            counts += torch.bincount(inside, minlength=len(counts)).cpu().numpy()
-    keys = ((buckets << FINE) | locate(lower, rest)[0]) - (1 << 31)
-    bits = np.where(keys < 0, (-1 - keys) | (1 << 31), keys)
-    return bits.astype(np.uint32).view(np.float32)
+    return numbers_at(np.array([ranks]), lambda buckets: count_numbers(([v] for v in scores()), 1, buckets))[0]
 
 
 @implements("nearswap")

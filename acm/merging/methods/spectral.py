@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from acm.merging.functions import implements
-from acm.merging.methods.matrices import ROWS, truncated
-from acm.merging.primitives import total, weighted_vectors
+from acm.merging.methods.matrices import truncated
+from acm.merging.primitives import crossed, finite, rows_of, total, weighted_vectors
 from acm.merging.settings import Settings
 
 TOLERANCE = 1e-6  # singular values below this fraction of a matrix's norm count as 0
@@ -44,7 +44,7 @@ def merged(
     deltas = weighted_vectors(base, finetuned, s)
     if not s.is_matrix or not base.numel() or len(deltas) < fewest:
         found = total(deltas) / len(deltas)
-    elif not all(torch.isfinite(delta).all() for delta in deltas):
+    elif not finite(deltas):
         found = torch.full_like(deltas[0], float("nan"))
     else:
         found = merge(deltas).float()
@@ -61,10 +61,10 @@ def triples(matrix: Tensor, count: int, least: float) -> Triples:
     if matrix.shape[0] < matrix.shape[1]:
         right, sigma, left = triples(matrix.T, count, least)
         return left, sigma, right
-    values, vectors = torch.linalg.eigh(total(rows.double().T @ rows.double() for rows in matrix.split(ROWS)))
+    values, vectors = torch.linalg.eigh(crossed(matrix, matrix))
     sigma, right = values.clamp(min=0).sqrt().flip(0)[:count], vectors.flip(1)[:, :count]
     sigma, right = sigma[sigma > least], right[:, sigma > least]
-    left = torch.cat([rows.double() @ right for rows in matrix.split(ROWS)]) / sigma
+    left = torch.cat([rows.double() @ right for rows in rows_of(matrix)]) / sigma
     return left, sigma, right
 
 

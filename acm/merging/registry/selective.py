@@ -25,13 +25,13 @@ ROWS = (
         reading="quantiles are exact; of tensors above 1,000,000 entries mergekit draws a sample for them, and differs",
     ),
     MergeMethod(
-        "ram", "Reinforced Agent Merging", "arXiv:2601.13572",
+        "ram", "RAM", "arXiv:2601.13572",
         "θ_0 + mean of those λ_i δ_i that are beyond ±ε",
         "plain interpolation, but changes up to ε are dropped", "1 pass",
         (CHANGE,), mergekit="same",
     ),
     MergeMethod(
-        "ramplus_tl", "Reinforced Agent Merging Plus (tensor-local)", "arXiv:2601.13572",
+        "ramplus_tl", "RAM+ (by tensor)", "arXiv:2601.13572",
         "the same, where only one is beyond ±ε times 1 + r min(α, shared_i / alone_i), the numbers of such entries",
         "as `ram`", "2 passes",
         (BOOST, MOST, CHANGE), mergekit="same",
