@@ -25,27 +25,20 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from acm.architectures import HEAD
 from acm.calibration.nulls import controlled
+from acm.calibration.task_vectors import parts, tensors_by_layer
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 from acm.merging.engine import merge
 from acm.merging.registry import METHODS, MergeMethod
-from acm.questions.study import SLIM, Coefficients, Study, evaluate_model
+from acm.questions.study import SLIM, Coefficients, Study, evaluate_model, yardstick
 from acm.reporting.results import Results
 
 QUESTION = "Is a rival above the bar: another method, or another rule for λ by layer?"
 ALONE = 0.7  # λ of plain interpolation at which one task vector is compared: the paper's
 SKETCHED = 4096
 SAME = 1e-4  # models that differ by less, over the reference's norm, are one
-USUAL, EQUAL = "example", "equal norm"
-SETTINGS = {  # setting → what is merged
-    USUAL: "with the parameters of its example; a rule with its own λ",
-    EQUAL: "at equal norm",
-    "ACM": "of task vectors that ACM's λ scaled first, at equal norm",
-    "permuted": "with its λ dealt to the layers at random, once, at equal norm",
-    "reversed": "with the λ of its blocks from last to first, at equal norm",
-}
+USUAL, EQUAL, WEIGHED = "example", "equal norm", "ACM"  # how a rival is merged: as of :class:`Trial`
 
 
 @dataclass(frozen=True)
@@ -121,12 +114,14 @@ class Scene:
 class Trial:
     """One merge of a scene: what was merged, how far it moved, and which model's records stand for it.
 
-    kind: ``method`` or ``rule``. title: the rival's name in tables. setting: of :data:`SETTINGS`.
+    kind: ``method`` or ``rule``. title: the rival's name in tables.
+    setting: ``example``, a method with the parameters of its example, or a rule with its own λ; the others are at equal
+    norm: ``equal norm``, the same at that norm; ``ACM``, a method whose task vectors ACM's λ scaled first; ``permuted``
+    and ``reversed``, a rule's λ dealt at random, once, and those of its blocks from last to first.
     norm, cosine: against the reference.
     same_as: the earlier model that it equals, whose records are its own; empty: it has records of its own.
     """
 
-    scene: str
     kind: str
     name: str
     title: str
@@ -141,17 +136,17 @@ class Trial:
         return self.same_as or f"{self.title}, {self.setting}"
 
 
-def moved(first: Path, second: Path) -> float:
-    """‖θ − θ'‖ over all tensors of two model folders, over the rows that both have; float64."""
-    ours, theirs = Checkpoint(first), Checkpoint(second)
-    total = 0.0
-    for name, info in ours.tensors.items():
-        if name == HEAD and theirs.tied:
-            continue
-        shared = min(info.size, theirs.tensors[name].size)
-        difference = info.numbers(shared).astype(np.float64) - theirs.tensors[name].numbers(shared)
-        total += float(difference @ difference)
-    return total**0.5
+def differences(base: Path, model: Path) -> Iterator[np.ndarray]:
+    """θ − θ_0 in pieces, flat float64, over the rows that both models have. A head that both tie comes once."""
+    for tensors in tensors_by_layer(Checkpoint(base), Checkpoint(model)).values():
+        for pair in tensors:
+            for _, difference in parts(*pair):
+                yield difference.ravel()
+
+
+def moved(base: Path, model: Path) -> float:
+    """‖θ − θ_0‖ over all tensors of two model folders."""
+    return sum(float(piece @ piece) for piece in differences(base, model)) ** 0.5
 
 
 def sketch(base: Path, model: Path) -> np.ndarray:
@@ -159,16 +154,10 @@ def sketch(base: Path, model: Path) -> np.ndarray:
 
     Each entry is added, with a random sign, to one of the numbers at random (count sketch, arXiv:0902.2206).
     """
-    ours, theirs = Checkpoint(base), Checkpoint(model)
     found = np.zeros(SKETCHED)
-    for name, info in sorted(ours.tensors.items()):
-        if name == HEAD and theirs.tied:
-            continue
-        shared = min(info.size, theirs.tensors[name].size)
-        difference = theirs.tensors[name].numbers(shared).astype(np.float64) - info.numbers(shared)
-        drawn = np.random.default_rng([*name.encode()]).integers(2 * SKETCHED, size=shared, dtype=np.int32)
-        signs = np.where(drawn < SKETCHED, difference, -difference)
-        found += np.bincount(drawn % SKETCHED, signs, SKETCHED)
+    for place, piece in enumerate(differences(base, model)):
+        drawn = np.random.default_rng(place).integers(2 * SKETCHED, size=piece.size, dtype=np.int32)
+        found += np.bincount(drawn % SKETCHED, np.where(drawn < SKETCHED, piece, -piece), SKETCHED)
     return found
 
 
@@ -187,7 +176,7 @@ class Judge:
 
     def __init__(self, study: Study, scene: Scene, reference: Path) -> None:
         self.study, self.scene, self.reference, self.norm = study, scene, reference, moved(scene.base, reference)
-        self.records = [known(study, scene)]
+        self.records = [yardstick(Results(study.profile, scene.experiment))]
         self.sketches: dict[str, np.ndarray] = {}
         models = {path.name: path for path in (scene.base, *scene.finetuned.values())}
         for label, path in (models | {scene.reference_name: reference}).items():
@@ -207,10 +196,10 @@ class Judge:
         with merged(recipe, self.study.folder) as made:
             size = moved(self.scene.base, made)
             if USUAL in settings:
-                found.append(self.trial(Trial(self.scene.name, kind, name, title, USUAL), made, size))
+                found.append(self.trial(Trial(kind, name, title, USUAL), made, size))
             if size > SAME * self.norm:
                 with merged(self.scene.scaled(made, self.norm / size), self.study.folder) as equal:
-                    trial = Trial(self.scene.name, kind, name, title, settings[-1])
+                    trial = Trial(kind, name, title, settings[-1])
                     found.append(self.trial(trial, equal, self.norm))
         return found
 
@@ -240,7 +229,7 @@ class Judge:
             if acm and weighed and not all(trial.same_as for trial in own):
                 replaced = method.coefficient.name if method.coefficient else ""
                 kept = {key: value for key, value in method.example.items() if key != replaced}
-                found += self.judge("method", name, self.scene.recipe(method, kept, coefficients=acm), ("ACM",))
+                found += self.judge("method", name, self.scene.recipe(method, kept, coefficients=acm), (WEIGHED,))
         return found
 
     def rules(self, rules: dict[str, Coefficients]) -> list[Trial]:
@@ -274,11 +263,3 @@ def judge(
 def progress(things: Iterable[Any], what: str) -> Iterable[Any]:
     """The things, with a progress bar."""
     return tqdm(list(things), desc=what, unit="rival", mininterval=10)
-
-
-def known(study: Study, scene: Scene) -> pd.DataFrame:
-    """The pipeline's records of the experiment's parents and frontier, on the study's items."""
-    results = Results(study.profile, scene.experiment)
-    records = results.records[results.records["item"] < (study.profile.items or np.inf)]
-    wanted = [*results.experiment.parents, *results.frontier]
-    return records[records["method"].isin(wanted)][SLIM]

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from acm.questions.rivals import EQUAL, USUAL, Scene, Trial
+from acm.questions.rivals import EQUAL, USUAL, WEIGHED, Scene, Trial
 from acm.questions.study import Study, apart, counted, inside
 from acm.reporting.comparison import p_text
 from acm.reporting.intervals import interval_columns
@@ -29,10 +29,10 @@ from acm.reporting.statistics import (
 from acm.reporting.statistics import verdict as judged
 from acm.reporting.tables import cell
 
-NONE_IS = "None is shown to be above the bar, or above plain averaging where skills are merged."
+NONE_IS = "None is shown to be: at equal norm none is above the bar, or above plain averaging where skills are merged."
 VERDICTS = {"above": "above", "below": "below", "no difference shown": "not told apart", "outside": "outside"}
 BAR, AVERAGE = "points above the bar", "points above plain averaging"
-DRAWN = {USUAL: ("o", "0.55"), EQUAL: ("D", COLOURS["acm"]), "ACM": ("^", COLOURS["baseline"])}
+DRAWN = {USUAL: ("o", "0.55"), EQUAL: ("D", COLOURS["acm"]), WEIGHED: ("^", COLOURS["baseline"])}
 DRAWN |= {control: (mark, COLOURS["control"]) for control, mark in (("permuted", "v"), ("reversed", "<"))}
 
 
@@ -143,29 +143,26 @@ def draw_panel(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
 
 
 def verdict(tables: list[tuple[Scene, pd.DataFrame]]) -> tuple[str, dict[str, Any]]:
-    """The answer in words, and the numbers that it is made of."""
-    numbers, parts = {}, []
-    for scene, table in tables:
-        own = {kind: counts(table[table["kind"] == kind]) for kind in table["kind"].unique()}
-        numbers[scene.name] = own
-        parts.append(f"Of {scene.title}: {'; '.join(told(kind, found) for kind, found in own.items())}.")
-    settings = [setting for own in numbers.values() for found in own.values() for setting in found.values()]
-    winners = [
-        f"{name} ({scene}, {setting})"
-        for scene, own in numbers.items()
-        for found in own.values()
-        for setting, words in found.items()
-        for name in words["above"]
+    """The answer in words, and the numbers that it is made of. It leads with equal norm, where no length is a help."""
+    numbers = {
+        scene.name: {kind: counts(table[table["kind"] == kind]) for kind in table["kind"].unique()}
+        for scene, table in tables
+    }
+    every = [(scene, setting, words) for scene, kinds in numbers.items() for own in kinds.values()
+             for setting, words in own.items()]  # fmt: skip
+    equal = [found for found in every if found[1] in (EQUAL, WEIGHED)]
+    winners = [f"{name} ({scene}, {setting})" for scene, setting, words in equal for name in words["above"]]
+    below = sum(len(words["below"]) for _, _, words in equal)
+    total = sum(len(words[verdict]) for _, _, words in equal for verdict in VERDICTS)
+    farther = sum(len(words["above"]) for _, setting, words in every if setting == USUAL)
+    head = f"At equal norm above the bar or plain averaging: {'; '.join(winners)}." if winners else NONE_IS
+    parts = [
+        f"At equal norm {below} of {counted(total, 'trial')} that are models of their own are below.",
+        f"As in their examples, where task vectors differ in length too, {farther} are above.",
+        *(f"Of {scene.title}: {'; '.join(told(*own) for own in numbers[scene.name].items())}." for scene, _ in tables),
+        "Verdicts are adjusted by Holm for the trials of their scene; several scenes are not adjusted together.",
     ]
-    total, losers = (
-        sum(len(words[verdict]) for words in settings for verdict in verdicts) for verdicts in (VERDICTS, ["below"])
-    )
-    head = f"Some trials are: {'; '.join(winners)}." if winners else NONE_IS
-    after = (
-        f"{losers} of {counted(total, 'trial')} that are models of their own {'is' if losers == 1 else 'are'} below."
-    )
-    holms = "Verdicts are adjusted by Holm for the trials of their scene; several scenes are not adjusted together."
-    return " ".join([head, after, *parts, holms]), numbers
+    return " ".join([head, *parts]), numbers
 
 
 def counts(part: pd.DataFrame) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from typing import Any
 from acm.calibration import defaults
 from acm.calibration.layer_rules import rule_coefficients
 from acm.calibration.rules import RULES
-from acm.calibration.texts import read_texts, select_texts, texts_hash
+from acm.calibration.texts import texts_hash
 from acm.calibration.walk import calibrate
 from acm.files import write_json
 from acm.identity import identity
 from acm.merging.registry import METHODS
 from acm.questions.rivals import Scene
-from acm.questions.study import Coefficients, Study
+from acm.questions.study import Coefficients, Study, texts_of
 from acm.reading import read_json
 from acm.records import write_parquet
 from acm.sources import source_hash
@@ -53,11 +53,12 @@ def calibrated(study: Study, scene: Scene, kinds: tuple[str, ...], estimators: t
     """:func:`measured` of these kinds of statistics, and with these estimators in the MI table."""
     profile, setting = study.profile, study.profile.experiment(scene.experiment)
     chosen = setting.calibration
-    texts = select_texts(read_texts(chosen.source, chosen.field), chosen.clusters, chosen.per_cluster, chosen.seed)
+    texts = texts_of(chosen)
     folder = study.folder / f"calibration-{scene.name}"
     models = {name: identity(path) for name, path in {"": scene.base, **scene.finetuned}.items()}
     facts = {"models": models, "texts": texts_hash(texts), "kinds": [*kinds], "estimators": [*estimators],
-             "source": source_hash("calibration"), "dtype": profile.dtype}  # fmt: skip
+             "source": source_hash("calibration"), "dtype": profile.dtype, "seed": profile.seed,
+             "max_tokens": chosen.max_tokens}  # fmt: skip
     if not (folder / FACTS).is_file() or read_json(folder / FACTS) != facts:
         table = calibrate(
             scene.base, scene.finetuned, texts, controls=("none",), estimators=estimators, seed=profile.seed,

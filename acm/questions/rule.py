@@ -25,11 +25,21 @@ from matplotlib.figure import Figure
 
 from abacus.families import FOLDER, FRESH
 from acm.calibration.coefficients import coefficients_from_table
-from acm.calibration.texts import read_texts, select_texts
 from acm.calibration.walk import calibrate
 from acm.errors import UserError
 from acm.profiles import frontier_name
-from acm.questions.study import SLIM, Apart, Study, apart, counted, evaluate_merge, evaluate_model, inside, joined
+from acm.questions.study import (
+    SLIM,
+    Apart,
+    Study,
+    apart,
+    counted,
+    evaluate_merge,
+    evaluate_model,
+    inside,
+    joined,
+    texts_of,
+)
 from acm.questions.variants import Layers, line, parted
 from acm.reporting import statistics
 from acm.reporting.dominance import chosen_elsewhere
@@ -89,11 +99,10 @@ def family_records(study: Study, name: str, folder: Path = FOLDER) -> pd.DataFra
 def own_coefficients(study: Study, base: Path, finetuned: Path) -> Layers:
     """ACM's λ of a family, from a calibration of its own with the study's settings."""
     profile, setting, chosen = study.profile, study.setting, study.setting.calibration
-    texts = select_texts(read_texts(chosen.source, chosen.field), chosen.clusters, chosen.per_cluster, chosen.seed)
     table = calibrate(
         base,
         {FINETUNED: finetuned},
-        texts,
+        texts_of(chosen),
         controls=("none",),
         estimators=(setting.estimator,),
         seed=profile.seed,

@@ -18,10 +18,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from acm.calibration.texts import read_texts, select_texts
 from acm.evaluation.harness import evaluate
 from acm.files import write_json
 from acm.merging.engine import merge
 from acm.profiles import Profile, load_profile
+from acm.profiles.calibration import Calibration
 from acm.records import provenance, write_parquet
 from acm.reporting import statistics
 from acm.reporting.intervals import interval_columns
@@ -62,9 +64,7 @@ class Study:
     @cached_property
     def known(self) -> pd.DataFrame:
         """The pipeline's records of the parents and the frontier."""
-        records = self.results.records
-        asked = records["item"] < (self.profile.items or math.inf)
-        return records[asked & records["method"].isin([*self.setting.parents, *self.results.frontier])][SLIM]
+        return yardstick(self.results)
 
     def evaluate(self, variants: dict[str, dict[str, Any]]) -> pd.DataFrame:
         """Records of merges, and those of parents and frontier. They are stored, and the merges too.
@@ -116,6 +116,18 @@ class Study:
         if own := (self.profile.questions or {}).get(self.name):
             facts["parameters"] = own
         return provenance("questions", **facts, items=self.profile.items)
+
+
+def yardstick(results: Results) -> pd.DataFrame:
+    """The pipeline's records of an experiment's parents and frontier, on the items of its profile."""
+    records = results.records
+    asked = records["item"] < (results.profile.items or math.inf)
+    return records[asked & records["method"].isin([*results.experiment.parents, *results.frontier])][SLIM]
+
+
+def texts_of(chosen: Calibration) -> list[str]:
+    """The calibration texts that a profile chooses."""
+    return select_texts(read_texts(chosen.source, chosen.field), chosen.clusters, chosen.per_cluster, chosen.seed)
 
 
 def evaluate_merge(

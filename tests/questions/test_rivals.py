@@ -124,7 +124,7 @@ def test_records_of_trials_are_complete(judged):
 
 
 def trial_of(name, setting=EQUAL, **more):
-    return Trial("one", "method", name, METHODS[name].title, setting, 1.0, 0.9, **more)
+    return Trial("method", name, METHODS[name].title, setting, 1.0, 0.9, **more)
 
 
 @pytest.fixture(scope="module")
@@ -157,14 +157,15 @@ def test_an_interval_that_holm_takes_back_is_no_difference():
 def test_the_answer_names_who_is_above_and_counts_the_rest(table):
     text, numbers = rivals_answer.verdict([table])
     assert text.startswith(
-        "Some trials are: TIES (one, equal norm). 1 of 3 trials that are models of their own is below."
+        "At equal norm above the bar or plain averaging: TIES (one, equal norm). At equal norm 1 of 3 trials that are "
     )
+    assert "where task vectors differ in length too, 0 are above." in text
     assert "methods, equal norm: 1 above, 1 below, 1 not told apart, 1 the same as an earlier model." in text
     found = numbers["one"]["method"][EQUAL]
     assert found["above"] == ["TIES"] and found["same"] == {METHODS["tsvm"].title: REFERENCE}
     text, _ = rivals_answer.verdict([(table[0], table[1][table[1]["name"] == "ota"])])
     assert text.startswith(
-        "None is shown to be above the bar, or above plain averaging where skills are merged. 1 of 1"
+        "None is shown to be: at equal norm none is above the bar, or above plain averaging where skills are merged. At"
     )
 
 
