@@ -30,12 +30,12 @@ reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default
 keep: $(VENV)/installed  ## put the results of PROFILE's run in place of the committed ones: reports/, figures/, README.md
 	@$(VENV)/bin/acm keep --profile "$(PROFILE)" --page README.md --page docs/compare.md
 
-questions: $(VENV)/installed  ## questions to the method, after the pipeline (40 min for five, 17 for the sixth)
+questions: $(VENV)/installed  ## questions to the method, after the pipeline (70 min)
 	@for family in seed-1 seed-2 narrow deep wide; do test -f runs/abacus/$$family/abacus-slow/model.safetensors || \
-	  { echo "Question 5 is left out: it needs the fresh families, see make families."; break; }; done
+	  { echo "Questions 5 and 7 are left out: they need the fresh families, see make families."; break; }; done
 	@$(REPRODUCE) --questions -- $(SNAKEMAKE_ARGS)
 
-families: $(VENV)/installed  ## train the five fresh families that question 5 is tested on (hours on one core; --device cuda: minutes)
+families: $(VENV)/installed  ## train the five fresh families that questions 5 and 7 are tested on (hours on one core; --device cuda: minutes)
 	$(VENV)/bin/python -m abacus.families
 
 dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why

@@ -127,11 +127,11 @@ SHARES = [
     if (models := [model for model in share if Path(name, "records", f"{model}.parquet") not in IMPORTED])
 ]
 
-# The questions by name: their notebook. The fifth needs the fresh families (`make families`).
+# The questions by name: their notebook. The fifth and seventh need the fresh families (`make families`).
 FAMILIES = [f"runs/abacus/{name}/abacus-slow/model.safetensors" for name in FRESH]
 QUESTIONS = {path.stem.split("-", 1)[1]: path.stem for path in sorted(Path("notebooks/questions").glob("*.ipynb"))}
 if not all(map(os.path.isfile, FAMILIES)):
-    del QUESTIONS["rule"]
+    del QUESTIONS["rule"], QUESTIONS["scores"]
 ASKED = {name: {} for name in QUESTIONS} if PROFILE.questions is None else PROFILE.questions
 QUESTIONS = {name: stem for name, stem in QUESTIONS.items() if name in ASKED}
 
@@ -140,6 +140,8 @@ def question_needs(wildcards):
     """What a question reads beside the pipeline's results."""
     fresh = "abacus/problems.py"  # generates the fresh items of question 2
     needs = {"coefficients": [f"{RUN}/questions/stability/verdict.json", fresh], "rule": FAMILIES}
+    trials = f"{RUN}/questions/rivals/verdict.json"
+    needs["scores"] = [*FAMILIES, *([trials] if "rivals" in QUESTIONS else [])]
     return needs.get(wildcards.question, [])
 
 

@@ -1,7 +1,7 @@
 """Writes an inspection as text, Markdown or JSON: each score beside its null, and beside what it was worth so far.
 
-What a score was worth is the rank correlation of its values with the outcomes of measured merges. The pipeline writes
-these into WORTH.
+What a score was worth is the rank correlation of its values with the outcomes of measured merges. Question 7 measures
+it, and ``acm keep`` puts it into WORTH.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from acm.merging.inspection import ALL, Inspection
 from acm.paths import PACKAGE
 from acm.reporting.intervals import interval_text
 
-WORTH = PACKAGE / "merging" / "worth.json"
+WORTH = PACKAGE / "reporting" / "worth.json"
 UNKNOWN = "not validated"
 ONE_MODEL = (
     "Scores of pairs are left out: with one fine-tuned model there is one task vector, and nothing that it could "
@@ -110,7 +110,8 @@ def percent(value: float) -> str:
 def read_worth(path: Path = WORTH) -> list[dict[str, Any]]:
     """How well each score foretold outcomes of merges; empty where the file is not there.
 
-    Each row has score, outcome, families, merges, rank_correlation, low and high.
+    Each row has score, outcome, families, merges, rank_correlation, low, high, p (adjusted by Holm for all rows), and
+    in_kind, in_kind_low, in_kind_high: the same after the mean of each kind of merge is taken away, or null.
     """
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
@@ -118,12 +119,17 @@ def read_worth(path: Path = WORTH) -> list[dict[str, Any]]:
 def worth_text(score: str, worth: list[dict[str, Any]]) -> str:
     """The rank correlations of one score, with their intervals."""
     rows = [row for row in worth if row["score"] == score]
-    shown = (
-        f"{row['outcome']} {interval_text(row['rank_correlation'], row['low'], row['high'], 2, signed=True)} "
-        f"({row['merges']} merges, {row['families']} families)"
-        for row in rows
-    )
-    return "; ".join(shown) or UNKNOWN
+    return "; ".join(map(foretold, rows)) or UNKNOWN
+
+
+def foretold(row: dict[str, Any]) -> str:
+    """One rank correlation with its interval, and that within a kind of merge where there is one."""
+    found = interval_text(row["rank_correlation"], row["low"], row["high"], 2, signed=True)
+    merges = f"{row['merges']} merges, families: {row['families']}, p = {row['p']:.2g}"
+    if row["in_kind"] is None:
+        return f"{row['outcome']} {found} ({merges})"
+    within = interval_text(row["in_kind"], row["in_kind_low"], row["in_kind_high"], 2, signed=True)
+    return f"{row['outcome']} {found}, within a kind of merge {within} ({merges})"
 
 
 Tables = list[tuple[str, list[list[str]]]]  # a heading, and rows of cells of which the first is the head

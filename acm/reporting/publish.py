@@ -25,6 +25,7 @@ from acm.paths import FIGURES, REPORTS, ROOT
 from acm.profiles import Profile, load_profile
 from acm.records import coefficients_name, provenance, write_parquet, write_records
 from acm.reporting.differences import differences
+from acm.reporting.inspection import WORTH
 from acm.reporting.outdated import outdated_results
 from acm.reporting.pages import fill_page, page_text
 from acm.reporting.report import headline, write_report
@@ -87,8 +88,8 @@ def publish(name: str) -> str:
 def keep(name: str, pages: Sequence[Path] = ()) -> str:
     """Copy the assembled results over the committed ones, fill the pages that show them, and say what was done.
 
-    What else lies in the committed folders stays. Raises UserError where nothing was assembled, and for a page that
-    cannot be filled.
+    What else lies in the committed folders stays. What `acm inspect`'s scores were worth goes into the package too.
+    Raises UserError where nothing was assembled, and for a page that cannot be filled.
     """
     profile = load_profile(name)
     made, kept = assembled(profile), committed(profile)
@@ -99,6 +100,8 @@ def keep(name: str, pages: Sequence[Path] = ()) -> str:
     for source, target in ((made.reports, kept.reports), (made.figures, kept.figures)):
         for path in sorted(source.iterdir()):
             replace(path, target / path.name)
+    if (worth := kept.reports / "questions" / "scores" / WORTH.name).is_file():
+        replace(worth, WORTH)
     filled = [str(page) for page in pages if fill_page(page)]
     lines = [f"kept in {from_root(folder)}/" for folder in (kept.reports, kept.figures)]
     return "\n".join([*lines, *(f"filled {page}" for page in filled)])
@@ -146,8 +149,8 @@ def assemble_questions(profile: Profile) -> None:
         for target in (reports, figures):
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir(parents=True)
-        merges = [path for path in [folder / "merges.json"] if path.is_file()]
-        for path in [verdict, *merges, *sorted(folder.glob("*.parquet"))]:
+        small = [path for name in ("merges.json", WORTH.name) if (path := folder / name).is_file()]
+        for path in [verdict, *small, *sorted(folder.glob("*.parquet"))]:
             shutil.copyfile(path, reports / path.name)
         for path in (profile.folder / "notebooks" / "questions").glob(f"*-{name}.ipynb"):
             copy_notebook(path, reports / path.name, committed_place(profile, reports))

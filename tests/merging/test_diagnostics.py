@@ -486,9 +486,9 @@ def test_two_models_of_one_name_are_refused(f32, tmp_path):
 
 WORTH = [
     {"score": "cosine", "outcome": "accuracy", "families": 3, "merges": 40, "rank_correlation": 0.41, "low": 0.1,
-     "high": 0.66},
+     "high": 0.66, "p": 0.023, "in_kind": 0.1, "in_kind_low": -0.2, "in_kind_high": 0.4},
     {"score": "cosine", "outcome": "length", "families": 2, "merges": 20, "rank_correlation": -0.2, "low": -0.5,
-     "high": 0.1},
+     "high": 0.1, "p": 1.0, "in_kind": None, "in_kind_low": None, "in_kind_high": None},
 ]  # fmt: skip
 
 
@@ -496,7 +496,10 @@ def test_what_a_score_was_worth_stands_beside_it(found, tmp_path):
     assert read_worth(tmp_path / "absent.json") == []
     (tmp_path / "worth.json").write_text(json.dumps(WORTH))
     worth = read_worth(tmp_path / "worth.json")
-    said = "accuracy +0.41 [+0.10, +0.66] (40 merges, 3 families); length -0.20 [-0.50, +0.10] (20 merges, 2 families)"
+    said = (
+        "accuracy +0.41 [+0.10, +0.66], within a kind of merge +0.10 [-0.20, +0.40] (40 merges, families: 3, "
+        "p = 0.023); length -0.20 [-0.50, +0.10] (20 merges, families: 2, p = 1)"
+    )
     assert worth_text("cosine", worth) == said and worth_text("pearson", worth) == UNKNOWN == "not validated"
     (line,) = [line for line in as_text(found, worth).splitlines() if line.startswith("cosine")]
     assert said in line

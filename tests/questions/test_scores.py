@@ -1,0 +1,175 @@
+"""Question 7, scores: merges of a family, outcomes and rank correlations on records with known answers."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+from acm.paths import ROOT
+from acm.questions import scores, scores_worth
+from acm.questions.scores import OF_LAYERS, OF_PAIRS, OF_VECTORS, Outcomes
+from acm.questions.study import SLIM
+from acm.reporting.inspection import read_worth, worth_text
+
+TASKS = {"maths": ["easy", "hard"], "sums": ["sums"], "words": ["words"]}
+RIGHT = {  # family → method → how many of 10 items of each skill are right
+    "one": {
+        "abacus-fast": {"maths": 4, "sums": 1, "words": 2}, "abacus-slow": {"maths": 9, "sums": 1, "words": 2},
+        "abacus-sums": {"maths": 2, "sums": 10, "words": 0}, "abacus-fast + abacus-slow": {"maths": 8},
+        "abacus-fast + abacus-sums": {"maths": 3, "sums": 6}, "abacus-slow + abacus-sums": {"maths": 5, "sums": 2},
+        "only 0": {"maths": 4}, "only 1": {"maths": 5}, "only lm_head": {"maths": 7},
+    },
+}  # fmt: skip
+RIGHT["two"] = RIGHT["one"] | {"abacus-fast + abacus-sums": {"maths": 3, "sums": 7}}
+PAIRS = [("abacus-fast", "abacus-slow"), ("abacus-fast", "abacus-sums"), ("abacus-slow", "abacus-sums")]
+
+
+def records():
+    """Records of two families in which a method has as many right as RIGHT says, and 10 tokens for each right item."""
+    rows = [
+        (method, task, item, 0, float(item < right), 10.0 * right, False, family)
+        for family, methods in RIGHT.items()
+        for method, skills in methods.items()
+        for skill, right in skills.items()
+        for task in TASKS[skill]
+        for item in range(10)
+    ]
+    return pd.DataFrame(rows, columns=[*SLIM, "family"])
+
+
+def tables():
+    """The tables of the merges: scores that rise with the outcome in pairs and layers, and fall with it in vectors."""
+    kept = {PAIRS[0]: 0.9, PAIRS[1]: 0.3, PAIRS[2]: 0.1}  # and a little more where a family keeps more
+    pairs = [
+        {"family": family, "kind": " + ".join(pair), "first": pair[0], "second": pair[1]}
+        | dict.fromkeys(OF_PAIRS, score + 0.1 * (family == "two" and pair == PAIRS[1]))
+        for family in RIGHT for pair, score in kept.items()
+    ]  # fmt: skip
+    sizes = {"abacus-fast": 3.0, "abacus-slow": 2.0, "abacus-sums": 5.0}
+    vectors = [
+        {"family": family, "model": model, **dict.fromkeys(OF_VECTORS, size)}
+        for family in RIGHT for model, size in sizes.items()
+    ]  # fmt: skip
+    layers = [
+        {"family": family, "layer": layer, **dict.fromkeys(OF_LAYERS, size)}
+        for family in RIGHT for layer, size in {"0": 1.0, "1": 2.0, "lm_head": 3.0}.items()
+    ]  # fmt: skip
+    return {"pairs": pd.DataFrame(pairs), "vectors": pd.DataFrame(vectors), "layers": pd.DataFrame(layers)}
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    return Outcomes(records(), TASKS, draws=200)
+
+
+@pytest.fixture(scope="module")
+def table(outcomes):
+    return scores_worth.tests(outcomes, tables(), pd.DataFrame())
+
+
+def test_what_an_average_keeps_is_its_points_less_those_of_the_better_model(outcomes):
+    kept = outcomes.pairs(tables()["pairs"])
+    assert kept[:3, 0] == pytest.approx([80 - 90, (30 - 40 + 60 - 100) / 2, (50 - 90 + 20 - 100) / 2])
+    assert kept.shape == (6, 201) and (kept[3:, 0] - kept[:3, 0]) == pytest.approx([0, 5, 0])
+
+
+def test_members_are_held_against_their_own_skill(outcomes):
+    rows, own = outcomes.members(tables()["pairs"], tables()["vectors"])
+    assert [*rows["model"][:4]] == ["abacus-fast", "abacus-sums", "abacus-slow", "abacus-sums"]
+    assert own[:4, 0] == pytest.approx([30 - 40, 60 - 100, 50 - 90, 20 - 100]) and len(rows) == 8
+    assert [*rows["norm"][:4]] == [3, 5, 2, 5]
+
+
+def test_layers_are_held_against_the_fast_model(outcomes):
+    assert outcomes.layers(tables()["layers"], "accuracy")[:3, 0] == pytest.approx([0, 10, 30])
+    assert outcomes.layers(tables()["layers"], "length")[:3, 0] == pytest.approx([0, 10, 30])
+
+
+def test_the_correlation_is_spearmans():
+    x, y = np.random.default_rng(0).integers(5, size=(2, 20)).astype(float)
+    assert scores_worth.correlation(x, y) == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
+    assert np.isnan(scores_worth.correlation(x, np.ones(20))) and np.isnan(scores_worth.correlation(x[:2], y[:2]))
+
+
+def test_a_score_that_rises_with_the_outcome_has_one(table):
+    found = table.set_index(["score", "outcome"])
+    assert found.loc[("cosine", scores_worth.KEPT), "found"] == pytest.approx(1)
+    assert found.loc[("norm", scores_worth.POINTS), "found"] == pytest.approx(1)
+    assert found.loc[("norm", scores_worth.OWN), "found"] < 0
+    assert len(table) == len(OF_PAIRS) + len(OF_VECTORS) + 2 * len(OF_LAYERS)
+
+
+def test_kin_merges_widen_the_interval():
+    """Twenty copies of one family are one family: its own chance decides, and the interval must say so."""
+    rng = np.random.default_rng(3)
+    kinds = [f"kind {i}" for i in range(6)]
+    x = rng.normal(size=6)
+    y = x + rng.normal(size=6)
+    rows = pd.DataFrame({"family": np.repeat([f"family {i}" for i in range(20)], 6), "kind": kinds * 20})
+    outcomes = np.repeat(np.tile(y, 20)[:, None], 401, axis=1)
+    found = scores_worth.crossed(np.tile(x, 20), outcomes, rows)
+    assert np.nanpercentile(found, 97.5) - np.nanpercentile(found, 2.5) > 0.5
+
+
+def test_the_mean_of_a_kind_is_taken_away():
+    values, kinds = np.array([1.0, 3, 10, 14]), pd.Series(["a", "a", "b", "b"])
+    assert scores_worth.centred(values, kinds).tolist() == [-1, 1, -2, 2]
+    assert scores_worth.centred(values[:, None] * [1, 2], kinds)[:, 1].tolist() == [-2, 2, -4, 4]
+
+
+def test_trials_of_question_6_are_compared_within_their_scenes():
+    trials = pd.DataFrame({
+        "scene": ["one"] * 4 + ["two"] * 4, "setting": "example", "same_as": "", "norm": [1.0, 2, 3, 4] * 2,
+        "length": [5.0, 6, 7, 8, 105, 106, 107, 108], "above": np.nan, "cosine": 1.0,
+    })  # fmt: skip
+    (row,) = scores_worth.of_trials(trials, draws=50)
+    assert (row["score"], row["outcome"], row["merges"]) == ("norm", scores_worth.LONGER, 8)
+    assert row["found"] == pytest.approx(1)
+    assert [*scores_worth.of_trials(pd.DataFrame())] == []
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_answer_names_what_is_shown(table, shown):
+    given = table.assign(shown=shown & (table["score"] == "norm"))
+    text, numbers = scores_worth.verdict(given)
+    head = "Shown to foretell an outcome: ‖δ‖; no score of two task vectors is." if shown else scores_worth.NONE_DOES
+    assert text.startswith(head) and numbers["shown"] == 3 * shown and len(numbers["tests"]) == len(table)
+
+
+def test_inspect_reads_what_the_scores_were_worth(table, tmp_path):
+    scores_worth.write_worth(table, tmp_path / "worth.json")
+    worth = read_worth(tmp_path / "worth.json")
+    said = worth_text("cosine", worth)
+    assert said.startswith(f"{scores_worth.KEPT} +1.00 [") and "within a kind of merge +1.00 [" in said
+    assert "(6 merges, families: 2, p = " in said and worth_text("no such score", worth) == "not validated"
+    assert "within" not in worth_text("stable_rank", [row for row in worth if row["outcome"] == scores_worth.TOKENS])
+
+
+def test_the_figure_shows_every_row(table, outcomes):
+    pairs = tables()["pairs"]
+    figure = scores_worth.draw(table, pairs, outcomes.pairs(pairs)[:, 0])
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == [*table["title"]]
+    assert len(right.get_legend_handles_labels()[0]) == 3 and [*scores_worth.shown(table)["score"]] == [*table["title"]]
+
+
+def test_families_that_are_not_trained_are_left_out(tmp_path):
+    found = scores.families(tmp_path)
+    assert [*found] == ["shipped"] and [*found["shipped"]] == [scores.BASE, *scores.MODELS]
+
+
+def test_merges_of_a_family_are_made_scored_and_evaluated(quick):
+    shipped = scores.families(ROOT / "nowhere")["shipped"]
+    made = scores.merges(quick, "general", {"shipped": {name: shipped[name] for name in [*shipped][:3]}})
+    (pair,) = made["pairs"].to_dict("records")
+    assert pair["kind"] == "abacus-fast + abacus-slow" and 0.7 < pair["cosine"] < 0.8
+    assert [*made["vectors"]["model"]] == ["abacus-fast", "abacus-slow"]
+    assert [*made["layers"]["layer"]] == ["embed", *"012345", "norm", "lm_head"]
+    evaluated = {"abacus-fast", "abacus-slow", pair["kind"], *(f"only {layer}" for layer in made["layers"]["layer"])}
+    assert {*made["records"]["method"]} == evaluated and {*made["records"]["task"]} == {"abacus_easy"}
+    tasks = scores.tasks_of(quick, "general")
+    assert tasks == {"maths": ["abacus_easy"], "sums": ["abacus_sums"]}
+    assert Outcomes(made["records"], tasks, draws=5).layers(made["layers"], "length").shape == (9, 6)
+    assert json.loads((quick.folder / "merges.json").read_text()) == {"shipped": [*shipped][:3]}
