@@ -28,8 +28,8 @@ ONE_MODEL = (
 )
 FAST = "Ranks, overlaps and interference are left out (--fast)."
 EXPLANATION = (
-    "null: what chance alone would give, or a bound. foretold: rank correlation with the outcomes of measured merges, "
-    "with its interval (95 %). docs/inspect.md explains each score."
+    "null: what chance alone would give, or a bound. foretold: how many outcomes of measured merges the score is shown "
+    "to go with (rank correlation, p below 0.05 after Holm). docs/inspect.md explains each score."
 )
 DROPPED_SIGN = "Model Kinship's code drops the sign of the cosine; it is kept here."
 
@@ -117,19 +117,27 @@ def read_worth(path: Path = WORTH) -> list[dict[str, Any]]:
 
 
 def worth_text(score: str, worth: list[dict[str, Any]]) -> str:
-    """The rank correlations of one score, with their intervals."""
+    """Of how many outcomes a score is shown to foretell something: those whose p is below 5 %."""
     rows = [row for row in worth if row["score"] == score]
-    return "; ".join(map(foretold, rows)) or UNKNOWN
+    shown = sum(row["p"] < 0.05 for row in rows)
+    return f"{shown or 'none'} of {len(rows)} outcome{'s' * (len(rows) > 1)}" if rows else UNKNOWN
 
 
-def foretold(row: dict[str, Any]) -> str:
-    """One rank correlation with its interval, and that within a kind of merge where there is one."""
-    found = interval_text(row["rank_correlation"], row["low"], row["high"], 2, signed=True)
-    merges = f"{row['merges']} merges, families: {row['families']}, p = {row['p']:.2g}"
-    if row["in_kind"] is None:
-        return f"{row['outcome']} {found} ({merges})"
-    within = interval_text(row["in_kind"], row["in_kind_low"], row["in_kind_high"], 2, signed=True)
-    return f"{row['outcome']} {found}, within a kind of merge {within} ({merges})"
+def worth_lines(scores: list[Score], worth: list[dict[str, Any]]) -> list[list[str]]:
+    """One line for each outcome that one of these scores was held against."""
+    lines = [
+        ["score", "outcome of measured merges", "rank correlation", "within a kind of merge", "p", "merges", "families"]
+    ]
+    for score in scores:
+        for row in (row for row in worth if row["score"] == score.name):
+            found = interval_text(row["rank_correlation"], row["low"], row["high"], 2, signed=True)
+            kinds = row["in_kind"] is not None
+            within = (
+                interval_text(row["in_kind"], row["in_kind_low"], row["in_kind_high"], 2, signed=True) if kinds else "–"
+            )
+            counts = [f"{row['p']:.2g}", str(row["merges"]), str(row["families"])]
+            lines.append([score.title, row["outcome"], found, within, *counts])
+    return lines
 
 
 Tables = list[tuple[str, list[list[str]]]]  # a heading, and rows of cells of which the first is the head
@@ -153,7 +161,9 @@ def tables(found: Inspection, worth: list[dict[str, Any]]) -> Tables:
         made.append(("all task vectors together", whole(total(found.together), "together", found.fast, worth)))
         columns = ["interference", "relative_interference", "interference_null"]
         made.append(("all together, by layer", by_part(found.together, "layer", columns)))
-    return made
+    shown = {"vectors": True, "pairs": len(found.pairs) > 0, "together": len(found.together) > 0}
+    told = worth_lines([s for s in SCORES if shown[s.table] and not (found.fast and s.decomposed)], worth)
+    return [*made, ("what the scores foretold", told)] if len(told) > 1 else made
 
 
 def total(rows: pd.DataFrame) -> pd.Series:

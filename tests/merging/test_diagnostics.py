@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -496,17 +497,21 @@ def test_what_a_score_was_worth_stands_beside_it(found, tmp_path):
     assert read_worth(tmp_path / "absent.json") == []
     (tmp_path / "worth.json").write_text(json.dumps(WORTH))
     worth = read_worth(tmp_path / "worth.json")
-    said = (
-        "accuracy +0.41 [+0.10, +0.66], within a kind of merge +0.10 [-0.20, +0.40] (40 merges, families: 3, "
-        "p = 0.023); length -0.20 [-0.50, +0.10] (20 merges, families: 2, p = 1)"
+    assert (
+        worth_text("cosine", worth) == "1 of 2 outcomes" and worth_text("pearson", worth) == UNKNOWN == "not validated"
     )
-    assert worth_text("cosine", worth) == said and worth_text("pearson", worth) == UNKNOWN == "not validated"
-    (line,) = [line for line in as_text(found, worth).splitlines() if line.startswith("cosine")]
-    assert said in line
-    (line,) = [line for line in as_text(found, worth).splitlines() if line.startswith("Pearson's r")]
-    assert line.endswith(UNKNOWN)
+    assert worth_text("cosine", worth[1:]) == "none of 1 outcome"
+    text = as_text(found, worth)
+    first, *told = [re.split("  +", line) for line in text.splitlines() if line.startswith("cosine")]
+    assert first[-1] == "1 of 2 outcomes"
+    assert told == [
+        ["cosine", "accuracy", "+0.41 [+0.10, +0.66]", "+0.10 [-0.20, +0.40]", "0.023", "40", "3"],
+        ["cosine", "length", "-0.20 [-0.50, +0.10]", "–", "1", "20", "2"],
+    ]
+    (line,) = [line for line in text.splitlines() if line.startswith("Pearson's r")]
+    assert line.endswith(UNKNOWN) and "what the scores foretold" not in as_text(found, [])
     told = as_json(found, worth)
-    assert told["scores"]["cosine"]["foretold"] == said and told["worth"] == WORTH
+    assert told["scores"]["cosine"]["foretold"] == "1 of 2 outcomes" and told["worth"] == WORTH
 
 
 def test_the_command_prints_text(f32):

@@ -11,7 +11,7 @@ from acm.paths import ROOT
 from acm.questions import scores, scores_worth
 from acm.questions.scores import OF_LAYERS, OF_PAIRS, OF_VECTORS, Outcomes
 from acm.questions.study import SLIM
-from acm.reporting.inspection import read_worth, worth_text
+from acm.reporting.inspection import Score, read_worth, worth_lines, worth_text
 
 TASKS = {"maths": ["easy", "hard"], "sums": ["sums"], "words": ["words"]}
 RIGHT = {  # family → method → how many of 10 items of each skill are right
@@ -141,10 +141,12 @@ def test_the_answer_names_what_is_shown(table, shown):
 def test_inspect_reads_what_the_scores_were_worth(table, tmp_path):
     scores_worth.write_worth(table, tmp_path / "worth.json")
     worth = read_worth(tmp_path / "worth.json")
-    said = worth_text("cosine", worth)
-    assert said.startswith(f"{scores_worth.KEPT} +1.00 [") and "within a kind of merge +1.00 [" in said
-    assert "(6 merges, families: 2, p = " in said and worth_text("no such score", worth) == "not validated"
-    assert "within" not in worth_text("stable_rank", [row for row in worth if row["outcome"] == scores_worth.TOKENS])
+    cosine = Score("cosine", "cosine", "pairs")
+    _, (_, outcome, found, within, *counts) = worth_lines([cosine], worth)
+    assert outcome == scores_worth.KEPT and found.startswith("+1.00 [") and within.startswith("+1.00 [")
+    assert counts[1:] == ["6", "2"] and worth_text("no such score", worth) == "not validated"
+    rank = [row for row in worth if row["score"] == "stable_rank" and row["outcome"] == scores_worth.TOKENS]
+    assert rank[0]["in_kind"] is None
 
 
 def test_the_figure_shows_every_row(table, outcomes):
