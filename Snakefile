@@ -10,6 +10,7 @@ from pathlib import Path
 
 from abacus.families import FRESH
 from acm.calibration.registry import COEFFICIENT_SETS
+from acm.evaluation.task_files import is_ours
 from acm.files import write_text
 from acm.identity import identity
 from acm.paths import ROOT
@@ -140,6 +141,8 @@ def question_needs(wildcards):
     """What a question reads beside the pipeline's results."""
     fresh = "abacus/problems.py"  # generates the fresh items of question 2
     needs = {"coefficients": [f"{RUN}/questions/stability/verdict.json", fresh], "rule": FAMILIES}
+    if "coefficients" in QUESTIONS and PAIR and all(is_ours(f"{task}_fresh") for task in EXPERIMENTS[PAIR].tasks):
+        needs["rivals"] = [f"{RUN}/questions/coefficients/verdict.json"]  # written after fresh.parquet beside it
     return needs.get(wildcards.question, [])
 
 
