@@ -166,8 +166,8 @@ def told(table: pd.DataFrame) -> list[str]:
         place = "outside the bar's range" if row["verdict"] == "outside" else f"{lead} points above"
         found.append(
             f"On {row['n']:,} fresh items {row['rival']} ({row['scene']}, {row['setting']}) is {place}: "
-            f"{outcome(row)}{evidence(row, len(rows))}. Where it was found it is {first} points above. Less "
-            f"{row['reference']} on the fresh items: {points} points of accuracy, {tokens} tokens."
+            f"{outcome(row)}{evidence(row, len(rows))}. Where it was found it is {first} points above. Accuracy and "
+            f"length on the fresh items, less those of {row['reference']}: {points} points, {tokens} tokens."
         )
     return found
 
@@ -178,5 +178,5 @@ def evidence(row: Any, tests: int) -> str:
         return ""
     p = p_text(row["p_adjusted"])
     adjusted = f", adjusted by Holm for {tests} winners" if tests > 1 else ""
-    least = f"the least true lead that it finds in four of five cases is {row['detectable']:.1f}"
+    least = f"the least true lead that such a test finds in four of five cases is {row['detectable']:.1f}"
     return f" (p {p if p.startswith('<') else f'= {p}'}{adjusted}; {least})"

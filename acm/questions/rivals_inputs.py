@@ -12,7 +12,7 @@ from acm.calibration.layer_rules import rule_coefficients
 from acm.calibration.rules import RULES
 from acm.calibration.texts import texts_hash
 from acm.calibration.walk import calibrate
-from acm.errors import UserError, brief, unknown
+from acm.errors import UserError, brief, shown
 from acm.files import write_json
 from acm.identity import identity
 from acm.merging.registry import METHODS
@@ -53,7 +53,7 @@ def selected(parameter: str, names: list[str] | None, known: Collection[str]) ->
         raise UserError(f"{parameter} must be a list of names, or null for all of them, not {given}.")
     for name in names:
         if name not in known:
-            raise unknown(f"name in {parameter}", str(name), known)
+            raise UserError(f"{parameter}: '{shown(name)}' is unknown; known are {'; '.join(known)}.")
     return list(dict.fromkeys(names))
 
 

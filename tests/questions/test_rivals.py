@@ -138,10 +138,10 @@ def test_names_that_a_parameter_chooses():
     assert rivals_inputs.selected("rules", None, rivals_inputs.RULE_SETTINGS) == RULES
     assert rivals_inputs.selected("methods", ["ties", "led", "ties"], METHODS) == ["ties", "led"]
     for bad, said in (
-        (["ACMM"], r"unknown name in rules 'ACMM'. Did you mean 'ACM'\? Known: .*equal norms"),
+        (["ACMM"], r"rules: 'ACMM' is unknown; known are ACM; ACM, shift over all layers; .*; activation shift\."),
         ("ACM", r"rules must be a list of names, or null for all of them, not 'ACM'\."),
         ([], r"rules must be a list of names, or null for all of them, not nothing\."),
-        ([3], "unknown name in rules '3'"),
+        ([3], "rules: '3' is unknown"),
     ):
         with pytest.raises(UserError, match=said):
             rivals_inputs.selected("rules", bad, rivals_inputs.RULE_SETTINGS)
@@ -263,7 +263,7 @@ def found_twice(ties, iso):
 def test_winners_are_confirmed_by_fresh_items_or_are_not(table):
     fresh = found_twice(0.05, 0.0)
     assert fresh["lead"].tolist() == pytest.approx([5, 0], abs=1) and fresh["n"].eq(240).all()
-    assert fresh["righter"].tolist() == pytest.approx(fresh["lead"].tolist(), abs=1e-6 + 2)
+    assert fresh["righter"].tolist() == pytest.approx(fresh["lead"].tolist(), abs=1.5)
     assert fresh["verdict"].tolist() == ["above", "no difference shown"] and fresh["detectable"].between(0.1, 3).all()
     np.testing.assert_allclose(fresh["p_adjusted"], statistics.holm(fresh["p"].to_numpy()))
     assert rivals_fresh.shown(fresh)["verdict"].tolist() == ["confirmed", "not confirmed"]
@@ -271,7 +271,8 @@ def test_winners_are_confirmed_by_fresh_items_or_are_not(table):
     assert_in_order(
         text, "At equal norm above the bar or plain averaging: TIES (one, equal norm). On 240 fresh items TIES",
         "points above: confirmed (p ", ", adjusted by Holm for 2 winners; the least true lead",
-        "Where it was found it is +5.0 [+2.0, +8.0] points above. Less λ = 0.7 everywhere on the fresh items:",
+        "Where it was found it is +5.0 [+2.0, +8.0] points above.",
+        "Accuracy and length on the fresh items, less those of λ = 0.7 everywhere:",
         "Iso-C (one, equal norm)", "not confirmed",
     )  # fmt: skip
     assert len(numbers["fresh"]) == 2
