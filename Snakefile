@@ -10,6 +10,7 @@ from pathlib import Path
 
 from abacus.families import FRESH
 from acm.calibration.registry import COEFFICIENT_SETS
+from acm.evaluation.task_files import is_ours
 from acm.files import write_text
 from acm.identity import identity
 from acm.paths import ROOT
@@ -142,6 +143,8 @@ def question_needs(wildcards):
     needs = {"coefficients": [f"{RUN}/questions/stability/verdict.json", fresh], "rule": FAMILIES}
     trials = f"{RUN}/questions/rivals/verdict.json"
     needs["scores"] = [*FAMILIES, *([trials] if "rivals" in QUESTIONS else [])]
+    if "coefficients" in QUESTIONS and PAIR and all(is_ours(f"{task}_fresh") for task in EXPERIMENTS[PAIR].tasks):
+        needs["rivals"] = [f"{RUN}/questions/coefficients/verdict.json"]  # written after fresh.parquet beside it
     return needs.get(wildcards.question, [])
 
 

@@ -437,6 +437,9 @@ def test_a_profile_can_name_its_questions_without_another_hash():
     whole = Profile.model_validate(content | {"name": "tiny"})
     asked = Profile.model_validate(content | {"name": "tiny", "questions": {"layers": {"group": 5}}})
     assert asked.questions == {"layers": {"group": 5}} and asked.hash == whole.hash and whole.questions is None
+    both = {"rivals": {"rules": ["ACM"]}, "scores": {}}
+    alone = Profile.model_validate(content | {"name": "tiny", "questions": both})
+    assert alone.questions == both
     for bad, said in (({"layer": {}}, "layers"), ({"coefficients": {}}, "stability")):
         with pytest.raises(ValueError, match=said):
             Profile.model_validate(content | {"name": "tiny", "questions": bad})

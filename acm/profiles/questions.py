@@ -8,7 +8,8 @@ from pydantic import AfterValidator
 
 from acm.schema import one_of
 
-QUESTIONS = ("estimate", "coefficients", "stability", "layers", "rule")  # in the order of their notebooks
+# in the order of their notebooks
+QUESTIONS = ("estimate", "coefficients", "stability", "layers", "rule", "rivals", "scores")
 
 
 def complete(asked: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,7 @@ class Trial:
     and ``reversed``, a rule's λ dealt at random, once, and those of its blocks from last to first.
     norm, cosine: against the reference.
     same_as: the earlier model that it equals, whose records are its own; empty: it has records of its own.
+    recipe: of the merge, before it is scaled.
     """
 
     kind: str
@@ -129,6 +130,7 @@ class Trial:
     norm: float = np.nan
     cosine: float = np.nan
     same_as: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -196,10 +198,10 @@ class Judge:
         with merged(recipe, self.study.folder) as made:
             size = moved(self.scene.base, made)
             if USUAL in settings:
-                found.append(self.trial(Trial(kind, name, title, USUAL), made, size))
+                found.append(self.trial(Trial(kind, name, title, USUAL, recipe=recipe), made, size))
             if size > SAME * self.norm:
                 with merged(self.scene.scaled(made, self.norm / size), self.study.folder) as equal:
-                    trial = Trial(kind, name, title, settings[-1])
+                    trial = Trial(kind, name, title, settings[-1], recipe=recipe)
                     found.append(self.trial(trial, equal, self.norm))
         return found
 

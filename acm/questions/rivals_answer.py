@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from acm.questions import rivals_fresh
 from acm.questions.rivals import EQUAL, USUAL, WEIGHED, Scene, Trial
 from acm.questions.study import Study, apart, counted, inside
 from acm.reporting.comparison import p_text
@@ -30,6 +31,7 @@ from acm.reporting.statistics import verdict as judged
 from acm.reporting.tables import cell
 
 NONE_IS = "None is shown to be: at equal norm none is above the bar, or above plain averaging where skills are merged."
+UNCONFIRMED = "None is shown to be: what was above the bar at equal norm is not shown to be above it on fresh items."
 VERDICTS = {"above": "above", "below": "below", "no difference shown": "not told apart", "outside": "outside"}
 BAR, AVERAGE = "points above the bar", "points above plain averaging"
 DRAWN = {USUAL: ("o", "0.55"), EQUAL: ("D", COLOURS["acm"]), WEIGHED: ("^", COLOURS["baseline"])}
@@ -142,27 +144,45 @@ def draw_panel(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
         axes.axhspan(place - 0.5, place + 0.5, color="0.95", zorder=0)
 
 
-def verdict(tables: list[tuple[Scene, pd.DataFrame]]) -> tuple[str, dict[str, Any]]:
-    """The answer in words, and the numbers that it is made of. It leads with equal norm, where no length is a help."""
-    numbers = {
+def verdict(tables: list[tuple[Scene, pd.DataFrame]], fresh: pd.DataFrame | None = None) -> tuple[str, dict[str, Any]]:
+    """The answer in words, and the numbers that it is made of. It leads with equal norm, where no length is a help.
+
+    fresh: of :func:`acm.questions.rivals_fresh.table_of`, if winners were tested on fresh items. The answer does not
+    claim what they do not confirm.
+    """
+    numbers: dict[str, Any] = {
         scene.name: {kind: counts(table[table["kind"] == kind]) for kind in table["kind"].unique()}
         for scene, table in tables
     }
     every = [(scene, setting, words) for scene, kinds in numbers.items() for own in kinds.values()
              for setting, words in own.items()]  # fmt: skip
     equal = [found for found in every if found[1] in (EQUAL, WEIGHED)]
-    winners = [f"{name} ({scene}, {setting})" for scene, setting, words in equal for name in words["above"]]
+    winners = [(scene, name, setting) for scene, setting, words in equal for name in words["above"]]
     below = sum(len(words["below"]) for _, _, words in equal)
     total = sum(len(words[verdict]) for _, _, words in equal for verdict in VERDICTS)
     farther = sum(len(words["above"]) for _, setting, words in every if setting == USUAL)
-    head = f"At equal norm above the bar or plain averaging: {'; '.join(winners)}." if winners else NONE_IS
     parts = [
         f"At equal norm {below} of {counted(total, 'trial')} that are models of their own are below.",
         f"As in their examples, where task vectors differ in length too, {farther} are above.",
         *(f"Of {scene.title}: {'; '.join(told(*own) for own in numbers[scene.name].items())}." for scene, _ in tables),
         "Verdicts are adjusted by Holm for the trials of their scene; several scenes are not adjusted together.",
     ]
-    return " ".join([head, *parts]), numbers
+    if fresh is not None:
+        numbers["fresh"] = fresh.to_dict("records")
+        parts = [*rivals_fresh.told(fresh), *parts]
+    elif winners:
+        parts = ["They were not tested on fresh items.", *parts]
+    return " ".join([head(winners, fresh), *parts]), numbers
+
+
+def head(winners: list[tuple[str, str, str]], fresh: pd.DataFrame | None) -> str:
+    """The answer in a sentence. winners: scene, rival and setting of all that are above at equal norm."""
+    rows: list[Any] = [] if fresh is None else fresh.to_dict("records")
+    lost = {(row["scene"], row["rival"], row["setting"]) for row in rows if row["verdict"] != rivals_fresh.CONFIRMED}
+    stand = [f"{name} ({scene}, {setting})" for scene, name, setting in winners if (scene, name, setting) not in lost]
+    if stand:
+        return f"At equal norm above the bar or plain averaging: {'; '.join(stand)}."
+    return UNCONFIRMED if winners else NONE_IS
 
 
 def counts(part: pd.DataFrame) -> dict[str, Any]:

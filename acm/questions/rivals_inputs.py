@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from acm.calibration.layer_rules import rule_coefficients
 from acm.calibration.rules import RULES
 from acm.calibration.texts import texts_hash
 from acm.calibration.walk import calibrate
+from acm.errors import UserError, brief, shown
 from acm.files import write_json
 from acm.identity import identity
 from acm.merging.registry import METHODS
@@ -35,18 +36,43 @@ RULE_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "1 − CKA": ("cka", {}),
     "activation shift": ("activation_shift", {}),
 }
-TABLED = (defaults.ESTIMATOR, *(rule.estimator for rule in RULES.values() if rule.estimator))
 TABLE, FACTS = "mutual_information.parquet", "measured.json"
+SENSITIVITY = "sensitivity"
 
 
-def measured(study: Study, scene: Scene, methods: Iterable[str]) -> Scene:
+def selected(parameter: str, names: list[str] | None, known: Collection[str]) -> list[str]:
+    """The names that a parameter of the notebook chooses, each once; None: all. UserError for anything else.
+
+    >>> selected("rules", ["equal norms", "equal norms"], RULE_SETTINGS)
+    ['equal norms']
+    """
+    if names is None:
+        return list(known)
+    if not isinstance(names, list | tuple) or not names:
+        given = brief(names) if names else "nothing"
+        raise UserError(f"{parameter} must be a list of names, or null for all of them, not {given}.")
+    for name in names:
+        if name not in known:
+            raise UserError(f"{parameter}: '{shown(name)}' is unknown; known are {'; '.join(known)}.")
+    return list(dict.fromkeys(names))
+
+
+def measured(study: Study, scene: Scene, methods: Iterable[str], rules: Iterable[str] = ()) -> Scene:
     """The scene with statistics, from a calibration on the experiment's texts; what is there already is kept.
 
-    methods: names; the statistics that they read are gathered. The scene of one task vector gets what the rules read
-    too, which is an MI table of three estimators.
+    methods, rules: names; what they read is gathered, and nothing else. Rules are tried on one task vector alone. A
+    scene of which nothing is read stays as it is.
     """
-    kinds = {METHODS[name].calibrated for name in methods} - {""} | ({"sensitivity"} if scene.alone else set())
-    return calibrated(study, scene, tuple(sorted(kinds)), TABLED if scene.alone else TABLED[:1])
+    tried = [RULES[RULE_SETTINGS[rule][0]] for rule in rules] if scene.alone else []
+    kinds = {METHODS[name].calibrated for name in methods} - {""}
+    of_layers = any(parameter.kind == "layers" for name in methods for parameter in METHODS[name].takes)
+    if scene.alone and (of_layers or any(SENSITIVITY in rule.needs for rule in tried)):
+        kinds.add(SENSITIVITY)
+    usual = study.profile.experiment(scene.experiment).estimator
+    estimators = tuple(dict.fromkeys(rule.estimator or usual for rule in tried if "table" in rule.needs))
+    if not kinds and not estimators:
+        return scene
+    return calibrated(study, scene, tuple(sorted(kinds)), estimators or (defaults.ESTIMATOR,))
 
 
 def calibrated(study: Study, scene: Scene, kinds: tuple[str, ...], estimators: tuple[str, ...]) -> Scene:
@@ -59,7 +85,7 @@ def calibrated(study: Study, scene: Scene, kinds: tuple[str, ...], estimators: t
     facts = {"models": models, "texts": texts_hash(texts), "kinds": [*kinds], "estimators": [*estimators],
              "source": source_hash("calibration"), "dtype": profile.dtype, "seed": profile.seed,
              "max_tokens": chosen.max_tokens}  # fmt: skip
-    if not (folder / FACTS).is_file() or read_json(folder / FACTS) != facts:
+    if not (folder / FACTS).is_file() or not suffices(read_json(folder / FACTS), facts):
         table = calibrate(
             scene.base, scene.finetuned, texts, controls=("none",), estimators=estimators, seed=profile.seed,
             dtype=profile.dtype, device=profile.device, max_tokens=chosen.max_tokens, keep=folder / "unfinished",
@@ -70,18 +96,26 @@ def calibrated(study: Study, scene: Scene, kinds: tuple[str, ...], estimators: t
     return replace(scene, statistics=folder)
 
 
-def rule_sets(study: Study, scene: Scene) -> dict[str, Coefficients]:
-    """λ by every rule of :data:`RULE_SETTINGS`, from the statistics of :func:`measured`."""
+def suffices(known: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a calibration of the known facts has all that is wanted: it may have more kinds and estimators."""
+    several = ("kinds", "estimators")
+    more = all(set(wanted[key]) <= set(known[key]) for key in several if key in known)
+    return more and known == wanted | {key: known.get(key) for key in several}
+
+
+def rule_sets(study: Study, scene: Scene, rules: Iterable[str]) -> dict[str, Coefficients]:
+    """λ by some rules of :data:`RULE_SETTINGS`, from the statistics of :func:`measured`."""
     found = {}
     setting = study.profile.experiment(scene.experiment)
     usual = {"t": setting.t, "estimator": setting.estimator}
-    sources: dict[str, dict[str, Any]] = {
-        "table": {"table": scene.measured(TABLE)},
-        "models": {"base": scene.base, "finetuned": list(scene.finetuned.values())},
-        "sensitivity": {"sensitivity": scene.measured("sensitivity.json")},
+    sources: dict[str, Callable[[], dict[str, Any]]] = {
+        "table": lambda: {"table": scene.measured(TABLE)},
+        "models": lambda: {"base": scene.base, "finetuned": list(scene.finetuned.values())},
+        SENSITIVITY: lambda: {SENSITIVITY: scene.measured(f"{SENSITIVITY}.json")},
     }
-    for title, (name, given) in RULE_SETTINGS.items():
-        needed = {key: value for need in RULES[name].needs for key, value in sources[need].items()}
+    for title in rules:
+        name, given = RULE_SETTINGS[title]
+        needed = {key: value for need in RULES[name].needs for key, value in sources[need]().items()}
         settings = usual | given if name == "acm" else given
         found[title] = rule_coefficients(name, settings, **needed)["coefficients"]
     return found

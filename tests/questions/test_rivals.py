@@ -7,19 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from questions.made_up import FRONTIER, LAYERS, TASKS, labelled, made_up
+from questions.made_up import FRONTIER, LAYERS, TASKS, assert_in_order, labelled, made_up
 from safetensors.torch import load_file
 
 from abacus import CHECKPOINTS
 from acm.errors import UserError
 from acm.merging.registry import METHODS
-from acm.questions import rivals, rivals_answer, rivals_inputs
+from acm.profiles import load_profile
+from acm.questions import rivals, rivals_answer, rivals_fresh, rivals_inputs
 from acm.questions.rivals import EQUAL, USUAL, Scene, Trial
-from acm.questions.study import Study
+from acm.questions.study import Study, plain
 from acm.reporting import statistics
 
 ACM = {"abacus-slow": dict(zip(LAYERS, np.linspace(0.2, 0.9, len(LAYERS)), strict=True))}
 TRIED = ["linear", "ties", "tsvm", "fisher", "led", "dare_linear", "dare_ties"]
+RULES = list(rivals_inputs.RULE_SETTINGS)
 REFERENCE = "λ = 0.7 everywhere"
 
 
@@ -77,15 +79,15 @@ def judged(folder):
     """Trials of the scene of one task vector, their records, λ by every rule, and how often models were evaluated."""
     study = Study(str(folder / "mini.yaml"), "long-to-short", "rivals")
     (scene,) = rivals_inputs.scenes(study, None, None)
-    scene = rivals_inputs.measured(study, scene, TRIED)
-    rules = rivals_inputs.rule_sets(study, scene)
+    scene = rivals_inputs.measured(study, scene, TRIED, RULES)
+    rules = rivals_inputs.rule_sets(study, scene, RULES)
     trials, records = rivals.judge(study, scene, [*TRIED, "model_stock"], {"ACM": rules["ACM"]}, ACM)
     return study, scene, trials, records, rules
 
 
 def test_every_rule_gives_every_layer_a_coefficient(judged):
     rules = judged[-1]
-    assert list(rules) == list(rivals_inputs.RULE_SETTINGS)
+    assert list(rules) == RULES
     for own in rules.values():
         assert set(own["abacus-slow"]) == set(LAYERS) and np.isfinite(list(own["abacus-slow"].values())).all()
     assert rules["ACM"] != rules["ACM, no shift"] != rules["ACM, shift over all layers"]
@@ -94,9 +96,62 @@ def test_every_rule_gives_every_layer_a_coefficient(judged):
 def test_statistics_are_gathered_once(judged, monkeypatch):
     study, scene = judged[:2]
     monkeypatch.setattr(rivals_inputs, "calibrate", lambda *_, **__: pytest.fail("calibrated again"))
-    assert rivals_inputs.measured(study, replace(scene, statistics=None), TRIED) == scene
-    kinds = json.loads((scene.statistics / "measured.json").read_text())["kinds"]
-    assert kinds == ["fisher", "led", "sensitivity"]
+    assert rivals_inputs.measured(study, replace(scene, statistics=None), TRIED, RULES) == scene
+    assert rivals_inputs.measured(study, replace(scene, statistics=None), ["led"], ["ACM"]) == scene
+    known = json.loads((scene.statistics / "measured.json").read_text())
+    assert known["kinds"] == ["fisher", "led", "sensitivity"] and known["estimators"] == ["plug-in", "cka", "distance"]
+    for other in ({"kinds": ["aim"]}, {"estimators": ["ksg"]}, {"seed": 1}):
+        assert rivals_inputs.suffices(known, known) and not rivals_inputs.suffices(known, known | other)
+    assert not rivals_inputs.suffices({}, known)
+
+
+@pytest.mark.parametrize(
+    "methods, rules, needed",
+    [
+        (["ties"], ["equal norms"], None),
+        (["ties", "led"], ["effective rank"], (("led",), ("plug-in",))),
+        (["ties"], ["1 − CKA"], ((), ("cka",))),
+        (["sens"], [], (("sensitivity",), ("plug-in",))),
+        (["ota", "fisher"], ["sensitivity", "ACM"], (("fisher", "sensitivity"), ("plug-in",))),
+    ],
+)
+def test_only_what_is_asked_for_is_gathered(quick, monkeypatch, methods, rules, needed):
+    asked = []
+    monkeypatch.setattr(rivals_inputs, "calibrated", lambda _, scene, *more: asked.append(more) or scene)
+    one, two = rivals_inputs.scenes(quick, CHECKPOINTS / "abacus-base", None)
+    assert rivals_inputs.measured(quick, one, methods, rules) == one
+    assert asked == ([] if needed is None else [needed])
+    asked.clear()  # rules and sensitivities are of one task vector
+    kinds = () if needed is None else tuple(kind for kind in needed[0] if kind != "sensitivity")
+    rivals_inputs.measured(quick, two, methods, rules)
+    assert asked == ([(kinds, ("plug-in",))] if kinds else [])
+
+
+def test_a_rule_that_reads_the_models_alone_needs_no_calibration(quick):
+    (one,) = rivals_inputs.scenes(quick, None, None)
+    assert list(rivals_inputs.rule_sets(quick, one, ["equal norms"])) == ["equal norms"]
+    with pytest.raises(UserError, match="no statistics"):
+        rivals_inputs.rule_sets(quick, one, ["ACM"])
+
+
+def test_names_that_a_parameter_chooses():
+    assert rivals_inputs.selected("rules", None, rivals_inputs.RULE_SETTINGS) == RULES
+    assert rivals_inputs.selected("methods", ["ties", "led", "ties"], METHODS) == ["ties", "led"]
+    for bad, said in (
+        (["ACMM"], r"rules: 'ACMM' is unknown; known are ACM; ACM, shift over all layers; .*; activation shift\."),
+        ("ACM", r"rules must be a list of names, or null for all of them, not 'ACM'\."),
+        ([], r"rules must be a list of names, or null for all of them, not nothing\."),
+        ([3], "rules: '3' is unknown"),
+    ):
+        with pytest.raises(UserError, match=said):
+            rivals_inputs.selected("rules", bad, rivals_inputs.RULE_SETTINGS)
+
+
+def test_what_the_shipped_profile_of_real_weights_asks_is_known():
+    own = load_profile("smol").questions["rivals"]
+    assert rivals_inputs.selected("rules", own["rules"], rivals_inputs.RULE_SETTINGS) == own["rules"]
+    for name in rivals_inputs.selected("methods", own["methods"], METHODS):
+        assert METHODS[name].models[0] == 1 and "seed" not in METHODS[name].example
 
 
 def test_trials_have_the_references_norm_and_known_models_are_not_evaluated_again(judged):
@@ -157,7 +212,8 @@ def test_an_interval_that_holm_takes_back_is_no_difference():
 def test_the_answer_names_who_is_above_and_counts_the_rest(table):
     text, numbers = rivals_answer.verdict([table])
     assert text.startswith(
-        "At equal norm above the bar or plain averaging: TIES (one, equal norm). At equal norm 1 of 3 trials that are "
+        "At equal norm above the bar or plain averaging: TIES (one, equal norm). They were not tested on fresh items. "
+        "At equal norm 1 of 3 trials that are "
     )
     assert "where task vectors differ in length too, 0 are above." in text
     assert "methods, equal norm: 1 above, 1 below, 1 not told apart, 1 the same as an earlier model." in text
@@ -180,3 +236,101 @@ def test_figures_show_every_rival_that_is_no_known_model(table):
 def test_the_table_as_text(table):
     shown = rivals_answer.shown(table[1])
     assert shown["points above"].str.match(r"[+-]\d+\.\d \[").all() and shown["norm"].eq("1.00").all()
+
+
+def test_winners_are_above_the_bar_at_equal_norm(table):
+    scene, rows = table
+    trials = [trial_of(name) for name in rows["name"]]
+    (winner,) = rivals_fresh.winners([table], [trials])
+    assert winner.names == ("one", "TIES", EQUAL) and winner.trial is trials[0]
+    assert winner.first["value"] == pytest.approx(20, abs=0.5)
+    for other in ({"setting": USUAL}, {"setting": "permuted"}, {"barred": False}):
+        assert not rivals_fresh.winners([(scene, rows.assign(**other))], [trials])
+    assert len(rivals_fresh.winners([(scene, rows.assign(setting="ACM"))], [trials])) == 1
+
+
+def found_twice(ties, iso):
+    """The fresh table of two winners, so many points above the bar there, as fractions."""
+    scene = Scene("one", "made up", "x", Path("base"), {"slow": Path("slow")})
+    first = {"value": 5.0, "low": 2.0, "high": 8.0}
+    found = [rivals_fresh.Winner(scene, trial_of(name), first) for name in ("ties", "iso_c")]
+    placed = {w.trial.label: (0.6, above) for w, above in zip(found, (ties, iso), strict=True)}
+    records = made_up(placed | {REFERENCE: (0.6, 0.0)}, items=120, noise=0.05)
+    sample = statistics.bootstrap(records, list(records["method"].unique()), TASKS, draws=400)
+    return rivals_fresh.compared(found, {"one": sample}, FRONTIER)
+
+
+def test_winners_are_confirmed_by_fresh_items_or_are_not(table):
+    fresh = found_twice(0.05, 0.0)
+    assert fresh["lead"].tolist() == pytest.approx([5, 0], abs=1) and fresh["n"].eq(240).all()
+    assert fresh["righter"].tolist() == pytest.approx(fresh["lead"].tolist(), abs=1.5)
+    assert fresh["verdict"].tolist() == ["above", "no difference shown"] and fresh["detectable"].between(0.1, 3).all()
+    np.testing.assert_allclose(fresh["p_adjusted"], statistics.holm(fresh["p"].to_numpy()))
+    assert rivals_fresh.shown(fresh)["verdict"].tolist() == ["confirmed", "not confirmed"]
+    text, numbers = rivals_answer.verdict([table], fresh)
+    assert_in_order(
+        text, "At equal norm above the bar or plain averaging: TIES (one, equal norm). On 240 fresh items TIES",
+        "points above: confirmed (p ", ", adjusted by Holm for 2 winners; the least true lead",
+        "Where it was found it is +5.0 [+2.0, +8.0] points above.",
+        "Accuracy and length on the fresh items, less those of λ = 0.7 everywhere:",
+        "Iso-C (one, equal norm)", "not confirmed",
+    )  # fmt: skip
+    assert len(numbers["fresh"]) == 2
+    json.dumps(plain(numbers), allow_nan=False)
+
+
+def test_the_answer_does_not_claim_what_fresh_items_do_not_confirm(table):
+    text, numbers = rivals_answer.verdict([table], found_twice(0.0, 0.05))
+    assert text.startswith(rivals_answer.UNCONFIRMED) and numbers["one"]["method"][EQUAL]["above"] == ["TIES"]
+    below = rivals_fresh.shown(found_twice(-0.1, 0.0))["verdict"]
+    assert below.tolist() == ["refuted: below the bar", "not confirmed"]
+
+
+def test_a_winner_outside_the_bar_there_is_not_confirmed(table):
+    scene, trial = table[0], trial_of("ties")
+    records = made_up({trial.label: (1.2, 0.1), REFERENCE: (0.6, 0.0)})
+    sample = statistics.bootstrap(records, list(records["method"].unique()), TASKS, draws=400)
+    first = {"value": 5.0, "low": 2.0, "high": 8.0}
+    fresh = rivals_fresh.compared([rivals_fresh.Winner(scene, trial, first)], {"one": sample}, FRONTIER)
+    assert fresh["verdict"].tolist() == ["outside"]
+    text, numbers = rivals_answer.verdict([table], fresh)
+    assert_in_order(text, rivals_answer.UNCONFIRMED, "is outside the bar's range: not confirmed")
+    json.dumps(plain(numbers), allow_nan=False)
+
+
+def test_why_winners_are_not_tested(quick, folder):
+    assert "none to test" in rivals_fresh.left_out(quick, [])
+    assert "question 2 comes first" in rivals_fresh.left_out(quick, [None])
+    skills = Study(str(folder / "mini.yaml"), "general", "quick")
+    assert "no fresh items" in rivals_fresh.left_out(skills, [None])
+
+
+def test_winners_are_merged_again_at_the_references_norm(judged, monkeypatch):
+    study, scene, trials = judged[:3]
+    frontier = study.results.frontier
+    known = made_up({}, items=20, tasks=["abacus_easy_fresh"])
+    asked = {}
+
+    def evaluate(model, profile, experiment, folder, label, tasks):
+        assert tasks == ["abacus_easy_fresh"] and experiment == "long-to-short"
+        asked[label] = (rivals.moved(scene.base, model), rivals.moved(scene.finetuned["abacus-slow"], model))
+        found = known[known["method"] == "frontier-0.5"].assign(method=label)
+        return found.assign(correct=found["correct"] + 0.1 * (label != REFERENCE))
+
+    monkeypatch.setattr(rivals_fresh, "evaluate_model", evaluate)
+    path = rivals_fresh.frontier_file(study)
+    path.parent.mkdir(exist_ok=True)
+    known[known["method"] != "abacus-slow"].to_parquet(path)
+    (trial,) = [trial for trial in trials if (trial.name, trial.setting) == ("ties", EQUAL)]
+    winners = [rivals_fresh.Winner(scene, trial, {"value": 5.0, "low": 2.0, "high": 8.0})]
+    assert "question 2 comes first" in rivals_fresh.left_out(study, winners)  # it lacks a point of the frontier
+    known.assign(more=1).to_parquet(path)
+    assert rivals_fresh.left_out(study, winners) == ""
+    table = rivals_fresh.table_of(study, winners)
+    assert list(asked) == [REFERENCE, trial.label] and table["lead"].tolist() == pytest.approx([10])
+    norm, whole = asked[REFERENCE][0], asked[REFERENCE][0] / 0.7
+    assert asked[trial.label][0] == pytest.approx(norm, rel=1e-6)
+    cosine = (norm**2 + whole**2 - asked[trial.label][1] ** 2) / (2 * norm * whole)
+    assert cosine == pytest.approx(trial.cosine, abs=1e-4)
+    records = pd.read_parquet(study.folder / "fresh.parquet")
+    assert set(records["method"]) == {*frontier, REFERENCE, trial.label} and set(records["scene"]) == {"one"}
