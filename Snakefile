@@ -145,6 +145,8 @@ def question_needs(wildcards):
     needs["scores"] = [*FAMILIES, *([trials] if "rivals" in QUESTIONS else [])]
     if "coefficients" in QUESTIONS and PAIR and all(is_ours(f"{task}_fresh") for task in EXPERIMENTS[PAIR].tasks):
         needs["rivals"] = [f"{RUN}/questions/coefficients/verdict.json"]  # written after fresh.parquet beside it
+    if "rule" in QUESTIONS:
+        needs["rivals"] = [*needs.get("rivals", []), f"{RUN}/questions/rule/verdict.json"]
     return needs.get(wildcards.question, [])
 
 

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from acm.questions import rivals_fresh
+from acm.questions import rivals_families, rivals_fresh
 from acm.questions.rivals import EQUAL, USUAL, WEIGHED, Scene, Trial
 from acm.questions.study import Study, apart, counted, inside
 from acm.reporting.comparison import p_text
@@ -144,11 +144,13 @@ def draw_panel(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
         axes.axhspan(place - 0.5, place + 0.5, color="0.95", zorder=0)
 
 
-def verdict(tables: list[tuple[Scene, pd.DataFrame]], fresh: pd.DataFrame | None = None) -> tuple[str, dict[str, Any]]:
+def verdict(
+    tables: list[tuple[Scene, pd.DataFrame]], fresh: pd.DataFrame | None = None, families: pd.DataFrame | None = None
+) -> tuple[str, dict[str, Any]]:
     """The answer in words, and the numbers that it is made of. It leads with equal norm, where no length is a help.
 
     fresh: of :func:`acm.questions.rivals_fresh.table_of`, if winners were tested on fresh items. The answer does not
-    claim what they do not confirm.
+    claim what they do not confirm. families: of :func:`acm.questions.rivals_families.table_of`.
     """
     numbers: dict[str, Any] = {
         scene.name: {kind: counts(table[table["kind"] == kind]) for kind in table["kind"].unique()}
@@ -172,6 +174,9 @@ def verdict(tables: list[tuple[Scene, pd.DataFrame]], fresh: pd.DataFrame | None
         parts = [*rivals_fresh.told(fresh), *parts]
     elif winners:
         parts = ["They were not tested on fresh items.", *parts]
+    if families is not None and len(families):
+        numbers["families"] = families.to_dict("records")
+        parts = [*rivals_families.told(families), *parts]
     return " ".join([head(winners, fresh), *parts]), numbers
 
 

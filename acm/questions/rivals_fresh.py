@@ -96,8 +96,8 @@ def table_of(study: Study, found: list[Winner]) -> pd.DataFrame:
     return compared(found, {name: study.sample(part, tasks, draws) for name, part in records.items()}, frontier)
 
 
-def evaluated(study: Study, scene: Scene, trials: list[Trial], tasks: list[str]) -> pd.DataFrame:
-    """Records of a scene's reference and of trials at its norm, merged again, on these tasks."""
+def evaluated(study: Study, scene: Scene, trials: list[Trial], tasks: list[str] | None) -> pd.DataFrame:
+    """Records of a scene's reference and of trials at its norm, merged again. tasks: None are the scene's own."""
 
     def records(model: Path, label: str) -> pd.DataFrame:
         return evaluate_model(model, study.profile, scene.experiment, study.folder, label, tasks)
