@@ -142,7 +142,8 @@ def question_needs(wildcards):
     fresh = "abacus/problems.py"  # generates the fresh items of question 2
     needs = {"coefficients": [f"{RUN}/questions/stability/verdict.json", fresh], "rule": FAMILIES}
     trials = f"{RUN}/questions/rivals/verdict.json"
-    needs["scores"] = [*FAMILIES, *([trials] if "rivals" in QUESTIONS else [])]
+    skilled = [str(path) for name in FRESH for path in Path("runs/abacus", name).glob("abacus-*/model.safetensors")]
+    needs["scores"] = [*FAMILIES, *skilled, *([trials] if "rivals" in QUESTIONS else [])]
     if "coefficients" in QUESTIONS and PAIR and all(is_ours(f"{task}_fresh") for task in EXPERIMENTS[PAIR].tasks):
         needs["rivals"] = [f"{RUN}/questions/coefficients/verdict.json"]  # written after fresh.parquet beside it
     if "rule" in QUESTIONS:

@@ -7,8 +7,7 @@ made, of the shipped family and of fresh ones:
     members   each of the two models in such an average, where the two have unlike skills
     layers    the fast model with one layer of the slow one
 
-A fourth kind was made by question 6: trials, many merges of the same models. `scores_worth.py` compares scores and
-outcomes.
+`scores_worth.py` compares scores and outcomes.
 """
 
 from __future__ import annotations
@@ -180,7 +179,7 @@ class Outcomes:
             alone = [self.accuracy(row["family"], skill, model) for model in both]
             better = alone[int(np.argmax([found[0] for found in alone]))]
             lost.append(100 * (self.accuracy(row["family"], skill, row["kind"]) - better))
-        return np.mean(lost, axis=0)
+        return np.round(np.mean(lost, axis=0), 9)  # equal outcomes are ties
 
     def pairs(self, table: pd.DataFrame) -> np.ndarray:
         """:meth:`kept` of each row of the pairs."""
@@ -199,14 +198,16 @@ class Outcomes:
                 skill = MODELS[model]
                 rows.append({"family": row["family"], "kind": row["kind"], "model": model})
                 pair = (self.accuracy(row["family"], skill, name) for name in (row["kind"], model))
-                outcome.append(100 * np.subtract(*pair))
-        return pd.DataFrame(rows).merge(vectors, on=["family", "model"], how="left"), np.array(outcome)
+                outcome.append(np.round(100 * np.subtract(*pair), 9))
+        found = pd.DataFrame(rows, columns=["family", "kind", "model"])
+        return found.merge(vectors, on=["family", "model"], how="left"), np.array(outcome)
 
     def layers(self, table: pd.DataFrame, what: str) -> np.ndarray:
         """What a layer alone adds to the fast model. what: ``accuracy`` (points) or ``length`` (tokens)."""
         scale = 100 if what == "accuracy" else 1
-        return scale * np.array([
+        added = np.array([
             self.accuracy(row["family"], "maths", f"only {row['layer']}", what)
             - self.accuracy(row["family"], "maths", "abacus-fast", what)
             for _, row in table.iterrows()
         ])  # fmt: skip
+        return np.round(scale * added, 9)

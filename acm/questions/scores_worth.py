@@ -5,14 +5,16 @@
     outcomes     y         what was measured after it, (merges, draws + 1); index 0 along the last axis is the data
     found        ρ         Spearman's rank correlation of x and y, (draws + 1,)
 
-Merges of one family are kin, and so are merges of one kind. An interval that takes each for itself is too narrow. So a
-bootstrap draw takes families anew, and kinds too; and items, of which the outcomes are means.
+Merges of one family are kin. So are those of the same models in other families, and layers at one depth. An interval
+that takes each merge for itself is too narrow. So a bootstrap draw takes families anew, and kin anew, with replacement.
+A merge comes as often as its family was drawn, times its kin. Outcomes are means over items, which are drawn too. Kinds
+of pair share models, which no draw knows: of four models their intervals are still rather too narrow than too wide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from scipy.stats import rankdata
 
 from acm.files import write_json
 from acm.questions.rivals import EQUAL, USUAL
-from acm.questions.scores import OF_LAYERS, OF_PAIRS, OF_VECTORS, Outcomes
+from acm.questions.scores import MODELS, OF_LAYERS, OF_PAIRS, OF_VECTORS, Outcomes
 from acm.questions.study import plain
 from acm.reporting.comparison import p_text
 from acm.reporting.inspection import SCORES
@@ -33,11 +35,56 @@ from acm.reporting.plotting import COLOURS, PALETTE
 from acm.reporting.statistics import bootstrap_p, describe, holm
 from acm.reporting.tables import cell
 
-TITLES = {score.name: score.title.removesuffix(", mean") for score in SCORES}
+DEPTH = "depth"  # a control: the place of a layer in its model
+TITLES = {score.name: score.title.removesuffix(", mean") for score in SCORES} | {DEPTH: "depth (control)"}
 KEPT, OWN = "points of an average less the better model's", "points of an average less the model's own"
-POINTS, TOKENS = "points that a layer alone adds", "tokens that a layer alone adds"
-LONGER, ABOVE = "tokens of a merge of one base", "points above, at equal norm (cosine with the average)"
+POINTS, TOKENS = "points that the layer alone adds", "tokens that the layer alone adds"
 NONE_DOES = "None is shown to foretell an outcome."
+
+
+@dataclass(frozen=True)
+class Held:
+    """An outcome, and the scores that are held against it.
+
+    of: what the scores are of: pair, task vector or layer. rows: (merges,), with family and the scores. kin: (merges,),
+    what is drawn beside families: the two models, the model, or the depth. kinds: (merges,), of merge; None: ρ is the
+    mean of each family's own.
+    values: the outcome, (merges, draws + 1).
+    """
+
+    of: str
+    outcome: str
+    scores: tuple[str, ...]
+    rows: pd.DataFrame
+    kin: list[str]
+    kinds: pd.Series | None
+    values: np.ndarray
+
+
+def role(layer: str, blocks: int) -> str:
+    """Which layers of unlike families are kin: those of one name, the last blocks, and blocks of one fifth of the rest.
+
+    >>> [role(layer, 6) for layer in ("embed", "0", "4", "5")]
+    ['embed', 'fifth 0', 'fifth 4', 'last block']
+    """
+    if not layer.isdigit():
+        return layer
+    return "last block" if int(layer) == blocks - 1 else f"fifth {5 * int(layer) // (blocks - 1)}"
+
+
+def held(outcomes: Outcomes, tables: dict[str, pd.DataFrame]) -> Iterator[Held]:
+    """All outcomes. tables: of :func:`acm.questions.scores.merges`."""
+    pairs, layers = tables["pairs"], tables["layers"]
+    yield Held("pair", KEPT, OF_PAIRS, pairs, list(pairs["kind"]), pairs["kind"], outcomes.pairs(pairs))
+    members, own = outcomes.members(pairs, tables["vectors"])
+    if len(members):
+        kinds = members["kind"] + " " + members["model"]
+        yield Held("task vector", OWN, OF_VECTORS, members, list(members["model"]), kinds, own)
+    blocks = layers["layer"].str.isdigit().groupby(layers["family"]).transform("sum")
+    roles = [role(layer, count) for layer, count in zip(layers["layer"], blocks, strict=True)]
+    placed = layers.assign(**{DEPTH: layers.groupby("family").cumcount()})
+    for outcome, what in ((POINTS, "accuracy"), (TOKENS, "length")):
+        yield Held("layer", outcome, (*OF_LAYERS, DEPTH), placed, roles, None, outcomes.layers(layers, what))
 
 
 def correlation(values: np.ndarray, outcomes: np.ndarray) -> float:
@@ -49,137 +96,144 @@ def correlation(values: np.ndarray, outcomes: np.ndarray) -> float:
     return float(x @ y / scale) if scale > 0 else np.nan
 
 
-def crossed(values: np.ndarray, outcomes: np.ndarray, rows: pd.DataFrame, seed: int = 0) -> np.ndarray:
-    """ρ over all merges; each draw takes families and kinds anew, with replacement, and the merges that are of both.
+def drawn(families: pd.Series, kin: list[str], draws: int, seed: int = 0) -> list[np.ndarray]:
+    """Which rows each draw takes, first all. A row comes as often as its family was drawn, times its kin."""
+    rng = np.random.default_rng(seed)
+    codes = [pd.factorize(np.asarray(names, object))[0] for names in (families, kin)]
+    found = [np.arange(len(kin))]
+    for _ in range(draws):
+        often = [
+            np.bincount(rng.integers(code.max() + 1, size=code.max() + 1), minlength=code.max() + 1) for code in codes
+        ]
+        found.append(np.repeat(found[0], often[0][codes[0]] * often[1][codes[1]]))
+    return found
 
-    rows: (merges,), with the columns family and kind.
+
+def correlations(values: np.ndarray, outcomes: np.ndarray, taken: list[np.ndarray], groups: np.ndarray) -> np.ndarray:
+    """ρ of each draw, (draws + 1,): the mean of that within each group of rows. groups: (merges,) of integers.
+
+    values: (merges,); rows without one are left out.
     """
-    rng = np.random.default_rng(seed)
-    places = rows.groupby(["family", "kind"]).indices
-    names, kinds = (list(rows[column].unique()) for column in ("family", "kind"))
-    found = [correlation(values, outcomes[:, 0])]
-    for draw in range(1, outcomes.shape[1]):
-        drawn = [*product(rng.choice(names, len(names)), rng.choice(kinds, len(kinds)))]
-        taken = np.concatenate([places[key] for key in drawn if key in places] or [np.array([], int)])
-        found.append(correlation(values[taken], outcomes[taken, draw]))
+    found = []
+    for draw, rows in enumerate(taken):
+        known = rows[~np.isnan(values[rows])]
+        parts = (known[groups[known] == group] for group in np.unique(groups[known]))
+        own = [correlation(values[part], outcomes[part, draw]) for part in parts]
+        found.append(np.mean(defined) if (defined := [value for value in own if not np.isnan(value)]) else np.nan)
     return np.array(found)
-
-
-def within(values: np.ndarray, outcomes: np.ndarray, groups: pd.Series, seed: int = 0) -> np.ndarray:
-    """The mean of ρ over groups; each draw takes the groups anew, and the merges of each. groups: (merges,)."""
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(groups == name) for name in groups.unique()]
-    drawn = [members] + [
-        [rng.choice(members[i], len(members[i])) for i in rng.integers(len(members), size=len(members))]
-        for _ in range(1, outcomes.shape[1])
-    ]
-    return np.array([
-        np.mean([correlation(values[part], outcomes[part, draw]) for part in parts]) for draw, parts in enumerate(drawn)
-    ])  # fmt: skip
 
 
 def centred(values: np.ndarray, kinds: pd.Series) -> np.ndarray:
     """Each less the mean of its kind. values: (merges,) or (merges, draws + 1)."""
     means = pd.DataFrame(values).groupby(kinds.to_numpy()).transform("mean").to_numpy()
-    return values - means.reshape(values.shape)
+    return np.round(values - means.reshape(values.shape), 9)
 
 
-def tests(outcomes: Outcomes, tables: dict[str, pd.DataFrame], trials: pd.DataFrame) -> pd.DataFrame:
-    """One row for each score and outcome.
+def tests(outcomes: Outcomes, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row for each score and outcome; a score that is constant has none.
 
-    tables: of :func:`acm.questions.scores.merges`. trials: the table of question 6, or empty.
-    score, title, outcome. families, merges: how many. found, found_low, found_high: ρ with its 95 % interval.
-    in_kind, in_kind_low, in_kind_high: the same after each kind's mean is taken from both; NaN without kinds.
-    p_adjusted: of found, by Holm for all rows. shown: whether it is below 5 %.
+    of, score, title, outcome. families, merges: how many. found, found_low, found_high: ρ with its 95 % interval.
+    in_kind, in_kind_low, in_kind_high: the same after each kind's mean is taken from both; NaN without kinds. unlike: ρ
+    of the pairs of unlike skills alone. p_adjusted: of found, by Holm for all rows. shown: whether it is below 5 %.
     """
-    rows = [row for part in (of_merges(outcomes, tables), of_trials(trials)) for row in part]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame([row for one in held(outcomes, tables) for row in rows_of(one)])
+    table = table[table["found"].notna()].reset_index(drop=True)
     table["p_adjusted"] = holm(table.pop("p").to_numpy())
     return table.assign(shown=table["p_adjusted"] < 0.05)
 
 
-def of_merges(outcomes: Outcomes, tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
-    """The rows of :func:`tests` of pairs, members and layers."""
-    pairs, layers = tables["pairs"], tables["layers"]
-    members, own = outcomes.members(pairs, tables["vectors"])
-    both = ((OF_PAIRS, pairs, KEPT, outcomes.pairs(pairs)), (OF_VECTORS, members, OWN, own))
-    for scores, rows, outcome, values in both:
-        kinds = rows["kind"] + (" " + rows["model"] if "model" in rows else "")
-        for score in scores:
-            x = rows[score].to_numpy()
-            groups = rows.assign(kind=kinds)
-            found, in_kind = crossed(x, values, groups), crossed(centred(x, kinds), centred(values, kinds), groups)
-            yield row_of(score, outcome, rows["family"].nunique(), len(rows), found, in_kind)
-    for outcome, what in ((POINTS, "accuracy"), (TOKENS, "length")):
-        values = outcomes.layers(layers, what)
-        for score in OF_LAYERS:
-            known = layers[score].notna().to_numpy()  # a layer without matrices has no rank
-            rows = layers[known]
-            found = within(rows[score].to_numpy(), values[known], rows["family"])
-            yield row_of(score, outcome, rows["family"].nunique(), len(rows), found)
+def rows_of(one: Held) -> Iterator[dict[str, Any]]:
+    """The rows of :func:`tests` of one outcome."""
+    families = one.rows["family"].reset_index(drop=True)
+    taken = drawn(families, one.kin, one.values.shape[1] - 1)
+    groups = np.zeros(len(families), int) if one.kinds is not None else families.astype("category").cat.codes.to_numpy()
+    for score in one.scores:
+        x = one.rows[score].to_numpy(float)
+        found, in_kind = correlations(x, one.values, taken, groups), np.full(2, np.nan)
+        if one.kinds is not None:
+            in_kind = correlations(centred(x, one.kinds), centred(one.values, one.kinds), taken, groups)
+        yield {
+            "of": one.of, "score": score, "title": TITLES[score], "outcome": one.outcome,
+            "families": families.nunique(), "merges": int(np.sum(~np.isnan(x))),
+            **interval_columns("found", describe(found, 1)), **interval_columns("in_kind", describe(in_kind, 1)),
+            "unlike": without_like(one, x) if one.of == "pair" else np.nan,
+            "p": bootstrap_p(found),
+        }  # fmt: skip
 
 
-def of_trials(table: pd.DataFrame, draws: int = 2000) -> Iterator[dict[str, Any]]:
-    """The rows of :func:`tests` of question 6: merges of the same models, in its scenes."""
-    for score, outcome, measured, setting in (("norm", LONGER, "length", USUAL), ("cosine", ABOVE, "above", EQUAL)):
-        rows = table[(table["setting"] == setting) & (table["same_as"] == "")] if len(table) else table
-        rows = rows.dropna(subset=[measured]) if len(rows) else rows
-        if len(rows):
-            values = np.repeat(rows[[measured]].to_numpy(), draws + 1, axis=1)
-            found = within(rows[score].to_numpy(), values, rows["scene"])
-            yield row_of(score, outcome, 1, len(rows), found)
+def without_like(one: Held, values: np.ndarray) -> float:
+    """ρ of the pairs whose models have unlike skills."""
+    unlike = (one.rows["first"].map(MODELS) != one.rows["second"].map(MODELS)).to_numpy()
+    return correlation(values[unlike], one.values[unlike, 0])
 
 
-def row_of(
-    score: str, outcome: str, families: int, merges: int, found: np.ndarray, in_kind: np.ndarray | None = None
-) -> dict[str, Any]:
-    """One row of :func:`tests`."""
-    in_kind = np.full(2, np.nan) if in_kind is None else in_kind
-    return {
-        "score": score, "title": TITLES[score], "outcome": outcome, "families": families, "merges": merges,
-        **interval_columns("found", describe(found, 1)), **interval_columns("in_kind", describe(in_kind, 1)),
-        "p": bootstrap_p(found),
-    }  # fmt: skip
+def trials(table: pd.DataFrame) -> pd.DataFrame:
+    """What norm and direction of a *merged* task vector go with, in question 6: ρ by scene, without intervals.
+
+    These are known after a merge alone, so `acm inspect` cannot foretell by them. table: of question 6.
+    """
+    looked = (("norm", "length", USUAL, "‖θ − θ_0‖ of the merge", "tokens"),
+              ("cosine", "above", EQUAL, "its cosine with plain averaging, at equal norm", "points above"))  # fmt: skip
+    rows = []
+    for score, measured, setting, title, outcome in looked:
+        own = table[(table["setting"] == setting) & (table["same_as"] == "")].dropna(subset=[measured])
+        for scene, part in own.groupby("scene", sort=False):
+            value = correlation(part[score].to_numpy(), part[measured].to_numpy())
+            rows.append({"scene": scene, "of a merge": title, "outcome": outcome, "ρ": value, "merges": len(part)})
+    return pd.DataFrame(rows)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The table of :func:`tests` as text."""
     return pd.DataFrame({
-        "score": table["title"], "outcome": table["outcome"],
+        "of": table["of"], "score": table["title"], "outcome": table["outcome"],
         "ρ": table.apply(cell, axis=1, name="found", digits=2, signed=True),
         "within a kind": table.apply(cell, axis=1, name="in_kind", digits=2, signed=True),
+        "unlike skills alone": table["unlike"].map("{:+.2f}".format, na_action="ignore"),
         "p": table["p_adjusted"].map(p_text), "merges": table["merges"], "families": table["families"],
     })  # fmt: skip
 
 
 def write_worth(table: pd.DataFrame, path: Path) -> None:
-    """Write the rank correlations as `acm inspect` reads them."""
+    """Write the rank correlations as `acm inspect` reads them. The control is left out."""
     names = {"found": "rank_correlation", "found_low": "low", "found_high": "high", "p_adjusted": "p"}
-    columns = ["score", "outcome", "families", "merges", *names.values(), "in_kind", "in_kind_low", "in_kind_high"]
-    rows = table.rename(columns=names)[columns].round(4).to_dict("records")
+    columns = ["of", "score", "outcome", "families", "merges", *names.values()]
+    columns += ["in_kind", "in_kind_low", "in_kind_high"]
+    rows = table[table["score"] != DEPTH].rename(columns=names)[columns].round(4).to_dict("records")
     write_json(path, plain(rows), allow_nan=False)
 
 
 def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
     """The answer in words, and the numbers that it is made of. table: of :func:`tests`."""
-    found = table[table["shown"]].sort_values("found", key=abs, ascending=False)
-    told = [
-        f"{row['title']} and {row['outcome']} ({interval_text(**interval_in(row, 'found'), digits=2, signed=True)})"
-        for _, row in found.iterrows()
-    ]
-    pairs = "" if (found["outcome"] == KEPT).any() else "; no score of two task vectors is"
-    names = ", ".join(found["title"].drop_duplicates())
-    head = f"Shown to foretell an outcome: {names}{pairs}." if told else NONE_DOES
-    kinds = table[table["in_kind"].notna()]
-    apart = kinds[(kinds["in_kind_low"] > 0) | (kinds["in_kind_high"] < 0)]
-    parts = [f"Of {len(table)} pairs of score and outcome {len(told)} go together: {'; '.join(told)}."] if told else []
+    scores = table[table["score"] != DEPTH]
+    found = scores[scores["shown"]]
+    told = [f"of a {row['of']} {row['title']} goes with the {row['outcome']}" for _, row in found.iterrows()]
+    averages = "" if found["outcome"].isin([KEPT, OWN]).any() else "; no score foretells what an average of two keeps"
+    head = f"Shown: {'; '.join(told)}{averages}." if told else NONE_DOES
+    kinds = scores[scores["in_kind"].notna()]
+    apart = int(((kinds["in_kind_low"] > 0) | (kinds["in_kind_high"] < 0)).sum())
+    parts = [f"{row['title']} of a {row['of']} and {row['outcome']}: {found_text(row)}." for _, row in found.iterrows()]
     parts += [
-        "Rank correlations have 95 % intervals over families, kinds of merge and items; shown is what Holm's p shows.",
-        f"Within a kind of merge, where families alone differ, {len(apart)} of {len(kinds)} have an interval without "
-        "0, not adjusted.",
+        f"Depth alone, a control, and {row['outcome']}: {found_text(row)}."
+        for _, row in table[table["score"] == DEPTH].iterrows()
     ]
-    numbers = table.drop(columns="title").to_dict("records")
-    return " ".join([head, *parts]), {"tests": numbers, "shown": len(found)}
+    cosine = scores[(scores["score"] == "cosine") & scores["unlike"].notna()]
+    parts += [
+        f"Cosine of a pair and {row['outcome']}: {found_text(row)}; {row['unlike']:+.2f} without pairs of like skills."
+        for _, row in cosine.iterrows()
+    ]
+    if len(kinds):
+        parts.append(f"Within a kind of merge {apart} of {len(kinds)} intervals are without 0, not adjusted.")
+    parts.append(
+        f"Numbers are rank correlations with 95 % intervals; p is adjusted by Holm for {len(table)} tests. Bootstrap "
+        "draws take families, items, and kinds of pair, models or depths anew. With four models they are rough."
+    )
+    return " ".join([head, *parts]), {"tests": table.drop(columns="title").to_dict("records"), "shown": len(found)}
+
+
+def found_text(row: pd.Series) -> str:
+    """ρ with its interval and p."""
+    return f"{interval_text(**interval_in(row, 'found'), digits=2, signed=True)}, p {p_text(row['p_adjusted'])}"
 
 
 def draw(table: pd.DataFrame, rows: pd.DataFrame, kept: np.ndarray) -> Figure:

@@ -22,6 +22,7 @@ from acm.reporting.intervals import interval_text
 
 WORTH = PACKAGE / "reporting" / "worth.json"
 UNKNOWN = "not validated"
+LEVELS = {"vectors": ("task vector",), "pairs": ("pair",), "together": ("pair",)}  # table → what its scores are of
 ONE_MODEL = (
     "Scores of pairs are left out: with one fine-tuned model there is one task vector, and nothing that it could "
     "conflict with."
@@ -110,23 +111,27 @@ def percent(value: float) -> str:
 def read_worth(path: Path = WORTH) -> list[dict[str, Any]]:
     """How well each score foretold outcomes of merges; empty where the file is not there.
 
-    Each row has score, outcome, families, merges, rank_correlation, low, high, p (adjusted by Holm for all rows), and
-    in_kind, in_kind_low, in_kind_high: the same after the mean of each kind of merge is taken away, or null.
+    Each row has of (pair, task vector or layer), score, outcome, families, merges, rank_correlation, low, high, p (by
+    Holm for all rows), and in_kind, in_kind_low, in_kind_high: the same after the mean of each kind of merge is taken
+    away, or null.
     """
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
-def worth_text(score: str, worth: list[dict[str, Any]]) -> str:
-    """Of how many outcomes a score is shown to foretell something: those whose p is below 5 %."""
-    rows = [row for row in worth if row["score"] == score]
+def worth_text(score: Score, worth: list[dict[str, Any]]) -> str:
+    """Of how many outcomes a score is shown to foretell something: those whose p is below 5 %.
+
+    Rows on single layers do not count for a score of a whole task vector.
+    """
+    rows = [row for row in worth if row["score"] == score.name and row["of"] in LEVELS[score.table]]
     shown = sum(row["p"] < 0.05 for row in rows)
     return f"{shown or 'none'} of {len(rows)} outcome{'s' * (len(rows) > 1)}" if rows else UNKNOWN
 
 
 def worth_lines(scores: list[Score], worth: list[dict[str, Any]]) -> list[list[str]]:
-    """One line for each outcome that one of these scores was held against."""
+    """One line for each outcome that one of these scores was held against, of whole task vectors and of layers."""
     lines = [
-        ["score", "outcome of measured merges", "rank correlation", "within a kind of merge", "p", "merges", "families"]
+        ["score", "of a", "outcome of measured merges", "rank correlation", "within a kind", "p", "merges", "families"]
     ]
     for score in scores:
         for row in (row for row in worth if row["score"] == score.name):
@@ -136,7 +141,7 @@ def worth_lines(scores: list[Score], worth: list[dict[str, Any]]) -> list[list[s
                 interval_text(row["in_kind"], row["in_kind_low"], row["in_kind_high"], 2, signed=True) if kinds else "–"
             )
             counts = [f"{row['p']:.2g}", str(row["merges"]), str(row["families"])]
-            lines.append([score.title, row["outcome"], found, within, *counts])
+            lines.append([score.title, row["of"], row["outcome"], found, within, *counts])
     return lines
 
 
@@ -185,7 +190,7 @@ def whole(row: pd.Series, table: str, fast: bool, worth: list[dict[str, Any]]) -
     for score in SCORES:
         if score.table == table and not (fast and score.decomposed):
             shown = percent if score.name.endswith("_share") else number
-            lines.append([score.title, shown(row[score.name]), score.null(row), worth_text(score.name, worth)])
+            lines.append([score.title, shown(row[score.name]), score.null(row), worth_text(score, worth)])
     return lines
 
 
@@ -253,7 +258,7 @@ def as_json(found: Inspection, worth: list[dict[str, Any]]) -> dict[str, Any]:
         "finetuned": found.finetuned,
         "settings": {"top": found.top, "embeddings": found.embeddings, "fast": found.fast},
         "notes": remarks(found),
-        "scores": {score.name: {"title": score.title, "foretold": worth_text(score.name, worth)} for score in SCORES},
+        "scores": {score.name: {"title": score.title, "foretold": worth_text(score, worth)} for score in SCORES},
         "vectors": rows(found.vectors),
         "pairs": rows(found.pairs),
         "together": rows(found.together),

@@ -23,7 +23,7 @@ from acm.merging import parts
 from acm.merging.diagnostics import PAIR, add_entries, expected_conflict, no_sums, pair_scores, pairs
 from acm.merging.inspection import ALL, inspect
 from acm.merging.spectra import Spectra, effective_rank, interference, spectra, stable_rank
-from acm.reporting.inspection import UNKNOWN, as_json, as_text, read_worth, worth_text
+from acm.reporting.inspection import SCORES, UNKNOWN, as_json, as_text, read_worth, worth_text
 
 
 def summed(base, *models, cuts=()):
@@ -486,10 +486,12 @@ def test_two_models_of_one_name_are_refused(f32, tmp_path):
 
 
 WORTH = [
-    {"score": "cosine", "outcome": "accuracy", "families": 3, "merges": 40, "rank_correlation": 0.41, "low": 0.1,
-     "high": 0.66, "p": 0.023, "in_kind": 0.1, "in_kind_low": -0.2, "in_kind_high": 0.4},
-    {"score": "cosine", "outcome": "length", "families": 2, "merges": 20, "rank_correlation": -0.2, "low": -0.5,
-     "high": 0.1, "p": 1.0, "in_kind": None, "in_kind_low": None, "in_kind_high": None},
+    {"of": "pair", "score": "cosine", "outcome": "accuracy", "families": 3, "merges": 40,
+     "rank_correlation": 0.41, "low": 0.1, "high": 0.66,
+     "p": 0.023, "in_kind": 0.1, "in_kind_low": -0.2, "in_kind_high": 0.4},
+    {"of": "layer", "score": "cosine", "outcome": "length", "families": 2, "merges": 20,
+     "rank_correlation": -0.2, "low": -0.5, "high": 0.1,
+     "p": 1.0, "in_kind": None, "in_kind_low": None, "in_kind_high": None},
 ]  # fmt: skip
 
 
@@ -497,21 +499,23 @@ def test_what_a_score_was_worth_stands_beside_it(found, tmp_path):
     assert read_worth(tmp_path / "absent.json") == []
     (tmp_path / "worth.json").write_text(json.dumps(WORTH))
     worth = read_worth(tmp_path / "worth.json")
+    pearson, cosine = (score for score in SCORES if score.name in ("pearson", "cosine"))
     assert (
-        worth_text("cosine", worth) == "1 of 2 outcomes" and worth_text("pearson", worth) == UNKNOWN == "not validated"
-    )
-    assert worth_text("cosine", worth[1:]) == "none of 1 outcome"
+        worth_text(pearson, worth) == UNKNOWN == "not validated" == worth_text(cosine, worth[1:])
+    )  # that is of a layer
+    assert worth_text(cosine, worth) == "1 of 1 outcome"
+    assert worth_text(cosine, [row | {"p": 0.2} for row in worth[:1]] * 2) == "none of 2 outcomes"
     text = as_text(found, worth)
     first, *told = [re.split("  +", line) for line in text.splitlines() if line.startswith("cosine")]
-    assert first[-1] == "1 of 2 outcomes"
+    assert first[-1] == "1 of 1 outcome"
     assert told == [
-        ["cosine", "accuracy", "+0.41 [+0.10, +0.66]", "+0.10 [-0.20, +0.40]", "0.023", "40", "3"],
-        ["cosine", "length", "-0.20 [-0.50, +0.10]", "–", "1", "20", "2"],
+        ["cosine", "pair", "accuracy", "+0.41 [+0.10, +0.66]", "+0.10 [-0.20, +0.40]", "0.023", "40", "3"],
+        ["cosine", "layer", "length", "-0.20 [-0.50, +0.10]", "–", "1", "20", "2"],
     ]
     (line,) = [line for line in text.splitlines() if line.startswith("Pearson's r")]
     assert line.endswith(UNKNOWN) and "what the scores foretold" not in as_text(found, [])
     told = as_json(found, worth)
-    assert told["scores"]["cosine"]["foretold"] == "1 of 2 outcomes" and told["worth"] == WORTH
+    assert told["scores"]["cosine"]["foretold"] == "1 of 1 outcome" and told["worth"] == WORTH
 
 
 def test_the_command_prints_text(f32):

@@ -14,7 +14,7 @@ from abacus import CHECKPOINTS
 from acm.errors import UserError
 from acm.merging.registry import METHODS
 from acm.profiles import load_profile
-from acm.questions import rivals, rivals_answer, rivals_fresh, rivals_inputs
+from acm.questions import rivals, rivals_answer, rivals_families, rivals_fresh, rivals_inputs
 from acm.questions.rivals import EQUAL, USUAL, Scene, Trial
 from acm.questions.study import Study, plain
 from acm.reporting import statistics
@@ -334,3 +334,54 @@ def test_winners_are_merged_again_at_the_references_norm(judged, monkeypatch):
     assert cosine == pytest.approx(trial.cosine, abs=1e-4)
     records = pd.read_parquet(study.folder / "fresh.parquet")
     assert set(records["method"]) == {*frontier, REFERENCE, trial.label} and set(records["scene"]) == {"one"}
+
+
+def both_models(name="iso_cts", **other):
+    """A winner of the scene with two task vectors."""
+    folder = CHECKPOINTS / "abacus-base"
+    both = {model: CHECKPOINTS / model for model in ("abacus-fast", "abacus-slow")}
+    scene = Scene("two", "made up", "long-to-short", folder, both)
+    return rivals_fresh.Winner(scene, replace(trial_of(name), **other), {"value": 5.0, "low": 2.0, "high": 8.0})
+
+
+def test_fresh_families_test_methods_at_equal_norm_that_read_no_statistics(table):
+    found = [both_models(), both_models("fisher"), both_models(kind="rule"), both_models(setting="ACM")]
+    assert rivals_families.tested(found) == found[:1]
+    alone = rivals_fresh.Winner(table[0], trial_of("ties"), found[0].first)
+    assert rivals_families.tested([alone]) == []
+
+
+def test_winners_are_held_against_the_bar_of_each_fresh_family(quick, tmp_path, monkeypatch):
+    winner, frontier = both_models(), quick.results.frontier
+    assert rivals_families.table_of(quick, [winner], tmp_path).empty  # question 5 has asked none
+    for family in ("seed-1", "seed-2"):
+        for model in ("abacus-base", "abacus-fast", "abacus-slow"):
+            (tmp_path / family / model).mkdir(parents=True)
+            (tmp_path / family / model / "config.json").touch()
+    curves = [made_up({}, items=40, tasks=["abacus_easy"], seed=i).assign(family=f"seed-{i + 1}") for i in range(3)]
+    path = rivals_families.records_file(quick)
+    path.parent.mkdir(exist_ok=True)
+    pd.concat(curves).to_parquet(path)
+    merged = []
+
+    def evaluated(study, scene, trials, tasks):
+        (trial,) = trials
+        merged.append(trial.recipe)
+        assert tasks is None and scene.base.parent == scene.finetuned["abacus-slow"].parent
+        lead = {"seed-1": 0.2, "seed-2": 0.0}[scene.base.parent.name]
+        own = curves[scene.base.parent.name == "seed-2"].query("method == 'frontier-0.5' and item < 3")
+        better = own.assign(method=trial.label, correct=own["correct"] + lead)
+        return pd.concat([own.assign(method=scene.reference_name), better])
+
+    monkeypatch.setattr(rivals_families, "evaluated", evaluated)
+    table = rivals_families.table_of(quick, [winner], tmp_path)
+    assert [*table["family"]] == ["seed-1", "seed-2", "all"] and [*frontier] == FRONTIER
+    assert table["above"].tolist() == pytest.approx([20, 0, 10], abs=1e-9)
+    assert table["righter"].tolist() == pytest.approx([20, 0, 10]) and table["longer"].eq(0).all()
+    assert table["verdict"][0] == "above" and str(tmp_path / "seed-2") in merged[1]["base_model"]
+    records = pd.read_parquet(quick.folder / "families.parquet")
+    assert records["item"].max() < 3  # those of the study
+    (sentence,) = rivals_families.told(table)
+    assert sentence.startswith("Over 2 fresh families Iso-CTS (two, equal norm) is +10.0 [")
+    assert "and above in 1 of them" in sentence and rivals_families.told(table[:0]) == []
+    assert len(rivals_families.shown(table)) == 3

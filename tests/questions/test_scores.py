@@ -11,7 +11,7 @@ from acm.paths import ROOT
 from acm.questions import scores, scores_worth
 from acm.questions.scores import OF_LAYERS, OF_PAIRS, OF_VECTORS, Outcomes
 from acm.questions.study import SLIM
-from acm.reporting.inspection import Score, read_worth, worth_lines, worth_text
+from acm.reporting.inspection import SCORES, read_worth, worth_lines
 
 TASKS = {"maths": ["easy", "hard"], "sums": ["sums"], "words": ["words"]}
 RIGHT = {  # family → method → how many of 10 items of each skill are right
@@ -66,7 +66,7 @@ def outcomes():
 
 @pytest.fixture(scope="module")
 def table(outcomes):
-    return scores_worth.tests(outcomes, tables(), pd.DataFrame())
+    return scores_worth.tests(outcomes, tables())
 
 
 def test_what_an_average_keeps_is_its_points_less_those_of_the_better_model(outcomes):
@@ -97,20 +97,71 @@ def test_a_score_that_rises_with_the_outcome_has_one(table):
     found = table.set_index(["score", "outcome"])
     assert found.loc[("cosine", scores_worth.KEPT), "found"] == pytest.approx(1)
     assert found.loc[("norm", scores_worth.POINTS), "found"] == pytest.approx(1)
+    assert found.loc[("depth", scores_worth.POINTS), "found"] == pytest.approx(1)
     assert found.loc[("norm", scores_worth.OWN), "found"] < 0
-    assert len(table) == len(OF_PAIRS) + len(OF_VECTORS) + 2 * len(OF_LAYERS)
+    assert len(table) == len(OF_PAIRS) + len(OF_VECTORS) + 2 * (len(OF_LAYERS) + 1)
+    assert (
+        table.loc[table["of"] == "pair", "unlike"].eq(1).all()
+        and table.loc[table["of"] != "pair", "unlike"].isna().all()
+    )
 
 
 def test_kin_merges_widen_the_interval():
-    """Twenty copies of one family are one family: its own chance decides, and the interval must say so."""
+    """Twenty copies of one family are one family: the chance of its six kinds decides, and the interval must say so."""
     rng = np.random.default_rng(3)
-    kinds = [f"kind {i}" for i in range(6)]
     x = rng.normal(size=6)
     y = x + rng.normal(size=6)
-    rows = pd.DataFrame({"family": np.repeat([f"family {i}" for i in range(20)], 6), "kind": kinds * 20})
+    families = pd.Series(np.repeat([f"family {i}" for i in range(20)], 6))
+    taken = scores_worth.drawn(families, [f"kind {i}" for i in range(6)] * 20, 400)
     outcomes = np.repeat(np.tile(y, 20)[:, None], 401, axis=1)
-    found = scores_worth.crossed(np.tile(x, 20), outcomes, rows)
+    found = scores_worth.correlations(np.tile(x, 20), outcomes, taken, np.zeros(120, int))
+    assert found[0] == pytest.approx(spearmanr(x, y).statistic)
     assert np.nanpercentile(found, 97.5) - np.nanpercentile(found, 2.5) > 0.5
+
+
+def test_a_draw_takes_whole_families_and_kin():
+    families, kin = pd.Series(["a", "a", "b", "b"]), ["x", "y", "x", "y"]
+    first, *draws = scores_worth.drawn(families, kin, 200)
+    assert [*first] == [0, 1, 2, 3] and {len(rows) for rows in draws} == {4}
+    counts = np.array([np.bincount(rows, minlength=4) for rows in draws]).reshape(-1, 2, 2)
+    assert (counts[:, 0] * counts[:, 1, ::-1] == (counts[:, 0] * counts[:, 1, ::-1])[:, ::-1]).all()  # a product
+    assert counts.mean(axis=0) == pytest.approx(1, abs=0.2)
+
+
+def test_of_layers_each_family_has_its_own_correlation():
+    x, y = np.array([1.0, 2, 3, 10, 20, 30]), np.array([1.0, 2, 3, 3, 2, 1])
+    families = np.array([0, 0, 0, 1, 1, 1])
+    assert scores_worth.correlations(x, y[:, None], [np.arange(6)], families) == pytest.approx([0])
+    constant = np.where(families == 1, 5.0, x)  # the second family has none: the first one's counts
+    assert scores_worth.correlations(constant, y[:, None], [np.arange(6)], families) == pytest.approx([1])
+    unknown = np.where(families == 1, np.nan, x)
+    assert scores_worth.correlations(unknown, y[:, None], [np.arange(6)], families) == pytest.approx([1])
+
+
+def test_equal_outcomes_are_ties():
+    """0.3 − 0.2 and 0.2 − 0.1 are the same points, though not the same floats."""
+    assert 0.3 - 0.2 != 0.2 - 0.1
+    rows = pd.DataFrame({"family": "one", "layer": ["0", "1"]})
+    found = Outcomes(pd.DataFrame(columns=[*SLIM, "family"]), {})
+    values = {"abacus-fast": 0.0, "only 0": 0.3 - 0.2, "only 1": 0.2 - 0.1}
+    found.accuracy = lambda family, skill, method, what="accuracy": np.array([values[method]])
+    assert found.layers(rows, "accuracy")[0] == found.layers(rows, "accuracy")[1]
+
+
+def test_a_score_without_a_correlation_has_no_row(outcomes):
+    given = tables()
+    given["pairs"]["cosine"] = 0.5
+    given["vectors"]["norm"] = np.nan
+    found = scores_worth.tests(outcomes, given)
+    assert "cosine" not in set(found["score"]) and "norm" not in set(found.loc[found["of"] == "task vector", "score"])
+
+
+def test_one_family_without_unlike_skills_can_be_asked():
+    part = records()[lambda rows: (rows["family"] == "one") & ~rows["method"].str.contains("sums")]
+    given = {name: rows[rows["family"] == "one"] for name, rows in tables().items()}
+    given["pairs"] = given["pairs"].iloc[:1]
+    found = scores_worth.tests(Outcomes(part, TASKS, draws=50), given)
+    assert set(found["of"]) == {"layer"} and "Within a kind" not in scores_worth.verdict(found)[0]
 
 
 def test_the_mean_of_a_kind_is_taken_away():
@@ -122,31 +173,35 @@ def test_the_mean_of_a_kind_is_taken_away():
 def test_trials_of_question_6_are_compared_within_their_scenes():
     trials = pd.DataFrame({
         "scene": ["one"] * 4 + ["two"] * 4, "setting": "example", "same_as": "", "norm": [1.0, 2, 3, 4] * 2,
-        "length": [5.0, 6, 7, 8, 105, 106, 107, 108], "above": np.nan, "cosine": 1.0,
+        "length": [5.0, 6, 7, 8, 108, 107, 106, 105], "above": np.nan, "cosine": 1.0,
     })  # fmt: skip
-    (row,) = scores_worth.of_trials(trials, draws=50)
-    assert (row["score"], row["outcome"], row["merges"]) == ("norm", scores_worth.LONGER, 8)
-    assert row["found"] == pytest.approx(1)
-    assert [*scores_worth.of_trials(pd.DataFrame())] == []
+    found = scores_worth.trials(trials)
+    assert [*found["scene"]] == ["one", "two"] and found["ρ"].tolist() == pytest.approx([1, -1])
+    assert found["merges"].eq(4).all()
 
 
-@pytest.mark.parametrize("shown", [True, False])
-def test_the_answer_names_what_is_shown(table, shown):
-    given = table.assign(shown=shown & (table["score"] == "norm"))
+@pytest.mark.parametrize("score", ["norm", "cosine", "no such score"])
+def test_the_answer_names_what_is_shown(table, score):
+    given = table.assign(shown=(table["score"] == score) & (table["outcome"] != scores_worth.OWN))
     text, numbers = scores_worth.verdict(given)
-    head = "Shown to foretell an outcome: ‖δ‖; no score of two task vectors is." if shown else scores_worth.NONE_DOES
-    assert text.startswith(head) and numbers["shown"] == 3 * shown and len(numbers["tests"]) == len(table)
+    heads = {
+        "norm": f"Shown: of a layer ‖δ‖ goes with the {scores_worth.POINTS}; of a layer ‖δ‖ goes with the "
+        f"{scores_worth.TOKENS}; no score foretells what an average of two keeps.",
+        "cosine": f"Shown: of a pair cosine goes with the {scores_worth.KEPT}.",
+    }
+    assert text.startswith(heads.get(score, scores_worth.NONE_DOES)) and len(numbers["tests"]) == len(table)
+    assert "Depth alone, a control, and" in text and "without pairs of like skills" in text
 
 
 def test_inspect_reads_what_the_scores_were_worth(table, tmp_path):
     scores_worth.write_worth(table, tmp_path / "worth.json")
     worth = read_worth(tmp_path / "worth.json")
-    cosine = Score("cosine", "cosine", "pairs")
-    _, (_, outcome, found, within, *counts) = worth_lines([cosine], worth)
-    assert outcome == scores_worth.KEPT and found.startswith("+1.00 [") and within.startswith("+1.00 [")
-    assert counts[1:] == ["6", "2"] and worth_text("no such score", worth) == "not validated"
-    rank = [row for row in worth if row["score"] == "stable_rank" and row["outcome"] == scores_worth.TOKENS]
-    assert rank[0]["in_kind"] is None
+    cosine = next(score for score in SCORES if score.name == "cosine")
+    _, (_, of, outcome, found, within, *counts) = worth_lines([cosine], worth)
+    assert (of, outcome) == ("pair", scores_worth.KEPT) and found.startswith("+1.00 [") and within.startswith("+1.00 [")
+    assert counts[1:] == ["6", "2"]
+    (rank,) = [row for row in worth if row["score"] == "stable_rank" and row["outcome"] == scores_worth.TOKENS]
+    assert rank["of"] == "layer" and rank["in_kind"] is None and not any(row["score"] == "depth" for row in worth)
 
 
 def test_the_figure_shows_every_row(table, outcomes):
