@@ -16,7 +16,7 @@ import pandas as pd
 from abacus.families import FOLDER, FRESH
 from acm.merging.registry import METHODS
 from acm.questions.rivals import EQUAL
-from acm.questions.rivals_fresh import Winner, evaluated
+from acm.questions.rivals_fresh import Winner, evaluated, raised
 from acm.questions.study import SLIM, Study, apart, inside, joined
 from acm.records import write_parquet
 from acm.reporting.intervals import interval_columns
@@ -54,35 +54,40 @@ def trained(study: Study, scene_models: set[str], root: Path = FOLDER) -> list[s
 def table_of(study: Study, found: list[Winner], root: Path = FOLDER) -> pd.DataFrame:
     """One row for each winner and family, and one of all families (:data:`ALL`); empty where none can be tested.
 
-    above: points above the family's bar at its length. righter, longer: accuracy (points) and length (tokens) less the
-    reference's, on the same items. Of one family intervals are over items, of all over items and families. verdict: on
-    above. The records are stored as ``families.parquet``.
+    above: points above the family's bar at its length; lead: above its raised bar. righter, longer: accuracy (points)
+    and length (tokens) less the reference's, on the same items. Of one family intervals are over items, of all over
+    items and families. verdict: on lead. The records are stored as ``families.parquet``.
     """
     rows: list[dict[str, Any]] = []
     stored = []
     for winner in tested(found):
         models = {winner.scene.base.name, *winner.scene.finetuned}
-        parts, leads, label = [], [], winner.trial.label
+        parts, above, leads, label = [], [], [], winner.trial.label
         for name in trained(study, models, root):
             own = family_records(study, winner, name, root)
             stored.append(own)
             sample = bootstrap(own, [*own["method"].unique()], study.setting.tasks, seed=study.profile.seed)
-            leads.append(above_bar(sample, label, study.results.frontier))
+            above.append(above_bar(sample, label, study.results.frontier))
+            leads.append(above_bar(sample, label, raised(winner.scene, study.results.frontier)))
             parts.append(apart(sample, [(label, winner.scene.reference_name)]))
             facts = interval_columns("accuracy", share(sample, label))
             facts |= interval_columns("length", describe(average(sample, label, "length"), 1))
-            rows.append(row_of(winner, name, leads[-1]) | facts | parts[-1].columns())
+            rows.append(row_of(winner, name, above[-1], leads[-1]) | facts | parts[-1].columns())
         if leads:
-            rows.append(row_of(winner, ALL, over_draws(np.array(leads))) | joined(parts).columns())
+            rows.append(row_of(winner, ALL, *map(over_draws, map(np.array, (above, leads)))) | joined(parts).columns())
     if stored:
         write_parquet(pd.concat(stored, ignore_index=True), study.folder / "families.parquet")
     return pd.DataFrame(rows)
 
 
-def row_of(winner: Winner, family: str, lead: np.ndarray) -> dict[str, Any]:
-    """The columns that say which winner and family, and by how much it is above the bar. lead: (draws + 1,)."""
+def row_of(winner: Winner, family: str, above: np.ndarray, lead: np.ndarray) -> dict[str, Any]:
+    """The columns that say which winner and family, and by how much it is above the two bars, each (draws + 1,)."""
     names = dict(zip(("scene", "rival", "setting"), winner.names, strict=True))
-    return {"family": family, **names, **interval_columns("above", describe(inside(lead))), "verdict": verdict(lead)}
+    bars = {"above": above, "lead": lead}
+    columns = {
+        key: value for name, of in bars.items() for key, value in interval_columns(name, describe(inside(of))).items()
+    }
+    return {"family": family, **names, **columns, "verdict": verdict(lead)}
 
 
 def family_records(study: Study, winner: Winner, name: str, root: Path) -> pd.DataFrame:
@@ -102,7 +107,8 @@ def family_records(study: Study, winner: Winner, name: str, root: Path) -> pd.Da
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text."""
     titles = {"accuracy": "accuracy %", "length": "length, tokens", "above": "points above the bar",
-              "righter": "accuracy less the reference's", "longer": "length less the reference's"}  # fmt: skip
+              "lead": "points above the raised bar", "righter": "accuracy less the reference's",
+              "longer": "length less the reference's"}  # fmt: skip
     cells = {
         title: table.apply(cell, axis=1, name=name, signed=name not in ("accuracy", "length"))
         for name, title in titles.items()
@@ -116,10 +122,11 @@ def told(table: pd.DataFrame) -> list[str]:
     rows: list[Any] = table[table["family"] == ALL].to_dict("records") if len(table) else []
     for row in rows:
         own = table[(table["rival"] == row["rival"]) & (table["scene"] == row["scene"]) & (table["family"] != ALL)]
-        above, points, tokens = (cell(row, name, signed=True) for name in ("above", "righter", "longer"))
+        above, lead, points, tokens = (cell(row, name, signed=True) for name in ("above", "lead", "righter", "longer"))
         found.append(
             f"Over {len(own)} fresh families {row['rival']} ({row['scene']}, {row['setting']}) is {above} points above "
-            f"their bars, and above in {(own['verdict'] == 'above').sum()} of them; less the plain average of each: "
+            f"their bars, and {lead} above the bars that shortened plain averages raise (above in "
+            f"{(own['verdict'] == 'above').sum()} of them); less the plain average of each: "
             f"{points} points of accuracy, {tokens} tokens."
         )
     return found

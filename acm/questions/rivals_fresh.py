@@ -3,6 +3,10 @@
 A winner is a trial that is above the bar at equal norm. It was found by looking at many trials, so it is merged again
 and asked the fresh items of ``fresh.py``. The frontier's records on them are those of question 2. Where skills are
 merged there is no bar, so their winners are not tested.
+
+Two task vectors start from a base that plain interpolation of the two models does not know. Moving less far from it may
+be all that a winner does. So plain averages of shorter task vectors are asked too, and a winner has to lie above the
+raised bar: the bar through them and the frontier together.
 """
 
 from __future__ import annotations
@@ -19,14 +23,15 @@ from tqdm import tqdm
 from acm.questions import fresh
 from acm.questions.coefficients import judged, lead_over
 from acm.questions.rivals import EQUAL, WEIGHED, Scene, Trial, merged, moved
-from acm.questions.study import SLIM, Study, evaluate_model
+from acm.questions.study import SLIM, Study, evaluate_model, inside
 from acm.records import write_parquet
 from acm.reporting.comparison import p_text
 from acm.reporting.intervals import Interval, interval_columns, interval_in
 from acm.reporting.statistics import DRAWS, Sample, above_bar, average, describe, share
 from acm.reporting.tables import cell
 
-CONFIRMED = "above"  # the verdict of a winner that is above the bar on the fresh items too
+CONFIRMED = "above"  # the verdict of a winner that is above the raised bar on the fresh items
+SHORTENED = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the plain average's task vector
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,16 @@ class Winner:
     def names(self) -> tuple[str, str, str]:
         """Scene, rival and setting, by which tables know it."""
         return self.scene.name, self.trial.title, self.trial.setting
+
+
+def raised(scene: Scene, frontier: list[str]) -> list[str]:
+    """The methods of the raised bar. With one task vector shorter ones are on the frontier already."""
+    return [*frontier, *(shorter(scene, factor) for factor in SHORTENED if not scene.alone)]
+
+
+def shorter(scene: Scene, factor: float) -> str:
+    """The shortened plain average's method in the records."""
+    return f"{scene.reference_name} × {factor:g}"
 
 
 def winners(tables: Iterable[tuple[Scene, pd.DataFrame]], trials: Iterable[list[Trial]]) -> list[Winner]:
@@ -97,13 +112,19 @@ def table_of(study: Study, found: list[Winner]) -> pd.DataFrame:
 
 
 def evaluated(study: Study, scene: Scene, trials: list[Trial], tasks: list[str] | None) -> pd.DataFrame:
-    """Records of a scene's reference and of trials at its norm, merged again. tasks: None are the scene's own."""
+    """Records of a scene's reference, shorter and whole, and of trials at its norm, merged again.
+
+    tasks: None are the scene's own.
+    """
 
     def records(model: Path, label: str) -> pd.DataFrame:
         return evaluate_model(model, study.profile, scene.experiment, study.folder, label, tasks)
 
     with merged(scene.reference, study.folder) as reference:
         norm, found = moved(scene.base, reference), [records(reference, scene.reference_name)]
+        for factor in SHORTENED if not scene.alone else ():
+            with merged(scene.scaled(reference, factor), study.folder) as part:
+                found.append(records(part, shorter(scene, factor)))
     for trial in tqdm(trials, desc=f"{scene.name}, fresh", unit="winner", mininterval=10):
         with merged(trial.recipe, study.folder) as made:
             factor = norm / moved(scene.base, made)
@@ -115,21 +136,23 @@ def evaluated(study: Study, scene: Scene, trials: list[Trial], tasks: list[str] 
 def compared(found: list[Winner], samples: dict[str, Sample], frontier: list[str]) -> pd.DataFrame:
     """One row for each winner, with 95 % intervals over fresh items.
 
-    first: points above the bar on the items where it was found. lead: the same on the fresh items. righter, longer:
-    accuracy (points) and length (tokens) less the reference's, on the same items. p: of the lead; p_adjusted: by Holm
-    for the winners. detectable: the smallest true lead that such a test finds (80 % power). verdict: on the lead, by
-    p_adjusted; ``above`` confirms. samples: of each scene by name. n: items.
+    first: points above the bar on the items where it was found. above: the same on the fresh items. lead: above the
+    raised bar there. righter, longer: accuracy (points) and length (tokens) less the reference's, on the same items. p:
+    of the lead; p_adjusted: by Holm for the winners. detectable: the smallest true lead that such a test finds (80 %
+    power). verdict: on the lead, by p_adjusted; ``above`` confirms. samples: of each scene by name. n: items.
     """
     rows = []
     for winner in found:
         sample, label, reference = samples[winner.scene.name], winner.trial.label, winner.scene.reference_name
-        above = {label: above_bar(sample, label, frontier)}
+        above = {label: above_bar(sample, label, raised(winner.scene, frontier))}
         above[reference] = np.zeros_like(above[label])  # the lead is one over the bar itself
+        plain = describe(inside(above_bar(sample, label, frontier)))
         rows.append({
             **dict(zip(("scene", "rival", "setting"), winner.names, strict=True)), "reference": reference,
             **interval_columns("accuracy", share(sample, label)),
             **interval_columns("length", describe(average(sample, label, "length"), 1)),
-            **interval_columns("first", winner.first), **lead_over([(label, reference)], above, sample),
+            **interval_columns("first", winner.first), **interval_columns("above", plain),
+            **lead_over([(label, reference)], above, sample),
             "n": sum(sample.items.values()),
         })  # fmt: skip
     table = pd.DataFrame(rows)
@@ -144,7 +167,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             "scene": row["scene"], "rival": row["rival"], "setting": row["setting"],
             "accuracy %": cell(row, "accuracy"), "length, tokens": cell(row, "length", 0),
             "points above, first items": cell(row, "first", 1, True),
-            "points above, fresh items": cell(row, "lead", 1, True), "least detectable": f"{row['detectable']:.1f}",
+            "points above, fresh items": cell(row, "above", 1, True),
+            "points above the raised bar": cell(row, "lead", 1, True), "least detectable": f"{row['detectable']:.1f}",
             "p": p_text(row["p_adjusted"]), "accuracy less the reference's": cell(row, "righter", 1, True),
             "length less the reference's": cell(row, "longer", 1, True), "verdict": outcome(row),
         } for row in rows
@@ -153,7 +177,11 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 def outcome(row: Any) -> str:
     """Whether a winner is confirmed, in words. row: of :func:`compared`."""
-    words = {CONFIRMED: "confirmed", "below": "refuted: below the bar", "outside": "not confirmed: outside the bar"}
+    words = {
+        CONFIRMED: "confirmed",
+        "below": "refuted: below the raised bar",
+        "outside": "not confirmed: outside the bar",
+    }
     return words.get(row["verdict"], "not confirmed")
 
 
@@ -162,8 +190,12 @@ def told(table: pd.DataFrame) -> list[str]:
     rows: list[Any] = table.to_dict("records")
     found = []
     for row in rows:
-        lead, first, points, tokens = (cell(row, name, signed=True) for name in ("lead", "first", "righter", "longer"))
-        place = "outside the bar's range" if row["verdict"] == "outside" else f"{lead} points above"
+        lead, above, first, points, tokens = (
+            cell(row, name, signed=True) for name in ("lead", "above", "first", "righter", "longer")
+        )
+        more = "" if lead == above else f" the bar, and {lead} above the bar that shortened plain averages raise"
+        place = f"{above} points above{more}"
+        place = "outside the bar's range" if row["verdict"] == "outside" else place
         found.append(
             f"On {row['n']:,} fresh items {row['rival']} ({row['scene']}, {row['setting']}) is {place}: "
             f"{outcome(row)}{evidence(row, len(rows))}. Where it was found it is {first} points above. Accuracy and "

@@ -283,7 +283,7 @@ def test_the_answer_does_not_claim_what_fresh_items_do_not_confirm(table):
     text, numbers = rivals_answer.verdict([table], found_twice(0.0, 0.05))
     assert text.startswith(rivals_answer.UNCONFIRMED) and numbers["one"]["method"][EQUAL]["above"] == ["TIES"]
     below = rivals_fresh.shown(found_twice(-0.1, 0.0))["verdict"]
-    assert below.tolist() == ["refuted: below the bar", "not confirmed"]
+    assert below.tolist() == ["refuted: below the raised bar", "not confirmed"]
 
 
 def test_a_winner_outside_the_bar_there_is_not_confirmed(table):
@@ -371,17 +371,20 @@ def test_winners_are_held_against_the_bar_of_each_fresh_family(quick, tmp_path, 
         lead = {"seed-1": 0.2, "seed-2": 0.0}[scene.base.parent.name]
         own = curves[scene.base.parent.name == "seed-2"].query("method == 'frontier-0.5' and item < 3")
         better = own.assign(method=trial.label, correct=own["correct"] + lead)
-        return pd.concat([own.assign(method=scene.reference_name), better])
+        others = [own.assign(method=name) for name in [scene.reference_name, *rivals_fresh.raised(scene, [])]]
+        others[-1]["correct"] += 0.1 * (scene.base.parent.name == "seed-1")  # a shorter average that raises the bar
+        return pd.concat([*others, better])
 
     monkeypatch.setattr(rivals_families, "evaluated", evaluated)
     table = rivals_families.table_of(quick, [winner], tmp_path)
     assert [*table["family"]] == ["seed-1", "seed-2", "all"] and [*frontier] == FRONTIER
     assert table["above"].tolist() == pytest.approx([20, 0, 10], abs=1e-9)
+    assert table["lead"].tolist() == pytest.approx([10, 0, 5], abs=1e-9)  # above the raised bar
     assert table["righter"].tolist() == pytest.approx([20, 0, 10]) and table["longer"].eq(0).all()
     assert table["verdict"][0] == "above" and str(tmp_path / "seed-2") in merged[1]["base_model"]
     records = pd.read_parquet(quick.folder / "families.parquet")
     assert records["item"].max() < 3  # those of the study
     (sentence,) = rivals_families.told(table)
     assert sentence.startswith("Over 2 fresh families Iso-CTS (two, equal norm) is +10.0 [")
-    assert "and above in 1 of them" in sentence and rivals_families.told(table[:0]) == []
+    assert "and +5.0 [" in sentence and "(above in 1 of them)" in sentence and rivals_families.told(table[:0]) == []
     assert len(rivals_families.shown(table)) == 3
