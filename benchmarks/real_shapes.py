@@ -1,25 +1,33 @@
 """The paper's 1.5B pair in its exact shapes and configs, of random weights: every step short of the evaluation, timed.
 
-    .venv/bin/python benchmarks/real_shapes.py     # about 45 minutes, 30 GB of disk, 21 GB of memory
+    .venv/bin/python benchmarks/real_shapes.py     # hours, 24 GB of free disk, at most 21 GB of memory
 
 The base is like Qwen2.5-Math-1.5B (head tied to the embedding, 4,096 positions), the fine-tuned model like
 DeepSeek-R1-Distill-Qwen-1.5B (own head, 131,072 positions). What is checked: `acm check` names each difference;
 calibration on two texts gives coefficients and statistics; the merge by every method loads in transformers without a
 missing tensor and generates five tokens.
+
+Methods that decompose or factorise matrices take hours at 28 blocks. They are measured on models of the same shapes
+with fewer blocks (`--blocks`), and what 28 blocks take is calculated. Each kind of statistics is calibrated, read by
+its methods and deleted, so the disk holds one at a time: 6.6 GB of models, 3.6 GB of a merge, and at most 13.3 GB of
+statistics (`led`).
+A run that was stopped goes on where it was, from `rows.json` in the folder. The table is written after every row.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
-from common import Measured, machine, make_checkpoint, measure, qwen2
+from common import machine, make_checkpoint, measure, qwen2
 
 from abacus.tokenizer import build_tokenizer
 from acm.calibration.registry import STATISTICS as KINDS
@@ -28,11 +36,19 @@ from acm.merging.registry import METHODS, MergeMethod
 RESULT = Path(__file__).with_suffix(".md")
 FOLDER = Path("runs/real-shapes")
 SHAPE = {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "num_key_value_heads": 2}
+BLOCKS = 28  # of the paper's pair
+FEW = 2  # blocks of the models on which methods that decompose are measured
+DECOMPOSE = [name for name, row in METHODS.items() if row.chunks == "whole"]
+WHOLE = [name for name in DECOMPOSE if METHODS[name].defaults.get("embeddings")]  # decompose embedding and head too
+REST = "iso_c"  # measured at one block too, as WHOLE are: the difference gives what all but the blocks takes
+SLOW = ("della_linear", "della", "tsvm", "iso_cts", "lore")  # come last
+DISK = 24e9  # bytes
+PLAIN = "plain"  # the calibration without statistics
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 TEXTS = [
     "question: nora has 17 shells. she finds 4 more. how many shells are left? answer:",
     "question: what is 17+5? answer:",
 ]
-STATISTICS = "statistics/statistics"  # of the second calibration
 GENERATE = """
 import sys, torch
 from transformers import AutoModelForCausalLM
@@ -44,19 +60,57 @@ print(out.shape[1] - 3, model.config.tie_word_embeddings, model.config.max_posit
 """
 
 
-def make_pair(folder: Path) -> None:
-    """The checkpoints, with the embedded tokenizer: the vocabularies have the paper's sizes and not its words."""
-    folder.mkdir(parents=True, exist_ok=True)
+@dataclass
+class Row:
+    """A measured step: seconds on the wall and of CPU, peak anonymous memory in GB, what was seen of the result."""
+
+    step: str
+    blocks: int
+    wall: float
+    cpu: float
+    anonymous: float
+    text: str = ""
+
+
+class Table:
+    """The rows so far, kept in a file. facts: what the report says besides."""
+
+    def __init__(self, stored: Path) -> None:
+        self.stored = stored
+        found = json.loads(stored.read_text()) if stored.is_file() else {"rows": [], "facts": {}}
+        self.rows, self.facts = [Row(**row) for row in found["rows"]], found["facts"]
+
+    def find(self, step: str, blocks: int) -> Row | None:
+        """The row of a step, if it was measured."""
+        return next((row for row in self.rows if (row.step, row.blocks) == (step, blocks)), None)
+
+    def add(self, row: Row) -> None:
+        """Keep and print a row; it replaces an older one of the same step."""
+        self.rows = [other for other in self.rows if (other.step, other.blocks) != (row.step, row.blocks)] + [row]
+        print(row, flush=True)
+        self.save()
+
+    def save(self) -> None:
+        """Store the rows, and the table that they give."""
+        self.stored.write_text(json.dumps({"rows": [asdict(row) for row in self.rows], "facts": self.facts}))
+        RESULT.write_text(report(self))
+
+
+def make_pair(pair: Path, blocks: int, second: bool) -> None:
+    """Two or three checkpoints, with the embedded tokenizer: the vocabularies have the paper's sizes, not its words."""
+    pair.mkdir(parents=True, exist_ok=True)
     configs = {
-        "base": qwen2(28, 151936, tied=True, **SHAPE),
-        "finetuned": qwen2(28, 151936, tied=False, **SHAPE) | {"max_position_embeddings": 131072},
+        "base": qwen2(blocks, 151936, tied=True, **SHAPE),
+        "finetuned": qwen2(blocks, 151936, tied=False, **SHAPE) | {"max_position_embeddings": 131072},
     }
-    configs["second"] = configs["finetuned"]  # for methods that take two task vectors at least
+    if second:
+        configs["second"] = configs["finetuned"]
     for seed, (name, config) in enumerate(configs.items()):
-        if not (folder / name).is_dir():
-            make_checkpoint(folder / name, config, seed)
-            build_tokenizer().save_pretrained(folder / name)
-    (folder / "texts.txt").write_text("\n".join(TEXTS) + "\n")
+        if not (pair / name / "tokenizer_config.json").is_file():
+            shutil.rmtree(pair / name, ignore_errors=True)
+            make_checkpoint(pair / name, config, seed)
+            build_tokenizer().save_pretrained(pair / name)
+    (pair / "texts.txt").write_text("\n".join(TEXTS) + "\n")
 
 
 def acm(*arguments: object) -> list[str]:
@@ -64,101 +118,169 @@ def acm(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "acm", *map(str, arguments)]
 
 
-def calibrate(folder: Path, out: str, *options: str) -> list[str]:
-    """The command that calibrates the pair."""
-    files = ("--texts", folder / "texts.txt", "--out", folder / out)
-    return acm("calibrate", folder / "base", folder / "finetuned", *files, "--dtype", "bfloat16", *options)
+def kind_of(method: MergeMethod) -> str:
+    """The calibration that a method reads, a kind of statistics or none."""
+    return "sensitivity" if any(found.kind == "layers" for found in method.takes) else method.calibrated or PLAIN
 
 
 def files_of(method: MergeMethod) -> dict[str, str]:
-    """The parameters of a method that name files of the second calibration."""
-    found = {}
+    """The parameters of a method that name files of its calibration."""
+    found, folder = {}, f"{kind_of(method)}/statistics"
     for parameter in method.takes:
         if parameter.kind == "layers":
-            found[parameter.name] = f"{STATISTICS}/{parameter.name}.json"
+            found[parameter.name] = f"{folder}/{parameter.name}.json"
         elif parameter.kind == "statistics":
             model = "/base" if parameter.name == "base_statistics" else "/finetuned"
-            found[parameter.name] = f"{STATISTICS}/{method.calibrated}{'' if method.base_statistics else model}"
+            found[parameter.name] = f"{folder}/{method.calibrated}{'' if method.base_statistics else model}"
     return found
 
 
-def recipe(folder: Path, method: str) -> Path:
-    """The method's example, with ACM's coefficients where it takes them.
+def takes_two(method: MergeMethod) -> bool:
+    """Whether a method merges two fine-tuned models here.
 
-    Λ = 0.5 where it takes two fine-tuned models. A method that decomposes gets two where it can: with one, several
-    decompose nothing.
+    A method that decomposes gets two where it can: with one, several decompose nothing.
     """
-    path, row = folder / f"{method}.yml", METHODS[method]
-    several = row.models[0] > 1 or (row.chunks == "whole" and not row.statistics)
-    names = ["finetuned", "second"] if several else ["finetuned"]
+    return method.models[0] > 1 or (method.name in DECOMPOSE and not method.statistics)
+
+
+def recipe(pair: Path, method: str) -> Path:
+    """The method's example, with ACM's coefficients where it takes them; λ = 0.5 for two fine-tuned models."""
+    path, row = pair / f"{method}.yml", METHODS[method]
+    names = ["finetuned", "second"] if takes_two(row) else ["finetuned"]
     content: dict[str, Any] = {"merge_method": method, "dtype": "bfloat16", "parameters": row.example | files_of(row)}
     if row.takes_coefficients:
-        content["base_model"] = str(folder / "base")
-        content["coefficients"] = [0.5] if len(names) > 1 else "plain/coefficients.json"
+        content["base_model"] = str(pair / "base")
+        content["coefficients"] = [0.5] if len(names) > 1 else f"{kind_of(row)}/coefficients.json"
     else:
         names = ["base", *names]
-    path.write_text(yaml.safe_dump(content | {"models": [{"model": str(folder / name)} for name in names]}))
+    path.write_text(yaml.safe_dump(content | {"models": [{"model": str(pair / name)} for name in names]}))
     return path
+
+
+def calibrate(pair: Path, blocks: int, kind: str, table: Table) -> None:
+    """Calibrate the pair, with one kind of statistics, unless that is there already."""
+    step = "calibrate, 2 texts" + (f", {kind}" if kind != PLAIN else "")
+    if table.find(step, blocks) and (pair / kind).is_dir():
+        return
+    shutil.rmtree(pair / kind, ignore_errors=True)
+    options = ("--texts", pair / "texts.txt", "--out", pair / kind, "--dtype", "bfloat16")
+    statistic = ("--statistic", kind) if kind != PLAIN else ()
+    found = measure(acm("calibrate", pair / "base", pair / "finetuned", *options, *statistic), ONE_THREAD)
+    table.add(Row(step, blocks, found.wall, found.cpu, found.anonymous))
+
+
+def merge(pair: Path, blocks: int, method: str, threads: int) -> Row:
+    """A merge, measured, and what transformers makes of it."""
+    out = pair / "merged"
+    shutil.rmtree(out, ignore_errors=True)
+    found = measure(acm("merge", recipe(pair, method), out, "--threads", threads), ONE_THREAD)
+    generate, environment = [sys.executable, "-c", GENERATE, str(out)], os.environ | ONE_THREAD
+    done = subprocess.run(generate, env=environment, capture_output=True, text=True, check=True)
+    tokens, tied, positions = done.stdout.split()
+    shutil.rmtree(out)
+    text = f"{tokens} tokens; tied head {tied}; {positions} positions"
+    return Row(f"merge, {method}", blocks, found.wall, found.cpu, found.anonymous, text)
+
+
+def facts(pair: Path) -> dict[str, Any]:
+    """What `acm check` says of a merge, and the coefficients of the calibration."""
+    command = acm("check", recipe(pair, "task_arithmetic"))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = json.loads((pair / PLAIN / "coefficients.json").read_text())["coefficients"]["finetuned"]
+    lines = (line.replace(f"{pair}/", "") for line in (done.stdout + done.stderr).splitlines())
+    return {"checked": [line for line in lines if line.strip()], "coefficients": list(found.values())}
+
+
+def stage(pair: Path, blocks: int, methods: list[str], table: Table, threads: int) -> None:
+    """Measure methods on models of so many blocks: make the models, calibrate a kind, merge, delete what it wrote."""
+    wanted = [name for name in methods if not table.find(f"merge, {name}", blocks)]
+    if not wanted:
+        return
+    make_pair(pair, blocks, second=any(takes_two(METHODS[name]) for name in wanted))
+    for kind in (PLAIN, *KINDS):
+        reading = [name for name in wanted if kind_of(METHODS[name]) == kind]
+        if not all(takes_two(METHODS[name]) for name in reading):
+            calibrate(pair, blocks, kind, table)
+            if kind == PLAIN:
+                table.facts |= facts(pair)
+        for name in reading:
+            table.add(merge(pair, blocks, name, threads))
+        shutil.rmtree(pair / kind, ignore_errors=True)
+        shutil.rmtree(pair / "second", ignore_errors=True)  # no method that reads statistics takes it
 
 
 def main(
     folder: Annotated[Path, typer.Option(help="where the checkpoints go; removed afterwards")] = FOLDER,
+    blocks: Annotated[int, typer.Option(min=2, max=BLOCKS, help="of models for methods that decompose")] = FEW,
+    threads: Annotated[int, typer.Option(min=1, help="tensors merged at a time")] = 1,
     keep: Annotated[bool, typer.Option(help="keep the checkpoints")] = False,
 ) -> None:
     """Make the pair, run every step, print and store the table."""
     folder = folder.resolve()
-    make_pair(folder)
-    one = {"OMP_NUM_THREADS": "1"}
-    stored = folder / "rows.json"  # so that a run goes on where it was stopped
-    rows: dict[str, list] = json.loads(stored.read_text()) if stored.is_file() else {}
-
-    def add(name: str, found: Measured, text: str) -> None:
-        rows[name] = [found.wall, found.cpu, found.anonymous, text]
-        stored.write_text(json.dumps(rows))
-        print(name, found, text, flush=True)
-
-    for out, kinds in (("plain", []), ("statistics", list(KINDS))):
-        name = f"calibrate, 2 texts{''.join(f', {kind}' for kind in kinds)}"
-        if name not in rows:
-            options = [word for kind in kinds for word in ("--statistic", kind)]
-            add(name, measure(calibrate(folder, out, *options), one), "")
-    for method in METHODS:
-        if f"merge, {method}" not in rows:
-            add(f"merge, {method}", *merge(folder, method, one))
-    text = report(rows, folder)
-    RESULT.write_text(text)
-    print(text)
+    folder.mkdir(parents=True, exist_ok=True)
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if (free := shutil.disk_usage(folder).free + there) < DISK:
+        raise SystemExit(f"{DISK / 1e9:.0f} GB of disk are needed, {free / 1e9:.0f} GB are free")
+    table = Table(folder / "rows.json")
+    table.facts["threads"] = threads
+    order = sorted(METHODS, key=lambda name: SLOW.index(name) if name in SLOW else -1)
+    streaming, others = ([name for name in order if (name in DECOMPOSE) == wanted] for wanted in (False, True))
+    for count, methods in ((BLOCKS, streaming), (1, [REST, *WHOLE]), (blocks, others)):
+        pair = folder / f"{count}-blocks"
+        stage(pair, count, methods, table, threads)
+        if not keep:
+            shutil.rmtree(pair, ignore_errors=True)
+    print(report(table))
     if not keep:
         shutil.rmtree(folder)
 
 
-def merge(folder: Path, method: str, environment: dict[str, str]) -> tuple[Measured, str]:
-    """A merge, measured, and what transformers makes of it."""
-    out = folder / "merged"
-    shutil.rmtree(out, ignore_errors=True)
-    found = measure(acm("merge", recipe(folder, method), out), environment)
-    done = subprocess.run([sys.executable, "-c", GENERATE, str(out)], capture_output=True, text=True, check=True)
-    tokens, tied, positions = done.stdout.split()
-    shutil.rmtree(out)
-    return found, f"{tokens} tokens; tied head {tied}; {positions} positions"
+def outside_blocks(table: Table, method: str) -> float:
+    """Seconds of CPU that start-up, embedding and head take, from one block and from more; NaN: not known."""
+    found = {row.blocks: row.cpu for row in table.rows if row.step == f"merge, {method if method in WHOLE else REST}"}
+    if 1 not in found or len(found) < 2:
+        return float("nan")
+    more = max(found)
+    return max(0.0, found[1] - (found[more] - found[1]) / (more - 1))
 
 
-def report(rows: dict[str, list], folder: Path) -> str:
+def line(row: Row, table: Table) -> str:
+    """A row as Markdown, with what the method takes at all blocks where that can be calculated."""
+    outside, calculated = outside_blocks(table, row.step.removeprefix("merge, ")), ""
+    if row.blocks < BLOCKS and row.step.startswith("merge") and outside == outside:
+        calculated = f"{outside + (row.cpu - outside) * BLOCKS / row.blocks:.0f}"
+    measured = f"{row.wall:.0f} | {row.cpu:.0f} | {calculated} | {row.anonymous:.2f}"
+    return f"| {row.step} | {row.blocks} | {measured} | {row.text} |"
+
+
+def report(table: Table) -> str:
     """The table, and what `acm check` says, as Markdown."""
-    checked = subprocess.run(acm("check", folder / "task_arithmetic.yml"), capture_output=True, text=True, check=False)
-    findings = [line for line in (checked.stdout + checked.stderr).splitlines() if line.strip()]
-    found = json.loads((folder / "plain" / "coefficients.json").read_text())["coefficients"]["finetuned"]
+    outside, known = outside_blocks(table, REST), table.facts
+    coefficients, threads = known.get("coefficients", [0.0]), known["threads"]
+    order = ["calibrate", *(f"merge, {name}" for name in METHODS)]
+    rows = sorted(
+        table.rows, key=lambda row: (order.index(row.step if row.step in order else "calibrate"), -row.blocks)
+    )
+    missing = [name for name in METHODS if not any(row.step == f"merge, {name}" for row in table.rows)]
     lines = [
         "# The paper's 1.5B pair in its shapes, random weights\n",
-        f"{machine()}; calibration has one thread, merging two; made by `benchmarks/real_shapes.py`.\n",
-        "| step | s | s of CPU | peak anonymous GB | loaded in transformers, generated |",
-        "|---|---|---|---|---|",
-        *(f"| {name} | {wall:.0f} | {cpu:.0f} | {gb:.2f} | {text} |" for name, (wall, cpu, gb, text) in rows.items()),
+        f"{machine()}; calibration has one thread, merging `--threads {threads}`, each with OMP_NUM_THREADS=1; made by "
+        "`benchmarks/real_shapes.py`. Other work may have shared the cores: seconds of CPU are the figure to trust.\n",
+        "Methods that decompose or factorise matrices are measured on models of the same shapes with fewer blocks. "
+        f"What they take at {BLOCKS} is calculated and not measured: each block costs the same. Start-up, embedding "
+        f"and head take {outside:.1f} s of CPU of it, by `{REST}` at one block and at more; for "
+        f"{' and '.join(WHOLE)}, which decompose embedding and head too, by themselves. `cart` decomposes "
+        "nothing here: of two task vectors it gives the mean.\n",
+        f"| step | blocks | s | s of CPU | s of CPU at {BLOCKS} blocks, calculated | peak anonymous GB"
+        " | loaded in transformers, generated |",
+        "|---|---|---|---|---|---|---|",
+        *(line(row, table) for row in rows),
+        *([f"\nNot measured: {', '.join(missing)}."] if missing else []),
         "\nWhat `acm check` says of the merge by task arithmetic:\n",
         "```",
-        *(line.replace(f"{folder}/", "") for line in findings),
+        *known.get("checked", []),
         "```",
-        f"\n{len(found)} coefficients, from {min(found.values()):.3f} to {max(found.values()):.3f}.",
+        f"\n{len(coefficients)} coefficients, from {min(coefficients):.3f} to {max(coefficients):.3f}.",
     ]
     return "\n".join(lines) + "\n"
 
