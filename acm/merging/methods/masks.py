@@ -140,8 +140,11 @@ def widen_scores(chunks: Chunks, s: Settings) -> Tensor:
         parts = torch.cat([torch.stack([d.abs().flatten() for d in deltas]) for _, deltas in vectors], -1)
         return parts.cumsum(-1)[:, -1] / parts.shape[-1]
     if s.layer == EMBED:
-        ends = (moments(base, deltas).cumsum(-1)[..., -1] for base, deltas in vectors)
-        found = torch.cat([end.clone() for end in ends], -1)  # a view would keep every chunk's sums
+        found, done = torch.empty(0, dtype=torch.float64), 0
+        for base, deltas in vectors:
+            part = moments(base, deltas).cumsum(-1)[..., -1]
+            found = found if done else part.new_empty(len(part), s.shape[0])  # small pieces would scatter the memory
+            found[:, done : (done := done + len(base))] = part
     else:
         found = total(row for base, deltas in vectors for row in moments(base, deltas).unbind(-2))
     scores = [important(places(change), s) for change in column_changes(found)]
