@@ -17,7 +17,9 @@ from acm.evaluation.prompts import PROMPTS
 from acm.evaluation.settings import Engine, Sampling
 from acm.paths import PROFILES, ROOT
 from acm.profiles import SHARE, Profile, load_profile
+from acm.profiles.questions import QUESTIONS
 from acm.profiles.variants import VARIANTS
+from acm.running.notebooks import check_parameters
 from acm.running.preflight import check, fetch
 
 PAPER = {"qwen-1.5b": "0.7", "qwen-7b": "0.7", "qwen-14b": "0.7", "qwen-32b": "0.7", "llama-2-7b": "-1.8"}
@@ -430,6 +432,14 @@ def test_several_models_in_a_job_change_no_hash_and_are_for_the_cpu_alone(tmp_pa
     path.write_text(yaml.safe_dump(content | {"device": "cuda"}))
     with pytest.raises(UserError, match=r"jobs: several is for small models on the CPU, and device is cuda; say model"):
         load_profile(str(path))
+
+
+@pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_notebooks_take_what_a_profile_asks_of_its_questions(path):
+    notebooks = {book.stem.partition("-")[2]: book for book in (ROOT / "notebooks" / "questions").glob("*.ipynb")}
+    assert set(QUESTIONS) == set(notebooks)
+    for name, parameters in (load_profile(path.stem).questions or {}).items():
+        check_parameters(notebooks[name], parameters)
 
 
 def test_a_profile_can_name_its_questions_without_another_hash():
