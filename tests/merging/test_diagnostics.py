@@ -521,7 +521,7 @@ def test_what_a_score_was_worth_stands_beside_it(found, tmp_path):
 def test_the_command_prints_text(f32):
     done = CliRunner().invoke(app, ["inspect", *map(str, f32), "--threads", "1"])
     assert done.exit_code == 0
-    for words in ("task vector of left", "left and right, by layer", "all task vectors together", "what the scores foretold"):
+    for words in ("task vector of left", "all task vectors together", "what the scores foretold"):
         assert words in done.output
     assert "code drops the sign" in done.output and "independent 0.5 ±" in done.output and "lm_head" in done.output
 
