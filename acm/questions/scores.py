@@ -179,7 +179,7 @@ class Outcomes:
             alone = [self.accuracy(row["family"], skill, model) for model in both]
             better = alone[int(np.argmax([found[0] for found in alone]))]
             lost.append(100 * (self.accuracy(row["family"], skill, row["kind"]) - better))
-        return np.round(np.mean(lost, axis=0), 9)  # equal outcomes are ties
+        return np.round(np.mean(lost, axis=0), 9)  # type: ignore[return-value]  # equal outcomes are ties
 
     def pairs(self, table: pd.DataFrame) -> np.ndarray:
         """:meth:`kept` of each row of the pairs."""
