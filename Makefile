@@ -30,7 +30,7 @@ reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default
 keep: $(VENV)/installed  ## put the results of PROFILE's run in place of the committed ones: reports/, figures/, README.md
 	@$(VENV)/bin/acm keep --profile "$(PROFILE)" --page README.md --page docs/compare.md
 
-questions: $(VENV)/installed  ## questions to the method, after the pipeline (70 min)
+questions: $(VENV)/installed  ## questions to the method, after the pipeline (about 70 minutes of CPU)
 	@for family in seed-1 seed-2 narrow deep wide; do test -f runs/abacus/$$family/abacus-slow/model.safetensors || \
 	  { echo "Questions 5 and 7 are left out: they need the fresh families, see make families."; break; }; done
 	@$(REPRODUCE) --questions -- $(SNAKEMAKE_ARGS)

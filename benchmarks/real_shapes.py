@@ -1,6 +1,6 @@
 """The paper's 1.5B pair in its exact shapes and configs, of random weights: every step short of the evaluation, timed.
 
-    .venv/bin/python benchmarks/real_shapes.py     # hours, 24 GB of free disk, at most 21 GB of memory
+    .venv/bin/python benchmarks/real_shapes.py     # hours, 24 GB of free disk, 11 GB of memory or more
 
 The base is like Qwen2.5-Math-1.5B (head tied to the embedding, 4,096 positions), the fine-tuned model like
 DeepSeek-R1-Distill-Qwen-1.5B (own head, 131,072 positions). What is checked: `acm check` names each difference;
