@@ -22,12 +22,13 @@ BELOW: dict[str, tuple[str, ...]] = {
     "evaluation": (TRUNK,),
     "profiles": ("calibration", "merging", "evaluation"),
     "running": ("profiles",),
+    "searching": ("profiles",),
     "reporting": ("running",),
     "questions": ("reporting",),
     "widgets": ("reporting",),
     "course": ("reporting",),
     "__init__": ("calibration", "merging", "evaluation"),  # names of the public functions, imported on first use
-    "commands": ("questions", "widgets", "course"),
+    "commands": ("questions", "widgets", "course", "searching"),
     "__main__": ("commands",),
 }
 HOMES = {"tasks": "evaluation"}  # folders that belong to a room of another name
@@ -49,8 +50,9 @@ def all_below(room: str) -> set[str]:
 
 @cache
 def files_of(room: str) -> tuple[Path, ...]:
-    """The files of a room, sorted."""
-    return tuple(sorted(path for pattern in CODE for path in PACKAGE.glob(pattern) if room_of(path) == room))
+    """The files of a room, sorted, without this one: a new room must not make all results old."""
+    found = (path for pattern in CODE for path in PACKAGE.glob(pattern) if room_of(path) == room)
+    return tuple(sorted(path for path in found if path != Path(__file__)))
 
 
 @cache

@@ -19,7 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import xxhash
@@ -141,14 +141,27 @@ def not_finite(stored: np.ndarray, dtype: str) -> int:
     return int((magnitudes >= infinity).sum()) if magnitudes.max(initial=0) >= infinity else 0
 
 
+class Place(Protocol):
+    """Where merged tensors go: a :class:`Workspace`, or memory. finished: names of those that it holds already."""
+
+    finished: set[str]
+
+    def write(self, job: Job, offset: int, data: memoryview) -> None:
+        """Bytes of a tensor, from ``offset`` within it."""
+
+    def finish(self, job: Job, checksum: str) -> None:
+        """A tensor is complete."""
+
+
 class Runner:
-    """Merges all tensors of a plan that the workspace does not hold yet.
+    """Merges all tensors of a plan that their place does not hold yet.
 
     device: cpu, or a GPU's name. threads: tensors at a time. kernels, allow_nan: as of :func:`merge`.
     """
 
-    def __init__(self, plan: Plan, work: Workspace, device: str, threads: int, kernels: bool, allow_nan: bool) -> None:
+    def __init__(self, plan: Plan, work: Place, device: str, threads: int, kernels: bool, allow_nan: bool) -> None:
         self.plan, self.work, self.threads, self.allow_nan = plan, work, threads, allow_nan
+        self.written: Callable[[int], object] = lambda count: None  # told of bytes
         self.thresholds: np.ndarray | None = None
         self.surveyed: Any = None
         self.sound: set[str] = set()  # tensors that a survey has looked through
@@ -170,14 +183,19 @@ class Runner:
     def run(self) -> None:
         """Merge what is left to do."""
         todo = [job for job in self.plan.jobs if job.name not in self.work.finished]
-        if todo and self.plan.recipe.scope == "global":
-            self.thresholds = self.global_thresholds()
-        elif todo and self.plain:
-            self.surveyed = self.plain.survey(self.surveying, todo[0].settings)
+        if todo:
+            self.look_through()
         done = self.plan.bytes - sum(job.bytes for job in todo)
-        self.progress = Progress(self.plan.bytes, done, f"merging ({self.plan.recipe.merge_method})")
-        with self.progress:
+        with Progress(self.plan.bytes, done, f"merging ({self.plan.recipe.merge_method})") as progress:
+            self.written = progress.update
             self.each(self.merge_one, todo)
+
+    def look_through(self) -> None:
+        """What the method must know of all tensors before the first is merged."""
+        if self.plan.recipe.scope == "global":
+            self.thresholds = self.global_thresholds()
+        elif self.plain:
+            self.surveyed = self.plain.survey(self.surveying, self.plan.jobs[0].settings)
 
     def merger(self, job: Job) -> FusedMerger | PlainMerger:
         """What merges this tensor."""
@@ -230,7 +248,7 @@ class Runner:
             data = merged.data.cast("B")
             digest.update(data)
             self.work.write(job, start * STORED[job.dtype].itemsize, data)
-            self.progress.update(len(data))
+            self.written(len(data))
         self.refuse(job, bad)
         if lost and not self.allow_nan:
             raise UserError(

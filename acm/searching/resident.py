@@ -1,0 +1,108 @@
+"""A model that stays loaded and takes the weights of one merge after another, without a folder in between.
+
+It is asked like any model of :func:`acm.evaluate`: the same batches, the same grading, the same responses.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import xxhash
+
+from acm.errors import UserError
+from acm.evaluation.harness import check_tasks, generation_of, load, task_manager
+from acm.evaluation.prompts import CHAT_TEMPLATE
+from acm.evaluation.samples import records_of
+from acm.evaluation.settings import MAX_TOKENS, Engine, Sampling
+from acm.evaluation.task_files import check_prompt
+from acm.merging.engine import merge
+from acm.merging.recipe import Recipe
+from acm.merging.tensors import MergedTensor
+
+from lm_eval import simple_evaluate  # isort: skip  (after the harness, which says what is missing)
+
+Rows = Mapping[str, Sequence[int]]  # task → numbers of its items
+COLUMNS = ["task", "item", "correct", "length", "truncated"]
+
+
+class Resident:
+    """A loaded model. Its answers are greedy.
+
+    recipe: any merge of the models; it is merged once, since its folder brings config and tokenizer, and is gone once
+    it is loaded. folder: where its relative paths start. tasks, prompt, max_tokens, engine: as of :func:`acm.evaluate`.
+    Raises UserError as ``acm.merge`` and ``acm.evaluate`` do.
+    """
+
+    def __init__(
+        self, recipe: Recipe, folder: Path, tasks: list[str], engine: Engine = Engine(),
+        max_tokens: int = MAX_TOKENS, prompt: str | None = None,
+    ) -> None:  # fmt: skip
+        check_tasks(tasks)
+        check_prompt(prompt, tasks)
+        engine.check_here()
+        if engine.backend != "transformers":
+            raise UserError(f"backend: is {engine.backend}; a loaded model can take weights in transformers alone.")
+        self.tasks, self.engine, self.prompt = tasks, engine, prompt
+        self.sampling, self.generation = Sampling(), generation_of(engine, Sampling(), max_tokens, prompt)
+        self.manager = task_manager(tasks, prompt)
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        with tempfile.TemporaryDirectory() as place:
+            merged = merge(recipe, Path(place) / "model", folder, device="cpu")
+            self.lm = load(merged, engine, self.sampling, max_tokens, prompt)
+        self.held = dict(self.lm.model.named_parameters())
+
+    @torch.no_grad()
+    def take(self, tensors: Iterable[MergedTensor]) -> str:
+        """Put the tensors of a merge into the model. Returns a checksum of all, 16 hexadecimal digits.
+
+        UserError where the model has other tensors than the merge.
+        """
+        digest, missing = xxhash.xxh3_64(), dict(self.held)
+        for tensor in tensors:
+            held = missing.pop(tensor.name, None)
+            if held is None or tuple(held.shape) != tensor.shape:
+                raise UserError(
+                    f"tensor {tensor.name} of the merge is none of the loaded {type(self.lm.model).__name__}, whose "
+                    "names or shapes are others; such a model can be merged into a folder and evaluated from there."
+                )
+            held.copy_(tensor.values())
+            digest.update(f"{tensor.name}\0{tensor.digest}\0".encode())
+        if missing:
+            raise UserError(f"the merge has no tensor {min(missing)}, which the loaded model has.")
+        return digest.hexdigest()
+
+    def ask(self, rows: Rows) -> pd.DataFrame:
+        """Records of some items: :data:`COLUMNS`, in the order of tasks and items.
+
+        correct is 0 or 1, length in tokens, truncated whether the cap cut the response.
+        """
+        check_rows(rows)
+        self.lm.responses.clear()
+        wanted = {task: sorted(items) for task, items in rows.items() if items}
+        seed = self.sampling.seed
+        try:
+            found: dict[str, Any] = simple_evaluate(
+                self.lm, tasks=list(wanted), samples=wanted, task_manager=self.manager, gen_kwargs=self.generation,
+                bootstrap_iters=0, apply_chat_template=self.prompt == CHAT_TEMPLATE, random_seed=seed,
+                numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
+            )["samples"]  # fmt: skip
+        except AssertionError as error:
+            raise UserError(f"items: a task has fewer ({error}); ask for items that it has.") from None
+        # Requests are numbered from 0 among the items that are asked; samples have the items' own numbers.
+        answers = {(task, wanted[task][k], repeat): value for (task, k, repeat), value in self.lm.responses.items()}
+        records = [record for task in wanted for record in records_of(task, found[task], answers)]
+        return pd.DataFrame(records)[COLUMNS].sort_values(["task", "item"], ignore_index=True)
+
+
+def check_rows(rows: Rows) -> None:
+    """UserError where nothing is asked, or an item twice."""
+    if not any(rows.values()):
+        raise UserError("items: none are asked; give at least one item of a task.")
+    if twice := [task for task, items in rows.items() if len(set(items)) < len(items)]:
+        raise UserError(f"items of {twice[0]}: one comes twice, so it would count twice.")

@@ -1,0 +1,237 @@
+"""A whole search: plain interpolation, the sampler, its control of equal budget, and their winners on fresh items.
+
+    out/
+      one/journal.log                 plain interpolation: one λ, a grid
+      cmaes-85-0/journal.log          the sampler at the target of 85 %, seed 0
+      random-85-0/journal.log         random candidates, as many, at the same target
+      candidates.parquet              one row for each candidate of every arm
+      fresh.parquet                   records of the judged points on fresh items
+      front.csv                       the judged points: validation, fresh, and their difference, the optimism
+      recipes/cmaes-85-0-17.yml       the recipe of each judged point, in mergekit's format
+      search.json                     settings and provenance
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from acm.errors import UserError, check_distinct
+from acm.evaluation.settings import MAX_TOKENS, Engine
+from acm.files import write_json, write_text
+from acm.identity import identity
+from acm.merging.plan import Plan
+from acm.merging.recipe import Recipe, load_recipe
+from acm.merging.tensors import merged_tensors, planned
+from acm.records import provenance, versions, write_parquet
+from acm.searching.arm import Arm
+from acm.searching.front import chosen, length_at
+from acm.searching.objective import PRICE, Objective
+from acm.searching.resident import Resident, Rows
+from acm.searching.samplers import EVEN, check_sampler
+from acm.searching.spaces import HIGH, LOW, Space
+from acm.sources import source_hash
+
+ONE, RANDOM = "one", "random"
+REFINED = 2 * EVEN - 1  # candidates of plain interpolation at most
+PACKAGES = ("torch", "transformers", "lm-eval", "optuna", "cmaes")
+
+
+@dataclass(frozen=True)
+class Items:
+    """Items of some tasks: numbers ``first`` to ``end`` − 1 of each."""
+
+    tasks: tuple[str, ...]
+    first: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first < self.end:
+            raise UserError(f"items: {self.first}:{self.end} are none; give first:end, such as 0:60.")
+
+    @property
+    def rows(self) -> Rows:
+        """Task → numbers of its items."""
+        return {task: range(self.first, self.end) for task in self.tasks}
+
+
+@dataclass(frozen=True)
+class Search:
+    """The settings of a search. UserError for what does not go together.
+
+    recipe: path, or a mapping in mergekit's format; its coefficients are what is searched. validation, fresh: items
+    that choose, and other items that judge. genome, low, high, group, terms, also: as of :class:`Space`. sampler: as of
+    ``samplers.py``. candidates: of the sampler, and of random search. targets: lengths in tokens, or shares (at most 1)
+    of plain interpolation's best accuracy on the validation items; the target is then its length there. price: points
+    for a token above the target. seeds: of the samplers. racing: whether hopeless candidates are stopped. engine,
+    max_tokens, prompt: as of :func:`acm.evaluate`.
+    """
+
+    recipe: str | Path | Mapping[str, Any]
+    validation: Items
+    fresh: Items | None = None
+    genome: str = "layer"
+    low: float = LOW
+    high: float = HIGH
+    group: int = 1
+    terms: int = 3
+    also: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    sampler: str = "cmaes"
+    candidates: int = 200
+    targets: Sequence[float] = (0.85,)
+    price: float = PRICE
+    seeds: Sequence[int] = (0,)
+    racing: bool = True
+    engine: Engine = Engine()
+    max_tokens: int = MAX_TOKENS
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise UserError(f"candidates: is {self.candidates}; give 1 or more.")
+        if not self.price > 0:
+            raise UserError(f"price: is {self.price}; give points for a token, above 0.")
+        for name, given in (("seeds", self.seeds), ("targets", self.targets)):
+            check_distinct([*map(str, given)], name)
+            if not given:
+                raise UserError(f"{name}: there are none; give at least one.")
+        if bad := [target for target in self.targets if not target > 0]:
+            raise UserError(f"targets: {bad[0]} is no length; give tokens, or a share of at most 1, above 0.")
+        both = set(self.fresh.tasks) & set(self.validation.tasks) if self.fresh else set()
+        if self.fresh and both and self.fresh.first < self.validation.end and self.validation.first < self.fresh.end:
+            raise UserError(f"items: fresh ones of {min(both)} are validation items too; give others.")
+        check_sampler(self.sampler, self.space, None if self.sampler == "nsga2" else 1.0)
+
+    @cached_property
+    def loaded(self) -> tuple[Recipe, Path]:
+        """The recipe, and where its relative paths start."""
+        return load_recipe(self.recipe)  # type: ignore[arg-type]
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of the recipe as it stands."""
+        return planned(*self.loaded)
+
+    @cached_property
+    def space(self) -> Space:
+        """The genes that the sampler and its control choose."""
+        return Space(self.plan, self.genome, self.low, self.high, self.group, self.terms, self.also)
+
+    def model(self) -> Resident:
+        """The loaded model."""
+        tasks = [*self.validation.tasks, *(self.fresh.tasks if self.fresh else ())]
+        return Resident(*self.loaded, [*dict.fromkeys(tasks)], self.engine, self.max_tokens, self.prompt)
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """What decides the result beside the settings of an arm."""
+        folders = sorted({folder for found in self.plan.models for folder in found.folders})
+        engine = vars(self.engine) | {"max_tokens": self.max_tokens, "prompt": self.prompt}
+        return {
+            "recipe": self.loaded[0].model_dump(mode="json"), "models": [identity(folder) for folder in folders],
+            "engine": engine, "source": source_hash("searching"), "versions": versions(PACKAGES),
+        }  # fmt: skip
+
+    def arm(self, out: Path, name: str, sampler: str, objective: Objective, seed: int = 0) -> Arm:
+        """One arm. name: of its folder in ``out``."""
+        space = Space(self.plan, "one", self.low, self.high) if name == ONE else self.space
+        home = self.loaded[1]
+        return Arm(
+            name, space, sampler, objective, self.validation.rows, seed, out / name, home, self.key, self.racing
+        )
+
+    def arms(self, out: Path, one: pd.DataFrame) -> list[Arm]:
+        """The sampler and its control at each target and seed. one: the candidates of plain interpolation."""
+        found = []
+        for target in (1.0,) if self.sampler == "nsga2" else self.targets:
+            share = target <= 1
+            goal = length_at(one, target) if share else float(target)
+            label = f"{100 * target if share else target:g}"
+            for seed in self.seeds:
+                for sampler in dict.fromkeys([self.sampler, RANDOM]):
+                    objective = Objective(None if sampler == "nsga2" else goal, self.price)
+                    found.append(self.arm(out, f"{sampler}-{label}-{seed}", sampler, objective, seed))
+        return found
+
+    def run(self, out: Path, jobs: int = 1) -> pd.DataFrame:
+        """Search, judge, and write what the module's text lists. Returns ``front.csv`` as a table.
+
+        jobs: processes that work side by side, each with a model of its own, each on one arm at a time.
+        """
+        one = self.arm(out, ONE, "grid", Objective(None, self.price))
+        tables = [one.run(self.model(), min(max(self.candidates, EVEN), REFINED))]
+        arms = self.arms(out, tables[0])
+        tables += each(work, [(self, arm) for arm in arms], jobs)
+        candidates = pd.concat(tables, ignore_index=True)
+        write_parquet(candidates, out / "candidates.parquet")
+        spaces = {arm.name: arm.space for arm in (one, *arms)}
+        points = chosen(candidates)
+        recipes = [spaces[row["arm"]].recipe({g: row[g] for g in spaces[row["arm"]].genes}) for row in points]
+        names = [f"{row['arm']}-{row['candidate']}" for row in points]
+        for name, recipe in zip(names, recipes, strict=True):
+            content = recipe.model_dump(mode="json", exclude_defaults=True)
+            write_text(out / "recipes" / f"{name}.yml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        if self.fresh:
+            found = each(judge, [(self, recipe) for recipe in recipes], jobs)
+            for row, (records, weights) in zip(points, found, strict=True):
+                accuracy, tokens, _ = one.objective.of(records)
+                row |= {"fresh_accuracy": accuracy, "fresh_tokens": tokens, "fresh_asked": len(records),
+                        "optimism": row["accuracy"] - accuracy, "fresh_weights": weights}  # fmt: skip
+            parts = [r.assign(point=name) for name, (r, _) in zip(names, found, strict=True)]
+            write_parquet(pd.concat(parts, ignore_index=True), out / "fresh.parquet")
+        front = pd.DataFrame(points).drop(columns="records")
+        front.to_csv(out / "front.csv", index=False)
+        write_json(out / "search.json", provenance("searching", **self.key, settings=self.settings))
+        return front
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings as JSON can hold them, without the recipe and the engine."""
+        facts = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("recipe", "engine")}
+        return facts | {
+            "validation": vars(self.validation), "fresh": vars(self.fresh) if self.fresh else None,
+            "targets": [*self.targets], "seeds": [*self.seeds], "also": dict(self.also),
+        }  # fmt: skip
+
+
+MODELS: dict[int, Resident] = {}  # of this process: one, which takes the weights of every merge
+
+
+def own_model(search: Search) -> Resident:
+    """The loaded model of this process."""
+    key = hash(str(search.key) + str(search.settings))
+    if key not in MODELS:
+        MODELS.clear()
+        MODELS[key] = search.model()
+    return MODELS[key]
+
+
+def work(search: Search, arm: Arm) -> pd.DataFrame:
+    """An arm's candidates."""
+    return arm.run(own_model(search), search.candidates)
+
+
+def judge(search: Search, recipe: Recipe) -> tuple[pd.DataFrame, str]:
+    """The records of a merge on the fresh items, and the checksum of its weights."""
+    assert search.fresh
+    model = own_model(search)
+    weights = model.take(merged_tensors(planned(recipe, search.loaded[1])))
+    return model.ask(search.fresh.rows), weights
+
+
+def each(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], jobs: int) -> list[Any]:
+    """What a function returns for each of some arguments, in their order. jobs: processes at a time."""
+    if jobs == 1:
+        return [function(*given) for given in arguments]
+    threads = max(1, torch.get_num_threads() // jobs)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        return [future.result() for future in [pool.submit(function, *given) for given in arguments]]

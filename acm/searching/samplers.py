@@ -1,0 +1,105 @@
+"""Who proposes the next candidate: a sampler of Optuna, made anew for each candidate from the candidate's own number.
+
+So a search that stops and goes on proposes what it would have proposed without the stop.
+
+    sampler   proposes                                                                    genes
+    cmaes     from a normal distribution that follows the best (arXiv:1604.00772)         two or more
+    tpe       where good candidates are denser than bad ones                              any
+    nsga2     crosses the front of accuracy and length; it needs no target                any
+    random    anywhere between the bounds: the control of equal budget                    any
+    grid      21 even values, then between the neighbours that differ most                one
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from acm.errors import UserError, unknown
+from acm.searching.spaces import Space
+
+SAMPLERS = ("cmaes", "tpe", "nsga2", "random", "grid")
+EVEN = 21  # values of the grid before it is refined
+START, STEP = 0.5, 0.1  # of CMA-ES: λ of its first mean; first standard deviation, a fraction of the bounds
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+warnings.filterwarnings("ignore", "`(x0|sigma0)` has been deprecated", FutureWarning)  # until Optuna 6
+
+
+class Grid(BaseSampler):
+    """One gene: EVEN values from low to high, then the middle of the two neighbours that differ most.
+
+    They differ in accuracy (as a fraction) and in length (as a fraction of the longest).
+    """
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Nothing: there is one gene."""
+        return {}
+
+    def sample_relative(self, study: Study, trial: FrozenTrial, space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        """Nothing, as above."""
+        return {}
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, name: str, of: BaseDistribution) -> float:
+        """The next value."""
+        assert isinstance(of, FloatDistribution)
+        if trial.number < EVEN:
+            return of.low + (of.high - of.low) * trial.number / (EVEN - 1)
+        told = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        points = sorted((found.params[name], found.values[0] / 100, found.values[1]) for found in told)
+        longest = max(tokens for _, _, tokens in points) or 1.0
+        gaps = [
+            (math.hypot(b[1] - a[1], (b[2] - a[2]) / longest), (a[0] + b[0]) / 2)
+            for a, b in zip(points, points[1:], strict=False)
+        ]
+        return max(gaps)[1]
+
+
+def sampler_of(kind: str, space: Space, seed: int, number: int) -> BaseSampler:
+    """The sampler of a candidate. kind: of :data:`SAMPLERS`. seed: of the search. number: the candidate's, from 0."""
+    own = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4])
+    if kind == "grid":
+        return Grid()
+    if kind == "random":
+        return RandomSampler(seed=own)
+    if kind == "tpe":
+        return TPESampler(seed=own, multivariate=True)
+    if kind == "nsga2":
+        return NSGAIISampler(seed=own)
+    start = {gene: center(gene, bounds, space) for gene, bounds in space.genes.items()}
+    return CmaEsSampler(x0=start, sigma0=STEP, seed=own)
+
+
+def center(gene: str, bounds: tuple[float, float], space: Space) -> float:
+    """Where CMA-ES begins: at one λ in all layers; a further parameter in the middle of its bounds."""
+    low, high = bounds
+    if gene in space.also or not low <= START <= high or low == -high:
+        return (low + high) / 2
+    return START
+
+
+def check_sampler(kind: str, space: Space, target: float | None) -> None:
+    """UserError for a sampler that is unknown, or that does not go with the genes or without a target."""
+    if kind not in SAMPLERS:
+        raise unknown("sampler", kind, SAMPLERS)
+    count = len(space.genes)
+    if not count:
+        raise UserError("the fine-tuned models have the base's numbers in every layer, so there is nothing to search.")
+    if kind == "grid" and count > 1:
+        raise UserError(f"sampler grid is for one gene, and genome {space.genome} has {count}; choose cmaes or random.")
+    if kind == "cmaes" and count < 2:
+        raise UserError(f"sampler cmaes needs two genes, and genome {space.genome} has one; choose grid or tpe.")
+    front = kind in ("nsga2", "grid")
+    if not front and target is None:
+        raise UserError(f"sampler {kind} needs a target length in tokens; give one, or choose nsga2.")
+    if front and target is not None:
+        raise UserError(f"sampler {kind} searches the whole front of accuracy and length; leave out the target.")

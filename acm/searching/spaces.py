@@ -1,0 +1,177 @@
+"""Genomes: how a few numbers make the coefficients of a merge.
+
+    genome   genes of each fine-tuned model                                     for
+    one      one λ                                                              plain interpolation, any size
+    depth    λ_p(d) = Σ_k a_k cos(π k d) for attention and for MLP, one λ for   many layers, few candidates
+             embedding and head
+    layer    one λ for each layer, or for each group of blocks in a row         few layers
+
+    variable   symbol   meaning
+    gene                a number that the search chooses, with its bounds
+    depth      d        place of a block, 0 (first) to 1 (last)
+    terms               how many cosines of `depth`, k = 0 … terms − 1
+
+Layers in which a fine-tuned model does not differ from the base have no gene. A point becomes a recipe in mergekit's own
+format: values along the layers, and filters for what lies outside the blocks or apart in them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from acm.checkpoints import equal, layer_of
+from acm.errors import UserError, unknown
+from acm.merging.plan import Plan
+from acm.merging.recipe import Recipe
+
+GENOMES = ("one", "depth", "layer")
+LOW, HIGH = -0.5, 1.5  # bounds of λ: a layer may be undone, or go beyond its fine-tuned model
+PARTS = {"attention": "self_attn", "mlp": "mlp"}  # part of a block → the filter of its tensors
+OUTSIDE = {"embed": "embedding and head", "lm_head": "embedding and head", "norm": "norm"}
+
+Point = Mapping[str, float]  # gene → value
+
+
+@dataclass(frozen=True)
+class Space:
+    """The genes of a search.
+
+    plan: of the merge whose coefficients are chosen. genome: of :data:`GENOMES`. low, high: bounds of λ. group: blocks
+    in a row that share a gene of `layer`. terms: of `depth`. also: further parameters of the method → their bounds.
+    Raises UserError for a genome that the method does not take, and for bounds that leave no room.
+    """
+
+    plan: Plan
+    genome: str = "layer"
+    low: float = LOW
+    high: float = HIGH
+    group: int = 1
+    terms: int = 3
+    also: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.genome not in GENOMES:
+            raise unknown("genome", self.genome, GENOMES)
+        for name, value in (("group", self.group), ("terms", self.terms)):
+            if value < 1:
+                raise UserError(f"{name}: is {value}; give 1 or more.")
+        for name, (low, high) in {"low and high": (self.low, self.high), **self.also}.items():
+            if not -math.inf < low < high < math.inf:
+                raise UserError(f"{name}: {low} to {high} leaves nothing to search; give finite bounds, the lower first.")
+        self.check_method()
+
+    def check_method(self) -> None:
+        """UserError where the genome's coefficients are none of the method's."""
+        method, recipe = self.plan.recipe.method, self.plan.recipe
+        if method.coefficient is None or method.coefficient.everywhere or not method.takes_coefficients:
+            raise UserError(
+                f"no genome fits {method.name}, which has no coefficient that may differ between layers; choose a method "
+                "that has, such as task_arithmetic or ties."
+            )
+        if recipe.coefficients is not None:
+            raise UserError("`coefficients` stands in the recipe, and the search chooses them; remove it.")
+        known = {p.name: p for p in method.takes if p.kind == "number" and p is not method.coefficient}
+        for name, bounds in self.also.items():
+            if name not in known:
+                raise unknown(f"number among the parameters of {method.name}", name, known)
+            if bad := [value for value in bounds if not known[name].test(value)]:
+                raise UserError(f"{name}: {bad[0]} is out of its range: {name} is {known[name].meaning}.")
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The fine-tuned models, or one nameless one for a coefficient that all share, such as SLERP's t."""
+        method = self.plan.recipe.method
+        return self.plan.recipe.names if method.coefficient and method.coefficient.per_model else [""]
+
+    @cached_property
+    def genes(self) -> dict[str, tuple[float, float]]:
+        """Gene → its bounds, in a fixed order."""
+        found: dict[str, tuple[float, float]] = {}
+        for i, model in enumerate(self.models):
+            prefix = f"{model} " if len(self.models) > 1 else ""
+            found |= {prefix + name: bounds for name, bounds in self.own_genes(i).items()}
+        return found | {name: tuple(map(float, bounds)) for name, bounds in self.also.items()}
+
+    def own_genes(self, model: int) -> dict[str, tuple[float, float]]:
+        """The genes of one model."""
+        free = (self.low, self.high)
+        if self.genome == "one":
+            return {"λ": free}
+        layers = self.changed[model]
+        outside = [layer for layer in layers if not layer.isdecimal()]
+        if self.genome == "layer":
+            inside = {self.group_of(layer) for layer in layers if layer.isdecimal()}
+            names = [n for n in outside if n == "embed"] + sorted(inside, key=lambda n: int(n.split("–")[0]))
+            return dict.fromkeys([*names, *(n for n in outside if n != "embed")], free)
+        swing = (self.high - self.low) / 4
+        found = {}
+        for part in PARTS:
+            found |= {f"{part} {k}": (-swing / k, swing / k) if k else free for k in range(self.terms)}
+        return found | dict.fromkeys((OUTSIDE[layer] for layer in outside), free)
+
+    def group_of(self, block: str) -> str:
+        """The gene of a block: ``5``, or ``5–9`` for a group."""
+        first = int(block) // self.group * self.group
+        last = min(first + self.group, self.plan.blocks) - 1
+        return f"{first}" if first == last else f"{first}–{last}"
+
+    @cached_property
+    def changed(self) -> list[list[str]]:
+        """The layers in which each fine-tuned model has other numbers than the base, in their order."""
+        order = ["embed", *map(str, range(self.plan.blocks)), "norm", "lm_head"]
+        found = []
+        for i in range(1, len(self.plan.recipe.finetuned) + 1):
+            different = {layer_of(job.name) for job in self.plan.jobs if not equal(job.sources[0], job.sources[i])}
+            found.append([layer for layer in order if layer in different])
+        if len(self.models) < len(found):  # one coefficient for all
+            found = [[layer for layer in order if any(layer in own for own in found)]]
+        return found
+
+    def recipe(self, point: Point) -> Recipe:
+        """The merge of a point, in mergekit's format."""
+        recipe, coefficient = self.plan.recipe, self.plan.recipe.method.coefficient
+        assert coefficient
+        common = dict(recipe.parameters) | {name: point[name] for name in self.also}
+        settings = [self.setting(point, i) for i in range(len(self.models))]
+        entries = list(recipe.models)
+        if coefficient.per_model:
+            common.pop(coefficient.name, None)
+            own = {entry.model: setting for entry, setting in zip(recipe.finetuned, settings, strict=True)}
+            entries = [
+                entry.model_copy(update={"parameters": entry.parameters | {coefficient.name: own[entry.model]}})
+                if entry.model in own else entry
+                for entry in entries
+            ]  # fmt: skip
+        else:
+            common[coefficient.name] = settings[0]
+        return recipe.model_copy(update={"parameters": common, "models": entries})
+
+    def setting(self, point: Point, model: int) -> Any:
+        """The coefficient of one model as a parameter of a recipe: a number, or values by filter and along the layers."""
+        prefix = f"{self.models[model]} " if len(self.models) > 1 else ""
+        own = {name: point[prefix + name] for name in self.own_genes(model)}
+        if self.genome == "one":
+            return own["λ"]
+        found: list[dict[str, Any]] = [
+            {"filter": job.name, "value": own.get(layer if self.genome == "layer" else OUTSIDE[layer], 0.0)}
+            for job, layer in ((job, layer_of(job.name)) for job in self.plan.jobs)
+            if layer in OUTSIDE
+        ]
+        blocks = self.plan.blocks
+        if self.genome == "layer":
+            values = [own.get(self.group_of(str(block)), 0.0) for block in range(blocks)]
+            return [*found, {"value": values}]
+        curves = {part: self.curve([own[f"{part} {k}"] for k in range(self.terms)]) for part in PARTS}
+        found += [{"filter": word, "value": curves[part]} for part, word in PARTS.items()]
+        return [*found, {"value": np.mean([curves[part] for part in PARTS], axis=0).tolist()}]
+
+    def curve(self, weights: list[float]) -> list[float]:
+        """λ of each block from the weights of the cosines."""
+        depth = np.linspace(0, 1, self.plan.blocks)
+        return sum(a * np.cos(np.pi * k * depth) for k, a in enumerate(weights)).tolist()  # type: ignore[union-attr]
