@@ -6,7 +6,15 @@ import errno
 import os
 import sys
 
-from acm.commands import comparing, inspecting, measuring, merging, pipeline, tasks  # noqa: F401  (each adds commands)
+from acm.commands import (  # noqa: F401  (each adds commands)
+    comparing,
+    inspecting,
+    measuring,
+    merging,
+    pipeline,
+    searching,
+    tasks,
+)
 from acm.commands.app import app
 from acm.errors import UserError, absent, os_refusal
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import optuna
 import pandas as pd
-from optuna.distributions import FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from tqdm import tqdm
 
@@ -73,7 +73,7 @@ class Arm:
         if alone:
             mend(self.folder / JOURNAL)
         storage = JournalStorage(JournalFileBackend(str(self.folder / JOURNAL)))
-        directions = ["maximize", "minimize"] if self.objective.target is None else ["maximize"]
+        directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 2 if self.objective.target is None else 1]
         study = optuna.create_study(
             storage=storage, study_name=self.name, directions=directions, load_if_exists=True,
             sampler=sampler_of(self.sampler, self.space, self.seed, 0),

@@ -60,4 +60,5 @@ def chosen(candidates: pd.DataFrame) -> list[dict[str, Any]]:
         best = order.groupby("arm", sort=False).head(1).sort_values("arm").assign(role="best")
         front = thinned(front_of(own), FEW).assign(role="front")
         parts.append(pd.concat([best, front]).drop_duplicates(["arm", "candidate"]))
-    return pd.concat(parts, ignore_index=True).to_dict("records")
+    rows: list[dict[str, Any]] = pd.concat(parts, ignore_index=True).to_dict("records")  # type: ignore[assignment]
+    return rows

@@ -1,10 +1,10 @@
 """What a search looks for: accuracy at no more than a target length, and when a candidate is stopped early.
 
-    accuracy   mean over tasks, percent
-    tokens     mean length over tasks
-    target     the length that costs nothing
-    price      points of accuracy for each token above the target
-    value      accuracy − price · max(0, tokens − target)
+accuracy   mean over tasks, percent
+tokens     mean length over tasks
+target     the length that costs nothing
+price      points of accuracy for each token above the target
+value      accuracy − price · max(0, tokens − target)
 """
 
 from __future__ import annotations

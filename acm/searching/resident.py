@@ -5,6 +5,8 @@ It is asked like any model of :func:`acm.evaluate`: the same batches, the same g
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,11 +89,12 @@ class Resident:
         wanted = {task: sorted(items) for task, items in rows.items() if items}
         seed = self.sampling.seed
         try:
-            found: dict[str, Any] = simple_evaluate(
-                self.lm, tasks=list(wanted), samples=wanted, task_manager=self.manager, gen_kwargs=self.generation,
-                bootstrap_iters=0, apply_chat_template=self.prompt == CHAT_TEMPLATE, random_seed=seed,
-                numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
-            )["samples"]  # fmt: skip
+            with contextlib.redirect_stderr(io.StringIO()):  # three progress bars for each candidate
+                found: dict[str, Any] = simple_evaluate(
+                    self.lm, tasks=list(wanted), samples=wanted, task_manager=self.manager, gen_kwargs=self.generation,
+                    bootstrap_iters=0, apply_chat_template=self.prompt == CHAT_TEMPLATE, random_seed=seed,
+                    numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
+                )["samples"]  # fmt: skip
         except AssertionError as error:
             raise UserError(f"items: a task has fewer ({error}); ask for items that it has.") from None
         # Requests are numbered from 0 among the items that are asked; samples have the items' own numbers.

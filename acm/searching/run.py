@@ -1,14 +1,14 @@
 """A whole search: plain interpolation, the sampler, its control of equal budget, and their winners on fresh items.
 
-    out/
-      one/journal.log                 plain interpolation: one λ, a grid
-      cmaes-85-0/journal.log          the sampler at the target of 85 %, seed 0
-      random-85-0/journal.log         random candidates, as many, at the same target
-      candidates.parquet              one row for each candidate of every arm
-      fresh.parquet                   records of the judged points on fresh items
-      front.csv                       the judged points: validation, fresh, and their difference, the optimism
-      recipes/cmaes-85-0-17.yml       the recipe of each judged point, in mergekit's format
-      search.json                     settings and provenance
+out/
+  one/journal.log                 plain interpolation: one λ, a grid
+  cmaes-85-0/journal.log          the sampler at the target of 85 %, seed 0
+  random-85-0/journal.log         random candidates, as many, at the same target
+  candidates.parquet              one row for each candidate of every arm
+  fresh.parquet                   records of the judged points on fresh items
+  front.csv                       the judged points: validation, fresh, and their difference, the optimism
+  recipes/cmaes-85-0-17.yml       the recipe of each judged point, in mergekit's format
+  search.json                     settings and provenance
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Search:
     price: float = PRICE
     seeds: Sequence[int] = (0,)
     racing: bool = True
-    engine: Engine = Engine()
+    engine: Engine = field(default_factory=Engine)
     max_tokens: int = MAX_TOKENS
     prompt: str | None = None
 
@@ -114,7 +114,7 @@ class Search:
     @cached_property
     def loaded(self) -> tuple[Recipe, Path]:
         """The recipe, and where its relative paths start."""
-        return load_recipe(self.recipe)  # type: ignore[arg-type]
+        return load_recipe(self.recipe)
 
     @cached_property
     def plan(self) -> Plan:
@@ -145,9 +145,7 @@ class Search:
         """One arm. name: of its folder in ``out``."""
         space = Space(self.plan, "one", self.low, self.high) if name == ONE else self.space
         home = self.loaded[1]
-        return Arm(
-            name, space, sampler, objective, self.validation.rows, seed, out / name, home, self.key, self.racing
-        )
+        return Arm(name, space, sampler, objective, self.validation.rows, seed, out / name, home, self.key, self.racing)
 
     def arms(self, out: Path, one: pd.DataFrame) -> list[Arm]:
         """The sampler and its control at each target and seed. one: the candidates of plain interpolation."""

@@ -13,6 +13,7 @@ So a search that stops and goes on proposes what it would have proposed without 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import warnings
 from typing import Any
@@ -58,8 +59,7 @@ class Grid(BaseSampler):
         points = sorted((found.params[name], found.values[0] / 100, found.values[1]) for found in told)
         longest = max(tokens for _, _, tokens in points) or 1.0
         gaps = [
-            (math.hypot(b[1] - a[1], (b[2] - a[2]) / longest), (a[0] + b[0]) / 2)
-            for a, b in zip(points, points[1:], strict=False)
+            (math.hypot(b[1] - a[1], (b[2] - a[2]) / longest), (a[0] + b[0]) / 2) for a, b in itertools.pairwise(points)
         ]
         return max(gaps)[1]
 

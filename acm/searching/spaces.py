@@ -11,8 +11,8 @@
     depth      d        place of a block, 0 (first) to 1 (last)
     terms               how many cosines of `depth`, k = 0 … terms − 1
 
-Layers in which a fine-tuned model does not differ from the base have no gene. A point becomes a recipe in mergekit's own
-format: values along the layers, and filters for what lies outside the blocks or apart in them.
+Layers in which a fine-tuned model does not differ from the base have no gene. A point becomes a recipe in mergekit's
+own format: values along the layers, and filters for what lies outside the blocks or apart in them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Space:
                 raise UserError(f"{name}: is {value}; give 1 or more.")
         for name, (low, high) in {"low and high": (self.low, self.high), **self.also}.items():
             if not -math.inf < low < high < math.inf:
-                raise UserError(f"{name}: {low} to {high} leaves nothing to search; give finite bounds, the lower first.")
+                raise UserError(
+                    f"{name}: {low} to {high} leaves nothing to search; give finite bounds, the lower first."
+                )
         self.check_method()
 
     def check_method(self) -> None:
@@ -71,8 +73,8 @@ class Space:
         method, recipe = self.plan.recipe.method, self.plan.recipe
         if method.coefficient is None or method.coefficient.everywhere or not method.takes_coefficients:
             raise UserError(
-                f"no genome fits {method.name}, which has no coefficient that may differ between layers; choose a method "
-                "that has, such as task_arithmetic or ties."
+                f"no genome fits {method.name}, which has no coefficient that may differ between layers; choose "
+                "a method that has, such as task_arithmetic or ties."
             )
         if recipe.coefficients is not None:
             raise UserError("`coefficients` stands in the recipe, and the search chooses them; remove it.")
@@ -96,7 +98,7 @@ class Space:
         for i, model in enumerate(self.models):
             prefix = f"{model} " if len(self.models) > 1 else ""
             found |= {prefix + name: bounds for name, bounds in self.own_genes(i).items()}
-        return found | {name: tuple(map(float, bounds)) for name, bounds in self.also.items()}
+        return found | dict(self.also)
 
     def own_genes(self, model: int) -> dict[str, tuple[float, float]]:
         """The genes of one model."""
@@ -110,7 +112,7 @@ class Space:
             names = [n for n in outside if n == "embed"] + sorted(inside, key=lambda n: int(n.split("–")[0]))
             return dict.fromkeys([*names, *(n for n in outside if n != "embed")], free)
         swing = (self.high - self.low) / 4
-        found = {}
+        found: dict[str, tuple[float, float]] = {}
         for part in PARTS:
             found |= {f"{part} {k}": (-swing / k, swing / k) if k else free for k in range(self.terms)}
         return found | dict.fromkeys((OUTSIDE[layer] for layer in outside), free)
@@ -153,7 +155,7 @@ class Space:
         return recipe.model_copy(update={"parameters": common, "models": entries})
 
     def setting(self, point: Point, model: int) -> Any:
-        """The coefficient of one model as a parameter of a recipe: a number, or values by filter and along the layers."""
+        """The coefficient of one model in a recipe: a number, or values by filter and along the layers."""
         prefix = f"{self.models[model]} " if len(self.models) > 1 else ""
         own = {name: point[prefix + name] for name in self.own_genes(model)}
         if self.genome == "one":

@@ -1,0 +1,162 @@
+"""A search on the embedded models: the same answers as from folders, the same candidates after a kill."""
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from helpers import recipe
+from typer.testing import CliRunner
+
+import acm
+from abacus import CHECKPOINTS
+from acm.__main__ import app
+from acm.errors import UserError
+from acm.merging.recipe import Recipe
+from acm.merging.tensors import merged_tensors, planned
+from acm.searching.arm import JOURNAL, Arm, wide
+from acm.searching.resident import Resident
+from acm.searching.run import Items, Search
+
+FAST, SLOW = CHECKPOINTS / "abacus-fast", CHECKPOINTS / "abacus-slow"
+CONTENT = recipe("task_arithmetic", FAST, SLOW, parameters={"weight": 0.5})
+ENGINE = acm.Engine(dtype="float32", device="cpu", batch_size=8)
+TASKS = ("abacus_easy", "abacus_medium")
+SAME = ["arm", "candidate", "asked", "accuracy", "tokens", "value", "stopped", "weights", "records"]
+
+
+def search(**changed):
+    usual = {"validation": Items(TASKS, 0, 3), "fresh": Items(TASKS, 5, 7), "candidates": 5, "targets": (25.0,),
+             "engine": ENGINE, "max_tokens": 32}  # fmt: skip
+    return Search(changed.pop("recipe", CONTENT), **usual | changed)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A finished search."""
+    out = tmp_path_factory.mktemp("search")
+    return out, search().run(out)
+
+
+def test_a_loaded_model_answers_as_the_folder_does(tmp_path):
+    model = Resident(Recipe.model_validate(CONTENT), tmp_path, [*TASKS], ENGINE, 32)
+    model.take(merged_tensors(planned(CONTENT | {"parameters": {"weight": 0.9}})))
+    checksum = model.take(merged_tensors(planned(CONTENT)))
+    assert checksum == model.take(merged_tensors(planned(CONTENT)))
+    own = model.ask({"abacus_easy": [6, 2], "abacus_medium": range(4)})
+    folder = acm.evaluate(acm.merge(CONTENT, tmp_path / "merged"), [*TASKS], items=7, max_tokens=32, engine=ENGINE)
+    both = own.merge(folder, on=["task", "item"], suffixes=("", "_folder"))
+    assert len(both) == len(own) == 6
+    for column in ("correct", "length", "truncated"):
+        assert (both[column] == both[f"{column}_folder"]).all()
+
+
+def test_weights_of_another_model_are_refused(tmp_path, f32):
+    model = Resident(Recipe.model_validate(CONTENT), tmp_path, [*TASKS], ENGINE, 32)
+    with pytest.raises(UserError, match="none of the loaded"):
+        model.take(merged_tensors(planned(recipe("task_arithmetic", *f32[:2], parameters={"weight": 0.5}))))
+    with pytest.raises(UserError, match="fewer"):
+        model.ask({"abacus_easy": [10**6]})
+    with pytest.raises(UserError, match="comes twice"):
+        model.ask({"abacus_easy": [1, 1]})
+
+
+def test_every_candidate_is_a_row_from_which_the_budget_is_recounted(found):
+    out, _ = found
+    table = pd.read_parquet(out / "candidates.parquet")
+    assert table.groupby("arm").size().to_dict() == {"one": 21, "cmaes-25-0": 5, "random-25-0": 5}
+    for row in table.to_dict("records"):
+        records = wide(json.loads(row["records"]))
+        means = records.groupby("task")[["correct", "length"]].mean().mean()
+        assert len(records) == row["asked"] and row["accuracy"] == pytest.approx(100 * means["correct"])
+        assert row["tokens"] == pytest.approx(means["length"]) and (row["asked"] < 6) == row["stopped"]
+        if not row["stopped"] and row["arm"] != "one":
+            assert row["value"] == pytest.approx(row["accuracy"] - 0.6 * max(0, row["tokens"] - 25))
+
+
+def test_judged_points_are_recipes_that_give_the_same_weights_and_answers(found, tmp_path):
+    out, front = found
+    fresh = pd.read_parquet(out / "fresh.parquet")
+    assert {"one", "cmaes-25-0", "random-25-0"} == set(front["arm"]) and set(fresh["item"]) == {5, 6}
+    row = front[front["arm"] == "cmaes-25-0"].iloc[0]
+    name = f"cmaes-25-0-{row['candidate']}"
+    content = yaml.safe_load((out / "recipes" / f"{name}.yml").read_text())
+    records = acm.evaluate(acm.merge(content, tmp_path / "best"), [*TASKS], items=7, max_tokens=32, engine=ENGINE)
+    both = fresh[fresh["point"] == name].merge(records, on=["task", "item"])
+    assert (both["correct_x"] == both["correct_y"]).all() and (both["length_x"] == both["length_y"]).all()
+    assert row["optimism"] == pytest.approx(row["accuracy"] - row["fresh_accuracy"])
+    assert row["weights"] == row["fresh_weights"]
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(found, tmp_path, monkeypatch):
+    tell, count = Arm.tell, iter(range(1000))
+
+    def killed(self, *given):
+        if next(count) in (3, 22, 27):
+            raise Killed
+        tell(self, *given)
+
+    monkeypatch.setattr(Arm, "tell", killed)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            search().run(tmp_path)
+    with (tmp_path / "cmaes-25-0" / JOURNAL).open("ab") as journal:
+        journal.write(b'{"op_code": 4, "wor')  # what a kill leaves of a line
+    search().run(tmp_path)
+    tables = [pd.read_parquet(folder / "candidates.parquet")[SAME] for folder in (found[0], tmp_path)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_more_candidates_continue_and_another_search_is_refused(tmp_path):
+    few, more = search(fresh=None), search(fresh=None, candidates=7)
+    first = few.run(tmp_path)
+    assert "optimism" not in first
+    more.run(tmp_path)
+    table = pd.read_parquet(tmp_path / "candidates.parquet")
+    assert table.groupby("arm").size()["cmaes-25-0"] == 7
+    with pytest.raises(UserError, match=r"another search \(another engine\)"):
+        search(fresh=None, max_tokens=16).run(tmp_path)
+
+
+def test_nsga2_needs_no_target_and_random_searches_beside_it(tmp_path):
+    front = search(sampler="nsga2", fresh=None).run(tmp_path)
+    assert {"one", "nsga2-100-0", "random-100-0"} == set(front["arm"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"sampler": "cma"}, "sampler"),
+        ({"genome": "one"}, "cmaes needs two genes"),
+        ({"sampler": "grid"}, "grid is for one gene"),
+        ({"candidates": 0}, "candidates: is 0"),
+        ({"targets": (-1.0,)}, "is no length"),
+        ({"targets": ()}, "targets: there are none"),
+        ({"price": 0.0}, "price: is 0"),
+        ({"fresh": Items(TASKS, 2, 7)}, "are validation items too"),
+        ({"recipe": recipe("task_arithmetic", FAST, FAST, parameters={"weight": 1.0})}, "besides the base"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(changed, words):
+    with pytest.raises(UserError, match=words):
+        search(**changed)
+
+
+def test_the_command_searches_and_names_its_options(tmp_path, monkeypatch):
+    (tmp_path / "recipe.yml").write_text(yaml.safe_dump(CONTENT))
+    words = ["search", str(tmp_path / "recipe.yml"), "--task", "abacus_easy", "--items", "0:2", "--fresh-items", "4:6",
+             "--candidates", "2", "--target", "20", "--max-tokens", "16", "--dtype", "float32", "--device", "cpu",
+             "--out", str(tmp_path / "out")]  # fmt: skip
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "cmaes-20-0" in result.stdout and "fresh %" in result.stdout
+    for option, value, said in (
+        ("--items", "0-2", "--items: '0-2' is no range"), ("--bounds", "a:b", "--bounds: 'a:b' is no pair"),
+        ("--also", "density", "--also: '' is no pair"), ("--fresh-items", "1:3", "are validation items too"),
+    ):  # fmt: skip
+        result = CliRunner().invoke(app, [*words, option, value])
+        assert isinstance(result.exception, UserError) and said in str(result.exception)
