@@ -27,7 +27,7 @@ from acm.errors import UserError
 from acm.merging.tensors import merged_tensors, planned
 from acm.searching.objective import Objective
 from acm.searching.resident import Resident, Rows
-from acm.searching.samplers import check_sampler, sampler_of
+from acm.searching.samplers import Numbered, check_sampler
 from acm.searching.spaces import Space
 
 JOURNAL = "journal.log"
@@ -53,8 +53,8 @@ class Arm:
     key: dict[str, Any]
     racing: bool = True
 
-    def run(self, model: Resident, candidates: int) -> pd.DataFrame:
-        """Ask until there are as many candidates; returns :meth:`table`."""
+    def run(self, model: Resident, candidates: int) -> None:
+        """Ask until there are as many candidates."""
         check_sampler(self.sampler, self.space, self.objective.target)
         with joined(self.folder) as (alone, share):
             study = self.study(alone)
@@ -66,7 +66,6 @@ class Arm:
                     self.tell(study, trial, model)
                     bar.update()
                     bar.set_postfix_str(self.front(study), refresh=False)
-        return self.table(study)
 
     def study(self, alone: bool) -> optuna.Study:
         """The arm's study, made or continued. UserError where the journal is of another search."""
@@ -76,7 +75,7 @@ class Arm:
         directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 2 if self.objective.target is None else 1]
         study = optuna.create_study(
             storage=storage, study_name=self.name, directions=directions, load_if_exists=True,
-            sampler=sampler_of(self.sampler, self.space, self.seed, 0),
+            sampler=Numbered(self.sampler, self.space, self.seed),
         )  # fmt: skip
         known, key = study.user_attrs.get("key"), json.loads(json.dumps(self.settings))
         if known is None:
@@ -99,11 +98,12 @@ class Arm:
     def next(self, study: optuna.Study, candidates: int, left: list[int]) -> Trial | None:
         """The next candidate. None where there are enough. left: those that a killed process began; they go first."""
         trials = study.get_trials(deepcopy=False)
-        number = left.pop(0) if left else len(trials)
-        if number >= candidates:
+        if not left and len(trials) >= candidates:
             return None
-        study.sampler = sampler_of(self.sampler, self.space, self.seed, number)
-        trial = Trial(study, trials[number]._trial_id) if number < len(trials) else study.ask()
+        trial = Trial(study, trials[left.pop(0)]._trial_id) if left else study.ask()
+        if trial.number >= candidates:  # another process was quicker
+            study.tell(trial, state=TrialState.FAIL)
+            return None
         for gene, (low, high) in self.space.genes.items():
             trial.suggest_float(gene, low, high)
         return trial
@@ -112,14 +112,14 @@ class Arm:
         """Merge and ask a candidate, and put what came out into the journal."""
         began = time.monotonic()
         recipe = self.space.recipe(trial.params)
-        weights = model.take(merged_tensors(planned(recipe, self.home)))
+        weights = model.take(merged_tensors(planned(recipe, self.home), device="cpu"))
         best = self.best(study)
         part = {task: list(items)[::FIRST] for task, items in self.rows.items()}
-        racing = self.racing and best is not None and self.objective.target is not None
+        rest = {task: [item for item in items if item not in part[task]] for task, items in self.rows.items()}
+        racing = self.racing and best is not None and self.objective.target is not None and any(rest.values())
         records = model.ask(part if racing else self.rows)
         stopped = bool(racing and best is not None and self.objective.hopeless(records, records_in(best)))
         if racing and not stopped:
-            rest = {task: [item for item in items if item not in part[task]] for task, items in self.rows.items()}
             records = pd.concat([records, model.ask(rest)]).sort_values(["task", "item"], ignore_index=True)
         accuracy, tokens, value = self.objective.of(records)
         if stopped and best is not None:  # what it would have had, by its difference on the same items
@@ -145,7 +145,7 @@ class Arm:
         found = self.best(study)
         return "" if found is None else "best {accuracy:.1f} % at {tokens:.1f} tokens".format(**found.user_attrs)
 
-    def table(self, study: optuna.Study) -> pd.DataFrame:
+    def table(self) -> pd.DataFrame:
         """One row for each candidate, in their order.
 
         arm, candidate (its number), the genes; asked: items; accuracy (percent) and tokens of these; value; stopped:
@@ -153,7 +153,7 @@ class Arm:
         merge; records: JSON, task → items, grades (0 or 1) and lengths (tokens).
         """
         rows = []
-        for trial in self.told(study):
+        for trial in self.told(self.study(alone=False)):
             known = dict(trial.user_attrs)
             records = known.pop("records")
             asked = sum(len(part["item"]) for part in records.values())

@@ -13,7 +13,8 @@ out/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -43,6 +44,7 @@ from acm.sources import source_hash
 
 ONE, RANDOM = "one", "random"
 REFINED = 2 * EVEN - 1  # candidates of plain interpolation at most
+Each = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
 PACKAGES = ("torch", "transformers", "lm-eval", "optuna", "cmaes")
 
 
@@ -163,33 +165,44 @@ class Search:
     def run(self, out: Path, jobs: int = 1) -> pd.DataFrame:
         """Search, judge, and write what the module's text lists. Returns ``front.csv`` as a table.
 
-        jobs: processes that work side by side, each with a model of its own, each on one arm at a time.
+        jobs: processes that work side by side, each with a model of its own. Where there are more of them than arms,
+        several work on one arm, and the order of its candidates is chance.
         """
-        one = self.arm(out, ONE, "grid", Objective(None, self.price))
-        tables = [one.run(self.model(), min(max(self.candidates, EVEN), REFINED))]
-        arms = self.arms(out, tables[0])
-        tables += each(work, [(self, arm) for arm in arms], jobs)
-        candidates = pd.concat(tables, ignore_index=True)
+        with workers(jobs) as each:
+            return self.judged(out, *self.searched(out, jobs, each), each)
+
+    def judged(self, out: Path, arms: Mapping[str, Arm], candidates: pd.DataFrame, each: Each) -> pd.DataFrame:
+        """Write all candidates, and judge the points of :func:`chosen`."""
         write_parquet(candidates, out / "candidates.parquet")
-        spaces = {arm.name: arm.space for arm in (one, *arms)}
         points = chosen(candidates)
-        recipes = [spaces[row["arm"]].recipe({g: row[g] for g in spaces[row["arm"]].genes}) for row in points]
-        names = [f"{row['arm']}-{row['candidate']}" for row in points]
-        for name, recipe in zip(names, recipes, strict=True):
+        recipes = {}
+        for row in points:
+            space = arms[row["arm"]].space
+            recipes[f"{row['arm']}-{row['candidate']}"] = space.recipe({gene: row[gene] for gene in space.genes})
+        for name, recipe in recipes.items():
             content = recipe.model_dump(mode="json", exclude_defaults=True)
             write_text(out / "recipes" / f"{name}.yml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         if self.fresh:
-            found = each(judge, [(self, recipe) for recipe in recipes], jobs)
+            found = each(judge, [(self, recipe) for recipe in recipes.values()])
             for row, (records, weights) in zip(points, found, strict=True):
-                accuracy, tokens, _ = one.objective.of(records)
+                accuracy, tokens, _ = Objective(None).of(records)
                 row |= {"fresh_accuracy": accuracy, "fresh_tokens": tokens, "fresh_asked": len(records),
                         "optimism": row["accuracy"] - accuracy, "fresh_weights": weights}  # fmt: skip
-            parts = [r.assign(point=name) for name, (r, _) in zip(names, found, strict=True)]
+            parts = [records.assign(point=name) for name, (records, _) in zip(recipes, found, strict=True)]
             write_parquet(pd.concat(parts, ignore_index=True), out / "fresh.parquet")
         front = pd.DataFrame(points).drop(columns="records")
         front.to_csv(out / "front.csv", index=False)
         write_json(out / "search.json", provenance("searching", **self.key, settings=self.settings))
         return front
+
+    def searched(self, out: Path, jobs: int, each: Each) -> tuple[dict[str, Arm], pd.DataFrame]:
+        """All arms by name, and their candidates."""
+        one = self.arm(out, ONE, "grid", Objective(None, self.price))
+        each(work, [(self, one, min(max(self.candidates, EVEN), REFINED))] * jobs)
+        arms = self.arms(out, one.table())
+        each(work, [(self, arm, self.candidates) for arm in arms for _ in range(max(1, jobs // len(arms)))])
+        everything = {arm.name: arm for arm in (one, *arms)}
+        return everything, pd.concat([arm.table() for arm in everything.values()], ignore_index=True)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -213,23 +226,27 @@ def own_model(search: Search) -> Resident:
     return MODELS[key]
 
 
-def work(search: Search, arm: Arm) -> pd.DataFrame:
-    """An arm's candidates."""
-    return arm.run(own_model(search), search.candidates)
+def work(search: Search, arm: Arm, candidates: int) -> None:
+    """Ask until an arm has so many candidates. Other processes may work on the same arm."""
+    arm.run(own_model(search), candidates)
 
 
 def judge(search: Search, recipe: Recipe) -> tuple[pd.DataFrame, str]:
     """The records of a merge on the fresh items, and the checksum of its weights."""
     assert search.fresh
     model = own_model(search)
-    weights = model.take(merged_tensors(planned(recipe, search.loaded[1])))
+    weights = model.take(merged_tensors(planned(recipe, search.loaded[1]), device="cpu"))
     return model.ask(search.fresh.rows), weights
 
 
-def each(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], jobs: int) -> list[Any]:
-    """What a function returns for each of some arguments, in their order. jobs: processes at a time."""
+@contextlib.contextmanager
+def workers(jobs: int) -> Iterator[Each]:
+    """Processes that share work: what is yielded returns a function's results for some arguments, in their order."""
     if jobs == 1:
-        return [function(*given) for given in arguments]
+        yield lambda function, arguments: [function(*given) for given in arguments]
+        return
     threads = max(1, torch.get_num_threads() // jobs)
     with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        return [future.result() for future in [pool.submit(function, *given) for given in arguments]]
+        yield lambda function, arguments: [
+            future.result() for future in [pool.submit(function, *given) for given in arguments]
+        ]

@@ -33,7 +33,6 @@ START, STEP = 0.5, 0.1  # of CMA-ES: λ of its first mean; first standard deviat
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-warnings.filterwarnings("ignore", "`(x0|sigma0)` has been deprecated", FutureWarning)  # until Optuna 6
 
 
 class Grid(BaseSampler):
@@ -64,6 +63,29 @@ class Grid(BaseSampler):
         return max(gaps)[1]
 
 
+class Numbered(BaseSampler):
+    """A sampler that is made anew for each candidate, from the candidate's number. kind, space, seed: as below."""
+
+    def __init__(self, kind: str, space: Space, seed: int) -> None:
+        self.kind, self.space, self.seed = kind, space, seed
+
+    def of(self, trial: FrozenTrial) -> BaseSampler:
+        """The sampler of this candidate."""
+        return sampler_of(self.kind, self.space, self.seed, trial.number)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Optuna's."""
+        return self.of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: Study, trial: FrozenTrial, space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        """Optuna's."""
+        return self.of(trial).sample_relative(study, trial, space)
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, name: str, of: BaseDistribution) -> Any:
+        """Optuna's."""
+        return self.of(trial).sample_independent(study, trial, name, of)
+
+
 def sampler_of(kind: str, space: Space, seed: int, number: int) -> BaseSampler:
     """The sampler of a candidate. kind: of :data:`SAMPLERS`. seed: of the search. number: the candidate's, from 0."""
     own = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4])
@@ -76,7 +98,9 @@ def sampler_of(kind: str, space: Space, seed: int, number: int) -> BaseSampler:
     if kind == "nsga2":
         return NSGAIISampler(seed=own)
     start = {gene: center(gene, bounds, space) for gene, bounds in space.genes.items()}
-    return CmaEsSampler(x0=start, sigma0=STEP, seed=own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Optuna 6 will not take x0 and sigma0
+        return CmaEsSampler(x0=start, sigma0=STEP, seed=own)
 
 
 def center(gene: str, bounds: tuple[float, float], space: Space) -> float:

@@ -49,7 +49,8 @@ def test_a_front_is_what_nothing_shorter_beats():
 def test_the_best_of_each_arm_and_fronts_are_judged_and_no_candidate_that_was_stopped():
     rows = [("one", 0, 40, 20, 40, False), ("one", 1, 30, 30, 30, False), ("one", 2, 90, 90, 90, False),
             ("cmaes-75-0", 0, 95, 60, 80, False), ("cmaes-75-0", 1, 85, 50, 85, False),
-            ("cmaes-75-0", 2, 99, 40, 99, True), ("cmaes-75-1", 0, 70, 45, 70, False), ("random-75-0", 0, 20, 20, 20, False)]  # fmt: skip
+            ("cmaes-75-0", 2, 99, 40, 99, True), ("cmaes-75-1", 0, 70, 45, 70, False),
+            ("random-75-0", 0, 20, 20, 20, False)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["arm", "candidate", "accuracy", "tokens", "value", "stopped"])
     found = {(row["arm"], row["candidate"]): row["role"] for row in chosen(table)}
     assert found == {

@@ -160,3 +160,11 @@ def test_the_command_searches_and_names_its_options(tmp_path, monkeypatch):
     ):  # fmt: skip
         result = CliRunner().invoke(app, [*words, option, value])
         assert isinstance(result.exception, UserError) and said in str(result.exception)
+
+
+def test_two_processes_on_one_arm_propose_different_candidates(tmp_path):
+    out = tmp_path / "pair"
+    search(fresh=None, validation=Items(TASKS, 0, 1), max_tokens=4, candidates=6).run(out, jobs=4)
+    table = pd.read_parquet(out / "candidates.parquet")
+    assert table.groupby("arm").size().to_dict() == {"one": 21, "cmaes-25-0": 6, "random-25-0": 6}
+    assert not table[table["arm"] == "random-25-0"]["embed"].duplicated().any()
