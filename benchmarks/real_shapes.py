@@ -40,7 +40,7 @@ FOLDER = Path("runs/real-shapes")
 SHAPE = {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "num_key_value_heads": 2}
 BLOCKS = 28  # of the paper's pair
 FEW = 2  # blocks of the models on which methods that decompose are measured
-DECOMPOSE = [name for name, row in METHODS.items() if row.chunks == "whole"]
+DECOMPOSE = [name for name, row in METHODS.items() if row.chunks in ("bands", "whole")]
 WHOLE = [name for name in DECOMPOSE if METHODS[name].defaults.get("embeddings")]  # decompose embedding and head too
 REST = "iso_c"  # measured at one block too, as WHOLE are: the difference gives what all but the blocks takes
 SLOW = ("della_linear", "della", "tsvm", "iso_cts", "lore")  # come last
