@@ -1,6 +1,6 @@
 """The paper's 1.5B pair in its exact shapes and configs, of random weights: every step short of the evaluation, timed.
 
-    .venv/bin/python benchmarks/real_shapes.py     # hours, 24 GB of free disk, 11 GB of memory or more
+    .venv/bin/python benchmarks/real_shapes.py     # hours, 24 GB of free disk, 6 GB of memory or more
 
 The base is like Qwen2.5-Math-1.5B (head tied to the embedding, 4,096 positions), the fine-tuned model like
 DeepSeek-R1-Distill-Qwen-1.5B (own head, 131,072 positions). What is checked: `acm check` names each difference;
@@ -210,7 +210,7 @@ def stage(pair: Path, blocks: int, methods: list[str], table: Table, threads: in
 
 def main(
     folder: Annotated[Path, typer.Option(help="where the checkpoints go; removed afterwards")] = FOLDER,
-    blocks: Annotated[int, typer.Option(min=2, max=BLOCKS, help="of models for methods that decompose")] = FEW,
+    blocks: Annotated[int, typer.Option(min=1, max=BLOCKS, help="of models for methods that decompose")] = FEW,
     threads: Annotated[int, typer.Option(min=1, help="tensors merged at a time")] = 1,
     keep: Annotated[bool, typer.Option(help="keep the checkpoints")] = False,
     only: Annotated[str, typer.Option(help="methods, by commas; other rows are the committed table's")] = "",

@@ -1,4 +1,4 @@
-"""The rows of the methods of `methods/matrices.py`, which need whole matrices."""
+"""The rows of the methods of `methods/matrices.py`, which decompose matrices."""
 
 from acm.merging.registry.row import ARITHMETIC, EACH, EMBEDDINGS, ITERATIONS, LAMBDA, MU, NORMALIZE, RANK, MergeMethod
 
