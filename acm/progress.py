@@ -29,7 +29,8 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar.last_print_t < self.bar.start_t + DELAY <= time.time():  # too short for a line on the way
+        shown = not self.bar.disable  # by TQDM_DISABLE; such a bar keeps no times
+        if shown and self.bar.last_print_t < self.bar.start_t + DELAY <= time.time():  # too short for a line on the way
             self.bar.refresh()
         self.bar.close()
 

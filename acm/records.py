@@ -74,7 +74,7 @@ def read_coefficients(path: Path, key: str = "coefficients") -> dict[str, Any]:
     them checks models, layers and ranges. Raises UserError for a file that cannot be read so.
     """
     if not path.exists():
-        raise UserError(f"no coefficients at {path}; calibrate first, or name another file.")
+        raise UserError(f"no {key} at {path}; calibrate first, or name another file.")
     if path.suffix == ".csv":
         return read_coefficients_csv(path)
     found = read_json(path, finite=True).get(key)

@@ -1,6 +1,6 @@
 """The paper's 1.5B pair in its exact shapes and configs, of random weights: every step short of the evaluation, timed.
 
-    .venv/bin/python benchmarks/real_shapes.py     # hours, 24 GB of free disk, 11 GB of memory or more
+    .venv/bin/python benchmarks/real_shapes.py     # hours, 24 GB of free disk, 6 GB of memory or more
 
 The base is like Qwen2.5-Math-1.5B (head tied to the embedding, 4,096 positions), the fine-tuned model like
 DeepSeek-R1-Distill-Qwen-1.5B (own head, 131,072 positions). What is checked: `acm check` names each difference;
@@ -12,6 +12,7 @@ with fewer blocks (`--blocks`), and what 28 blocks take is calculated. Each kind
 its methods and deleted, so the disk holds one at a time: 6.6 GB of models, 3.6 GB of a merge, and at most 13.3 GB of
 statistics (`led`).
 A run that was stopped goes on where it was, from `rows.json` in the folder. The table is written after every row.
+`--only twin,lore` measures these methods. All other rows are taken from the committed table.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 from common import machine, make_checkpoint, measure, qwen2
+from shape_rows import Row, facts_in, rows_in
 
 from abacus.tokenizer import build_tokenizer
 from acm.calibration.registry import STATISTICS as KINDS
@@ -38,7 +40,7 @@ FOLDER = Path("runs/real-shapes")
 SHAPE = {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "num_key_value_heads": 2}
 BLOCKS = 28  # of the paper's pair
 FEW = 2  # blocks of the models on which methods that decompose are measured
-DECOMPOSE = [name for name, row in METHODS.items() if row.chunks == "whole"]
+DECOMPOSE = [name for name, row in METHODS.items() if row.chunks in ("bands", "whole")]
 WHOLE = [name for name in DECOMPOSE if METHODS[name].defaults.get("embeddings")]  # decompose embedding and head too
 REST = "iso_c"  # measured at one block too, as WHOLE are: the difference gives what all but the blocks takes
 SLOW = ("della_linear", "della", "tsvm", "iso_cts", "lore")  # come last
@@ -60,18 +62,6 @@ print(out.shape[1] - 3, model.config.tie_word_embeddings, model.config.max_posit
 """
 
 
-@dataclass
-class Row:
-    """A measured step: seconds on the wall and of CPU, peak anonymous memory in GB, what was seen of the result."""
-
-    step: str
-    blocks: int
-    wall: float
-    cpu: float
-    anonymous: float
-    text: str = ""
-
-
 class Table:
     """The rows so far, kept in a file. facts: what the report says besides."""
 
@@ -79,6 +69,14 @@ class Table:
         self.stored = stored
         found = json.loads(stored.read_text()) if stored.is_file() else {"rows": [], "facts": {}}
         self.rows, self.facts = [Row(**row) for row in found["rows"]], found["facts"]
+
+    def take_committed(self, names: list[str]) -> None:
+        """Take what is not there yet from the committed table, but no merge by these methods: they are measured."""
+        text = RESULT.read_text()
+        new = [row for row in rows_in(text) if row.method not in names and not self.find(row.step, row.blocks)]
+        self.rows, self.facts = new + self.rows, facts_in(text) | self.facts
+        if REST in names:
+            self.facts.pop("outside", None)  # follows from the new rows
 
     def find(self, step: str, blocks: int) -> Row | None:
         """The row of a step, if it was measured."""
@@ -188,7 +186,8 @@ def facts(pair: Path) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = json.loads((pair / PLAIN / "coefficients.json").read_text())["coefficients"]["finetuned"]
     lines = (line.replace(f"{pair}/", "") for line in (done.stdout + done.stderr).splitlines())
-    return {"checked": [line for line in lines if line.strip()], "coefficients": list(found.values())}
+    coefficients = f"{len(found)} coefficients, from {min(found.values()):.3f} to {max(found.values()):.3f}"
+    return {"checked": [line for line in lines if line.strip()], "coefficients": coefficients}
 
 
 def stage(pair: Path, blocks: int, methods: list[str], table: Table, threads: int) -> None:
@@ -211,9 +210,10 @@ def stage(pair: Path, blocks: int, methods: list[str], table: Table, threads: in
 
 def main(
     folder: Annotated[Path, typer.Option(help="where the checkpoints go; removed afterwards")] = FOLDER,
-    blocks: Annotated[int, typer.Option(min=2, max=BLOCKS, help="of models for methods that decompose")] = FEW,
+    blocks: Annotated[int, typer.Option(min=1, max=BLOCKS, help="of models for methods that decompose")] = FEW,
     threads: Annotated[int, typer.Option(min=1, help="tensors merged at a time")] = 1,
     keep: Annotated[bool, typer.Option(help="keep the checkpoints")] = False,
+    only: Annotated[str, typer.Option(help="methods, by commas; other rows are the committed table's")] = "",
 ) -> None:
     """Make the pair, run every step, print and store the table."""
     folder = folder.resolve()
@@ -223,9 +223,15 @@ def main(
         raise SystemExit(f"{DISK / 1e9:.0f} GB of disk are needed, {free / 1e9:.0f} GB are free")
     table = Table(folder / "rows.json")
     table.facts["threads"] = threads
-    order = sorted(METHODS, key=lambda name: SLOW.index(name) if name in SLOW else -1)
+    names = only.split(",") if only else list(METHODS)
+    if unknown := set(names) - set(METHODS):
+        raise SystemExit(f"no methods: {', '.join(sorted(unknown))}")
+    if only:
+        table.take_committed(names)
+    order = sorted(names, key=lambda name: SLOW.index(name) if name in SLOW else -1)
     streaming, others = ([name for name in order if (name in DECOMPOSE) == wanted] for wanted in (False, True))
-    for count, methods in ((BLOCKS, streaming), (1, [REST, *WHOLE]), (blocks, others)):
+    alone = [name for name in (REST, *WHOLE) if name in names]
+    for count, methods in ((BLOCKS, streaming), (1, alone), (blocks, others)):
         pair = folder / f"{count}-blocks"
         stage(pair, count, methods, table, threads)
         if not keep:
@@ -237,6 +243,8 @@ def main(
 
 def outside_blocks(table: Table, method: str) -> float:
     """Seconds of CPU that start-up, embedding and head take, from one block and from more; NaN: not known."""
+    if method not in WHOLE and "outside" in table.facts:
+        return float(table.facts["outside"])
     found = {row.blocks: row.cpu for row in table.rows if row.step == f"merge, {method if method in WHOLE else REST}"}
     if 1 not in found or len(found) < 2:
         return float("nan")
@@ -246,8 +254,10 @@ def outside_blocks(table: Table, method: str) -> float:
 
 def line(row: Row, table: Table) -> str:
     """A row as Markdown, with what the method takes at all blocks where that can be calculated."""
-    outside, calculated = outside_blocks(table, row.step.removeprefix("merge, ")), ""
-    if row.blocks < BLOCKS and row.step.startswith("merge") and outside == outside:
+    outside, calculated = outside_blocks(table, row.method), ""
+    if row.calculated:
+        calculated = row.calculated
+    elif row.blocks < BLOCKS and row.step.startswith("merge") and outside == outside:
         calculated = f"{outside + (row.cpu - outside) * BLOCKS / row.blocks:.0f}"
     measured = f"{row.wall:.0f} | {row.cpu:.0f} | {calculated} | {row.anonymous:.2f}"
     return f"| {row.step} | {row.blocks} | {measured} | {row.text} |"
@@ -256,7 +266,6 @@ def line(row: Row, table: Table) -> str:
 def report(table: Table) -> str:
     """The table, and what `acm check` says, as Markdown."""
     outside, known = outside_blocks(table, REST), table.facts
-    coefficients, threads = known.get("coefficients", [0.0]), known["threads"]
     order = ["calibrate", *(f"merge, {name}" for name in METHODS)]
     rows = sorted(
         table.rows, key=lambda row: (order.index(row.step if row.step in order else "calibrate"), -row.blocks)
@@ -264,8 +273,9 @@ def report(table: Table) -> str:
     missing = [name for name in METHODS if not any(row.step == f"merge, {name}" for row in table.rows)]
     lines = [
         "# The paper's 1.5B pair in its shapes, random weights\n",
-        f"{machine()}; calibration has one thread, merging `--threads {threads}`, each with OMP_NUM_THREADS=1; made by "
-        "`benchmarks/real_shapes.py`. Other work may have shared the cores: seconds of CPU are the figure to trust.\n",
+        f"{machine()}; calibration has one thread, merging `--threads {known['threads']}`, each with "
+        "OMP_NUM_THREADS=1; made by `benchmarks/real_shapes.py`. Other work may have shared the cores: seconds of CPU "
+        "are the figure to trust.\n",
         "Methods that decompose or factorise matrices are measured on models of the same shapes with fewer blocks. "
         f"What they take at {BLOCKS} is calculated and not measured: each block costs the same. Start-up, embedding "
         f"and head take {outside:.1f} s of CPU of it, by `{REST}` at one block and at more; for "
@@ -280,7 +290,7 @@ def report(table: Table) -> str:
         "```",
         *known.get("checked", []),
         "```",
-        f"\n{len(coefficients)} coefficients, from {min(coefficients):.3f} to {max(coefficients):.3f}.",
+        f"\n{known.get('coefficients', 'no coefficients')}.",
     ]
     return "\n".join(lines) + "\n"
 

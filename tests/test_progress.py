@@ -3,6 +3,7 @@
 import io
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -24,6 +25,14 @@ def test_progress_without_a_terminal_is_plain_lines(monkeypatch, every):
 
 def test_progress_of_short_work_is_silent(monkeypatch):
     monkeypatch.setattr(sys, "stderr", stderr := io.StringIO())
+    with progress.Progress(1000, 0, "merging") as bar:
+        bar.update(1000)
+    assert not stderr.getvalue()
+
+
+def test_progress_that_tqdm_disables_is_silent(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stderr := io.StringIO())
+    monkeypatch.setattr(progress, "tqdm", partial(progress.tqdm, disable=True))  # as TQDM_DISABLE=1 does
     with progress.Progress(1000, 0, "merging") as bar:
         bar.update(1000)
     assert not stderr.getvalue()

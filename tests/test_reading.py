@@ -156,6 +156,12 @@ def test_tables_of_coefficients_that_are_refused(tmp_path, text, words):
     )
 
 
+@pytest.mark.parametrize("key", ["coefficients", "sensitivity"])
+def test_a_missing_file_is_named_by_what_it_should_hold(tmp_path, key):
+    with pytest.raises(UserError, match=f"^no {key} at .*absent.json; calibrate first"):
+        read_coefficients(tmp_path / "absent.json", key)
+
+
 def test_a_table_of_coefficients_may_have_a_mark_other_columns_and_any_order(tmp_path):
     (tmp_path / "c.csv").write_bytes(b"\xef\xbb\xbflayer,note,coefficient,finetuned\r\n0,a,5e-1,left\r\n1,,1,left\r\n")
     assert read_coefficients(tmp_path / "c.csv") == {"left": {"0": 0.5, "1": 1.0}}

@@ -22,7 +22,7 @@ from acm.evaluation.own_weights import check_weights_are_read
 from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, PROMPTS
 from acm.evaluation.samples import records_of
 from acm.evaluation.settings import MAX_TOKENS, USUAL, Engine, Sampling, Server, check_count, chosen_engine, stated
-from acm.evaluation.task_files import check_prompt, tasks_folder
+from acm.evaluation.task_files import check_grader, check_prompt, tasks_folder
 from acm.identity import identity
 from acm.kept import check_writable
 from acm.reading import read_json
@@ -81,6 +81,7 @@ def evaluate(
         raise UserError(f"{next(iter(fields))}: is given beside engine; put it into the engine, or leave engine out.")
     engine = engine or chosen_engine(**fields)
     check_prompt(prompt, tasks)
+    check_grader(tasks)
     engine.check_here()
     if keep:
         check_writable(Path(keep))

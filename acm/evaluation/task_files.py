@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -130,6 +130,13 @@ def check_prompt(prompt: str | None, tasks: Iterable[str]) -> None:
         raise unknown("prompt", prompt, PROMPTS)
     if fixed := [task for task in tasks if not asking(task)]:
         raise UserError(f"task '{fixed[0]}' has its own prompt; choose a prompt only for tasks that take one.")
+
+
+def check_grader(tasks: Iterable[str]) -> None:
+    """UserError for a task that math-verify grades where it is not installed: responses take hours, then fail."""
+    graded = [task for task in tasks if str(read_task(task).get("process_results", "")).startswith("math_task.")]
+    if graded and not find_spec("math_verify"):
+        raise UserError(f"task '{graded[0]}' is graded by math-verify; install it with pip install 'lm-eval[math]'.")
 
 
 def as_dataset(rows: list[Item]) -> DatasetDict:

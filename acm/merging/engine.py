@@ -2,8 +2,9 @@
 
 Arithmetic is in float32, whatever dtype is stored. (The paper's code merges in bf16 and differs by rounding alone.)
 Each worker thread takes one tensor and holds a few chunks of it. So memory does not grow with the model. Methods that
-need whole matrices hold one large matrix of every model at a time, or as many small ones as fit in WHOLE bytes. Chunk
-size, threads, shards and interruptions change no byte of the result.
+need whole matrices hold one large matrix of every model at a time, or as many small ones as fit in WHOLE bytes. Those
+that need only square matrices of its smaller side read a tall matrix in bands of rows. Chunk size, threads, shards and
+interruptions change no byte of the result.
 
 Two modules merge a tensor. `fused.py` has the most used methods as compiled loops, for the CPU. `plain.py` has every
 method in torch. The import of torch takes a second, so `plain.py` is imported only for what `fused.py` cannot do.

@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 from acm.headers import STORED, TensorInfo
-from acm.merging import methods  # noqa: F401  registers the functions of all methods
+from acm.merging import (
+    methods,  # noqa: F401  registers the functions of all methods
+    primitives,
+)
 from acm.merging.functions import FUNCTIONS, PREPARE, SURVEY
 from acm.merging.plan import Job
 from acm.merging.primitives import count_magnitudes, narrow, widen
@@ -40,24 +43,34 @@ class PlainMerger:
         torch.set_num_threads(1)
 
     def chunks_of(self, job: Job) -> str:
-        """``flat``, ``rows`` or ``whole``: the method's own, but flat for a matrix that it does not take whole.
+        """The method's own, but ``flat`` for a matrix that it does not take as one.
 
-        Such are embeddings, and weights without the Gram matrices that the method solves for.
+        Such are embeddings, and weights without the Gram matrices that the method solves for. Bands are rows of a tall
+        matrix; any other tensor is whole.
         """
+        own, matrix = self.method.chunks, len(job.shape) == 2
         averaged = not job.settings.is_matrix or (self.method.statistics == "gram" and None in job.statistics)
-        return "flat" if self.method.chunks == "whole" and len(job.shape) == 2 and averaged else self.method.chunks
+        if own in ("whole", "bands") and matrix and averaged:
+            return "flat"
+        tall = matrix and job.shape[0] >= job.shape[1] and not job.settings.numbers.get(self.method.whole_if)
+        return "whole" if own == "bands" and not tall else own
 
     def step(self, job: Job) -> int:
-        """Entries of a chunk, at least one: a fixed number, or whole rows of about as many, or the whole tensor.
+        """Entries of a chunk, at least one: a fixed number, whole rows of about as many, ROWS rows, or all.
 
         A vector is one row.
         """
         row = max(1, math.prod(job.shape[1:] if len(job.shape) > 1 else job.shape))
-        return {"flat": CHUNK, "rows": max(1, CHUNK // row) * row, "whole": max(1, job.size)}[self.chunks_of(job)]
+        steps = {"flat": CHUNK, "rows": max(1, CHUNK // row) * row, "bands": primitives.ROWS * row}
+        return steps.get(self.chunks_of(job), max(1, job.size))
 
     def memory(self, job: Job) -> int:
-        """Bytes that a whole matrix of every model takes in float32, with as much for the work; 0 for chunks."""
-        return 8 * job.size * len(job.sources) if self.chunks_of(job) == "whole" else 0
+        """Bytes that a band or a whole matrix of every model takes in float32, with as much for the work.
+
+        0 for small chunks.
+        """
+        held = min(self.step(job), job.size) if self.chunks_of(job) in ("whole", "bands") else 0
+        return 8 * held * len(job.sources)
 
     @torch.inference_mode()
     def survey(

@@ -84,11 +84,16 @@ def weighted_sum(weights: list[float], tensors: Iterable[Tensor]) -> Tensor:
 
 
 def combine(base: Tensor, deltas: list[Tensor], s: Settings) -> Tensor:
-    """θ_0 + α Σ λ_i δ_i, the sum over that of the divisors if `normalize`."""
-    merged = weighted_sum(s.coefficients, deltas)
-    divisor = sum(s.divisors) if s.normalize else 1.0
-    merged = merged / divisor if divisor != 1 and abs(divisor) > 1e-8 else merged
+    """θ_0 + α Σ λ_i δ_i, the sum over :func:`divided`."""
+    merged, divisor = weighted_sum(s.coefficients, deltas), divided(s)
+    merged = merged / divisor if divisor != 1 else merged
     return base.float() + (s.scaling * merged if s.scaling != 1 else merged)
+
+
+def divided(s: Settings) -> float:
+    """What Σ λ_i δ_i is divided by: the sum of the divisors if `normalize`, unless it is nearly 0; else 1."""
+    divisor = sum(s.divisors) if s.normalize else 1.0
+    return divisor if abs(divisor) > 1e-8 else 1.0
 
 
 def elected(base: Tensor, deltas: list[Tensor], s: Settings) -> Tensor:

@@ -31,7 +31,10 @@ from acm.reporting.statistics import verdict as judged
 from acm.reporting.tables import cell
 
 NONE_IS = "None is shown to be: at equal norm none is above the bar, or above plain averaging where skills are merged."
-UNCONFIRMED = "None is shown to be: on fresh items none is above the bar that shortened plain averages raise."
+UNCONFIRMED = (
+    "None is shown to be: on fresh items no method is above both plain interpolation and plain averages of shorter "
+    "task vectors."
+)
 VERDICTS = {"above": "above", "below": "below", "no difference shown": "not told apart", "outside": "outside"}
 BAR, AVERAGE = "points above the bar", "points above plain averaging"
 DRAWN = {USUAL: ("o", "0.55"), EQUAL: ("D", COLOURS["acm"]), WEIGHED: ("^", COLOURS["baseline"])}

@@ -100,7 +100,7 @@ def keep(name: str, pages: Sequence[Path] = ()) -> str:
     for source, target in ((made.reports, kept.reports), (made.figures, kept.figures)):
         for path in sorted(source.iterdir()):
             replace(path, target / path.name)
-    if (worth := profile.folder / "questions" / "scores" / WORTH.name).is_file():
+    if (worth := made.reports / "questions" / "scores" / WORTH.name).is_file():
         replace(worth, WORTH)
     filled = [str(page) for page in pages if fill_page(page)]
     lines = [f"kept in {from_root(folder)}/" for folder in (kept.reports, kept.figures)]

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from abacus import BENCHMARKS
 from acm import Engine, evaluate
 from acm.errors import UserError
+from acm.evaluation import task_files
 from acm.evaluation.backends import RecordingLM
 from acm.evaluation.grading import summary
 from acm.evaluation.harness import find_tasks, task_manager
@@ -237,6 +238,14 @@ def test_a_mathematics_task_records_both_grades_the_answer_and_the_raw_text(aime
     assert set(records["answer_from"]) == {"box"} and set(RECORD_COLUMNS) <= set(records)
     assert records["question"][0] == render("qwen25-math-cot", "What is 1+1?")
     assert aime["settings"][0]["until"] == ["<|im_end|>"]
+
+
+def test_a_missing_math_verify_is_named_before_anything_is_generated(aime, monkeypatch):
+    monkeypatch.setattr(task_files, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"'acm_aime24' is graded by math-verify; .* pip install 'lm-eval\[math\]'"):
+        answers(aime, "\\boxed{2}", "", "")
+    assert "contexts" not in aime
+    task_files.check_grader(TASKS)
 
 
 def test_thinking_that_never_closes_is_wrong_and_counted(aime):

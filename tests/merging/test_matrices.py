@@ -10,7 +10,7 @@ from tensor_cases import BASE, FIRST, INPUTS, SECOND, assert_close, grams, merge
 
 from acm.merging import primitives
 from acm.merging.methods import merge_tensor
-from acm.merging.methods.matrices import thresholded
+from acm.merging.methods.matrices import filtered, thresholding
 from acm.merging.settings import Settings
 
 
@@ -82,7 +82,7 @@ def test_twin_truncates_the_singular_values(shape, rank):
 def test_thresholding_shrinks_the_singular_values(shape, threshold):
     matrix = randn(*shape)
     u, values, v = torch.linalg.svd(matrix.double(), full_matrices=False)
-    assert_close(thresholded(matrix, threshold), u * (values - threshold).clamp(min=0) @ v, 1e-5)
+    assert_close(filtered(matrix, thresholding(threshold)), u * (values - threshold).clamp(min=0) @ v, 1e-5)
 
 
 def estimates(models, mu, iterations):

@@ -126,6 +126,17 @@ def test_what_is_kept_is_what_was_assembled(clone):
     assert committed(clone) == before, "the same run kept again changes nothing"
 
 
+def test_the_worth_of_scores_is_kept_as_it_was_published(clone, monkeypatch):
+    monkeypatch.setattr(publish, "WORTH", kept := clone / "worth.json")
+    run = clone / "runs" / NAME / "questions"
+    answered(run, "scores", "yes")
+    (run / "scores" / "worth.json").write_text("published")
+    publish.publish(NAME)
+    (run / "scores" / "worth.json").write_text("a later run")
+    publish.keep(NAME)
+    assert kept.read_text() == "published"
+
+
 def test_nothing_is_kept_before_a_run(clone):
     before = committed(clone)
     with pytest.raises(UserError, match=f"make reproduce PROFILE={NAME}"):

@@ -13,7 +13,7 @@ least                (rankings,)              the least saliency or score that s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,8 @@ from acm.merging.settings import Settings
 
 if TYPE_CHECKING:
     from acm.merging.functions import Measured
+
+SHRUNK = 1024  # how many rows of a Gram matrix are computed in float64 at a time
 
 
 @implements("fisher")
@@ -77,6 +79,18 @@ def sensitivity_pair(sensitivities: list[float | None], alpha: float, temperatur
     return 2 * (1 - second), 2 * second
 
 
+@prepares("regmean")
+def factorised(chunks: Measured, s: Settings) -> tuple[tuple[Tensor, Tensor], float] | None:
+    """LU factors of Σ G_i and the pull towards the mean. None without all Gram matrices, and where steps are taken."""
+    grams = next(iter(chunks()))[2]
+    if s.numbers.get("iterations") or any(gram is None for gram in grams):
+        return None
+    sums, pull = summed([gram for gram in grams if gram is not None], s.numbers["alpha"])
+    pivots = torch.empty(0, dtype=torch.int32, device=sums.device)
+    torch.linalg.lu_factor(sums, out=(sums, pivots))  # in place
+    return (sums, pivots), pull
+
+
 @implements("regmean")
 def regmean(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     """The linear map nearest to all models on their own inputs: (Σ G_i)⁻¹ Σ G_i W_iᵀ, off-diagonals of G_i times α.
@@ -85,16 +99,15 @@ def regmean(base: Tensor, finetuned: list[Tensor], s: Settings) -> Tensor:
     Tensors without Gram matrices (vectors, embedding) are averaged. With `iterations`, that many steps go from the mean
     of the models towards the solution, as in MaTS (arXiv:2312.04339): few stay near the mean.
     """
-    grams = [gram for gram in s.statistics if gram is not None]
-    steps = int(s.numbers.get("iterations", 0))
+    grams, steps = known(s), int(s.numbers.get("iterations", 0))
     if steps and len(grams) == len(finetuned):
         return approached(base, finetuned, s, grams, steps)
-    joined = solver(grams, s.numbers["alpha"]) if len(grams) == len(finetuned) else average
-    found = []
-    for first, *own in zip(*map(rows_of, (base, *finetuned)), strict=True):
+    found = torch.empty_like(base, dtype=torch.float32)
+    for place, first, *own in zip(*map(rows_of, (found, base, *finetuned)), strict=True):
         deltas = task_vectors(first, own)
-        found.append(joined([first.float() + c * delta for c, delta in zip(s.coefficients, deltas, strict=True)]))
-    return torch.cat(found)
+        models = [first.float() + c * delta for c, delta in zip(s.coefficients, deltas, strict=True)]
+        place.copy_(average(models) if s.prepared is None else solved(models, grams, s))
+    return found
 
 
 def average(models: list[Tensor]) -> Tensor:
@@ -102,29 +115,35 @@ def average(models: list[Tensor]) -> Tensor:
     return total(models) / len(models)
 
 
-def solver(grams: list[Tensor], alpha: float) -> Callable[[list[Tensor]], Tensor]:
-    """The function from some rows of all models to those of the result.
+def solved(models: list[Tensor], grams: list[Tensor], s: Settings) -> Tensor:
+    """Some rows of the result, from those of all models. Towards inputs never used it takes their mean."""
+    factors, pull = s.prepared
+    columns = [model.double().T for model in models]
+    targets = total(product(gram, column, s.numbers["alpha"]) for gram, column in zip(grams, columns, strict=True))
+    targets += pull * average(columns)
+    return torch.linalg.lu_solve(*factors, targets).T
 
-    Towards inputs never used it takes their mean.
+
+def product(gram: Tensor, right: Tensor, alpha: float) -> Tensor:
+    """The shrunk Gram matrix times a float64 matrix."""
+    found = torch.empty_like(right, memory_format=torch.contiguous_format)
+    for start, rows in shrunk(gram, alpha):
+        torch.matmul(rows, right, out=found[start : start + len(rows)])
+    return found
+
+
+def summed(grams: list[Tensor], alpha: float) -> tuple[Tensor, float]:
+    """Σ G_i, shrunk, plus a small multiple of the unit matrix, which pulls towards the mean, and this multiple.
+
+    Its columns are contiguous, as LAPACK has them.
     """
-    grams = [shrunk(gram, alpha) for gram in grams]
-    sums, pull = summed(grams)
-    factors = torch.linalg.lu_factor(sums)
-
-    def solve(models: list[Tensor]) -> Tensor:
-        columns = [model.double().T for model in models]
-        targets = total(gram @ column for gram, column in zip(grams, columns, strict=True)) + pull * average(columns)
-        return torch.linalg.lu_solve(*factors, targets).T.float()
-
-    return solve
-
-
-def summed(grams: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Σ G_i plus a small multiple of the unit matrix, which pulls towards the mean, and this multiple."""
-    sums = total(grams).clone()
+    sums = torch.zeros_like(grams[0], dtype=torch.float64).T
+    for gram in grams:
+        for start, rows in shrunk(gram, alpha):
+            sums[start : start + len(rows)] += rows
     pull = 1e-9 * sums.diagonal().mean().clamp(min=1e-30)
     sums.diagonal().add_(pull)
-    return sums, pull
+    return sums, float(pull)
 
 
 def approached(base: Tensor, finetuned: list[Tensor], s: Settings, grams: list[Tensor], steps: int) -> Tensor:
@@ -134,11 +153,13 @@ def approached(base: Tensor, finetuned: list[Tensor], s: Settings, grams: list[T
     a merged model that it is given, and also stops where the residual is below 1e-5 of the right-hand side. Here only
     the number of steps stops. Four float64 matrices of the weight's shape are held.
     """
-    grams = [shrunk(gram, s.numbers["alpha"]) for gram in grams]
+    alpha = s.numbers["alpha"]
     models = [base.float() + delta for delta in weighted_vectors(base, finetuned, s)]
     start = total(model.double() for model in models) / len(models)
-    residual = total((model.double() - start) @ gram for model, gram in zip(models, grams, strict=True))
-    return descended(start, residual, summed(grams)[0], steps).float()
+    residual = total(
+        product(gram.T, (model.double() - start).T, alpha).T for model, gram in zip(models, grams, strict=True)
+    )
+    return descended(start, residual, summed(grams, alpha)[0], steps).float()
 
 
 def descended(found: Tensor, residual: Tensor, gram: Tensor, steps: int) -> Tensor:
@@ -157,11 +178,12 @@ def descended(found: Tensor, residual: Tensor, gram: Tensor, steps: int) -> Tens
     return found
 
 
-def shrunk(gram: Tensor, alpha: float) -> Tensor:
-    """The Gram matrix in float64, its off-diagonals times α."""
-    found = gram.double() * alpha
-    found.diagonal().copy_(gram.diagonal())
-    return found
+def shrunk(gram: Tensor, alpha: float) -> Iterator[tuple[int, Tensor]]:
+    """The Gram matrix in float64, its off-diagonals times α: some rows at a time, with the place of the first."""
+    for number, rows in enumerate(gram.split(SHRUNK)):
+        found = rows.double() * alpha
+        found.diagonal(number * SHRUNK).copy_(rows.diagonal(number * SHRUNK))
+        yield number * SHRUNK, found
 
 
 def least_kept(

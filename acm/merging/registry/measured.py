@@ -31,7 +31,7 @@ ROWS = (
         "(Σ G_i)⁻¹ Σ G_i W_i, G_i the Gram matrix of the inputs, off-diagonals × α; `iterations` above 0: that many "
         "steps of conjugate gradients towards it, from the mean (MaTS, arXiv:2312.04339)",
         "θ_0 + λ δ, up to 1e-9", "1 factorisation of a Gram matrix, or 1 product with it per iteration",
-        (ALPHA.defaulting(0.9), STEPS, STATISTICS), chunks="whole", statistics="gram",
+        (ALPHA.defaulting(0.9), STEPS, STATISTICS), chunks="bands", whole_if="iterations", statistics="gram",
     ),
     MergeMethod(
         "aim", "AIM", "arXiv:2502.02421",

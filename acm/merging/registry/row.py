@@ -95,6 +95,8 @@ class MergeMethod:
     takes: its parameters. example: numbers for those of them that make a valid recipe (files come from a calibration).
     models: least and most besides the base.
     chunks: what its function gets at a time: ``flat`` chunks of a tensor, whole ``rows``, or the ``whole`` tensor.
+        ``bands`` are thousands of rows of a matrix with no fewer rows than columns, and else the whole tensor.
+    whole_if: the parameter that makes it take whole tensors where it is above 0; empty: none.
     Embedding and head come flat to a method for which they are no matrices (:data:`EMBEDDINGS`).
     needs_base: whether a recipe must name the base. If not, the base is one of the models where the recipe lists it.
     from_zero: of a method that needs no base: its task vectors start at a base that the recipe names, else at 0. A base
@@ -122,7 +124,8 @@ class MergeMethod:
     takes: tuple[Parameter, ...] = ()
     example: dict[str, float | bool] = field(default_factory=dict)
     models: tuple[int, int | None] = (1, None)
-    chunks: Literal["flat", "rows", "whole"] = "flat"
+    chunks: Literal["flat", "rows", "bands", "whole"] = "flat"
+    whole_if: str = ""
     needs_base: bool = True
     from_zero: bool = False
     average: bool = False
