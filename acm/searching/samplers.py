@@ -64,14 +64,17 @@ class Grid(BaseSampler):
 
 
 class Numbered(BaseSampler):
-    """A sampler that is made anew for each candidate, from the candidate's number. kind, space, seed: as below."""
+    """A sampler that is made anew for each candidate, from the candidate's number. kind, space, seed: as below.
+
+    What it draws gene by gene, it draws from the gene's name too: else all genes of a candidate would be equal.
+    """
 
     def __init__(self, kind: str, space: Space, seed: int) -> None:
         self.kind, self.space, self.seed = kind, space, seed
 
-    def of(self, trial: FrozenTrial) -> BaseSampler:
-        """The sampler of this candidate."""
-        return sampler_of(self.kind, self.space, self.seed, trial.number)
+    def of(self, trial: FrozenTrial, gene: str = "") -> BaseSampler:
+        """The sampler of this candidate, or of one of its genes."""
+        return sampler_of(self.kind, self.space, f"{self.seed}/{trial.number}{gene}")
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Optuna's."""
@@ -83,12 +86,12 @@ class Numbered(BaseSampler):
 
     def sample_independent(self, study: Study, trial: FrozenTrial, name: str, of: BaseDistribution) -> Any:
         """Optuna's."""
-        return self.of(trial).sample_independent(study, trial, name, of)
+        return self.of(trial, f"/{name}").sample_independent(study, trial, name, of)
 
 
-def sampler_of(kind: str, space: Space, seed: int, number: int) -> BaseSampler:
-    """The sampler of a candidate. kind: of :data:`SAMPLERS`. seed: of the search. number: the candidate's, from 0."""
-    own = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4])
+def sampler_of(kind: str, space: Space, name: str) -> BaseSampler:
+    """The sampler of a candidate. kind: of :data:`SAMPLERS`. name: gives the seed."""
+    own = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
     if kind == "grid":
         return Grid()
     if kind == "random":
