@@ -57,10 +57,11 @@ class Grid(BaseSampler):
         told = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         points = sorted((found.params[name], found.values[0] / 100, found.values[1]) for found in told)
         longest = max(tokens for _, _, tokens in points) or 1.0
+        asked = {found.params.get(name) for found in study.get_trials(deepcopy=False, states=[TrialState.RUNNING])}
         gaps = [
             (math.hypot(b[1] - a[1], (b[2] - a[2]) / longest), (a[0] + b[0]) / 2) for a, b in itertools.pairwise(points)
         ]
-        return max(gaps)[1]
+        return max([gap for gap in gaps if gap[1] not in asked] or gaps)[1]  # another process may be at one
 
 
 class Numbered(BaseSampler):
