@@ -14,6 +14,7 @@ out/
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -180,7 +181,7 @@ class Search:
             space = arms[row["arm"]].space
             recipes[f"{row['arm']}-{row['candidate']}"] = space.recipe({gene: row[gene] for gene in space.genes})
         for name, recipe in recipes.items():
-            content = recipe.model_dump(mode="json", exclude_defaults=True)
+            content = placed(recipe, self.loaded[1], out / "recipes").model_dump(mode="json", exclude_defaults=True)
             write_text(out / "recipes" / f"{name}.yml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         if self.fresh:
             found = each(judge, [(self, recipe) for recipe in recipes.values()])
@@ -212,6 +213,21 @@ class Search:
             "validation": vars(self.validation), "fresh": vars(self.fresh) if self.fresh else None,
             "targets": [*self.targets], "seeds": [*self.seeds], "also": dict(self.also),
         }  # fmt: skip
+
+
+def placed(recipe: Recipe, home: Path, folder: Path) -> Recipe:
+    """The recipe for another folder: models that are folders, given from ``home``, are given from there."""
+
+    def moved(name: str) -> str:
+        parts = [
+            os.path.relpath(home / part, folder) if (home / part).exists() and not Path(part).is_absolute() else part
+            for part in name.split("+")
+        ]
+        return "+".join(parts)
+
+    models = [entry.model_copy(update={"model": moved(entry.model)}) for entry in recipe.models]
+    base = None if recipe.base_model is None else moved(recipe.base_model)
+    return recipe.model_copy(update={"models": models, "base_model": base})
 
 
 MODELS: dict[int, Resident] = {}  # of this process: one, which takes the weights of every merge

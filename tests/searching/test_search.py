@@ -169,3 +169,20 @@ def test_two_processes_on_one_arm_propose_different_candidates(tmp_path):
     assert table.groupby("arm").size().to_dict() == {"one": 21, "cmaes-25-0": 6, "random-25-0": 6}
     genes = table[table["arm"] != "one"][["embed", *map(str, range(6)), "norm", "lm_head"]]
     assert len(set(genes.to_numpy().ravel())) == genes.size
+
+
+def test_recipes_are_given_from_their_own_folder(tmp_path, monkeypatch):
+    """Models that the recipe gives from its own folder are found from the folder of the written recipes."""
+    (tmp_path / "mine").mkdir()
+    for path in (FAST, SLOW):
+        (tmp_path / "mine" / path.name).symlink_to(path)
+    content = recipe("task_arithmetic", "abacus-fast", "abacus-slow", parameters={"weight": 0.5})
+    (tmp_path / "mine" / "recipe.yml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    few = {"validation": Items(TASKS, 0, 1), "max_tokens": 2, "candidates": 1, "fresh": None}
+    front = search(recipe=tmp_path / "mine" / "recipe.yml", **few).run(tmp_path / "out" / "search")
+    row = front[front["arm"] == "random-25-0"].iloc[0]
+    monkeypatch.chdir(tmp_path / "mine")
+    plan = planned(tmp_path / "out" / "search" / "recipes" / f"random-25-0-{row['candidate']}.yml")
+    again = Resident(Recipe.model_validate(CONTENT), tmp_path, [*TASKS], ENGINE, 2).take(merged_tensors(plan))
+    assert again == row["weights"]
