@@ -43,11 +43,11 @@ def search(
     sampler: Annotated[str, SAMPLING(help="cmaes, tpe, nsga2 or random")] = "cmaes",
     candidates: Annotated[int, SAMPLING(help="of the sampler, and as many of random search")] = 200,
     target: Annotated[
-        list[float],
-        SAMPLING(help="length in tokens, or a share of plain interpolation's best accuracy, repeatable"),
-    ] = [0.85],  # noqa: B006 (nobody changes it)
+        list[float] | None,
+        SAMPLING(help="tokens, or a share of plain interpolation's best accuracy (default: 0.85), repeatable"),
+    ] = None,
     price: Annotated[float, SAMPLING(help="points of accuracy for a token above the target")] = 0.6,
-    seed: Annotated[list[int], SAMPLING(help="repeatable")] = [0],  # noqa: B006
+    seed: Annotated[list[int], SAMPLING(help="repeatable")] = [0],  # noqa: B006 (nobody changes it)
     racing: Annotated[bool, SAMPLING(help="stop candidates that cannot win any more")] = True,
     jobs: Annotated[int, RUNNING(min=1, help="processes, each with a model of its own")] = 1,
     batch_size: Annotated[int, RUNNING(help="items generated together")] = Engine.batch_size,
@@ -70,9 +70,10 @@ def search(
     if fresh_task and not fresh:
         raise UserError("fresh_task: tasks that judge need items; give --fresh-items first:end.")
     settings = Search(
-        recipe, Items(tuple(task), *whole_pair("items", items)), fresh, genome, low, high, group, terms,
-        {name: pair_of("also", value) for name, _, value in free}, sampler, candidates, tuple(target), price,
-        tuple(seed), racing, engine, max_tokens, prompt,
+        recipe=recipe, validation=Items(tuple(task), *whole_pair("items", items)), fresh=fresh, genome=genome, low=low,
+        high=high, group=group, terms=terms, also={name: pair_of("also", value) for name, _, value in free},
+        sampler=sampler, candidates=candidates, targets=target, price=price, seeds=tuple(seed), racing=racing,
+        engine=engine, max_tokens=max_tokens, prompt=prompt,
     )  # fmt: skip
     say(shown(settings.run(out, jobs)))
     say(f"tables and recipes: {out}")
@@ -91,8 +92,10 @@ def whole_pair(name: str, text: str) -> tuple[int, int]:
     """Two whole numbers with a colon between them."""
     if not re.fullmatch(r"\d{1,9}:\d{1,9}", text):
         raise UserError(f"{name}: '{text}' is no range of items; write first:end, such as 0:60.")
-    first, _, end = text.partition(":")
-    return int(first), int(end)
+    first, end = map(int, text.split(":"))
+    if first >= end:
+        raise UserError(f"{name}: {text} are no items; write first:end, such as 0:60.")
+    return first, end
 
 
 def shown(front: pd.DataFrame) -> str:

@@ -27,11 +27,12 @@ from acm.errors import UserError
 from acm.merging.tensors import merged_tensors, planned
 from acm.searching.objective import Objective
 from acm.searching.resident import Resident, Rows
-from acm.searching.samplers import Numbered, check_sampler
+from acm.searching.samplers import Numbered
 from acm.searching.spaces import Space
 
 JOURNAL = "journal.log"
 FIRST = 3  # a third of the items is asked first; a candidate that cannot win any more is not asked the rest
+LEAST = 10  # items of each task that are asked first; fewer tell nothing, and nothing is stopped
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Arm:
     """A search by one sampler in one space.
 
     folder: of the journal. key: what decides the result beside the arm's own settings. rows: the validation items.
-    home: where the recipe's relative paths start. racing: whether hopeless candidates are stopped.
+    home: where the recipe's relative paths start. candidates: how many. racing: whether hopeless ones are stopped.
     """
 
     name: str
@@ -51,18 +52,18 @@ class Arm:
     folder: Path
     home: Path
     key: dict[str, Any]
+    candidates: int
     racing: bool = True
 
-    def run(self, model: Resident, candidates: int) -> None:
+    def run(self, model: Resident) -> None:
         """Ask until there are as many candidates."""
-        check_sampler(self.sampler, self.space, self.objective.target)
         with joined(self.folder) as (alone, share):
             study = self.study(alone)
             left = [t.number for t in study.get_trials(deepcopy=False) if alone and t.state == TrialState.RUNNING]
             share()
             done = len(self.told(study))
-            with tqdm(total=candidates, initial=done, desc=self.name, unit="candidate", mininterval=5) as bar:
-                while trial := self.next(study, candidates, left):
+            with tqdm(total=self.candidates, initial=done, desc=self.name, unit="candidate", mininterval=5) as bar:
+                while trial := self.next(study, left):
                     self.tell(study, trial, model)
                     bar.update()
                     bar.set_postfix_str(self.front(study), refresh=False)
@@ -71,7 +72,10 @@ class Arm:
         """The arm's study, made or continued. UserError where the journal is of another search."""
         if alone:
             mend(self.folder / JOURNAL)
-        storage = JournalStorage(JournalFileBackend(str(self.folder / JOURNAL)))
+        try:
+            storage = JournalStorage(JournalFileBackend(str(self.folder / JOURNAL)))
+        except ValueError:
+            raise UserError(f"{self.folder / JOURNAL} is damaged; remove {self.folder} and search anew.") from None
         directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 2 if self.objective.target is None else 1]
         study = optuna.create_study(
             storage=storage, study_name=self.name, directions=directions, load_if_exists=True,
@@ -90,18 +94,19 @@ class Arm:
     def settings(self) -> dict[str, Any]:
         """What decides the candidates and their values."""
         space = {name: getattr(self.space, name) for name in ("genome", "low", "high", "group", "terms")}
-        own = {"sampler": self.sampler, "target": self.objective.target, "price": self.objective.price,
-               "seed": self.seed, "racing": self.racing, "also": dict(self.space.also),
+        own = {"sampler": self.sampler, "target": self.objective.target, "seed": self.seed,
+               "also": dict(self.space.also),
                "items": {task: list(items) for task, items in self.rows.items()}}  # fmt: skip
-        return self.key | space | own
+        raced = {"price": self.objective.price, "racing": self.racing} if self.objective.target is not None else {}
+        return self.key | space | own | raced
 
-    def next(self, study: optuna.Study, candidates: int, left: list[int]) -> Trial | None:
+    def next(self, study: optuna.Study, left: list[int]) -> Trial | None:
         """The next candidate. None where there are enough. left: those that a killed process began; they go first."""
         trials = study.get_trials(deepcopy=False)
-        if not left and len(trials) >= candidates:
+        if not left and counted(trials) >= self.candidates:
             return None
         trial = Trial(study, trials[left.pop(0)]._trial_id) if left else study.ask()
-        if trial.number >= candidates:  # another process was quicker
+        if counted(study.get_trials(deepcopy=False)[: trial.number]) >= self.candidates:  # another process was quicker
             study.tell(trial, state=TrialState.FAIL)
             return None
         for gene, (low, high) in self.space.genes.items():
@@ -116,7 +121,8 @@ class Arm:
         best = self.best(study)
         part = {task: list(items)[::FIRST] for task, items in self.rows.items()}
         rest = {task: [item for item in items if item not in part[task]] for task, items in self.rows.items()}
-        racing = self.racing and best is not None and self.objective.target is not None and any(rest.values())
+        racing = self.racing and best is not None and self.objective.target is not None
+        racing = racing and all(len(items) >= LEAST for items in part.values())
         records = model.ask(part if racing else self.rows)
         stopped = bool(racing and best is not None and self.objective.hopeless(records, records_in(best)))
         if racing and not stopped:
@@ -153,13 +159,18 @@ class Arm:
         merge; records: JSON, task → items, grades (0 or 1) and lengths (tokens).
         """
         rows = []
-        for trial in self.told(self.study(alone=False)):
+        for trial in self.told(self.study(alone=False))[: self.candidates]:
             known = dict(trial.user_attrs)
             records = known.pop("records")
             asked = sum(len(part["item"]) for part in records.values())
             rows.append({"arm": self.name, "candidate": trial.number, **trial.params, "asked": asked, **known,
                          "value": trial.values[0], "records": json.dumps(records)})  # fmt: skip
         return pd.DataFrame(rows)
+
+
+def counted(trials: list[FrozenTrial]) -> int:
+    """How many candidates are told or in work; not those that came too late."""
+    return sum(trial.state in (TrialState.COMPLETE, TrialState.RUNNING) for trial in trials)
 
 
 def slim(records: pd.DataFrame) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from acm.errors import UserError
+
 MOST = 12  # points of plain interpolation's front that are judged
 FEW = 6  # points of a sampler's front that are judged, over all its arms
 
@@ -25,6 +27,10 @@ def length_at(one: pd.DataFrame, share: float) -> float:
     one: its candidates, with accuracy (percent) and tokens. Lines join the points of their front.
     """
     points = front_of(one)
+    if not points["accuracy"].max() > 0:
+        raise UserError(
+            "plain interpolation is never right on these items, so a share of it is no target; give tokens."
+        )
     wanted = share * points["accuracy"].max()
     after = points[points["accuracy"] >= wanted].iloc[0]
     before = points[points["accuracy"] < wanted]
@@ -56,7 +62,7 @@ def chosen(candidates: pd.DataFrame) -> list[dict[str, Any]]:
         if name == "one":
             parts.append(thinned(front_of(own), MOST).assign(role="front"))
             continue
-        order = own.sort_values(["value", "candidate"], ascending=[False, True])
+        order = own.sort_values(["value", "tokens", "candidate"], ascending=[False, True, True])
         best = order.groupby("arm", sort=False).head(1).sort_values("arm").assign(role="best")
         front = thinned(front_of(own), FEW).assign(role="front")
         parts.append(pd.concat([best, front]).drop_duplicates(["arm", "candidate"]))

@@ -28,6 +28,7 @@ from acm.merging.recipe import Recipe
 from acm.merging.tensors import MergedTensor
 
 from lm_eval import simple_evaluate  # isort: skip  (after the harness, which says what is missing)
+from lm_eval.tasks import get_task_dict  # isort: skip
 
 Rows = Mapping[str, Sequence[int]]  # task → numbers of its items
 COLUMNS = ["task", "item", "correct", "length", "truncated"]
@@ -37,14 +38,16 @@ class Resident:
     """A loaded model. Its answers are greedy.
 
     recipe: any merge of the models; it is merged once, since its folder brings config and tokenizer, and is gone once
-    it is loaded. folder: where its relative paths start. tasks, prompt, max_tokens, engine: as of :func:`acm.evaluate`.
+    it is loaded. folder: where its relative paths start. ends: task → how many items it must have. prompt, max_tokens,
+    engine: as of :func:`acm.evaluate`.
     Raises UserError as ``acm.merge`` and ``acm.evaluate`` do.
     """
 
     def __init__(
-        self, recipe: Recipe, folder: Path, tasks: list[str], engine: Engine = Engine(),
+        self, recipe: Recipe, folder: Path, ends: Mapping[str, int], engine: Engine = Engine(),
         max_tokens: int = MAX_TOKENS, prompt: str | None = None,
     ) -> None:  # fmt: skip
+        tasks = list(ends)
         check_tasks(tasks)
         check_prompt(prompt, tasks)
         engine.check_here()
@@ -53,6 +56,9 @@ class Resident:
         self.tasks, self.engine, self.prompt = tasks, engine, prompt
         self.sampling, self.generation = Sampling(), generation_of(engine, Sampling(), max_tokens, prompt)
         self.manager = task_manager(tasks, prompt)
+        for task, end in ends.items():
+            if (count := len(get_task_dict(task, self.manager)[task].eval_docs)) < end:
+                raise UserError(f"items: task {task} has {count}, and {end} are asked; ask for items that it has.")
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         with tempfile.TemporaryDirectory() as place:
             merged = merge(recipe, Path(place) / "model", folder, device="cpu")

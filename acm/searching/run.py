@@ -14,7 +14,9 @@ out/
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -28,8 +30,9 @@ import torch
 import yaml
 
 from acm.errors import UserError, check_distinct
-from acm.evaluation.settings import MAX_TOKENS, Engine
-from acm.files import write_json, write_text
+from acm.evaluation.harness import check_tasks
+from acm.evaluation.settings import MAX_TOKENS, Engine, check_count
+from acm.files import alone, write_json, write_text
 from acm.identity import identity
 from acm.merging.plan import Plan
 from acm.merging.recipe import Recipe, load_recipe
@@ -44,7 +47,7 @@ from acm.searching.spaces import HIGH, LOW, Space
 from acm.sources import source_hash
 
 ONE, RANDOM = "one", "random"
-REFINED = 2 * EVEN - 1  # candidates of plain interpolation at most
+REFINED = EVEN + 10  # candidates of plain interpolation, whatever the sampler's number: the targets come from them
 Each = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
 PACKAGES = ("torch", "transformers", "lm-eval", "optuna", "cmaes")
 
@@ -74,9 +77,9 @@ class Search:
     recipe: path, or a mapping in mergekit's format; its coefficients are what is searched. validation, fresh: items
     that choose, and other items that judge. genome, low, high, group, terms, also: as of :class:`Space`. sampler: as of
     ``samplers.py``. candidates: of the sampler, and of random search. targets: lengths in tokens, or shares (at most 1)
-    of plain interpolation's best accuracy on the validation items; the target is then its length there. price: points
-    for a token above the target. seeds: of the samplers. racing: whether hopeless candidates are stopped. engine,
-    max_tokens, prompt: as of :func:`acm.evaluate`.
+    of plain interpolation's best accuracy on the validation items; the target is then its length there. None: a share
+    of 0.85, and none for nsga2. price: points for a token above the target. seeds: of the samplers. racing: whether
+    hopeless candidates are stopped. engine, max_tokens, prompt: as of :func:`acm.evaluate`.
     """
 
     recipe: str | Path | Mapping[str, Any]
@@ -90,7 +93,7 @@ class Search:
     also: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     sampler: str = "cmaes"
     candidates: int = 200
-    targets: Sequence[float] = (0.85,)
+    targets: Sequence[float] | None = None
     price: float = PRICE
     seeds: Sequence[int] = (0,)
     racing: bool = True
@@ -99,20 +102,28 @@ class Search:
     prompt: str | None = None
 
     def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise UserError(f"candidates: is {self.candidates}; give 1 or more.")
-        if not self.price > 0:
+        check_count("candidates", self.candidates)
+        check_count("max_tokens", self.max_tokens)
+        if not 0 < self.price < math.inf:
             raise UserError(f"price: is {self.price}; give points for a token, above 0.")
-        for name, given in (("seeds", self.seeds), ("targets", self.targets)):
-            check_distinct([*map(str, given)], name)
-            if not given:
-                raise UserError(f"{name}: there are none; give at least one.")
-        if bad := [target for target in self.targets if not target > 0]:
-            raise UserError(f"targets: {bad[0]} is no length; give tokens, or a share of at most 1, above 0.")
+        if not self.seeds:
+            raise UserError("seeds: there are none; give at least one.")
+        if bad := [target for target in self.goals if not 0 < target < math.inf]:
+            raise UserError(f"target: {bad[0]} is no length; give tokens, or a share of at most 1, above 0.")
+        check_distinct([*map(str, self.seeds)], "seeds")
+        check_distinct([*map(label, self.goals)], "targets")
+        for items in filter(None, (self.validation, self.fresh)):
+            check_tasks(list(items.tasks))
         both = set(self.fresh.tasks) & set(self.validation.tasks) if self.fresh else set()
         if self.fresh and both and self.fresh.first < self.validation.end and self.validation.first < self.fresh.end:
             raise UserError(f"items: fresh ones of {min(both)} are validation items too; give others.")
-        check_sampler(self.sampler, self.space, None if self.sampler == "nsga2" else 1.0)
+        check_sampler(self.sampler, self.space, self.goals)
+
+    @property
+    def goals(self) -> Sequence[float]:
+        """The targets as given, or the usual one; none for a sampler that needs none."""
+        usual = () if self.sampler == "nsga2" else (0.85,)
+        return usual if self.targets is None else self.targets
 
     @cached_property
     def loaded(self) -> tuple[Recipe, Path]:
@@ -131,8 +142,10 @@ class Search:
 
     def model(self) -> Resident:
         """The loaded model."""
-        tasks = [*self.validation.tasks, *(self.fresh.tasks if self.fresh else ())]
-        return Resident(*self.loaded, [*dict.fromkeys(tasks)], self.engine, self.max_tokens, self.prompt)
+        ends: dict[str, int] = {}
+        for items in filter(None, (self.validation, self.fresh)):
+            ends |= {task: max(items.end, ends.get(task, 0)) for task in items.tasks}
+        return Resident(*self.loaded, ends, self.engine, self.max_tokens, self.prompt)
 
     @cached_property
     def key(self) -> dict[str, Any]:
@@ -148,19 +161,20 @@ class Search:
         """One arm. name: of its folder in ``out``."""
         space = Space(self.plan, "one", self.low, self.high) if name == ONE else self.space
         home = self.loaded[1]
-        return Arm(name, space, sampler, objective, self.validation.rows, seed, out / name, home, self.key, self.racing)
+        budget = REFINED if name == ONE else self.candidates
+        rows = self.validation.rows
+        return Arm(name, space, sampler, objective, rows, seed, out / name, home, self.key, budget, self.racing)
 
     def arms(self, out: Path, one: pd.DataFrame) -> list[Arm]:
         """The sampler and its control at each target and seed. one: the candidates of plain interpolation."""
         found = []
-        for target in (1.0,) if self.sampler == "nsga2" else self.targets:
-            share = target <= 1
-            goal = length_at(one, target) if share else float(target)
-            label = f"{100 * target if share else target:g}"
+        targets: Sequence[float | None] = self.goals or (None,)
+        for target in targets:
+            goal = length_at(one, target) if target is not None and target <= 1 else target
             for seed in self.seeds:
                 for sampler in dict.fromkeys([self.sampler, RANDOM]):
-                    objective = Objective(None if sampler == "nsga2" else goal, self.price)
-                    found.append(self.arm(out, f"{sampler}-{label}-{seed}", sampler, objective, seed))
+                    name = "-".join([sampler, *([] if target is None else [label(target)]), str(seed)])
+                    found.append(self.arm(out, name, sampler, Objective(goal, self.price), seed))
         return found
 
     def run(self, out: Path, jobs: int = 1) -> pd.DataFrame:
@@ -169,7 +183,7 @@ class Search:
         jobs: processes that work side by side, each with a model of its own. Where there are more of them than arms,
         several work on one arm, and the order of its candidates is chance.
         """
-        with workers(jobs) as each:
+        with alone(out, "another search"), workers(jobs) as each:
             return self.judged(out, *self.searched(out, jobs, each), each)
 
     def judged(self, out: Path, arms: Mapping[str, Arm], candidates: pd.DataFrame, each: Each) -> pd.DataFrame:
@@ -180,15 +194,18 @@ class Search:
         for row in points:
             space = arms[row["arm"]].space
             recipes[f"{row['arm']}-{row['candidate']}"] = space.recipe({gene: row[gene] for gene in space.genes})
+        shutil.rmtree(out / "recipes", ignore_errors=True)
         for name, recipe in recipes.items():
             content = placed(recipe, self.loaded[1], out / "recipes").model_dump(mode="json", exclude_defaults=True)
             write_text(out / "recipes" / f"{name}.yml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         if self.fresh:
             found = each(judge, [(self, recipe) for recipe in recipes.values()])
             for row, (records, weights) in zip(points, found, strict=True):
+                if weights != row["weights"]:
+                    raise UserError(f"a model of the recipe changed during the search; remove {out} and search anew.")
                 accuracy, tokens, _ = Objective(None).of(records)
                 row |= {"fresh_accuracy": accuracy, "fresh_tokens": tokens, "fresh_asked": len(records),
-                        "optimism": row["accuracy"] - accuracy, "fresh_weights": weights}  # fmt: skip
+                        "optimism": row["accuracy"] - accuracy}  # fmt: skip
             parts = [records.assign(point=name) for name, (records, _) in zip(recipes, found, strict=True)]
             write_parquet(pd.concat(parts, ignore_index=True), out / "fresh.parquet")
         front = pd.DataFrame(points).drop(columns="records")
@@ -199,9 +216,9 @@ class Search:
     def searched(self, out: Path, jobs: int, each: Each) -> tuple[dict[str, Arm], pd.DataFrame]:
         """All arms by name, and their candidates."""
         one = self.arm(out, ONE, "grid", Objective(None, self.price))
-        each(work, [(self, one, min(max(self.candidates, EVEN), REFINED))] * jobs)
+        each(work, [(self, one)] * min(jobs, EVEN // 2))
         arms = self.arms(out, one.table())
-        each(work, [(self, arm, self.candidates) for arm in arms for _ in range(max(1, jobs // len(arms)))])
+        each(work, [(self, arm) for arm in arms for _ in range(max(1, jobs // len(arms)))])
         everything = {arm.name: arm for arm in (one, *arms)}
         return everything, pd.concat([arm.table() for arm in everything.values()], ignore_index=True)
 
@@ -211,7 +228,7 @@ class Search:
         facts = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("recipe", "engine")}
         return facts | {
             "validation": vars(self.validation), "fresh": vars(self.fresh) if self.fresh else None,
-            "targets": [*self.targets], "seeds": [*self.seeds], "also": dict(self.also),
+            "targets": [*self.goals], "seeds": [*self.seeds], "also": dict(self.also),
         }  # fmt: skip
 
 
@@ -230,6 +247,11 @@ def placed(recipe: Recipe, home: Path, folder: Path) -> Recipe:
     return recipe.model_copy(update={"models": models, "base_model": base})
 
 
+def label(target: float) -> str:
+    """A target in the name of an arm: ``85`` for a share of 85 %, ``52t`` for 52 tokens."""
+    return f"{100 * target:g}" if target <= 1 else f"{target:g}t"
+
+
 MODELS: dict[int, Resident] = {}  # of this process: one, which takes the weights of every merge
 
 
@@ -242,9 +264,9 @@ def own_model(search: Search) -> Resident:
     return MODELS[key]
 
 
-def work(search: Search, arm: Arm, candidates: int) -> None:
-    """Ask until an arm has so many candidates. Other processes may work on the same arm."""
-    arm.run(own_model(search), candidates)
+def work(search: Search, arm: Arm) -> None:
+    """Ask until an arm has its candidates. Other processes may work on the same arm."""
+    arm.run(own_model(search))
 
 
 def judge(search: Search, recipe: Recipe) -> tuple[pd.DataFrame, str]:
@@ -263,6 +285,10 @@ def workers(jobs: int) -> Iterator[Each]:
         return
     threads = max(1, torch.get_num_threads() // jobs)
     with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        yield lambda function, arguments: [
-            future.result() for future in [pool.submit(function, *given) for given in arguments]
-        ]
+        try:
+            yield lambda function, arguments: [
+                future.result() for future in [pool.submit(function, *given) for given in arguments]
+            ]
+        except BaseException:  # the first error ends all
+            pool.shutdown(cancel_futures=True)
+            raise

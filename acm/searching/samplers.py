@@ -7,7 +7,7 @@ So a search that stops and goes on proposes what it would have proposed without 
     tpe       where good candidates are denser than bad ones                              any
     nsga2     crosses the front of accuracy and length; it needs no target                any
     random    anywhere between the bounds: the control of equal budget                    any
-    grid      21 even values, then between the neighbours that differ most                one
+    grid      21 even values, then between the neighbours that differ most                one λ
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -27,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 from acm.errors import UserError, unknown
 from acm.searching.spaces import Space
 
-SAMPLERS = ("cmaes", "tpe", "nsga2", "random", "grid")
+SAMPLERS = ("cmaes", "tpe", "nsga2", "random")  # of a search; the grid is of plain interpolation
 EVEN = 21  # values of the grid before it is refined
 START, STEP = 0.5, 0.1  # of CMA-ES: λ of its first mean; first standard deviation, a fraction of the bounds
 
@@ -65,29 +66,32 @@ class Grid(BaseSampler):
 
 
 class Numbered(BaseSampler):
-    """A sampler that is made anew for each candidate, from the candidate's number. kind, space, seed: as below.
+    """A sampler that is made anew for each candidate, from the names of arm and seed and the candidate's number.
 
-    What it draws gene by gene, it draws from the gene's name too: else all genes of a candidate would be equal.
+    What it draws gene by gene, it draws from the gene's name too: else all genes of a candidate would be equal. kind,
+    space: as of :func:`sampler_of`.
     """
 
     def __init__(self, kind: str, space: Space, seed: int) -> None:
         self.kind, self.space, self.seed = kind, space, seed
 
-    def of(self, trial: FrozenTrial, gene: str = "") -> BaseSampler:
+    def of(self, study: Study, trial: FrozenTrial, gene: str = "") -> BaseSampler:
         """The sampler of this candidate, or of one of its genes."""
-        return sampler_of(self.kind, self.space, f"{self.seed}/{trial.number}{gene}")
+        return sampler_of(self.kind, self.space, f"{study.study_name}/{self.seed}/{trial.number}{gene}")
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Optuna's."""
-        return self.of(trial).infer_relative_search_space(study, trial)
+        return self.of(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(self, study: Study, trial: FrozenTrial, space: dict[str, BaseDistribution]) -> dict[str, Any]:
         """Optuna's."""
-        return self.of(trial).sample_relative(study, trial, space)
+        return self.of(study, trial).sample_relative(study, trial, space)
 
     def sample_independent(self, study: Study, trial: FrozenTrial, name: str, of: BaseDistribution) -> Any:
-        """Optuna's."""
-        return self.of(trial, f"/{name}").sample_independent(study, trial, name, of)
+        """Optuna's; the first candidate of CMA-ES is its centre."""
+        if self.kind == "cmaes" and trial.number == 0:
+            return center(name, self.space.genes[name], self.space)
+        return self.of(study, trial, f"/{name}").sample_independent(study, trial, name, of)
 
 
 def sampler_of(kind: str, space: Space, name: str) -> BaseSampler:
@@ -115,19 +119,14 @@ def center(gene: str, bounds: tuple[float, float], space: Space) -> float:
     return START
 
 
-def check_sampler(kind: str, space: Space, target: float | None) -> None:
-    """UserError for a sampler that is unknown, or that does not go with the genes or without a target."""
+def check_sampler(kind: str, space: Space, targets: Sequence[float]) -> None:
+    """UserError for a sampler that is unknown, or that does not go with the genes or the targets."""
     if kind not in SAMPLERS:
         raise unknown("sampler", kind, SAMPLERS)
     count = len(space.genes)
     if not count:
         raise UserError("the fine-tuned models have the base's numbers in every layer, so there is nothing to search.")
-    if kind == "grid" and count > 1:
-        raise UserError(f"sampler grid is for one gene, and genome {space.genome} has {count}; choose cmaes or random.")
     if kind == "cmaes" and count < 2:
-        raise UserError(f"sampler cmaes needs two genes, and genome {space.genome} has one; choose grid or tpe.")
-    front = kind in ("nsga2", "grid")
-    if not front and target is None:
-        raise UserError(f"sampler {kind} needs a target length in tokens; give one, or choose nsga2.")
-    if front and target is not None:
-        raise UserError(f"sampler {kind} searches the whole front of accuracy and length; leave out the target.")
+        raise UserError(f"sampler cmaes needs two genes, and genome {space.genome} has one; choose tpe.")
+    if kind == "nsga2" and targets:
+        raise UserError("sampler nsga2 searches the whole front of accuracy and length; leave out the target.")

@@ -17,7 +17,6 @@ own format: values along the layers, and filters for what lies outside the block
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +30,7 @@ from acm.merging.plan import Plan
 from acm.merging.recipe import Recipe
 
 GENOMES = ("one", "depth", "layer")
+LARGEST = 1e3  # of a bound
 LOW, HIGH = -0.5, 1.5  # bounds of λ: a layer may be undone, or go beyond its fine-tuned model
 PARTS = {"attention": "self_attn", "mlp": "mlp"}  # part of a block → the filter of its tensors
 OUTSIDE = {"embed": "embedding and head", "lm_head": "embedding and head", "norm": "norm"}
@@ -61,11 +61,11 @@ class Space:
         for name, value in (("group", self.group), ("terms", self.terms)):
             if value < 1:
                 raise UserError(f"{name}: is {value}; give 1 or more.")
-        for name, (low, high) in {"low and high": (self.low, self.high), **self.also}.items():
-            if not -math.inf < low < high < math.inf:
-                raise UserError(
-                    f"{name}: {low} to {high} leaves nothing to search; give finite bounds, the lower first."
-                )
+        if self.genome == "depth" and self.terms > self.plan.blocks:
+            raise UserError(f"terms: is {self.terms}; give at most {self.plan.blocks}, one for each block.")
+        for name, (low, high) in {"bounds": (self.low, self.high), **self.also}.items():
+            if not -LARGEST <= low < high <= LARGEST:
+                raise UserError(f"{name}: {low} to {high} are no bounds; give two numbers, the lower first.")
         self.check_method()
 
     def check_method(self) -> None:
@@ -78,6 +78,18 @@ class Space:
             )
         if recipe.coefficients is not None:
             raise UserError("`coefficients` stands in the recipe, and the search chooses them; remove it.")
+        if bad := [value for value in (self.low, self.high) if not method.coefficient.test(value)]:
+            raise UserError(
+                f"bounds: {bad[0]} is out of range: {method.coefficient.name} is {method.coefficient.meaning}."
+            )
+        flag = method.normalizer
+        if flag and len(recipe.finetuned) == 1 and recipe.setting(flag.name):
+            raise UserError(
+                f"`{flag.name}` divides by the coefficients, so with one fine-tuned model they change nothing; set "
+                f"`{flag.name}: false` in the recipe."
+            )
+        if "lambda" in method.parameters and "lambda" not in self.also and recipe.setting("lambda") != 1:
+            raise UserError("`lambda` in the recipe would multiply every λ of the search; remove it, or search it too.")
         known = {p.name: p for p in method.takes if p.kind == "number" and p is not method.coefficient}
         for name, bounds in self.also.items():
             if name not in known:
@@ -141,7 +153,10 @@ class Space:
         assert coefficient
         common = dict(recipe.parameters) | {name: point[name] for name in self.also}
         settings = [self.setting(point, i) for i in range(len(self.models))]
-        entries = list(recipe.models)
+        entries = [  # what is searched holds for all models
+            entry.model_copy(update={"parameters": {k: v for k, v in entry.parameters.items() if k not in self.also}})
+            for entry in recipe.models
+        ]
         if coefficient.per_model:
             common.pop(coefficient.name, None)
             own = {entry.model: setting for entry, setting in zip(recipe.finetuned, settings, strict=True)}
@@ -174,6 +189,7 @@ class Space:
         return [*found, {"value": np.mean([curves[part] for part in PARTS], axis=0).tolist()}]
 
     def curve(self, weights: list[float]) -> list[float]:
-        """λ of each block from the weights of the cosines."""
+        """λ of each block from the weights of the cosines, within the bounds."""
         depth = np.linspace(0, 1, self.plan.blocks)
-        return sum(a * np.cos(np.pi * k * depth) for k, a in enumerate(weights)).tolist()  # type: ignore[union-attr]
+        found = np.sum([a * np.cos(np.pi * k * depth) for k, a in enumerate(weights)], axis=0)
+        return [float(value) for value in np.clip(found, self.low, self.high)]

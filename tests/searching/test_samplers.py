@@ -26,7 +26,7 @@ def propose(study, space):
 
 
 def best_after(kind, count, space=Space):
-    study = optuna.create_study(direction="maximize", sampler=Numbered(kind, space, 0))
+    study = optuna.create_study(study_name="arm", direction="maximize", sampler=Numbered(kind, space, 0))
     for _ in range(count):
         trial, values = propose(study, space)
         study.tell(trial, -sum((value - i / 9) ** 2 for i, value in enumerate(values)))
@@ -34,17 +34,23 @@ def best_after(kind, count, space=Space):
 
 
 def test_cmaes_comes_closer_than_random_search_of_the_same_budget():
-    assert best_after("cmaes", 150) > -0.2 > -0.8 > best_after("random", 150)
+    assert best_after("cmaes", 150) > -0.2 > -0.4 > best_after("random", 150)
 
 
 @pytest.mark.parametrize("kind", ["cmaes", "tpe", "random"])
 def test_genes_of_a_candidate_differ_and_a_seed_gives_the_same_again(kind):
-    first, again, other = (propose(study_of(kind, seed), Space)[1] for seed in (0, 0, 1))
+    first, again, other = (second(study_of(kind, seed)) for seed in (0, 0, 1))
     assert len(set(first)) == 9 and first == again and first != other
 
 
+def second(study):
+    """The second candidate; the first of CMA-ES is its centre."""
+    study.tell(propose(study, Space)[0], 0.0)
+    return propose(study, Space)[1]
+
+
 def study_of(kind, seed):
-    return optuna.create_study(direction="maximize", sampler=Numbered(kind, Space, seed))
+    return optuna.create_study(study_name="arm", direction="maximize", sampler=Numbered(kind, Space, seed))
 
 
 def grid():

@@ -12,6 +12,8 @@ from acm.errors import UserError
 from acm.merging.tensors import planned
 from acm.searching.spaces import Space
 
+TIES = {"weight": 1.0, "density": 0.5, "normalize": False}
+
 
 @pytest.fixture(scope="session")
 def deep(make_model, tmp_path_factory):
@@ -81,7 +83,9 @@ def test_each_of_two_models_has_its_genes(f32):
 
 
 def test_parameters_of_the_method_are_genes_too(f32):
-    found = space(f32[:2], "ties", {"weight": 1.0, "density": 0.5}, genome="one", also={"density": (0.1, 1.0)})
+    found = space(
+        f32[:2], "ties", {"weight": 1.0, "density": 0.5, "normalize": False}, genome="one", also={"density": (0.1, 1.0)}
+    )
     assert found.genes == {"λ": (-0.5, 1.5), "density": (0.1, 1.0)}
     assert planned(found.recipe({"λ": 0.4, "density": 0.2})).jobs[0].settings.density == [0.2]
 
@@ -96,11 +100,18 @@ def test_slerp_has_its_angle_by_layer(f32):
     ("method", "parameters", "settings", "words"),
     [
         ("task_arithmetic", {"weight": 1.0}, {"genome": "layers"}, "genome"),
-        ("task_arithmetic", {"weight": 1.0}, {"low": 1.0, "high": 1.0}, "leaves nothing to search"),
-        ("task_arithmetic", {"weight": 1.0}, {"high": float("nan")}, "leaves nothing to search"),
+        ("task_arithmetic", {"weight": 1.0}, {"low": 1.0, "high": 1.0}, "are no bounds"),
+        ("task_arithmetic", {"weight": 1.0}, {"high": float("nan")}, "are no bounds"),
         ("task_arithmetic", {"weight": 1.0}, {"group": 0}, "group: is 0"),
         ("task_arithmetic", {"weight": 1.0}, {"also": {"density": (0.1, 1)}}, "density"),
-        ("ties", {"weight": 1.0, "density": 0.5}, {"also": {"density": (0.1, 2)}}, "out of its range"),
+        (
+            "ties",
+            {"weight": 1.0, "density": 0.5, "normalize": False},
+            {"also": {"density": (0.1, 2)}},
+            "out of its range",
+        ),
+        ("task_arithmetic", {"weight": 1.0}, {"genome": "depth", "terms": 5}, "give at most 2"),
+        ("ties", {"weight": 1.0}, {}, "they change nothing"),
         ("karcher", {}, {}, "no genome fits karcher"),
         ("linear", {"weight": 1.0}, {}, "no genome fits linear"),
     ],
@@ -114,3 +125,16 @@ def test_coefficients_in_the_recipe_are_refused(f32):
     content = recipe("task_arithmetic", *f32[:2], coefficients={"left": [0.1, 0.2]})
     with pytest.raises(UserError, match="the search chooses them"):
         Space(planned(content))
+
+
+def test_a_searched_parameter_holds_for_models_that_have_their_own(f32):
+    models = [{"model": str(f32[1]), "parameters": {"density": 0.3}}]
+    content = recipe("ties", *f32[:2], parameters={"weight": 1.0, "normalize": False}) | {"models": models}
+    found = Space(planned(content), genome="one", also={"density": (0.1, 1.0)})
+    assert planned(found.recipe({"λ": 0.4, "density": 0.9})).jobs[0].settings.density == [0.9]
+
+
+def test_a_curve_stays_within_the_bounds(f32):
+    found = space(f32[:2], genome="depth", terms=2)
+    point = dict.fromkeys(found.genes, 0.5) | {"attention 0": 1.5, "attention 1": 0.5}
+    assert max(value for (value,) in coefficients(found, point).values()) == 1.5
