@@ -56,7 +56,7 @@ def timed(work: Callable[..., pd.DataFrame], *given: Any) -> tuple[float, pd.Dat
 def main() -> None:
     """Measure both ways and write the table."""
     torch.set_num_threads(1)
-    model = Resident(Recipe.model_validate(recipe(0.5)), Path(), TASKS, ENGINE, CAP)
+    model = Resident(Recipe.model_validate(recipe(0.5)), Path(), dict.fromkeys(TASKS, max(ITEMS.values())), ENGINE, CAP)
 
     def in_memory(weight: float, items: int) -> pd.DataFrame:
         model.take(merged_tensors(planned(recipe(weight)), device="cpu"))
