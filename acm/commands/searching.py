@@ -56,7 +56,7 @@ def search(
     device: Annotated[str, RUNNING(help="cpu, cuda or cuda:1")] = Engine.device,
     prompt: Annotated[str | None, RUNNING(help=f"of tasks that take one: {', '.join(PROMPTS)}")] = None,
 ) -> None:
-    """Search the coefficients of a merge by layer, beside plain interpolation and random search at equal budget.
+    """Search the coefficients of a merge by layer, beside plain interpolation and as many random candidates.
 
     Interrupted, the same command goes on. Docs: docs/search.md.
     """

@@ -21,6 +21,7 @@ from acm.headers import TensorInfo
 from acm.merging.chat import chosen_template, write_template
 from acm.merging.companions import ADDED, GENERATION, TOKENIZER, TOKENIZER_CONFIG, Companions
 from acm.merging.plan import Plan
+from acm.merging.settings import layer_order
 from acm.reading import read_json
 
 REVISION = re.compile(r"models--(.+?)--(.+?)/snapshots/([0-9a-f]{40})")
@@ -41,7 +42,8 @@ def write_companions(folder: Path, plan: Plan, hash_inputs: bool = False) -> Non
     write_text(folder / "recipe.yml", recipe_text(plan))
     if plan.inputs.coefficients:
         content = {
-            model: dict(sorted(found.items(), key=layer_order)) for model, found in plan.inputs.coefficients.items()
+            model: {layer: found[layer] for layer in sorted(found, key=layer_order)}
+            for model, found in plan.inputs.coefficients.items()
         }
         write_json(folder / "coefficients.json", {"coefficients": content})
     write_text(folder / "README.md", printable(model_card(plan, hash_inputs)))
@@ -76,12 +78,6 @@ def write_tokenizer(source: Companions, out: Path, added: list[dict[str, Any]]) 
             write_json(out / TOKENIZER_CONFIG, config, indent=2, ensure_ascii=False)
     if (out / ADDED).is_file():
         write_json(out / ADDED, read_json(out / ADDED) | {e["content"]: e["id"] for e in added}, ensure_ascii=False)
-
-
-def layer_order(item: tuple[str, float]) -> int:
-    """Key that sorts layers from the embedding to the head."""
-    layer = item[0]
-    return int(layer) if layer.isdecimal() else {"embed": -1, "norm": 1 << 30, "lm_head": 1 << 31}[layer]
 
 
 def recipe_text(plan: Plan) -> str:

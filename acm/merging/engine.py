@@ -20,7 +20,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
@@ -36,7 +36,7 @@ from acm.merging.plan import Job, Plan, make_plan, work_folder
 from acm.merging.recipe import Recipe, load_recipe
 from acm.merging.settings import Settings, copied_model
 from acm.merging.stream import Stream
-from acm.merging.workspace import Workspace, disk_errors
+from acm.merging.workspace import Place, Workspace, disk_errors
 from acm.progress import Progress
 
 if TYPE_CHECKING:
@@ -140,18 +140,6 @@ def not_finite(stored: np.ndarray, dtype: str) -> int:
     infinity = EXPONENTS[dtype]
     magnitudes = stored.view(np.uint32) & 0x7FFFFFFF if dtype == "float32" else stored.view(np.uint16) & 0x7FFF
     return int((magnitudes >= infinity).sum()) if magnitudes.max(initial=0) >= infinity else 0
-
-
-class Place(Protocol):
-    """Where merged tensors go: a :class:`Workspace`, or memory. finished: names of those that it holds already."""
-
-    finished: set[str]
-
-    def write(self, job: Job, offset: int, data: memoryview) -> None:
-        """Bytes of a tensor, from ``offset`` within it."""
-
-    def finish(self, job: Job, checksum: str) -> None:
-        """A tensor is complete."""
 
 
 class Runner:

@@ -23,6 +23,7 @@ from acm.headers import STORED, TensorInfo
 from acm.merging.diagnostics import Sums, add_entries, no_sums
 from acm.merging.engine import WHOLE
 from acm.merging.gate import Gate
+from acm.merging.settings import layer_order
 from acm.progress import Progress
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def common_parts(models: list[Checkpoint]) -> tuple[list[Part], list[str]]:
         parts.append(Part(name, (rows, *shapes[0][1:]) if shapes[0] else (), sources))
     if HEAD in names and (tied := [model.name for model in models if model.tied]):
         notes.append(f"note: the head of {', '.join(tied)} is its embedding; it is compared with the others' heads.")
-    place = {"embed": -1, "norm": 10**6, "lm_head": 10**6 + 1}
-    parts.sort(key=lambda part: (place.get(part.layer) or int(part.layer), KINDS.index(part.kind), part.name))
+    parts.sort(key=lambda part: (layer_order(part.layer), KINDS.index(part.kind), part.name))
     return [part for part in parts if part.size], notes
 
 

@@ -246,8 +246,9 @@ def cost_findings(plan: Plan, out: Path | None) -> list[Finding]:
     """Bytes read and written, seconds where the method's speed was measured, and whether the disk has room."""
     read = sum(model.bytes for model in {id(m): m for m in plan.models}.values())
     out = (out or Path()).absolute()
-    existing, work = next(p for p in (out, *out.parents) if p.exists()), work_folder(out)
-    files = [path for path in work.iterdir() if path.is_file()] if work.is_dir() else []
+    existing = next(p for p in (out, *out.parents) if p.exists())
+    work = work_folder(out) if out.name else None  # of the root there is none
+    files = [path for path in work.iterdir() if path.is_file()] if work and work.is_dir() else []
     reserved = sum(path.stat().st_blocks * 512 for path in files)  # by an interrupted merge
     free = shutil.disk_usage(existing).free + reserved
     speed = plan.recipe.method.speed

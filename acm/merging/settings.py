@@ -229,6 +229,11 @@ def settings_of(recipe: Recipe, inputs: Inputs, base: str, name: str, shape: tup
     return check_settings(recipe.method, found, name)
 
 
+def layer_order(layer: str) -> int:
+    """Key that sorts layers from the embedding to the head."""
+    return int(layer) if layer.isdecimal() else {"embed": -1, "norm": 1 << 30, "lm_head": 1 << 31}[layer]
+
+
 def weights_of(recipe: Recipe, entries: list[ModelEntry], name: str, t: float) -> list[float]:
     """The recipe's own coefficients of a tensor, one for each model; ones for a method without such a parameter."""
     parameter = recipe.method.coefficient

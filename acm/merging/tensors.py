@@ -20,6 +20,7 @@ from acm.merging.defaults import ALLOW_NAN, DEVICE, KERNELS
 from acm.merging.engine import Runner
 from acm.merging.plan import Job, Plan, make_plan
 from acm.merging.recipe import Recipe, load_recipe
+from acm.merging.settings import layer_order
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,7 @@ class MergedTensor:
 
 @dataclass
 class Memory:
-    """Holds one tensor at a time: a :class:`acm.merging.engine.Place`."""
+    """Holds one tensor at a time: a :class:`acm.merging.workspace.Place`."""
 
     finished: set[str] = field(default_factory=set)
     held: bytearray = field(default_factory=bytearray)
@@ -92,14 +93,7 @@ def merged_tensors(
     place = Memory()
     runner = Runner(plan, place, "cpu" if is_cpu(device) else device, 1, kernels, allow_nan)
     runner.look_through()
-    for job in sorted(plan.jobs, key=lambda job: depth_of(job.name, plan.blocks)):
+    for job in sorted(plan.jobs, key=lambda job: (layer_order(layer_of(job.name)), job.name)):
         place.held = bytearray(job.bytes)
         runner.merge_one(job)
         yield MergedTensor(job.name, job.shape, job.dtype, np.frombuffer(place.held, STORED[job.dtype]), place.digest)
-
-
-def depth_of(name: str, blocks: int) -> tuple[int, str]:
-    """A key that sorts tensors by layer, then by name."""
-    layer = layer_of(name)
-    ends = {"embed": -1, "norm": blocks, "lm_head": blocks + 1}
-    return (ends[layer] if layer in ends else int(layer)), name

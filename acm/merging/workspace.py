@@ -22,7 +22,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import xxhash
 
@@ -36,6 +36,18 @@ LOG = logging.getLogger(__name__)
 JOURNAL = "journal.jsonl"
 CHECKED_BYTES = 8 << 20  # how many bytes are read at a time to check a tensor
 CODES = {dtype: code for code, dtype in DTYPES.items()}  # dtype → the file's code
+
+
+class Place(Protocol):
+    """Where merged tensors go: a :class:`Workspace`, or memory. finished: names of those that it holds already."""
+
+    finished: set[str]
+
+    def write(self, job: Job, offset: int, data: memoryview) -> None:
+        """Bytes of a tensor, from ``offset`` within it."""
+
+    def finish(self, job: Job, checksum: str) -> None:
+        """A tensor is complete."""
 
 
 class Workspace:

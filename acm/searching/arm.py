@@ -66,7 +66,7 @@ class Arm:
                 while trial := self.next(study, left):
                     self.tell(study, trial, model)
                     bar.update()
-                    bar.set_postfix_str(self.front(study), refresh=False)
+                    bar.set_postfix_str(self.leader(study), refresh=False)
 
     def study(self, alone: bool) -> optuna.Study:
         """The arm's study, made or continued. UserError where the journal is of another search."""
@@ -146,7 +146,7 @@ class Arm:
         whole = [trial for trial in self.told(study) if not trial.user_attrs["stopped"]]
         return max(whole, key=lambda trial: (trial.values[0], -trial.number), default=None)
 
-    def front(self, study: optuna.Study) -> str:
+    def leader(self, study: optuna.Study) -> str:
         """The best candidate so far, in words."""
         found = self.best(study)
         return "" if found is None else "best {accuracy:.1f} % at {tokens:.1f} tokens".format(**found.user_attrs)

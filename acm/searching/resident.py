@@ -1,6 +1,6 @@
 """A model that stays loaded and takes the weights of one merge after another, without a folder in between.
 
-It is asked like any model of :func:`acm.evaluate`: the same batches, the same grading, the same responses.
+It is asked by the code of :func:`acm.evaluate`: the same prompts, generation and grading.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from acm.evaluation.harness import check_tasks, generation_of, load, task_manage
 from acm.evaluation.prompts import CHAT_TEMPLATE
 from acm.evaluation.samples import records_of
 from acm.evaluation.settings import MAX_TOKENS, Engine, Sampling
-from acm.evaluation.task_files import check_prompt
+from acm.evaluation.task_files import check_grader, check_prompt
 from acm.merging.engine import merge
 from acm.merging.recipe import Recipe
 from acm.merging.tensors import MergedTensor
@@ -50,6 +50,7 @@ class Resident:
         tasks = list(ends)
         check_tasks(tasks)
         check_prompt(prompt, tasks)
+        check_grader(tasks)
         engine.check_here()
         if engine.backend != "transformers":
             raise UserError(f"backend: is {engine.backend}; a loaded model can take weights in transformers alone.")

@@ -1,4 +1,4 @@
-"""A whole search: plain interpolation, the sampler, its control of equal budget, and their winners on fresh items.
+"""A whole search: plain interpolation, the sampler, as many random candidates, and their winners on fresh items.
 
 out/
   one/journal.log                 plain interpolation: one λ, a grid

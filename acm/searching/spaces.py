@@ -28,6 +28,7 @@ from acm.checkpoints import equal, layer_of
 from acm.errors import UserError, unknown
 from acm.merging.plan import Plan
 from acm.merging.recipe import Recipe
+from acm.merging.settings import layer_order
 
 GENOMES = ("one", "depth", "layer")
 LARGEST = 1e3  # of a bound
@@ -138,13 +139,12 @@ class Space:
     @cached_property
     def changed(self) -> list[list[str]]:
         """The layers in which each fine-tuned model has other numbers than the base, in their order."""
-        order = ["embed", *map(str, range(self.plan.blocks)), "norm", "lm_head"]
         found = []
         for i in range(1, len(self.plan.recipe.finetuned) + 1):
             different = {layer_of(job.name) for job in self.plan.jobs if not equal(job.sources[0], job.sources[i])}
-            found.append([layer for layer in order if layer in different])
+            found.append(sorted(different, key=layer_order))
         if len(self.models) < len(found):  # one coefficient for all
-            found = [[layer for layer in order if any(layer in own for own in found)]]
+            found = [sorted({layer for own in found for layer in own}, key=layer_order)]
         return found
 
     def recipe(self, point: Point) -> Recipe:
