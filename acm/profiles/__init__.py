@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from acm import hub
 from acm.calibration import defaults
-from acm.calibration.registry import COEFFICIENT_SETS, ESTIMATORS, SHIFTS
+from acm.calibration.registry import ESTIMATORS, SHIFTS
 from acm.errors import check_distinct, explain, shown, unknown
 from acm.evaluation.prompts import PROMPTS
 from acm.evaluation.settings import BACKENDS, MAX_TOKENS, Engine, Sampling
@@ -26,7 +26,8 @@ from acm.merging.recipe import Recipe
 from acm.paths import ROOT, RUNS
 from acm.profiles.calibration import Calibration, Commit
 from acm.profiles.questions import Asked
-from acm.profiles.standard import STANDARD_METHODS
+from acm.profiles.searches import SearchBlock
+from acm.profiles.standard import STANDARD_METHODS, Method
 from acm.profiles.variants import read_profile
 from acm.records import coefficients_name
 from acm.schema import Strict, like, one_of, optional
@@ -37,20 +38,6 @@ SHARE = 8  # models that one job takes at most, where `jobs` says several
 OF_NAME = "of letters (A to Z), digits, `.`, `_` and `-`, the first a letter or digit"
 NO_FILE = re.compile(r"[<>{}\x00-\x1f]")  # what Snakemake reads as more than a character of a file's name
 Name = Annotated[str, like(NAME, OF_NAME)]
-Control = Annotated[str, one_of("control that gives coefficients", COEFFICIENT_SETS)]
-
-
-class Method(Strict):
-    """How one merge is made.
-
-    coefficients: λ by layer from this control: ``none``, the real pair, is ACM; ``uniform`` is the mean of ACM's λ.
-    """
-
-    merge_method: str
-    parameters: dict[str, float | bool] = Field({})
-    include_base: bool = False
-    coefficients: Control | None = None
-    seed: int = 0
 
 
 class Experiment(Strict):
@@ -204,7 +191,8 @@ class Profile(Strict):
     jobs: what one process evaluates. ``several``: a share of the models, each merged just before; for small models on
     the CPU. ``model``: a model. ``task``: one task of a model in one repeat. With ``task`` alone a batch holds the
     items of one task, which can change a response. So ``task`` is part of the hash, and the other two are not.
-    questions: those that are asked, each with parameters of its notebook; None: all. They are not part of the hash.
+    questions: those that are asked, each with parameters of its notebook; None: all. searches: searches of
+    coefficients, by name. Neither is part of the hash.
     """
 
     name: Annotated[str, like(rf"{NAME}(\+{NAME})*", f"a file's name {OF_NAME}")]
@@ -219,14 +207,19 @@ class Profile(Strict):
     model_args: VllmArguments = optional(VllmArguments())
     jobs: Literal["several", "model", "task"] = Field("model", exclude_if=lambda jobs: jobs != "task")
     questions: Asked | None = Field(None, exclude=True)
+    searches: dict[Name, SearchBlock] = Field({}, exclude=True)
     experiments: dict[Name, Experiment] = Field(min_length=1)
 
     @model_validator(mode="after")
     def coherent(self) -> Profile:
-        if taken := {"logs", "notebooks", "questions", "results", "tables", "figures"} & set(self.experiments):
+        folders = {"logs", "notebooks", "questions", "searches", "results", "tables", "figures"}
+        if taken := folders & set(self.experiments):
             raise ValueError(f"no experiment can be called '{min(taken)}': a folder of the run has that name")
         if self.jobs == "several" and self.device != "cpu":
             raise ValueError(f"jobs: several is for small models on the CPU, and device is {self.device}; say model")
+        for name, search in self.searches.items():
+            if search.experiment and search.experiment not in self.experiments:
+                raise ValueError(f"searches: {name}: {unknown('experiment', search.experiment, self.experiments)}")
         given, cap = self.model_args.model_dump(), max(map(self.cap, self.experiments))
         if given and self.backend != "vllm":
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The standard methods, for a profile that names no methods: the paper's methods, and our controls.
+"""How a profile states a method, and the methods of a profile that states none: the paper's, and our controls.
 
 The hyper-parameters are the paper's at 1.5B and 7B (arXiv 2505.14009, experimental setup), for one fine-tuned model.
 The paper's k is the fraction that trimming removes, so the density is 1 − k. DARE's weight 0.5 is the mean of two
@@ -7,7 +7,28 @@ models. In ACM, λ replaces the weight. TIES also has a scaling α; the paper do
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from acm.calibration.registry import COEFFICIENT_SETS
+from acm.schema import Strict, one_of
+
+Control = Annotated[str, one_of("control that gives coefficients", COEFFICIENT_SETS)]
+
+
+class Method(Strict):
+    """How one merge is made.
+
+    coefficients: λ by layer from this control: ``none``, the real pair, is ACM; ``uniform`` is the mean of ACM's λ.
+    """
+
+    merge_method: str
+    parameters: dict[str, float | bool] = Field({})
+    include_base: bool = False
+    coefficients: Control | None = None
+    seed: int = 0
+
 
 STANDARD_METHODS: dict[str, dict[str, Any]] = {
     "Average": {"merge_method": "linear", "include_base": True, "parameters": {"weight": 1.0}},

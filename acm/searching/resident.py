@@ -10,6 +10,7 @@ import io
 import logging
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,24 @@ from lm_eval.tasks import get_task_dict  # isort: skip
 
 Rows = Mapping[str, Sequence[int]]  # task → numbers of its items
 COLUMNS = ["task", "item", "correct", "length", "truncated"]
+
+
+@dataclass(frozen=True)
+class Items:
+    """Items of some tasks: numbers ``first`` to ``end`` − 1 of each."""
+
+    tasks: tuple[str, ...]
+    first: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first < self.end:
+            raise UserError(f"items: {self.first}:{self.end} are none; give first:end, such as 0:60.")
+
+    @property
+    def rows(self) -> Rows:
+        """Task → numbers of its items."""
+        return {task: range(self.first, self.end) for task in self.tasks}
 
 
 class Resident:
@@ -116,3 +135,21 @@ def check_rows(rows: Rows) -> None:
         raise UserError("items: none are asked; give at least one item of a task.")
     if twice := [task for task, items in rows.items() if len(set(items)) < len(items)]:
         raise UserError(f"items of {twice[0]}: one comes twice, so it would count twice.")
+
+
+def check_apart(chooses: Rows, judges: Rows, prompt: str | None) -> None:
+    """UserError where an item that judges has the text of one that chooses."""
+    tasks = sorted({*chooses, *judges})
+    found = get_task_dict(tasks, task_manager(tasks, prompt))
+
+    def texts(rows: Rows) -> dict[str, str]:
+        return {
+            str(found[task].doc_to_text(doc)): f"item {item} of {task}"
+            for task, items in rows.items() for item, doc in enumerate(found[task].eval_docs) if item in items
+        }  # fmt: skip
+
+    first, second = texts(chooses), texts(judges)
+    if both := [text for text in second if text in first]:
+        raise UserError(
+            f"items: {second[both[0]]} judges and has the text of {first[both[0]]}, which chooses; give other items."
+        )

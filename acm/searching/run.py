@@ -5,6 +5,7 @@ out/
   cmaes-85-0/journal.log          the sampler at the target of 85 %, seed 0
   random-85-0/journal.log         random candidates, as many, at the same target
   candidates.parquet              one row for each candidate of every arm
+  judged/                         the same of each point, so that a stopped judgement goes on
   fresh.parquet                   records of the judged points on fresh items
   front.csv                       the judged points: validation, fresh, and their difference, the optimism
   recipes/cmaes-85-0-17.yml       the recipe of each judged point, in mergekit's format
@@ -13,20 +14,18 @@ out/
 
 from __future__ import annotations
 
-import contextlib
+import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
+import xxhash
 import yaml
 
 from acm.errors import UserError, check_distinct
@@ -37,49 +36,34 @@ from acm.identity import identity
 from acm.merging.plan import Plan
 from acm.merging.recipe import Recipe, load_recipe
 from acm.merging.tensors import merged_tensors, planned
+from acm.profiles.searches import CANDIDATES
 from acm.records import provenance, versions, write_parquet
 from acm.searching.arm import Arm
 from acm.searching.front import chosen, length_at
 from acm.searching.objective import PRICE, Objective
-from acm.searching.resident import Resident, Rows
+from acm.searching.resident import Items, Resident, check_apart
 from acm.searching.samplers import EVEN, check_sampler
 from acm.searching.spaces import HIGH, LOW, Space
+from acm.searching.workers import Each, own_model, workers
 from acm.sources import source_hash
 
 ONE, RANDOM = "one", "random"
 REFINED = EVEN + 10  # candidates of plain interpolation, whatever the sampler's number: the targets come from them
-Each = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
+UNSAID = ("recipe", "engine", "home")  # settings that are no part of the written ones
 PACKAGES = ("torch", "transformers", "lm-eval", "optuna", "cmaes")
-
-
-@dataclass(frozen=True)
-class Items:
-    """Items of some tasks: numbers ``first`` to ``end`` − 1 of each."""
-
-    tasks: tuple[str, ...]
-    first: int
-    end: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.first < self.end:
-            raise UserError(f"items: {self.first}:{self.end} are none; give first:end, such as 0:60.")
-
-    @property
-    def rows(self) -> Rows:
-        """Task → numbers of its items."""
-        return {task: range(self.first, self.end) for task in self.tasks}
 
 
 @dataclass(frozen=True)
 class Search:
     """The settings of a search. UserError for what does not go together.
 
-    recipe: path, or a mapping in mergekit's format; its coefficients are what is searched. validation, fresh: items
-    that choose, and other items that judge. genome, low, high, group, terms, also: as of :class:`Space`. sampler: as of
-    ``samplers.py``. candidates: of the sampler, and of random search. targets: lengths in tokens, or shares (at most 1)
-    of plain interpolation's best accuracy on the validation items; the target is then its length there. None: a share
-    of 0.85, and none for nsga2. price: points for a token above the target. seeds: of the samplers. racing: whether
-    hopeless candidates are stopped. engine, max_tokens, prompt: as of :func:`acm.evaluate`.
+    recipe: path, or a mapping in mergekit's format, whose paths start from ``home``; its coefficients are what is
+    searched. validation, fresh: items that choose, and other items that judge. genome, low, high, group, terms, also:
+    as of :class:`Space`. sampler: as of ``samplers.py``. candidates: of the sampler, and of random search. targets:
+    lengths in tokens, or shares (at most 1) of plain interpolation's best accuracy on the validation items; the target
+    is then its length there. None: a share of 0.85, and none for nsga2. price: points for a token above the target.
+    seeds: of the samplers. racing: whether hopeless candidates are stopped. engine, max_tokens, prompt: as
+    of :func:`acm.evaluate`.
     """
 
     recipe: str | Path | Mapping[str, Any]
@@ -92,7 +76,7 @@ class Search:
     terms: int = 3
     also: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     sampler: str = "cmaes"
-    candidates: int = 200
+    candidates: int = CANDIDATES
     targets: Sequence[float] | None = None
     price: float = PRICE
     seeds: Sequence[int] = (0,)
@@ -100,6 +84,7 @@ class Search:
     engine: Engine = field(default_factory=Engine)
     max_tokens: int = MAX_TOKENS
     prompt: str | None = None
+    home: Path = Path()
 
     def __post_init__(self) -> None:
         check_count("candidates", self.candidates)
@@ -128,7 +113,8 @@ class Search:
     @cached_property
     def loaded(self) -> tuple[Recipe, Path]:
         """The recipe, and where its relative paths start."""
-        return load_recipe(self.recipe)
+        recipe, folder = load_recipe(self.recipe)
+        return recipe, self.home / folder
 
     @cached_property
     def plan(self) -> Plan:
@@ -183,6 +169,8 @@ class Search:
         jobs: processes that work side by side, each with a model of its own. Where there are more of them than arms,
         several work on one arm, and the order of its candidates is chance.
         """
+        if self.fresh:
+            check_apart(self.validation.rows, self.fresh.rows, self.prompt)
         with alone(out, "another search"), workers(jobs) as each:
             return self.judged(out, *self.searched(out, jobs, each), each)
 
@@ -199,7 +187,7 @@ class Search:
             content = placed(recipe, self.loaded[1], out / "recipes").model_dump(mode="json", exclude_defaults=True)
             write_text(out / "recipes" / f"{name}.yml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         if self.fresh:
-            found = each(judge, [(self, recipe) for recipe in recipes.values()])
+            found = each(judge, [(self, recipe, out / "judged" / name) for name, recipe in recipes.items()])
             for row, (records, weights) in zip(points, found, strict=True):
                 if weights != row["weights"]:
                     raise UserError(f"a model of the recipe changed during the search; remove {out} and search anew.")
@@ -224,8 +212,8 @@ class Search:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings as JSON can hold them, without the recipe and the engine."""
-        facts = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("recipe", "engine")}
+        """The settings as JSON can hold them, without :data:`UNSAID`."""
+        facts = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in UNSAID}
         return facts | {
             "validation": vars(self.validation), "fresh": vars(self.fresh) if self.fresh else None,
             "targets": [*self.goals], "seeds": [*self.seeds], "also": dict(self.also),
@@ -252,43 +240,24 @@ def label(target: float) -> str:
     return f"{100 * target:g}" if target <= 1 else f"{target:g}t"
 
 
-MODELS: dict[int, Resident] = {}  # of this process: one, which takes the weights of every merge
-
-
-def own_model(search: Search) -> Resident:
-    """The loaded model of this process."""
-    key = hash(str(search.key) + str(search.settings))
-    if key not in MODELS:
-        MODELS.clear()
-        MODELS[key] = search.model()
-    return MODELS[key]
-
-
 def work(search: Search, arm: Arm) -> None:
     """Ask until an arm has its candidates. Other processes may work on the same arm."""
     arm.run(own_model(search))
 
 
-def judge(search: Search, recipe: Recipe) -> tuple[pd.DataFrame, str]:
-    """The records of a merge on the fresh items, and the checksum of its weights."""
+def judge(search: Search, recipe: Recipe, place: Path) -> tuple[pd.DataFrame, str]:
+    """The records of a merge on the fresh items, and the checksum of its weights.
+
+    place: of the file, without its ending, that keeps them for when the judgement is stopped and goes on.
+    """
     assert search.fresh
     model = own_model(search)
     weights = model.take(merged_tensors(planned(recipe, search.loaded[1]), device="cpu"))
-    return model.ask(search.fresh.rows), weights
-
-
-@contextlib.contextmanager
-def workers(jobs: int) -> Iterator[Each]:
-    """Processes that share work: what is yielded returns a function's results for some arguments, in their order."""
-    if jobs == 1:
-        yield lambda function, arguments: [function(*given) for given in arguments]
-        return
-    threads = max(1, torch.get_num_threads() // jobs)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        try:
-            yield lambda function, arguments: [
-                future.result() for future in [pool.submit(function, *given) for given in arguments]
-            ]
-        except BaseException:  # the first error ends all
-            pool.shutdown(cancel_futures=True)
-            raise
+    settled = xxhash.xxh3_64_hexdigest(json.dumps([search.key, vars(search.fresh), weights], sort_keys=True).encode())
+    kept = place.with_name(f"{place.name}-{settled}.parquet")
+    if kept.is_file():
+        return pd.read_parquet(kept), weights
+    records = model.ask(search.fresh.rows)
+    kept.parent.mkdir(exist_ok=True)
+    write_parquet(records, kept)
+    return records, weights

@@ -14,8 +14,10 @@ from acm.__main__ import app
 from acm.errors import UserError
 from acm.merging.recipe import Recipe
 from acm.merging.tensors import merged_tensors, planned
+from acm.profiles import load_profile
 from acm.searching.arm import JOURNAL, Arm, wide
-from acm.searching.resident import Resident
+from acm.searching.profiled import search_of
+from acm.searching.resident import Resident, check_apart
 from acm.searching.run import Items, Search
 
 FAST, SLOW = CHECKPOINTS / "abacus-fast", CHECKPOINTS / "abacus-slow"
@@ -209,3 +211,38 @@ def test_recipes_are_given_from_their_own_folder(tmp_path, monkeypatch):
         merged_tensors(plan)
     )
     assert again == row["weights"]
+
+
+def test_a_stopped_judgement_goes_on(tmp_path, monkeypatch):
+    judged, ask, count = [], Resident.ask, iter(range(1000))
+
+    def killed(self, rows):
+        if min(map(min, rows.values())) == 5:  # the fresh items
+            judged.append(rows)
+            if next(count) == 1:
+                raise Killed
+        return ask(self, rows)
+
+    monkeypatch.setattr(Resident, "ask", killed)
+    with pytest.raises(Killed):
+        search(candidates=2, racing=False).run(tmp_path)
+    front = search(candidates=2, racing=False).run(tmp_path)
+    assert len(judged) == len(front) + 1  # the one that was stopped comes twice
+
+
+def test_items_with_one_text_cannot_choose_and_judge(tmp_path, monkeypatch):
+    check_apart({"abacus_easy": [1]}, {"abacus_easy": [2]}, None)
+    with pytest.raises(UserError, match="item 1 of abacus_easy judges and has the text of item 1 of abacus_easy"):
+        check_apart({"abacus_easy": [0, 1]}, {"abacus_easy": [1]}, None)
+
+
+def test_a_profile_gives_models_tasks_and_engine():
+    profile = load_profile("tiny")
+    found = search_of(profile, "abacus")
+    assert found.goals == [0.75, 0.95] and found.seeds == [0, 1, 2] and found.genome == "layer"
+    assert found.validation == Items(tuple(profile.experiments["long-to-short"].tasks), 0, 60)
+    assert found.engine == profile.engine and found.max_tokens == 320
+    assert profile.searches["abacus"].asked == 2 * 200 * 2 * 3
+    assert {model.folders[0].name for model in found.plan.models} == {"abacus-fast", "abacus-slow"}
+    with pytest.raises(UserError, match="abacus"):
+        search_of(profile, "abacuss")
