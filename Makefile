@@ -15,7 +15,7 @@ RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
 REPRODUCE = $(VENV)/bin/acm reproduce --profile "$(PROFILE)" --cores $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce keep questions families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models smol-train again paper paper-numbers real-weights lock clean
+.PHONY: help reproduce keep questions search families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models smol-train again paper paper-numbers real-weights lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ questions: $(VENV)/installed  ## questions to the method, after the pipeline (ab
 	@for family in seed-1 seed-2 narrow deep wide; do test -f runs/abacus/$$family/abacus-slow/model.safetensors || \
 	  { echo "Questions 5 and 7 are left out: they need the fresh families, see make families."; break; }; done
 	@$(REPRODUCE) --questions -- $(SNAKEMAKE_ARGS)
+
+search: $(VENV)/installed $(SMOL)  ## search λ by layer, as PROFILE says, for question 8 to read (tiny: hours; it goes on where it was)
+	@$(REPRODUCE) --search -- $(SNAKEMAKE_ARGS)
 
 families: $(VENV)/installed  ## train the five fresh families that questions 5 and 7 are tested on (hours on one core; --device cuda: minutes)
 	$(VENV)/bin/python -m abacus.families

@@ -35,6 +35,8 @@ RUN_NOTEBOOK = (
     " -p profile={PROFILE_NAME:q}"
 )
 NOTEBOOK = RUN_NOTEBOOK + " -p experiment={wildcards.experiment:q}"
+SEARCHING = RUN_NOTEBOOK.replace("{output.notebook", "{params.notebook").replace("--threads {threads}", "--threads 1")
+SEARCHING += " -p search={wildcards.search:q}"
 METHOD = NOTEBOOK + " -p method={wildcards.method:q}"
 # one process merges and evaluates a share of the models, or evaluates one model, or one of its tasks in one repeat
 SEVERAL, BY_TASK = PROFILE.jobs == "several", PROFILE.jobs == "task"
@@ -133,7 +135,15 @@ FAMILIES = [f"runs/abacus/{name}/abacus-slow/model.safetensors" for name in FRES
 QUESTIONS = {path.stem.split("-", 1)[1]: path.stem for path in sorted(Path("notebooks/questions").glob("*.ipynb"))}
 if not all(map(os.path.isfile, FAMILIES)):
     del QUESTIONS["rule"], QUESTIONS["scores"]
-ASKED = {name: {} for name in QUESTIONS} if PROFILE.questions is None else PROFILE.questions
+# The last reads the searches (`make search`): your own, else the committed ones. `make questions` makes none.
+FOUND = [
+    next((str(path) for root in ("runs", "reports")
+          if (path := Path(root, PROFILE.name, "searches", name, "trials.csv")).is_file()), None)
+    for name in PROFILE.searches
+]
+ASKED = {name: {} for name in QUESTIONS} if PROFILE.questions is None else PROFILE.questions | {"search": {}}
+if not FOUND or None in FOUND:
+    del QUESTIONS["search"]
 QUESTIONS = {name: stem for name, stem in QUESTIONS.items() if name in ASKED}
 
 
@@ -143,6 +153,7 @@ def question_needs(wildcards):
     needs = {"coefficients": [f"{RUN}/questions/stability/verdict.json", fresh], "rule": FAMILIES}
     trials = f"{RUN}/questions/rivals/verdict.json"
     skilled = [str(path) for name in FRESH for path in Path("runs/abacus", name).glob("abacus-*/model.safetensors")]
+    needs["search"] = FOUND
     needs["scores"] = [*FAMILIES, *skilled, *([trials] if "rivals" in QUESTIONS else [])]
     if "coefficients" in QUESTIONS and PAIR and all(is_ours(f"{task}_fresh") for task in EXPERIMENTS[PAIR].tasks):
         needs["rivals"] = [f"{RUN}/questions/coefficients/verdict.json"]  # written after fresh.parquet beside it
@@ -152,6 +163,7 @@ def question_needs(wildcards):
 
 
 wildcard_constraints:
+    search="|".join(map(re.escape, PROFILE.searches)),
     question="|".join(QUESTIONS),
     experiment="|".join(map(re.escape, EXPERIMENTS)),
     method="[^/]+",
@@ -326,3 +338,52 @@ rule questions:
     resources: **ask("publish")
     shell:
         "{PYTHON:q} -m acm publish --profile {PROFILE_NAME:q} --summary {output:q}"
+
+
+if "search" in config:  # else `make questions` would search anew what it only reads
+    SEARCHED = [name for name, of in PROFILE.searches.items() if os.path.isdir(of.base or ".")]
+    SOURCE = "tiny/abacus"  # on which the λ were found that are tried on the others
+    OWN = SOURCE.removeprefix(f"{PROFILE.name}/") if SOURCE.startswith(f"{PROFILE.name}/") else None
+
+
+    rule search:
+        input:
+            "notebooks/search.ipynb", code("merging", "evaluation", "searching"), BENCHMARKS,
+        output:
+            RUN + "/searches/{search}/front.csv",
+        params:
+            notebook=RUN + "/notebooks/searches/{search}.ipynb",
+        log:
+            RUN + "/logs/searches/{search}.log",
+        threads: workflow.cores if PROFILE.device == "cpu" else 1
+        resources: **ask("question", **ACCELERATOR)
+        shell:
+            SEARCHING + " -p jobs={threads}"
+
+
+    rule trials:
+        input:
+            "notebooks/search-trials.ipynb", code("questions"), RUN + "/searches/{search}/front.csv",
+            lambda wildcards: [f"{RUN}/searches/{OWN}/trials.csv"] if OWN and wildcards.search != OWN else [],
+        output:
+            RUN + "/searches/{search}/trials.csv",
+        params:
+            notebook=RUN + "/notebooks/searches/{search}-trials.ipynb",
+        log:
+            RUN + "/logs/searches/{search}-trials.log",
+        threads: workflow.cores if PROFILE.device == "cpu" else 1
+        resources: **ask("question", **ACCELERATOR)
+        shell:
+            SEARCHING + " -p jobs={threads} -p source={SOURCE:q}"
+
+
+    rule searches:
+        input:
+            expand(RUN + "/searches/{search}/trials.csv", search=SEARCHED),
+        output:
+            f"{RUN}/searches.txt",
+        resources: **ask("publish")
+        run:
+            from acm.questions.search import Judged, summary
+
+            write_text(output[0], summary([Judged(PROFILE.name, name) for name in SEARCHED]).round(1).to_string() + "\n")

@@ -24,11 +24,11 @@ BELOW: dict[str, tuple[str, ...]] = {
     "running": ("profiles",),
     "searching": ("profiles",),
     "reporting": ("running",),
-    "questions": ("reporting",),
+    "questions": ("reporting", "searching"),
     "widgets": ("reporting",),
     "course": ("reporting",),
     "__init__": ("calibration", "merging", "evaluation"),  # names of the public functions, imported on first use
-    "commands": ("questions", "widgets", "course", "searching"),
+    "commands": ("questions", "widgets", "course"),
     "__main__": ("commands",),
 }
 HOMES = {"tasks": "evaluation"}  # folders that belong to a room of another name

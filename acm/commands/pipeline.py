@@ -59,6 +59,7 @@ def reproduce(
     profile: ProfileName = "tiny",
     cores: Annotated[int | None, typer.Option(min=1, help="jobs at a time (default: one for each core)")] = None,
     questions: Annotated[bool, typer.Option("--questions", help="ask the questions to the method too")] = False,
+    search: Annotated[bool, typer.Option("--search", help="make the profile's searches of coefficients, alone")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the jobs, and why each would run")] = False,
     unlock: Annotated[bool, typer.Option("--unlock", help="release the lock of a killed run")] = False,
 ) -> None:
@@ -68,7 +69,10 @@ def reproduce(
 
     if unlock:
         return running.unlock(profile)
-    target, cores = "questions" if questions else "summary", cores or os.cpu_count() or 1
+    if questions and search:
+        raise UserError("--questions and --search: give one at a time.")
+    target = "searches" if search else "questions" if questions else "summary"
+    cores = cores or os.cpu_count() or 1
     say(running.reproduce(profile, target, cores, dry_run, context.args))
 
 

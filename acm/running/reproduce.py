@@ -20,7 +20,8 @@ from acm.running.preflight import check, fetch
 def reproduce(name: str, target: str, cores: int, dry_run: bool = False, arguments: list[str] | None = None) -> str:
     """Run what is not up to date, and return the summary.
 
-    name: the profile, with variants if any. target: ``summary`` is the pipeline, ``questions`` asks too.
+    name: the profile, with variants if any. target: ``summary`` is the pipeline, ``questions`` asks too, ``searches``
+    makes the profile's searches alone.
     cores: jobs at a time. dry_run: show the jobs and run none. arguments: more of Snakemake's. The result is empty
     after a dry run, and where `--until` ended the run before. Raises UserError for what would stop the run, before any
     work, and where a job fails.
@@ -35,7 +36,7 @@ def reproduce(name: str, target: str, cores: int, dry_run: bool = False, argumen
     summary = profile.folder / f"{target}.txt"
     options = ["--dry-run"] if dry_run else ["--rerun-incomplete", "--quiet", "rules"]
     with alive(name):
-        failed = snakemake(name, cores, [*options, *(arguments or []), "--", shown(summary)])
+        failed = snakemake(name, cores, [*options, *(arguments or []), "--", shown(summary)], target == "searches")
     if failed:
         raise UserError(f"the run of profile {profile.name} stopped, see above; the same command continues it.")
     return summary.read_text(encoding="utf-8") if summary.is_file() and not dry_run else ""
@@ -62,9 +63,10 @@ def alive(name: str) -> Iterator[None]:
         yield
 
 
-def snakemake(name: str, cores: int, arguments: list[str]) -> int:
-    """Snakemake's exit status. It runs from the repository's root, where the Snakefile lies."""
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"profile={name}", *arguments]
+def snakemake(name: str, cores: int, arguments: list[str], search: bool = False) -> int:
+    """Snakemake's exit status. It runs from the repository's root, where the Snakefile lies. search: with its rules."""
+    config = [f"profile={name}", *(["search=yes"] if search else [])]
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", *config, *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | stand_ins(), check=False, close_fds=False).returncode
 
 

@@ -1,0 +1,235 @@
+"""Question 8: does any λ by layer beat one λ for all, and can it be had without search?
+
+The searches are :mod:`acm.searching`'s, the trials beside them those of ``search_trials.py``. Both are only read here.
+All stand on fresh items, which chose nothing. The bar is plain interpolation's, with the points that its own search
+found. A lead is points above the bar at equal length. *Against one λ* compares with the point of plain interpolation
+that the same items chose for the same target: accuracy and length on the same fresh items.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from acm.questions.layers import rank_correlation
+from acm.questions.search_trials import FACTS, RECORDS, best_points, home_of, layers_of, mean_layers
+from acm.questions.study import apart, inside, joined
+from acm.reporting.intervals import Interval, interval_columns
+from acm.reporting.statistics import (
+    above_bar,
+    average,
+    bootstrap,
+    bootstrap_p,
+    describe,
+    detectable,
+    holm,
+    over_draws,
+    share,
+    verdict,
+)
+from acm.searching.front import length_at
+from acm.searching.objective import Objective
+
+QUESTION = "Does any λ by layer beat one λ for all, and can it be had without search?"
+DRAWS = 4000
+
+
+class Judged:
+    """A finished search with its trials, on its fresh items."""
+
+    def __init__(self, profile: str, name: str) -> None:
+        self.profile, self.name = profile, name
+        self.folder = home_of(profile, name)
+        self.front = pd.read_csv(self.folder / "front.csv")
+        self.front["point"] = self.front["arm"] + "-" + self.front["candidate"].astype(str)
+        parts = [pd.read_parquet(self.folder / "fresh.parquet").rename(columns={"point": "method"})]
+        tried = (self.folder / FACTS).is_file()
+        self.trials = pd.read_csv(self.folder / FACTS, dtype={"target": str}) if tried else pd.DataFrame()
+        if tried:
+            parts.append(pd.read_parquet(self.folder / RECORDS).rename(columns={"trial": "method"}))
+        records = pd.concat(parts, ignore_index=True)
+        self.sample = bootstrap(records, [*records["method"].unique()], [*records["task"].unique()], DRAWS)
+        self.leads: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def candidates(self) -> pd.DataFrame:
+        """One row for each candidate of every arm."""
+        return pd.read_parquet(self.folder / "candidates.parquet")
+
+    @cached_property
+    def layers(self) -> pd.DataFrame | None:
+        """Quantities and ACM's λ by layer; None where nothing was tried."""
+        place = self.folder / "layers.parquet"
+        return pd.read_parquet(place).set_index("layer") if place.is_file() else None
+
+    @property
+    def bar(self) -> list[str]:
+        """The judged points of plain interpolation."""
+        return [*self.front.loc[self.front["arm"] == "one", "point"]]
+
+    def lead(self, method: str) -> np.ndarray:
+        """Points above the bar at its length, fractions, (draws + 1,)."""
+        if method not in self.leads:
+            self.leads[method] = above_bar(self.sample, method, self.bar)
+        return self.leads[method]
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """Label of a target → its length in tokens, on the items that chose."""
+        one = self.candidates[self.candidates["arm"] == "one"]
+        return {
+            t: float(t[:-1]) if t.endswith("t") else length_at(one, float(t) / 100) for t in best_points(self.front)
+        }
+
+    def plain(self, target: str) -> str:
+        """The judged point of plain interpolation of the highest value at a target, on the items that chose."""
+        one = self.front[self.front["arm"] == "one"]
+        price = json.loads((self.folder / "search.json").read_text())["settings"]["price"]
+        value = Objective(self.targets[target], price).value(one["accuracy"], one["tokens"])
+        return str(one.loc[value.idxmax(), "point"])
+
+    def best(self) -> pd.DataFrame:
+        """One row for each arm but plain interpolation's: its best point, on fresh items, with 95 % intervals.
+
+        search, sampler, target, seed, point; chose_accuracy (percent), chose_tokens: on the items that chose; accuracy
+        (percent), length (tokens), lead (points); righter (points), longer (tokens): less one λ's; optimism (points).
+        """
+        rows = []
+        for _, row in self.front[(self.front["role"] == "best")].iterrows():
+            sampler, target, seed = row["arm"].split("-")
+            point = row["point"]
+            rows.append({
+                "search": self.name, "sampler": sampler, "target": target, "seed": int(seed), "point": point,
+                "chose_accuracy": row["accuracy"], "chose_tokens": row["tokens"],
+                **interval_columns("accuracy", share(self.sample, point)),
+                **interval_columns("length", describe(average(self.sample, point, "length"), 1)),
+                **interval_columns("lead", describe(inside(self.lead(point)))),
+                **apart(self.sample, [(point, self.plain(target))]).columns(),
+                **interval_columns("optimism", optimism(row, self.sample.items)),
+            })  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def tried(self) -> pd.DataFrame:
+        """One row for each trial: kind, target; accuracy (percent), length (tokens), lead (points), each with 95 %."""
+        rows = []
+        for _, row in self.trials.iterrows():
+            name = row["trial"]
+            rows.append({
+                "search": self.name, "trial": name, "kind": row["kind"], "target": row["target"],
+                **interval_columns("accuracy", share(self.sample, name)),
+                **interval_columns("length", describe(average(self.sample, name, "length"), 1)),
+                **interval_columns("lead", describe(inside(self.lead(name)))),
+                "verdict": verdict(self.lead(name)),
+            })  # fmt: skip
+        return pd.DataFrame(rows)
+
+
+def optimism(row: pd.Series, items: dict[str, int]) -> Interval:
+    """Accuracy on the items that chose less that on fresh ones, points, with a 95 % interval of independent samples."""
+    gap, error = row["accuracy"] - row["fresh_accuracy"], 0.0
+    for accuracy, asked in ((row["accuracy"], row["asked"]), (row["fresh_accuracy"], sum(items.values()))):
+        part = (accuracy / 100 * asked + 1) / (
+            asked + 2
+        )  # with one item of each kind: no width of 0 where all are right
+        error += 100**2 * part * (1 - part) / asked
+    return {"value": gap, "low": gap - 1.96 * math.sqrt(error), "high": gap + 1.96 * math.sqrt(error)}
+
+
+def summary(searches: list[Judged]) -> pd.DataFrame:
+    """What the arms have: a row for each search, target and sampler, mean over seeds, and one of all other searches.
+
+    The first search is the one with several seeds; the others are families, together in the rows ``all others``. lead,
+    righter, longer, optimism as in :meth:`Judged.best`; intervals are over items, and over seeds or families.
+    detectable: the least true lead (points) that would have been found. p: of the lead. p_adjusted: by Holm for the
+    rows of the sampler that test it: of the first search, and of all others together. n: points.
+    """
+    first, *others = searches
+    rows = [row_of(first.name, [(first, part)]) for _, part in by_arm(first)]
+    rows += [row_of(judged.name, [(judged, part)]) for judged in others for _, part in by_arm(judged)]
+    if len(others) > 1:
+        table = pd.concat([judged.best().assign(judged=i) for i, judged in enumerate(others)])
+        for _, part in table.groupby(["sampler", "target"], sort=False):
+            own = [(others[int(i)], part[part["judged"] == i]) for i in part["judged"].unique()]
+            rows.append(row_of("all others", own))
+    table = pd.DataFrame(rows)
+    table["p_adjusted"] = np.nan
+    tested = (table["sampler"] != "random") & table["search"].isin([first.name, "all others"]) & table["p"].notna()
+    table.loc[tested, "p_adjusted"] = holm(table.loc[tested, "p"].to_numpy())
+    return table
+
+
+def by_arm(judged: Judged) -> Any:
+    """The best points of a search by sampler and target."""
+    return judged.best().groupby(["sampler", "target"], sort=False)
+
+
+def row_of(name: str, parts: list[tuple[Judged, pd.DataFrame]]) -> dict[str, Any]:
+    """The means of some best points. parts: of each search its points."""
+    leads = over_draws(np.array([judged.lead(point) for judged, part in parts for point in part["point"]]))
+    pairs = [apart(j.sample, [(p, j.plain(t)) for p, t in zip(part["point"], part["target"], strict=True)])
+             for j, part in parts]  # fmt: skip
+    first = parts[0][1].iloc[0]
+    return {
+        "search": name, "sampler": first["sampler"], "target": first["target"],
+        "n": sum(len(part) for _, part in parts),
+        **interval_columns("lead", describe(inside(leads))),
+        **joined(pairs).columns(),
+        "optimism": float(np.mean([x for _, part in parts for x in part["optimism"]])),
+        "detectable": 100 * detectable(leads), "p": bootstrap_p(leads), "verdict": verdict(leads),
+    }  # fmt: skip
+
+
+def order_of_layers(searches: list[Judged], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """How each quantity orders the layers, against the λ that were found: Spearman's ρ.
+
+    tables: search → quantities by layer. One row for each quantity: ρ of every search at its first target, with the
+    mean λ of its seeds; others: the mean ρ of all searches but the first.
+    """
+    rows: dict[str, dict[str, float]] = {}
+    for judged in searches:
+        found = pd.Series(mean_layers(next(iter(best_points(judged.front).values()))))
+        table = tables[judged.name]
+        for quantity in map(str, table):
+            both = pd.concat([table[quantity], found], axis=1, join="inner").dropna().to_numpy()
+            rows.setdefault(quantity, {})[judged.name] = rank_correlation(*both.T)[0] if len(both) > 2 else np.nan
+    ranks = pd.DataFrame(rows).T
+    return ranks.assign(others=ranks[ranks.columns[1:]].mean(axis=1)) if len(searches) > 1 else ranks
+
+
+def coefficients(searches: list[Judged]) -> pd.DataFrame:
+    """The λ of every best point of the sampler, by layer: the columns search, target, seed, layer, coefficient."""
+    rows = []
+    for judged in searches:
+        for target, points in best_points(judged.front).items():
+            for point in points:
+                facts = {"search": judged.name, "target": target, "seed": int(point["arm"].split("-")[2])}
+                rows += [facts | {"layer": k, "coefficient": v} for k, v in layers_of(point).items()]
+    return pd.DataFrame(rows)
+
+
+def apart_of(searches: list[Judged], trial: str) -> dict[str, float]:
+    """A trial less one λ at the first target, mean over searches: righter (points) and longer (tokens)."""
+    parts = [apart(judged.sample, [(trial, judged.plain(next(iter(judged.targets))))]) for judged in searches]
+    return joined(parts).columns()
+
+
+def flatness(judged: Judged) -> pd.DataFrame:
+    """What each layer's λ is worth: the lead of the best point less that with this λ back at the mean, points.
+
+    One row for each trial of the kind ``back``: what (layer or part), target, lost with its 95 % interval, and shorter:
+    tokens that the trial is longer than the best point.
+    """
+    rows = []
+    for _, row in judged.trials[judged.trials["kind"] == "back"].iterrows():
+        best = best_points(judged.front)[row["target"]][0]
+        point = f"{best['arm']}-{best['candidate']}"
+        lost = judged.lead(point) - judged.lead(row["trial"])
+        pair = apart(judged.sample, [(row["trial"], point)]).columns()
+        rows.append({"what": row["trial"].partition(" back")[0], "target": row["target"],
+                     **interval_columns("lost", describe(inside(lost))), **pair})  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,0 +1,110 @@
+"""The figures of question 8: fronts, leads by search, and λ by layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from acm.questions.search import Judged, flatness
+from acm.questions.search_answer import SAMPLERS
+from acm.questions.search_trials import best_points
+from acm.reporting.plotting import COLOURS, label_points
+from acm.reporting.statistics import average
+
+SEARCHED = ("D", COLOURS["acm"])
+LOOKS = {"random": ("^", COLOURS["control"]), "rule": ("s", COLOURS["baseline"]), "ranks": ("x", "0.45"),
+         "mean": ("P", COLOURS["acm"])}  # fmt: skip
+
+
+def draw_front(axes: Axes, judged: Judged, kinds: tuple[str, ...] = ("rule",)) -> None:
+    """Accuracy against tokens on fresh items: the bar, the best points of the arms, and trials of some kinds."""
+
+    def at(point: str) -> tuple[float, float]:
+        return float(average(judged.sample, point, "length")[0]), 100 * float(average(judged.sample, point)[0])
+
+    x, y = zip(*sorted(map(at, judged.bar)), strict=True)
+    axes.plot(x, y, ".-", color=COLOURS["frontier"], label="one λ")
+    for sampler, part in judged.best().groupby("sampler", sort=False):
+        mark, colour = LOOKS.get(str(sampler), SEARCHED)
+        axes.plot(part["length"], part["accuracy"], mark, color=colour, label=f"λ by layer, {SAMPLERS[str(sampler)]}")
+    for kind in kinds:
+        for _, row in judged.trials[judged.trials["kind"] == kind].iterrows() if len(judged.trials) else []:
+            axes.plot(*at(row["trial"]), LOOKS[kind][0], color=LOOKS[kind][1], ms=5,
+                      gid=row["trial"] if kind == "rule" else None)  # fmt: skip
+    for length in judged.targets.values():
+        axes.axvline(length, color="0.6", lw=0.8, ls=":")
+    axes.set(xlabel="tokens (shorter is better)", ylabel="accuracy, %")
+
+
+def draw_fronts(judged: Judged, title: str) -> Figure:
+    """:func:`draw_front` with labels, as a figure of its own."""
+    figure, axes = plt.subplots(figsize=(8.5, 5.5))
+    draw_front(axes, judged)
+    axes.set_title(title, loc="left")
+    axes.legend(loc="lower right", fontsize=9)
+    label_points(axes)
+    return figure
+
+
+def draw_leads(table: pd.DataFrame, title: str) -> Figure:
+    """Points above the bar of every search, target and sampler. table: of ``summary``."""
+    names = [f"{row['search']}, {row['target']} %" for _, row in table.iterrows()]
+    order = list(dict.fromkeys(names))
+    figure, axes = plt.subplots(figsize=(8, 0.45 * len(order) + 1.8))
+    for sampler, part in table.assign(place=[order.index(name) for name in names]).groupby("sampler", sort=False):
+        mark, colour = LOOKS.get(str(sampler), SEARCHED)
+        arms = np.maximum([part["lead"] - part["lead_low"], part["lead_high"] - part["lead"]], 0)
+        places = part["place"] + (0.15 if sampler == "random" else -0.15)
+        axes.errorbar(part["lead"], places, xerr=arms, fmt=mark, color=colour, label=SAMPLERS[str(sampler)])
+    axes.axvline(0, color="0.3", lw=0.8)
+    axes.set_yticks(range(len(order)), order)
+    axes.invert_yaxis()
+    axes.set_xlabel("points above the bar of one λ, on fresh items")
+    axes.set_title(title, loc="left")
+    axes.legend(fontsize=9)
+    return figure
+
+
+def draw_layers(table: pd.DataFrame, acm: pd.Series, judged: Judged, title: str) -> Figure:
+    """λ by layer of every best point of one search beside ACM's, and what each λ is worth there."""
+    flat = flatness(judged)
+    figure, (top, low) = plt.subplots(2, 1, figsize=(8, 6.5), sharex=True)
+    layers = [*dict.fromkeys(table["layer"])]
+    for (target, seed), part in table.groupby(["target", "seed"], sort=False):
+        first = target == next(iter(best_points(judged.front)))
+        top.plot(part["layer"], part["coefficient"], "D-" if first else "o--", color=COLOURS["acm"], alpha=0.55, ms=4,
+                 label=f"found at {target} %" if seed == table["seed"].min() else None)  # fmt: skip
+    top.plot(layers, acm[layers], "s-", color=COLOURS["baseline"], ms=4, label="ACM")
+    top.axhline(0, color="0.3", lw=0.8)
+    top.set(ylabel="λ")
+    top.set_title(title, loc="left")
+    top.legend(fontsize=9)
+    for i, (target, part) in enumerate(flat[flat["what"].isin(layers)].groupby("target", sort=False)):
+        arms = np.maximum([part["lost"] - part["lost_low"], part["lost_high"] - part["lost"]], 0)
+        places = [layers.index(what) + 0.16 * (2 * i - 1) for what in part["what"]]
+        low.errorbar(places, part["lost"], yerr=arms, fmt="D" if i == 0 else "o", color=COLOURS["acm"],
+                     alpha=0.9 if i == 0 else 0.5, ms=4, label="at " + str(target) + " %")  # fmt: skip
+    low.axhline(0, color="0.3", lw=0.8)
+    low.set(ylabel="points lost with this λ\nat the mean of all", xlabel="layer")
+    low.legend(fontsize=9)
+    return figure
+
+
+def draw_front_pairs(judged: Judged, title: str) -> Figure:
+    """Judged points by arm, each with an arrow from the items that chose to the fresh ones."""
+    figure, axes = plt.subplots(figsize=(8.5, 5.5))
+    for sampler, part in judged.front.groupby(judged.front["arm"].str.partition("-")[0], sort=False):
+        mark, colour = {"one": (".", COLOURS["frontier"])}.get(str(sampler), LOOKS.get(str(sampler), SEARCHED))
+        axes.plot(
+            part["fresh_tokens"], part["fresh_accuracy"], mark, color=colour, label=SAMPLERS.get(str(sampler), "one λ")
+        )
+        for _, row in part.iterrows():
+            ends = (row["fresh_tokens"], row["fresh_accuracy"]), (row["tokens"], row["accuracy"])
+            axes.annotate("", *ends, arrowprops={"arrowstyle": "->", "color": colour, "alpha": 0.5})
+    axes.set(xlabel="tokens (shorter is better)", ylabel="accuracy, %")
+    axes.set_title(title, loc="left")
+    axes.legend(loc="lower right", fontsize=9)
+    return figure

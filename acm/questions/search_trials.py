@@ -1,0 +1,134 @@
+"""Question 8: merges that are tried beside a search, on the fresh items that judged it.
+
+    kind     the merge
+    back     the best point, with one layer's λ (or attention's, or MLP's) back at the mean of its λ: how flat it is
+    mean     the mean of the λ that the seeds found
+    moved    the λ that were found on another pair, by relative depth: the best point's, and the mean of the seeds
+    rule     λ by a layer rule, ACM's among them
+    ranks    λ = a + b · rank of a quantity, with a and b from the pair on which the λ were found
+
+The best point of a target is the sampler's of the highest value on the items that chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from acm.errors import UserError
+from acm.merging.recipe import Recipe
+from acm.paths import REPORTS, RUNS
+from acm.questions.variants import Layers
+from acm.records import write_parquet
+from acm.searching.run import Search, judge
+from acm.searching.spaces import PARTS, Space
+from acm.searching.workers import workers
+
+FACTS, RECORDS = "trials.csv", "trials.parquet"
+CONTROLS = ("one", "random")  # arms that are no sampler's
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One merge. name: in tables. kind: as above. target: share or tokens, of its arm; empty where it has none.
+
+    layers: λ by layer. recipe: of the merge.
+    """
+
+    name: str
+    kind: str
+    target: str
+    layers: Layers
+    recipe: Recipe
+
+
+def home_of(profile: str, search: str) -> Path:
+    """Where a finished search lies: in ``runs``, else among the committed results. UserError where in neither."""
+    for folder in (RUNS, REPORTS):
+        place = folder / profile / "searches" / search
+        if (place / "front.csv").is_file():
+            return place
+    raise UserError(f"search {search} of profile {profile} was not run: `make search PROFILE={profile}` does it.")
+
+
+def best_points(front: pd.DataFrame) -> dict[str, list[pd.Series]]:
+    """Target → the best point of each seed of the sampler, the one of the highest value first."""
+    rows = front[(front["role"] == "best") & ~front["arm"].str.partition("-")[0].isin(CONTROLS)]
+    found: dict[str, list[pd.Series]] = {}
+    for _, row in rows.sort_values("value", ascending=False, kind="stable").iterrows():
+        found.setdefault(row["arm"].split("-")[1], []).append(row)
+    return found
+
+
+def layers_of(row: pd.Series) -> Layers:
+    """λ by layer of a judged point; the λ of a group of blocks stands for each of them."""
+    found: Layers = {}
+    for gene, value in row.items():
+        first, _, last = str(gene).partition("–")
+        if (gene in ("embed", "norm", "lm_head") or first.isdecimal()) and np.isfinite(value):
+            layers = [first] if not last else map(str, range(int(first), int(last) + 1))
+            found |= dict.fromkeys(layers, float(value))
+    return found
+
+
+def mean_layers(rows: Iterable[pd.Series]) -> Layers:
+    """The mean λ by layer of several points."""
+    return {str(k): float(v) for k, v in pd.DataFrame([layers_of(row) for row in rows]).mean().items()}
+
+
+class Trials:
+    """Makes the trials of one search, and judges them. folder: of the search."""
+
+    def __init__(self, search: Search, folder: Path) -> None:
+        self.search, self.folder = search, folder
+        self.space = Space(search.plan, "layer", search.low, search.high)
+        self.found: list[Trial] = []
+
+    def add(
+        self, name: str, kind: str, layers: Layers, target: str = "", part: tuple[str, float] | None = None
+    ) -> None:
+        """A trial with these λ, those out of bounds cut. part: a word in tensors' names, and the λ of these tensors."""
+        point = {gene: float(np.clip(layers[gene], self.space.low, self.space.high)) for gene in self.space.genes}
+        recipe = self.space.recipe(point)
+        self.found.append(Trial(name, kind, target, point, with_part(recipe, *part) if part else recipe))
+
+    def add_back(self, target: str, layers: Layers) -> None:
+        """Each layer of a point back at the mean of its λ, then attention and MLP of all blocks."""
+        mean = float(np.mean([layers[gene] for gene in self.space.genes]))
+        for gene in self.space.genes:
+            self.add(f"{gene} back at {target}", "back", layers | {gene: mean}, target)
+        for title, word in PARTS.items():
+            self.add(f"{title} back at {target}", "back", layers, target, (word, mean))
+
+    def run(self, jobs: int = 1) -> pd.DataFrame:
+        """Judge all; write and return their facts: trial, kind, target, λ by layer, accuracy (percent), tokens."""
+        place = self.folder / "tried"
+        with workers(jobs) as each:
+            judged = each(judge, [(self.search, trial.recipe, place / str(i)) for i, trial in enumerate(self.found)])
+        rows, parts = [], []
+        for trial, (records, weights) in zip(self.found, judged, strict=True):
+            means = records.groupby("task")[["correct", "length"]].mean().mean()
+            facts = {"trial": trial.name, "kind": trial.kind, "target": trial.target, **trial.layers}
+            rows.append(facts | {"accuracy": 100 * means["correct"], "tokens": means["length"], "weights": weights})
+            parts.append(records.assign(trial=trial.name))
+        write_parquet(pd.concat(parts, ignore_index=True), self.folder / RECORDS)
+        table = pd.DataFrame(rows)
+        table.to_csv(self.folder / FACTS, index=False)
+        return table
+
+
+def with_part(recipe: Recipe, word: str, value: float) -> Recipe:
+    """The recipe with one λ for the tensors of all blocks that have the word in their names."""
+    assert recipe.method.coefficient
+    name = recipe.method.coefficient.name
+    models = []
+    for entry in recipe.models:
+        if own := entry.parameters.get(name):
+            own = [*own[:-1], {"filter": word, "value": value}, own[-1]]  # before what holds for whole blocks
+            entry = entry.model_copy(update={"parameters": entry.parameters | {name: own}})
+        models.append(entry)
+    return recipe.model_copy(update={"models": models})

@@ -1,0 +1,228 @@
+"""Question 8: its numbers against hand-made ones, and its trials against the tensors of their merges."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import recipe
+
+import acm
+from abacus import CHECKPOINTS
+from acm.errors import UserError
+from acm.merging.tensors import merged_tensors, planned
+from acm.questions import search, search_answer, search_figures, search_trials
+from acm.questions.search_layers import by_depth, by_ranks, fitted, scaled_ranks
+from acm.questions.search_trials import Trials, best_points, layers_of, mean_layers, with_part
+from acm.searching.run import Items, Search
+
+FAST, SLOW = CHECKPOINTS / "abacus-fast", CHECKPOINTS / "abacus-slow"
+TASKS = ("easy", "hard")
+ITEMS = 200
+GENES = ["embed", "0", "1", "lm_head"]
+
+
+def records(points, seed):
+    """Fresh records of points → (accuracy, tokens), on two tasks."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        {"point": point, "task": task, "item": item, "correct": int(rng.random() < accuracy), "length": int(tokens),
+         "truncated": False}
+        for point, (accuracy, tokens) in points.items() for task in TASKS for item in range(ITEMS)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def write(folder, found, seed=0, backs=()):
+    """A finished search in a folder. found: arm's best point → (accuracy, tokens) on fresh items."""
+    folder.mkdir(parents=True)
+    plain = {f"one-{i}": (0.4 + 0.05 * i, 20 + 10 * i) for i in range(11)}
+    every = plain | found
+    fresh = records(every, seed)
+    fresh.to_parquet(folder / "fresh.parquet")
+    means = fresh.groupby(["point", "task"])[["correct", "length"]].mean().groupby("point").mean()
+    rows = []
+    for i, (point, (accuracy, tokens)) in enumerate(every.items()):
+        arm, _, candidate = point.rpartition("-")
+        rows.append({
+            "arm": arm, "candidate": int(candidate), "role": "front" if arm == "one" else "best", "asked": 60,
+            "accuracy": 100 * accuracy + 3 * (arm != "one"), "tokens": tokens, "stopped": False, "seconds": 1.0,
+            "value": 100 * accuracy + i / 1000, "fresh_accuracy": 100 * means["correct"][point],
+            "fresh_tokens": means["length"][point],
+            **({"λ": i / 10} if arm == "one" else dict(zip(GENES, [0.5, -0.2 - i / 100, 0.1, 0.9], strict=True))),
+        })  # fmt: skip
+    front = pd.DataFrame(rows)
+    front.to_csv(folder / "front.csv", index=False)
+    front.drop(columns="role").to_parquet(folder / "candidates.parquet")
+    (folder / "search.json").write_text(json.dumps({"settings": {"price": 0.6}}))
+    if backs:
+        tried = records(dict(backs), seed)
+        tried.rename(columns={"point": "trial"}).to_parquet(folder / "trials.parquet")
+        kinds = ["back" if " back" in name else "moved" for name, _ in backs]
+        facts = pd.DataFrame({"trial": [name for name, _ in backs], "kind": kinds})
+        facts["target"] = ["75" if kind == "back" else "" for kind in kinds]
+        facts.to_csv(folder / "trials.csv", index=False)
+
+
+@pytest.fixture
+def searches(tmp_path, monkeypatch):
+    """A search with four seeds, and three families with one."""
+    monkeypatch.setattr(search_trials, "RUNS", tmp_path)
+    root = tmp_path / "p" / "searches"
+    both = {f"cmaes-75-{k}": (0.9, 60) for k in ("0-7", "1-3", "2-5", "3-1")} | {"random-75-0-2": (0.6, 60)}
+    backs = [("0 back at 75", (0.6, 60)), ("embed back at 75", (0.9, 60)), ("moved λ", (0.6, 55))]
+    write(root / "first", both, 1, backs)
+    for i, name in enumerate(("left", "middle", "right")):
+        write(root / name, {"cmaes-75-0-1": (0.85, 58), "random-75-0-2": (0.6, 60)}, i + 2, backs[2:])
+    return [search.Judged("p", name) for name in ("first", "left", "middle", "right")]
+
+
+def by_hand(judged, point):
+    """Points above the line through the points of one λ, which rise."""
+    means = judged.sample
+    at = {m: (means.length[i, :, 0].mean(), means.accuracy[i, :, 0].mean()) for i, m in enumerate(means.methods)}
+    kept, best = [], -1.0
+    for length, accuracy in sorted(at[m] for m in judged.bar):
+        if accuracy > best:
+            kept.append((length, accuracy))
+            best = accuracy
+    length, accuracy = at[point]
+    return 100 * (accuracy - np.interp(length, *zip(*kept, strict=True)))
+
+
+def test_leads_are_points_above_the_line_of_one_coefficient(searches):
+    first = searches[0]
+    best = first.best().set_index("point")
+    for point in best.index:
+        assert best.loc[point, "lead"] == pytest.approx(by_hand(first, point))
+        assert best.loc[point, "lead_low"] < best.loc[point, "lead"] < best.loc[point, "lead_high"]
+    assert best.loc["cmaes-75-0-7", "lead"] > 20 > abs(best.loc["random-75-0-2", "lead"])
+    row = first.front.set_index("point").loc["cmaes-75-0-7"]
+    assert best.loc["cmaes-75-0-7", "optimism"] == pytest.approx(row["accuracy"] - row["fresh_accuracy"])
+
+
+def test_one_coefficient_at_a_target_is_what_the_same_items_chose(searches):
+    first = searches[0]
+    target = first.targets["75"]  # 75 % of the best, 90 %, lies at 67.5 %: between the points of 65 and 70 %
+    assert target == pytest.approx(75)
+    values = {f"one-{i}": 40 + 5 * i - 0.6 * max(0, 20 + 10 * i - target) for i in range(11)}
+    assert first.plain("75") == max(values, key=values.get)
+
+
+def test_all_others_are_the_mean_over_families_and_the_tests_are_adjusted_together(searches):
+    table = search.summary(searches)
+    others = table[(table["search"] == "all others") & (table["sampler"] == "cmaes")].iloc[0]
+    own = [by_hand(judged, "cmaes-75-0-1") for judged in searches[1:]]
+    assert others["lead"] == pytest.approx(np.mean(own)) and others["n"] == 3
+    first = table[(table["search"] == "first") & (table["sampler"] == "cmaes")].iloc[0]
+    assert first["lead"] == pytest.approx(
+        np.mean([by_hand(searches[0], f"cmaes-75-{k}") for k in ("0-7", "1-3", "2-5", "3-1")])
+    )
+    tested = table[table["p_adjusted"].notna()]
+    assert len(tested) == 2 and "random" not in set(tested["sampler"])
+    assert sorted(tested["p_adjusted"]) == pytest.approx(sorted(np.minimum(1, [2 * tested["p"].min()] * 2)), abs=0.05)
+
+
+def test_a_layer_is_worth_what_its_return_to_the_mean_loses(searches):
+    first = searches[0]
+    flat = search.flatness(first).set_index("what")
+    lost = by_hand(first, "cmaes-75-3-1") - by_hand(first, "0 back at 75")
+    assert flat.loc["0", "lost"] == pytest.approx(lost) and lost > 20
+    assert abs(flat.loc["embed", "lost"]) < 10
+
+
+def test_the_answer_follows_from_the_tests(searches):
+    table, rules = search.summary(searches), search_answer.tested_rules(searches[1:])
+    assert rules.set_index("trial").loc["moved λ", "searches"] == 3
+    assert search_answer.answer(table, rules).startswith(
+        "Yes, by search: on fresh items of first and the fresh families"
+    )
+    assert "no λ without a search of its own is shown to be" in search_answer.answer(table, rules)
+    assert "moved λ" in search_answer.answer(table, rules.assign(lead=9.0, p_adjusted=0.01))
+    assert search_answer.answer(table.assign(p_adjusted=0.9), rules).startswith("None is shown to")
+    some = table.assign(p_adjusted=table["p_adjusted"].where(table["search"] == "first", 0.9))
+    some.loc[some["sampler"] == "random", "p_adjusted"] = np.nan
+    assert search_answer.answer(some, rules).startswith("In part: λ by layer that a search found are above")
+    found = search.coefficients(searches)
+    text, numbers = search_answer.verdict_of(
+        table, found, search.flatness(searches[0]), rules, pd.DataFrame({"first": {"MI": 0.5}}), searches[0]
+    )
+    assert "below 0 in block 0 every time" in text and "the head every time" in text
+    assert len(numbers["summary"]) == len(table) and numbers["ranks"] == [{"quantity": "MI", "first": 0.5}]
+
+
+def test_ranks_of_a_quantity_give_back_the_coefficients_that_they_order():
+    values = pd.Series({"embed": 3.0, "0": -1.0, "1": 7.0, "norm": 4.0, "lm_head": 100.0})
+    found = {layer: 0.4 + 0.3 * r for layer, r in scaled_ranks(values).items()}
+    assert scaled_ranks(values).to_list() == [-0.5, -1, 0.5, 0, 1]
+    assert fitted(values, found) == pytest.approx((0.4, 0.3))
+    assert by_ranks(values, 0.4, 0.3) == pytest.approx(found)
+
+
+def test_coefficients_move_by_relative_depth():
+    found = {"embed": 0.1, "0": 0.0, "1": 1.0, "2": 0.0, "lm_head": 0.9}
+    assert by_depth(found, 3) == pytest.approx(found)
+    assert by_depth(found, 5) == pytest.approx(
+        {"0": 0, "1": 0.5, "2": 1, "3": 0.5, "4": 0, "embed": 0.1, "lm_head": 0.9}
+    )
+
+
+def test_a_group_of_blocks_stands_for_each_of_them():
+    row = pd.Series({"arm": "cmaes-85-0", "accuracy": 50.0, "0–2": 0.3, "3": 0.7, "embed": np.nan, "λ": 0.5})
+    assert layers_of(row) == {"0": 0.3, "1": 0.3, "2": 0.3, "3": 0.7}
+    assert mean_layers([row, row.replace(0.3, 0.5)]) == pytest.approx({"0": 0.4, "1": 0.4, "2": 0.4, "3": 0.7})
+
+
+def settings():
+    content = recipe("task_arithmetic", FAST, SLOW, parameters={"weight": 1.0}, out_dtype="float32")
+    engine = acm.Engine(dtype="float32", device="cpu", batch_size=8)
+    tasks = ("abacus_easy",)
+    return Search(content, Items(tasks, 0, 2), Items(tasks, 2, 4), engine=engine, max_tokens=16)
+
+
+def test_a_trial_changes_the_tensors_that_it_says(tmp_path):
+    trials = Trials(settings(), tmp_path)
+    point = {gene: 0.1 * i for i, gene in enumerate(trials.space.genes)}
+    trials.add_back("75", point)
+    mean = np.mean([*point.values()])
+    assert len(trials.found) == len(point) + 2
+    tensors = {m: dict(weights(trials.search.recipe | {"parameters": {"weight": m}})) for m in (0.0, 1.0)}
+    for trial in (trials.found[0], trials.found[-2]):
+        for name, value in weights(trial.recipe):
+            layer = name.split(".")[2] if ".layers." in name else {"lm_head.weight": "lm_head"}.get(name, "")
+            layer = layer or ("embed" if "embed" in name else "norm")
+            changed = trial.name.startswith(layer) or (trial.name.startswith("attention") and "self_attn" in name)
+            factor = mean if changed else point[layer]
+            expected = tensors[0.0][name] + factor * (tensors[1.0][name] - tensors[0.0][name])
+            assert torch.allclose(value, expected, atol=1e-6), (trial.name, name)
+
+
+def weights(content):
+    return [(tensor.name, tensor.values()) for tensor in merged_tensors(planned(content))]
+
+
+def test_trials_are_judged_on_the_fresh_items(tmp_path):
+    trials = Trials(settings(), tmp_path)
+    trials.add("one λ", "rule", dict.fromkeys(trials.space.genes, 0.5))
+    trials.add("too large", "rule", dict.fromkeys(trials.space.genes, 9.0))
+    table = trials.run()
+    assert set(pd.read_parquet(tmp_path / "trials.parquet")["item"]) == {2, 3}
+    assert table["embed"].to_list() == [0.5, 1.5]  # cut at the bound
+    assert with_part(trials.found[0].recipe, "mlp", 0.2) != trials.found[0].recipe
+
+
+def test_a_search_that_was_not_run_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(search_trials, "RUNS", tmp_path)
+    with pytest.raises(UserError, match="make search PROFILE=none"):
+        search.Judged("none", "abacus")
+
+
+def test_figures_show_every_arm(searches):
+    best_points(searches[0].front)
+    for figure in (
+        search_figures.draw_fronts(searches[0], "a"), search_figures.draw_leads(search.summary(searches), "b"),
+        search_figures.draw_front_pairs(searches[0], "c"),
+    ):  # fmt: skip
+        axes = figure.axes[0]
+        assert axes.get_title(loc="left") and len(axes.get_legend().get_texts()) >= 2
