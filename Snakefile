@@ -141,7 +141,7 @@ FOUND = [
           if (path := Path(root, PROFILE.name, "searches", name, "trials.csv")).is_file()), None)
     for name in PROFILE.searches
 ]
-ASKED = {name: {} for name in QUESTIONS} if PROFILE.questions is None else PROFILE.questions | {"search": {}}
+ASKED = {name: {} for name in QUESTIONS} if PROFILE.questions is None else PROFILE.questions
 if not FOUND or None in FOUND:
     del QUESTIONS["search"]
 QUESTIONS = {name: stem for name, stem in QUESTIONS.items() if name in ASKED}

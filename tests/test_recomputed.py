@@ -299,3 +299,58 @@ def test_grades(folder):
         answers = records["response"].map(lambda text: re.findall(r"the answer is ([^.]*)\.", text)[-1:])
         assert records["correct"].tolist() == [a == [gold] for a, gold in zip(answers, items["gold"], strict=True)]
         assert records["length"].tolist() == [len(each) for each in TOKENIZER.encode_batch([*records["response"]])]
+
+
+SEARCHES = sorted(path.parent for path in README.parent.glob("reports/*/searches/*/front.csv"))
+
+
+def of_search(folder):
+    """Settings, candidates, and by judged point accuracy (percent) and length (tokens) on fresh items."""
+    fresh = read(folder / "fresh.parquet").rename(columns={"point": "method"})
+    table = fresh.pivot_table(index=["task", "item"], columns="method", values=["correct", "length"])
+    points = pd.DataFrame({"accuracy": 100 * overall(table["correct"]), "length": overall(table["length"])})
+    return read(folder / "search.json")["settings"], read(folder / "candidates.parquet"), points
+
+
+@pytest.mark.parametrize("folder", SEARCHES, ids=lambda folder: folder.name)
+def test_budgets_of_a_search_are_counted_from_its_candidates(folder):
+    """31 candidates of one λ, and of the sampler as many as of random search; their scores from their own records."""
+    settings, candidates, _ = of_search(folder)
+    arms = candidates.groupby("arm").size().to_dict()
+    shares = [f"{100 * target:g}" for target in settings["targets"]]
+    names = [f"{s}-{t}-{seed}" for s in (settings["sampler"], "random") for t in shares for seed in settings["seeds"]]
+    assert arms == {"one": 31} | dict.fromkeys(names, settings["candidates"])
+    first, last = settings["validation"]["first"], settings["validation"]["end"]
+    for row in candidates.to_dict("records"):
+        parts = json.loads(row["records"])
+        asked = {task: part["item"] for task, part in parts.items()}
+        assert sorted(asked) == sorted(settings["validation"]["tasks"]) and row["asked"] == sum(
+            map(len, asked.values())
+        )
+        every = range(first, last, 3 if row["stopped"] else 1)  # a candidate that is stopped was asked every third item
+        assert all(sorted(items) == list(every) for items in asked.values())
+        assert row["accuracy"] == pytest.approx(100 * np.mean([np.mean(part["correct"]) for part in parts.values()]))
+        assert row["tokens"] == pytest.approx(np.mean([np.mean(part["length"]) for part in parts.values()]))
+
+
+@pytest.mark.parametrize("folder", SEARCHES, ids=lambda folder: folder.name)
+def test_best_points_of_a_search_are_those_of_the_highest_value(folder):
+    """At a share's length on the line of one λ; a point that was judged has the scores of its fresh records."""
+    settings, candidates, points = of_search(folder)
+    whole, front = candidates[~candidates["stopped"].astype(bool)], read(folder / "front.csv")
+    line = []
+    for row in whole[whole["arm"] == "one"].sort_values(["tokens", "accuracy"]).to_dict("records"):
+        if not line or row["accuracy"] > line[-1][1]:
+            line.append((row["tokens"], row["accuracy"]))
+    lengths, shares = zip(*line, strict=True)
+    for arm in set(whole["arm"]) - {"one"}:
+        target = np.interp(float(arm.split("-")[1]) / 100 * shares[-1], shares, lengths)
+        own = whole[whole["arm"] == arm]
+        value = own["accuracy"] - settings["price"] * np.maximum(0, own["tokens"] - target)
+        best = front[(front["arm"] == arm) & (front["role"] == "best")]["candidate"].item()
+        assert value[own["candidate"] == best].item() == pytest.approx(value.max())
+    for row in front.to_dict("records"):
+        point = points.loc[f"{row['arm']}-{row['candidate']}"]
+        assert row["fresh_accuracy"] == pytest.approx(point["accuracy"])
+        assert row["fresh_tokens"] == pytest.approx(point["length"])
+        assert row["optimism"] == pytest.approx(row["accuracy"] - point["accuracy"])

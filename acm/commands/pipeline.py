@@ -59,7 +59,9 @@ def reproduce(
     profile: ProfileName = "tiny",
     cores: Annotated[int | None, typer.Option(min=1, help="jobs at a time (default: one for each core)")] = None,
     questions: Annotated[bool, typer.Option("--questions", help="ask the questions to the method too")] = False,
-    search: Annotated[bool, typer.Option("--search", help="make the profile's searches of coefficients, alone")] = False,
+    search: Annotated[
+        bool, typer.Option("--search", help="make the profile's searches of coefficients, alone")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the jobs, and why each would run")] = False,
     unlock: Annotated[bool, typer.Option("--unlock", help="release the lock of a killed run")] = False,
 ) -> None:
@@ -97,12 +99,14 @@ def publish(
 def keep(
     profile: Annotated[str, typer.Option(help="a profile whose results were assembled")] = "tiny",
     page: Annotated[list[Path] | None, typer.Option(help="a Markdown page that shows results; repeatable")] = None,
+    searches: Annotated[bool, typer.Option("--searches", help="the searches of the run alone")] = False,
 ) -> None:
     """Copy runs/PROFILE/results over reports/PROFILE and figures/PROFILE, and fill the pages that ask for results."""
     require_clone("acm keep")
     from acm.reporting.publish import keep as run
+    from acm.reporting.publish import keep_searches
 
-    say(run(profile, page or []))
+    say(keep_searches(profile) if searches else run(profile, page or []))
 
 
 @app.command(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -37,6 +38,7 @@ from acm.searching.objective import Objective
 
 QUESTION = "Does any λ by layer beat one λ for all, and can it be had without search?"
 DRAWS = 4000
+ALL = "all others"  # the rows of all searches but the first
 
 
 class Judged:
@@ -140,13 +142,14 @@ def optimism(row: pd.Series, items: dict[str, int]) -> Interval:
     return {"value": gap, "low": gap - 1.96 * math.sqrt(error), "high": gap + 1.96 * math.sqrt(error)}
 
 
-def summary(searches: list[Judged]) -> pd.DataFrame:
+def summary(searches: list[Judged], beside: Sequence[Judged] = ()) -> pd.DataFrame:
     """What the arms have: a row for each search, target and sampler, mean over seeds, and one of all other searches.
 
-    The first search is the one with several seeds; the others are families, together in the rows ``all others``. lead,
-    righter, longer, optimism as in :meth:`Judged.best`; intervals are over items, and over seeds or families.
-    detectable: the least true lead (points) that would have been found. p: of the lead. p_adjusted: by Holm for the
-    rows of the sampler that test it: of the first search, and of all others together. n: points.
+    The first search is the one with several seeds; the others are families, together in the rows ``all others``.
+    beside: of other models, each for itself. lead, righter, longer, optimism as in :meth:`Judged.best`; intervals are
+    over items, and over seeds or families. detectable: the least true lead (points) that would have been found. p: of
+    the lead. p_adjusted: by Holm for the sampler's rows of the first search, of all others together, and of those
+    beside. n: points.
     """
     first, *others = searches
     rows = [row_of(first.name, [(first, part)]) for _, part in by_arm(first)]
@@ -155,10 +158,12 @@ def summary(searches: list[Judged]) -> pd.DataFrame:
         table = pd.concat([judged.best().assign(judged=i) for i, judged in enumerate(others)])
         for _, part in table.groupby(["sampler", "target"], sort=False):
             own = [(others[int(i)], part[part["judged"] == i]) for i in part["judged"].unique()]
-            rows.append(row_of("all others", own))
+            rows.append(row_of(ALL, own))
+    rows += [row_of(judged.name, [(judged, part)]) for judged in beside for _, part in by_arm(judged)]
     table = pd.DataFrame(rows)
     table["p_adjusted"] = np.nan
-    tested = (table["sampler"] != "random") & table["search"].isin([first.name, "all others"]) & table["p"].notna()
+    names = [first.name, ALL, *(judged.name for judged in beside)]
+    tested = (table["sampler"] != "random") & table["search"].isin(names) & table["p"].notna()
     table.loc[tested, "p_adjusted"] = holm(table.loc[tested, "p"].to_numpy())
     return table
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from acm.questions.search import Judged, apart_of
+from acm.questions.search import ALL, Judged, apart_of
 from acm.questions.study import counted
 from acm.reporting.intervals import interval_in, interval_text
 from acm.reporting.statistics import bootstrap_p, describe, detectable, holm, over_draws, verdict
@@ -58,8 +58,10 @@ def told(row: Any, name: str, unit: str, digits: int = 1) -> str:
 
 def answer(table: pd.DataFrame, rules: pd.DataFrame) -> str:
     """The plain sentence. table: of :func:`acm.questions.search.summary`. rules: of :func:`tested_rules`."""
-    tested = table[table["p_adjusted"].notna() | ((table["sampler"] != "random") & table["search"].eq("all others"))]
-    above = tested[(tested["p_adjusted"] < 0.05) & (tested["lead"] > 0)]
+    own = table["search"].isin([table["search"].iloc[0], ALL])
+    tested = table[(table["sampler"] != "random") & (own | ~table["search"].isin(families(table)))]
+    tested, beside = tested[own[tested.index]], tested[~own[tested.index]]
+    above = above_of(tested)
     places = " and ".join(dict.fromkeys(place(name) for name in above["search"]))
     if not len(above):
         head = "None is shown to: λ by layer that a search found are not above the bar of one λ on fresh items"
@@ -68,6 +70,12 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame) -> str:
                 f"{above['lead'].min():.0f} to {above['lead'].max():.0f} points above the bar of one λ")  # fmt: skip
     else:
         head = f"In part: λ by layer that a search found are above the bar of one λ on {places} alone"
+    if len(beside):
+        known = set(above_of(beside)["search"])
+        said = [
+            f"on {place(name)} they {'are' if name in known else 'are not shown to be'}" for name in beside["search"]
+        ]
+        head = f"{head}; {'; '.join(dict.fromkeys(said))}"
     if not len(rules):
         return f"{head}."
     winners = rules[(rules["p_adjusted"] < 0.05) & (rules["lead"] > 0)]
@@ -76,21 +84,34 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame) -> str:
     return f"{head}; no λ without a search of its own is shown to be."
 
 
+def families(table: pd.DataFrame) -> list[str]:
+    """The searches between the first and all others together."""
+    names = [*dict.fromkeys(table["search"])]
+    return names[1 : names.index(ALL)] if ALL in names else []
+
+
+def above_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are shown to be above the bar."""
+    return rows[(rows["p_adjusted"] < 0.05) & (rows["lead"] > 0)]
+
+
 def place(search: str) -> str:
     """The models of a search in words."""
-    return {"abacus": "the shipped family", "all others": "the fresh families"}.get(search, search)
+    return {"abacus": "the shipped family", ALL: "the fresh families", "smol": "the pretrained weights of smol"}.get(
+        search, search
+    )
 
 
 def arms_told(table: pd.DataFrame, targets: dict[str, float]) -> list[str]:
     """What each row of the summary says, of the first search and of all others together."""
     found = []
-    shown = table[table["search"].isin([table["search"].iloc[0], "all others"])]
+    shown = table[~table["search"].isin(families(table))]
     for (search, target), part in shown.groupby(["search", "target"], sort=False):
         search, target = str(search), str(target)
         rows = part.set_index("sampler")
         sampler, *_ = [name for name in rows.index if name != "random"]
         row = rows.loc[sampler]
-        length = f", {targets[target]:.0f} tokens" if target in targets and search != "all others" else ""
+        length = f", {targets[target]:.0f} tokens" if search == table["search"].iloc[0] else ""
         text = (
             f"Of {place(search)} at {target_told(target)}{length}: {SAMPLERS[sampler]} {told(row, 'lead', 'points')} "
             f"above the bar (mean of {counted(int(row['n']), 'search')}; less than {row['detectable']:.1f} would have "

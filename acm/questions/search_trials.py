@@ -55,6 +55,14 @@ def home_of(profile: str, search: str) -> Path:
     raise UserError(f"search {search} of profile {profile} was not run: `make search PROFILE={profile}` does it.")
 
 
+def was_run(profile: str, search: str) -> bool:
+    """Whether :func:`home_of` finds it."""
+    try:
+        return home_of(profile, search).is_dir()
+    except UserError:
+        return False
+
+
 def best_points(front: pd.DataFrame) -> dict[str, list[pd.Series]]:
     """Target → the best point of each seed of the sampler, the one of the highest value first."""
     rows = front[(front["role"] == "best") & ~front["arm"].str.partition("-")[0].isin(CONTROLS)]

@@ -35,6 +35,13 @@ def outdated_results(reports: Path, figures: Path) -> list[str]:
     return [
         *(sentence for name in experiments for sentence in outdated_experiment(reports, figures, name)),
         *(sentence for path in verdicts for sentence in outdated_question(path)),
+        *(
+            sentence
+            for path in sorted((reports / "searches").glob("*/search.json"))
+            for sentence in outdated(
+                f"The points of search {path.parent.name}", "searching", [read_json(path)["source"]]
+            )
+        ),
     ]
 
 

@@ -33,6 +33,8 @@ from acm.reporting.results import Results
 from acm.running.notebooks import relink
 
 PROGRESS = "application/vnd.jupyter.widget-view+json"  # a progress bar as a widget
+SEARCH_FILES = ("candidates.parquet", "fresh.parquet", "front.csv", "search.json", "layers.parquet", "trials.csv",
+                "trials.parquet")  # fmt: skip
 LEFT_BEHIND = shutil.ignore_patterns("*.failed.ipynb", ".*")
 
 
@@ -70,6 +72,8 @@ def publish(name: str) -> str:
     for experiment in profile.experiments:
         assemble_experiment(profile, experiment)
     assemble_questions(profile)
+    for source in (kept.reports, profile.folder):
+        copy_searches(profile, source, made.reports)
     manifest = provenance("reporting", profile=profile.model_dump(), profile_hash=profile.hash)
     write_json(made.reports / "manifest.json", manifest)
     report = write_report(profile, made.reports, made.figures)
@@ -105,6 +109,32 @@ def keep(name: str, pages: Sequence[Path] = ()) -> str:
     filled = [str(page) for page in pages if fill_page(page)]
     lines = [f"kept in {from_root(folder)}/" for folder in (kept.reports, kept.figures)]
     return "\n".join([*lines, *(f"filled {page}" for page in filled)])
+
+
+def keep_searches(name: str) -> str:
+    """Copy the searches of a profile's run over the committed ones, and say what was done. UserError for none."""
+    profile = load_profile(name)
+    if not (copied := copy_searches(profile, profile.folder, committed(profile).reports)):
+        raise UserError(f"{profile.folder / 'searches'} holds no finished search; run `make search PROFILE={name}`.")
+    return "\n".join(f"kept in {from_root(folder)}/" for folder in copied)
+
+
+def copy_searches(profile: Profile, source: Path, target: Path) -> list[Path]:
+    """Copy tables and notebooks of every finished search; returns their new folders. Journals stay behind."""
+    copied = []
+    for front in sorted((source / "searches").glob("*/front.csv")):
+        folder = target / "searches" / (name := front.parent.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (found for file in SEARCH_FILES if (found := front.parent / file).is_file()):
+            replace(path, folder / path.name)
+        for path in [
+            *(profile.folder / "notebooks" / "searches").glob(f"{name}*.ipynb"),
+            *front.parent.glob("*.ipynb"),
+        ]:
+            if path.stem in (name, f"{name}-trials"):
+                copy_notebook(path, folder / path.name, committed(profile).reports / "searches" / name)
+        copied.append(folder)
+    return copied
 
 
 def replace(source: Path, target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from acm.profiles import Profile
 from acm.running import budget
 from acm.running.budget import Cost, check_fits, check_possible, cost, downloads
+from acm.running.budget_searches import search_lines
 from acm.running.machine import Machine
 from acm.shapes import SHAPES
 
@@ -24,6 +25,7 @@ def describe(profile: Profile, machine: Machine) -> str:
     lines += [f"disk       {disk:.1f} GB: downloads, and {kept:.1f} GB of merged models, at most {together} at once"]
     for name, c in costs.items():
         lines += ["", f"{name}, on {profile.device}", *table(profile, name, c)]
+    lines += search_lines(profile, machine)
     return "\n".join([*lines, "", job_line(profile, costs), *assumed(profile, machine)])
 
 

@@ -16,6 +16,7 @@ from acm.profiles import load_profile
 from acm.running.budget import START, cost, downloads, jobs, request
 from acm.running.budget_text import describe
 from acm.running.machine import Machine
+from acm.searching.samplers import EVEN
 from acm.shapes import SHAPES, merged_positions, shape_of
 
 PAPER = ["qwen-1.5b", "qwen-7b", "qwen-14b", "qwen-32b", "llama-2-7b"]
@@ -191,3 +192,12 @@ def test_jobs_are_those_of_the_runner(name, clone):
     assert sum("mem_mb=" in line and "runtime=" in line for line in asked) == counted["total"] - 1  # `all` does nothing
     models = counted["evaluate"] + counted["share"] + counted["calibrate"] if profile.device == "cuda" else 0
     assert sum("gpu=1, gpu_manufacturer=nvidia, scale=0" in line for line in asked) == models
+
+
+def test_a_search_is_counted():
+    """180 items in one batch of 250, at most to the cap of 320: as long as one capped batch of the evaluation."""
+    profile = load_profile("tiny")
+    line = next(line for line in describe(profile, Machine()).splitlines() if line.startswith("  abacus "))
+    hours = (EVEN + 10 + 2400) * cost(profile, "long-to-short", Machine()).batch_hours
+    assert "2431 candidates ×  180 items" in line and line.endswith(f"{hours:.1f} hours")
+    assert "searches" not in describe(load_profile("qwen-1.5b"), Machine())
