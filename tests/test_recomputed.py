@@ -354,3 +354,56 @@ def test_best_points_of_a_search_are_those_of_the_highest_value(folder):
         assert row["fresh_accuracy"] == pytest.approx(point["accuracy"])
         assert row["fresh_tokens"] == pytest.approx(point["length"])
         assert row["optimism"] == pytest.approx(row["accuracy"] - point["accuracy"])
+
+
+def lead_of(points, name):
+    """Points above the bar of the judged points of one λ."""
+    line = points.filter(regex="^one-", axis=0)[["length", "accuracy"]].to_numpy().T
+    return points.loc[name, "accuracy"] - height(*line, points.loc[name, "length"], False)
+
+
+def test_leads_of_searches_and_their_means():
+    """Of question 8: the lead of every best point, its mean over seeds or families, and the answer's first words."""
+    verdict = read(QUESTIONS / "search/verdict.json")
+    rows = pd.DataFrame(verdict["numbers"]["summary"])
+    leads = []
+    for folder in SEARCHES:
+        points, front = of_search(folder)[2], read(folder / "front.csv")
+        for row in front[front["role"] == "best"].to_dict("records"):
+            sampler, target, _ = row["arm"].split("-")
+            lead = lead_of(points, f"{row['arm']}-{row['candidate']}")
+            leads.append({"search": folder.name, "sampler": sampler, "target": target, "lead": lead})
+    leads = pd.DataFrame(leads)
+    families = leads[~leads["search"].isin(["abacus", "smol"])].assign(search="all others")
+    means = pd.concat([leads, families]).groupby(["search", "sampler", "target"])["lead"].agg(["mean", "size"])
+    for _, row in rows.iterrows():
+        mean, size = means.loc[(row["search"], row["sampler"], row["target"])]
+        assert row["n"] == size and (row["lead"] == pytest.approx(mean) or np.isnan(mean))
+    tested = rows[(rows["sampler"] != "random") & rows["search"].isin(["abacus", "all others"])]
+    above = (tested["lead"] > 0) & (tested["p_adjusted"] < 0.05)
+    head = "Yes, by search" if above.all() else "In part" if above.any() else "None is shown to"
+    assert verdict["answer"].startswith(head)
+
+
+def test_trials_beside_a_search():
+    """Of question 8: what a λ set back to the mean loses, and the mean lead over families of what was tried there."""
+    numbers = read(QUESTIONS / "search/verdict.json")["numbers"]
+    tried = {}
+    for folder in SEARCHES:
+        fresh, trials = (read(folder / f"{name}.parquet") for name in ("fresh", "trials"))
+        both = pd.concat([fresh.rename(columns={"point": "method"}), trials.rename(columns={"trial": "method"})])
+        table = both.pivot_table(index=["task", "item"], columns="method", values=["correct", "length"])
+        points = pd.DataFrame({"accuracy": 100 * overall(table["correct"]), "length": overall(table["length"])})
+        tried[folder.name] = {name: lead_of(points, name) for name in points.index if not name.startswith("one-")}
+    front = read(TINY / "searches/abacus/front.csv")
+    found = front[(front["role"] == "best") & front["arm"].str.startswith("cmaes")].sort_values("value")
+    for row in numbers["flatness"]:
+        best = found[found["arm"].str.split("-").str[1] == row["target"]].iloc[-1]
+        lost = (
+            tried["abacus"][f"{best['arm']}-{best['candidate']}"]
+            - tried["abacus"][f"{row['what']} back at {row['target']}"]
+        )
+        assert row["lost"] is None or row["lost"] == pytest.approx(lost)
+    for row in numbers["rules"]:
+        own = [leads[row["trial"]] for name, leads in tried.items() if name not in ("abacus", "smol")]
+        assert row["searches"] == len(own) and (row["lead"] is None or row["lead"] == pytest.approx(np.mean(own)))

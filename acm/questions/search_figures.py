@@ -61,7 +61,7 @@ def draw_leads(table: pd.DataFrame, title: str) -> Figure:
         axes.errorbar(part["lead"], places, xerr=arms, fmt=mark, color=colour, label=SAMPLERS[str(sampler)])
     axes.axvline(0, color="0.3", lw=0.8)
     axes.set_yticks(range(len(order)), order)
-    axes.invert_yaxis()
+    axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlabel("points above the bar of one λ, on fresh items")
     axes.set_title(title, loc="left")
     axes.legend(fontsize=9)
