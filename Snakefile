@@ -15,6 +15,7 @@ from acm.files import write_text
 from acm.identity import identity
 from acm.paths import ROOT
 from acm.profiles import load_profile
+from acm.questions.search_trials import home_of, was_run
 from acm.records import coefficients_name, combine, read_records, write_records
 from acm.running.budget import request
 from acm.sources import TRUNK, files_of
@@ -136,14 +137,9 @@ QUESTIONS = {path.stem.split("-", 1)[1]: path.stem for path in sorted(Path("note
 if not all(map(os.path.isfile, FAMILIES)):
     del QUESTIONS["rule"], QUESTIONS["scores"]
 # The last reads the searches (`make search`): your own, else the committed ones. `make questions` makes none.
-FOUND = [
-    next((str(path) for root in ("runs", "reports")
-          if (path := Path(root, PROFILE.name, "searches", name, "trials.csv")).is_file()), None)
-    for name in PROFILE.searches
-]
-ASKED = {name: {} for name in QUESTIONS} if PROFILE.questions is None else PROFILE.questions
-if not FOUND or None in FOUND:
+if not PROFILE.searches or not all(was_run(PROFILE.name, name) for name in PROFILE.searches):
     del QUESTIONS["search"]
+ASKED = {name: {} for name in QUESTIONS} if PROFILE.questions is None else PROFILE.questions
 QUESTIONS = {name: stem for name, stem in QUESTIONS.items() if name in ASKED}
 
 
@@ -153,7 +149,8 @@ def question_needs(wildcards):
     needs = {"coefficients": [f"{RUN}/questions/stability/verdict.json", fresh], "rule": FAMILIES}
     trials = f"{RUN}/questions/rivals/verdict.json"
     skilled = [str(path) for name in FRESH for path in Path("runs/abacus", name).glob("abacus-*/model.safetensors")]
-    needs["search"] = FOUND
+    if "search" in QUESTIONS:
+        needs["search"] = [str(home_of(PROFILE.name, name) / "front.csv") for name in PROFILE.searches]
     needs["scores"] = [*FAMILIES, *skilled, *([trials] if "rivals" in QUESTIONS else [])]
     if "coefficients" in QUESTIONS and PAIR and all(is_ours(f"{task}_fresh") for task in EXPERIMENTS[PAIR].tasks):
         needs["rivals"] = [f"{RUN}/questions/coefficients/verdict.json"]  # written after fresh.parquet beside it
@@ -314,7 +311,7 @@ rule publish:
 rule question:
     input:
         lambda wildcards: f"notebooks/questions/{QUESTIONS[wildcards.question]}.ipynb",
-        code("questions", "calibration", "merging", "evaluation", "reporting"), BENCHMARKS,
+        code("questions", "searching", "calibration", "merging", "evaluation", "reporting"), BENCHMARKS,
         RUN + f"/{PAIR}/manifest.json", RUN + f"/{PAIR}/coefficients.json", all_records(PAIR) if PAIR else [],
         question_needs,
     output:
@@ -342,17 +339,33 @@ rule questions:
 
 if "search" in config:  # else `make questions` would search anew what it only reads
     SEARCHED = [name for name, of in PROFILE.searches.items() if os.path.isdir(of.base or ".")]
-    SOURCE = "tiny/abacus"  # on which the λ were found that are tried on the others
-    OWN = SOURCE.removeprefix(f"{PROFILE.name}/") if SOURCE.startswith(f"{PROFILE.name}/") else None
+    # on which the λ were found that are tried on the others
+    SOURCE = "tiny/abacus" if PROFILE.name == "smol" else f"{PROFILE.name}/{SEARCHED[0]}"
+
+
+    def searched_models(wildcards):
+        """The weights of a search's own models, where they lie here."""
+        block = PROFILE.searches[wildcards.search]
+        folders = [Path(name) for name in (block.base, *(block.finetuned or [])) if name]
+        return [str(path) for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+
+
+    def source_needs(wildcards):
+        """What the trials of a search take from the search on which the λ were found."""
+        if f"{PROFILE.name}/{wildcards.search}" == SOURCE:
+            return []
+        own = SOURCE.startswith(f"{PROFILE.name}/")
+        return f"{RUN}/searches/{SEARCHED[0]}/trials.csv" if own else str(home_of(*SOURCE.split("/")) / "front.csv")
 
 
     rule search:
         input:
-            "notebooks/search.ipynb", code("merging", "evaluation", "searching"), BENCHMARKS,
+            "notebooks/search.ipynb", code("merging", "evaluation", "searching"), BENCHMARKS, searched_models,
         output:
-            RUN + "/searches/{search}/front.csv",
+            update(RUN + "/searches/{search}/front.csv"),  # stays until the notebook writes it anew
         params:
             notebook=RUN + "/notebooks/searches/{search}.ipynb",
+            settings=lambda wildcards: PROFILE.searches[wildcards.search].model_dump_json(),
         log:
             RUN + "/logs/searches/{search}.log",
         threads: workflow.cores if PROFILE.device == "cpu" else 1
@@ -363,8 +376,7 @@ if "search" in config:  # else `make questions` would search anew what it only r
 
     rule trials:
         input:
-            "notebooks/search-trials.ipynb", code("questions"), RUN + "/searches/{search}/front.csv",
-            lambda wildcards: [f"{RUN}/searches/{OWN}/trials.csv"] if OWN and wildcards.search != OWN else [],
+            "notebooks/search-trials.ipynb", code("questions"), RUN + "/searches/{search}/front.csv", source_needs,
         output:
             RUN + "/searches/{search}/trials.csv",
         params:
@@ -386,4 +398,5 @@ if "search" in config:  # else `make questions` would search anew what it only r
         run:
             from acm.questions.search import Judged, summary
 
-            write_text(output[0], summary([Judged(PROFILE.name, name) for name in SEARCHED]).round(1).to_string() + "\n")
+            table = summary([Judged(Path(RUN, "searches", name)) for name in SEARCHED])
+            write_text(output[0], table.round(3).to_string() + "\n")

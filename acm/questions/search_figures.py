@@ -49,9 +49,14 @@ def draw_fronts(judged: Judged, title: str) -> Figure:
     return figure
 
 
+def short(target: str) -> str:
+    """A target as a label: 75 %, or 52 tokens."""
+    return f"{target[:-1]} tokens" if target.endswith("t") else f"{target} %"
+
+
 def draw_leads(table: pd.DataFrame, title: str) -> Figure:
     """Points above the bar of every search, target and sampler. table: of ``summary``."""
-    names = [f"{row['search']}, {row['target']} %" for _, row in table.iterrows()]
+    names = [f"{row['search']}, {short(row['target'])}" for _, row in table.iterrows()]
     order = list(dict.fromkeys(names))
     figure, axes = plt.subplots(figsize=(8, 0.45 * len(order) + 1.8))
     for sampler, part in table.assign(place=[order.index(name) for name in names]).groupby("sampler", sort=False):
@@ -74,9 +79,10 @@ def draw_layers(table: pd.DataFrame, acm: pd.Series, judged: Judged, title: str)
     figure, (top, low) = plt.subplots(2, 1, figsize=(8, 6.5), sharex=True)
     layers = [*dict.fromkeys(table["layer"])]
     for (target, seed), part in table.groupby(["target", "seed"], sort=False):
+        target = str(target)
         first = target == next(iter(best_points(judged.front)))
         top.plot(part["layer"], part["coefficient"], "D-" if first else "o--", color=COLOURS["acm"], alpha=0.55, ms=4,
-                 label=f"found at {target} %" if seed == table["seed"].min() else None)  # fmt: skip
+                 label=f"found at {short(target)}" if seed == table["seed"].min() else None)  # fmt: skip
     top.plot(layers, acm[layers], "s-", color=COLOURS["baseline"], ms=4, label="ACM")
     top.axhline(0, color="0.3", lw=0.8)
     top.set(ylabel="λ")

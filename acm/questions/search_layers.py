@@ -27,19 +27,25 @@ from scipy.stats import rankdata
 
 from acm.calibration.layer_rules import rule_coefficients
 from acm.calibration.task_vectors import sizes
+from acm.calibration.texts import texts_hash
 from acm.calibration.walk import calibrate
 from acm.checkpoints import Checkpoint
+from acm.files import write_json
+from acm.identity import identity
 from acm.profiles import Profile
 from acm.profiles.calibration import Calibration
 from acm.questions.study import texts_of
 from acm.questions.variants import Layers
+from acm.reading import read_json
 from acm.records import write_parquet
+from acm.sources import source_hash
 
 MEASURED = {"MI": "plug-in", "MI less shuffled": "shuffle-corrected", "1 − CKA": "cka", "activation shift": "distance"}
 RULES = {"relative norm": "magnitude", "effective rank": "effective_rank", "FIM-Merging": "fim",
          "sensitivity": "sensitivity"}  # fmt: skip
 ALONE = ("alone: accuracy", "alone: length", "alone: value")
 PRICE = 0.6  # points for a token, as in the search
+LAYERS, TABLE, FACTS = "layers.parquet", "mutual_information.parquet", "measured.json"
 
 
 def quantities(
@@ -48,35 +54,46 @@ def quantities(
     """One row for each layer, in their order, and one column for each quantity; the index is the layer.
 
     chosen: calibration texts. folder: for the calibration's files. effects: records of question 7 of this family; None
-    where it did not ask. ACM's own λ come too, as the column ``ACM``.
+    where it did not ask.
     """
-    name, table = finetuned.name, folder / "mutual_information.parquet"
-    if not table.is_file():
-        found = calibrate(
-            base, {name: finetuned}, texts_of(chosen), controls=("none",), estimators=tuple(MEASURED.values()),
-            seed=profile.seed, dtype=profile.dtype, device=profile.device, max_tokens=chosen.max_tokens,
-            statistics=folder, kinds=("sensitivity",),
-        )  # fmt: skip
-        write_parquet(found, table)
-    found = pd.read_parquet(table)
-    means = found.groupby(["layer", "estimator"], sort=False)["value"].mean().unstack()
+    name = finetuned.name
+    means = measured(base, finetuned, profile, chosen, folder)
     columns: dict[str, Any] = {"depth": pd.Series(np.linspace(0, 1, len(means)), means.index)}
     columns |= {title: means[estimator] for title, estimator in MEASURED.items()}
     columns["1 − CKA"] = 1 - columns["1 − CKA"]
     change = {layer: size.change**0.5 for layer, size in sizes(Checkpoint(base), Checkpoint(finetuned)).items()}
     columns["norm"] = pd.Series(change)
     for title, rule in RULES.items():
-        measured = folder / "sensitivity.json" if rule == "sensitivity" else None
-        own = rule_coefficients(rule, base=base, finetuned=[finetuned], sensitivity=measured)["coefficients"][name]
+        read = folder / "sensitivity.json" if rule == "sensitivity" else None
+        own = rule_coefficients(rule, base=base, finetuned=[finetuned], sensitivity=read)["coefficients"][name]
         columns[title] = pd.Series(own)
-    columns["ACM"] = pd.Series(rule_coefficients("acm", table=table)["coefficients"][name])
     if effects is not None and len(effects):
         columns |= alone(effects, base.name)
     return pd.DataFrame(columns).loc[means.index]
 
 
+def measured(base: Path, finetuned: Path, profile: Profile, chosen: Calibration, folder: Path) -> pd.DataFrame:
+    """Mean over texts of every estimator by layer, from a calibration; one of the same facts is kept."""
+    texts = texts_of(chosen)
+    facts = {"models": [identity(base), identity(finetuned)], "texts": texts_hash(texts), "dtype": profile.dtype,
+             "source": source_hash("calibration"), "max_tokens": chosen.max_tokens, "seed": profile.seed}  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / FACTS).is_file() or read_json(folder / FACTS) != facts:
+        found = calibrate(
+            base, {finetuned.name: finetuned}, texts, controls=("none",), estimators=tuple(MEASURED.values()),
+            seed=profile.seed, dtype=profile.dtype, device=profile.device, max_tokens=chosen.max_tokens,
+            statistics=folder, kinds=("sensitivity",),
+        )  # fmt: skip
+        write_parquet(found, folder / TABLE)
+        write_json(folder / FACTS, facts)
+    table = pd.read_parquet(folder / TABLE)
+    return table.groupby(["layer", "estimator"], sort=False)["value"].mean().unstack()
+
+
 def alone(records: pd.DataFrame, base: str) -> dict[str, pd.Series]:
     """What the base gains with one layer of the fine-tuned model: layer → points, tokens and value."""
+    tasks = records.loc[records["method"].str.startswith("only "), "task"].unique()  # the base was asked others too
+    records = records[records["task"].isin(tasks)]
     means = records.groupby(["method", "task"])[["correct", "length"]].mean().groupby("method").mean()
     gains = means[means.index.str.startswith("only ")] - means.loc[base]
     gains.index = gains.index.str.removeprefix("only ")
@@ -105,7 +122,8 @@ def by_ranks(values: pd.Series, a: float, b: float) -> Layers:
 
 def by_depth(found: Layers, blocks: int) -> Layers:
     """λ found on a pair, for one of another number of blocks: by relative depth, and outside the blocks as they are."""
-    own = [value for layer, value in sorted((int(k), v) for k, v in found.items() if k.isdecimal())]
-    places = np.interp(np.linspace(0, 1, blocks), np.linspace(0, 1, len(own)), own)
+    own = sorted((int(layer), value) for layer, value in found.items() if layer.isdecimal())
+    depths = [block / max(1, own[-1][0]) for block, _ in own]
+    places = np.interp(np.linspace(0, 1, blocks), depths, [value for _, value in own])
     outside = {layer: value for layer, value in found.items() if not layer.isdecimal()}
     return {str(block): float(value) for block, value in enumerate(places)} | outside

@@ -1,58 +1,84 @@
 """Question 8: which merges are tried on the fresh items of a search; see ``search_trials.py`` for their kinds.
 
 The λ are found on one pair, the source. There the ranks of every quantity are tried, and the best :data:`FIXED` are
-taken as they are, a and b included, to every other pair. So the other pairs had no part in choosing them.
+taken as they are, a and b included, to every other pair. They are chosen on fresh items of the source that no other
+search asks. So the other pairs, and their items, had no part in choosing them.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from acm.calibration.layer_rules import rule_coefficients
+from acm.calibration.rules import RULES
+from acm.errors import UserError
 from acm.paths import REPORTS, RUNS
 from acm.profiles import Profile, load_profile
 from acm.questions.rivals_inputs import RULE_SETTINGS
 from acm.questions.search import Judged
-from acm.questions.search_layers import by_depth, by_ranks, fitted, quantities
-from acm.questions.search_trials import Trials, best_points, home_of, layers_of, mean_layers
+from acm.questions.search_layers import LAYERS, TABLE, by_depth, by_ranks, fitted, quantities
+from acm.questions.search_trials import FRONT, Trials, best_points, home_of, layers_of, mean_layers, point_of
+from acm.questions.study import inside
 from acm.records import write_parquet
+from acm.searching.front import front_of
 from acm.searching.profiled import folder_of, search_of
 
 FIXED = 2  # quantities whose rule is taken to other pairs
-LAYERS = "layers.parquet"
-NO_QUANTITY = ["ACM"]  # a column of the layers' table that is λ, not a quantity
+RANKS = "ranks of "  # before the name of a quantity
 
 
 def make(profile_name: str, name: str, source: str, jobs: int = 1) -> pd.DataFrame:
     """Try all merges of a search, and store them beside it; returns their facts.
 
     source: ``profile/search`` on which the λ were found; the search itself, or another one that has its trials.
+    UserError for a search of which the trials cannot be made.
     """
     profile = load_profile(profile_name)
-    search, folder = search_of(profile, name), home_of(profile.name, name)
-    trials = Trials(search, folder_of(profile, name))
+    check_triable(profile, name)
+    search, trials = search_of(profile, name), Trials(search_of(profile, name), folder_of(profile, name))
+    front = pd.read_csv(trials.folder / FRONT)
+    add_plain(trials, front)
     base, finetuned = (model.folders[0] for model in search.plan.models)
     table = known_layers(profile, name, base, finetuned, trials.folder)
     own = f"{profile.name}/{name}" == source
     if own:
-        at_home(trials, pd.read_csv(folder / "front.csv"), table)
+        at_home(trials, front, table)
     else:
         from_elsewhere(trials, source, table)
-    rules = {title: spec for title, spec in RULE_SETTINGS.items() if own or title == "ACM"}
-    for title in rules:
-        if title in table:
-            trials.add(title, "rule", dict(table[title]))
+    for title, layers in rule_sets(profile, name, base, finetuned, trials.folder, own).items():
+        trials.add(title, "rule", layers)
     return trials.run(jobs)
+
+
+def check_triable(profile: Profile, name: str) -> None:
+    """UserError for a search that has no λ for every layer of one fine-tuned model, or no fresh items."""
+    block = profile.searches[name]
+    models = block.finetuned or profile.experiment(block.experiment or next(iter(profile.experiments))).finetuned
+    if block.genome not in (None, "layer") or block.also or len(models) != 1 or block.fresh_items is None:
+        raise UserError(
+            f"trials of search {name} cannot be made: they need genome layer, no `also`, one fine-tuned model and "
+            "fresh_items."
+        )
+
+
+def add_plain(trials: Trials, front: pd.DataFrame) -> None:
+    """The points of plain interpolation's front that were not judged: without them the bar would be too low."""
+    candidates = pd.read_parquet(trials.folder / "candidates.parquet")
+    judged = set(front.loc[front["arm"] == "one", "candidate"])
+    for _, row in front_of(candidates[candidates["arm"] == "one"]).iterrows():
+        if row["candidate"] not in judged:
+            trials.add(point_of(row), "one", dict.fromkeys(trials.space.genes, row["λ"]))
 
 
 def known_layers(profile: Profile, name: str, base: Path, finetuned: Path, folder: Path) -> pd.DataFrame:
     """:func:`quantities` of the search's models, stored as :data:`LAYERS`."""
     experiment = profile.searches[name].experiment or next(iter(profile.experiments))
-    measured = folder / "calibration"
-    measured.mkdir(parents=True, exist_ok=True)
     chosen = profile.experiment(experiment).calibration
-    table = quantities(base, finetuned, profile, chosen, measured, effects_of(profile.name, name))
+    table = quantities(base, finetuned, profile, chosen, folder / "calibration", effects_of(profile.name, name))
     write_parquet(table.reset_index(), folder / LAYERS)
     return table
 
@@ -66,6 +92,23 @@ def effects_of(profile: str, name: str) -> pd.DataFrame | None:
     return None
 
 
+def rule_sets(
+    profile: Profile, name: str, base: Path, finetuned: Path, folder: Path, every: bool
+) -> dict[str, dict[str, float]]:
+    """λ by layer rules, as question 6 names them; ACM's alone where not every rule is asked for."""
+    measured, found = folder / "calibration", {}
+    e = profile.experiment(profile.searches[name].experiment or next(iter(profile.experiments)))
+    models: dict[str, Any] = {"base": base, "finetuned": [finetuned]}
+    for title, (rule, given) in RULE_SETTINGS.items():
+        if every or title == "ACM":
+            needs = RULES[rule].needs
+            own = {"table": measured / TABLE} if "table" in needs else models
+            own = own | ({"sensitivity": measured / "sensitivity.json"} if "sensitivity" in needs else {})
+            settings = {"t": e.t, "estimator": e.estimator} | given if rule == "acm" else given
+            found[title] = rule_coefficients(rule, settings, **own)["coefficients"][finetuned.name]
+    return found
+
+
 def at_home(trials: Trials, front: pd.DataFrame, table: pd.DataFrame) -> None:
     """The trials of the pair on which the λ were found."""
     best = best_points(front)
@@ -73,17 +116,18 @@ def at_home(trials: Trials, front: pd.DataFrame, table: pd.DataFrame) -> None:
         trials.add_back(target, layers_of(rows[0]))
         trials.add(f"mean of the seeds at {target}", "mean", mean_layers(rows), target)
     found = mean_layers(next(iter(best.values())))
-    for quantity in table.columns.drop(NO_QUANTITY):
-        add_ranks(trials, quantity, table, *fitted(table[quantity], found))
+    for quantity in table:
+        add_ranks(trials, str(quantity), table, *fitted(table[quantity], found))
 
 
 def from_elsewhere(trials: Trials, source: str, table: pd.DataFrame) -> None:
     """The trials of a pair on which no λ were found: the source's λ, and its best rules by rank."""
     home = home_of(*source.split("/"))
-    rows = next(iter(best_points(pd.read_csv(home / "front.csv")).values()))
-    blocks = trials.search.plan.blocks
-    trials.add("best λ, moved", "moved", outside(trials, by_depth(layers_of(rows[0]), blocks)))
-    trials.add("mean λ, moved", "moved", outside(trials, by_depth(mean_layers(rows), blocks)))
+    rows = next(iter(best_points(pd.read_csv(home / FRONT)).values()))
+    for title, layers in (("best λ", layers_of(rows[0])), ("mean λ", mean_layers(rows))):
+        moved = by_depth(layers, trials.search.plan.blocks)
+        mean = float(np.mean([*moved.values()]))  # of a layer that the source does not know
+        trials.add(f"{title}, moved", "moved", dict.fromkeys(trials.space.genes, mean) | moved)
     there = pd.read_parquet(home / LAYERS).set_index("layer")
     for quantity in fixed(source):
         if quantity in table:
@@ -91,21 +135,18 @@ def from_elsewhere(trials: Trials, source: str, table: pd.DataFrame) -> None:
 
 
 def fixed(source: str) -> list[str]:
-    """The quantities whose ranks gave the highest lead on the source, among those that lie in the bar's range."""
-    judged = Judged(*source.split("/"))
-    ranks = judged.trials[judged.trials["kind"] == "ranks"]["trial"]
-    leads = pd.Series({name: judged.lead(name)[0] for name in ranks}).dropna().sort_values(ascending=False)
-    return [name.removeprefix("ranks of ") for name in leads.index[:FIXED]]
+    """The quantities whose ranks gave the highest lead on the source, on items that no other search asks."""
+    profile, name = source.split("/")
+    blocks = [block for own, block in load_profile(profile).searches.items() if own != name]
+    asked = max([block.fresh_items[1] for block in blocks if block.fresh_items], default=0)
+    judged = Judged(home_of(profile, name), asked)
+    leads = {row: inside(judged.lead(row))[0] for row in judged.trials.query("kind == 'ranks'")["trial"]}
+    order = pd.Series(leads).dropna().sort_values(ascending=False, kind="stable")
+    return [row.removeprefix(RANKS) for row in order.index[:FIXED]]
 
 
 def add_ranks(trials: Trials, quantity: str, table: pd.DataFrame, a: float, b: float) -> None:
     """λ = a + b · rank of a quantity over the layers that have a λ; a where the quantity is not known."""
     genes = list(trials.space.genes)
     known = table[quantity].reindex(genes)
-    trials.add(f"ranks of {quantity}", "ranks", dict.fromkeys(genes, a) | by_ranks(known, a, b))
-
-
-def outside(trials: Trials, layers: dict[str, float]) -> dict[str, float]:
-    """λ of every layer that has one; the mean where the source knows none, such as the head of a tied source."""
-    mean = sum(layers.values()) / len(layers)
-    return dict.fromkeys(trials.space.genes, mean) | layers
+    trials.add_within(f"{RANKS}{quantity}", "ranks", dict.fromkeys(genes, a) | by_ranks(known, a, b))

@@ -1,13 +1,14 @@
 """Question 8: merges that are tried beside a search, on the fresh items that judged it.
 
     kind     the merge
+    one      points of plain interpolation's front that the search did not judge
     back     the best point, with one layer's λ (or attention's, or MLP's) back at the mean of its λ: how flat it is
     mean     the mean of the λ that the seeds found
     moved    the λ that were found on another pair, by relative depth: the best point's, and the mean of the seeds
     rule     λ by a layer rule, ACM's among them
     ranks    λ = a + b · rank of a quantity, with a and b from the pair on which the λ were found
 
-The best point of a target is the sampler's of the highest value on the items that chose.
+The best point of a target is the sampler's of the highest value on the items that chose; the shorter of equals.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from acm.errors import UserError
+from acm.files import digest
 from acm.merging.recipe import Recipe
 from acm.paths import REPORTS, RUNS
 from acm.questions.variants import Layers
@@ -28,7 +30,7 @@ from acm.searching.run import Search, judge
 from acm.searching.spaces import PARTS, Space
 from acm.searching.workers import workers
 
-FACTS, RECORDS = "trials.csv", "trials.parquet"
+FRONT, FACTS, RECORDS = "front.csv", "trials.csv", "trials.parquet"
 CONTROLS = ("one", "random")  # arms that are no sampler's
 
 
@@ -47,11 +49,15 @@ class Trial:
 
 
 def home_of(profile: str, search: str) -> Path:
-    """Where a finished search lies: in ``runs``, else among the committed results. UserError where in neither."""
-    for folder in (RUNS, REPORTS):
-        place = folder / profile / "searches" / search
-        if (place / "front.csv").is_file():
-            return place
+    """Where a search with its trials lies: in ``runs``, else among the committed results. UserError for neither.
+
+    A committed search without trials will do.
+    """
+    mine, committed = (root / profile / "searches" / search for root in (RUNS, REPORTS))
+    if (mine / FACTS).is_file() and (mine / FRONT).is_file():
+        return mine
+    if (committed / FRONT).is_file():
+        return committed
     raise UserError(f"search {search} of profile {profile} was not run: `make search PROFILE={profile}` does it.")
 
 
@@ -63,13 +69,27 @@ def was_run(profile: str, search: str) -> bool:
         return False
 
 
+def parts_of(arm: str) -> tuple[str, str, int]:
+    """Sampler, target (empty where the sampler needs none) and seed of an arm's name."""
+    sampler, *target, seed = arm.split("-")
+    return sampler, "".join(target), int(seed)
+
+
 def best_points(front: pd.DataFrame) -> dict[str, list[pd.Series]]:
-    """Target → the best point of each seed of the sampler, the one of the highest value first."""
+    """Target → the best point of each seed of the sampler, the one of the highest value first.
+
+    Targets are in their order in the front.
+    """
     rows = front[(front["role"] == "best") & ~front["arm"].str.partition("-")[0].isin(CONTROLS)]
-    found: dict[str, list[pd.Series]] = {}
-    for _, row in rows.sort_values("value", ascending=False, kind="stable").iterrows():
-        found.setdefault(row["arm"].split("-")[1], []).append(row)
+    found: dict[str, list[pd.Series]] = {parts_of(arm)[1]: [] for arm in rows["arm"]}
+    for _, row in rows.sort_values(["value", "tokens"], ascending=[False, True], kind="stable").iterrows():
+        found[parts_of(row["arm"])[1]].append(row)
     return found
+
+
+def point_of(row: pd.Series) -> str:
+    """The name of a judged point."""
+    return f"{row['arm']}-{row['candidate']}"
 
 
 def layers_of(row: pd.Series) -> Layers:
@@ -99,10 +119,14 @@ class Trials:
     def add(
         self, name: str, kind: str, layers: Layers, target: str = "", part: tuple[str, float] | None = None
     ) -> None:
-        """A trial with these λ, those out of bounds cut. part: a word in tensors' names, and the λ of these tensors."""
-        point = {gene: float(np.clip(layers[gene], self.space.low, self.space.high)) for gene in self.space.genes}
+        """A trial with these λ. part: a word in tensors' names, and the λ of these tensors."""
+        point = {gene: float(layers[gene]) for gene in self.space.genes}
         recipe = self.space.recipe(point)
         self.found.append(Trial(name, kind, target, point, with_part(recipe, *part) if part else recipe))
+
+    def add_within(self, name: str, kind: str, layers: Layers) -> None:
+        """The same, with λ out of the search's bounds cut there."""
+        self.add(name, kind, {k: float(np.clip(v, self.space.low, self.space.high)) for k, v in layers.items()})
 
     def add_back(self, target: str, layers: Layers) -> None:
         """Each layer of a point back at the mean of its λ, then attention and MLP of all blocks."""
@@ -113,7 +137,10 @@ class Trials:
             self.add(f"{title} back at {target}", "back", layers, target, (word, mean))
 
     def run(self, jobs: int = 1) -> pd.DataFrame:
-        """Judge all; write and return their facts: trial, kind, target, λ by layer, accuracy (percent), tokens."""
+        """Judge all; write and return their facts: trial, kind, target, λ by layer, accuracy (percent), tokens.
+
+        front: the hash of the search's front, to which they belong.
+        """
         place = self.folder / "tried"
         with workers(jobs) as each:
             judged = each(judge, [(self.search, trial.recipe, place / str(i)) for i, trial in enumerate(self.found)])
@@ -124,7 +151,7 @@ class Trials:
             rows.append(facts | {"accuracy": 100 * means["correct"], "tokens": means["length"], "weights": weights})
             parts.append(records.assign(trial=trial.name))
         write_parquet(pd.concat(parts, ignore_index=True), self.folder / RECORDS)
-        table = pd.DataFrame(rows)
+        table = pd.DataFrame(rows).assign(front=digest(self.folder / FRONT))
         table.to_csv(self.folder / FACTS, index=False)
         return table
 

@@ -125,6 +125,8 @@ def copy_searches(profile: Profile, source: Path, target: Path) -> list[Path]:
     for front in sorted((source / "searches").glob("*/front.csv")):
         folder = target / "searches" / (name := front.parent.name)
         folder.mkdir(parents=True, exist_ok=True)
+        for old in SEARCH_FILES:  # trials of another front must not stay beside this one
+            (folder / old).unlink(missing_ok=True)
         for path in (found for file in SEARCH_FILES if (found := front.parent / file).is_file()):
             replace(path, folder / path.name)
         for path in [

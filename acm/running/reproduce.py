@@ -12,7 +12,7 @@ from pathlib import Path
 
 from acm.errors import UserError
 from acm.paths import ROOT, RUNS
-from acm.profiles import load_profile
+from acm.profiles import Profile, load_profile
 from acm.running.jobs import ALIVE
 from acm.running.preflight import check, fetch
 
@@ -29,6 +29,8 @@ def reproduce(name: str, target: str, cores: int, dry_run: bool = False, argumen
     if name.partition("+")[0].endswith((".yaml", ".yml")):
         name = str(Path(name).resolve())  # Snakemake runs from another folder
     profile = load_profile(name)
+    if target == "searches":
+        check_searches(profile)
     if not dry_run:
         print(fetch(profile))
         print(check(profile))
@@ -40,6 +42,15 @@ def reproduce(name: str, target: str, cores: int, dry_run: bool = False, argumen
     if failed:
         raise UserError(f"the run of profile {profile.name} stopped, see above; the same command continues it.")
     return summary.read_text(encoding="utf-8") if summary.is_file() and not dry_run else ""
+
+
+def check_searches(profile: Profile) -> None:
+    """UserError for a profile without searches, and for one whose points no fresh items would judge."""
+    if not profile.searches:
+        raise UserError(f"profile {profile.name} has no `searches`; docs/search.md shows how to name one.")
+    for name, search in profile.searches.items():
+        if search.fresh_items is None:
+            raise UserError(f"search {name} of profile {profile.name} has no `fresh_items`, which would judge it.")
 
 
 @contextlib.contextmanager

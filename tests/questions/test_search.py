@@ -11,6 +11,7 @@ from helpers import recipe
 import acm
 from abacus import CHECKPOINTS
 from acm.errors import UserError
+from acm.files import digest
 from acm.merging.tensors import merged_tensors, planned
 from acm.questions import search, search_answer, search_figures, search_trials
 from acm.questions.search_layers import by_depth, by_ranks, fitted, scaled_ranks
@@ -54,14 +55,16 @@ def write(folder, found, seed=0, backs=()):
         })  # fmt: skip
     front = pd.DataFrame(rows)
     front.to_csv(folder / "front.csv", index=False)
-    front.drop(columns="role").to_parquet(folder / "candidates.parquet")
+    extra = front.iloc[[10]].assign(candidate=11, tokens=130)  # of one λ, judged among the trials
+    pd.concat([front, extra]).drop(columns="role").to_parquet(folder / "candidates.parquet")
     (folder / "search.json").write_text(json.dumps({"settings": {"price": 0.6}}))
     if backs:
         tried = records(dict(backs), seed)
         tried.rename(columns={"point": "trial"}).to_parquet(folder / "trials.parquet")
-        kinds = ["back" if " back" in name else "moved" for name, _ in backs]
+        kinds = ["back" if " back" in name else "one" if "one-" in name else "moved" for name, _ in backs]
         facts = pd.DataFrame({"trial": [name for name, _ in backs], "kind": kinds})
         facts["target"] = ["75" if kind == "back" else "" for kind in kinds]
+        facts["front"] = digest(folder / "front.csv")
         facts.to_csv(folder / "trials.csv", index=False)
 
 
@@ -71,11 +74,16 @@ def searches(tmp_path, monkeypatch):
     monkeypatch.setattr(search_trials, "RUNS", tmp_path)
     root = tmp_path / "p" / "searches"
     both = {f"cmaes-75-{k}": (0.9, 60) for k in ("0-7", "1-3", "2-5", "3-1")} | {"random-75-0-2": (0.6, 60)}
-    backs = [("0 back at 75", (0.6, 60)), ("embed back at 75", (0.9, 60)), ("moved λ", (0.6, 55))]
+    backs = [
+        ("0 back at 75", (0.6, 60)),
+        ("embed back at 75", (0.9, 60)),
+        ("moved λ", (0.6, 55)),
+        ("one-11", (0.9, 130)),
+    ]
     write(root / "first", both, 1, backs)
     for i, name in enumerate(("left", "middle", "right")):
         write(root / name, {"cmaes-75-0-1": (0.85, 58), "random-75-0-2": (0.6, 60)}, i + 2, backs[2:])
-    return [search.Judged("p", name) for name in ("first", "left", "middle", "right")]
+    return [search.Judged(search_trials.home_of("p", name)) for name in ("first", "left", "middle", "right")]
 
 
 def by_hand(judged, point):
@@ -108,6 +116,7 @@ def test_one_coefficient_at_a_target_is_what_the_same_items_chose(searches):
     assert target == pytest.approx(75)
     values = {f"one-{i}": 40 + 5 * i - 0.6 * max(0, 20 + 10 * i - target) for i in range(11)}
     assert first.plain("75") == max(values, key=values.get)
+    assert first.bar == [f"one-{i}" for i in range(12)]  # the last one was judged beside the search
 
 
 def test_all_others_are_the_mean_over_families_and_the_tests_are_adjusted_together(searches):
@@ -143,13 +152,12 @@ def test_the_answer_follows_from_the_tests(searches):
     assert search_answer.answer(table.assign(p_adjusted=0.9), rules).startswith("None is shown to")
     some = table.assign(p_adjusted=table["p_adjusted"].where(table["search"] == "first", 0.9))
     some.loc[some["sampler"] == "random", "p_adjusted"] = np.nan
-    assert search_answer.answer(some, rules).startswith("In part: λ by layer that a search found are above")
+    assert search_answer.answer(some, rules).startswith("In part, by search: on fresh items of")
     found = search.coefficients(searches)
-    text, numbers = search_answer.verdict_of(
-        table, found, search.flatness(searches[0]), rules, pd.DataFrame({"first": {"MI": 0.5}}), searches[0]
-    )
+    ranks = pd.DataFrame({"first": [0.9, 0.5], "p": 0.2, "others": 0.1, "p_adjusted": 0.4}, index=["depth", "MI"])
+    text, numbers = search_answer.verdict_of(table, found, search.flatness(searches[0]), rules, ranks, searches[0])
     assert "below 0 in block 0 every time" in text and "the head every time" in text
-    assert len(numbers["summary"]) == len(table) and numbers["ranks"] == [{"quantity": "MI", "first": 0.5}]
+    assert len(numbers["summary"]) == len(table) and "MI orders the layers most as the found λ do (ρ +0.50" in text
 
 
 def test_ranks_of_a_quantity_give_back_the_coefficients_that_they_order():
@@ -205,7 +213,8 @@ def weights(content):
 def test_trials_are_judged_on_the_fresh_items(tmp_path):
     trials = Trials(settings(), tmp_path)
     trials.add("one λ", "rule", dict.fromkeys(trials.space.genes, 0.5))
-    trials.add("too large", "rule", dict.fromkeys(trials.space.genes, 9.0))
+    trials.add_within("too large", "ranks", dict.fromkeys(trials.space.genes, 9.0))
+    (tmp_path / "front.csv").write_text("arm\n")
     table = trials.run()
     assert set(pd.read_parquet(tmp_path / "trials.parquet")["item"]) == {2, 3}
     assert table["embed"].to_list() == [0.5, 1.5]  # cut at the bound
@@ -215,7 +224,7 @@ def test_trials_are_judged_on_the_fresh_items(tmp_path):
 def test_a_search_that_was_not_run_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(search_trials, "RUNS", tmp_path)
     with pytest.raises(UserError, match="make search PROFILE=none"):
-        search.Judged("none", "abacus")
+        search_trials.home_of("none", "abacus")
 
 
 def test_figures_show_every_arm(searches):
