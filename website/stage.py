@@ -35,6 +35,7 @@ EXECUTED = (
     "reports/abacus/*.ipynb",
     "reports/real-weights/*.ipynb",
     "reports/*/questions/*/*.ipynb",
+    "reports/tiny/searches/abacus/*.ipynb",
     "reports/*/*/notebooks/*.ipynb",
     "reports/*/*/notebooks/*/ACM-TA.ipynb",
 )
@@ -78,6 +79,8 @@ class Stage:
         """The notebook that an executed copy was made from; the path itself for others."""
         if path.parts[0] != "reports" or path.suffix != ".ipynb":
             return path
+        if "searches" in path.parts:
+            return Path("notebooks", path.name)
         if "questions" in path.parts or path.parts[1] in ("paper", "real-weights"):
             return Path("notebooks", "questions" if "questions" in path.parts else path.parts[1], path.name)
         name = path.name if path.parts[-2] in ("notebooks", NUMBERS, "abacus") else f"{path.parts[-2]}.ipynb"

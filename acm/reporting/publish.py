@@ -129,12 +129,11 @@ def copy_searches(profile: Profile, source: Path, target: Path) -> list[Path]:
             (folder / old).unlink(missing_ok=True)
         for path in (found for file in SEARCH_FILES if (found := front.parent / file).is_file()):
             replace(path, folder / path.name)
-        for path in [
-            *(profile.folder / "notebooks" / "searches").glob(f"{name}*.ipynb"),
-            *front.parent.glob("*.ipynb"),
-        ]:
-            if path.stem in (name, f"{name}-trials"):
-                copy_notebook(path, folder / path.name, committed(profile).reports / "searches" / name)
+        ran = profile.folder / "notebooks" / "searches"
+        for title, place in (("search", ran / f"{name}.ipynb"), ("search-trials", ran / f"{name}-trials.ipynb")):
+            own = front.parent / f"{title}.ipynb"  # of a committed search
+            if (path := place if source == profile.folder else own).is_file():
+                copy_notebook(path, folder / own.name, committed(profile).reports / "searches" / name)
         copied.append(folder)
     return copied
 

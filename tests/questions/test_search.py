@@ -156,7 +156,7 @@ def test_the_answer_follows_from_the_tests(searches):
     found = search.coefficients(searches)
     ranks = pd.DataFrame({"first": [0.9, 0.5], "p": 0.2, "others": 0.1, "p_adjusted": 0.4}, index=["depth", "MI"])
     text, numbers = search_answer.verdict_of(table, found, search.flatness(searches[0]), rules, ranks, searches[0])
-    assert "below 0 in block 0 every time" in text and "the head every time" in text
+    assert "λ is below 0 in block 0, and above the mean of all λ in the embedding, the head." in text
     assert len(numbers["summary"]) == len(table) and "MI orders the layers most as the found λ do (ρ +0.50" in text
 
 
