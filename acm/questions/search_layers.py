@@ -69,7 +69,7 @@ def quantities(
         columns[title] = pd.Series(own)
     if effects is not None and len(effects):
         columns |= alone(effects, base.name)
-    return pd.DataFrame(columns).loc[means.index]
+    return pd.DataFrame(columns).loc[means.index].rename_axis("layer")
 
 
 def measured(base: Path, finetuned: Path, profile: Profile, chosen: Calibration, folder: Path) -> pd.DataFrame:
