@@ -15,6 +15,7 @@ from acm.searching.spaces import PARTS
 
 SAMPLERS = {"cmaes": "CMA-ES", "tpe": "TPE", "nsga2": "NSGA-II", "random": "random search"}
 PLACES = {"abacus": "the shipped family", ALL: "the fresh families", "smol": "the pretrained weights of smol"}
+PARTS_TOLD = {"attention": "attention", "mlp": "MLP"}
 WORTH = 2.0  # points; a λ that is worth less at the best point is said to be worth little
 
 
@@ -71,7 +72,9 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame) -> str:
         return f"{head}."
     winners = rules[(rules["p_adjusted"] < 0.05) & (rules["lead"] > 0)]
     if len(winners):
-        return f"{head}; of λ without a search of their own, {' and '.join(winners['trial'])} are shown to be."
+        *names, last = winners["trial"]
+        names = " and ".join(filter(None, [", ".join(names), last]))
+        return f"{head}; of λ without a search of their own, {names} {'are' if len(winners) > 1 else 'is'} shown to be."
     return f"{head}; no λ without a search of its own is shown to be."
 
 
@@ -118,13 +121,15 @@ def target_told(target: str) -> str:
 def layers_told(table: pd.DataFrame, flat: pd.DataFrame) -> list[str]:
     """Where the found λ agree, and which of them matter.
 
-    table: of ``coefficients``, of all searches; layers that only some have are left out. flat: of ``flatness``.
+    table: of ``coefficients``, of all searches; the first target of each, and layers that all have. flat: of
+    ``flatness``.
     """
+    table = table[table["target"] == table.groupby("search")["target"].transform("first")]
     points = table.groupby(["search", "target", "seed"]).ngroups
     ends = table.groupby("layer", sort=False)["coefficient"].agg(["min", "max", "size"]).query("size == @points")
     below, high = [*ends.index[ends["max"] < 0]], [*ends.index[ends["min"] > table["coefficient"].mean()]]
     found = [
-        f"In all of {counted(points, 'point')}, λ is below 0 in {listed(below)}, and above the mean of all λ in "
+        f"In all {counted(points, 'point')} at the first target, λ is below 0 in {listed(below)}, and above the mean of all λ in "
         f"{listed(high)}."
     ]
     for target, part in flat.dropna(subset=["lost"]).groupby("target", sort=False):
@@ -135,7 +140,10 @@ def layers_told(table: pd.DataFrame, flat: pd.DataFrame) -> list[str]:
                 f"Of single λ set back to the mean of all at {target_told(str(target))}, that of "
                 f"{listed([worst['what']])} costs most ({told(worst, 'lost', 'points')}); "
                 f"{(single['lost'] < WORTH).sum()} of {len(single)} cost less than {WORTH:g} points"
-                + "".join(f"; {row['what']} of all blocks {told(row, 'lost', 'points')}" for _, row in whole.iterrows())
+                + "".join(
+                    f"; {PARTS_TOLD[row['what']]} of all blocks {told(row, 'lost', 'points')}"
+                    for _, row in whole.iterrows()
+                )
                 + "."
             )
     return found

@@ -44,7 +44,7 @@ def draw_fronts(judged: Judged, title: str) -> Figure:
     figure, axes = plt.subplots(figsize=(8.5, 5.5))
     draw_front(axes, judged)
     axes.set_title(title, loc="left")
-    axes.legend(loc="lower right", fontsize=9)
+    axes.legend(loc="center right", fontsize=9)
     label_points(axes)
     return figure
 
@@ -69,7 +69,7 @@ def draw_leads(table: pd.DataFrame, title: str) -> Figure:
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlabel("points above the bar of one λ, on fresh items")
     axes.set_title(title, loc="left")
-    axes.legend(fontsize=9)
+    axes.legend(loc="lower right", fontsize=9)
     return figure
 
 
@@ -95,7 +95,7 @@ def draw_layers(table: pd.DataFrame, acm: pd.Series, judged: Judged, title: str)
                      alpha=0.9 if i == 0 else 0.5, ms=4, label="at " + str(target) + " %")  # fmt: skip
     low.axhline(0, color="0.3", lw=0.8)
     low.set(ylabel="points lost with this λ\nat the mean of all", xlabel="layer")
-    low.legend(fontsize=9)
+    low.legend(loc="upper left", fontsize=9)
     return figure
 
 
