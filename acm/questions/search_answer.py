@@ -72,8 +72,8 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame) -> str:
         return f"{head}."
     winners = rules[(rules["p_adjusted"] < 0.05) & (rules["lead"] > 0)]
     if len(winners):
-        *names, last = winners["trial"]
-        names = " and ".join(filter(None, [", ".join(names), last]))
+        *others_won, last = winners["trial"]
+        names = " and ".join(filter(None, [", ".join(others_won), last]))
         return f"{head}; of λ without a search of their own, {names} {'are' if len(winners) > 1 else 'is'} shown to be."
     return f"{head}; no λ without a search of its own is shown to be."
 
@@ -129,8 +129,8 @@ def layers_told(table: pd.DataFrame, flat: pd.DataFrame) -> list[str]:
     ends = table.groupby("layer", sort=False)["coefficient"].agg(["min", "max", "size"]).query("size == @points")
     below, high = [*ends.index[ends["max"] < 0]], [*ends.index[ends["min"] > table["coefficient"].mean()]]
     found = [
-        f"In all {counted(points, 'point')} at the first target, λ is below 0 in {listed(below)}, and above the mean of all λ in "
-        f"{listed(high)}."
+        f"In all {counted(points, 'point')} at the first target, λ is below 0 in {listed(below)}, and above the mean of "
+        f"all λ in {listed(high)}."
     ]
     for target, part in flat.dropna(subset=["lost"]).groupby("target", sort=False):
         single, whole = part[~part["what"].isin(PARTS)], part[part["what"].isin(PARTS)]
