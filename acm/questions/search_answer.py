@@ -129,8 +129,8 @@ def layers_told(table: pd.DataFrame, flat: pd.DataFrame) -> list[str]:
     ends = table.groupby("layer", sort=False)["coefficient"].agg(["min", "max", "size"]).query("size == @points")
     below, high = [*ends.index[ends["max"] < 0]], [*ends.index[ends["min"] > table["coefficient"].mean()]]
     found = [
-        f"In all {counted(points, 'point')} at the first target, λ is below 0 in {listed(below)}, and above the mean of "
-        f"all λ in {listed(high)}."
+        f"In all {counted(points, 'point')} at the first target, λ is below 0 in {listed(below)}, and above the mean "
+        f"of all λ in {listed(high)}."
     ]
     for target, part in flat.dropna(subset=["lost"]).groupby("target", sort=False):
         single, whole = part[~part["what"].isin(PARTS)], part[part["what"].isin(PARTS)]
