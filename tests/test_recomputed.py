@@ -305,9 +305,11 @@ SEARCHES = sorted(path.parent for path in README.parent.glob("reports/*/searches
 
 
 def of_search(folder):
-    """Settings, candidates, and by judged point accuracy (percent) and length (tokens) on fresh items."""
-    fresh = read(folder / "fresh.parquet").rename(columns={"point": "method"})
-    table = fresh.pivot_table(index=["task", "item"], columns="method", values=["correct", "length"])
+    """Settings, candidates, and by judged point or trial accuracy (percent) and length (tokens) on fresh items."""
+    records = [read(folder / "fresh.parquet").rename(columns={"point": "method"})]
+    if (folder / "trials.parquet").is_file():
+        records.append(read(folder / "trials.parquet").rename(columns={"trial": "method"}))
+    table = pd.concat(records).pivot_table(index=["task", "item"], columns="method", values=["correct", "length"])
     points = pd.DataFrame({"accuracy": 100 * overall(table["correct"]), "length": overall(table["length"])})
     return read(folder / "search.json")["settings"], read(folder / "candidates.parquet"), points
 
@@ -379,7 +381,7 @@ def test_leads_of_searches_and_their_means():
     for _, row in rows.iterrows():
         mean, size = means.loc[(row["search"], row["sampler"], row["target"])]
         assert row["n"] == size and (row["lead"] == pytest.approx(mean) or np.isnan(mean))
-    tested = rows[(rows["sampler"] != "random") & rows["search"].isin(["abacus", "all others"])]
+    tested = rows[(rows["sampler"] != "random") & rows["search"].isin(["abacus", "all others", "smol"])]
     above = (tested["lead"] > 0) & (tested["p_adjusted"] < 0.05)
     head = "Yes, by search" if above.all() else "In part" if above.any() else "None is shown to"
     assert verdict["answer"].startswith(head)
@@ -390,13 +392,12 @@ def test_trials_beside_a_search():
     numbers = read(QUESTIONS / "search/verdict.json")["numbers"]
     tried = {}
     for folder in SEARCHES:
-        fresh, trials = (read(folder / f"{name}.parquet") for name in ("fresh", "trials"))
-        both = pd.concat([fresh.rename(columns={"point": "method"}), trials.rename(columns={"trial": "method"})])
-        table = both.pivot_table(index=["task", "item"], columns="method", values=["correct", "length"])
-        points = pd.DataFrame({"accuracy": 100 * overall(table["correct"]), "length": overall(table["length"])})
+        points = of_search(folder)[2]
         tried[folder.name] = {name: lead_of(points, name) for name in points.index if not name.startswith("one-")}
     front = read(TINY / "searches/abacus/front.csv")
-    found = front[(front["role"] == "best") & front["arm"].str.startswith("cmaes")].sort_values("value")
+    found = front[(front["role"] == "best") & front["arm"].str.startswith("cmaes")].sort_values(
+        ["value", "tokens"], ascending=[True, False]
+    )
     for row in numbers["flatness"]:
         best = found[found["arm"].str.split("-").str[1] == row["target"]].iloc[-1]
         lost = (

@@ -15,6 +15,7 @@ from acm.searching.spaces import PARTS
 
 SAMPLERS = {"cmaes": "CMA-ES", "tpe": "TPE", "nsga2": "NSGA-II", "random": "random search"}
 PLACES = {"abacus": "the shipped family", ALL: "the fresh families", "smol": "the pretrained weights of smol"}
+TITLES = {"best λ, moved": "the best λ moved from the shipped family", "mean λ, moved": "their mean moved from there"}
 PARTS_TOLD = {"attention": "attention", "mlp": "MLP"}
 WORTH = 2.0  # points; a λ that is worth less at the best point is said to be worth little
 
@@ -72,10 +73,15 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame) -> str:
         return f"{head}."
     winners = rules[(rules["p_adjusted"] < 0.05) & (rules["lead"] > 0)]
     if len(winners):
-        *others_won, last = winners["trial"]
+        *others_won, last = map(title, winners["trial"])
         names = " and ".join(filter(None, [", ".join(others_won), last]))
         return f"{head}; of λ without a search of their own, {names} {'are' if len(winners) > 1 else 'is'} shown to be."
     return f"{head}; no λ without a search of its own is shown to be."
+
+
+def title(trial: str) -> str:
+    """A trial in words."""
+    return TITLES.get(trial, f"λ by the {trial}" if trial.startswith("ranks of ") else trial)
 
 
 def where(rows: pd.DataFrame, tested: pd.DataFrame) -> str:
@@ -169,11 +175,12 @@ def rules_told(rules: pd.DataFrame, ranks: pd.DataFrame) -> list[str]:
             f"{' and '.join(shown) or 'none'} of them is shown to."
         )
     for _, row in rules.iterrows():
+        name = f"Over the fresh families, {title(row['trial'])}"
         if not np.isfinite(row["lead"]):
-            found.append(f"{row['trial']}: in the bar's range in {row['within']} of {row['searches']} families.")
+            found.append(f"{name}: in the bar's range in {row['within']} of {row['searches']} families.")
             continue
         missed = f"; less than {row['detectable']:.1f} would have been missed" if row["p_adjusted"] >= 0.05 else ""
-        found.append(f"{row['trial']}: {told(row, 'lead', 'points')} above the bar{missed}.")
+        found.append(f"{name}: {told(row, 'lead', 'points')} above the bar{missed}.")
     return found
 
 
