@@ -296,3 +296,15 @@ def test_a_full_disk_leaves_what_was_kept_and_is_said(disk, tmp_path):
     disk("size=1m")
     publish.replace(new, kept)
     assert contents(kept) == contents(new) and names(kept.parent) == ["kept"]
+
+
+def test_searches_are_kept_without_the_pipeline_and_no_trials_of_another_front_stay(clone):
+    with pytest.raises(UserError, match=f"make search PROFILE={NAME}"):
+        publish.keep_searches(NAME)
+    made, kept = clone / "runs" / NAME / "searches" / "mine", clone / "reports" / NAME / "searches" / "mine"
+    for folder, files in ((made, ("front.csv", "journal.log")), (kept, ("front.csv", "trials.csv"))):
+        folder.mkdir(parents=True)
+        for name in files:
+            (folder / name).write_text(folder.parts[-4])
+    assert publish.keep_searches(NAME).startswith("kept in ")
+    assert [path.name for path in kept.iterdir()] == ["front.csv"] and (kept / "front.csv").read_text() == "runs"

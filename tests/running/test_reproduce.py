@@ -9,6 +9,7 @@ import pytest
 
 from acm.errors import UserError
 from acm.paths import ROOT
+from acm.profiles import load_profile
 from acm.running import jobs, reproduce
 
 
@@ -59,3 +60,12 @@ def test_a_lock_that_cannot_be_released_is_said(called, monkeypatch):
     monkeypatch.setattr(reproduce, "snakemake", lambda *_: 1)
     with pytest.raises(UserError, match="the lock of profile tiny could not be released"), reproduce.alive("tiny"):
         pass
+
+
+def test_a_search_needs_one_in_the_profile_and_items_that_judge():
+    with pytest.raises(UserError, match="has no `searches`"):
+        reproduce.reproduce("qwen-1.5b", "searches", 1)
+    profile = load_profile("tiny")
+    bare = profile.searches["abacus"].model_copy(update={"fresh_items": None})
+    with pytest.raises(UserError, match="search abacus of profile tiny has no `fresh_items`"):
+        reproduce.check_searches(profile.model_copy(update={"searches": {"abacus": bare}}))
