@@ -15,7 +15,7 @@ from acm.files import write_text
 from acm.identity import identity
 from acm.paths import ROOT
 from acm.profiles import load_profile
-from acm.questions.search_trials import home_of, was_run
+from acm.questions.search_points import home_of, was_run
 from acm.records import coefficients_name, combine, read_records, write_records
 from acm.running.budget import request
 from acm.sources import TRUNK, files_of

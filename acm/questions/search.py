@@ -19,8 +19,17 @@ import pandas as pd
 
 from acm.files import digest
 from acm.questions.layers import rank_correlation
-from acm.questions.search_layers import LAYERS
-from acm.questions.search_trials import FACTS, FRONT, RECORDS, best_points, layers_of, mean_layers, parts_of, point_of
+from acm.questions.search_points import (
+    FACTS,
+    FRONT,
+    LAYERS,
+    RECORDS,
+    best_points,
+    layers_of,
+    mean_layers,
+    parts_of,
+    point_of,
+)
 from acm.questions.study import apart, inside, joined
 from acm.reading import read_json
 from acm.reporting.intervals import Interval, interval_columns
@@ -147,9 +156,7 @@ def optimism(row: pd.Series, items: dict[str, int]) -> Interval:
     """Accuracy on the items that chose less that on fresh ones, points, with a 95 % interval of independent samples."""
     gap, error = row["accuracy"] - row["fresh_accuracy"], 0.0
     for accuracy, asked in ((row["accuracy"], row["asked"]), (row["fresh_accuracy"], sum(items.values()))):
-        part = (accuracy / 100 * asked + 1) / (
-            asked + 2
-        )  # with one item of each kind: no width of 0 where all are right
+        part = (accuracy / 100 * asked + 1) / (asked + 2)  # one item of each kind more, so that no width is 0
         error += 100**2 * part * (1 - part) / asked
     return {"value": gap, "low": gap - 1.96 * math.sqrt(error), "high": gap + 1.96 * math.sqrt(error)}
 
@@ -176,10 +183,14 @@ def summary(searches: list[Judged], beside: Sequence[Judged] = ()) -> pd.DataFra
     table = pd.DataFrame(rows)
     names = [first.name, *([ALL] if pooled else [j.name for j in others]), *(judged.name for judged in beside)]
     table["tested"] = (table["sampler"] != "random") & table["search"].isin(names)
-    tested = table["tested"] & table["p"].notna()
-    table["p_adjusted"] = np.nan
-    table.loc[tested, "p_adjusted"] = holm(table.loc[tested, "p"].to_numpy()) if tested.any() else []
+    table["p_adjusted"] = adjusted(table["p"].where(table["tested"]))
     return table
+
+
+def adjusted(p: pd.Series) -> pd.Series:
+    """p-values adjusted by Holm for their number; those that are NaN stay so and do not count."""
+    known = p.dropna()
+    return pd.Series(holm(known.to_numpy()), known.index).reindex(p.index) if len(known) else p
 
 
 def by_arm(judged: Judged) -> Any:
@@ -221,9 +232,7 @@ def order_of_layers(searches: list[Judged]) -> pd.DataFrame:
     if not len(table):
         return table
     table["others"] = table[[judged.name for judged in searches[1:] if judged.name in table]].mean(axis=1)
-    known = table["p"].notna()
-    table.loc[known, "p_adjusted"] = holm(table.loc[known, "p"].to_numpy())
-    return table
+    return table.assign(p_adjusted=adjusted(table["p"]))
 
 
 def coefficients(searches: list[Judged]) -> pd.DataFrame:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from acm.questions.search import ALL, Judged, apart_of
+from acm.questions.search import ALL, Judged, adjusted, apart_of
 from acm.questions.study import counted, inside
 from acm.reporting.intervals import interval_columns, interval_in, interval_text
-from acm.reporting.statistics import bootstrap_p, describe, detectable, holm, over_draws, verdict
+from acm.reporting.statistics import bootstrap_p, describe, detectable, over_draws, verdict
 from acm.searching.spaces import PARTS
 
 SAMPLERS = {"cmaes": "CMA-ES", "tpe": "TPE", "nsga2": "NSGA-II", "random": "random search"}
@@ -43,11 +43,7 @@ def tested_rules(searches: list[Judged]) -> pd.DataFrame:
             "within": int(np.isfinite([lead[0] for lead in leads]).sum()),
         })  # fmt: skip
     table = pd.DataFrame(rows)
-    if len(table):
-        known = table["p"].notna()
-        table["p_adjusted"] = np.nan
-        table.loc[known, "p_adjusted"] = holm(table.loc[known, "p"].to_numpy()) if known.any() else []
-    return table
+    return table.assign(p_adjusted=adjusted(table["p"])) if len(table) else table
 
 
 def told(row: Any, name: str, unit: str, digits: int = 1) -> str:

@@ -5,44 +5,34 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from acm.questions.search import Judged, flatness
 from acm.questions.search_answer import SAMPLERS
-from acm.questions.search_trials import best_points
+from acm.questions.search_points import best_points
 from acm.reporting.plotting import COLOURS, label_points
 from acm.reporting.statistics import average
 
 SEARCHED = ("D", COLOURS["acm"])
-LOOKS = {"random": ("^", COLOURS["control"]), "rule": ("s", COLOURS["baseline"]), "ranks": ("x", "0.45"),
-         "mean": ("P", COLOURS["acm"])}  # fmt: skip
+LOOKS = {"random": ("^", COLOURS["control"])}
 
 
-def draw_front(axes: Axes, judged: Judged, kinds: tuple[str, ...] = ("rule",)) -> None:
-    """Accuracy against tokens on fresh items: the bar, the best points of the arms, and trials of some kinds."""
+def draw_fronts(judged: Judged, title: str) -> Figure:
+    """Accuracy against tokens on fresh items: the bar, the best points of the arms, and layer rules by name."""
 
     def at(point: str) -> tuple[float, float]:
         return float(average(judged.sample, point, "length")[0]), 100 * float(average(judged.sample, point)[0])
 
-    x, y = zip(*sorted(map(at, judged.bar)), strict=True)
-    axes.plot(x, y, ".-", color=COLOURS["frontier"], label="one λ")
+    figure, axes = plt.subplots(figsize=(8.5, 5.5))
+    axes.plot(*zip(*sorted(map(at, judged.bar)), strict=True), ".-", color=COLOURS["frontier"], label="one λ")
     for sampler, part in judged.best().groupby("sampler", sort=False):
         mark, colour = LOOKS.get(str(sampler), SEARCHED)
         axes.plot(part["length"], part["accuracy"], mark, color=colour, label=f"λ by layer, {SAMPLERS[str(sampler)]}")
-    for kind in kinds:
-        for _, row in judged.trials[judged.trials["kind"] == kind].iterrows() if len(judged.trials) else []:
-            axes.plot(*at(row["trial"]), LOOKS[kind][0], color=LOOKS[kind][1], ms=5,
-                      gid=row["trial"] if kind == "rule" else None)  # fmt: skip
+    for rule in judged.trials.query("kind == 'rule'")["trial"] if len(judged.trials) else ():
+        axes.plot(*at(rule), "s", color=COLOURS["baseline"], ms=5, gid=rule)
     for length in judged.targets.values():
         axes.axvline(length, color="0.6", lw=0.8, ls=":")
     axes.set(xlabel="tokens (shorter is better)", ylabel="accuracy, %")
-
-
-def draw_fronts(judged: Judged, title: str) -> Figure:
-    """:func:`draw_front` with labels, as a figure of its own."""
-    figure, axes = plt.subplots(figsize=(8.5, 5.5))
-    draw_front(axes, judged)
     axes.set_title(title, loc="left")
     axes.legend(loc="center right", fontsize=9)
     label_points(axes)
@@ -92,7 +82,7 @@ def draw_layers(table: pd.DataFrame, acm: pd.Series, judged: Judged, title: str)
         arms = np.maximum([part["lost"] - part["lost_low"], part["lost_high"] - part["lost"]], 0)
         places = [layers.index(what) + 0.16 * (2 * i - 1) for what in part["what"]]
         low.errorbar(places, part["lost"], yerr=arms, fmt="D" if i == 0 else "o", color=COLOURS["acm"],
-                     alpha=0.9 if i == 0 else 0.5, ms=4, label="at " + str(target) + " %")  # fmt: skip
+                     alpha=0.9 if i == 0 else 0.5, ms=4, label=f"at {short(str(target))}")  # fmt: skip
     low.axhline(0, color="0.3", lw=0.8)
     low.set(ylabel="points lost with this λ\nat the mean of all", xlabel="layer")
     low.legend(loc="upper left", fontsize=9)

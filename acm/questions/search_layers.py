@@ -45,7 +45,7 @@ RULES = {"relative norm": "magnitude", "effective rank": "effective_rank", "FIM-
          "sensitivity": "sensitivity"}  # fmt: skip
 ALONE = ("alone: accuracy", "alone: length", "alone: value")
 PRICE = 0.6  # points for a token, as in the search
-LAYERS, TABLE, FACTS = "layers.parquet", "mutual_information.parquet", "measured.json"
+TABLE, FACTS = "mutual_information.parquet", "measured.json"
 
 
 def quantities(

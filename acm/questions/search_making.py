@@ -17,11 +17,12 @@ from acm.calibration.layer_rules import rule_coefficients
 from acm.calibration.rules import RULES
 from acm.errors import UserError
 from acm.paths import REPORTS, RUNS
-from acm.profiles import Profile, load_profile
+from acm.profiles import Experiment, Profile, load_profile
 from acm.questions.rivals_inputs import RULE_SETTINGS
 from acm.questions.search import Judged
-from acm.questions.search_layers import LAYERS, TABLE, by_depth, by_ranks, fitted, quantities
-from acm.questions.search_trials import FRONT, Trials, best_points, home_of, layers_of, mean_layers, point_of
+from acm.questions.search_layers import TABLE, by_depth, by_ranks, fitted, quantities
+from acm.questions.search_points import FRONT, LAYERS, best_points, home_of, layers_of, mean_layers, point_of
+from acm.questions.search_trials import Trials
 from acm.questions.study import inside
 from acm.records import write_parquet
 from acm.searching.front import front_of
@@ -39,10 +40,10 @@ def make(profile_name: str, name: str, source: str, jobs: int = 1) -> pd.DataFra
     """
     profile = load_profile(profile_name)
     check_triable(profile, name)
-    search, trials = search_of(profile, name), Trials(search_of(profile, name), folder_of(profile, name))
+    trials = Trials(search_of(profile, name), folder_of(profile, name))
     front = pd.read_csv(trials.folder / FRONT)
     add_plain(trials, front)
-    base, finetuned = (model.folders[0] for model in search.plan.models)
+    base, finetuned = (model.folders[0] for model in trials.search.plan.models)
     table = known_layers(profile, name, base, finetuned, trials.folder)
     own = f"{profile.name}/{name}" == source
     if own:
@@ -54,10 +55,15 @@ def make(profile_name: str, name: str, source: str, jobs: int = 1) -> pd.DataFra
     return trials.run(jobs)
 
 
+def experiment_of(profile: Profile, name: str) -> Experiment:
+    """The experiment of a search."""
+    return profile.experiment(profile.searches[name].experiment or next(iter(profile.experiments)))
+
+
 def check_triable(profile: Profile, name: str) -> None:
     """UserError for a search that has no λ for every layer of one fine-tuned model, or no fresh items."""
     block = profile.searches[name]
-    models = block.finetuned or profile.experiment(block.experiment or next(iter(profile.experiments))).finetuned
+    models = block.finetuned or experiment_of(profile, name).finetuned
     if block.genome not in (None, "layer") or block.also or len(models) != 1 or block.fresh_items is None:
         raise UserError(
             f"trials of search {name} cannot be made: they need genome layer, no `also`, one fine-tuned model and "
@@ -76,8 +82,7 @@ def add_plain(trials: Trials, front: pd.DataFrame) -> None:
 
 def known_layers(profile: Profile, name: str, base: Path, finetuned: Path, folder: Path) -> pd.DataFrame:
     """:func:`quantities` of the search's models, stored as :data:`LAYERS`."""
-    experiment = profile.searches[name].experiment or next(iter(profile.experiments))
-    chosen = profile.experiment(experiment).calibration
+    chosen = experiment_of(profile, name).calibration
     table = quantities(base, finetuned, profile, chosen, folder / "calibration", effects_of(profile.name, name))
     write_parquet(table.reset_index(), folder / LAYERS)
     return table
@@ -97,7 +102,7 @@ def rule_sets(
 ) -> dict[str, dict[str, float]]:
     """λ by layer rules, as question 6 names them; ACM's alone where not every rule is asked for."""
     measured, found = folder / "calibration", {}
-    e = profile.experiment(profile.searches[name].experiment or next(iter(profile.experiments)))
+    e = experiment_of(profile, name)
     models: dict[str, Any] = {"base": base, "finetuned": [finetuned]}
     for title, (rule, given) in RULE_SETTINGS.items():
         if every or title == "ACM":

@@ -13,9 +13,10 @@ from abacus import CHECKPOINTS
 from acm.errors import UserError
 from acm.files import digest
 from acm.merging.tensors import merged_tensors, planned
-from acm.questions import search, search_answer, search_figures, search_trials
+from acm.questions import search, search_answer, search_figures, search_points
 from acm.questions.search_layers import by_depth, by_ranks, fitted, scaled_ranks
-from acm.questions.search_trials import Trials, best_points, layers_of, mean_layers, with_part
+from acm.questions.search_points import best_points, layers_of, mean_layers
+from acm.questions.search_trials import Trials, with_part
 from acm.searching.run import Items, Search
 
 FAST, SLOW = CHECKPOINTS / "abacus-fast", CHECKPOINTS / "abacus-slow"
@@ -71,7 +72,7 @@ def write(folder, found, seed=0, backs=()):
 @pytest.fixture
 def searches(tmp_path, monkeypatch):
     """A search with four seeds, and three families with one."""
-    monkeypatch.setattr(search_trials, "RUNS", tmp_path)
+    monkeypatch.setattr(search_points, "RUNS", tmp_path)
     root = tmp_path / "p" / "searches"
     both = {f"cmaes-75-{k}": (0.9, 60) for k in ("0-7", "1-3", "2-5", "3-1")} | {"random-75-0-2": (0.6, 60)}
     backs = [
@@ -83,7 +84,7 @@ def searches(tmp_path, monkeypatch):
     write(root / "first", both, 1, backs)
     for i, name in enumerate(("left", "middle", "right")):
         write(root / name, {"cmaes-75-0-1": (0.85, 58), "random-75-0-2": (0.6, 60)}, i + 2, backs[2:])
-    return [search.Judged(search_trials.home_of("p", name)) for name in ("first", "left", "middle", "right")]
+    return [search.Judged(search_points.home_of("p", name)) for name in ("first", "left", "middle", "right")]
 
 
 def by_hand(judged, point):
@@ -222,9 +223,9 @@ def test_trials_are_judged_on_the_fresh_items(tmp_path):
 
 
 def test_a_search_that_was_not_run_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(search_trials, "RUNS", tmp_path)
+    monkeypatch.setattr(search_points, "RUNS", tmp_path)
     with pytest.raises(UserError, match="make search PROFILE=none"):
-        search_trials.home_of("none", "abacus")
+        search_points.home_of("none", "abacus")
 
 
 def test_figures_show_every_arm(searches):

@@ -1,0 +1,79 @@
+"""Question 8: where finished searches lie, and what their points are. Nothing here needs the sampler or a model.
+
+The best point of a target is the sampler's of the highest value on the items that chose; the shorter of equals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from acm.calibration.nulls import Layers
+from acm.errors import UserError
+from acm.paths import REPORTS, RUNS
+
+FRONT, FACTS, RECORDS, LAYERS = "front.csv", "trials.csv", "trials.parquet", "layers.parquet"
+CONTROLS = ("one", "random")  # arms that are no sampler's
+
+
+def home_of(profile: str, search: str) -> Path:
+    """Where a search with its trials lies: in ``runs``, else among the committed results. UserError for neither.
+
+    A committed search without trials will do.
+    """
+    mine, committed = (root / profile / "searches" / search for root in (RUNS, REPORTS))
+    if (mine / FACTS).is_file() and (mine / FRONT).is_file():
+        return mine
+    if (committed / FRONT).is_file():
+        return committed
+    raise UserError(f"search {search} of profile {profile} was not run: `make search PROFILE={profile}` does it.")
+
+
+def was_run(profile: str, search: str) -> bool:
+    """Whether :func:`home_of` finds it."""
+    try:
+        return home_of(profile, search).is_dir()
+    except UserError:
+        return False
+
+
+def parts_of(arm: str) -> tuple[str, str, int]:
+    """Sampler, target (empty where the sampler needs none) and seed of an arm's name."""
+    sampler, *target, seed = arm.split("-")
+    return sampler, "".join(target), int(seed)
+
+
+def best_points(front: pd.DataFrame) -> dict[str, list[pd.Series]]:
+    """Target → the best point of each seed of the sampler, the one of the highest value first.
+
+    Targets are in their order in the front.
+    """
+    rows = front[(front["role"] == "best") & ~front["arm"].str.partition("-")[0].isin(CONTROLS)]
+    found: dict[str, list[pd.Series]] = {parts_of(arm)[1]: [] for arm in rows["arm"]}
+    for _, row in rows.sort_values(["value", "tokens"], ascending=[False, True], kind="stable").iterrows():
+        found[parts_of(row["arm"])[1]].append(row)
+    return found
+
+
+def point_of(row: pd.Series) -> str:
+    """The name of a judged point."""
+    return f"{row['arm']}-{row['candidate']}"
+
+
+def layers_of(row: pd.Series) -> Layers:
+    """λ by layer of a judged point; the λ of a group of blocks stands for each of them."""
+    found: Layers = {}
+    for gene, value in row.items():
+        first, _, last = str(gene).partition("–")
+        if (gene in ("embed", "norm", "lm_head") or first.isdecimal()) and np.isfinite(value):
+            layers = [first] if not last else map(str, range(int(first), int(last) + 1))
+            found |= dict.fromkeys(layers, float(value))
+    return found
+
+
+def mean_layers(rows: Iterable[pd.Series]) -> Layers:
+    """The mean λ by layer of several points."""
+    return {str(k): float(v) for k, v in pd.DataFrame([layers_of(row) for row in rows]).mean().items()}
