@@ -18,12 +18,15 @@ from acm.calibration.rules import RULES
 from acm.errors import UserError
 from acm.paths import REPORTS, RUNS
 from acm.profiles import Experiment, Profile, load_profile
+from acm.profiles.searches import SearchBlock
 from acm.questions.rivals_inputs import RULE_SETTINGS
 from acm.questions.search import Judged
 from acm.questions.search_layers import TABLE, by_depth, by_ranks, fitted, quantities
+from acm.questions.search_nulls import BEST
 from acm.questions.search_points import FRONT, LAYERS, best_points, home_of, layers_of, mean_layers, point_of
 from acm.questions.search_trials import Trials
 from acm.questions.study import inside
+from acm.questions.variants import Layers
 from acm.records import write_parquet
 from acm.searching.front import front_of
 from acm.searching.profiled import folder_of, search_of
@@ -48,7 +51,7 @@ def make(profile_name: str, name: str, source: str, jobs: int = 1) -> pd.DataFra
     own = f"{profile.name}/{name}" == source
     if own:
         at_home(trials, front, table)
-    else:
+    elif not same_pair(profile, name, source):
         from_elsewhere(trials, source, table)
     for title, layers in rule_sets(profile, name, base, finetuned, trials.folder, own).items():
         trials.add(title, "rule", layers)
@@ -119,6 +122,7 @@ def at_home(trials: Trials, front: pd.DataFrame, table: pd.DataFrame) -> None:
     best = best_points(front)
     for target, rows in best.items():
         trials.add_back(target, layers_of(rows[0]))
+        trials.add_nulls(f"{BEST}{target}", layers_of(rows[0]), target)
         trials.add(f"mean of the seeds at {target}", "mean", mean_layers(rows), target)
     found = mean_layers(next(iter(best.values())))
     for quantity in table:
@@ -132,26 +136,43 @@ def from_elsewhere(trials: Trials, source: str, table: pd.DataFrame) -> None:
     for title, layers in (("best λ", layers_of(rows[0])), ("mean λ", mean_layers(rows))):
         moved = by_depth(layers, trials.search.plan.blocks)
         mean = float(np.mean([*moved.values()]))  # of a layer that the source does not know
-        trials.add(f"{title}, moved", "moved", dict.fromkeys(trials.space.genes, mean) | moved)
+        moved = dict.fromkeys(trials.space.genes, mean) | moved
+        trials.add(f"{title}, moved", "moved", moved)
+        trials.add_nulls(f"{title}, moved", moved)
     there = pd.read_parquet(home / LAYERS).set_index("layer")
     for quantity in fixed(source):
         if quantity in table:
-            add_ranks(trials, quantity, table, *fitted(there[quantity], mean_layers(rows)))
+            layers = add_ranks(trials, quantity, table, *fitted(there[quantity], mean_layers(rows)))
+            trials.add_nulls(f"{RANKS}{quantity}", layers)
 
 
 def fixed(source: str) -> list[str]:
     """The quantities whose ranks gave the highest lead on the source, on items that no other search asks."""
     profile, name = source.split("/")
-    blocks = [block for own, block in load_profile(profile).searches.items() if own != name]
-    asked = max([block.fresh_items[1] for block in blocks if block.fresh_items], default=0)
+    mine, *blocks = sorted(load_profile(profile).searches.items(), key=lambda item: item[0] != name)
+    others = [block for _, block in blocks if block.fresh_items and models_of(block) != models_of(mine[1])]
+    asked = max([block.fresh_items[1] for block in others], default=0)
     judged = Judged(home_of(profile, name), asked)
     leads = {row: inside(judged.lead(row))[0] for row in judged.trials.query("kind == 'ranks'")["trial"]}
     order = pd.Series(leads).dropna().sort_values(ascending=False, kind="stable")
     return [row.removeprefix(RANKS) for row in order.index[:FIXED]]
 
 
-def add_ranks(trials: Trials, quantity: str, table: pd.DataFrame, a: float, b: float) -> None:
+def same_pair(profile: Profile, name: str, source: str) -> bool:
+    """Whether a search is of the source's models, with another genome."""
+    home, other = source.split("/")
+    return profile.name == home and models_of(profile.searches[name]) == models_of(profile.searches[other])
+
+
+def models_of(block: SearchBlock) -> tuple[Any, ...]:
+    """Whose merge a search of the profile is."""
+    return block.experiment, block.base, block.finetuned
+
+
+def add_ranks(trials: Trials, quantity: str, table: pd.DataFrame, a: float, b: float) -> Layers:
     """λ = a + b · rank of a quantity over the layers that have a λ; a where the quantity is not known."""
     genes = list(trials.space.genes)
     known = table[quantity].reindex(genes)
-    trials.add_within(f"{RANKS}{quantity}", "ranks", dict.fromkeys(genes, a) | by_ranks(known, a, b))
+    layers = trials.within(dict.fromkeys(genes, a) | by_ranks(known, a, b))
+    trials.add(f"{RANKS}{quantity}", "ranks", layers)
+    return layers

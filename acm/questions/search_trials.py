@@ -7,6 +7,7 @@ mean     the mean of the λ that the seeds found
 moved    the λ that were found on another pair, by relative depth: the best point's, and the mean of the seeds
 rule     λ by a layer rule, ACM's among them
 ranks    λ = a + b · rank of a quantity, with a and b from the pair on which the λ were found
+control  null merges of the best point, of moved λ and of fixed ranks; see ``search_nulls.py``
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pandas as pd
 
 from acm.files import digest
 from acm.merging.recipe import Recipe
+from acm.questions.search_nulls import null_layers
 from acm.questions.search_points import FACTS, FRONT, RECORDS
 from acm.questions.variants import Layers
 from acm.records import write_parquet
@@ -57,10 +59,6 @@ class Trials:
         recipe = self.space.recipe(point)
         self.found.append(Trial(name, kind, target, point, with_part(recipe, *part) if part else recipe))
 
-    def add_within(self, name: str, kind: str, layers: Layers) -> None:
-        """The same, with λ out of the search's bounds cut there."""
-        self.add(name, kind, {k: float(np.clip(v, self.space.low, self.space.high)) for k, v in layers.items()})
-
     def add_back(self, target: str, layers: Layers) -> None:
         """Each layer of a point back at the mean of its λ, then attention and MLP of all blocks."""
         mean = float(np.mean([layers[gene] for gene in self.space.genes]))
@@ -69,14 +67,23 @@ class Trials:
         for title, word in PARTS.items():
             self.add(f"{title} back at {target}", "back", layers, target, (word, mean))
 
+    def add_nulls(self, name: str, layers: Layers, target: str = "") -> None:
+        """The null merges of λ by layer, cut at the search's bounds first."""
+        for null, other in null_layers(self.within(layers)).items():
+            self.add(f"{name}: {null}", "control", other, target)
+
+    def within(self, layers: Layers) -> Layers:
+        """λ of the search's genes, cut at its bounds."""
+        return {gene: float(np.clip(layers[gene], self.space.low, self.space.high)) for gene in self.space.genes}
+
     def run(self, jobs: int = 1) -> pd.DataFrame:
         """Judge all; write and return their facts: trial, kind, target, λ by layer, accuracy (percent), tokens.
 
         front: the hash of the search's front, to which they belong.
         """
-        place = self.folder / "tried"
+        place = self.folder / "tried" / "merge"
         with workers(jobs) as each:
-            judged = each(judge, [(self.search, trial.recipe, place / str(i)) for i, trial in enumerate(self.found)])
+            judged = each(judge, [(self.search, trial.recipe, place) for trial in self.found])
         rows, parts = [], []
         for trial, (records, weights) in zip(self.found, judged, strict=True):
             means = records.groupby("task")[["correct", "length"]].mean().mean()
