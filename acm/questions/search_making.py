@@ -7,6 +7,7 @@ search asks. So the other pairs, and their items, had no part in choosing them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from acm.questions.rivals_inputs import RULE_SETTINGS
 from acm.questions.search import Judged
 from acm.questions.search_layers import TABLE, by_depth, by_ranks, fitted, quantities
 from acm.questions.search_nulls import BEST
-from acm.questions.search_points import FRONT, LAYERS, best_points, home_of, layers_of, mean_layers, point_of
+from acm.questions.search_points import FRONT, LAYERS, best_points, home_of, layers_of, mean_layers, point_of, was_run
 from acm.questions.search_trials import Trials
 from acm.questions.study import inside
 from acm.questions.variants import Layers
@@ -131,19 +132,32 @@ def at_home(trials: Trials, front: pd.DataFrame, table: pd.DataFrame) -> None:
 
 def from_elsewhere(trials: Trials, source: str, table: pd.DataFrame) -> None:
     """The trials of a pair on which no λ were found: the source's λ, and its best rules by rank."""
-    home = home_of(*source.split("/"))
+    home, blocks = home_of(*source.split("/")), trials.search.plan.blocks
     rows = next(iter(best_points(pd.read_csv(home / FRONT)).values()))
     for title, layers in (("best λ", layers_of(rows[0])), ("mean λ", mean_layers(rows))):
-        moved = by_depth(layers, trials.search.plan.blocks)
+        moved = by_depth(layers, blocks)
         mean = float(np.mean([*moved.values()]))  # of a layer that the source does not know
         moved = dict.fromkeys(trials.space.genes, mean) | moved
         trials.add(f"{title}, moved", "moved", moved)
         trials.add_nulls(f"{title}, moved", moved)
+    for title, layers in coarser(source):
+        trials.add(f"{title}, moved", "moved", dict.fromkeys(trials.space.genes, mean) | by_depth(layers, blocks))
     there = pd.read_parquet(home / LAYERS).set_index("layer")
     for quantity in fixed(source):
         if quantity in table:
             layers = add_ranks(trials, quantity, table, *fitted(there[quantity], mean_layers(rows)))
             trials.add_nulls(f"{RANKS}{quantity}", layers)
+
+
+def coarser(source: str) -> Iterator[tuple[str, Layers]]:
+    """The λ that searches with fewer λ found for the source's pair, at their first target."""
+    home, own = source.split("/")
+    profile = load_profile(home)
+    for name in profile.searches:
+        if name != own and same_pair(profile, name, source) and was_run(home, name):
+            rows = next(iter(best_points(pd.read_csv(home_of(home, name) / FRONT)).values()))
+            yield f"best λ of {name}", layers_of(rows[0])
+            yield f"mean λ of {name}", mean_layers(rows)
 
 
 def fixed(source: str) -> list[str]:
