@@ -1,8 +1,8 @@
 """Question 8: which merges are tried on the fresh items of a search; see ``search_trials.py`` for their kinds.
 
 The λ are found on one pair, the source. There the ranks of every quantity are tried, and the best :data:`FIXED` are
-taken as they are, a and b included, to every other pair. They are chosen on fresh items of the source that no other
-search asks. So the other pairs, and their items, had no part in choosing them.
+taken as they are, a and b included, to every other pair. They are chosen on fresh items of the source that no search of
+another pair asks. So the other pairs, and their fresh items, had no part in choosing them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,23 @@ from acm.calibration.layer_rules import rule_coefficients
 from acm.calibration.rules import RULES
 from acm.errors import UserError
 from acm.paths import REPORTS, RUNS
-from acm.profiles import Experiment, Profile, load_profile
-from acm.profiles.searches import SearchBlock
+from acm.profiles import Profile, load_profile
 from acm.questions.rivals_inputs import RULE_SETTINGS
 from acm.questions.search import Judged
 from acm.questions.search_layers import TABLE, by_depth, by_ranks, fitted, quantities
 from acm.questions.search_nulls import BEST
-from acm.questions.search_points import FRONT, LAYERS, best_points, home_of, layers_of, mean_layers, point_of, was_run
+from acm.questions.search_points import (
+    FRONT,
+    LAYERS,
+    best_points,
+    experiment_of,
+    home_of,
+    layers_of,
+    mean_layers,
+    point_of,
+    same_pair,
+    was_run,
+)
 from acm.questions.search_trials import Trials
 from acm.questions.study import inside
 from acm.questions.variants import Layers
@@ -57,11 +67,6 @@ def make(profile_name: str, name: str, source: str, jobs: int = 1) -> pd.DataFra
     for title, layers in rule_sets(profile, name, base, finetuned, trials.folder, own).items():
         trials.add(title, "rule", layers)
     return trials.run(jobs)
-
-
-def experiment_of(profile: Profile, name: str) -> Experiment:
-    """The experiment of a search."""
-    return profile.experiment(profile.searches[name].experiment or next(iter(profile.experiments)))
 
 
 def check_triable(profile: Profile, name: str) -> None:
@@ -161,26 +166,15 @@ def coarser(source: str) -> Iterator[tuple[str, Layers]]:
 
 
 def fixed(source: str) -> list[str]:
-    """The quantities whose ranks gave the highest lead on the source, on items that no other search asks."""
-    profile, name = source.split("/")
-    mine, *blocks = sorted(load_profile(profile).searches.items(), key=lambda item: item[0] != name)
-    others = [block for _, block in blocks if block.fresh_items and models_of(block) != models_of(mine[1])]
-    asked = max([block.fresh_items[1] for block in others], default=0)
-    judged = Judged(home_of(profile, name), asked)
+    """The quantities whose ranks gave the highest lead on the source, on items that no search of another pair asks."""
+    home, name = source.split("/")
+    profile = load_profile(home)
+    others = [block for own, block in profile.searches.items() if not same_pair(profile, own, source)]
+    asked = max([block.fresh_items[1] for block in others if block.fresh_items], default=0)
+    judged = Judged(home_of(home, name), asked)
     leads = {row: inside(judged.lead(row))[0] for row in judged.trials.query("kind == 'ranks'")["trial"]}
     order = pd.Series(leads).dropna().sort_values(ascending=False, kind="stable")
     return [row.removeprefix(RANKS) for row in order.index[:FIXED]]
-
-
-def same_pair(profile: Profile, name: str, source: str) -> bool:
-    """Whether a search is of the source's models, with another genome."""
-    home, other = source.split("/")
-    return profile.name == home and models_of(profile.searches[name]) == models_of(profile.searches[other])
-
-
-def models_of(block: SearchBlock) -> tuple[Any, ...]:
-    """Whose merge a search of the profile is."""
-    return block.experiment, block.base, block.finetuned
 
 
 def add_ranks(trials: Trials, quantity: str, table: pd.DataFrame, a: float, b: float) -> Layers:

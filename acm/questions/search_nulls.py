@@ -3,16 +3,16 @@
 null             what it keeps                                    what it takes away
 blocks alike     λ of embedding, norm and head; mean of blocks    which block has which λ
 blocks dealt     the same, and the λ of the blocks as a set       the same
-head alone       λ of the head (tied: of the embedding); mean of      all but one λ for the head and one for the rest
+head alone       λ of the head (tied: of the embedding); mean of  which of the other layers has which λ
                  all others
-all dealt        λ as a set                                       which layer has which λ
 
-A rule is worth something by layer where its merge beats the merges that deal its λ at random. Where *head alone* does
-as well, two λ are all that it is.
+A null merge can be longer than what it is made from. Longer merges have less to win: the bar is higher there. So both
+are compared by what they win of the way from the bar to the best accuracy of one λ.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,18 +29,17 @@ DEALS = 3  # merges of each null that deals at random
 BEST = "best λ at "  # before a target: its best point
 
 
-def null_layers(layers: Layers, deals: int = DEALS) -> dict[str, Layers]:
-    """λ by layer of every null merge, by name; a number behind a name counts the deals.
+def null_layers(layers: Layers, place: str) -> list[tuple[str, Layers]]:
+    """λ by layer of every null merge, by null; none that is what it is made from.
 
-    layers: λ by layer, some of which are blocks. There are fewer deals where so few layers can be dealt otherwise.
+    layers: λ by layer, some of which are blocks. place: a name; the deals of two places differ.
     """
     blocks = {layer: value for layer, value in layers.items() if layer.isdecimal()}
     head = "lm_head" if "lm_head" in layers else "embed"
     others = {layer: value for layer, value in layers.items() if layer != head}
-    found = {"blocks alike": layers | alike(blocks), "head alone": layers | alike(others)}
-    for null, part in (("blocks dealt", blocks), ("all dealt", layers)):
-        found |= {f"{null} {i}": layers | dealt for i, dealt in enumerate(other_deals(part, deals))}
-    return found
+    found = [("blocks alike", layers | alike(blocks)), ("head alone", layers | alike(others))]
+    found += [("blocks dealt", layers | dealt) for dealt in other_deals(blocks, zlib.crc32(place.encode()))]
+    return [(null, other) for null, other in found if other != layers]
 
 
 def alike(layers: Layers) -> Layers:
@@ -48,14 +47,14 @@ def alike(layers: Layers) -> Layers:
     return dict.fromkeys(layers, float(np.mean([*layers.values()])))
 
 
-def other_deals(layers: Layers, deals: int) -> list[Layers]:
-    """The same λ, dealt to the layers at random, each time otherwise, and never as they are."""
+def other_deals(layers: Layers, seed: int) -> list[Layers]:
+    """The same λ, dealt to the layers at random, each time otherwise, and never as they are; at most DEALS."""
     found: list[Layers] = []
-    for seed in range(20 * deals):
-        dealt = permuted(layers, seed)
+    for i in range(20 * DEALS):
+        dealt = permuted(layers, seed + i)
         if dealt not in (layers, *found):
             found.append(dealt)
-    return found[:deals]
+    return found[:DEALS]
 
 
 def null_table(searches: Sequence[Judged]) -> pd.DataFrame:

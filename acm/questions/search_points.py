@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from acm.calibration.nulls import Layers
-from acm.errors import UserError
+from acm.errors import UserError, unknown
 from acm.paths import REPORTS, RUNS
+from acm.profiles import Experiment, Profile
 
 FRONT, FACTS, RECORDS, LAYERS = "front.csv", "trials.csv", "trials.parquet", "layers.parquet"
 CONTROLS = ("one", "random")  # arms that are no sampler's
@@ -38,6 +39,25 @@ def was_run(profile: str, search: str) -> bool:
         return home_of(profile, search).is_dir()
     except UserError:
         return False
+
+
+def experiment_of(profile: Profile, search: str) -> Experiment:
+    """The experiment of a search."""
+    return profile.experiment(profile.searches[search].experiment or next(iter(profile.experiments)))
+
+
+def models_of(profile: Profile, search: str) -> tuple[str, list[str]]:
+    """Base and fine-tuned models of a search. UserError for a search that the profile does not have."""
+    if search not in profile.searches:
+        raise unknown(f"search of profile {profile.name}", search, profile.searches)
+    block, experiment = profile.searches[search], experiment_of(profile, search)
+    return block.base or experiment.base, block.finetuned or experiment.finetuned
+
+
+def same_pair(profile: Profile, search: str, source: str) -> bool:
+    """Whether a search merges the models of ``source``, a ``profile/search``."""
+    home, other = source.split("/")
+    return profile.name == home and models_of(profile, search) == models_of(profile, other)
 
 
 def parts_of(arm: str) -> tuple[str, str, int]:

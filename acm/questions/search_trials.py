@@ -12,7 +12,7 @@ control  null merges of the best point, of moved λ and of fixed ranks; see ``se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from acm.searching.workers import workers
 class Trial:
     """One merge. name: in tables. kind: as above. target: share or tokens, of its arm; empty where it has none.
 
-    layers: λ by layer. recipe: of the merge.
+    layers: λ by layer. recipe: of the merge. of, null: of a null merge, what it is made from and its null.
     """
 
     name: str
@@ -41,6 +41,8 @@ class Trial:
     target: str
     layers: Layers
     recipe: Recipe
+    of: str = ""
+    null: str = ""
 
 
 class Trials:
@@ -69,8 +71,9 @@ class Trials:
 
     def add_nulls(self, name: str, layers: Layers, target: str = "") -> None:
         """The null merges of λ by layer, cut at the search's bounds first."""
-        for null, other in null_layers(self.within(layers)).items():
-            self.add(f"{name}: {null}", "control", other, target)
+        for i, (null, other) in enumerate(null_layers(self.within(layers), self.folder.name)):
+            self.add(f"{name}: {null} {i}", "control", other, target)
+            self.found[-1] = replace(self.found[-1], of=name, null=null)
 
     def within(self, layers: Layers) -> Layers:
         """λ of the search's genes, cut at its bounds."""
@@ -87,7 +90,8 @@ class Trials:
         rows, parts = [], []
         for trial, (records, weights) in zip(self.found, judged, strict=True):
             means = records.groupby("task")[["correct", "length"]].mean().mean()
-            facts = {"trial": trial.name, "kind": trial.kind, "target": trial.target, **trial.layers}
+            names = {"trial": trial.name, "kind": trial.kind, "target": trial.target}
+            facts = names | {"of": trial.of, "null": trial.null, **trial.layers}
             rows.append(facts | {"accuracy": 100 * means["correct"], "tokens": means["length"], "weights": weights})
             parts.append(records.assign(trial=trial.name))
         write_parquet(pd.concat(parts, ignore_index=True), self.folder / RECORDS)
