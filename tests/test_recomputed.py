@@ -304,6 +304,9 @@ def test_grades(folder):
 SEARCHES = sorted(path.parent for path in README.parent.glob("reports/*/searches/*/front.csv"))
 
 
+NO_FAMILIES = ("abacus", "four", "smol")
+
+
 def of_search(folder):
     """Settings, candidates, and by judged point or trial accuracy (percent) and length (tokens) on fresh items."""
     records = [read(folder / "fresh.parquet").rename(columns={"point": "method"})]
@@ -376,7 +379,7 @@ def test_leads_of_searches_and_their_means():
             lead = lead_of(points, f"{row['arm']}-{row['candidate']}")
             leads.append({"search": folder.name, "sampler": sampler, "target": target, "lead": lead})
     leads = pd.DataFrame(leads)
-    families = leads[~leads["search"].isin(["abacus", "smol"])].assign(search="all others")
+    families = leads[~leads["search"].isin(NO_FAMILIES)].assign(search="all others")
     means = pd.concat([leads, families]).groupby(["search", "sampler", "target"])["lead"].agg(["mean", "size"])
     for _, row in rows.iterrows():
         mean, size = means.loc[(row["search"], row["sampler"], row["target"])]
@@ -406,5 +409,27 @@ def test_trials_beside_a_search():
         )
         assert row["lost"] is None or row["lost"] == pytest.approx(lost)
     for row in numbers["rules"]:
-        own = [leads[row["trial"]] for name, leads in tried.items() if name not in ("abacus", "smol")]
+        own = [leads[row["trial"]] for name, leads in tried.items() if name not in NO_FAMILIES]
         assert row["searches"] == len(own) and (row["lead"] is None or row["lead"] == pytest.approx(np.mean(own)))
+
+
+def test_null_merges_and_fewer_coefficients():
+    """Of question 8: what a lead loses in null merges, mean over deals and families; λ by layer against four λ."""
+    numbers, found = read(QUESTIONS / "search/verdict.json")["numbers"], {folder.name: folder for folder in SEARCHES}
+    points = {name: of_search(folder)[2] for name, folder in found.items()}
+    for row in numbers["nulls"]:
+        less = []
+        for name in set(found) - set(NO_FAMILIES):
+            own = points[name]
+            deals = own.index[own.index.str.replace(r" \d+$", "", regex=True) == f"{row['trial']}: {row['null']}"]
+            known = [lead for lead in (lead_of(own, deal) for deal in deals) if not np.isnan(lead)]
+            less.append(lead_of(own, row["trial"]) - np.mean(known))
+        assert row["less"] == pytest.approx(np.mean(less), abs=0.05) and row["merges"] >= row["judged"] >= 5
+    for row in numbers["finer"]:
+        means = []
+        for name in ("abacus", row["search"]):
+            front = read(found[name] / "front.csv")
+            best = front[(front["role"] == "best") & front["arm"].str.startswith(f"cmaes-{row['target']}-")]
+            leads = [lead_of(points[name], f"{r['arm']}-{r['candidate']}") for r in best.to_dict("records")]
+            means.append(np.mean(leads))
+        assert row["less"] == pytest.approx(means[0] - means[1]) and row["lead"] == pytest.approx(means[0])

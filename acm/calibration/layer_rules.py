@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import expit
+from scipy.stats import rankdata
 
 from acm.calibration.coefficients import by_layer, coefficients_from_table
 from acm.calibration.nulls import Coefficients, Layers, controlled, with_mean
 from acm.calibration.rule_inputs import Models, check_named, read_models, read_table
 from acm.calibration.rules import NONE, TABLE_CONTROLS, check_control, find, settings_of
 from acm.calibration.task_vectors import Sizes, effective_ranks, sizes
-from acm.errors import UserError
+from acm.errors import UserError, unknown
 from acm.files import write_json
 
 Settings = dict[str, Any]  # parameter → its value
@@ -46,6 +47,7 @@ def rule_coefficients(
     base: str | Path | None = None,
     finetuned: Sequence[str | Path] = (),
     sensitivity: Path | None = None,
+    found: Path | None = None,
     mean: float | None = None,
     control: str = NONE,
     seed: int = 0,
@@ -55,7 +57,8 @@ def rule_coefficients(
     Its provenance is what a table knows of its texts.
 
     given: parameters of the rule. table: a calibration's ``mutual_information.parquet``. base, finetuned: folders, or
-    adapters as :func:`acm.calibrate` takes them. sensitivity: a calibration's ``sensitivity.json``.
+    adapters as :func:`acm.calibrate` takes them. sensitivity: a calibration's ``sensitivity.json``. found: coefficients
+    of another pair, ``coefficients.json`` or a CSV file.
     mean: of λ over the layers, to which they are scaled before the control; None: λ as the rule gives them.
     control: of the MI table, for rules that read one, or of λ alone. seed: of the control ``permuted``.
 
@@ -67,17 +70,17 @@ def rule_coefficients(
     check_control(rule, control)
     if mean is not None and not rule.scaled:
         raise UserError(f"the λ of {name} are taken as they are; leave --mean out.")
-    check_named(rule, table, [base, *finetuned], sensitivity)
+    check_named(rule, {"table": table, "sensitivity": sensitivity, "found": found}, [base, *finetuned])
     measured = control if control in TABLE_CONTROLS else NONE
     if table is not None:
         read: Any = read_table(table, rule.estimator or str(settings["estimator"]), measured)
     else:
-        read = read_models(str(base), finetuned, sensitivity)
-    found = FUNCTIONS[name](read, settings)
-    found = found if mean is None else with_mean(found, mean)
-    found = controlled(found, NONE if measured == control else control, seed)
+        read = read_models(str(base), finetuned, sensitivity, found)
+    result = FUNCTIONS[name](read, settings)
+    result = result if mean is None else with_mean(result, mean)
+    result = controlled(result, NONE if measured == control else control, seed)
     content = {"rule": name, "parameters": settings, "mean": mean, "control": control, "seed": seed}
-    return content | {"coefficients": found, "provenance": dict(getattr(read, "attrs", {}))}
+    return content | {"coefficients": result, "provenance": dict(getattr(read, "attrs", {}))}
 
 
 def write_rule(path: Path, content: dict[str, Any], provenance: dict[str, Any]) -> None:
@@ -121,6 +124,32 @@ def lines(models: Models, s: Settings) -> Coefficients:
     return {model: dict(own) for model in models.finetuned}
 
 
+@gives("moved")
+def moved(models: Models, s: Settings) -> Coefficients:
+    """λ′ of another pair, by relative depth. UserError for a file of several models of which none is named."""
+    name = s.get("model", next(iter(models.found), ""))
+    if name not in models.found:
+        raise unknown("model of the other pair", name, models.found)
+    if "model" not in s and len(models.found) > 1:
+        raise UserError(f"the coefficients are of {', '.join(models.found)}; give one, as in --set model={name}.")
+    return {model: by_depth(models.found[name], models.layers) for model in models.finetuned}
+
+
+def by_depth(found: Layers, layers: Sequence[str]) -> Layers:
+    """λ′ of another pair for these layers: of a block by relative depth, linear in between, and as they are outside.
+
+    found: λ′ by layer, at least one block. A head without λ′ has that of the embedding, to which it is tied; another
+    layer without λ′ has the mean of all.
+    """
+    own = [found[block] for block in sorted(filter(str.isdigit, found), key=int)]
+    blocks = [layer for layer in layers if layer.isdigit()]
+    places = np.interp(np.linspace(0, 1, len(blocks)), np.linspace(0, 1, len(own)), own)
+    rest = dict.fromkeys(layers, float(np.mean([*found.values()])))
+    rest |= {"lm_head": found["embed"]} if "embed" in found else {}
+    rest |= {layer: float(value) for layer, value in found.items() if not layer.isdigit()}
+    return {layer: rest[layer] for layer in layers} | dict(zip(blocks, map(float, places), strict=True))
+
+
 @gives("equal_norm")
 def equal_norm(models: Models, s: Settings) -> Coefficients:
     """c / ‖δ‖: every layer moves by the length c (DOGE, arXiv 2501.01230). A layer that did not change has λ = 0."""
@@ -162,15 +191,42 @@ def effective_rank(models: Models, s: Settings) -> Coefficients:
 @gives("sensitivity")
 def sensitivity(models: Models, s: Settings) -> Coefficients:
     """2 α σ((α s_i − (1 − α) s_0) / T): what ``merge_method: sens`` weighs δ with (arXiv 2502.12420)."""
-    alpha, base = s["alpha"], models.sensitivity[models.base.name]
+    scores, scale = leads(models, s["alpha"]), 2 * s["alpha"]
+    return {
+        model: {layer: float(scale * expit(lead / s["temperature"])) for layer, lead in own.items()}
+        for model, own in scores.items()
+    }
 
-    def weight(own: dict[str, float], layer: str) -> float:
-        if not layer.isdigit():
-            return float(alpha)
-        lead = alpha * own[layer] - (1 - alpha) * base[layer]
-        return float(2 * alpha * expit(lead / s["temperature"]))
 
-    return {model: {k: weight(models.sensitivity[model], k) for k in models.layers} for model in models.finetuned}
+@gives("sensitivity_ranks")
+def sensitivity_ranks(models: Models, s: Settings) -> Coefficients:
+    """a + b · r, r the rank of :func:`leads`. With b below 0 a block that is more sensitive keeps less of δ."""
+    return {model: by_ranks(own, s["a"], s["b"]) for model, own in leads(models, s["alpha"]).items()}
+
+
+@gives("mi_ranks")
+def mi_ranks(rows: pd.DataFrame, s: Settings) -> Coefficients:
+    """a + b · r, r the rank of MI less its shuffled value. With b above 0 λ rises with it; ACM's λ falls with MI."""
+    return {model: by_ranks(layers, s["a"], s["b"]) for model, layers in text_means(rows).items()}
+
+
+def leads(models: Models, alpha: float) -> Coefficients:
+    """α s_i − (1 − α) s_0 of each model and block; 0 outside the blocks, where no sensitivity is measured."""
+    base = models.sensitivity[models.base.name]
+    return {
+        model: {
+            layer: alpha * models.sensitivity[model][layer] - (1 - alpha) * base[layer] if layer.isdigit() else 0.0
+            for layer in models.layers
+        }
+        for model in models.finetuned
+    }
+
+
+def by_ranks(values: Layers, a: float, b: float) -> Layers:
+    """a + b · r of each layer, r the rank of its value from −1 to 1; equal values have their mean."""
+    middle = (len(values) + 1) / 2
+    ranks = (rankdata([*values.values()]) - middle) / max(1, middle - 1)
+    return {layer: float(a + b * rank) for layer, rank in zip(values, ranks, strict=True)}
 
 
 @gives("fim")

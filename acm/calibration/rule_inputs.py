@@ -1,8 +1,8 @@
-"""Reads and checks what a layer rule follows from: an MI table, models, a file of sensitivities."""
+"""Reads and checks what a layer rule follows from: an MI table, models, sensitivities, coefficients of another pair."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,20 @@ import numpy as np
 import pandas as pd
 
 from acm.adapters import name_of, open_folders
-from acm.calibration.rules import Input, Rule
+from acm.calibration.rules import LARGEST, Input, Rule
 from acm.calibration.task_vectors import layers_of
 from acm.checkpoints import Checkpoint, check_same_shape
 from acm.errors import UserError, check_distinct, shown, unknown
 from acm.records import read_coefficients
 
+Layers = dict[str, float]  # layer → λ
+OUTSIDE = ("embed", "norm", "lm_head")  # layers outside the blocks
 COLUMNS = ("finetuned", "layer", "sample", "estimator", "control", "value")  # of an MI table that a rule reads
 NAMED: dict[Input, str] = {
     "table": "an MI table (--table)",
     "models": "a base and fine-tuned models (--base and --finetuned)",
     "sensitivity": "a file of sensitivities (--sensitivity)",
+    "found": "coefficients of another pair (--coefficients)",
 }
 
 
@@ -30,25 +33,23 @@ class Models:
     """The models of a rule.
 
     layers: ``embed``, ``0`` … ``L−1``, ``norm``, ``lm_head``. sensitivity: model → block → its sensitivity; empty where
-    the rule reads none.
+    the rule reads none. found: another pair's fine-tuned model → layer → λ′; likewise.
     """
 
     base: Checkpoint
     finetuned: dict[str, Checkpoint]
     layers: list[str]
     sensitivity: dict[str, Any] = field(default_factory=dict)
+    found: dict[str, Layers] = field(default_factory=dict)
 
 
-def check_named(rule: Rule, table: Path | None, models: Sequence[object], sensitivity: Path | None) -> None:
+def check_named(rule: Rule, files: Mapping[Input, Path | None], models: Sequence[object]) -> None:
     """UserError for an input that the rule needs and does not get, or gets and does not read.
 
-    models: the base and each fine-tuned model, None for what is not named.
+    files: of the other inputs. models: the base and each fine-tuned model. None: not named.
     """
-    given: dict[Input, bool] = {
-        "table": table is not None,
-        "models": any(model is not None for model in models),
-        "sensitivity": sensitivity is not None,
-    }
+    given: dict[Input, bool] = {name: path is not None for name, path in files.items()}
+    given["models"] = any(model is not None for model in models)
     whole = given | {"models": len(models) > 1 and None not in models}
     for what, words in NAMED.items():
         if given[what] and what not in rule.needs:
@@ -57,7 +58,9 @@ def check_named(rule: Rule, table: Path | None, models: Sequence[object], sensit
             raise UserError(f"the rule {rule.name} reads {words}; name what is missing.")
 
 
-def read_models(base: str | Path, finetuned: Sequence[str | Path], sensitivity: Path | None) -> Models:
+def read_models(
+    base: str | Path, finetuned: Sequence[str | Path], sensitivity: Path | None = None, found: Path | None = None
+) -> Models:
     """The models, opened. UserError for what cannot be read, and for models that do not have the same layers."""
     names = [name_of(path) for path in finetuned]
     check_distinct(names, "fine-tuned models by their folder name")
@@ -66,7 +69,7 @@ def read_models(base: str | Path, finetuned: Sequence[str | Path], sensitivity: 
     for model in others.values():
         layers_of(model)  # raises for one that is missing
         check_same_shape(first, model, vocabulary=False)
-    return Models(first, others, layers, read_sensitivity(sensitivity, [first.name, *names], layers))
+    return Models(first, others, layers, read_sensitivity(sensitivity, [first.name, *names], layers), read_found(found))
 
 
 def read_table(path: Path, estimator: str, control: str) -> pd.DataFrame:
@@ -109,4 +112,24 @@ def read_sensitivity(path: Path | None, models: list[str], layers: list[str]) ->
             value = own.get(block)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < np.inf:
                 raise UserError(f"{path}: the sensitivity of layer {block} of {shown(model)} must be a number from 0.")
+    return found
+
+
+def read_found(path: Path | None) -> dict[str, Layers]:
+    """λ′ by layer of each fine-tuned model of another pair; none without a file.
+
+    UserError for a layer of no known name, a λ′ that is no finite number, and blocks with a gap.
+    """
+    found: dict[str, Layers] = read_coefficients(path) if path else {}
+    for model, layers in found.items():
+        if not isinstance(layers, dict) or not layers:
+            raise UserError(f"{path}: the coefficients of {shown(model)} map no layer to a number.")
+        blocks = [layer for layer in layers if layer not in OUTSIDE]
+        if sorted(blocks) != sorted(map(str, range(len(blocks)))) or not blocks:
+            raise UserError(
+                f"{path}: the layers of {shown(model)} must be {', '.join(OUTSIDE)} and blocks from 0 without a gap."
+            )
+        for layer, value in layers.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
+                raise UserError(f"{path}: the coefficient of layer {layer} of {shown(model)} must be a finite number.")
     return found

@@ -11,6 +11,8 @@ All write the same ``coefficients.json``, so every merge method takes any of the
     ‖·‖         length of all entries of a layer together, L2
     a_0, a_i    activations of base and fine-tuned model at the layer, one text; the same that ACM's MI is measured on
     σ           the sigmoid
+    λ′          coefficients of another pair of models
+    r_l         rank of the layer, from −1 (lowest) to 1 (highest); equal ones have their mean
 
 A new rule is a row of ``RULES`` here, and a function in `layer_rules.py`. The command line, the table of the
 documentation and the tests read the row. Nothing heavy is imported here.
@@ -31,7 +33,7 @@ from acm.errors import UserError, brief, unknown
 LARGEST = 1e100  # of a parameter; its square is a finite number too
 
 Value = float | int | str
-Input = Literal["table", "models", "sensitivity"]
+Input = Literal["table", "models", "sensitivity", "found"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Rule:
     """A layer rule.
 
     reads: what λ follows from, a phrase for the documentation. needs: the inputs that must be named: the ``table`` of a
-    calibration, the ``models``, a file of ``sensitivity``.
+    calibration, the ``models``, a file of ``sensitivity``, coefficients ``found`` for another pair.
     estimator: whose rows of the table it reads; empty: its parameter says so.
     takes: its parameters. reading: what of the rule is our guess, since its source leaves it open; empty: nothing.
     scaled: whether its λ may be brought to a given mean. ACM's λ and the ramp are compared as they are.
@@ -96,8 +98,13 @@ def word(name: str, default: str, choices: Collection[str] = ()) -> Parameter:
     return Parameter(name, default, kind="word", choices=choices)
 
 
+FITTED = (
+    "the whole rule; a and b are fitted to the λ that a search found on the embedded models, at the length where one λ "
+    "has 75 % of its best accuracy"
+)
 A = Parameter("a")
 B = Parameter("b", otherwise="1 − a")
+SHARE = ("in [0, 1]", lambda value: 0 <= value <= 1)
 FIM = (
     count("sequences", 8, 1), count("length", 64, 2), count("seed", 0, 0), word("entries", "mean", ("mean", "sum")),
     word("scale", "none", ("none", "deviation")), above("slope", 1.0), Parameter("offset", 0.0),
@@ -111,6 +118,10 @@ RULES = {
               word("estimator", defaults.ESTIMATOR, ESTIMATORS)), scaled=False),
         Rule("lines", "number of blocks", "λ_l = a + b · l / (L − 1) in the blocks, a outside", "arXiv:2410.17146",
              ("models",), (A, B), scaled=False),
+        Rule("moved", "coefficients of another pair, and the number of blocks",
+             "λ_l = λ′ at the depth l / (L − 1), on a line between the blocks of the other pair; embedding, norm and "
+             "head keep theirs", "–", ("models", "found"),
+             (Parameter("model", kind="word", otherwise="the only one of the file"),), reading="the whole rule"),
         Rule("equal_norm", "weights", "λ_l = c / ‖δ_l‖; 0 where δ_l is 0", "arXiv:2501.01230", ("models",),
              (above("c", 0.07),)),
         Rule("magnitude", "weights", "λ_l = r_l / max over layers of r, r_l = ‖δ_l‖ / ‖θ_0,l‖", "–", ("models",),
@@ -134,8 +145,17 @@ RULES = {
         Rule("sensitivity", "sensitivities of a calibration",
              "λ_l = 2 α σ((α s_i,l − (1 − α) s_0,l) / T) in the blocks, α outside; α: alpha, T: temperature",
              "arXiv:2502.12420", ("models", "sensitivity"),
-             (Parameter("alpha", 0.7, "in [0, 1]", lambda value: 0 <= value <= 1), above("temperature", 2.0)),
+             (Parameter("alpha", 0.7, *SHARE), above("temperature", 2.0)),
              reading="the weight that `merge_method: sens` gives to δ; the one that it gives to θ_0 is left out"),
+        Rule("sensitivity_ranks", "sensitivities of a calibration",
+             "λ_l = a + b · r_l, r_l: rank of α s_i,l − (1 − α) s_0,l among all layers, outside the blocks 0", "–",
+             ("models", "sensitivity"),
+             (Parameter("a", 0.14), Parameter("b", -0.49), Parameter("alpha", 0.7, *SHARE)), reading=FITTED,
+             scaled=False),
+        Rule("mi_ranks", "MI table, estimator `shuffle-corrected`",
+             "λ_l = a + b · r_l, r_l: rank of the mean over texts of MI_l less its value with shuffled entries", "–",
+             ("table",), (Parameter("a", 0.14), Parameter("b", 0.32)), estimator="shuffle-corrected", reading=FITTED,
+             scaled=False),
         Rule("cka", "MI table, estimator `cka`", "λ_l = 1 − mean over texts of CKA(a_0, a_i)", "–", ("table",),
              estimator="cka", reading="the whole rule, on the similarity of arXiv:1905.00414"),
         Rule("activation_shift", "MI table, estimator `distance`", "λ_l = mean over texts of ‖a_i − a_0‖ / ‖a_0‖", "–",

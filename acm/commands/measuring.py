@@ -112,6 +112,9 @@ def coefficients(
     base: Annotated[Path | None, READ(help="folder of the base model")] = None,
     finetuned: Annotated[list[Path] | None, READ(help="folder of a model fine-tuned from it, repeatable")] = None,
     sensitivity: Annotated[Path | None, READ(help="sensitivity.json of a calibration")] = None,
+    found: Annotated[
+        Path | None, READ("--coefficients", help="coefficients of another pair, for the rule moved")
+    ] = None,
     mean: Annotated[float | None, NULLS(help="scale λ to this mean over the layers")] = None,
     control: Annotated[
         str, NULLS(help=f"none, {', '.join(LAYER_CONTROLS)}; with --table also a control of the table")
@@ -133,9 +136,9 @@ def coefficients(
 
     content = rule_coefficients(
         rule, {name: literal(name, value) for name, value in pairs}, table=table, base=base,
-        finetuned=finetuned or (), sensitivity=sensitivity, mean=mean, control=control, seed=seed,
+        finetuned=finetuned or (), sensitivity=sensitivity, found=found, mean=mean, control=control, seed=seed,
     )  # fmt: skip
-    files = {"table": table, "base": base, "sensitivity": sensitivity}
+    files = {"table": table, "base": base, "sensitivity": sensitivity, "coefficients": found}
     named: dict[str, object] = {name: str(path) for name, path in files.items() if path}
     named |= {"finetuned": list(map(str, finetuned))} if finetuned else {}
     write_rule(out, content, provenance("calibration", **named))

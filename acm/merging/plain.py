@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from acm.merging.functions import Measure
 
 CHUNK = 1 << 16  # entries: a few float32 buffers of them fit a core's cache
+GPU_CHUNK = 1 << 23  # entries on a GPU: each way to it and back costs as much as a megabyte
 
 
 class PlainMerger:
@@ -61,7 +62,8 @@ class PlainMerger:
         A vector is one row.
         """
         row = max(1, math.prod(job.shape[1:] if len(job.shape) > 1 else job.shape))
-        steps = {"flat": CHUNK, "rows": max(1, CHUNK // row) * row, "bands": primitives.ROWS * row}
+        chunk = CHUNK if self.device.type == "cpu" else GPU_CHUNK
+        steps = {"flat": chunk, "rows": max(1, chunk // row) * row, "bands": primitives.ROWS * row}
         return steps.get(self.chunks_of(job), max(1, job.size))
 
     def memory(self, job: Job) -> int:
@@ -112,7 +114,7 @@ class PlainMerger:
 
     def shaped(self, job: Job, stored: list[np.ndarray]) -> list[Tensor]:
         """A chunk of each source as float32 on the device: flat, or rows of a matrix."""
-        tensors = [widen(raw).to(self.device) for raw in stored]
+        tensors = [widen(raw, self.device) for raw in stored]
         by_row = self.chunks_of(job) != "flat" and len(job.shape) > 1
         return [tensor.view(-1, *job.shape[1:]) if by_row else tensor for tensor in tensors]
 
@@ -130,7 +132,7 @@ class PlainMerger:
         if bad.any() and not self.allow_nan:
             return np.zeros(stored[0].size, STORED[job.dtype])  # refused in a moment, with the count
         found = self.apply(job, tensors, settings) if copied is None else tensors[copied]
-        return narrow(found.reshape(-1).cpu(), job.dtype)
+        return narrow(found.reshape(-1), job.dtype)
 
     def apply(self, job: Job, tensors: list[Tensor], settings: Settings) -> Tensor:
         """The method on a chunk, float32."""
@@ -148,10 +150,10 @@ class PlainMerger:
             return None
         raw = info.read()
         if self.method.statistics == "entries":
-            return widen(raw[start : start + size]).to(self.device)
+            return widen(raw[start : start + size], self.device)
         if self.method.statistics == "diagonal":
-            return widen(raw[:: info.shape[1] + 1]).to(self.device)
-        return widen(raw).view(info.shape).to(self.device)
+            return widen(raw[:: info.shape[1] + 1], self.device)
+        return widen(raw, self.device).view(info.shape)
 
 
 def origin(base: Tensor, settings: Settings) -> Tensor:

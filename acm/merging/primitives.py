@@ -31,21 +31,24 @@ ROWS = 4096  # how many rows of a matrix are computed in float64 at a time
 SUMMED = 1 << 14  # how many entries `gram` sums at a time
 
 
-def widen(raw: np.ndarray) -> Tensor:
-    """Stored numbers as float32, same shape. raw: uint16 (bits of bfloat16), float16 or float32."""
+def widen(raw: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """Stored numbers as float32 on a device, same shape. raw: uint16 (bits of bfloat16), float16 or float32.
+
+    They are sent as they are stored, which is half as much as float32 where 16 bits are stored.
+    """
     raw = raw if raw.flags.writeable else raw.copy()  # torch has no read-only tensors
     if raw.dtype == np.uint16:
-        return torch.from_numpy(raw.view(np.int16)).view(torch.bfloat16).float()
-    return torch.from_numpy(raw).float()
+        return torch.from_numpy(raw.view(np.int16)).to(device).view(torch.bfloat16).float()
+    return torch.from_numpy(raw).to(device).float()
 
 
 def narrow(values: Tensor, dtype: str) -> np.ndarray:
     """float32 numbers as they are stored in this dtype, rounded to nearest even; bfloat16 as its bits, with one NaN."""
     found = values.to(getattr(torch, dtype)).contiguous()
     if dtype != "bfloat16":
-        return found.numpy()
+        return found.cpu().numpy()
     bits = torch.where(torch.isnan(values), 0x7FC0, found.view(torch.int16))  # the kernels have one NaN too
-    return bits.short().numpy().view(np.uint16)
+    return bits.short().cpu().numpy().view(np.uint16)
 
 
 def task_vectors(base: Tensor, finetuned: list[Tensor]) -> list[Tensor]:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from acm.checkpoints import layer_of
-from acm.devices import is_cpu
 from acm.headers import STORED
 from acm.merging.defaults import ALLOW_NAN, DEVICE, KERNELS
-from acm.merging.engine import Runner
+from acm.merging.engine import Runner, place_of
 from acm.merging.plan import Job, Plan, make_plan
 from acm.merging.recipe import Recipe, load_recipe
 from acm.merging.settings import layer_order
@@ -91,7 +90,7 @@ def merged_tensors(
     ('model.embed_tokens.weight', (218, 128))
     """
     place = Memory()
-    runner = Runner(plan, place, "cpu" if is_cpu(device) else device, 1, kernels, allow_nan)
+    runner = Runner(plan, place, place_of(device, plan.recipe.method), 1, kernels, allow_nan)
     runner.look_through()
     for job in sorted(plan.jobs, key=lambda job: (layer_order(layer_of(job.name)), job.name)):
         place.held = bytearray(job.bytes)

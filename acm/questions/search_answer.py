@@ -14,7 +14,11 @@ from acm.reporting.statistics import bootstrap_p, describe, detectable, over_dra
 from acm.searching.spaces import PARTS
 
 SAMPLERS = {"cmaes": "CMA-ES", "tpe": "TPE", "nsga2": "NSGA-II", "random": "random search"}
-PLACES = {"abacus": "the shipped family", ALL: "the fresh families", "smol": "the pretrained weights of smol"}
+PLACES = {"abacus": "the shipped family", "four": "the shipped family with four λ", ALL: "the fresh families",
+          "smol": "the pretrained weights of smol"}  # fmt: skip
+NULLS = {"blocks alike": "where all blocks share their mean λ", "blocks dealt": "where the λ of the blocks are dealt "
+         "to them at random", "head alone": "where all but the head share one λ"}  # fmt: skip
+OF_BLOCKS = ("blocks alike", "blocks dealt")  # nulls that take away which block has which λ, and that alone
 TITLES = {"best λ, moved": "the best λ moved from the shipped family", "mean λ, moved": "their mean moved from there"}
 PARTS_TOLD = {"attention": "attention", "mlp": "MLP"}
 WORTH = 2.0  # points; a λ that is worth less at the best point is said to be worth little
@@ -32,7 +36,7 @@ def tested_rules(searches: list[Judged]) -> pd.DataFrame:
     shared = set.intersection(*names) if names else set()
     rows = []
     for _, trial in (searches[0].trials if shared else pd.DataFrame()).iterrows():
-        if trial["kind"] == "one" or trial["trial"] not in shared:
+        if trial["kind"] in ("one", "control") or trial["trial"] not in shared:
             continue
         leads = [inside(judged.lead(trial["trial"])) for judged in searches]
         together = inside(over_draws(np.array(leads)))
@@ -51,10 +55,14 @@ def told(row: Any, name: str, unit: str, digits: int = 1) -> str:
     return f"{interval_text(**interval_in(row, name), signed=True, digits=digits)} {unit}"
 
 
-def answer(table: pd.DataFrame, rules: pd.DataFrame) -> str:
-    """The plain sentence. table: of :func:`acm.questions.search.summary`. rules: of :func:`tested_rules`."""
+def answer(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame) -> str:
+    """The plain sentence.
+
+    table: of :func:`acm.questions.search.summary`, of searches by layer. rules: of :func:`tested_rules`. nulls: of
+    :func:`acm.questions.search_nulls.null_table`.
+    """
     tested = table[table["tested"]]
-    won = (tested["p_adjusted"] < 0.05) & (tested["lead"] > 0)
+    won = shown(tested, "lead")
     above, others = tested[won], tested[~won]
     if not len(above):
         head = "None is shown to: λ by layer that a search found are not shown to be above the bar of one λ"
@@ -67,12 +75,34 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame) -> str:
         head += f"; on {where(others, tested)} they are not shown to be" if len(others) else ""
     if not len(rules):
         return f"{head}."
-    winners = rules[(rules["p_adjusted"] < 0.05) & (rules["lead"] > 0)]
-    if len(winners):
-        *others_won, last = map(title, winners["trial"])
-        names = " and ".join(filter(None, [", ".join(others_won), last]))
-        return f"{head}; of λ without a search of their own, {names} {'are' if len(winners) > 1 else 'is'} shown to be."
-    return f"{head}; no λ without a search of its own is shown to be."
+    winners = [*rules.loc[shown(rules, "lead"), "trial"]]
+    if not winners:
+        return f"{head}; no λ without a search of its own is shown to be."
+    be = "are" if len(winners) > 1 else "is"
+    head += f"; of λ without a search of their own, {named(winners)} {be} shown to be"
+    return f"{head}{by_block(winners, nulls)}."
+
+
+def by_block(winners: list[str], nulls: pd.DataFrame) -> str:
+    """Which of the winners are more than null merges that take away which block has which λ."""
+    if not len(nulls):
+        return ""
+    won = set(zip(*nulls.loc[shown(nulls, "less"), ["of", "null"]].to_numpy().T, strict=True))
+    left = [trial for trial in winners if all((trial, null) in won for null in OF_BLOCKS)]
+    be = "are" if len(left) > 1 else "is"
+    return (f", and {named(left) if left else 'none of them'} {be} shown to be more than null merges, which take away "
+            "which block has which λ")  # fmt: skip
+
+
+def shown(rows: pd.DataFrame, name: str) -> pd.Series:
+    """Whether a column is shown to be above 0, after Holm."""
+    return (rows["p_adjusted"] < 0.05) & (rows[name] > 0)
+
+
+def named(trials: list[str]) -> str:
+    """Trials in words."""
+    *others, last = map(title, trials)
+    return " and ".join(filter(None, [", ".join(others), last]))
 
 
 def title(trial: str) -> str:
@@ -164,37 +194,61 @@ def rules_told(rules: pd.DataFrame, ranks: pd.DataFrame) -> list[str]:
     if len(known):
         first = known.columns[0]
         best = str(known[first].abs().idxmax())
-        shown = [str(name) for name in known.index[known["p_adjusted"] < 0.05]]
+        ordering = [str(name) for name in known.index[known["p_adjusted"] < 0.05]]
         found.append(
             f"Of {len(known)} quantities that can be known beforehand, {best} orders the layers most as the found λ do "
             f"(ρ {known[first][best]:+.2f}; {known['others'][best]:+.2f} in the mean over other families); "
-            f"{' and '.join(shown) or 'none'} of them is shown to."
+            f"{' and '.join(ordering) or 'none'} of them is shown to."
         )
+    return found + leads_told(rules, "the fresh families")
+
+
+def leads_told(rules: pd.DataFrame, place: str) -> list[str]:
+    """The leads of λ without a search of their own. place: the models, in words."""
+    found = []
     for _, row in rules.iterrows():
-        name = f"Over the fresh families, {title(row['trial'])}"
+        name = f"Over {place}, {title(row['trial'])}"
         if not np.isfinite(row["lead"]):
-            found.append(f"{name}: in the bar's range in {row['within']} of {row['searches']} families.")
+            found.append(f"{name}: in the bar's range in {row['within']} of {counted(row['searches'], 'pair')}.")
             continue
         missed = f"; less than {row['detectable']:.1f} would have been missed" if row["p_adjusted"] >= 0.05 else ""
         found.append(f"{name}: {told(row, 'lead', 'points')} above the bar{missed}.")
     return found
 
 
-def verdict_of(
-    table: pd.DataFrame,
-    found: pd.DataFrame,
-    flat: pd.DataFrame,
-    rules: pd.DataFrame,
-    ranks: pd.DataFrame,
-    first: Judged,
-) -> tuple[str, dict[str, Any]]:
+def nulls_told(nulls: pd.DataFrame, finer: pd.DataFrame) -> list[str]:
+    """What is lost without the place of each λ. nulls: of the fresh families. finer: of ``finer_table``."""
+    found = []
+    for of, part in nulls.dropna(subset=["less"]).groupby("of", sort=False) if len(nulls) else ():
+        losses = [
+            f"{row['null_won']:.0f} % {NULLS[row['null']]} ({told(row, 'less', '% less', 0)}"
+            + ("" if row["p_adjusted"] < 0.05 else ", not shown") + f"; {row['longer']:+.0f} tokens)"
+            for _, row in part.iterrows()
+        ]  # fmt: skip
+        found.append(
+            f"Over the fresh families, {title(str(of))} win {part['won'].iloc[0]:.0f} % of what was to be won at their "
+            f"length; {', '.join(losses)}."
+        )
+    for _, row in finer.dropna(subset=["less"]).iterrows():
+        place = PLACES.get(row["search"], row["search"])
+        found.append(
+            f"λ for every layer have {told(row, 'less', 'points')} of lead more than the best of {place} at "
+            f"{target_told(row['target'])}{'' if row['p_adjusted'] < 0.05 else ' (no difference shown)'}."
+        )
+    return found
+
+
+def verdict_of(tables: dict[str, pd.DataFrame], first: Judged) -> tuple[str, dict[str, Any]]:
     """The verdict, and the numbers that it is made of.
 
-    table: of ``summary``. found: of ``coefficients``. flat: of ``flatness``. rules: of :func:`tested_rules`. ranks: of
-    ``order_of_layers``. first: the search with several seeds.
+    tables: ``summary``, ``coefficients``, ``flatness`` of the functions of these names; ``ranks`` of
+    ``order_of_layers``; ``rules`` of :func:`tested_rules` over the fresh families, ``elsewhere`` over other models;
+    ``nulls`` of ``null_table`` over the families, ``finer`` of ``finer_table``. first: the search with several seeds.
     """
-    sentences = [answer(table, rules), *arms_told(table, first.targets), *layers_told(found, flat)]
-    sentences += rules_told(rules, ranks)
-    numbers = {"summary": table, "rules": rules, "flatness": flat, "coefficients": found,
-               "ranks": ranks.rename_axis("quantity").reset_index()}  # fmt: skip
-    return " ".join(sentences), {name: part.to_dict("records") for name, part in numbers.items()}
+    table, rules, nulls, finer = (tables[name] for name in ("summary", "rules", "nulls", "finer"))
+    by_layer = table[~table["search"].isin(finer["search"] if len(finer) else [])]
+    sentences = [answer(by_layer, rules, nulls), *arms_told(table, first.targets)]
+    sentences += layers_told(tables["coefficients"], tables["flatness"]) + rules_told(rules, tables["ranks"])
+    sentences += nulls_told(nulls, finer) + leads_told(tables["elsewhere"], PLACES["smol"])
+    stored = tables | {"ranks": tables["ranks"].rename_axis("quantity").reset_index()}
+    return " ".join(sentences), {name: part.to_dict("records") for name, part in stored.items()}

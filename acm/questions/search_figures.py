@@ -15,6 +15,7 @@ from acm.reporting.statistics import average
 
 SEARCHED = ("D", COLOURS["acm"])
 LOOKS = {"random": ("^", COLOURS["control"])}
+NULL_MARKS = "sov"  # one for each null of search_nulls.py
 
 
 def draw_fronts(judged: Judged, title: str) -> Figure:
@@ -86,6 +87,24 @@ def draw_layers(table: pd.DataFrame, acm: pd.Series, judged: Judged, title: str)
     low.axhline(0, color="0.3", lw=0.8)
     low.set(ylabel="points lost with this λ\nat the mean of all", xlabel="layer")
     low.legend(loc="upper left", fontsize=9)
+    return figure
+
+
+def draw_nulls(nulls: pd.DataFrame, title: str) -> Figure:
+    """What λ without a search of their own win, and what their null merges do. nulls: of ``null_table``."""
+    trials = [*dict.fromkeys(nulls["of"])]
+    figure, axes = plt.subplots(figsize=(8, 0.55 * len(trials) + 1.8))
+    own = nulls.groupby("of", sort=False)["won"].first()
+    axes.plot(own, range(len(trials)), SEARCHED[0], color=SEARCHED[1], ms=8, label="as they are")
+    for mark, (null, part) in zip(NULL_MARKS, nulls.groupby("null", sort=False), strict=False):
+        places = [trials.index(of) for of in part["of"]]
+        axes.plot(part["null_won"], places, mark, color=COLOURS["control"], label=null)
+    axes.axvline(0, color="0.3", lw=0.8)
+    axes.set_yticks(range(len(trials)), trials)
+    axes.set_ylim(len(trials) - 0.5, -0.5)
+    axes.set_xlabel("won of the way from the bar to the best of one λ, % (fresh items)")
+    axes.set_title(title, loc="left")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     return figure
 
 

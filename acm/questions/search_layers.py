@@ -23,9 +23,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
-from acm.calibration.layer_rules import rule_coefficients
+from acm.calibration.layer_rules import by_ranks, rule_coefficients
 from acm.calibration.task_vectors import sizes
 from acm.calibration.texts import texts_hash
 from acm.calibration.walk import calibrate
@@ -101,29 +100,9 @@ def alone(records: pd.DataFrame, base: str) -> dict[str, pd.Series]:
     return dict(zip(ALONE, (points, tokens, points - PRICE * tokens), strict=True))
 
 
-def scaled_ranks(values: pd.Series) -> pd.Series:
-    """r of each layer: −1 for the lowest, 1 for the highest; equal values have their mean."""
-    ranks = rankdata(values)
-    middle = (len(values) + 1) / 2
-    return pd.Series((ranks - middle) / (middle - 1), values.index)
-
-
 def fitted(values: pd.Series, found: Layers) -> tuple[float, float]:
     """a and b, from the layers that both know. values: of a quantity by layer. found: λ of a search."""
     both = values[[layer for layer in found if layer in values.index and np.isfinite(values[layer])]]
-    b, a = np.polyfit(scaled_ranks(both), [found[layer] for layer in both.index], 1)
+    ranks = by_ranks(dict(both), 0, 1)
+    b, a = np.polyfit([*ranks.values()], [found[layer] for layer in ranks], 1)
     return float(a), float(b)
-
-
-def by_ranks(values: pd.Series, a: float, b: float) -> Layers:
-    """λ = a + b · r of each layer."""
-    return {str(layer): a + b * r for layer, r in scaled_ranks(values.dropna()).items()}
-
-
-def by_depth(found: Layers, blocks: int) -> Layers:
-    """λ found on a pair, for one of another number of blocks: by relative depth, and outside the blocks as they are."""
-    own = sorted((int(layer), value) for layer, value in found.items() if layer.isdecimal())
-    depths = [block / max(1, own[-1][0]) for block, _ in own]
-    places = np.interp(np.linspace(0, 1, blocks), depths, [value for _, value in own])
-    outside = {layer: value for layer, value in found.items() if not layer.isdecimal()}
-    return {str(block): float(value) for block, value in enumerate(places)} | outside

@@ -11,17 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from acm.calibration.layer_rules import rule_coefficients
+from acm.calibration.layer_rules import by_depth, by_ranks, rule_coefficients
 from acm.calibration.rules import RULES
 from acm.errors import UserError
 from acm.paths import REPORTS, RUNS
 from acm.profiles import Profile, load_profile
 from acm.questions.rivals_inputs import RULE_SETTINGS
 from acm.questions.search import Judged
-from acm.questions.search_layers import TABLE, by_depth, by_ranks, fitted, quantities
+from acm.questions.search_layers import TABLE, fitted, quantities
 from acm.questions.search_nulls import BEST
 from acm.questions.search_points import (
     FRONT,
@@ -31,6 +30,7 @@ from acm.questions.search_points import (
     home_of,
     layers_of,
     mean_layers,
+    models_of,
     point_of,
     same_pair,
     was_run,
@@ -46,15 +46,16 @@ FIXED = 2  # quantities whose rule is taken to other pairs
 RANKS = "ranks of "  # before the name of a quantity
 
 
-def make(profile_name: str, name: str, source: str, jobs: int = 1) -> pd.DataFrame:
+def make(profile_name: str, name: str, source: str, jobs: int = 1, nulls: bool = True) -> pd.DataFrame:
     """Try all merges of a search, and store them beside it; returns their facts.
 
     source: ``profile/search`` on which the λ were found; the search itself, or another one that has its trials.
+    nulls: whether null merges are tried too, which are most of the trials of another pair.
     UserError for a search of which the trials cannot be made.
     """
     profile = load_profile(profile_name)
     check_triable(profile, name)
-    trials = Trials(search_of(profile, name), folder_of(profile, name))
+    trials = Trials(search_of(profile, name), folder_of(profile, name), nulls)
     front = pd.read_csv(trials.folder / FRONT)
     add_plain(trials, front)
     base, finetuned = (model.folders[0] for model in trials.search.plan.models)
@@ -71,8 +72,7 @@ def make(profile_name: str, name: str, source: str, jobs: int = 1) -> pd.DataFra
 
 def check_triable(profile: Profile, name: str) -> None:
     """UserError for a search that has no λ for every layer of one fine-tuned model, or no fresh items."""
-    block = profile.searches[name]
-    models = block.finetuned or experiment_of(profile, name).finetuned
+    block, (_, models) = profile.searches[name], models_of(profile, name)
     if block.genome not in (None, "layer") or block.also or len(models) != 1 or block.fresh_items is None:
         raise UserError(
             f"trials of search {name} cannot be made: they need genome layer, no `also`, one fine-tuned model and "
@@ -137,16 +137,14 @@ def at_home(trials: Trials, front: pd.DataFrame, table: pd.DataFrame) -> None:
 
 def from_elsewhere(trials: Trials, source: str, table: pd.DataFrame) -> None:
     """The trials of a pair on which no λ were found: the source's λ, and its best rules by rank."""
-    home, blocks = home_of(*source.split("/")), trials.search.plan.blocks
+    home, genes = home_of(*source.split("/")), [*trials.space.genes]
     rows = next(iter(best_points(pd.read_csv(home / FRONT)).values()))
     for title, layers in (("best λ", layers_of(rows[0])), ("mean λ", mean_layers(rows))):
-        moved = by_depth(layers, blocks)
-        mean = float(np.mean([*moved.values()]))  # of a layer that the source does not know
-        moved = dict.fromkeys(trials.space.genes, mean) | moved
+        moved = by_depth(layers, genes)
         trials.add(f"{title}, moved", "moved", moved)
         trials.add_nulls(f"{title}, moved", moved)
     for title, layers in coarser(source):
-        trials.add(f"{title}, moved", "moved", dict.fromkeys(trials.space.genes, mean) | by_depth(layers, blocks))
+        trials.add(f"{title}, moved", "moved", by_depth(layers, genes))
     there = pd.read_parquet(home / LAYERS).set_index("layer")
     for quantity in fixed(source):
         if quantity in table:
@@ -181,6 +179,6 @@ def add_ranks(trials: Trials, quantity: str, table: pd.DataFrame, a: float, b: f
     """λ = a + b · rank of a quantity over the layers that have a λ; a where the quantity is not known."""
     genes = list(trials.space.genes)
     known = table[quantity].reindex(genes)
-    layers = trials.within(dict.fromkeys(genes, a) | by_ranks(known, a, b))
+    layers = trials.within(dict.fromkeys(genes, a) | by_ranks(dict(known.dropna()), a, b))
     trials.add(f"{RANKS}{quantity}", "ranks", layers)
     return layers

@@ -21,9 +21,9 @@ import pandas as pd
 from acm.calibration.nulls import Layers, permuted
 from acm.questions.search import Judged, adjusted
 from acm.questions.search_points import best_points, point_of
-from acm.questions.study import inside
+from acm.questions.study import apart, inside, joined
 from acm.reporting.intervals import interval_columns
-from acm.reporting.statistics import bootstrap_p, describe, detectable, over_draws
+from acm.reporting.statistics import average, bootstrap_p, describe, detectable, over_draws
 
 DEALS = 3  # merges of each null that deals at random
 BEST = "best λ at "  # before a target: its best point
@@ -60,55 +60,85 @@ def other_deals(layers: Layers, seed: int) -> list[Layers]:
 def null_table(searches: Sequence[Judged]) -> pd.DataFrame:
     """What λ by layer lose where a null merge takes their place; a row for each that all searches have, and each null.
 
-    trial, null; lead: of the trial, null_lead: of the null, points above the bar, mean over deals and searches; less:
-    the first less the second, with a 95 % interval over items and searches; detectable: the least true difference that
-    would have been found. p_adjusted: by Holm for all rows. judged: null merges in the bar's range, of `merges`.
+    of, null; lead: of the λ, null_lead: of the null, points above the bar. won, null_won: the same as a share of what
+    was to be won at their length, percent. All are means over deals, then over searches. less: won less null_won,
+    percent, with a 95 % interval over items and searches. righter (points), longer (tokens): the null's less the λ's.
+    p_adjusted: by Holm for all rows. judged: null merges in the bar's range, of `merges`; the others do not count. NaN
+    where a search has none in range.
     """
     rows = []
-    for trial, null in shared_nulls(searches):
-        parts, own = [], []
+    for of, null in shared_nulls(searches):
+        own, others, pairs, merges = [], [], [], 0
         for judged in searches:
-            lead, nulls = lead_of(judged, trial), deals_of(judged, trial, null)
-            parts += [[lead - inside(judged.lead(name)) for name in nulls]]
-            own += [lead]
-        known = [[part for part in deals if np.isfinite(part[0])] for deals in parts]
-        if not all(known) or not all(np.isfinite(lead[0]) for lead in own):
-            continue
-        less = over_draws(np.array([np.mean(deals, axis=0) for deals in known]))
-        mean = 100 * float(np.mean([lead[0] for lead in own]))
+            names = nulls_of(judged, of, null)
+            point, merges = point_called(judged, of), merges + len(names)
+            known = [name for name in names if np.isfinite(inside(judged.lead(name))[0])]
+            own.append(gains(judged, point))
+            others.append([gains(judged, name) for name in known])
+            pairs.append(apart(judged.sample, [(name, point) for name in names]))
+        mean = np.array([np.mean(deals, axis=0) if deals else np.full_like(gain, np.nan)
+                         for deals, gain in zip(others, own, strict=True)])  # fmt: skip
+        less = over_draws(np.array(own)[:, 1] - mean[:, 1])
         rows.append({
-            "trial": trial, "null": null, "lead": mean, "null_lead": mean - 100 * float(less[0]),
-            **interval_columns("less", describe(less)), "detectable": 100 * detectable(less),
-            "p": bootstrap_p(less), "judged": sum(map(len, known)), "merges": sum(map(len, parts)),
+            "of": of, "null": null, "lead": np.mean(own, axis=0)[0, 0], "null_lead": np.mean(mean, axis=0)[0, 0],
+            "won": np.mean(own, axis=0)[1, 0], "null_won": np.mean(mean, axis=0)[1, 0],
+            **interval_columns("less", describe(less / 100)), **joined(pairs).columns(),
+            "detectable": detectable(less) if np.isfinite(less[0]) else np.nan, "p": bootstrap_p(less), "judged": sum(map(len, others)), "merges": merges,
         })  # fmt: skip
     table = pd.DataFrame(rows)
     return table.assign(p_adjusted=adjusted(table["p"])) if len(table) else table
 
 
+def gains(judged: Judged, method: str) -> np.ndarray:
+    """Points above the bar, and the same as a share of what was to be won there, percent: (2, draws + 1)."""
+    lead = inside(judged.lead(method))
+    best = np.max([average(judged.sample, name) for name in judged.bar], axis=0)
+    return 100 * np.array([lead, lead / (best - (average(judged.sample, method) - lead))])
+
+
+def finer_table(first: Judged, coarse: Sequence[Judged]) -> pd.DataFrame:
+    """How far λ for every layer lie above fewer λ: a row for each search of the same pair and target of both.
+
+    search, target; lead: of the first search's best points, coarse_lead: of the other's, points above the bar, mean
+    over seeds; less: the first less the second, with a 95 % interval over items and the seeds of both; detectable,
+    p_adjusted as in :func:`null_table`.
+    """
+    rows = []
+    for judged in coarse:
+        here, there = best_points(first.front), best_points(judged.front)
+        for target in filter(there.__contains__, here):
+            fine, few = (
+                over_draws(np.array([inside(each.lead(point_of(row))) for row in points]), seed)
+                for seed, (each, points) in enumerate(((first, here[target]), (judged, there[target])))
+            )
+            less = fine - few
+            rows.append({
+                "search": judged.name, "target": target, "lead": 100 * fine[0], "coarse_lead": 100 * few[0],
+                **interval_columns("less", describe(less)), "detectable": 100 * detectable(less),
+                "p": bootstrap_p(less),
+            })  # fmt: skip
+    table = pd.DataFrame(rows)
+    return table.assign(p_adjusted=adjusted(table["p"])) if len(table) else table
+
+
 def shared_nulls(searches: Sequence[Judged]) -> list[tuple[str, str]]:
-    """The pairs of trial and null that all searches have, without the number of the deal."""
-    found = [[*dict.fromkeys(map(parted, names_of(judged)))] for judged in searches]
+    """What all searches have null merges of, with the names of the nulls."""
+    found = [[*dict.fromkeys(zip(part["of"], part["null"], strict=True))] for part in map(controls, searches)]
     return [pair for pair in found[0] if all(pair in other for other in found)] if found else []
 
 
-def names_of(judged: Judged) -> list[str]:
-    """The null merges of a search."""
-    return [*judged.trials.query("kind == 'control'")["trial"]] if len(judged.trials) else []
+def controls(judged: Judged) -> pd.DataFrame:
+    """The facts of a search's null merges."""
+    known = judged.trials if len(judged.trials) else pd.DataFrame(columns=["trial", "kind", "of", "null"])
+    return known[known["kind"] == "control"]
 
 
-def parted(name: str) -> tuple[str, str]:
-    """The trial and the null of a null merge's name."""
-    trial, _, null = name.rpartition(": ")
-    return trial, null.rstrip(" 0123456789")
+def nulls_of(judged: Judged, of: str, null: str) -> list[str]:
+    """The null merges of one kind, all deals."""
+    return [*controls(judged).query("of == @of and null == @null")["trial"]]
 
 
-def deals_of(judged: Judged, trial: str, null: str) -> list[str]:
-    """The null merges of this trial and null."""
-    return [name for name in names_of(judged) if parted(name) == (trial, null)]
-
-
-def lead_of(judged: Judged, trial: str) -> np.ndarray:
-    """The lead of what the nulls belong to: a trial, or the best point of a target."""
-    known = set(judged.trials["trial"])
-    point = trial if trial in known else point_of(best_points(judged.front)[trial.removeprefix(BEST)][0])
-    return inside(judged.lead(point))
+def point_called(judged: Judged, of: str) -> str:
+    """What null merges were made from: a trial, or the best point of a target."""
+    best = best_points(judged.front)
+    return point_of(best[of.removeprefix(BEST)][0]) if of.startswith(BEST) and of.removeprefix(BEST) in best else of

@@ -46,10 +46,10 @@ class Trial:
 
 
 class Trials:
-    """Makes the trials of one search, and judges them. folder: of the search."""
+    """Makes the trials of one search, and judges them. folder: of the search. nulls: whether null merges are made."""
 
-    def __init__(self, search: Search, folder: Path) -> None:
-        self.search, self.folder = search, folder
+    def __init__(self, search: Search, folder: Path, nulls: bool = True) -> None:
+        self.search, self.folder, self.nulls = search, folder, nulls
         self.space = Space(search.plan, "layer", search.low, search.high)
         self.found: list[Trial] = []
 
@@ -71,7 +71,7 @@ class Trials:
 
     def add_nulls(self, name: str, layers: Layers, target: str = "") -> None:
         """The null merges of λ by layer, cut at the search's bounds first."""
-        for i, (null, other) in enumerate(null_layers(self.within(layers), self.folder.name)):
+        for i, (null, other) in enumerate(null_layers(self.within(layers), self.folder.name) if self.nulls else ()):
             self.add(f"{name}: {null} {i}", "control", other, target)
             self.found[-1] = replace(self.found[-1], of=name, null=null)
 
@@ -86,7 +86,7 @@ class Trials:
         """
         place = self.folder / "tried" / "merge"
         with workers(jobs) as each:
-            judged = each(judge, [(self.search, trial.recipe, place) for trial in self.found])
+            judged = each(judge, [(self.search, trial.recipe, place) for trial in self.found], "trials")
         rows, parts = [], []
         for trial, (records, weights) in zip(self.found, judged, strict=True):
             means = records.groupby("task")[["correct", "length"]].mean().mean()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
 from acm.errors import UserError
+from acm.searching.objective import Objective
 
 MOST = 12  # points of plain interpolation's front that are judged
 FEW = 6  # points of a sampler's front that are judged, over all its arms
@@ -49,18 +51,21 @@ def thinned(front: pd.DataFrame, most: int) -> pd.DataFrame:
     return front.iloc[places]
 
 
-def chosen(candidates: pd.DataFrame) -> list[dict[str, Any]]:
+def chosen(candidates: pd.DataFrame, objectives: Iterable[Objective] = ()) -> list[dict[str, Any]]:
     """The points that are judged on fresh items, as rows with ``role``.
 
     role: ``best`` of an arm, by value; ``front`` of plain interpolation, or of a sampler over all its arms. A best one
     that is on the front too comes once, as the best. Candidates that were stopped early are none of them.
+    objectives: of the arms. Plain interpolation's best of each is judged too: another arm's best is compared with it.
     """
     whole = candidates[~candidates["stopped"].astype(bool)]
     sampler = whole["arm"].str.partition("-")[0]
     parts = []
     for name, own in whole.groupby(sampler, sort=False):
         if name == "one":
-            parts.append(thinned(front_of(own), MOST).assign(role="front"))
+            values = [goal.value(own["accuracy"], own["tokens"]) for goal in objectives if goal.target is not None]
+            points = pd.concat([thinned(front_of(own), MOST), own.loc[[value.idxmax() for value in values]]])
+            parts.append(points.drop_duplicates("candidate").sort_values("tokens").assign(role="front"))
             continue
         order = own.sort_values(["value", "tokens", "candidate"], ascending=[False, True, True])
         best = order.groupby("arm", sort=False).head(1).sort_values("arm").assign(role="best")

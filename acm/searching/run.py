@@ -9,6 +9,7 @@ out/
   fresh.parquet                   records of the judged points on fresh items
   front.csv                       the judged points: validation, fresh, and their difference, the optimism
   recipes/cmaes-85-0-17.yml       the recipe of each judged point, in mergekit's format
+  coefficients/cmaes-85-0-17.json the same as λ by layer; not of the genome `depth`
   search.json                     settings and provenance
 """
 
@@ -177,17 +178,21 @@ class Search:
     def judged(self, out: Path, arms: Mapping[str, Arm], candidates: pd.DataFrame, each: Each) -> pd.DataFrame:
         """Write all candidates, and judge the points of :func:`chosen`."""
         write_parquet(candidates, out / "candidates.parquet")
-        points = chosen(candidates)
+        points = chosen(candidates, [arm.objective for arm in arms.values()])
         recipes = {}
+        for folder in ("recipes", "coefficients"):
+            shutil.rmtree(out / folder, ignore_errors=True)
         for row in points:
-            space = arms[row["arm"]].space
-            recipes[f"{row['arm']}-{row['candidate']}"] = space.recipe({gene: row[gene] for gene in space.genes})
-        shutil.rmtree(out / "recipes", ignore_errors=True)
+            name, space = f"{row['arm']}-{row['candidate']}", arms[row["arm"]].space
+            point = {gene: row[gene] for gene in space.genes}
+            recipes[name] = space.recipe(point)
+            if layers := space.layers(point):
+                write_json(out / "coefficients" / f"{name}.json", provenance("searching", coefficients=layers))
         for name, recipe in recipes.items():
             content = placed(recipe, self.loaded[1], out / "recipes").model_dump(mode="json", exclude_defaults=True)
             write_text(out / "recipes" / f"{name}.yml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         if self.fresh:
-            found = each(judge, [(self, recipe, out / "judged" / name) for name, recipe in recipes.items()])
+            found = each(judge, [(self, merge, out / "judged" / name) for name, merge in recipes.items()], "judging")
             for row, (records, weights) in zip(points, found, strict=True):
                 if weights != row["weights"]:
                     raise UserError(f"a model of the recipe changed during the search; remove {out} and search anew.")
@@ -198,7 +203,8 @@ class Search:
             write_parquet(pd.concat(parts, ignore_index=True), out / "fresh.parquet")
         front = pd.DataFrame(points).drop(columns="records")
         front.to_csv(out / "front.csv", index=False)
-        write_json(out / "search.json", provenance("searching", **self.key, settings=self.settings))
+        facts = provenance("searching", settings=self.settings) | self.key  # its versions name the sampler's too
+        write_json(out / "search.json", facts)
         return front
 
     def searched(self, out: Path, jobs: int, each: Each) -> tuple[dict[str, Arm], pd.DataFrame]:

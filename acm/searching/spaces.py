@@ -169,6 +169,22 @@ class Space:
             common[coefficient.name] = settings[0]
         return recipe.model_copy(update={"parameters": common, "models": entries})
 
+    def layers(self, point: Point) -> dict[str, dict[str, float]]:
+        """λ by layer of each fine-tuned model. A tied head has the embedding's; another layer without a gene has 0.
+
+        Empty where λ differ within a block, and where all models share one coefficient.
+        """
+        if self.genome == "depth" or self.models == [""]:
+            return {}
+        blocks, found = [*map(str, range(self.plan.blocks))], {}
+        for model in self.models:
+            prefix = f"{model} " if len(self.models) > 1 else ""
+            names = {layer: prefix + ("λ" if self.genome == "one" else layer) for layer in OUTSIDE}
+            names |= {block: prefix + ("λ" if self.genome == "one" else self.group_of(block)) for block in blocks}
+            own = {layer: float(point.get(names[layer], 0.0)) for layer in ("embed", *blocks, "norm", "lm_head")}
+            found[model] = own if names["lm_head"] in point else own | {"lm_head": own["embed"]}
+        return found
+
     def setting(self, point: Point, model: int) -> Any:
         """The coefficient of one model in a recipe: a number, or values by filter and along the layers."""
         prefix = f"{self.models[model]} " if len(self.models) > 1 else ""

@@ -9,10 +9,20 @@ from multiprocessing import get_context
 from typing import Any, Protocol
 
 import torch
+from tqdm import tqdm
 
 from acm.searching.resident import Resident
 
-Each = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
+
+class Each(Protocol):
+    """Calls a function for each of some arguments; the results are in their order.
+
+    title: of a progress bar; empty: none.
+    """
+
+    def __call__(
+        self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], title: str = ""
+    ) -> list[Any]: ...
 
 
 class Asking(Protocol):
@@ -39,16 +49,24 @@ def own_model(search: Asking) -> Resident:
 
 @contextlib.contextmanager
 def workers(jobs: int) -> Iterator[Each]:
-    """Processes that share work: what is yielded returns a function's results for some arguments, in their order."""
+    """Processes that share work; with one job it is this process."""
     if jobs == 1:
-        yield lambda function, arguments: [function(*given) for given in arguments]
+        yield lambda function, arguments, title="": listed((function(*given) for given in arguments), arguments, title)
         return
     threads = max(1, torch.get_num_threads() // jobs)
     with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+
+        def each(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], title: str = "") -> list[Any]:
+            futures = [pool.submit(function, *given) for given in arguments]
+            return listed((future.result() for future in futures), arguments, title)
+
         try:
-            yield lambda function, arguments: [
-                future.result() for future in [pool.submit(function, *given) for given in arguments]
-            ]
+            yield each
         except BaseException:  # the first error ends all
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def listed(results: Iterator[Any], arguments: Sequence[Any], title: str) -> list[Any]:
+    """The results as they come, with a bar."""
+    return list(tqdm(results, title, len(arguments), unit="merge", disable=not title, mininterval=5))

@@ -43,6 +43,7 @@ CPU = torch.device("cpu")
 MODELS = ("left", "right")
 OF_WEIGHTS = ("equal_norm", "magnitude", "effective_rank", "fim")
 GIVEN = {"lines": {"a": 0.3}, "fim": {"sequences": 2, "length": 6}}  # what a rule cannot do without, and small sizes
+OTHER_PAIR = {"embed": 0.4, "0": 0.1, "1": 0.3, "2": 0.8, "norm": 0.2, "lm_head": 0.7}  # of three blocks
 FIM = settings_of(RULES["fim"], {})
 
 
@@ -52,9 +53,10 @@ def calibrated(f32, tmp_path_factory):
     folder = tmp_path_factory.mktemp("calibrated")
     table = acm.calibrate(
         f32[0], dict(zip(MODELS, f32[1:], strict=True)), TEXTS, controls=("none", "shuffled", "gaussian"),
-        estimators=("plug-in", "cka", "distance"), statistics=folder, kinds=("sensitivity",),
+        estimators=("plug-in", "shuffle-corrected", "cka", "distance"), statistics=folder, kinds=("sensitivity",),
     )  # fmt: skip
     write_parquet(table, folder / "mi.parquet")
+    (folder / "moved.json").write_text(json.dumps({"coefficients": {"pair": OTHER_PAIR}}))
     return folder
 
 
@@ -63,7 +65,8 @@ def inputs(name, f32, calibrated):
     needs = RULES[name].needs
     found = {"base": f32[0], "finetuned": f32[1:]} if "models" in needs else {}
     found |= {"table": calibrated / "mi.parquet"} if "table" in needs else {}
-    return found | ({"sensitivity": calibrated / "sensitivity.json"} if "sensitivity" in needs else {})
+    found |= {"sensitivity": calibrated / "sensitivity.json"} if "sensitivity" in needs else {}
+    return found | ({"found": calibrated / "moved.json"} if "found" in needs else {})
 
 
 def coefficients(name, *args, **more):
@@ -76,7 +79,8 @@ def coefficients(name, *args, **more):
 def test_every_row_has_a_function_and_every_function_a_row():
     assert set(layer_rules.FUNCTIONS) == set(RULES)
     assert all(name == rule.name for name, rule in RULES.items())
-    assert {name for name, rule in RULES.items() if not rule.scaled} == {"acm", "lines"}
+    fixed = {name for name, rule in RULES.items() if not rule.scaled}
+    assert fixed == {"acm", "lines", "sensitivity_ranks", "mi_ranks"}
 
 
 def test_the_documentation_holds_what_the_command_prints():
@@ -91,7 +95,8 @@ def test_every_rule_gives_every_layer_of_every_model_a_number_that_a_merge_takes
     content = rule_coefficients(name, GIVEN.get(name), **inputs(name, f32, calibrated))
     found = content["coefficients"]
     assert list(found) == list(MODELS) and all(list(layers) == LAYERS for layers in found.values())
-    assert all(type(v) is float and np.isfinite(v) and v >= 0 for layers in found.values() for v in layers.values())
+    every = [v for layers in found.values() for v in layers.values()]
+    assert all(type(v) is float and np.isfinite(v) and (v >= 0 or name.endswith("_ranks")) for v in every)
     assert len(set(found["left"].values())) > 1
     layer_rules.write_rule(tmp_path / "c.json", content, {"n": 1})
     acm.merge(recipe("ties", *f32, coefficients=str(tmp_path / "c.json")), tmp_path / "out")
@@ -129,6 +134,41 @@ def test_lines_are_a_ramp_over_the_blocks(tmp_path):
 def test_a_ramp_of_one_block_is_its_start(tmp_path):
     folder = make_decoder(tmp_path / "one", "Qwen2", num_hidden_layers=1)
     assert set(coefficients("lines", {"a": 0.4}, base=folder, finetuned=[folder])["one"].values()) == {0.4}
+
+
+def test_ranks_order_the_layers_by_what_the_rule_reads(f32, calibrated):
+    scores = json.loads((calibrated / "sensitivity.json").read_text())["sensitivity"]
+    given = {"a": 0.2, "b": -0.4, "alpha": 0.6}
+    found = coefficients("sensitivity_ranks", given, **inputs("sensitivity_ranks", f32, calibrated))["left"]
+    leads = {k: 0.6 * scores["left"][k] - 0.4 * scores["base"][k] if k.isdigit() else 0.0 for k in LAYERS}
+    for layer, value in leads.items():  # twice the rank: layers below, and those not above
+        twice = sum(v < value for v in leads.values()) + sum(v <= value for v in leads.values())
+        middle, most = len(LAYERS) + 1, len(LAYERS) - 1
+        assert found[layer] == pytest.approx(0.2 - 0.4 * (twice + 1 - middle) / most)
+    assert found["embed"] == found["norm"] == found["lm_head"]
+    table = pd.read_parquet(calibrated / "mi.parquet").query("estimator == 'shuffle-corrected' and control == 'none'")
+    means = table[table["finetuned"] == "left"].groupby("layer")["value"].mean().sort_values()
+    found = coefficients("mi_ranks", table=calibrated / "mi.parquet")["left"]
+    line = np.linspace(0.14 - 0.32, 0.14 + 0.32, len(LAYERS))
+    assert found == pytest.approx(dict(zip(means.index, line, strict=True)))
+
+
+def test_ranks_of_equal_values_are_their_mean():
+    values = {"embed": 3.0, "0": -1.0, "1": 7.0, "norm": 4.0, "lm_head": 4.0}
+    assert [*layer_rules.by_ranks(values, 0.5, 1).values()] == [0.0, -0.5, 1.5, 0.75, 0.75]
+    assert layer_rules.by_ranks({"0": 3.0}, 0.5, 1) == {"0": 0.5}
+
+
+def test_moved_takes_the_coefficients_of_another_pair_at_the_same_depth(f32, calibrated):
+    found = coefficients("moved", **inputs("moved", f32, calibrated))
+    assert found["left"] == found["right"] == {"embed": 0.4, "0": 0.1, "1": 0.8, "norm": 0.2, "lm_head": 0.7}
+    four = layer_rules.by_depth(OTHER_PAIR, ["embed", *"0123", "norm", "lm_head"])
+    assert [four[block] for block in "0123"] == pytest.approx([0.1, 0.1 + 0.2 * 2 / 3, 0.3 + 0.5 / 3, 0.8])
+    assert layer_rules.by_depth(OTHER_PAIR, ["0"]) == {"0": 0.1}
+    tied = layer_rules.by_depth({"embed": 0.4, "0": -0.2}, ["embed", "0", "1", "norm", "lm_head"])
+    assert tied == pytest.approx({"embed": 0.4, "0": -0.2, "1": -0.2, "norm": 0.1, "lm_head": 0.4})
+    with pytest.raises(UserError, match=r"unknown model of the other pair 'pear'\. Did you mean 'pair'"):
+        coefficients("moved", {"model": "pear"}, **inputs("moved", f32, calibrated))
 
 
 @pytest.mark.parametrize("c", [0.07, 2.0])
@@ -465,6 +505,23 @@ def test_sensitivities_that_are_missing_or_no_numbers_are_refused(content, words
     (tmp_path / "s.json").write_text(json.dumps({"sensitivity": content}))
     with pytest.raises(UserError, match=words):
         rule_coefficients("sensitivity", base=f32[0], finetuned=[f32[1]], sensitivity=tmp_path / "s.json")
+
+
+@pytest.mark.parametrize("content, words", [
+    ({"pair": OTHER_PAIR, "third": OTHER_PAIR}, "are of pair, third; give one, as in --set model=pair"),
+    ({"pair": OTHER_PAIR | {"4": 1}}, "blocks from 0 without a gap"),
+    ({"pair": OTHER_PAIR | {"mlp": 1}}, "blocks from 0 without a gap"),
+    ({"pair": {"embed": 1}}, "blocks from 0 without a gap"),
+    ({"pair": OTHER_PAIR | {"1": "x"}}, "coefficient of layer 1 of pair must be a finite number"),
+    ({"pair": OTHER_PAIR | {"1": True}}, "coefficient of layer 1 of pair must be a finite number"),
+    ({"pair": 3}, "map no layer to a number"),
+    ({}, "unknown model of the other pair"),
+    (None, "has no `coefficients`"),
+])  # fmt: skip
+def test_coefficients_of_another_pair_that_are_no_numbers_by_layer_are_refused(content, words, f32, tmp_path):
+    (tmp_path / "c.json").write_text(json.dumps({"coefficients": content}))
+    with pytest.raises(UserError, match=words):
+        coefficients("moved", base=f32[0], finetuned=f32[1:], found=tmp_path / "c.json")
 
 
 @pytest.mark.parametrize("name", ["lines", *OF_WEIGHTS])

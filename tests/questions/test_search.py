@@ -10,11 +10,12 @@ from helpers import recipe
 
 import acm
 from abacus import CHECKPOINTS
+from acm.calibration.layer_rules import by_ranks
 from acm.errors import UserError
 from acm.files import digest
 from acm.merging.tensors import merged_tensors, planned
-from acm.questions import search, search_answer, search_figures, search_points
-from acm.questions.search_layers import by_depth, by_ranks, fitted, scaled_ranks
+from acm.questions import search, search_answer, search_figures, search_nulls, search_points
+from acm.questions.search_layers import fitted
 from acm.questions.search_points import best_points, layers_of, mean_layers
 from acm.questions.search_trials import Trials, with_part
 from acm.searching.run import Items, Search
@@ -62,9 +63,12 @@ def write(folder, found, seed=0, backs=()):
     if backs:
         tried = records(dict(backs), seed)
         tried.rename(columns={"point": "trial"}).to_parquet(folder / "trials.parquet")
-        kinds = ["back" if " back" in name else "one" if "one-" in name else "moved" for name, _ in backs]
+        known = {" back": "back", "one-": "one", ": ": "control"}
+        kinds = [next((kind for word, kind in known.items() if word in name), "moved") for name, _ in backs]
         facts = pd.DataFrame({"trial": [name for name, _ in backs], "kind": kinds})
         facts["target"] = ["75" if kind == "back" else "" for kind in kinds]
+        facts["of"] = [name.partition(": ")[0] if ": " in name else "" for name, _ in backs]
+        facts["null"] = [name.partition(": ")[2].rstrip(" 012") for name, _ in backs]
         facts["front"] = digest(folder / "front.csv")
         facts.to_csv(folder / "trials.csv", index=False)
 
@@ -80,6 +84,10 @@ def searches(tmp_path, monkeypatch):
         ("embed back at 75", (0.9, 60)),
         ("moved λ", (0.6, 55)),
         ("one-11", (0.9, 130)),
+        ("moved λ: blocks alike", (0.4, 55)),
+        ("moved λ: blocks dealt 0", (0.5, 55)),
+        ("moved λ: blocks dealt 1", (0.6, 55)),
+        ("moved λ: out of range 0", (0.3, 500)),
     ]
     write(root / "first", both, 1, backs)
     for i, name in enumerate(("left", "middle", "right")):
@@ -144,37 +152,86 @@ def test_a_layer_is_worth_what_its_return_to_the_mean_loses(searches):
 
 def test_the_answer_follows_from_the_tests(searches):
     table, rules = search.summary(searches), search_answer.tested_rules(searches[1:])
-    assert rules.set_index("trial").loc["moved λ", "searches"] == 3
-    assert search_answer.answer(table, rules).startswith(
-        "Yes, by search: on fresh items of first and the fresh families"
-    )
-    assert "no λ without a search of its own is shown to be" in search_answer.answer(table, rules)
-    assert "moved λ" in search_answer.answer(table, rules.assign(lead=9.0, p_adjusted=0.01))
-    assert search_answer.answer(table.assign(p_adjusted=0.9), rules).startswith("None is shown to")
+    assert rules["trial"].to_list() == ["moved λ"] and rules["searches"].to_list() == [3]
+    nulls = search_nulls.null_table(searches[1:])
+    sentence = search_answer.answer(table, rules, nulls)
+    assert sentence.startswith("Yes, by search: on fresh items of first and the fresh families")
+    assert "no λ without a search of its own is shown to be" in sentence
+    won = rules.assign(lead=9.0, p_adjusted=0.01)
+    for p, words in ((0.9, "and none of them is shown to be more"), (0.01, "and moved λ is shown to be more")):
+        sentence = search_answer.answer(table, won, nulls.assign(less=5.0, p_adjusted=p))
+        assert "moved λ is shown to be, " in sentence and words in sentence
+    half = nulls.assign(less=5.0, p_adjusted=[0.01 if null == "blocks alike" else 0.9 for null in nulls["null"]])
+    assert "none of them" in search_answer.answer(table, won, half)
+    assert search_answer.answer(table.assign(p_adjusted=0.9), rules, nulls).startswith("None is shown to")
     some = table.assign(p_adjusted=table["p_adjusted"].where(table["search"] == "first", 0.9))
     some.loc[some["sampler"] == "random", "p_adjusted"] = np.nan
-    assert search_answer.answer(some, rules).startswith("In part, by search: on fresh items of")
-    found = search.coefficients(searches)
+    assert search_answer.answer(some, rules, nulls).startswith("In part, by search: on fresh items of")
+
+
+def test_the_verdict_has_a_sentence_for_each_table(searches):
     ranks = pd.DataFrame({"first": [0.9, 0.5], "p": 0.2, "others": 0.1, "p_adjusted": 0.4}, index=["depth", "MI"])
-    text, numbers = search_answer.verdict_of(table, found, search.flatness(searches[0]), rules, ranks, searches[0])
+    tables = {
+        "summary": search.summary(searches), "coefficients": search.coefficients(searches), "ranks": ranks,
+        "flatness": search.flatness(searches[0]), "rules": search_answer.tested_rules(searches[1:]),
+        "elsewhere": search_answer.tested_rules([]), "nulls": search_nulls.null_table(searches[1:]),
+        "finer": search_nulls.finer_table(searches[0], [searches[1]]),
+    }  # fmt: skip
+    text, numbers = search_answer.verdict_of(tables, searches[0])
     assert "λ is below 0 in block 0, and above the mean of all λ in the embedding, the head." in text
-    assert len(numbers["summary"]) == len(table) and "MI orders the layers most as the found λ do (ρ +0.50" in text
+    assert "MI orders the layers most as the found λ do (ρ +0.50" in text
+    assert "% where all blocks share their mean λ" in text and "λ for every layer have" in text
+    assert set(numbers) == set(tables) and len(numbers["summary"]) == len(tables["summary"])
 
 
-def test_ranks_of_a_quantity_give_back_the_coefficients_that_they_order():
-    values = pd.Series({"embed": 3.0, "0": -1.0, "1": 7.0, "norm": 4.0, "lm_head": 100.0})
-    found = {layer: 0.4 + 0.3 * r for layer, r in scaled_ranks(values).items()}
-    assert scaled_ranks(values).to_list() == [-0.5, -1, 0.5, 0, 1]
-    assert fitted(values, found) == pytest.approx((0.4, 0.3))
-    assert by_ranks(values, 0.4, 0.3) == pytest.approx(found)
+def test_nulls_are_compared_by_what_was_to_be_won_at_their_length(searches):
+    table = search_nulls.null_table(searches[1:]).set_index("null")
+    assert [*table.index] == ["blocks alike", "blocks dealt", "out of range"]
+
+    def won(judged, method):
+        means = judged.sample.accuracy[:, :, 0].mean(axis=1)
+        best = max(100 * means[judged.sample.row(point)] for point in judged.bar)
+        own = 100 * means[judged.sample.row(method)]
+        lead = by_hand(judged, method)
+        return 100 * lead / (best - (own - lead))
+
+    own = np.mean([won(judged, "moved λ") for judged in searches[1:]])
+    for null, names in (("blocks alike", [" alike"]), ("blocks dealt", [" dealt 0", " dealt 1"])):
+        other = np.mean([won(j, f"moved λ: blocks{name}") for j in searches[1:] for name in names])
+        row = table.loc[null]
+        assert row[["won", "null_won", "less"]].to_list() == pytest.approx([own, other, own - other])
+        assert row["less_low"] < row["less"] < row["less_high"] and row["longer"] == 0
+    assert np.isnan(table.loc["out of range", "less"])
+    assert table["judged"].to_list() == [3, 6, 0] and table["merges"].to_list() == [3, 6, 3]
 
 
-def test_coefficients_move_by_relative_depth():
-    found = {"embed": 0.1, "0": 0.0, "1": 1.0, "2": 0.0, "lm_head": 0.9}
-    assert by_depth(found, 3) == pytest.approx(found)
-    assert by_depth(found, 5) == pytest.approx(
-        {"0": 0, "1": 0.5, "2": 1, "3": 0.5, "4": 0, "embed": 0.1, "lm_head": 0.9}
-    )
+def test_fewer_coefficients_are_compared_at_the_same_target(searches):
+    row = search_nulls.finer_table(searches[0], [searches[1]]).iloc[0]
+    fine = np.mean([by_hand(searches[0], f"cmaes-75-{k}") for k in ("0-7", "1-3", "2-5", "3-1")])
+    assert row["less"] == pytest.approx(fine - by_hand(searches[1], "cmaes-75-0-1")) and row["target"] == "75"
+
+
+def test_null_merges_take_away_the_place_of_a_coefficient():
+    layers = {"embed": 0.3, "0": 0.1, "1": 0.5, "2": 0.9, "norm": 0.2, "lm_head": 1.0}
+    found = search_nulls.null_layers(layers, "here")
+    assert [null for null, _ in found] == ["blocks alike", "head alone", *["blocks dealt"] * 3]
+    assert found[0][1] == pytest.approx(layers | dict.fromkeys("012", 0.5))
+    assert found[1][1] == pytest.approx(dict.fromkeys(layers, 0.4) | {"lm_head": 1.0})
+    deals = [null for _, null in found[2:]]
+    for dealt in deals:
+        assert dealt != layers and sorted(dealt.values()) == sorted(layers.values()) and [*dealt] == [*layers]
+        assert all(dealt[layer] == layers[layer] for layer in ("embed", "norm", "lm_head"))
+    assert len({tuple(dealt.values()) for dealt in deals}) == 3
+    assert deals != [null for _, null in search_nulls.null_layers(layers, "there")[2:]]
+    two = search_nulls.null_layers({"embed": 0.1, "0": 0.2, "1": 0.4}, "here")  # tied: the embedding is the head
+    assert [null for null, _ in two] == ["blocks alike", "head alone", "blocks dealt"]
+    assert two[1][1] == pytest.approx({"embed": 0.1, "0": 0.3, "1": 0.3})
+    assert search_nulls.null_layers({"embed": 0.1, "0": 0.2}, "here") == []  # they would be the same
+
+
+def test_the_fit_gives_back_the_line_over_ranks_that_made_the_coefficients():
+    values = pd.Series({"embed": 3.0, "0": -1.0, "1": 7.0, "norm": 4.0, "lm_head": 100.0, "unknown": np.nan})
+    assert fitted(values, by_ranks(dict(values.dropna()), 0.4, 0.3)) == pytest.approx((0.4, 0.3))
 
 
 def test_a_group_of_blocks_stands_for_each_of_them():
@@ -214,7 +271,7 @@ def weights(content):
 def test_trials_are_judged_on_the_fresh_items(tmp_path):
     trials = Trials(settings(), tmp_path)
     trials.add("one λ", "rule", dict.fromkeys(trials.space.genes, 0.5))
-    trials.add_within("too large", "ranks", dict.fromkeys(trials.space.genes, 9.0))
+    trials.add("too large", "ranks", trials.within(dict.fromkeys(trials.space.genes, 9.0)))
     (tmp_path / "front.csv").write_text("arm\n")
     table = trials.run()
     assert set(pd.read_parquet(tmp_path / "trials.parquet")["item"]) == {2, 3}
@@ -233,6 +290,7 @@ def test_figures_show_every_arm(searches):
     for figure in (
         search_figures.draw_fronts(searches[0], "a"), search_figures.draw_leads(search.summary(searches), "b"),
         search_figures.draw_front_pairs(searches[0], "c"),
+        search_figures.draw_nulls(search_nulls.null_table(searches[1:]), "d"),
     ):  # fmt: skip
         axes = figure.axes[0]
         assert axes.get_title(loc="left") and len(axes.get_legend().get_texts()) >= 2

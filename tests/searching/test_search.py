@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -16,6 +17,8 @@ from acm.merging.recipe import Recipe
 from acm.merging.tensors import merged_tensors, planned
 from acm.profiles import load_profile
 from acm.searching.arm import JOURNAL, Arm, wide
+from acm.searching.front import chosen
+from acm.searching.objective import Objective
 from acm.searching.profiled import search_of
 from acm.searching.resident import Resident, check_apart
 from acm.searching.run import Items, Search
@@ -87,6 +90,21 @@ def test_judged_points_are_recipes_that_give_the_same_weights_and_answers(found,
     both = fresh[fresh["point"] == name].merge(records, on=["task", "item"])
     assert (both["correct_x"] == both["correct_y"]).all() and (both["length_x"] == both["length_y"]).all()
     assert row["optimism"] == pytest.approx(row["accuracy"] - row["fresh_accuracy"])
+    by_layer = out / "coefficients" / f"{name}.json"
+    plain = {key: CONTENT[key] for key in ("merge_method", "base_model", "models")}
+    same, expected = ({tensor.name: tensor.digest for tensor in merged_tensors(planned(one))}
+                      for one in (plain | {"coefficients": str(by_layer)}, content))  # fmt: skip
+    assert same == expected
+    assert set(json.loads((out / "search.json").read_text())["versions"]) >= {"optuna", "cmaes", "torch"}
+
+
+def test_the_best_of_one_coefficient_at_each_target_is_judged_though_the_front_is_thinned():
+    tokens = np.arange(20.0)
+    one = pd.DataFrame({"arm": "one", "candidate": range(20), "accuracy": 2 * tokens, "tokens": tokens})
+    rows = pd.DataFrame(chosen(one.assign(stopped=False), [Objective(8, 9.0), Objective(11, 9.0), Objective(None)]))
+    assert {8, 11} <= set(rows["tokens"]) and rows["tokens"].is_monotonic_increasing
+    assert {8, 11}.isdisjoint(row["tokens"] for row in chosen(one.assign(stopped=False)))
+    assert len(rows) == len(chosen(one.assign(stopped=False))) + 2
 
 
 class Killed(Exception):

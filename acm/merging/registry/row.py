@@ -171,6 +171,11 @@ class MergeMethod:
         return not self.average
 
     @property
+    def decomposes(self) -> bool:
+        """Whether it works on whole matrices, where a GPU is worth the way to it."""
+        return self.chunks in ("bands", "whole")
+
+    @property
     def reads_files(self) -> bool:
         """Whether it needs files beside the models."""
         return any(parameter.is_file for parameter in self.takes)
