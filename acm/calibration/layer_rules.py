@@ -127,19 +127,27 @@ def lines(models: Models, s: Settings) -> Coefficients:
 @gives("moved")
 def moved(models: Models, s: Settings) -> Coefficients:
     """λ′ of another pair, by relative depth. UserError for a file of several models of which none is named."""
-    name = s.get("model", next(iter(models.found), ""))
+    if not models.found:
+        raise UserError("the file of coefficients names no model; write one with `acm search` or `acm coefficients`.")
+    name = s.get("model", next(iter(models.found)))
     if name not in models.found:
         raise unknown("model of the other pair", name, models.found)
     if "model" not in s and len(models.found) > 1:
         raise UserError(f"the coefficients are of {', '.join(models.found)}; give one, as in --set model={name}.")
-    return {model: by_depth(models.found[name], models.layers) for model in models.finetuned}
+    own = by_depth(models.found[name], models.layers)
+    return {model: with_head(models, own) for model in models.finetuned}
+
+
+def with_head(models: Models, layers: Layers) -> Layers:
+    """The same λ, but for a tied head the embedding's: the two are one tensor, which takes the embedding's."""
+    return layers | ({"lm_head": layers["embed"]} if models.base.tied else {})
 
 
 def by_depth(found: Layers, layers: Sequence[str]) -> Layers:
     """λ′ of another pair for these layers: of a block by relative depth, linear in between, and as they are outside.
 
-    found: λ′ by layer, at least one block. A head without λ′ has that of the embedding, to which it is tied; another
-    layer without λ′ has the mean of all.
+    found: λ′ by layer, at least one block. A head without λ′ has that of the embedding; another layer without λ′ has
+    the mean of all.
     """
     own = [found[block] for block in sorted(filter(str.isdigit, found), key=int)]
     blocks = [layer for layer in layers if layer.isdigit()]
@@ -191,26 +199,33 @@ def effective_rank(models: Models, s: Settings) -> Coefficients:
 @gives("sensitivity")
 def sensitivity(models: Models, s: Settings) -> Coefficients:
     """2 α σ((α s_i − (1 − α) s_0) / T): what ``merge_method: sens`` weighs δ with (arXiv 2502.12420)."""
-    scores, scale = leads(models, s["alpha"]), 2 * s["alpha"]
+    scale = 2 * s["alpha"]
     return {
-        model: {layer: float(scale * expit(lead / s["temperature"])) for layer, lead in own.items()}
-        for model, own in scores.items()
+        model: {layer: float(scale * expit(excess / s["temperature"])) for layer, excess in own.items()}
+        for model, own in excesses(models, s["alpha"]).items()
     }
 
 
 @gives("sensitivity_ranks")
 def sensitivity_ranks(models: Models, s: Settings) -> Coefficients:
-    """a + b · r, r the rank of :func:`leads`. With b below 0 a block that is more sensitive keeps less of δ."""
-    return {model: by_ranks(own, s["a"], s["b"]) for model, own in leads(models, s["alpha"]).items()}
+    """a + b · ρ, ρ the rank of :func:`excesses`. With b below 0 a block that is more sensitive keeps less of δ.
+
+    A tied head has no rank of its own.
+    """
+    found = {}
+    for model, own in excesses(models, s["alpha"]).items():
+        ranked = {layer: value for layer, value in own.items() if layer != "lm_head" or not models.base.tied}
+        found[model] = with_head(models, by_ranks(ranked, s["a"], s["b"]))
+    return found
 
 
 @gives("mi_ranks")
 def mi_ranks(rows: pd.DataFrame, s: Settings) -> Coefficients:
-    """a + b · r, r the rank of MI less its shuffled value. With b above 0 λ rises with it; ACM's λ falls with MI."""
+    """a + b · ρ, ρ the rank of MI less its shuffled value. With b above 0 λ rises with it; ACM's λ falls with MI."""
     return {model: by_ranks(layers, s["a"], s["b"]) for model, layers in text_means(rows).items()}
 
 
-def leads(models: Models, alpha: float) -> Coefficients:
+def excesses(models: Models, alpha: float) -> Coefficients:
     """α s_i − (1 − α) s_0 of each model and block; 0 outside the blocks, where no sensitivity is measured."""
     base = models.sensitivity[models.base.name]
     return {
@@ -223,7 +238,7 @@ def leads(models: Models, alpha: float) -> Coefficients:
 
 
 def by_ranks(values: Layers, a: float, b: float) -> Layers:
-    """a + b · r of each layer, r the rank of its value from −1 to 1; equal values have their mean."""
+    """a + b · ρ of each layer, ρ the rank of its value from −1 to 1; equal values have their mean."""
     middle = (len(values) + 1) / 2
     ranks = (rankdata([*values.values()]) - middle) / max(1, middle - 1)
     return {layer: float(a + b * rank) for layer, rank in zip(values, ranks, strict=True)}

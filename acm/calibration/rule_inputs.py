@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from acm.adapters import name_of, open_folders
+from acm.calibration.nulls import Layers
 from acm.calibration.rules import LARGEST, Input, Rule
 from acm.calibration.task_vectors import layers_of
 from acm.checkpoints import Checkpoint, check_same_shape
 from acm.errors import UserError, check_distinct, shown, unknown
 from acm.records import read_coefficients
 
-Layers = dict[str, float]  # layer → λ
 OUTSIDE = ("embed", "norm", "lm_head")  # layers outside the blocks
 COLUMNS = ("finetuned", "layer", "sample", "estimator", "control", "value")  # of an MI table that a rule reads
 NAMED: dict[Input, str] = {

@@ -12,7 +12,7 @@ All write the same ``coefficients.json``, so every merge method takes any of the
     a_0, a_i    activations of base and fine-tuned model at the layer, one text; the same that ACM's MI is measured on
     σ           the sigmoid
     λ′          coefficients of another pair of models
-    r_l         rank of the layer, from −1 (lowest) to 1 (highest); equal ones have their mean
+    ρ_l         rank of the layer, from −1 (lowest) to 1 (highest); equal ones have their mean
 
 A new rule is a row of ``RULES`` here, and a function in `layer_rules.py`. The command line, the table of the
 documentation and the tests read the row. Nothing heavy is imported here.
@@ -68,7 +68,8 @@ class Rule:
     calibration, the ``models``, a file of ``sensitivity``, coefficients ``found`` for another pair.
     estimator: whose rows of the table it reads; empty: its parameter says so.
     takes: its parameters. reading: what of the rule is our guess, since its source leaves it open; empty: nothing.
-    scaled: whether its λ may be brought to a given mean. ACM's λ and the ramp are compared as they are.
+    scaled: whether its λ may be brought to a given mean. Others are compared as they are: ACM's λ, and those that may be
+    below 0.
     """
 
     name: str
@@ -121,7 +122,8 @@ RULES = {
         Rule("moved", "coefficients of another pair, and the number of blocks",
              "λ_l = λ′ at the depth l / (L − 1), on a line between the blocks of the other pair; embedding, norm and "
              "head keep theirs", "–", ("models", "found"),
-             (Parameter("model", kind="word", otherwise="the only one of the file"),), reading="the whole rule"),
+             (Parameter("model", kind="word", otherwise="the only one of the file"),), reading="the whole rule",
+             scaled=False),
         Rule("equal_norm", "weights", "λ_l = c / ‖δ_l‖; 0 where δ_l is 0", "arXiv:2501.01230", ("models",),
              (above("c", 0.07),)),
         Rule("magnitude", "weights", "λ_l = r_l / max over layers of r, r_l = ‖δ_l‖ / ‖θ_0,l‖", "–", ("models",),
@@ -148,12 +150,12 @@ RULES = {
              (Parameter("alpha", 0.7, *SHARE), above("temperature", 2.0)),
              reading="the weight that `merge_method: sens` gives to δ; the one that it gives to θ_0 is left out"),
         Rule("sensitivity_ranks", "sensitivities of a calibration",
-             "λ_l = a + b · r_l, r_l: rank of α s_i,l − (1 − α) s_0,l among all layers, outside the blocks 0", "–",
+             "λ_l = a + b · ρ_l, ρ_l: rank of α s_i,l − (1 − α) s_0,l among all layers, outside the blocks 0", "–",
              ("models", "sensitivity"),
              (Parameter("a", 0.14), Parameter("b", -0.49), Parameter("alpha", 0.7, *SHARE)), reading=FITTED,
              scaled=False),
         Rule("mi_ranks", "MI table, estimator `shuffle-corrected`",
-             "λ_l = a + b · r_l, r_l: rank of the mean over texts of MI_l less its value with shuffled entries", "–",
+             "λ_l = a + b · ρ_l, ρ_l: rank of the mean over texts of MI_l less its value with shuffled entries", "–",
              ("table",), (Parameter("a", 0.14), Parameter("b", 0.32)), estimator="shuffle-corrected", reading=FITTED,
              scaled=False),
         Rule("cka", "MI table, estimator `cka`", "λ_l = 1 − mean over texts of CKA(a_0, a_i)", "–", ("table",),

@@ -83,7 +83,8 @@ def null_table(searches: Sequence[Judged]) -> pd.DataFrame:
             "of": of, "null": null, "lead": np.mean(own, axis=0)[0, 0], "null_lead": np.mean(mean, axis=0)[0, 0],
             "won": np.mean(own, axis=0)[1, 0], "null_won": np.mean(mean, axis=0)[1, 0],
             **interval_columns("less", describe(less / 100)), **joined(pairs).columns(),
-            "detectable": detectable(less) if np.isfinite(less[0]) else np.nan, "p": bootstrap_p(less), "judged": sum(map(len, others)), "merges": merges,
+            "detectable": detectable(less) if np.isfinite(less[0]) else np.nan, "p": bootstrap_p(less),
+            "judged": sum(map(len, others)), "merges": merges,
         })  # fmt: skip
     table = pd.DataFrame(rows)
     return table.assign(p_adjusted=adjusted(table["p"])) if len(table) else table

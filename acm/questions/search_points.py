@@ -83,6 +83,14 @@ def point_of(row: pd.Series) -> str:
     return f"{row['arm']}-{row['candidate']}"
 
 
+def named_layers(name: str, front: pd.DataFrame) -> dict[str, Layers]:
+    """λ by layer of a search's best point of each target, ``<name>-best-<target>``, and of the mean of its seeds."""
+    found: dict[str, Layers] = {}
+    for target, rows in best_points(front).items():
+        found |= {f"{name}-best-{target}": layers_of(rows[0]), f"{name}-mean-{target}": mean_layers(rows)}
+    return found
+
+
 def layers_of(row: pd.Series) -> Layers:
     """λ by layer of a judged point; the λ of a group of blocks stands for each of them."""
     found: Layers = {}

@@ -51,7 +51,7 @@ def thinned(front: pd.DataFrame, most: int) -> pd.DataFrame:
     return front.iloc[places]
 
 
-def chosen(candidates: pd.DataFrame, objectives: Iterable[Objective] = ()) -> list[dict[str, Any]]:
+def chosen(candidates: pd.DataFrame, objectives: Iterable[Objective]) -> list[dict[str, Any]]:
     """The points that are judged on fresh items, as rows with ``role``.
 
     role: ``best`` of an arm, by value; ``front`` of plain interpolation, or of a sampler over all its arms. A best one
@@ -63,8 +63,9 @@ def chosen(candidates: pd.DataFrame, objectives: Iterable[Objective] = ()) -> li
     parts = []
     for name, own in whole.groupby(sampler, sort=False):
         if name == "one":
-            values = [goal.value(own["accuracy"], own["tokens"]) for goal in objectives if goal.target is not None]
-            points = pd.concat([thinned(front_of(own), MOST), own.loc[[value.idxmax() for value in values]]])
+            front = front_of(own)
+            values = [goal.value(front["accuracy"], front["tokens"]) for goal in objectives if goal.target is not None]
+            points = pd.concat([thinned(front, MOST), front.loc[[value.idxmax() for value in values]]])
             parts.append(points.drop_duplicates("candidate").sort_values("tokens").assign(role="front"))
             continue
         order = own.sort_values(["value", "tokens", "candidate"], ascending=[False, True, True])

@@ -170,9 +170,11 @@ class Space:
         return recipe.model_copy(update={"parameters": common, "models": entries})
 
     def layers(self, point: Point) -> dict[str, dict[str, float]]:
-        """λ by layer of each fine-tuned model. A tied head has the embedding's; another layer without a gene has 0.
+        """λ by layer of each fine-tuned model.
 
-        Empty where λ differ within a block, and where all models share one coefficient.
+        A head without a gene has the embedding's λ, another layer without one the mean of all: it does not differ from
+        the base's, so its λ changes nothing. Empty where λ differ within a block, and where all models share one
+        coefficient.
         """
         if self.genome == "depth" or self.models == [""]:
             return {}
@@ -181,8 +183,9 @@ class Space:
             prefix = f"{model} " if len(self.models) > 1 else ""
             names = {layer: prefix + ("λ" if self.genome == "one" else layer) for layer in OUTSIDE}
             names |= {block: prefix + ("λ" if self.genome == "one" else self.group_of(block)) for block in blocks}
-            own = {layer: float(point.get(names[layer], 0.0)) for layer in ("embed", *blocks, "norm", "lm_head")}
-            found[model] = own if names["lm_head"] in point else own | {"lm_head": own["embed"]}
+            own = {layer: float(point[name]) for layer, name in names.items() if name in point}
+            every = dict.fromkeys(("embed", *blocks, "norm", "lm_head"), float(np.mean([*own.values()])))
+            found[model] = every | ({"lm_head": own["embed"]} if "embed" in own else {}) | own
         return found
 
     def setting(self, point: Point, model: int) -> Any:

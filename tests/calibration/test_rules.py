@@ -80,7 +80,7 @@ def test_every_row_has_a_function_and_every_function_a_row():
     assert set(layer_rules.FUNCTIONS) == set(RULES)
     assert all(name == rule.name for name, rule in RULES.items())
     fixed = {name for name, rule in RULES.items() if not rule.scaled}
-    assert fixed == {"acm", "lines", "sensitivity_ranks", "mi_ranks"}
+    assert fixed == {"acm", "lines", "moved", "sensitivity_ranks", "mi_ranks"}
 
 
 def test_the_documentation_holds_what_the_command_prints():
@@ -151,6 +151,20 @@ def test_ranks_order_the_layers_by_what_the_rule_reads(f32, calibrated):
     found = coefficients("mi_ranks", table=calibrated / "mi.parquet")["left"]
     line = np.linspace(0.14 - 0.32, 0.14 + 0.32, len(LAYERS))
     assert found == pytest.approx(dict(zip(means.index, line, strict=True)))
+
+
+def test_a_tied_head_takes_the_place_of_the_embedding(tmp_path, calibrated):
+    base, other = (
+        make_decoder(tmp_path / name, "Qwen2", num_hidden_layers=3, tie_word_embeddings=True) for name in ("a", "b")
+    )
+    found = coefficients("moved", base=base, finetuned=[other], found=calibrated / "moved.json")["b"]
+    assert found == OTHER_PAIR | {"lm_head": OTHER_PAIR["embed"]}
+    scores = {"0": 0.2, "1": 0.3, "2": 0.1}
+    (tmp_path / "s.json").write_text(json.dumps({"sensitivity": {"a": scores, "b": scores}}))
+    found = coefficients(
+        "sensitivity_ranks", {"a": 0, "b": -1}, base=base, finetuned=[other], sensitivity=tmp_path / "s.json"
+    )["b"]  # of five layers, two outside the blocks
+    assert found == pytest.approx({"embed": 0.75, "2": 0, "0": -0.5, "1": -1, "norm": 0.75, "lm_head": 0.75})
 
 
 def test_ranks_of_equal_values_are_their_mean():
@@ -515,7 +529,7 @@ def test_sensitivities_that_are_missing_or_no_numbers_are_refused(content, words
     ({"pair": OTHER_PAIR | {"1": "x"}}, "coefficient of layer 1 of pair must be a finite number"),
     ({"pair": OTHER_PAIR | {"1": True}}, "coefficient of layer 1 of pair must be a finite number"),
     ({"pair": 3}, "map no layer to a number"),
-    ({}, "unknown model of the other pair"),
+    ({}, "names no model"),
     (None, "has no `coefficients`"),
 ])  # fmt: skip
 def test_coefficients_of_another_pair_that_are_no_numbers_by_layer_are_refused(content, words, f32, tmp_path):

@@ -103,8 +103,8 @@ def test_the_best_of_one_coefficient_at_each_target_is_judged_though_the_front_i
     one = pd.DataFrame({"arm": "one", "candidate": range(20), "accuracy": 2 * tokens, "tokens": tokens})
     rows = pd.DataFrame(chosen(one.assign(stopped=False), [Objective(8, 9.0), Objective(11, 9.0), Objective(None)]))
     assert {8, 11} <= set(rows["tokens"]) and rows["tokens"].is_monotonic_increasing
-    assert {8, 11}.isdisjoint(row["tokens"] for row in chosen(one.assign(stopped=False)))
-    assert len(rows) == len(chosen(one.assign(stopped=False))) + 2
+    assert {8, 11}.isdisjoint(row["tokens"] for row in chosen(one.assign(stopped=False), []))
+    assert len(rows) == len(chosen(one.assign(stopped=False), [])) + 2
 
 
 class Killed(Exception):
