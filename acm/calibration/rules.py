@@ -68,7 +68,7 @@ class Rule:
     calibration, the ``models``, a file of ``sensitivity``, coefficients ``found`` for another pair.
     estimator: whose rows of the table it reads; empty: its parameter says so.
     takes: its parameters. reading: what of the rule is our guess, since its source leaves it open; empty: nothing.
-    scaled: whether its λ may be brought to a given mean. Others are compared as they are: ACM's λ, and those that may be
+    scaled: whether its λ may be brought to a given mean. Others are compared as they are: ACM's λ, and any that may be
     below 0.
     """
 
