@@ -55,11 +55,11 @@ def told(row: Any, name: str, unit: str, digits: int = 1) -> str:
     return f"{interval_text(**interval_in(row, name), signed=True, digits=digits)} {unit}"
 
 
-def answer(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame) -> str:
+def answer(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame, finer: pd.DataFrame) -> str:
     """The plain sentence.
 
     table: of :func:`acm.questions.search.summary`, of searches by layer. rules: of :func:`tested_rules`. nulls: of
-    :func:`acm.questions.search_nulls.null_table`.
+    :func:`acm.questions.search_nulls.null_table`. finer: of ``finer_table`` there.
     """
     tested = table[table["tested"]]
     won = shown(tested, "lead")
@@ -73,6 +73,10 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame) -> str
         head = (f"{yes}, by search: on fresh items of {where(above, tested)} λ by layer that a search found are {size} "
                 "points above the bar of one λ")  # fmt: skip
         head += f"; on {where(others, tested)} they are not shown to be" if len(others) else ""
+    if len(finer):
+        more = finer[shown(finer, "less")]
+        where_more = f" but at {', '.join(more['target'])} %" if len(more) else ""
+        head += f"; they are not shown to be more than four λ, one of them for all blocks{where_more}"
     if not len(rules):
         return f"{head}."
     winners = [*rules.loc[shown(rules, "lead"), "trial"]]
@@ -247,7 +251,7 @@ def verdict_of(tables: dict[str, pd.DataFrame], first: Judged) -> tuple[str, dic
     """
     table, rules, nulls, finer = (tables[name] for name in ("summary", "rules", "nulls", "finer"))
     by_layer = table[~table["search"].isin(finer["search"] if len(finer) else [])]
-    sentences = [answer(by_layer, rules, nulls), *arms_told(table, first.targets)]
+    sentences = [answer(by_layer, rules, nulls, finer), *arms_told(table, first.targets)]
     sentences += layers_told(tables["coefficients"], tables["flatness"]) + rules_told(rules, tables["ranks"])
     sentences += nulls_told(nulls, finer) + leads_told(tables["elsewhere"], PLACES["smol"])
     stored = tables | {"ranks": tables["ranks"].rename_axis("quantity").reset_index()}

@@ -23,6 +23,7 @@ from acm.searching.run import Items, Search
 FAST, SLOW = CHECKPOINTS / "abacus-fast", CHECKPOINTS / "abacus-slow"
 TASKS = ("easy", "hard")
 ITEMS = 200
+NONE = pd.DataFrame()
 GENES = ["embed", "0", "1", "lm_head"]
 
 
@@ -154,19 +155,21 @@ def test_the_answer_follows_from_the_tests(searches):
     table, rules = search.summary(searches), search_answer.tested_rules(searches[1:])
     assert rules["trial"].to_list() == ["moved λ"] and rules["searches"].to_list() == [3]
     nulls = search_nulls.null_table(searches[1:])
-    sentence = search_answer.answer(table, rules, nulls)
+    sentence = search_answer.answer(table, rules, nulls, NONE)
     assert sentence.startswith("Yes, by search: on fresh items of first and the fresh families")
     assert "no λ without a search of its own is shown to be" in sentence
     won = rules.assign(lead=9.0, p_adjusted=0.01)
     for p, words in ((0.9, "and none of them is shown to be more"), (0.01, "and moved λ is shown to be more")):
-        sentence = search_answer.answer(table, won, nulls.assign(less=5.0, p_adjusted=p))
+        sentence = search_answer.answer(table, won, nulls.assign(less=5.0, p_adjusted=p), NONE)
         assert "moved λ is shown to be, " in sentence and words in sentence
     half = nulls.assign(less=5.0, p_adjusted=[0.01 if null == "blocks alike" else 0.9 for null in nulls["null"]])
-    assert "none of them" in search_answer.answer(table, won, half)
-    assert search_answer.answer(table.assign(p_adjusted=0.9), rules, nulls).startswith("None is shown to")
+    assert "none of them" in search_answer.answer(table, won, half, NONE)
+    finer = pd.DataFrame({"target": ["75", "95"], "less": 5.0, "p_adjusted": [0.01, 0.9]})
+    assert "more than four λ, one of them for all blocks but at 75 %;" in search_answer.answer(table, rules, nulls, finer)
+    assert search_answer.answer(table.assign(p_adjusted=0.9), rules, nulls, NONE).startswith("None is shown to")
     some = table.assign(p_adjusted=table["p_adjusted"].where(table["search"] == "first", 0.9))
     some.loc[some["sampler"] == "random", "p_adjusted"] = np.nan
-    assert search_answer.answer(some, rules, nulls).startswith("In part, by search: on fresh items of")
+    assert search_answer.answer(some, rules, nulls, NONE).startswith("In part, by search: on fresh items of")
 
 
 def test_the_verdict_has_a_sentence_for_each_table(searches):
