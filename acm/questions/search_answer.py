@@ -237,7 +237,8 @@ def nulls_told(nulls: pd.DataFrame, finer: pd.DataFrame) -> list[str]:
         place = PLACES.get(row["search"], row["search"])
         found.append(
             f"λ for every layer have {told(row, 'less', 'points')} of lead more than the best of {place} at "
-            f"{target_told(row['target'])}{'' if row['p_adjusted'] < 0.05 else ' (no difference shown)'}."
+            f"{target_told(row['target'])}"
+            + ("." if row["p_adjusted"] < 0.05 else f"; less than {row['detectable']:.1f} would have been missed.")
         )
     return found
 

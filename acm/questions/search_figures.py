@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -18,8 +20,11 @@ LOOKS = {"random": ("^", COLOURS["control"])}
 NULL_MARKS = "sov"  # one for each null of search_nulls.py
 
 
-def draw_fronts(judged: Judged, title: str) -> Figure:
-    """Accuracy against tokens on fresh items: the bar, the best points of the arms, and layer rules by name."""
+def draw_fronts(judged: Judged, coarse: Sequence[Judged], title: str) -> Figure:
+    """Accuracy against tokens on fresh items: the bar, the best points of the arms, and layer rules by name.
+
+    coarse: searches of fewer λ on the same items; their best points too, without random ones.
+    """
 
     def at(point: str) -> tuple[float, float]:
         return float(average(judged.sample, point, "length")[0]), 100 * float(average(judged.sample, point)[0])
@@ -29,6 +34,9 @@ def draw_fronts(judged: Judged, title: str) -> Figure:
     for sampler, part in judged.best().groupby("sampler", sort=False):
         mark, colour = LOOKS.get(str(sampler), SEARCHED)
         axes.plot(part["length"], part["accuracy"], mark, color=colour, label=f"λ by layer, {SAMPLERS[str(sampler)]}")
+    for other in coarse:
+        part = other.best().query("sampler != 'random'")
+        axes.plot(part["length"], part["accuracy"], "o", mfc="none", color=SEARCHED[1], label=f"fewer λ ({other.name})")
     for rule in judged.trials.query("kind == 'rule'")["trial"] if len(judged.trials) else ():
         axes.plot(*at(rule), "s", color=COLOURS["baseline"], ms=5, gid=rule)
     for length in judged.targets.values():

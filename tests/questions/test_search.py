@@ -165,7 +165,8 @@ def test_the_answer_follows_from_the_tests(searches):
     half = nulls.assign(less=5.0, p_adjusted=[0.01 if null == "blocks alike" else 0.9 for null in nulls["null"]])
     assert "none of them" in search_answer.answer(table, won, half, NONE)
     finer = pd.DataFrame({"target": ["75", "95"], "less": 5.0, "p_adjusted": [0.01, 0.9]})
-    assert "more than four λ, one of them for all blocks but at 75 %;" in search_answer.answer(table, rules, nulls, finer)
+    sentence = search_answer.answer(table, rules, nulls, finer)
+    assert "more than four λ, one of them for all blocks but at 75 %;" in sentence
     assert search_answer.answer(table.assign(p_adjusted=0.9), rules, nulls, NONE).startswith("None is shown to")
     some = table.assign(p_adjusted=table["p_adjusted"].where(table["search"] == "first", 0.9))
     some.loc[some["sampler"] == "random", "p_adjusted"] = np.nan
@@ -291,7 +292,7 @@ def test_a_search_that_was_not_run_is_named(tmp_path, monkeypatch):
 def test_figures_show_every_arm(searches):
     best_points(searches[0].front)
     for figure in (
-        search_figures.draw_fronts(searches[0], "a"), search_figures.draw_leads(search.summary(searches), "b"),
+        search_figures.draw_fronts(searches[0], [searches[1]], "a"), search_figures.draw_leads(search.summary(searches), "b"),
         search_figures.draw_front_pairs(searches[0], "c"),
         search_figures.draw_nulls(search_nulls.null_table(searches[1:]), "d"),
     ):  # fmt: skip
