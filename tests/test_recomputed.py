@@ -343,13 +343,8 @@ def test_best_points_of_a_search_are_those_of_the_highest_value(folder):
     """At a share's length on the line of one λ; a point that was judged has the scores of its fresh records."""
     settings, candidates, points = of_search(folder)
     whole, front = candidates[~candidates["stopped"].astype(bool)], read(folder / "front.csv")
-    line = []
-    for row in whole[whole["arm"] == "one"].sort_values(["tokens", "accuracy"]).to_dict("records"):
-        if not line or row["accuracy"] > line[-1][1]:
-            line.append((row["tokens"], row["accuracy"]))
-    lengths, shares = zip(*line, strict=True)
     for arm in set(whole["arm"]) - {"one"}:
-        target = np.interp(float(arm.split("-")[1]) / 100 * shares[-1], shares, lengths)
+        target = length_of(whole[whole["arm"] == "one"], float(arm.split("-")[1]) / 100)
         own = whole[whole["arm"] == arm]
         value = own["accuracy"] - settings["price"] * np.maximum(0, own["tokens"] - target)
         best = front[(front["arm"] == arm) & (front["role"] == "best")]["candidate"].item()
@@ -413,30 +408,32 @@ def test_trials_beside_a_search():
         assert row["searches"] == len(own) and (row["lead"] is None or row["lead"] == pytest.approx(np.mean(own)))
 
 
-def won_by(points, name):
-    """Percent that a merge wins of the way from the bar at its length to the best accuracy of one λ."""
-    lead, best = lead_of(points, name), points.filter(regex="^one-", axis=0)["accuracy"].max()
-    return 100 * lead / (best - (points.loc[name, "accuracy"] - lead))
+def length_of(one, share):
+    """Tokens at which one λ has a share of its best accuracy, on the line through its points. one: its candidates."""
+    line = []
+    for row in one.sort_values(["tokens", "accuracy"]).to_dict("records"):
+        if not line or row["accuracy"] > line[-1][1]:
+            line.append((row["tokens"], row["accuracy"]))
+    lengths, shares = zip(*line, strict=True)
+    return np.interp(share * shares[-1], shares, lengths)
 
 
 def test_null_merges_and_fewer_coefficients():
-    """Of question 8: what null merges win, mean over deals and families; λ by layer against four λ."""
+    """Of question 8: the value of null merges, mean over deals and families; λ by layer against four λ."""
     numbers, found = read(QUESTIONS / "search/verdict.json")["numbers"], {folder.name: folder for folder in SEARCHES}
     points = {name: of_search(folder)[2] for name, folder in found.items()}
     assert numbers["nulls"] and numbers["finer"]
     for row in numbers["nulls"]:
         own, null = [], []
         for name in set(found) - set(NO_FAMILIES):
+            settings, candidates, _ = of_search(found[name])
+            target = length_of(candidates[candidates["arm"] == "one"], settings["targets"][0])
+            value = points[name]["accuracy"] - settings["price"] * np.maximum(0, points[name]["length"] - target)
             facts = read(found[name] / "trials.csv")
-            deals = facts.loc[(facts["of"] == row["of"]) & (facts["null"] == row["null"]), "trial"]
-            own.append(won_by(points[name], row["of"]))
-            null.append(np.nanmean([won_by(points[name], deal) for deal in deals]))
-        for column, value in (
-            ("won", np.mean(own)),
-            ("null_won", np.mean(null)),
-            ("less", np.mean(own) - np.mean(null)),
-        ):
-            assert row[column] is None or row[column] == pytest.approx(value)
+            own.append(value[row["of"]])
+            null.append(value[facts.loc[(facts["of"] == row["of"]) & (facts["null"] == row["null"]), "trial"]].mean())
+        expected = {"value": np.mean(own), "null_value": np.mean(null), "less": np.mean(own) - np.mean(null)}
+        assert all(row[name] == pytest.approx(value) for name, value in expected.items())
     for row in numbers["finer"]:
         means = []
         for name in ("abacus", row["search"]):

@@ -223,15 +223,14 @@ def leads_told(rules: pd.DataFrame, place: str) -> list[str]:
 def nulls_told(nulls: pd.DataFrame, finer: pd.DataFrame) -> list[str]:
     """What is lost without the place of each λ. nulls: of the fresh families. finer: of ``finer_table``."""
     found = []
-    for of, part in nulls.dropna(subset=["less"]).groupby("of", sort=False) if len(nulls) else ():
+    for of, part in nulls.groupby("of", sort=False) if len(nulls) else ():
         losses = [
-            f"{row['null_won']:.0f} % {NULLS[row['null']]} ({told(row, 'less', '% less', 0)}"
-            + ("" if row["p_adjusted"] < 0.05 else ", not shown") + f"; {row['longer']:+.0f} tokens)"
+            f"{told(row, 'less', 'points')} {NULLS[row['null']]}" + ("" if row["p_adjusted"] < 0.05 else " (not shown)")
             for _, row in part.iterrows()
-        ]  # fmt: skip
+        ]
         found.append(
-            f"Over the fresh families, {title(str(of))} win {part['won'].iloc[0]:.0f} % of what was to be won at their "
-            f"length; {', '.join(losses)}."
+            f"Over the fresh families, accuracy less the price of tokens above the target: {title(str(of))} would lose "
+            f"{', '.join(losses)}."
         )
     for _, row in finer.dropna(subset=["less"]).iterrows():
         place = PLACES.get(row["search"], row["search"])

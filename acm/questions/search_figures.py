@@ -99,18 +99,17 @@ def draw_layers(table: pd.DataFrame, acm: pd.Series, judged: Judged, title: str)
 
 
 def draw_nulls(nulls: pd.DataFrame, title: str) -> Figure:
-    """What λ without a search of their own win, and what their null merges do. nulls: of ``null_table``."""
+    """What each null merge loses against what it is made from, with 95 % intervals. nulls: of ``null_table``."""
     trials = [*dict.fromkeys(nulls["of"])]
     figure, axes = plt.subplots(figsize=(8, 0.55 * len(trials) + 1.8))
-    own = nulls.groupby("of", sort=False)["won"].first()
-    axes.plot(own, range(len(trials)), SEARCHED[0], color=SEARCHED[1], ms=8, label="as they are")
-    for mark, (null, part) in zip(NULL_MARKS, nulls.groupby("null", sort=False), strict=False):
-        places = [trials.index(of) for of in part["of"]]
-        axes.plot(part["null_won"], places, mark, color=COLOURS["control"], label=null)
+    for i, (mark, (null, part)) in enumerate(zip(NULL_MARKS, nulls.groupby("null", sort=False), strict=False)):
+        places = [trials.index(of) + 0.2 * (i - 1) for of in part["of"]]
+        arms = np.maximum([part["less"] - part["less_low"], part["less_high"] - part["less"]], 0)
+        axes.errorbar(part["less"], places, xerr=arms, fmt=mark, color=COLOURS["control"], label=null)
     axes.axvline(0, color="0.3", lw=0.8)
     axes.set_yticks(range(len(trials)), trials)
     axes.set_ylim(len(trials) - 0.5, -0.5)
-    axes.set_xlabel("won of the way from the bar to the best of one λ, % (fresh items)")
+    axes.set_xlabel("points lost in a null merge, each token above the target priced")
     axes.set_title(title, loc="left")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     return figure

@@ -6,8 +6,9 @@ blocks dealt     the same, and the λ of the blocks as a set       the same
 head alone       λ of the head (tied: of the embedding); mean of  which of the other layers has which λ
                  all others
 
-A null merge can be longer than what it is made from. Longer merges have less to win: the bar is higher there. So both
-are compared by what they win of the way from the bar to the best accuracy of one λ.
+A null merge can be longer than what it is made from. Then points above the bar say little: at its length the bar is
+higher, and less is left to win. So both are compared by the value that the search looked for: accuracy less its price
+for each token above the target of the search (``acm/searching/objective.py``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from acm.questions.search_points import best_points, point_of
 from acm.questions.study import apart, inside, joined
 from acm.reporting.intervals import interval_columns
 from acm.reporting.statistics import average, bootstrap_p, describe, detectable, over_draws
+from acm.searching.objective import Objective
 
 DEALS = 3  # merges of each null that deals at random
 BEST = "best λ at "  # before a target: its best point
@@ -60,41 +62,37 @@ def other_deals(layers: Layers, seed: int) -> list[Layers]:
 def null_table(searches: Sequence[Judged]) -> pd.DataFrame:
     """What λ by layer lose where a null merge takes their place; a row for each that all searches have, and each null.
 
-    of, null; lead: of the λ, null_lead: of the null, points above the bar. won, null_won: the same as a share of what
-    was to be won at their length, percent. All are means over deals, then over searches. less: won less null_won,
-    percent, with a 95 % interval over items and searches. righter (points), longer (tokens): the null's less the λ's.
-    p_adjusted: by Holm for all rows. judged: null merges in the bar's range, of `merges`; the others do not count. NaN
-    where a search has none in range.
+    of, null; value, null_value: of the λ and of the null at the search's target (its first where they have none),
+    points, mean over deals, then over searches. less: the first less the second, with a 95 % interval over items and
+    searches. righter (points), longer (tokens): the null's less the λ's. p_adjusted: by Holm for all rows. merges: null
+    merges of all searches.
     """
     rows = []
     for of, null in shared_nulls(searches):
         own, others, pairs, merges = [], [], [], 0
         for judged in searches:
-            names = nulls_of(judged, of, null)
-            point, merges = point_called(judged, of), merges + len(names)
-            known = [name for name in names if np.isfinite(inside(judged.lead(name))[0])]
-            own.append(gains(judged, point))
-            others.append([gains(judged, name) for name in known])
+            point, names = point_called(judged, of), nulls_of(judged, of, null)
+            target = judged.targets.get(of.removeprefix(BEST), next(iter(judged.targets.values())))
+            own.append(value(judged, point, target))
+            others.append(np.mean([value(judged, name, target) for name in names], axis=0))
             pairs.append(apart(judged.sample, [(name, point) for name in names]))
-        mean = np.array([np.mean(deals, axis=0) if deals else np.full_like(gain, np.nan)
-                         for deals, gain in zip(others, own, strict=True)])  # fmt: skip
-        less = over_draws(np.array(own)[:, 1] - mean[:, 1])
+            merges += len(names)
+        less = over_draws(np.array(own) - np.array(others))
         rows.append({
-            "of": of, "null": null, "lead": np.mean(own, axis=0)[0, 0], "null_lead": np.mean(mean, axis=0)[0, 0],
-            "won": np.mean(own, axis=0)[1, 0], "null_won": np.mean(mean, axis=0)[1, 0],
-            **interval_columns("less", describe(less / 100)), **joined(pairs).columns(),
-            "detectable": detectable(less) if np.isfinite(less[0]) else np.nan, "p": bootstrap_p(less),
-            "judged": sum(map(len, others)), "merges": merges,
+            "of": of, "null": null, "value": np.mean(own, axis=0)[0], "null_value": np.mean(others, axis=0)[0],
+            **interval_columns("less", describe(less, 1)), **joined(pairs).columns(), "detectable": detectable(less),
+            "p": bootstrap_p(less), "merges": merges,
         })  # fmt: skip
     table = pd.DataFrame(rows)
     return table.assign(p_adjusted=adjusted(table["p"])) if len(table) else table
 
 
-def gains(judged: Judged, method: str) -> np.ndarray:
-    """Points above the bar, and the same as a share of what was to be won there, percent: (2, draws + 1)."""
-    lead = inside(judged.lead(method))
-    best = np.max([average(judged.sample, name) for name in judged.bar], axis=0)
-    return 100 * np.array([lead, lead / (best - (average(judged.sample, method) - lead))])
+def value(judged: Judged, method: str, target: float) -> np.ndarray:
+    """Accuracy less the price of the tokens above a target, points, (draws + 1,)."""
+    found: np.ndarray = Objective(target, judged.settings["price"]).value(
+        100 * average(judged.sample, method), average(judged.sample, method, "length")
+    )
+    return found
 
 
 def finer_table(first: Judged, coarse: Sequence[Judged]) -> pd.DataFrame:

@@ -87,8 +87,7 @@ def searches(tmp_path, monkeypatch):
         ("one-11", (0.9, 130)),
         ("moved λ: blocks alike", (0.4, 55)),
         ("moved λ: blocks dealt 0", (0.5, 55)),
-        ("moved λ: blocks dealt 1", (0.6, 55)),
-        ("moved λ: out of range 0", (0.3, 500)),
+        ("moved λ: blocks dealt 1", (0.6, 95)),
     ]
     write(root / "first", both, 1, backs)
     for i, name in enumerate(("left", "middle", "right")):
@@ -184,29 +183,26 @@ def test_the_verdict_has_a_sentence_for_each_table(searches):
     text, numbers = search_answer.verdict_of(tables, searches[0])
     assert "λ is below 0 in block 0, and above the mean of all λ in the embedding, the head." in text
     assert "MI orders the layers most as the found λ do (ρ +0.50" in text
-    assert "% where all blocks share their mean λ" in text and "λ for every layer have" in text
+    assert "points where all blocks share their mean λ" in text and "λ for every layer have" in text
     assert set(numbers) == set(tables) and len(numbers["summary"]) == len(tables["summary"])
 
 
-def test_nulls_are_compared_by_what_was_to_be_won_at_their_length(searches):
+def test_nulls_are_compared_by_the_value_that_the_search_looks_for(searches):
     table = search_nulls.null_table(searches[1:]).set_index("null")
-    assert [*table.index] == ["blocks alike", "blocks dealt", "out of range"]
-
-    def won(judged, method):
-        means = judged.sample.accuracy[:, :, 0].mean(axis=1)
-        best = max(100 * means[judged.sample.row(point)] for point in judged.bar)
-        own = 100 * means[judged.sample.row(method)]
-        lead = by_hand(judged, method)
-        return 100 * lead / (best - (own - lead))
-
-    own = np.mean([won(judged, "moved λ") for judged in searches[1:]])
-    for null, names in (("blocks alike", [" alike"]), ("blocks dealt", [" dealt 0", " dealt 1"])):
-        other = np.mean([won(j, f"moved λ: blocks{name}") for j in searches[1:] for name in names])
+    assert [*table.index] == ["blocks alike", "blocks dealt"]
+    found = {}
+    for judged in searches[1:]:
+        for name in ("moved λ", *(f"moved λ: blocks {null}" for null in ("alike", "dealt 0", "dealt 1"))):
+            means, i = judged.sample, judged.sample.row(name)
+            accuracy, length = 100 * means.accuracy[i, :, 0].mean(), means.length[i, :, 0].mean()
+            found.setdefault(name, []).append(accuracy - 0.6 * max(0, length - judged.targets["75"]))
+    own, alike, *dealt = (np.mean(values) for values in found.values())
+    for null, other in (("blocks alike", alike), ("blocks dealt", np.mean(dealt))):
         row = table.loc[null]
-        assert row[["won", "null_won", "less"]].to_list() == pytest.approx([own, other, own - other])
-        assert row["less_low"] < row["less"] < row["less_high"] and row["longer"] == 0
-    assert np.isnan(table.loc["out of range", "less"])
-    assert table["judged"].to_list() == [3, 6, 0] and table["merges"].to_list() == [3, 6, 3]
+        assert row[["value", "null_value", "less"]].to_list() == pytest.approx([own, other, own - other])
+        assert row["less_low"] < row["less"] < row["less_high"]
+    assert found["moved λ: blocks dealt 1"][0] < 100 * searches[1].sample.accuracy.max() - 6  # it is longer: priced
+    assert table["merges"].to_list() == [3, 6]
 
 
 def test_fewer_coefficients_are_compared_at_the_same_target(searches):
