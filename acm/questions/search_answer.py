@@ -19,7 +19,13 @@ PLACES = {"abacus": "the shipped family", "four": "the shipped family with four 
 NULLS = {"blocks alike": "where all blocks share their mean λ", "blocks dealt": "where the λ of the blocks are dealt "
          "to them at random", "head alone": "where all but the head share one λ"}  # fmt: skip
 OF_BLOCKS = ("blocks alike", "blocks dealt")  # nulls that take away which block has which λ, and that alone
-TITLES = {"best λ, moved": "the best λ moved from the shipped family", "mean λ, moved": "their mean moved from there"}
+TITLES = {
+    "best λ, moved": "the best λ moved from the shipped family",
+    "mean λ, moved": "the mean of its seeds moved from there",
+    "best λ of four, moved": "the best four λ moved from there",
+    "mean λ of four, moved": "the mean of four λ moved from there",
+}  # fmt: skip
+RANKS, MOVED = "ranks of ", ", moved"  # before and after the names of trials
 PARTS_TOLD = {"attention": "attention", "mlp": "MLP"}
 WORTH = 2.0  # points; a λ that is worth less at the best point is said to be worth little
 
@@ -72,30 +78,26 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame, finer:
         yes = "In part" if len(others) else "Yes"
         head = (f"{yes}, by search: on fresh items of {where(above, tested)} λ by layer that a search found are {size} "
                 "points above the bar of one λ")  # fmt: skip
+        if len(finer):
+            head += ", and not shown to be more than four λ, one of them for all blocks"
+            more = ", ".join(finer.loc[shown(finer, "less"), "target"])
+            head += f" (but at {more} %)" if more else ""
         head += f"; on {where(others, tested)} they are not shown to be" if len(others) else ""
-    if len(finer):
-        more = finer[shown(finer, "less")]
-        where_more = f" but at {', '.join(more['target'])} %" if len(more) else ""
-        head += f"; they are not shown to be more than four λ, one of them for all blocks{where_more}"
     if not len(rules):
         return f"{head}."
     winners = [*rules.loc[shown(rules, "lead"), "trial"]]
     if not winners:
         return f"{head}; no λ without a search of its own is shown to be."
-    be = "are" if len(winners) > 1 else "is"
-    head += f"; of λ without a search of their own, {named(winners)} {be} shown to be"
-    return f"{head}{by_block(winners, nulls)}."
+    return f"{head}; without a search of their own, {named(winners)} are shown to be{beyond_nulls(winners, nulls)}."
 
 
-def by_block(winners: list[str], nulls: pd.DataFrame) -> str:
+def beyond_nulls(winners: list[str], nulls: pd.DataFrame) -> str:
     """Which of the winners are more than null merges that take away which block has which λ."""
     if not len(nulls):
         return ""
     won = set(zip(*nulls.loc[shown(nulls, "less"), ["of", "null"]].to_numpy().T, strict=True))
     left = [trial for trial in winners if all((trial, null) in won for null in OF_BLOCKS)]
-    be = "are" if len(left) > 1 else "is"
-    return (f", and {named(left) if left else 'none of them'} {be} shown to be more than null merges, which take away "
-            "which block has which λ")  # fmt: skip
+    return f", {'but none of them' if not left else f'of which {named(left)}'} more than null merges"
 
 
 def shown(rows: pd.DataFrame, name: str) -> pd.Series:
@@ -104,14 +106,17 @@ def shown(rows: pd.DataFrame, name: str) -> pd.Series:
 
 
 def named(trials: list[str]) -> str:
-    """Trials in words."""
-    *others, last = map(title, trials)
-    return " and ".join(filter(None, [", ".join(others), last]))
+    """Trials in few words."""
+    ranks = " and of ".join(trial.removeprefix(RANKS) for trial in trials if trial.startswith(RANKS))
+    found = ["λ moved from the shipped family"] if any(trial.endswith(MOVED) for trial in trials) else []
+    found += [f"λ by the ranks of {ranks}"] if ranks else []
+    found += [trial for trial in trials if not trial.endswith(MOVED) and not trial.startswith(RANKS)]
+    return " and ".join(found)
 
 
 def title(trial: str) -> str:
     """A trial in words."""
-    return TITLES.get(trial, f"λ by the {trial}" if trial.startswith("ranks of ") else trial)
+    return TITLES.get(trial, f"λ by the {trial}" if trial.startswith(RANKS) else trial)
 
 
 def where(rows: pd.DataFrame, tested: pd.DataFrame) -> str:
@@ -223,19 +228,17 @@ def leads_told(rules: pd.DataFrame, place: str) -> list[str]:
 def nulls_told(nulls: pd.DataFrame, finer: pd.DataFrame) -> list[str]:
     """What is lost without the place of each λ. nulls: of the fresh families. finer: of ``finer_table``."""
     found = []
-    for of, part in nulls.groupby("of", sort=False) if len(nulls) else ():
+    for i, (of, part) in enumerate(nulls.groupby("of", sort=False)) if len(nulls) else ():
         losses = [
             f"{told(row, 'less', 'points')} {NULLS[row['null']]}" + ("" if row["p_adjusted"] < 0.05 else " (not shown)")
             for _, row in part.iterrows()
         ]
-        found.append(
-            f"Over the fresh families, accuracy less the price of tokens above the target: {title(str(of))} would lose "
-            f"{', '.join(losses)}."
-        )
+        measure = "" if i else " of accuracy less the price of tokens above the target"
+        found.append(f"Over the fresh families, {title(str(of))} would lose{measure} {', '.join(losses)}.")
     for _, row in finer.dropna(subset=["less"]).iterrows():
         place = PLACES.get(row["search"], row["search"])
         found.append(
-            f"λ for every layer have {told(row, 'less', 'points')} of lead more than the best of {place} at "
+            f"λ for every layer lead by {told(row, 'less', 'points')} more than the best of {place} at "
             f"{target_told(row['target'])}"
             + ("." if row["p_adjusted"] < 0.05 else f"; less than {row['detectable']:.1f} would have been missed.")
         )

@@ -158,14 +158,17 @@ def test_the_answer_follows_from_the_tests(searches):
     assert sentence.startswith("Yes, by search: on fresh items of first and the fresh families")
     assert "no λ without a search of its own is shown to be" in sentence
     won = rules.assign(lead=9.0, p_adjusted=0.01)
-    for p, words in ((0.9, "and none of them is shown to be more"), (0.01, "and moved λ is shown to be more")):
+    for p, words in ((0.9, "but none of them more than null"), (0.01, "of which moved λ more than null")):
         sentence = search_answer.answer(table, won, nulls.assign(less=5.0, p_adjusted=p), NONE)
-        assert "moved λ is shown to be, " in sentence and words in sentence
+        assert "moved λ are shown to be, " in sentence and words in sentence
     half = nulls.assign(less=5.0, p_adjusted=[0.01 if null == "blocks alike" else 0.9 for null in nulls["null"]])
     assert "none of them" in search_answer.answer(table, won, half, NONE)
     finer = pd.DataFrame({"target": ["75", "95"], "less": 5.0, "p_adjusted": [0.01, 0.9]})
     sentence = search_answer.answer(table, rules, nulls, finer)
-    assert "more than four λ, one of them for all blocks but at 75 %;" in sentence
+    assert ", and not shown to be more than four λ, one of them for all blocks (but at 75 %);" in sentence
+    ranks = ["ranks of MI", "ranks of norm", "best λ, moved", "mean λ, moved", "ACM"]
+    words = "λ moved from the shipped family and λ by the ranks of MI and of norm and ACM"
+    assert search_answer.named(ranks) == words
     assert search_answer.answer(table.assign(p_adjusted=0.9), rules, nulls, NONE).startswith("None is shown to")
     some = table.assign(p_adjusted=table["p_adjusted"].where(table["search"] == "first", 0.9))
     some.loc[some["sampler"] == "random", "p_adjusted"] = np.nan
@@ -183,7 +186,7 @@ def test_the_verdict_has_a_sentence_for_each_table(searches):
     text, numbers = search_answer.verdict_of(tables, searches[0])
     assert "λ is below 0 in block 0, and above the mean of all λ in the embedding, the head." in text
     assert "MI orders the layers most as the found λ do (ρ +0.50" in text
-    assert "points where all blocks share their mean λ" in text and "λ for every layer have" in text
+    assert "points where all blocks share their mean λ" in text and "λ for every layer lead by" in text
     assert set(numbers) == set(tables) and len(numbers["summary"]) == len(tables["summary"])
 
 
