@@ -180,7 +180,7 @@ def assemble_questions(profile: Profile) -> None:
         for target in (reports, figures):
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir(parents=True)
-        small = [path for name in ("merges.json", WORTH.name) if (path := folder / name).is_file()]
+        small = [path for name in ("merges.json", "coefficients.json", WORTH.name) if (path := folder / name).is_file()]
         for path in [verdict, *small, *sorted(folder.glob("*.parquet"))]:
             shutil.copyfile(path, reports / path.name)
         for path in (profile.folder / "notebooks" / "questions").glob(f"*-{name}.ipynb"):
