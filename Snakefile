@@ -397,9 +397,9 @@ if "search" in config:  # else `make questions` would search anew what it only r
         resources: **ask("publish")
         run:
             from acm.questions.search import Judged, summary
-            from acm.questions.search_points import same_pair
+            from acm.questions.search_points import coarser
 
-            coarse = [name for name in SEARCHED[1:] if same_pair(PROFILE, name, f"{PROFILE.name}/{SEARCHED[0]}")]
+            coarse = coarser(PROFILE, f"{PROFILE.name}/{SEARCHED[0]}")
             parts = ([name for name in SEARCHED if name not in coarse], coarse)
             table = summary(*([Judged(Path(RUN, "searches", name)) for name in part] for part in parts))
             write_text(output[0], table.round(3).to_string() + "\n")

@@ -418,18 +418,21 @@ def length_of(one, share):
     return np.interp(share * shares[-1], shares, lengths)
 
 
+def values_of(folder, target):
+    """By judged point or trial of a search: accuracy less the price of each token above a target."""
+    settings, candidates, points = of_search(folder)
+    length = length_of(candidates[candidates["arm"] == "one"], float(target) / 100)
+    return points["accuracy"] - settings["price"] * np.maximum(0, points["length"] - length)
+
+
 def test_null_merges_and_fewer_coefficients():
     """Of question 8: the value of null merges, mean over deals and families; λ by layer against four λ."""
     numbers, found = read(QUESTIONS / "search/verdict.json")["numbers"], {folder.name: folder for folder in SEARCHES}
-    points = {name: of_search(folder)[2] for name, folder in found.items()}
-    assert numbers["nulls"] and numbers["finer"]
+    assert numbers["nulls"] and numbers["finer"] and numbers["at_home"]
     for row in numbers["nulls"]:
         own, null = [], []
         for name in set(found) - set(NO_FAMILIES):
-            settings, candidates, _ = of_search(found[name])
-            target = length_of(candidates[candidates["arm"] == "one"], settings["targets"][0])
-            value = points[name]["accuracy"] - settings["price"] * np.maximum(0, points[name]["length"] - target)
-            facts = read(found[name] / "trials.csv")
+            value, facts = values_of(found[name], 75), read(found[name] / "trials.csv")
             own.append(value[row["of"]])
             null.append(value[facts.loc[(facts["of"] == row["of"]) & (facts["null"] == row["null"]), "trial"]].mean())
         expected = {"value": np.mean(own), "null_value": np.mean(null), "less": np.mean(own) - np.mean(null)}
@@ -439,6 +442,6 @@ def test_null_merges_and_fewer_coefficients():
         for name in ("abacus", row["search"]):
             front = read(found[name] / "front.csv")
             best = front[(front["role"] == "best") & front["arm"].str.startswith(f"cmaes-{row['target']}-")]
-            leads = [lead_of(points[name], f"{r['arm']}-{r['candidate']}") for r in best.to_dict("records")]
-            means.append(np.mean(leads))
-        assert row["less"] == pytest.approx(means[0] - means[1]) and row["lead"] == pytest.approx(means[0])
+            names = [f"{r['arm']}-{r['candidate']}" for r in best.to_dict("records")]
+            means.append(values_of(found[name], row["target"])[names].mean())
+        assert [row["value"], row["coarse_value"], row["less"]] == pytest.approx([*means, means[0] - means[1]])

@@ -135,12 +135,13 @@ def moved(models: Models, s: Settings) -> Coefficients:
     if "model" not in s and len(models.found) > 1:
         raise UserError(f"the coefficients are of {', '.join(models.found)}; give one, as in --set model={name}.")
     own = by_depth(models.found[name], models.layers)
-    return {model: with_head(models, own) for model in models.finetuned}
+    return {model: own | tied_head(models, model, own) for model in models.finetuned}
 
 
-def with_head(models: Models, layers: Layers) -> Layers:
-    """The same λ, but for a tied head the embedding's: the two are one tensor, which takes the embedding's."""
-    return layers | ({"lm_head": layers["embed"]} if models.base.tied else {})
+def tied_head(models: Models, model: str, layers: Layers) -> Layers:
+    """λ of the head where it is the embedding, one tensor of both models; else empty."""
+    tied = models.base.tied and models.finetuned[model].tied
+    return {"lm_head": layers["embed"]} if tied else {}
 
 
 def by_depth(found: Layers, layers: Sequence[str]) -> Layers:
@@ -214,8 +215,9 @@ def sensitivity_ranks(models: Models, s: Settings) -> Coefficients:
     """
     found = {}
     for model, own in excesses(models, s["alpha"]).items():
-        ranked = {layer: value for layer, value in own.items() if layer != "lm_head" or not models.base.tied}
-        found[model] = with_head(models, by_ranks(ranked, s["a"], s["b"]))
+        tied = tied_head(models, model, own)
+        layers = by_ranks({layer: value for layer, value in own.items() if layer not in tied}, s["a"], s["b"])
+        found[model] = layers | tied_head(models, model, layers)
     return found
 
 

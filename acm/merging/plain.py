@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from acm.merging.functions import Measure
 
 CHUNK = 1 << 16  # entries: a few float32 buffers of them fit a core's cache
-GPU_CHUNK = 1 << 23  # entries on a GPU: each way to it and back costs as much as a megabyte
+GPU_CHUNK = 1 << 23  # entries on a GPU: a transfer has a fixed cost, about that of a megabyte
 
 
 class PlainMerger:
@@ -67,11 +67,9 @@ class PlainMerger:
         return steps.get(self.chunks_of(job), max(1, job.size))
 
     def memory(self, job: Job) -> int:
-        """Bytes that a band or a whole matrix of every model takes in float32, with as much for the work.
-
-        0 for small chunks.
-        """
-        held = min(self.step(job), job.size) if self.chunks_of(job) in ("whole", "bands") else 0
+        """Bytes that a chunk of every model takes in float32, with as much for the work; 0 for the small ones of a CPU."""
+        small = self.device.type == "cpu" and self.chunks_of(job) not in ("whole", "bands")
+        held = 0 if small else min(self.step(job), job.size)
         return 8 * held * len(job.sources)
 
     @torch.inference_mode()

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from acm.questions.search import ALL, Judged, adjusted, apart_of
+from acm.questions.search_nulls import BEST
 from acm.questions.study import counted, inside
 from acm.reporting.intervals import interval_columns, interval_in, interval_text
 from acm.reporting.statistics import bootstrap_p, describe, detectable, over_draws, verdict
@@ -79,7 +80,7 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame, finer:
         head = (f"{yes}, by search: on fresh items of {where(above, tested)} λ by layer that a search found are {size} "
                 "points above the bar of one λ")  # fmt: skip
         if len(finer):
-            head += ", and not shown to be more than four λ, one of them for all blocks"
+            head += f", but not shown to beat {finer['few'].iloc[0]} λ, which blocks share"
             more = ", ".join(finer.loc[shown(finer, "less"), "target"])
             head += f" (but at {more} %)" if more else ""
         head += f"; on {where(others, tested)} they are not shown to be" if len(others) else ""
@@ -92,12 +93,13 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame, finer:
 
 
 def beyond_nulls(winners: list[str], nulls: pd.DataFrame) -> str:
-    """Which of the winners are more than null merges that take away which block has which λ."""
+    """Which of the winners that have null merges are more than those that take away which block has which λ."""
     if not len(nulls):
         return ""
-    won = set(zip(*nulls.loc[shown(nulls, "less"), ["of", "null"]].to_numpy().T, strict=True))
+    won = set(nulls.loc[shown(nulls, "less"), ["of", "null"]].itertuples(index=False, name=None))
     left = [trial for trial in winners if all((trial, null) in won for null in OF_BLOCKS)]
-    return f", {'but none of them' if not left else f'of which {named(left)}'} more than null merges"
+    which = f"of which {named(left)}" if left else "but none"
+    return f", {which} more than with the λ of the blocks alike or dealt at random"
 
 
 def shown(rows: pd.DataFrame, name: str) -> pd.Series:
@@ -116,6 +118,8 @@ def named(trials: list[str]) -> str:
 
 def title(trial: str) -> str:
     """A trial in words."""
+    if trial.startswith(BEST):
+        return f"the best λ at {target_told(trial.removeprefix(BEST))}"
     return TITLES.get(trial, f"λ by the {trial}" if trial.startswith(RANKS) else trial)
 
 
@@ -225,24 +229,30 @@ def leads_told(rules: pd.DataFrame, place: str) -> list[str]:
     return found
 
 
-def nulls_told(nulls: pd.DataFrame, finer: pd.DataFrame) -> list[str]:
-    """What is lost without the place of each λ. nulls: of the fresh families. finer: of ``finer_table``."""
-    found = []
-    for i, (of, part) in enumerate(nulls.groupby("of", sort=False)) if len(nulls) else ():
-        losses = [
-            f"{told(row, 'less', 'points')} {NULLS[row['null']]}" + ("" if row["p_adjusted"] < 0.05 else " (not shown)")
-            for _, row in part.iterrows()
-        ]
-        measure = "" if i else " of accuracy less the price of tokens above the target"
-        found.append(f"Over the fresh families, {title(str(of))} would lose{measure} {', '.join(losses)}.")
-    for _, row in finer.dropna(subset=["less"]).iterrows():
+def nulls_told(at_home: pd.DataFrame, nulls: pd.DataFrame, finer: pd.DataFrame) -> list[str]:
+    """What is lost without the place of each λ.
+
+    at_home: of the best points of the first search, over items alone. nulls: of the fresh families. finer: of
+    ``finer_table``.
+    """
+    found = ["What follows is accuracy less the price of each token above the target."]
+    for place, part in (("the shipped family, over items alone", at_home), ("the fresh families", nulls)):
+        for of, rows in part.groupby("of", sort=False) if len(part) else ():
+            losses = ", ".join(f"{told(row, 'less', 'points')} {NULLS[row['null']]}" + missed(row)
+                               for _, row in rows.iterrows())  # fmt: skip
+            found.append(f"On {place}, {title(str(of))} lose {losses}.")
+    for _, row in finer.iterrows():
         place = PLACES.get(row["search"], row["search"])
         found.append(
-            f"λ for every layer lead by {told(row, 'less', 'points')} more than the best of {place} at "
-            f"{target_told(row['target'])}"
-            + ("." if row["p_adjusted"] < 0.05 else f"; less than {row['detectable']:.1f} would have been missed.")
+            f"λ for every layer less the best of {place}, at {target_told(row['target'])}: "
+            f"{told(row, 'less', 'points')}{missed(row)}."
         )
-    return found
+    return found if len(found) > 1 else []
+
+
+def missed(row: Any) -> str:
+    """What would have been missed where nothing is shown."""
+    return "" if row["p_adjusted"] < 0.05 else f" (not shown; less than {row['detectable']:.1f} would have been missed)"
 
 
 def verdict_of(tables: dict[str, pd.DataFrame], first: Judged) -> tuple[str, dict[str, Any]]:
@@ -250,12 +260,13 @@ def verdict_of(tables: dict[str, pd.DataFrame], first: Judged) -> tuple[str, dic
 
     tables: ``summary``, ``coefficients``, ``flatness`` of the functions of these names; ``ranks`` of
     ``order_of_layers``; ``rules`` of :func:`tested_rules` over the fresh families, ``elsewhere`` over other models;
-    ``nulls`` of ``null_table`` over the families, ``finer`` of ``finer_table``. first: the search with several seeds.
+    ``nulls`` of ``null_table`` over the families, ``at_home`` over the first search, ``finer`` of ``finer_table``.
+    first: the search with several seeds.
     """
     table, rules, nulls, finer = (tables[name] for name in ("summary", "rules", "nulls", "finer"))
     by_layer = table[~table["search"].isin(finer["search"] if len(finer) else [])]
     sentences = [answer(by_layer, rules, nulls, finer), *arms_told(table, first.targets)]
     sentences += layers_told(tables["coefficients"], tables["flatness"]) + rules_told(rules, tables["ranks"])
-    sentences += nulls_told(nulls, finer) + leads_told(tables["elsewhere"], PLACES["smol"])
+    sentences += nulls_told(tables["at_home"], nulls, finer) + leads_told(tables["elsewhere"], PLACES["smol"])
     stored = tables | {"ranks": tables["ranks"].rename_axis("quantity").reset_index()}
     return " ".join(sentences), {name: part.to_dict("records") for name, part in stored.items()}

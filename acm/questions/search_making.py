@@ -7,7 +7,6 @@ another pair asks. So the other pairs, and their fresh items, had no part in cho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from acm.questions.search_points import (
     FRONT,
     LAYERS,
     best_points,
+    coarser,
     experiment_of,
     home_of,
     layers_of,
@@ -136,31 +136,23 @@ def at_home(trials: Trials, front: pd.DataFrame, table: pd.DataFrame) -> None:
 
 
 def from_elsewhere(trials: Trials, source: str, table: pd.DataFrame) -> None:
-    """The trials of a pair on which no λ were found: the source's λ, and its best rules by rank."""
-    home, genes = home_of(*source.split("/")), [*trials.space.genes]
-    rows = next(iter(best_points(pd.read_csv(home / FRONT)).values()))
-    for title, layers in (("best λ", layers_of(rows[0])), ("mean λ", mean_layers(rows))):
-        moved = by_depth(layers, genes)
-        trials.add(f"{title}, moved", "moved", moved)
-        trials.add_nulls(f"{title}, moved", moved)
-    for title, layers in coarser(source):
-        trials.add(f"{title}, moved", "moved", by_depth(layers, genes))
-    there = pd.read_parquet(home / LAYERS).set_index("layer")
+    """The trials of a pair on which no λ were found: the source's λ, its coarser searches', and its best ranks."""
+    home, own = source.split("/")
+    genes, searches = [*trials.space.genes], [own, *coarser(load_profile(home), source)]
+    for name in filter(lambda name: was_run(home, name), searches):
+        rows = next(iter(best_points(pd.read_csv(home_of(home, name) / FRONT)).values()))
+        of = "" if name == own else f" of {name}"
+        for title, layers in ((f"best λ{of}, moved", layers_of(rows[0])), (f"mean λ{of}, moved", mean_layers(rows))):
+            moved = trials.within(by_depth(layers, genes))
+            trials.add(title, "moved", moved)
+            if name == own:
+                trials.add_nulls(title, moved)
+    found = mean_layers(next(iter(best_points(pd.read_csv(home_of(home, own) / FRONT)).values())))
+    there = pd.read_parquet(home_of(home, own) / LAYERS).set_index("layer")
     for quantity in fixed(source):
         if quantity in table:
-            layers = add_ranks(trials, quantity, table, *fitted(there[quantity], mean_layers(rows)))
+            layers = add_ranks(trials, quantity, table, *fitted(there[quantity], found))
             trials.add_nulls(f"{RANKS}{quantity}", layers)
-
-
-def coarser(source: str) -> Iterator[tuple[str, Layers]]:
-    """The λ that searches with fewer λ found for the source's pair, at their first target."""
-    home, own = source.split("/")
-    profile = load_profile(home)
-    for name in profile.searches:
-        if name != own and same_pair(profile, name, source) and was_run(home, name):
-            rows = next(iter(best_points(pd.read_csv(home_of(home, name) / FRONT)).values()))
-            yield f"best λ of {name}", layers_of(rows[0])
-            yield f"mean λ of {name}", mean_layers(rows)
 
 
 def fixed(source: str) -> list[str]:

@@ -21,8 +21,8 @@ import pandas as pd
 
 from acm.calibration.nulls import Layers, permuted
 from acm.questions.search import Judged, adjusted
-from acm.questions.search_points import best_points, point_of
-from acm.questions.study import apart, inside, joined
+from acm.questions.search_points import best_points, layers_of, point_of
+from acm.questions.study import apart, joined
 from acm.reporting.intervals import interval_columns
 from acm.reporting.statistics import average, bootstrap_p, describe, detectable, over_draws
 from acm.searching.objective import Objective
@@ -41,7 +41,7 @@ def null_layers(layers: Layers, place: str) -> list[tuple[str, Layers]]:
     others = {layer: value for layer, value in layers.items() if layer != head}
     found = [("blocks alike", layers | alike(blocks)), ("head alone", layers | alike(others))]
     found += [("blocks dealt", layers | dealt) for dealt in other_deals(blocks, zlib.crc32(place.encode()))]
-    return [(null, other) for null, other in found if other != layers]
+    return [(null, other) for null, other in found if not np.allclose([*other.values()], [*layers.values()])]
 
 
 def alike(layers: Layers) -> Layers:
@@ -54,9 +54,9 @@ def other_deals(layers: Layers, seed: int) -> list[Layers]:
     found: list[Layers] = []
     for i in range(20 * DEALS):
         dealt = permuted(layers, seed + i)
-        if dealt not in (layers, *found):
+        if len(found) < DEALS and dealt not in (layers, *found):
             found.append(dealt)
-    return found[:DEALS]
+    return found
 
 
 def null_table(searches: Sequence[Judged]) -> pd.DataFrame:
@@ -98,23 +98,23 @@ def value(judged: Judged, method: str, target: float) -> np.ndarray:
 def finer_table(first: Judged, coarse: Sequence[Judged]) -> pd.DataFrame:
     """How far λ for every layer lie above fewer λ: a row for each search of the same pair and target of both.
 
-    search, target; lead: of the first search's best points, coarse_lead: of the other's, points above the bar, mean
-    over seeds; less: the first less the second, with a 95 % interval over items and the seeds of both; detectable,
-    p_adjusted as in :func:`null_table`.
+    search, target; few: number of its λ; value: of the first search's best points, coarse_value: of the other's, as in
+    :func:`null_table`, mean over seeds; less: the first less the second, with a 95 % interval over items and the seeds of both; detectable,
+    p_adjusted as there.
     """
     rows = []
     for judged in coarse:
         here, there = best_points(first.front), best_points(judged.front)
         for target in filter(there.__contains__, here):
             fine, few = (
-                over_draws(np.array([inside(each.lead(point_of(row))) for row in points]), seed)
+                over_draws(np.array([value(each, point_of(row), each.targets[target]) for row in points]), seed)
                 for seed, (each, points) in enumerate(((first, here[target]), (judged, there[target])))
             )
             less = fine - few
             rows.append({
-                "search": judged.name, "target": target, "lead": 100 * fine[0], "coarse_lead": 100 * few[0],
-                **interval_columns("less", describe(less)), "detectable": 100 * detectable(less),
-                "p": bootstrap_p(less),
+                "search": judged.name, "target": target, "few": len(set(layers_of(there[target][0]).values())),
+                "value": fine[0], "coarse_value": few[0],
+                **interval_columns("less", describe(less, 1)), "detectable": detectable(less), "p": bootstrap_p(less),
             })  # fmt: skip
     table = pd.DataFrame(rows)
     return table.assign(p_adjusted=adjusted(table["p"])) if len(table) else table

@@ -60,6 +60,18 @@ def same_pair(profile: Profile, search: str, source: str) -> bool:
     return profile.name == home and models_of(profile, search) == models_of(profile, other)
 
 
+def coarser(profile: Profile, source: str) -> list[str]:
+    """The searches of the source's pair that have fewer λ by layer, since more blocks in a row share one."""
+    if profile.name != source.split("/")[0]:
+        return []
+    group = profile.searches[source.split("/")[1]].group or 1
+    return [
+        name
+        for name, block in profile.searches.items()
+        if same_pair(profile, name, source) and block.genome in (None, "layer") and (block.group or 1) > group
+    ]
+
+
 def parts_of(arm: str) -> tuple[str, str, int]:
     """Sampler, target (empty where the sampler needs none) and seed of an arm's name."""
     sampler, *target, seed = arm.split("-")

@@ -172,17 +172,17 @@ class Space:
     def layers(self, point: Point) -> dict[str, dict[str, float]]:
         """λ by layer of each fine-tuned model.
 
-        A head without a gene has the embedding's λ, another layer without one the mean of all: it does not differ from
-        the base's, so its λ changes nothing. Empty where λ differ within a block, and where all models share one
-        coefficient.
+        A head without a gene has the embedding's λ, which it is tied to. Another layer without one has the mean: it
+        equals the base's, so λ changes nothing there. Empty where λ differ within a block, and where all models share
+        one coefficient.
         """
         if self.genome == "depth" or self.models == [""]:
             return {}
         blocks, found = [*map(str, range(self.plan.blocks))], {}
         for model in self.models:
             prefix = f"{model} " if len(self.models) > 1 else ""
-            names = {layer: prefix + ("λ" if self.genome == "one" else layer) for layer in OUTSIDE}
-            names |= {block: prefix + ("λ" if self.genome == "one" else self.group_of(block)) for block in blocks}
+            names = {layer: layer for layer in OUTSIDE} | {block: self.group_of(block) for block in blocks}
+            names = {layer: prefix + ("λ" if self.genome == "one" else name) for layer, name in names.items()}
             own = {layer: float(point[name]) for layer, name in names.items() if name in point}
             every = dict.fromkeys(("embed", *blocks, "norm", "lm_head"), float(np.mean([*own.values()])))
             found[model] = every | ({"lm_head": own["embed"]} if "embed" in own else {}) | own

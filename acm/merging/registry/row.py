@@ -171,7 +171,7 @@ class MergeMethod:
         return not self.average
 
     @property
-    def decomposes(self) -> bool:
+    def takes_matrices(self) -> bool:
         """Whether it works on whole matrices, where a GPU is worth the way to it."""
         return self.chunks in ("bands", "whole")
 
