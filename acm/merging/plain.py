@@ -67,7 +67,7 @@ class PlainMerger:
         return steps.get(self.chunks_of(job), max(1, job.size))
 
     def memory(self, job: Job) -> int:
-        """Bytes that a chunk of every model takes in float32, with as much for the work; 0 for the small ones of a CPU."""
+        """Bytes that a chunk of every model takes in float32, with as much for the work; 0 for a CPU's small ones."""
         small = self.device.type == "cpu" and self.chunks_of(job) not in ("whole", "bands")
         held = 0 if small else min(self.step(job), job.size)
         return 8 * held * len(job.sources)

@@ -83,13 +83,13 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame, finer:
             head += f", but not shown to beat {finer['few'].iloc[0]} λ, which blocks share"
             more = ", ".join(finer.loc[shown(finer, "less"), "target"])
             head += f" (but at {more} %)" if more else ""
-        head += f"; on {where(others, tested)} they are not shown to be" if len(others) else ""
+        head += f"; on {where(others, tested)} no lead is shown" if len(others) else ""
     if not len(rules):
         return f"{head}."
     winners = [*rules.loc[shown(rules, "lead"), "trial"]]
     if not winners:
         return f"{head}; no λ without a search of its own is shown to be."
-    return f"{head}; without a search of their own, {named(winners)} are shown to be{beyond_nulls(winners, nulls)}."
+    return f"{head}; without a search of their own, {named(winners)} lead too{beyond_nulls(winners, nulls)}."
 
 
 def beyond_nulls(winners: list[str], nulls: pd.DataFrame) -> str:

@@ -99,8 +99,8 @@ def finer_table(first: Judged, coarse: Sequence[Judged]) -> pd.DataFrame:
     """How far λ for every layer lie above fewer λ: a row for each search of the same pair and target of both.
 
     search, target; few: number of its λ; value: of the first search's best points, coarse_value: of the other's, as in
-    :func:`null_table`, mean over seeds; less: the first less the second, with a 95 % interval over items and the seeds of both; detectable,
-    p_adjusted as there.
+    :func:`null_table`, mean over seeds; less: the first less the second, with a 95 % interval over items and the seeds
+    of both; detectable, p_adjusted as there.
     """
     rows = []
     for judged in coarse:
