@@ -22,9 +22,9 @@ NULLS = {"blocks alike": "where all blocks share their mean λ", "blocks dealt":
 OF_BLOCKS = ("blocks alike", "blocks dealt")  # nulls that take away which block has which λ, and that alone
 TITLES = {
     "best λ, moved": "the best λ moved from the shipped family",
-    "mean λ, moved": "the mean of its seeds moved from there",
-    "best λ of four, moved": "the best four λ moved from there",
-    "mean λ of four, moved": "the mean of four λ moved from there",
+    "mean λ, moved": "the mean λ of its seeds moved from the shipped family",
+    "best λ of four, moved": "the best four λ moved from the shipped family",
+    "mean λ of four, moved": "the mean four λ moved from the shipped family",
 }  # fmt: skip
 RANKS, MOVED = "ranks of ", ", moved"  # before and after the names of trials
 PARTS_TOLD = {"attention": "attention", "mlp": "MLP"}
@@ -89,7 +89,7 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame, finer:
     winners = [*rules.loc[shown(rules, "lead"), "trial"]]
     if not winners:
         return f"{head}; no λ without a search of its own is shown to be."
-    return f"{head}; without a search of their own, {named(winners)} lead too{beyond_nulls(winners, nulls)}."
+    return f"{head}; without a search of their own, {named(winners)} lead on the fresh families too{beyond_nulls(winners, nulls)}."
 
 
 def beyond_nulls(winners: list[str], nulls: pd.DataFrame) -> str:

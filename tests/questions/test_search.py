@@ -160,7 +160,7 @@ def test_the_answer_follows_from_the_tests(searches):
     won = rules.assign(lead=9.0, p_adjusted=0.01)
     for p, words in ((0.9, "but none more than with"), (0.01, "of which moved λ more than with")):
         sentence = search_answer.answer(table, won, nulls.assign(less=5.0, p_adjusted=p), NONE)
-        assert "moved λ lead too, " in sentence and words in sentence
+        assert "moved λ lead on the fresh families too, " in sentence and words in sentence
     half = nulls.assign(less=5.0, p_adjusted=[0.01 if null == "blocks alike" else 0.9 for null in nulls["null"]])
     assert "but none more" in search_answer.answer(table, won, half, NONE)
     finer = pd.DataFrame({"few": 4, "target": ["75", "95"], "less": 5.0, "p_adjusted": [0.01, 0.9]})
