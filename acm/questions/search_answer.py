@@ -89,7 +89,8 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame, finer:
     winners = [*rules.loc[shown(rules, "lead"), "trial"]]
     if not winners:
         return f"{head}; no λ without a search of its own is shown to be."
-    return f"{head}; without a search of their own, {named(winners)} lead on the fresh families too{beyond_nulls(winners, nulls)}."
+    head += f"; without a search of their own, {named(winners)} lead on the fresh families too"
+    return f"{head}{beyond_nulls(winners, nulls)}."
 
 
 def beyond_nulls(winners: list[str], nulls: pd.DataFrame) -> str:
