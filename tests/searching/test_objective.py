@@ -52,7 +52,7 @@ def test_the_best_of_each_arm_and_fronts_are_judged_and_no_candidate_that_was_st
             ("cmaes-75-0", 2, 99, 40, 99, True), ("cmaes-75-1", 0, 70, 45, 70, False),
             ("random-75-0", 0, 20, 20, 20, False)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["arm", "candidate", "accuracy", "tokens", "value", "stopped"])
-    found = {(row["arm"], row["candidate"]): row["role"] for row in chosen(table)}
+    found = {(row["arm"], row["candidate"]): row["role"] for row in chosen(table, [])}
     assert found == {
         ("one", 0): "front", ("one", 2): "front", ("cmaes-75-0", 1): "best", ("cmaes-75-0", 0): "front",
         ("cmaes-75-1", 0): "best", ("random-75-0", 0): "best",
