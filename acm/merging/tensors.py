@@ -16,7 +16,8 @@ import numpy as np
 from acm.checkpoints import layer_of
 from acm.headers import STORED
 from acm.merging.defaults import ALLOW_NAN, DEVICE, KERNELS
-from acm.merging.engine import Runner, place_of
+from acm.merging.engine import Runner
+from acm.merging.place import place_of
 from acm.merging.plan import Job, Plan, make_plan
 from acm.merging.recipe import Recipe, load_recipe
 from acm.merging.settings import layer_order

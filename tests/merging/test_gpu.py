@@ -7,8 +7,9 @@ import torch
 from helpers import example, write_files
 
 import acm
-from acm.merging import engine, plain
-from acm.merging.engine import Runner, place_of
+from acm.merging import place, plain
+from acm.merging.engine import Runner
+from acm.merging.place import place_of
 from acm.merging.registry import METHODS
 from acm.merging.tensors import Memory, planned
 
@@ -19,7 +20,7 @@ RANDOM = [name for name, method in METHODS.items() if method.random]
 @pytest.fixture
 def with_gpu(monkeypatch):
     """A machine on which a driver and one GPU are found."""
-    monkeypatch.setattr(engine, "has_gpu_driver", lambda: True)
+    monkeypatch.setattr(place, "has_gpu_driver", lambda: True)
     monkeypatch.setattr("acm.devices.has_gpu_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
 
@@ -54,13 +55,13 @@ def test_large_chunks_are_sent_to_a_gpu_as_they_are_stored(f32, monkeypatch):
         sent.append((raw.nbytes, raw.size, device))
         return torch.from_numpy(raw.copy()).float()
 
-    plan, place = planned(example("task_arithmetic", f32)), Memory()
-    runner = Runner(plan, place, "cpu", 1, kernels=False, allow_nan=False)
+    plan, memory = planned(example("task_arithmetic", f32)), Memory()
+    runner = Runner(plan, memory, "cpu", 1, kernels=False, allow_nan=False)
     runner.plain.device = GPU
     monkeypatch.setattr(plain, "widen", widen)
     monkeypatch.setattr(plain, "GPU_CHUNK", 1000)
     for job in plan.jobs:
-        place.held = bytearray(job.bytes)
+        memory.held = bytearray(job.bytes)
         runner.merge_one(job)
     every = [(job.size, len(job.sources)) for job in plan.jobs]
     assert len(sent) == sum(models * math.ceil(size / 1000) for size, models in every)
@@ -74,7 +75,7 @@ def test_large_chunks_are_sent_to_a_gpu_as_they_are_stored(f32, monkeypatch):
 def test_a_gpu_gives_the_same_merge_to_rounding(name, f32, tmp_path, tensors):
     write_files(tmp_path, tensors, *f32)
     recipe = example(name, f32, tmp_path)
-    found, expected = (tensors(acm.merge(recipe, tmp_path / place, device=place)) for place in ("cuda", "cpu"))
+    found, expected = (tensors(acm.merge(recipe, tmp_path / device, device=device)) for device in ("cuda", "cpu"))
     for key, value in expected.items():
         off = (found[key] - value).abs() > 1e-4 * value.abs().max()
         assert off.float().mean() <= (1e-3 if name in RANDOM else 0), key
