@@ -9,6 +9,7 @@ import pandas as pd
 
 from acm.questions.search import ALL, Judged, adjusted, apart_of
 from acm.questions.search_nulls import BEST
+from acm.questions.search_points import MOVED, RANKS
 from acm.questions.study import counted, inside
 from acm.reporting.intervals import interval_columns, interval_in, interval_text
 from acm.reporting.statistics import bootstrap_p, describe, detectable, over_draws, verdict
@@ -26,7 +27,6 @@ TITLES = {
     "best λ of four, moved": "the best four λ moved from the shipped family",
     "mean λ of four, moved": "the mean four λ moved from the shipped family",
 }  # fmt: skip
-RANKS, MOVED = "ranks of ", ", moved"  # before and after the names of trials
 PARTS_TOLD = {"attention": "attention", "mlp": "MLP"}
 WORTH = 2.0  # points; a λ that is worth less at the best point is said to be worth little
 

@@ -24,6 +24,8 @@ from acm.questions.search_nulls import BEST
 from acm.questions.search_points import (
     FRONT,
     LAYERS,
+    MOVED,
+    RANKS,
     best_points,
     coarser,
     experiment_of,
@@ -43,7 +45,6 @@ from acm.searching.front import front_of
 from acm.searching.profiled import folder_of, search_of
 
 FIXED = 2  # quantities whose rule is taken to other pairs
-RANKS = "ranks of "  # before the name of a quantity
 
 
 def make(profile_name: str, name: str, source: str, jobs: int = 1, nulls: bool = True) -> pd.DataFrame:
@@ -142,7 +143,7 @@ def from_elsewhere(trials: Trials, source: str, table: pd.DataFrame) -> None:
     for name in filter(lambda name: was_run(home, name), searches):
         rows = next(iter(best_points(pd.read_csv(home_of(home, name) / FRONT)).values()))
         of = "" if name == own else f" of {name}"
-        for title, layers in ((f"best λ{of}, moved", layers_of(rows[0])), (f"mean λ{of}, moved", mean_layers(rows))):
+        for title, layers in ((f"best λ{of}{MOVED}", layers_of(rows[0])), (f"mean λ{of}{MOVED}", mean_layers(rows))):
             moved = trials.within(by_depth(layers, genes))
             trials.add(title, "moved", moved)
             if name == own:

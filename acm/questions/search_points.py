@@ -17,6 +17,7 @@ from acm.paths import REPORTS, RUNS
 from acm.profiles import Experiment, Profile
 
 FRONT, FACTS, RECORDS, LAYERS = "front.csv", "trials.csv", "trials.parquet", "layers.parquet"
+RANKS, MOVED = "ranks of ", ", moved"  # before and after the names of trials
 CONTROLS = ("one", "random")  # arms that are no sampler's
 
 
