@@ -127,7 +127,7 @@ UNTAKEN = TAKEN + "(?:" + "|".join(map(re.escape, EXPERIMENTS)) + ")"
 SHARES = [
     (name, models)
     for name, e in EXPERIMENTS.items()
-    for share in e.shares
+    for share in PROFILE.shares(name)
     if (models := [model for model in share if Path(name, "records", f"{model}.parquet") not in IMPORTED])
 ]
 
@@ -211,12 +211,14 @@ if SEVERAL:
                 code("merging", "evaluation"), BENCHMARKS, [f"{RUN}/{experiment}/{name}" for name in COEFFICIENTS],
             output:
                 [f"{RUN}/notebooks/{experiment}/{notebook}.ipynb" for notebook in notebooks_of(experiment, share)],
-                models=[temp(directory(f"{RUN}/{experiment}/models/{name}")) for name in merged_of(experiment, share)],
+                models=[] if PROFILE.in_memory else
+                    [temp(directory(f"{RUN}/{experiment}/models/{name}")) for name in merged_of(experiment, share)],
                 records=[f"{RUN}/{experiment}/records/{name}.parquet" for name in share],
             log:
                 [f"{RUN}/logs/{experiment}/{notebook}.log" for notebook in notebooks_of(experiment, share)],
             priority: PROFILE.cap(experiment)  # the longest first, so that no core waits at the end
-            resources: **request(PROFILE, experiment, "share", models=len(share))
+            threads: model_threads
+            resources: **request(PROFILE, experiment, "share", models=len(share)), **ACCELERATOR
             shell:
                 "{PYTHON:q} -m acm several {PROFILE_NAME:q} {output.records:q} --threads {threads}"
 

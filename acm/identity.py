@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,19 +32,47 @@ def identity(folder: Path) -> str:
     Counted are weights, config, generation settings, tokenizer and chat templates; README and recipe are not. Raises
     UserError for a file that cannot be read, or that changes meanwhile.
     """
-    digest, folder = hashlib.sha256(), Path(folder)
+    total, folder = Identity(), Path(folder)
     try:
-        inside = [path for path in folder.iterdir() if path.suffix in DECISIVE]
-        sizes = {path: path.stat().st_size for path in [*inside, *folder.glob(TEMPLATES)] if path.is_file()}
+        sizes = decisive_files(folder)
         large = [path for path, size in sizes.items() if size > WHOLE]
         with ThreadPoolExecutor(4) as pool:
             digests = dict(zip(large, pool.map(large_digest, large), strict=True))
-        for path, size in sorted(sizes.items()):
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
-            digest.update(bytes.fromhex(digests[path]) if path in digests else path.read_bytes())
+        for path, size in sizes.items():
+            with total.file(path.relative_to(folder).as_posix(), size, digests.get(path)) as take:
+                if path not in digests:
+                    take(path.read_bytes())
     except OSError as error:
         raise UserError(f"{error.filename or folder} cannot be read: {os_reason(error)}.") from None
-    return digest.hexdigest()[:16]
+    return total.found
+
+
+class Identity:
+    """The identity of a folder whose files come one after another, in the order of their paths."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    @contextlib.contextmanager
+    def file(self, name: str, size: int, known: str | None = None) -> Iterator[Callable[[Any], None]]:
+        """Gives what takes the file's bytes, in any number of pieces. known: the SHA-256 of a file over WHOLE bytes."""
+        self.digest.update(f"{name}\0{size}\0".encode())
+        own = hashlib.sha256() if size > WHOLE else self.digest
+        yield own.update
+        if own is not self.digest:
+            self.digest.update(bytes.fromhex(known) if known else own.digest())
+
+    @property
+    def found(self) -> str:
+        """16 hexadecimal digits."""
+        return self.digest.hexdigest()[:16]
+
+
+def decisive_files(folder: Path) -> dict[Path, int]:
+    """The files that an identity counts, in its order, and their sizes in bytes."""
+    inside = [path for path in folder.iterdir() if path.suffix in DECISIVE]
+    found = sorted(path for path in [*inside, *folder.glob(TEMPLATES)] if path.is_file())
+    return {path: path.stat().st_size for path in found}
 
 
 def large_digest(path: Path) -> str:

@@ -13,6 +13,7 @@ import itertools
 import json
 from abc import abstractmethod
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -28,6 +29,7 @@ from transformers import GenerationConfig
 from acm.errors import UserError
 from acm.evaluation.decoding import StopStrings, decode
 from acm.evaluation.settings import Engine, Sampling
+from acm.evaluation.tensors import Tensor, checksum, misfit, not_finite, put
 from acm.evaluation.thinking import opened
 from acm.kept import read_kept, write_kept
 
@@ -84,6 +86,17 @@ class Recording(TemplateLM):
             for i, request in enumerate(requests)
         ]
         return [opened(str(request.args[0])) + text for request, text in zip(requests, texts, strict=True)]
+
+    def misfit(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """What keeps the engine from taking tensors of these names and shapes, in words; empty if nothing does."""
+        return f"{type(self).__name__} takes no tensors"
+
+    def take(self, tensors: Iterable[Tensor], name: str) -> None:
+        """Take the tensors of a model of this name in place of those that are loaded. UserError for misfits."""
+        raise UserError(f"{self.misfit({})}; give a model's folder.")
+
+    def close(self) -> None:
+        """Give back what outlives this object, such as an engine in a process of its own."""
 
     @property
     def positions(self) -> int | None:
@@ -164,11 +177,7 @@ class RecordingLM(Recording, HFLM):
         self.model.generation_config = GenerationConfig(
             bos_token_id=own.bos_token_id, eos_token_id=sorted(self.end_ids), pad_token_id=own.pad_token_id
         )
-        if odd := [name for name, found in self.model.named_parameters() if not found.isfinite().all()]:
-            raise UserError(
-                f"tensor {odd[0]} of {self.tokenizer.name_or_path} has NaN or infinite values in {self.model.dtype}; "
-                "fetch or train it again, or choose another --dtype."
-            )
+        self.look_through(self.tokenizer.name_or_path)
         if self.prefix_token_id is None:
             raise UserError(
                 f"the tokenizer of {self.tokenizer.name_or_path} has no end token; name one (eos_token in "
@@ -177,6 +186,22 @@ class RecordingLM(Recording, HFLM):
         self.contexts: list[str] = []  # of the batch that is generated, in the order of lm-evaluation-harness
         self.outputs: list[list[int]] = []
         self.stops: list[str] = []
+
+    def look_through(self, name: str) -> None:
+        """Note what is loaded. UserError for numbers that are none. name: of the model."""
+        if odd := not_finite(self.model):
+            raise UserError(
+                f"tensor {odd} of {name} has NaN or infinite values in {self.model.dtype}; "
+                "fetch or train it again, or choose another --dtype."
+            )
+        self.facts = {"weights": checksum(self.model)}
+
+    def misfit(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        return misfit(self.model, shapes)
+
+    def take(self, tensors: Iterable[Tensor], name: str) -> None:
+        put(self.model, tensors)
+        self.look_through(name)
 
     @property
     def positions(self) -> int:

@@ -35,6 +35,7 @@ from lm_eval import evaluator, simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from acm.evaluation.backends import Recording, RecordingLM
+from acm.evaluation.loaded import Loaded, frame_of
 
 evaluator.get_git_commit_hash = str  # git prints "fatal" outside a repository, and no record holds the hash
 evaluator.add_env_info = lambda _: None  # asks pip for every package, which takes a second, and no record holds it
@@ -42,13 +43,13 @@ DECISIVE = ("torch", "transformers", "tokenizers", "lm-eval")  # packages whose 
 
 
 def evaluate(
-    model: str | Path, tasks: list[str], *, items: int | None = None, max_tokens: int = MAX_TOKENS,
+    model: str | Path | Loaded, tasks: list[str], *, items: int | None = None, max_tokens: int = MAX_TOKENS,
     prompt: str | None = None, sampling: Sampling = Sampling(), engine: Engine | Server | None = None,
     keep: Path | None = None, labels: Mapping[str, str] | None = None, **fields: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Ask a model the items of some tasks. Returns the records: one row for each response, one response to each item.
 
-    model: its folder. For a server, the folder gives the tokenizer and the hash.
+    model: its folder, or a :class:`Loaded` one. For a server, the folder gives the tokenizer and the hash.
     tasks: names of ours or of lm-evaluation-harness (docs/benchmarks.md).
     items: how many of each task, from its start; None: all.
     max_tokens: token cap of a response.
@@ -72,7 +73,7 @@ def evaluate(
     0  abacus_easy     0    9          9      15      False
     1  abacus_easy     1   74  [invalid]      24       True
     """
-    folder = model_folder(model)
+    folder = model.folder if isinstance(model, Loaded) else model_folder(model)
     check_count("max_tokens", max_tokens)
     if items is not None:
         check_count("items", items)
@@ -87,14 +88,19 @@ def evaluate(
         check_writable(Path(keep))
     manager = task_manager(tasks, prompt)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    lm = load(folder, engine, sampling, max_tokens, prompt)
-    setting = setting_of(folder, engine, sampling, max_tokens, prompt) | lm.facts
+    if not isinstance(model, Loaded):
+        lm = load(folder, engine, sampling, max_tokens, prompt)
+        model = Loaded(lm, folder, engine, max_tokens, identity(folder))
+    lm = model.asked(engine, max_tokens, sampling)
+    if prompt == CHAT_TEMPLATE:
+        check_template(folder, lm)
+    setting = setting_of(model.identity, engine, sampling, max_tokens, prompt) | lm.facts
     if keep:
         lm.keep = Path(keep) / hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:16]
         lm.key = setting | {"source": source_hash("evaluation"), "versions": versions(DECISIVE)}
     generation = generation_of(engine, sampling, max_tokens, prompt)
     results = generate(lm, manager, tasks, items, generation, prompt == CHAT_TEMPLATE, sampling.seed)
-    known = {"profile": "", "experiment": "", "model": folder.name, "method": folder.name} | dict(labels or {})
+    known = {"profile": "", "experiment": "", "model": model.name, "method": model.name} | dict(labels or {})
     return table(results, tasks, lm, known, setting)
 
 
@@ -143,6 +149,15 @@ def check_generates(manager: TaskManager, tasks: list[str]) -> None:
         raise UserError(
             f"task '{mute[0]}' generates no text, so it has no length; run it with lm-eval itself (docs/benchmarks.md)."
         )
+
+
+def stay_loaded(folder: Path, engine: Engine, max_tokens: int, known: str = "") -> Loaded:
+    """A model that is loaded once, for many calls of :func:`evaluate` with this engine and at most this cap.
+
+    known: its identity; empty: it has none before it takes the weights of a model. UserError as of evaluate.
+    """
+    lm = load(folder, engine, Sampling(), max_tokens, None)
+    return Loaded(lm, folder, engine, max_tokens, known, frame=frame_of(folder))
 
 
 def load(folder: Path, engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt: str | None) -> Recording:
@@ -194,13 +209,16 @@ def loaded(folder: Path, engine: Engine | Server, max_tokens: int, chat: bool, *
 
 
 def setting_of(
-    folder: Path, engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt: str | None
+    model: str, engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt: str | None
 ) -> dict[str, Any]:
-    """The setting of the records, as far as it is known before generation. Values that equal USUAL are left out."""
+    """The setting of the records, as far as it is known before generation. Values that equal USUAL are left out.
+
+    model: its identity.
+    """
     said = stated(engine, sampling, max_tokens, prompt)
     always = {key: value for key, value in said.items() if key not in USUAL}
     chosen = {key: value for key, value in said.items() if key in USUAL and value != USUAL[key]}
-    return {"engine": f"lm-eval/{engine.backend}", **always, "model": identity(folder), **chosen}
+    return {"engine": f"lm-eval/{engine.backend}", **always, "model": model, **chosen}
 
 
 def generation_of(engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt: str | None) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from acm.merging.defaults import ALLOW_NAN, DEVICE, HASH_INPUTS, KERNELS, THREAD
 from acm.merging.gate import Gate
 from acm.merging.magnitudes import trim_bounds
 from acm.merging.place import place_of
-from acm.merging.plan import Job, Plan, make_plan, work_folder
+from acm.merging.plan import Job, Plan, announce, make_plan, work_folder
 from acm.merging.recipe import Recipe, load_recipe
 from acm.merging.settings import Settings, copied_model
 from acm.merging.stream import Stream
@@ -101,8 +101,7 @@ def merge(
     place = place_of(device, loaded.method)
     plan = make_plan(loaded, home if folder is None else Path(folder), out).check()
     check_output(out, [folder for model in plan.models for folder in model.folders])
-    for finding in plan.findings:
-        LOG.log(logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding)
+    announce(plan)
     with Workspace(plan, out, "+nan" if allow_nan else "") as work, disk_errors(out):
         if work.finished:
             LOG.info("continuing an interrupted merge: %d of %d tensors are there.", len(work.finished), len(plan.jobs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import shutil
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ from acm.merging.settings import Inputs, Settings, read_inputs, settings_of
 from acm.merging.vocabulary import Alignment
 from acm.merging.weights import folder_findings, tied_output
 from acm.sources import source_hash
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,15 +123,22 @@ class Plan:
         return self
 
 
+def announce(plan: Plan) -> None:
+    """Log what deserves to be known of a merge."""
+    for finding in plan.findings:
+        LOG.log(logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding)
+
+
 def work_folder(out: Path) -> Path:
     """Where a merge into ``out`` works until it is complete: a hidden folder beside it."""
     return out.with_name(f".{out.name}.part")
 
 
-def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
+def make_plan(recipe: Recipe, folder: Path, out: Path | None = None, written: bool = True) -> Plan:
     """The plan of a recipe whose relative paths start from ``folder``; UserError for what cannot even be read.
 
     What speaks against the merge, or deserves to be known, is in ``findings``. :meth:`Plan.check` raises the errors.
+    written: whether the merge is to be written, so that it takes room on the disk.
     """
     given = [recipe.base_model or recipe.models[0].model, *(entry.model for entry in recipe.finetuned)]
     opened: dict[str, Checkpoint] = {}
@@ -166,7 +176,7 @@ def make_plan(recipe: Recipe, folder: Path, out: Path | None = None) -> Plan:
     plan = replace(plan, jobs=[make_job(plan, name, shard) for name, shard in names.items()])
     if recipe.scope == "global" and len({str((job.settings.density, job.settings.gamma)) for job in plan.jobs}) > 1:
         raise UserError("`scope: global` ranks all tensors together, so density and gamma must be the same everywhere.")
-    return replace(plan, findings=findings + cost_findings(plan, out))
+    return replace(plan, findings=findings + cost_findings(plan, out)) if written else plan
 
 
 def stored_dtype(recipe: Recipe, base: Checkpoint) -> str:

@@ -69,13 +69,13 @@ def planned(
 ) -> Plan:
     """The plan of a recipe, for :func:`merged_tensors`. Arguments and errors are those of :func:`acm.merge`."""
     loaded, home = load_recipe(recipe)
-    return make_plan(loaded, home if folder is None else Path(folder)).check()
+    return make_plan(loaded, home if folder is None else Path(folder), written=False).check()
 
 
 def merged_tensors(
-    plan: Plan, device: str = DEVICE, kernels: bool = KERNELS, allow_nan: bool = ALLOW_NAN
+    plan: Plan, device: str = DEVICE, kernels: bool = KERNELS, allow_nan: bool = ALLOW_NAN, by_layer: bool = True
 ) -> Iterator[MergedTensor]:
-    """The tensors of a merge in the order of the layers, each merged when it is asked for.
+    """The tensors of a merge, each merged when it is asked for, in the order of the layers or else of the files.
 
     Their bytes are those of the files that :func:`acm.merge` writes. Arguments and errors are those of ``acm.merge``.
 
@@ -93,7 +93,8 @@ def merged_tensors(
     place = Memory()
     runner = Runner(plan, place, place_of(device, plan.recipe.method), 1, kernels, allow_nan)
     runner.look_through()
-    for job in sorted(plan.jobs, key=lambda job: (layer_order(layer_of(job.name)), job.name)):
+    layers = sorted(plan.jobs, key=lambda job: (layer_order(layer_of(job.name)), job.name))
+    for job in layers if by_layer else plan.jobs:
         place.held = bytearray(job.bytes)
         runner.merge_one(job)
         yield MergedTensor(job.name, job.shape, job.dtype, np.frombuffer(place.held, STORED[job.dtype]), place.digest)

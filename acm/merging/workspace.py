@@ -168,10 +168,7 @@ class Workspace:
 
     def publish(self) -> None:
         """Make everything durable, then let the output folder appear."""
-        if set(self.sizes) != {SINGLE}:
-            weight_map = {name: shard for name, (shard, _) in sorted(self.places.items())}
-            index = {"metadata": {"total_size": self.plan.bytes}, "weight_map": weight_map}
-            write_json(self.folder / INDEX, index, indent=2)
+        write_index(self.folder, self.plan)
         for path in self.folder.rglob("*"):
             sync(path)
         if self.out.exists():
@@ -218,6 +215,13 @@ def journal_entry(line: bytes) -> tuple[str, str] | None:
     except (ValueError, TypeError, RecursionError):
         return None
     return (name, checksum) if isinstance(name, str) and isinstance(checksum, str) else None
+
+
+def write_index(folder: Path, plan: Plan) -> None:
+    """Write which shard holds which tensor, unless all lie in the one file that needs no index."""
+    shards = {job.name: job.shard for job in sorted(plan.jobs, key=lambda job: job.name)}
+    if set(shards.values()) != {SINGLE}:
+        write_json(folder / INDEX, {"metadata": {"total_size": plan.bytes}, "weight_map": shards}, indent=2)
 
 
 def layout(jobs: list[Job]) -> tuple[dict[str, tuple[str, int]], dict[str, bytes], dict[str, int]]:

@@ -9,178 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from acm import hub
-from acm.calibration import defaults
-from acm.calibration.registry import ESTIMATORS, SHIFTS
-from acm.errors import check_distinct, explain, shown, unknown
-from acm.evaluation.prompts import PROMPTS
+from acm.errors import explain, unknown
 from acm.evaluation.settings import BACKENDS, MAX_TOKENS, Engine, Sampling
 from acm.evaluation.vllm_arguments import VllmArguments
 from acm.merging.recipe import Recipe
 from acm.paths import ROOT, RUNS
-from acm.profiles.calibration import Calibration, Commit
+from acm.profiles.experiment import NAME, OF_NAME, Experiment, Name
 from acm.profiles.questions import Asked
 from acm.profiles.searches import SearchBlock
-from acm.profiles.standard import STANDARD_METHODS, Method
 from acm.profiles.variants import read_profile
-from acm.records import coefficients_name
 from acm.schema import Strict, like, one_of, optional
-from acm.shapes import BYTES, Shape
+from acm.shapes import BYTES
 
-NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # what names files: a profile with its variants, an experiment, a method
-SHARE = 8  # models that one job takes at most, where `jobs` says several
-OF_NAME = "of letters (A to Z), digits, `.`, `_` and `-`, the first a letter or digit"
-NO_FILE = re.compile(r"[<>{}\x00-\x1f]")  # what Snakemake reads as more than a character of a file's name
-Name = Annotated[str, like(NAME, OF_NAME)]
-
-
-class Experiment(Strict):
-    """One base with its fine-tuned models, tasks and methods. Lengths are compared with those of ``reference``.
-
-    base, finetuned: folders, or ids of the model hub (``owner/name``), which `python -m acm fetch` downloads.
-    revisions: hub id → commit. Without one, fetch takes the newest and prints it.
-    max_tokens: token cap of a response; None: the profile's. caps: model or method → its lower cap.
-    prompts: model or method → its prompt, where it is not the tasks' usual one.
-    temperature, top_p: as in :class:`Sampling`. repeats: responses to each item (avg@k).
-    compatibility, tie_word_embeddings: of all merges, as in a recipe.
-    made_by: the command that makes the models, where they are neither here nor on the hub. shape: of these models, for
-    the plan. Neither changes a result, so neither is part of the profile's hash.
-    t, shift, estimator: of the coefficients. frontier: λ of the points of plain interpolation.
-    """
-
-    base: str
-    finetuned: list[str] = Field(min_length=1)
-    revisions: dict[str, Commit] = optional({})
-    reference: str
-    tasks: list[str] = Field(min_length=1)
-    calibration: Calibration
-    max_tokens: int | None = Field(None, ge=1)
-    caps: dict[str, Annotated[int, Field(ge=1)]] = optional({})
-    prompts: dict[str, Annotated[str, one_of("prompt", PROMPTS)]] = optional({})
-    temperature: float = optional(Sampling.temperature)
-    top_p: float = optional(Sampling.top_p)
-    repeats: int = optional(1, ge=1)
-    compatibility: Literal["own", "paper"] | None = optional(None)
-    tie_word_embeddings: bool | None = optional(None)
-    made_by: str | None = Field(None, exclude=True)
-    shape: Shape | None = Field(None, exclude=True)
-    t: float = defaults.T
-    shift: Annotated[str, one_of("shift", SHIFTS)] = defaults.SHIFT
-    estimator: Annotated[str, one_of("estimator", ESTIMATORS)] = defaults.ESTIMATOR
-    frontier: list[float] = Field([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-    methods: dict[Name, Method] = Field({})
-
-    @model_validator(mode="before")
-    @classmethod
-    def standard_methods(cls, values: Any) -> Any:
-        return values if not isinstance(values, dict) or "methods" in values else values | {"methods": STANDARD_METHODS}
-
-    @model_validator(mode="after")
-    def coherent(self) -> Experiment:
-        folders = [Path(p).name for p in (self.base, *self.finetuned)]
-        if not self.methods or not self.frontier:
-            raise ValueError("`methods` and `frontier` must each have at least one entry")
-        check_distinct([*folders, *self.method_names], "of the models' folders, methods and frontier points")
-        check_distinct(self.tasks, "tasks")
-        Sampling(self.temperature, self.top_p)  # raises for a value out of its range
-        if bad := [n for n in folders if NO_FILE.search(n)]:
-            raise ValueError(f"files of a run have a model's name, so '{shown(bad[0])}' needs another: link to it")
-        if self.reference not in self.parents:
-            raise ValueError(str(unknown("reference model", self.reference, self.parents)))
-        for key in ("caps", "prompts"):
-            if odd := set(getattr(self, key)) - {*self.models}:
-                raise ValueError(f"{key}: {unknown('model or method', min(odd), self.models)}")
-        if odd := set(self.revisions) - {self.base, *self.finetuned}:
-            raise ValueError(f"revisions: {unknown('model', min(odd), [self.base, *self.finetuned])}")
-        for name in self.method_names:
-            self.recipe(name, Path())  # raises for a bad method
-        return self
-
-    @property
-    def parents(self) -> dict[str, Path]:
-        """Folder name → path of the base and the fine-tuned models, base first."""
-        return {Path(p).name: ROOT / self.path(p) for p in (self.base, *self.finetuned)}
-
-    @property
-    def hub_models(self) -> dict[str, str | None]:
-        """Hub id → commit of the models that are no folders here."""
-        return {p: self.revisions.get(p) for p in (self.base, *self.finetuned) if hub.is_hub(p)}
-
-    def path(self, model: str) -> str:
-        """A model's folder as the profile gives it. Of a hub model, where fetch puts it, from the repository's root."""
-        if not hub.is_hub(model):
-            return model
-        link = hub.link(model, self.revisions.get(model))
-        return str(link.relative_to(ROOT) if link.is_relative_to(ROOT) else link)  # outside a clone it lies elsewhere
-
-    @property
-    def method_names(self) -> list[str]:
-        """All that is merged: the methods, then the points of the frontier."""
-        return [*self.methods, *(frontier_name(c) for c in self.frontier)]
-
-    @property
-    def models(self) -> list[str]:
-        """All that is evaluated: the parents, then all that is merged."""
-        return [*self.parents, *self.method_names]
-
-    @property
-    def shares(self) -> list[list[str]]:
-        """The models in order, in as few even lists of at most SHARE as hold them.
-
-        A share is what one job merges and evaluates where the profile's `jobs` says several.
-        """
-        models = self.models
-        count = math.ceil(len(models) / SHARE)
-        return [models[len(models) * i // count : len(models) * (i + 1) // count] for i in range(count)]
-
-    @property
-    def parts(self) -> dict[str, tuple[str, int]]:
-        """``<task>-<repeat>`` → task and repeat, in the order of the records.
-
-        A part is what one job evaluates where the profile's `jobs` says task.
-        """
-        return {f"{task}-{repeat}": (task, repeat) for task in self.tasks for repeat in range(self.repeats)}
-
-    def calls(self, part: str = "") -> list[tuple[list[str], int]]:
-        """Tasks and repeat of each call of :func:`acm.evaluate`. Without a part: all tasks, once for each repeat."""
-        if not part:
-            return [(self.tasks, repeat) for repeat in range(self.repeats)]
-        if part not in self.parts:
-            raise unknown("part", part, self.parts)
-        task, repeat = self.parts[part]
-        return [([task], repeat)]
-
-    def recipe(self, name: str, coefficients: Path) -> Recipe:
-        """The recipe of a method, with paths as in the profile. coefficients: the folder of the coefficient files.
-
-        Raises UserError for an unknown method, and ValueError for a method that makes no valid recipe.
-        """
-        frontier = {frontier_name(c): c for c in self.frontier}
-        if name not in self.methods and name not in frontier:
-            raise unknown("method", name, self.method_names)
-        method = self.methods.get(name) or Method(merge_method="task_arithmetic", parameters={"weight": frontier[name]})
-        content = {
-            "merge_method": method.merge_method,
-            "base_model": None if method.merge_method == "linear" and not method.include_base else self.path(self.base),
-            "models": [{"model": self.path(m)} for m in self.finetuned],
-            "parameters": method.parameters,
-            "seed": method.seed,
-            "tie_word_embeddings": self.tie_word_embeddings,
-        }
-        if self.compatibility:
-            content["compatibility"] = self.compatibility
-        if method.coefficients:
-            content["coefficients"] = str(coefficients / coefficients_name(method.coefficients))
-        try:
-            return Recipe.model_validate(content)
-        except ValidationError as error:
-            raise ValueError(str(explain(error, f"method {name}"))) from None
+SHARE = 8  # models that one job on the CPU takes at most, where `jobs` says several
 
 
 class Profile(Strict):
@@ -188,9 +34,11 @@ class Profile(Strict):
 
     name: the file's, with variants. items: how many of each task, from its start; None: all. max_tokens: token cap.
     batch_size, dtype, device, backend, model_args: of the engine, see :class:`Engine`.
-    jobs: what one process evaluates. ``several``: a share of the models, each merged just before; for small models on
-    the CPU. ``model``: a model. ``task``: one task of a model in one repeat. With ``task`` alone a batch holds the
-    items of one task, which can change a response. So ``task`` is part of the hash, and the other two are not.
+    jobs: what one process evaluates. ``several``: a share of the models, each merged just before. ``model``: a model.
+    ``task``: one task of a model in one repeat. With ``task`` alone a batch holds the items of one task, which can
+    change a response. So ``task`` is part of the hash, and the other two are not.
+    merges: where the merges of ``several`` go. ``memory``: into the model that stays loaded. ``folder``: into model
+    folders, to be shared, and for small models on the CPU. The records are the same, so it is no part of the hash.
     questions: those that are asked, each with parameters of its notebook; None: all. searches: searches of
     coefficients, by name. Neither is part of the hash.
     """
@@ -206,6 +54,7 @@ class Profile(Strict):
     backend: Annotated[str, one_of("backend", BACKENDS)] = optional(Engine.backend)
     model_args: VllmArguments = optional(VllmArguments())
     jobs: Literal["several", "model", "task"] = Field("model", exclude_if=lambda jobs: jobs != "task")
+    merges: Literal["memory", "folder"] = Field("memory", exclude=True)
     questions: Asked | None = Field(None, exclude=True)
     searches: dict[Name, SearchBlock] = Field({}, exclude=True)
     experiments: dict[Name, Experiment] = Field(min_length=1)
@@ -215,8 +64,11 @@ class Profile(Strict):
         folders = {"logs", "notebooks", "questions", "searches", "results", "tables", "figures"}
         if taken := folders & set(self.experiments):
             raise ValueError(f"no experiment can be called '{min(taken)}': a folder of the run has that name")
-        if self.jobs == "several" and self.device != "cpu":
-            raise ValueError(f"jobs: several is for small models on the CPU, and device is {self.device}; say model")
+        if self.jobs == "several" and self.merges == "folder" and self.device != "cpu":
+            raise ValueError(
+                f"merges: folder with jobs: several is for small models on the CPU, and device is {self.device}; "
+                "say memory, or jobs: model"
+            )
         for name, search in self.searches.items():
             if search.experiment and search.experiment not in self.experiments:
                 raise ValueError(f"searches: {name}: {unknown('experiment', search.experiment, self.experiments)}")
@@ -243,6 +95,20 @@ class Profile(Strict):
         """Where the run works: ``runs/<profile>``."""
         return RUNS / self.name
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether merges are evaluated without a folder of their own."""
+        return self.jobs == "several" and self.merges == "memory"
+
+    def shares(self, experiment: str) -> list[list[str]]:
+        """The models of an experiment in order, in as few even lists of at most SHARE as hold them; one list on a GPU.
+
+        A share is what one job merges and evaluates where `jobs` says several. An engine on a GPU starts slowly.
+        """
+        models = self.experiment(experiment).models
+        count = math.ceil(len(models) / SHARE) if self.device == "cpu" else 1
+        return [models[len(models) * i // count : len(models) * (i + 1) // count] for i in range(count)]
+
     def cap(self, experiment: str, method: str = "") -> int:
         """Token cap of an experiment's responses. Of a model or method that has a lower cap, that one."""
         setting = self.experiment(experiment)
@@ -268,16 +134,20 @@ class Profile(Strict):
             "engine": self.engine,
         }
 
+    def recipe(self, experiment: str, method: str) -> Recipe:
+        """The recipe of a method; its coefficients lie in the run's folder, and paths start from the repository's root.
+
+        UserError for an unknown experiment or method.
+        """
+        folder = self.folder / experiment
+        own = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+        return self.experiment(experiment).recipe(method, own)
+
     def experiment(self, name: str) -> Experiment:
         """An experiment by its name. UserError for an unknown one."""
         if name not in self.experiments:
             raise unknown(f"experiment of profile {self.name}", name, self.experiments)
         return self.experiments[name]
-
-
-def frontier_name(coefficient: float) -> str:
-    """The name of a point of the frontier, as a method."""
-    return f"frontier-{coefficient:g}"
 
 
 def load_profile(name: str) -> Profile:

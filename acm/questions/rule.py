@@ -27,7 +27,7 @@ from abacus.families import FOLDER, FRESH
 from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.walk import calibrate
 from acm.errors import UserError
-from acm.profiles import frontier_name
+from acm.profiles.experiment import frontier_name
 from acm.questions.study import (
     SLIM,
     Apart,

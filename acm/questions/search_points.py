@@ -14,7 +14,8 @@ import pandas as pd
 from acm.calibration.nulls import Layers
 from acm.errors import UserError, unknown
 from acm.paths import REPORTS, RUNS
-from acm.profiles import Experiment, Profile
+from acm.profiles import Profile
+from acm.profiles.experiment import Experiment
 
 FRONT, FACTS, RECORDS, LAYERS = "front.csv", "trials.csv", "trials.parquet", "layers.parquet"
 RANKS, MOVED = "ranks of ", ", moved"  # before and after the names of trials

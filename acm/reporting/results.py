@@ -15,7 +15,8 @@ import pandas as pd
 from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.errors import UserError
 from acm.paths import REPORTS
-from acm.profiles import Experiment, Profile, frontier_name
+from acm.profiles import Profile
+from acm.profiles.experiment import Experiment, frontier_name
 from acm.records import coefficients_name, provenance, read_coefficients, read_records
 from acm.reporting.statistics import DRAWS, Sample, bootstrap
 

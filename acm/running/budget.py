@@ -21,7 +21,8 @@ from acm.errors import UserError
 from acm.evaluation.task_files import count_items
 from acm.merging.registry import METHODS
 from acm.paths import ROOT
-from acm.profiles import Experiment, Profile
+from acm.profiles import Profile
+from acm.profiles.experiment import Experiment
 from acm.running.machine import Machine
 from acm.shapes import BYTES, Shape, merged_positions, shape_of
 
@@ -106,7 +107,7 @@ def cost(profile: Profile, name: str, machine: Machine) -> Cost:
     batches = models * sum(math.ceil(size / profile.batch_size) for size in sizes)
     merged = largest.parameters * shapes[0].stored / 1e9  # stored as the base is
     return Cost(
-        jobs(profile, e),
+        jobs(profile, name),
         calibration_hours(e, shapes),
         calibration_memory(e, largest, width),
         len(e.method_names) * merged / SLOWEST_MERGE / 3600,
@@ -150,11 +151,12 @@ def calibration_memory(e: Experiment, shape: Shape, width: int) -> float:
     return 1 + width * (2 * block + states) / 1e9
 
 
-def jobs(profile: Profile, e: Experiment) -> dict[str, int]:
+def jobs(profile: Profile, name: str) -> dict[str, int]:
     """The number of jobs of each rule of the Snakefile, in one experiment."""
+    e = profile.experiments[name]
     merges, models = len(e.method_names), len(e.parents) + len(e.method_names)
     of_models = {
-        "several": {"share": len(e.shares)},
+        "several": {"share": len(profile.shares(name))},
         "model": {"merge": merges, "evaluate": models},
         "task": {"merge": merges, "evaluate": models * len(e.parts), "gather": models},
     }[profile.jobs]

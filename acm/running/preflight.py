@@ -14,7 +14,8 @@ from acm.errors import UserError
 from acm.evaluation.task_files import check_prompt, is_ours, load_items
 from acm.merging.plan import make_plan
 from acm.paths import ROOT
-from acm.profiles import Experiment, Profile, frontier_name
+from acm.profiles import Profile
+from acm.profiles.experiment import Experiment, frontier_name
 from acm.reading import read_json
 from acm.running.budget import check_cap, check_fits, check_possible, cost
 from acm.running.machine import Machine
@@ -67,7 +68,7 @@ def check_models(profile: Profile, name: str, experiment: Experiment) -> None:
             Checkpoint(base), Checkpoint(folder), vocabulary=False
         )  # heads and rows that differ are the merge's to judge
     point = experiment.recipe(frontier_name(experiment.frontier[0]), Path())  # the others read the same models
-    plan = make_plan(point, ROOT, profile.folder / name / "models").check()
+    plan = make_plan(point, ROOT, profile.folder / name / "models", not profile.in_memory).check()
     for model, folder in experiment.parents.items():
         positions = read_json(folder / "config.json").get("max_position_embeddings")
         check_cap(profile, model, positions, profile.cap(name, model))

@@ -72,7 +72,7 @@ def make_records(name: str, profile: Profile, records: list[Path]) -> None:
     with shared_kernel() as kernel:
         for experiment, stage, model in steps_of(profile, records):
             with logged(profile.folder / "logs" / experiment / stage / f"{model}.log"):
-                given = {"profile": name, "experiment": experiment, "method": model}
+                given = {"profile": name, "experiment": experiment, "method": model, "merges": profile.merges}
                 made = profile.folder / "notebooks" / experiment / stage / f"{model}.ipynb"
                 run_notebook(ROOT / "notebooks" / f"{stage}.ipynb", made, given, kernel=kernel)
                 run_sync(kernel.empty)()

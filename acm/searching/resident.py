@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-import xxhash
 
 from acm.errors import UserError
 from acm.evaluation.harness import check_tasks, generation_of, load, task_manager
@@ -24,9 +22,9 @@ from acm.evaluation.prompts import CHAT_TEMPLATE
 from acm.evaluation.samples import records_of
 from acm.evaluation.settings import MAX_TOKENS, Engine, Sampling
 from acm.evaluation.task_files import check_grader, check_prompt
+from acm.evaluation.tensors import Tensor, put
 from acm.merging.engine import merge
 from acm.merging.recipe import Recipe
-from acm.merging.tensors import MergedTensor
 
 from lm_eval import simple_evaluate  # isort: skip  (after the harness, which says what is missing)
 from lm_eval.tasks import get_task_dict  # isort: skip
@@ -83,27 +81,13 @@ class Resident:
         with tempfile.TemporaryDirectory() as place:
             merged = merge(recipe, Path(place) / "model", folder, device="cpu")
             self.lm = load(merged, engine, self.sampling, max_tokens, prompt)
-        self.held = dict(self.lm.model.named_parameters())
 
-    @torch.no_grad()
-    def take(self, tensors: Iterable[MergedTensor]) -> str:
+    def take(self, tensors: Iterable[Tensor]) -> str:
         """Put the tensors of a merge into the model. Returns a checksum of all, 16 hexadecimal digits.
 
         UserError where the model has other tensors than the merge.
         """
-        digest, missing = xxhash.xxh3_64(), dict(self.held)
-        for tensor in tensors:
-            held = missing.pop(tensor.name, None)
-            if held is None or tuple(held.shape) != tensor.shape:
-                raise UserError(
-                    f"tensor {tensor.name} of the merge is none of the loaded {type(self.lm.model).__name__}, whose "
-                    "names or shapes are others; such a model can be merged into a folder and evaluated from there."
-                )
-            held.copy_(tensor.values())
-            digest.update(f"{tensor.name}\0{tensor.digest}\0".encode())
-        if missing:
-            raise UserError(f"the merge has no tensor {min(missing)}, which the loaded model has.")
-        return digest.hexdigest()
+        return put(self.lm.model, tensors)
 
     def ask(self, rows: Rows) -> pd.DataFrame:
         """Records of some items: :data:`COLUMNS`, in the order of tasks and items.
