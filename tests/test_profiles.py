@@ -415,14 +415,16 @@ def test_a_file_whose_name_no_profile_can_have_is_refused_in_words(write, tmp_pa
 
 
 def test_shares_hold_each_model_once_in_order_and_are_even():
-    for name in ("tiny", "smol", "qwen-7b"):
-        for experiment in load_profile(name).experiments.values():
-            shares = experiment.shares
-            assert [model for share in shares for model in share] == experiment.models and len({*map(len, shares)}) < 3
-            assert max(map(len, shares)) <= SHARE < len(experiment.models) / (len(shares) - 1)
+    profile = load_profile("tiny")
+    for name, experiment in profile.experiments.items():
+        shares = profile.shares(name)
+        assert [model for share in shares for model in share] == experiment.models and len({*map(len, shares)}) < 3
+        assert max(map(len, shares)) <= SHARE < len(experiment.models) / (len(shares) - 1)
+    on_gpu = load_profile("qwen-7b")  # one engine is started for all
+    assert all(on_gpu.shares(name) == [e.models] for name, e in on_gpu.experiments.items())
 
 
-def test_several_models_in_a_job_change_no_hash_and_are_for_the_cpu_alone(tmp_path):
+def test_several_models_in_a_job_change_no_hash_and_through_folders_are_for_the_cpu_alone(tmp_path):
     content = yaml.safe_load((PROFILES / "tiny.yaml").read_text())
     path, hashes = tmp_path / "mine.yaml", {}
     for jobs in ("several", "model", "task"):
@@ -430,7 +432,11 @@ def test_several_models_in_a_job_change_no_hash_and_are_for_the_cpu_alone(tmp_pa
         hashes[jobs] = load_profile(str(path)).hash
     assert hashes["several"] == hashes["model"] != hashes["task"]
     path.write_text(yaml.safe_dump(content | {"device": "cuda"}))
-    with pytest.raises(UserError, match=r"jobs: several is for small models on the CPU, and device is cuda; say model"):
+    assert load_profile(str(path)).in_memory
+    path.write_text(yaml.safe_dump(content | {"merges": "folder"}))
+    assert load_profile(str(path)).hash == hashes["several"] and not load_profile(str(path)).in_memory
+    path.write_text(yaml.safe_dump(content | {"merges": "folder", "device": "cuda"}))
+    with pytest.raises(UserError, match=r"merges: folder with jobs: several .* device is cuda; say memory, or jobs: m"):
         load_profile(str(path))
 
 

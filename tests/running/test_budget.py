@@ -130,8 +130,10 @@ def test_several_cores_beside_a_gpu_keep_all_merged_models_at_once():
     assert Machine(cores=2).merged_at_once(load_profile("smol")) == 2
 
 
-def test_a_share_of_the_models_keeps_its_merged_models_until_its_end():
+def test_a_share_of_the_models_keeps_its_merged_models_until_its_end_unless_they_are_in_memory():
     profile = load_profile("tiny")
+    assert Machine(cores=9).merged_at_once(profile) == 0 and "0.0 GB of merged models" in describe(profile, Machine())
+    profile = profile.model_copy(update={"merges": "folder"})
     assert Machine(cores=1).merged_at_once(profile) == 8 and Machine(cores=9).merged_at_once(profile) == 34
 
 
@@ -183,7 +185,7 @@ def test_jobs_are_those_of_the_runner(name, clone):
     for rule, number in dict(pairs).items():
         counted[re.sub(r"_\d+$", "", rule)] += int(number)  # each share of the models is a rule of its own
     profile = load_profile(name)
-    planned = [jobs(profile, e) for e in profile.experiments.values()]
+    planned = [jobs(profile, e) for e in profile.experiments]
     assert counted, done.stderr[-2000:]
     assert set(planned[0]) | {"publish", "all", "total"} == set(counted)
     for rule in planned[0]:
