@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import xxhash
 from lm_eval.api.instance import Instance
 from lm_eval.models.utils import maybe_truncate
 from lm_eval.models.vllm_causallms import VLLM
@@ -15,8 +18,13 @@ from vllm import SamplingParams
 
 from acm.errors import UserError
 from acm.evaluation.backends import Recording, Response, stop_strings
+from acm.evaluation.tensors import Tensor
+from acm.evaluation.vllm_weights import Handed
+from acm.kept import text
 from acm.reading import read_json
 
+LOG = logging.getLogger(__name__)
+OWN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"  # "0": the engine and its one worker live in this process
 PROMPT_ROOM = 2048  # tokens of room for a prompt, beside a response as long as the cap; max_model_len overrides it
 
 
@@ -31,13 +39,63 @@ class RecordingVLLM(Recording, VLLM):
 
     def __init__(self, folder: Path, max_gen_toks: int, max_model_len: int | None = None, **settings: Any) -> None:
         room = max_model_len or model_length(folder, max_gen_toks)
+        # An iterator cannot leave this process: vLLM would have to pickle it. So a worker that is to take tensors lives
+        # here, as vLLM 0.33 has it for one GPU with this variable. Several GPUs have a process each, whatever it says.
+        if settings.get("tensor_parallel_size", 1) == 1:
+            os.environ.setdefault(OWN_PROCESS, "0")
         with failures(f"cannot load {folder}"):
             super().__init__(
                 pretrained=str(folder), load_format="safetensors", max_gen_toks=max_gen_toks, max_model_len=room,
                 **settings,
             )  # fmt: skip
-        self.facts = {"vllm": version("vllm")}
+        self.facts = {"vllm": version("vllm"), **weights_of(self.sums())}
         self.end_ids = {self.tokenizer.eos_token_id, *stated_ends(folder)}
+
+    def sums(self) -> dict[str, str]:
+        """SHA-256 of each tensor that vLLM holds, by its name behind the worker's; empty of a version without them."""
+        try:
+            found: list[dict[str, str]] = self.model.collective_rpc("compute_weight_checksums")
+        except (AttributeError, NotImplementedError):
+            return {}
+        return {name: value for worker in found for name, value in worker.items()}
+
+    def misfit(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        if self.tensor_parallel_size > 1 or os.environ.get(OWN_PROCESS) != "0":
+            return "vLLM's workers run in processes of their own, which no iterator reaches"
+        return ""
+
+    def take(self, tensors: Iterable[Tensor], name: str) -> None:
+        """As in the class above. With ``enable_sleep_mode`` the memory of the caches is free meanwhile.
+
+        UserError where vLLM holds other numbers afterwards than it was handed.
+        """
+        handed, sleeps = Handed(tensors, self.model_args["dtype"]), self.model_args.get("enable_sleep_mode")
+        with failures(f"cannot take the weights of {name}"):
+            if sleeps:
+                self.model.sleep(level=2)  # forgets weights and caches
+                self.model.wake_up(tags=["weights"])
+            self.model.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(handed)})
+            if sleeps:
+                self.model.wake_up(tags=["kv_cache"])
+            emptied = self.model.reset_prefix_cache()
+            held = self.sums()
+        if not self.model_args["quantization"] and (odd := handed.differing(held)):
+            raise UserError(
+                f"vLLM holds other numbers than those of {name} in {len(odd)} tensors, such as {odd[0]}; "
+                "set `merges: folder` in the profile, or evaluate the merge from a folder."
+            )
+        if not emptied:
+            raise UserError(f"vLLM did not empty its prefix cache for {name}; evaluate the merge from a folder.")
+        LOG.info("%s: %d of %d tensors of vLLM compared with the merge.", name, handed.compared(held), len(held))
+        self.facts = {"vllm": version("vllm"), **weights_of(held)}
+
+    def close(self) -> None:
+        """End the engine, whose memory another one needs."""
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        self.model.llm_engine.engine_core.shutdown()
+        del self.model
+        cleanup_dist_env_and_memory()
 
     @property
     def positions(self) -> int:
@@ -70,6 +128,11 @@ class RecordingVLLM(Recording, VLLM):
             response = self.counted(list(output.token_ids), stop_strings(request))
             found.append(response | {"truncated": output.finish_reason == "length"})
         return found
+
+
+def weights_of(sums: Mapping[str, str]) -> dict[str, str]:
+    """What the records say of the weights: a hash of the sums of all tensors, if vLLM tells them."""
+    return {"weights": xxhash.xxh3_64_hexdigest(text(dict(sums)).encode())} if sums else {}
 
 
 @contextlib.contextmanager

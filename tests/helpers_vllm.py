@@ -1,7 +1,7 @@
 """What our code uses of vLLM, as its wheel has it: signatures, environment variables, routes of its server.
 
-``vllm_0.33.0.json`` was written by this module from the wheel vllm-0.33.0 of PyPI, unpacked:
-``ACM_VLLM_WHEEL=folder python tests/evaluation/vllm_facts.py``. Nothing of the wheel is imported.
+``data/vllm_0.33.0.json`` was written by this module from the wheel vllm-0.33.0 of PyPI, unpacked:
+``ACM_VLLM_WHEEL=folder python tests/helpers_vllm.py``. Nothing of the wheel is imported.
 """
 
 import ast
@@ -10,7 +10,7 @@ import json
 import os
 from pathlib import Path
 
-FACTS = Path(__file__).with_name("vllm_0.33.0.json")
+FACTS = Path(__file__).parent / "data" / "vllm_0.33.0.json"
 WHEEL = "ACM_VLLM_WHEEL"  # names the folder of an unpacked wheel
 FUNCTIONS = {
     "vllm/entrypoints/llm.py": (
@@ -32,16 +32,17 @@ ROUTES = {
 def read(wheel):
     """The facts of an unpacked wheel."""
     signatures = {
-        name: signature(ast.parse((wheel / path).read_text()), name) for path, names in FUNCTIONS.items() for name in names
+        name: signature(ast.parse((wheel / path).read_text()), name)
+        for path, names in FUNCTIONS.items()
+        for name in names
     }
     environment = (wheel / "vllm/envs.py").read_text()
     posted = [
         route for path, routes in ROUTES.items() for route in routes
         if f'@router.post("{route}")' in (wheel / path).read_text()
     ]  # fmt: skip
-    version = next(path for path in wheel.glob("vllm-*.dist-info")) if list(wheel.glob("vllm-*.dist-info")) else None
     return {
-        "version": version.name.split("-")[1] if version else "",
+        "version": next(wheel.glob("vllm-*.dist-info")).stem.removeprefix("vllm-"),
         "signatures": signatures,
         "variables": [name for name in VARIABLES if f'"{name}": ' in environment],
         "posted": posted,
@@ -51,7 +52,11 @@ def read(wheel):
 def signature(tree, name):
     """The parameters of a function or method, with their defaults and without types."""
     *owner, last = name.split(".")
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner[0]) if owner else tree.body
+    body = (
+        next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner[0])
+        if owner
+        else tree.body
+    )
     found = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == last][-1]
     for argument in ast.walk(found.args):
         if isinstance(argument, ast.arg):

@@ -1,0 +1,65 @@
+"""The weights of a running vLLM: what it is handed, and whether it holds that. Nothing here imports vllm.
+
+vLLM keeps some tensors of a checkpoint as one, stacked by rows. It can tell the SHA-256 of each tensor that it holds.
+So the sums of what was handed over are compared with the sums of what it holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+
+from acm.architectures import EMBEDDING, HEAD
+from acm.evaluation.tensors import Tensor, as_bytes
+
+STACKS = {  # vLLM's name of a stack → the parts' names in a checkpoint, in their order
+    "qkv_proj": ("q_proj", "k_proj", "v_proj"),
+    "gate_up_proj": ("gate_proj", "up_proj"),
+}
+STACKED = {part: (stack, i) for stack, parts in STACKS.items() for i, part in enumerate(parts)}
+PADDED = 64  # vLLM fills the rows of an embedding and a head up to a multiple
+
+
+class Handed:
+    """Tensors on their way to vLLM. sums: vLLM's name of each tensor that has passed whole → its SHA-256.
+
+    An embedding or head whose rows are filled up has none. dtype: of vLLM, in which it is handed them.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor], dtype: str) -> None:
+        self.tensors, self.dtype = tensors, getattr(torch, dtype)
+        self.sums: dict[str, str] = {}
+        self.parts: dict[str, dict[int, bytes]] = defaultdict(dict)
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for tensor in self.tensors:
+            values = tensor.values().to(self.dtype)
+            if not (tensor.name in (EMBEDDING, HEAD) and tensor.shape[0] % PADDED):
+                self.note(tensor.name, values)
+            yield tensor.name, values
+
+    def note(self, name: str, values: torch.Tensor) -> None:
+        """Sum up a tensor, or the stack that it completes."""
+        module, _, kind = name.rpartition(".")
+        above, _, last = module.rpartition(".")
+        if last not in STACKED:
+            self.sums[name] = hashlib.sha256(as_bytes(values).data).hexdigest()
+            return
+        stack, place = STACKED[last]
+        whole = f"{above}.{stack}.{kind}"
+        self.parts[whole][place] = as_bytes(values).tobytes()
+        if len(self.parts[whole]) == len(STACKS[stack]):
+            parts = self.parts.pop(whole)
+            self.sums[whole] = hashlib.sha256(b"".join(parts[i] for i in sorted(parts))).hexdigest()
+
+    def differing(self, held: Mapping[str, str]) -> list[str]:
+        """Names whose sums vLLM has otherwise. held: its sums, by name behind the number of a worker."""
+        own = {name.rpartition(":")[2]: found for name, found in held.items()}
+        return sorted(name for name, found in self.sums.items() if own.get(name, found) != found)
+
+    def compared(self, held: Mapping[str, str]) -> int:
+        """How many of vLLM's tensors can be compared."""
+        return len(self.sums.keys() & {name.rpartition(":")[2] for name in held})
