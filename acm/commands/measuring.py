@@ -169,6 +169,9 @@ def evaluate(
     concurrency: Annotated[int, SERVER(help="requests at a time to a server")] = Server.concurrency,
     timeout: Annotated[float, SERVER(help="seconds to wait for one response of a server")] = Server.timeout,
     deadline: Annotated[float | None, SERVER(help="seconds for all of a server's responses")] = Server.deadline,
+    reload: Annotated[
+        bool, SERVER("--reload", help="a vLLM or SGLang server loads MODEL first, from the same path there")
+    ] = Server.reload,
     model_args: Annotated[str, SERVER(help="of vllm or a server's requests: '{top_k: -1}'")] = "{}",
     profile: Annotated[str | None, LABELS(help="label, by which `acm import` takes the records")] = None,
     experiment: Annotated[str | None, LABELS(help="label of the records")] = None,
@@ -180,7 +183,7 @@ def evaluate(
     if not out.name or not_a_file(out) or out.suffix == ".batches":
         raise UserError(f"--out: '{out}' is no file for a table; name one, such as records.parquet.")
     engine = chosen_engine(backend, url=url, served=served, concurrency=concurrency, timeout=timeout,
-                           deadline=deadline, batch_size=batch_size, dtype=dtype, device=device,
+                           deadline=deadline, reload=reload, batch_size=batch_size, dtype=dtype, device=device,
                            model_args=arguments)  # fmt: skip
     sampling = Sampling(temperature, top_p, repeat, seed)
     labels = {"profile": profile, "experiment": experiment, "method": method}

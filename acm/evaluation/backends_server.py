@@ -32,6 +32,7 @@ from acm.evaluation.server_answers import (
     read_answer,
 )
 from acm.evaluation.server_requests import SMALL, Received, asked, introduced, listed_models, run, session
+from acm.evaluation.server_weights import reload
 from acm.evaluation.settings import Server
 from acm.evaluation.thinking import THINK_CLOSE, THINK_OPEN, opened
 from acm.kept import read_kept, write_kept
@@ -277,7 +278,8 @@ def connect(folder: Path, server: Server, chat: bool, **settings: Any) -> Record
     endpoint = "chat/completions" if chat else "completions"
     lm = (RecordingChat if chat else RecordingCompletions)(folder, server, endpoint, model=served, **settings)
     lm.names = frozenset().union(*(fields(entry, "root") for entry in listed if entry["id"] == served))
-    known = {"owned_by": listed[0].get("owned_by") if listed else None, "version": version}
+    reloaded = reload(server, listed[0].get("owned_by") if listed else None, folder) if server.reload else {}
+    known = {"owned_by": listed[0].get("owned_by") if listed else None, "version": version} | reloaded
     said = {key: text for key, text in known.items() if isinstance(text, str)}
     lm.facts = {"server": {"endpoint": endpoint, "served": served, **said}}
     return lm

@@ -98,7 +98,8 @@ class Server:
 
     url: ``http://host:port/v1``, the /v1 optional. served: the model's name there; None: the one that it lists.
     concurrency: requests at a time. batch_size: items kept together. model_args: see REQUEST_FIELDS.
-    timeout: seconds to wait for one response. deadline: seconds for all; None: no end.
+    timeout: seconds to wait for one response. deadline: seconds for all; None: no end. reload: have the server, a vLLM
+    or SGLang that sees the model's folder under the same path, load it first.
     Raises UserError for what is no such address, an unknown name or a value out of its range.
     """
 
@@ -109,6 +110,7 @@ class Server:
     model_args: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 600.0
     deadline: float | None = None
+    reload: bool = False
     backend: ClassVar[str] = "server"
 
     def __post_init__(self) -> None:

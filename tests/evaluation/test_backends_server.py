@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import helpers_vllm
 import pandas as pd
 import pytest
 import requests
@@ -60,6 +61,55 @@ def test_a_server_gives_the_records_of_the_default_backend(server, local, counte
     assert all(
         body["temperature"] == 0 and body["max_tokens"] == 22 and body["model"] == "abacus" for _, body in server.asked
     )
+
+
+LOADED = {
+    "vllm": [
+        ("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(SLOW)}}),
+        ("/reset_prefix_cache", {}), ("/weight_checker", {"action": "checksum"}),
+    ],
+    "sglang": [("/update_weights_from_disk", {"model_path": str(SLOW), "flush_cache": True})],
+}  # fmt: skip
+DONE = {
+    "/collective_rpc": {"results": [None]}, "/reset_prefix_cache": {"success": True},
+    "/weight_checker": {"checksums": {"dp0:pp0:pcp0:tp0:a": "12"}}, "/update_weights_from_disk": {"success": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("owner", LOADED)
+def test_a_running_server_is_told_to_load_the_folder_and_the_records_say_so(server, owner):
+    server.models = [{"id": "abacus", "owned_by": owner}]
+    server.answer = lambda path, body: (200, DONE[path])
+    facts = connected(server, folder=SLOW, reload=True).facts["server"]
+    assert server.asked == LOADED[owner] and facts["loaded"] == str(SLOW)
+    posted = json.loads(helpers_vllm.FACTS.read_text())["posted"]
+    assert owner == "sglang" or posted == [path for path, _ in server.asked]
+    assert ("weights" in facts) == (owner == "vllm")
+    if owner == "vllm":
+        server.answer = lambda path, body: (
+            200,
+            DONE[path] if path != "/weight_checker" else {"checksums": {"a": "13"}},
+        )
+        assert connected(server, folder=SLOW, reload=True).facts["server"]["weights"] != facts["weights"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "answer", "words"),
+    [
+        ("made-up", (200, {}), "calls itself 'made-up', and only vLLM and SGLang"),
+        ("vllm", (404, {"detail": "Not Found"}), "collective_rpc does not exist; .* VLLM_SERVER_DEV_MODE=1"),
+        ("vllm", (200, {"success": False}), "does not load .*abacus-fast .*the cache is held"),
+        ("sglang", (400, {"success": False, "message": "no weights"}), "does not load .*abacus-fast .'no weights'"),
+        ("sglang", (200, {}), "does not load .*abacus-fast"),
+        ("sglang", (401, b"key"), "says HTTP 401, 'key'"),
+        ("sglang", (200, b"[1]"), "answers no JSON object"),
+    ],
+)
+def test_a_server_that_does_not_load_weights_is_told_apart(server, at_once, owner, answer, words):
+    server.models = [{"id": "abacus", "owned_by": owner}]
+    server.answer = lambda path, body: answer
+    with pytest.raises(UserError, match=words):
+        connected(server, reload=True)
 
 
 def test_text_up_to_a_stop_string_has_the_string_and_its_tokens(server, hf):
