@@ -459,3 +459,13 @@ def test_a_profile_can_name_its_questions_without_another_hash():
     for bad, said in (({"layer": {}}, "layers"), ({"coefficients": {}}, "stability")):
         with pytest.raises(ValueError, match=said):
             Profile.model_validate(content | {"name": "tiny", "questions": bad})
+
+
+def test_a_profile_that_asks_for_determinism_is_another_one():
+    content = yaml.safe_load((PROFILES / "tiny.yaml").read_text())
+    usual, on = (Profile.model_validate(content | {"name": "tiny", "deterministic": asked}) for asked in (False, True))
+    assert (
+        usual.hash == load_profile("tiny").hash != on.hash
+        and on.engine.deterministic
+        and not usual.engine.deterministic
+    )

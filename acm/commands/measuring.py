@@ -172,6 +172,9 @@ def evaluate(
     reload: Annotated[
         bool, SERVER("--reload", help="a vLLM or SGLang server loads MODEL first, from the same path there")
     ] = Server.reload,
+    deterministic: Annotated[
+        bool, RUNNING("--deterministic", help="what transformers or vllm offers against chance")
+    ] = Engine.deterministic,
     model_args: Annotated[str, SERVER(help="of vllm or a server's requests: '{top_k: -1}'")] = "{}",
     profile: Annotated[str | None, LABELS(help="label, by which `acm import` takes the records")] = None,
     experiment: Annotated[str | None, LABELS(help="label of the records")] = None,
@@ -183,7 +186,8 @@ def evaluate(
     if not out.name or not_a_file(out) or out.suffix == ".batches":
         raise UserError(f"--out: '{out}' is no file for a table; name one, such as records.parquet.")
     engine = chosen_engine(backend, url=url, served=served, concurrency=concurrency, timeout=timeout,
-                           deadline=deadline, reload=reload, batch_size=batch_size, dtype=dtype, device=device,
+                           deadline=deadline, reload=reload, batch_size=batch_size,
+                           deterministic=deterministic, dtype=dtype, device=device,
                            model_args=arguments)  # fmt: skip
     sampling = Sampling(temperature, top_p, repeat, seed)
     labels = {"profile": profile, "experiment": experiment, "method": method}

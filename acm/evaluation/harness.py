@@ -18,6 +18,7 @@ import pandas as pd
 
 from acm.checkpoints import TOKENIZERS_SHOWN, has_tokenizer, model_folder
 from acm.errors import UserError, check_distinct, shown, unknown
+from acm.evaluation.determinism import algorithms, prepare
 from acm.evaluation.own_weights import check_weights_are_read
 from acm.evaluation.prompts import CHAT_TEMPLATE, FEW_SHOT, FEW_SHOT_STOPS, PROMPTS
 from acm.evaluation.samples import records_of
@@ -84,6 +85,7 @@ def evaluate(
     check_prompt(prompt, tasks)
     check_grader(tasks)
     engine.check_here()
+    prepare(engine)
     if keep:
         check_writable(Path(keep))
     manager = task_manager(tasks, prompt)
@@ -99,7 +101,8 @@ def evaluate(
         lm.keep = Path(keep) / hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:16]
         lm.key = setting | {"source": source_hash("evaluation"), "versions": versions(DECISIVE)}
     generation = generation_of(engine, sampling, max_tokens, prompt)
-    results = generate(lm, manager, tasks, items, generation, prompt == CHAT_TEMPLATE, sampling.seed)
+    with algorithms(engine):
+        results = generate(lm, manager, tasks, items, generation, prompt == CHAT_TEMPLATE, sampling.seed)
     known = {"profile": "", "experiment": "", "model": model.name, "method": model.name} | dict(labels or {})
     return table(results, tasks, lm, known, setting)
 
@@ -156,6 +159,7 @@ def stay_loaded(folder: Path, engine: Engine, max_tokens: int, known: str = "") 
 
     known: its identity; empty: it has none before it takes the weights of a model. UserError as of evaluate.
     """
+    prepare(engine)
     lm = load(folder, engine, Sampling(), max_tokens, None)
     return Loaded(lm, folder, engine, max_tokens, known, frame=frame_of(folder))
 
@@ -218,7 +222,16 @@ def setting_of(
     said = stated(engine, sampling, max_tokens, prompt)
     always = {key: value for key, value in said.items() if key not in USUAL}
     chosen = {key: value for key, value in said.items() if key in USUAL and value != USUAL[key]}
-    return {"engine": f"lm-eval/{engine.backend}", **always, "model": model, **chosen}
+    return {"engine": f"lm-eval/{engine.backend}", **always, "model": model, **chosen, **gpu_of(engine)}
+
+
+def gpu_of(engine: Engine | Server) -> dict[str, str]:
+    """The name of the GPU that an engine here runs on."""
+    if isinstance(engine, Server) or engine.device == "cpu":
+        return {}
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name(engine.device)} if torch.cuda.is_available() else {}
 
 
 def generation_of(engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt: str | None) -> dict[str, Any]:

@@ -33,7 +33,8 @@ def reload(server: Server, owner: object, folder: Path) -> dict[str, str]:
             f"{server.url} calls itself {owner!r:.40}, and only vLLM and SGLang load weights while they run; "
             "leave out --reload, and start the server with the model."
         )
-    return run(reload_sglang if owner == SGLANG else reload_vllm, server, str(folder.resolve()))
+    found = run(reload_sglang if owner == SGLANG else reload_vllm, server, str(folder.resolve()))
+    return {"loaded": folder.name, **found}
 
 
 async def reload_sglang(server: Server, path: str) -> dict[str, str]:
@@ -41,7 +42,7 @@ async def reload_sglang(server: Server, path: str) -> dict[str, str]:
     async with session() as client:
         done = await posted(client, server, "/update_weights_from_disk", {"model_path": path, "flush_cache": True})
         check(server, path, done.get("success"), done.get("message"))
-    return {"loaded": path}
+    return {}
 
 
 async def reload_vllm(server: Server, path: str) -> dict[str, str]:
@@ -49,11 +50,10 @@ async def reload_vllm(server: Server, path: str) -> dict[str, str]:
     async with session() as client:
         given = {"method": "reload_weights", "kwargs": {"weights_path": path}}
         await posted(client, server, "/collective_rpc", given)
-        check(
-            server, path, (await posted(client, server, "/reset_prefix_cache", {})).get("success"), "the cache is held"
-        )
+        emptied = await posted(client, server, "/reset_prefix_cache", {})
+        check(server, path, emptied.get("success"), "the cache is held")
         sums = (await posted(client, server, "/weight_checker", {"action": "checksum"})).get("checksums")
-    return {"loaded": path, "weights": xxhash.xxh3_64_hexdigest(text(sums).encode())}
+    return {"weights": xxhash.xxh3_64_hexdigest(text(sums).encode())}
 
 
 def check(server: Server, path: str, success: object, message: object) -> None:

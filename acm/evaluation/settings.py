@@ -60,6 +60,7 @@ class Engine:
 
     backend: ``transformers`` or ``vllm``. dtype: of weights and arithmetic. device: cpu, cuda, or cuda:1.
     batch_size: items generated together and kept together. model_args: of vLLM, see :class:`VllmArguments`.
+    deterministic: what the backend offers against chance, see ``determinism.py``.
     Raises UserError for an unknown name or a value out of its range.
     """
 
@@ -68,6 +69,7 @@ class Engine:
     device: str = "cpu"
     batch_size: int = 64
     model_args: Mapping[str, Any] = field(default_factory=dict)
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if self.backend == Server.backend:
@@ -112,6 +114,7 @@ class Server:
     deadline: float | None = None
     reload: bool = False
     backend: ClassVar[str] = "server"
+    deterministic: ClassVar[bool] = False  # nobody here can promise it
 
     def __post_init__(self) -> None:
         check_url(self.url)
@@ -139,6 +142,7 @@ USUAL: dict[str, Any] = {  # what the setting of a record leaves out while it is
     "backend": Engine.backend,
     "concurrency": Server.concurrency,
     "model_args": {},
+    "deterministic": Engine.deterministic,
 }
 
 
@@ -157,6 +161,7 @@ def stated(engine: Engine | Server, sampling: Sampling, max_tokens: int, prompt:
         "backend": engine.backend,
         "concurrency": engine.concurrency if isinstance(engine, Server) else Server.concurrency,
         "model_args": dict(engine.model_args),
+        "deterministic": engine.deterministic,
     }
     return own | shared | chosen
 

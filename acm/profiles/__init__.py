@@ -33,7 +33,7 @@ class Profile(Strict):
     """Everything that a run depends on.
 
     name: the file's, with variants. items: how many of each task, from its start; None: all. max_tokens: token cap.
-    batch_size, dtype, device, backend, model_args: of the engine, see :class:`Engine`.
+    batch_size, dtype, device, backend, model_args, deterministic: of the engine, see :class:`Engine`.
     jobs: what one process evaluates. ``several``: a share of the models, each merged just before. ``model``: a model.
     ``task``: one task of a model in one repeat. With ``task`` alone a batch holds the items of one task, which can
     change a response. So ``task`` is part of the hash, and the other two are not.
@@ -53,6 +53,7 @@ class Profile(Strict):
     seed: int = Sampling.seed
     backend: Annotated[str, one_of("backend", BACKENDS)] = optional(Engine.backend)
     model_args: VllmArguments = optional(VllmArguments())
+    deterministic: bool = optional(Engine.deterministic)
     jobs: Literal["several", "model", "task"] = Field("model", exclude_if=lambda jobs: jobs != "task")
     merges: Literal["memory", "folder"] = Field("memory", exclude=True)
     questions: Asked | None = Field(None, exclude=True)
@@ -118,7 +119,8 @@ class Profile(Strict):
     @property
     def engine(self) -> Engine:
         """What runs the models."""
-        return Engine(self.backend, self.dtype, self.device, self.batch_size, self.model_args.model_dump())
+        more = self.model_args.model_dump(), self.deterministic
+        return Engine(self.backend, self.dtype, self.device, self.batch_size, *more)
 
     def evaluation(self, experiment: str, method: str = "", repeat: int = 0) -> dict[str, Any]:
         """How :func:`acm.evaluate` is called for a model or method: items, max_tokens, prompt, sampling and engine.

@@ -179,7 +179,7 @@ def one_setting(place: str, records: pd.DataFrame) -> dict[str, Any]:
     """The setting that all records share. Each task and repeat may have been a call of its own, so these may differ."""
     try:
         settings = [
-            {key: value for key, value in json.loads(text).items() if key not in ("tasks", "repeat")}
+            {key: value for key, value in json.loads(text).items() if key not in ("tasks", "repeat", "gpu")}
             for text in records["setting"].unique()
         ]
     except (TypeError, ValueError, AttributeError, RecursionError):

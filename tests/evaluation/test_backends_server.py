@@ -81,7 +81,7 @@ def test_a_running_server_is_told_to_load_the_folder_and_the_records_say_so(serv
     server.models = [{"id": "abacus", "owned_by": owner}]
     server.answer = lambda path, body: (200, DONE[path])
     facts = connected(server, folder=SLOW, reload=True).facts["server"]
-    assert server.asked == LOADED[owner] and facts["loaded"] == str(SLOW)
+    assert server.asked == LOADED[owner] and facts["loaded"] == SLOW.name
     posted = json.loads(helpers_vllm.FACTS.read_text())["posted"]
     assert owner == "sglang" or posted == [path for path, _ in server.asked]
     assert ("weights" in facts) == (owner == "vllm")
