@@ -9,9 +9,13 @@ import nbformat
 import pandas as pd
 import pytest
 
+from abacus import CHECKPOINTS
+from acm import evaluate
 from acm.errors import UserError
 from acm.paths import ROOT
 from acm.running.notebooks import run_notebook
+
+SLOW = CHECKPOINTS / "abacus-slow"
 
 
 @pytest.mark.pipeline
@@ -22,6 +26,21 @@ def test_training_runs_at_reduced_scale_and_ships_the_family(tmp_path):
     assert {f"abacus-{n}" for n in ("base", "fast", "slow", "sums", "words")} <= {p.name for p in folder.iterdir()}
     assert pd.read_csv(folder / "training" / "base" / "losses.csv")["loss"].between(0, 8).all()
     assert "These do not hold" in nbformat.read(done, 4).cells[-1].outputs[-1].text
+
+
+@pytest.mark.pipeline
+def test_two_equal_runs_part_nowhere_and_two_files_are_compared(tmp_path):
+    notebook = ROOT / "notebooks" / "real-weights" / "partings.ipynb"
+    same = {"items": 4, "max_tokens": 40, "dtypes": ["float32", "float32"], "batch_sizes": [4, 4]}
+    done = run_notebook(notebook, tmp_path / "same.ipynb", same)
+    said = nbformat.read(done, 4).cells[-1].outputs[-1].data["text/markdown"]
+    assert "differ in nothing recorded: 0 of 4 responses part" in said
+    records = evaluate(SLOW, ["abacus_hard"], items=4, max_tokens=40)
+    records.to_parquet(tmp_path / "one.parquet")
+    records.assign(response="", correct=0.0).to_parquet(tmp_path / "other.parquet")
+    files = {name: str(tmp_path / f"{name}.parquet") for name in ("one", "other")}
+    said = nbformat.read(run_notebook(notebook, tmp_path / "two.ipynb", files), 4).cells[-1].outputs[-1]
+    assert "4 of 4 responses part" in said.data["text/markdown"]
 
 
 @pytest.mark.pipeline
