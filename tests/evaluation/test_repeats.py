@@ -247,7 +247,7 @@ def test_hours_grow_with_repeats_and_one_job_a_task_costs_only_part_filled_batch
 
 def test_jobs_by_task(write):
     profile = write({"jobs": "task"}, repeats=3)
-    assert jobs(profile, profile.experiment(LONG)) == {
+    assert jobs(profile, LONG) == {
         "calibrate": 1, "coefficients": 1, "merge": 3, "evaluate": 5 * 2 * 3, "gather": 5, "tables": 1, "figures": 1,
     }  # fmt: skip
     assert call_sizes(profile, profile.experiment(LONG)) == [12] * 6
