@@ -13,8 +13,9 @@ killed run continues with the next layer.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from acm.calibration.controls import CHUNK_ENTRIES, Logits, Sides, measure
+from acm.calibration.controls import CHUNK_ENTRIES, GPU_ENTRIES, Logits, Sides, measure
 from acm.calibration.importance import InputStatistics, gradients
 from acm.calibration.journal import Journal
 from acm.calibration.layerwise import BASE, LayerwiseModel, to_bf16, watch
@@ -31,6 +32,7 @@ from acm.calibration.registry import BY_GRADIENTS, CONTROLS
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 
+AHEAD = 96  # estimates: with three controls, of 16 groups of two texts; of logits 0.1 GB a text
 COLUMNS = ["finetuned", "layer", "sample", "tokens", "estimator", "control", "value", "norm_base", "norm_finetuned"]
 
 INPUT_KINDS = {BASE: "aim", "finetuned": "regmean"}  # role of a model → the statistic of its weights' inputs
@@ -102,6 +104,7 @@ class Walk:
         self.finetuned = [key.partition("/")[2] for key in models if key.startswith("finetuned/")]
         self.hidden: dict[str, list[Tensor]] = {}  # model → hidden state of each text, after the last layer walked
         self.embedded: dict[str, list[Tensor]] = {}  # model → activations of the embedding, until they were measured
+        self.coming: dict[str, Future[dict[str, Tensor]]] = {}  # model → weights of the next layer, on their way to it
 
     @torch.no_grad()
     def run(self, pool: ThreadPoolExecutor) -> pd.DataFrame:
@@ -125,29 +128,43 @@ class Walk:
         """Push all texts through one layer of all models: its rows of the table, and the files of its statistics."""
         rows, files = [], []
         with contextlib.ExitStack() as stack:
-            collectors = self.load(layer, stack)
+            collectors = self.load(layer, stack, pool)
+            asked: deque[Future[list[Row]]] = deque()
             for group in groups([i.shape[1] for i in self.ids]):
                 held = self.advance(layer, group, collectors)
-                for found in [
+                asked += [
                     pool.submit(self.rows, layer, held, group, name, sample, control)
                     for name in self.finetuned
                     for sample in group
                     for control in self.measures.controls
-                ]:
-                    rows += found.result()
+                ]
+                while len(asked) > self.ahead:
+                    rows += asked.popleft().result()
+            for found in asked:
+                rows += found.result()
             for collector in collectors.values():
                 files += collector.save()
         self.embedded = {}
         table = pd.DataFrame(rows, columns=COLUMNS)
         return table.sort_values(["finetuned", "sample"], kind="stable", ignore_index=True), files
 
-    def load(self, layer: str, stack: contextlib.ExitStack) -> dict[str, InputStatistics]:
+    @property
+    def ahead(self) -> int:
+        """How many estimates may be waited for while the models walk on: on GPUs alone, which hold what they take."""
+        on_gpu = all(model.device.type != "cpu" for model in self.models.values())
+        return AHEAD if on_gpu else 0
+
+    def load(self, layer: str, stack: contextlib.ExitStack, pool: ThreadPoolExecutor) -> dict[str, InputStatistics]:
         """Load the layer in all models until the stack is closed. Returns what collects statistics, by model."""
         collectors: dict[str, InputStatistics] = {}
         if layer == "embed":  # the walk's start has read what it needs of the embedding
             return collectors
+        place = self.layers.index(layer) + 1
         for key, model in self.models.items():
-            module = stack.enter_context(model.loaded(layer)) if layer in model.modules else None
+            weights = self.coming.pop(key).result() if key in self.coming else None
+            module = stack.enter_context(model.loaded(layer, weights=weights))
+            if self.ahead and place < len(self.layers):
+                self.coming[key] = pool.submit(model.weights, self.layers[place])
             role, _, name = key.partition("/")
             kind = INPUT_KINDS.get(role)
             if self.measures.folder and kind in self.measures.kinds:
@@ -173,7 +190,8 @@ class Walk:
         if layer == "lm_head":
             if collector:
                 collector.see("lm_head.weight", hidden[0])
-            whole = len(hidden[0]) * model.vocabulary <= CHUNK_ENTRIES
+            most = CHUNK_ENTRIES if model.device.type == "cpu" else GPU_ENTRIES
+            whole = len(hidden[0]) * model.vocabulary <= most
             return model.logits(hidden[0], model.vocabulary) if whole else Logits(model, hidden[0])
         if layer == "norm":
             self.hidden[key][sample] = model.modules["norm"](hidden)
