@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -216,15 +217,20 @@ def unlike(base: Checkpoint, finetuned: Checkpoint, problems: list[str]) -> User
 def check_weights(model: Checkpoint) -> None:
     """UserError that names the first tensor with NaN or infinity, and how many of its entries are.
 
-    Reads all weights.
+    Reads all weights, with all cores.
     """
-    for name, info in model.tensors.items():
+
+    def count(info: TensorInfo) -> int:
         raw = info.read()
         chunks = (as_float32(raw[start : start + CHECKED]) for start in range(0, len(raw), CHECKED))
-        if bad := sum(int((~np.isfinite(chunk)).sum()) for chunk in chunks):
-            raise UserError(
-                f"{info.file}: tensor {name} holds {bad} values that are NaN or infinite; fetch or train it again."
-            )
+        return sum(int((~np.isfinite(chunk)).sum()) for chunk in chunks)
+
+    with ThreadPoolExecutor() as pool:
+        for (name, info), bad in zip(model.tensors.items(), pool.map(count, model.tensors.values()), strict=True):
+            if bad:
+                raise UserError(
+                    f"{info.file}: tensor {name} holds {bad} values that are NaN or infinite; fetch or train it again."
+                )
 
 
 def equal(left: TensorInfo, right: TensorInfo) -> bool:
