@@ -58,13 +58,20 @@ def labels(values: Tensor) -> Labels:
     Values on the CPU give an array, of uint16 for codes and of int64 for ranks. Values on a GPU give a tensor there: of
     int32 for codes, of int64 for ranks.
     """
-    values = values.flatten() + 0.0  # turns −0 into +0
     if values.device.type != "cpu":
-        coded = values.dtype in CODE_DTYPES
-        return values.view(torch.int16).int() & 0xFFFF if coded else torch.unique(values, return_inverse=True)[1]
+        return labels_on_gpu(values.flatten())
+    values = values.flatten() + 0.0  # turns −0 into +0
     if values.dtype in CODE_DTYPES:
         return values.view(torch.int16).numpy().view(np.uint16)
     return np.unique(values.numpy(), return_inverse=True)[1]
+
+
+def labels_on_gpu(values: Tensor) -> Tensor:
+    """The label of each value, in their shape."""
+    values = values + 0.0
+    if values.dtype in CODE_DTYPES:
+        return values.view(torch.int16).int() & 0xFFFF
+    return torch.unique(values, return_inverse=True)[1]
 
 
 def permuted(given: Labels, rng: np.random.Generator) -> Labels:

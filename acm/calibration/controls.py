@@ -65,6 +65,11 @@ class Sides:
         """How many channels both arrays have. For logits of unlike vocabularies: the rows that both heads have."""
         return min(self.x.shape[1], self.y.shape[1])
 
+    @property
+    def device(self) -> torch.device:
+        """Where estimates are computed: where the base's activations lie."""
+        return self.x.device
+
     def left(self, rows: Tensor) -> Tensor:
         return self.x[rows, : self.channels]
 
@@ -143,6 +148,13 @@ def pairs(control: str, sides: Sides, key: str, entries: int = CHUNK_ENTRIES) ->
     return FUNCTIONS[control](sides, sides.chunks(entries), generator)
 
 
+def whole_pair(control: str, sides: Sides, key: str) -> Pair:
+    """The pair as two arrays, where the base's activations lie."""
+    chunks = [(left.to(sides.device), right.to(sides.device)) for left, right in pairs(control, sides, key)]
+    left, right = (torch.cat(side) if len(side) > 1 else side[0] for side in zip(*chunks, strict=True))
+    return left, right
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What was measured of one pair.
@@ -165,14 +177,14 @@ def measure(
     ValueError for values that are not finite and for what no estimator takes.
     """
     additive = {name for name, row in ESTIMATORS.items() if row.additive}
-    device = sides.x.device
+    device = sides.device
     fits = len(sides.chunks(entries if device.type == "cpu" else max(entries, GPU_ENTRIES))) == 1
     counted = not fits and additive.issuperset(estimators)
     counts, held = PairCounts(), []
     sums = [0.0, 0.0]
     for left, right in pairs(control, sides, key, entries):
         pair = left.to(device), right.to(device)
-        sums = [total + norms for total, norms in zip(sums, norm_sums(pair), strict=True)]
+        sums = [total + more for total, more in zip(sums, norm_sums(pair), strict=True)]
         if counted and pair[0].dtype in CODE_DTYPES:
             counts.add(*pair)
         else:
@@ -189,6 +201,11 @@ def norm_sums(pair: Pair) -> tuple[float, float]:
     """Of each array, the sum of its rows' L2 norms, in float64. Raises ValueError where an entry is not finite."""
     norms = torch.stack([torch.linalg.vector_norm(side, dim=1, dtype=torch.float64).sum() for side in pair])
     left, right = norms.tolist()
-    if not (math.isfinite(left) and math.isfinite(right)):
-        raise ValueError("activations hold NaN or infinity; the model or its dtype is at fault.")
+    check_norms(left, right)
     return left, right
+
+
+def check_norms(*norms: float) -> None:
+    """ValueError where a norm is not finite, for then an entry is not."""
+    if not all(map(math.isfinite, norms)):
+        raise ValueError("activations hold NaN or infinity; the model or its dtype is at fault.")

@@ -13,10 +13,10 @@ killed run continues with the next layer.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -24,15 +24,25 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from acm.calibration.controls import CHUNK_ENTRIES, GPU_ENTRIES, Logits, Sides, measure
+from acm.calibration.controls import (
+    CHUNK_ENTRIES,
+    GPU_ENTRIES,
+    Logits,
+    Measurement,
+    Pair,
+    Sides,
+    check_norms,
+    measure,
+    whole_pair,
+)
 from acm.calibration.importance import InputStatistics, gradients
 from acm.calibration.journal import Journal
 from acm.calibration.layerwise import BASE, LayerwiseModel, to_bf16, watch
 from acm.calibration.registry import BY_GRADIENTS, CONTROLS
+from acm.calibration.together import MOST, can_be_together, measure_together
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 
-AHEAD = 96  # estimates: with three controls, of 16 groups of two texts; of logits 0.1 GB a text
 COLUMNS = ["finetuned", "layer", "sample", "tokens", "estimator", "control", "value", "norm_base", "norm_finetuned"]
 
 INPUT_KINDS = {BASE: "aim", "finetuned": "regmean"}  # role of a model → the statistic of its weights' inputs
@@ -93,6 +103,29 @@ def open_journal(
     return Journal(folder, models[BASE].layers, folders, [*asked, *settings], all_states=measures.of_gradients)
 
 
+@dataclass
+class Asked:
+    """What is asked of one text, one fine-tuned model and one control at one layer. pair: both arrays, being made."""
+
+    finetuned: str
+    layer: str
+    sample: int
+    control: str
+    sides: Sides
+    key: str
+    pair: Future[Pair] | None = None
+
+    @property
+    def entries(self) -> int:
+        """Of each array."""
+        return self.sides.tokens * self.sides.channels
+
+    def row(self, estimator: str, value: float, measured: Measurement) -> Row:
+        """The table's row of an estimator."""
+        tokens = self.sides.tokens
+        return (self.finetuned, self.layer, self.sample, tokens, estimator, self.control, value, *measured.norms)
+
+
 class Walk:
     """One pass of all models over all texts."""
 
@@ -129,19 +162,14 @@ class Walk:
         rows, files = [], []
         with contextlib.ExitStack() as stack:
             collectors = self.load(layer, stack, pool)
-            asked: deque[Future[list[Row]]] = deque()
+            asked: list[Asked] = []
             for group in groups([i.shape[1] for i in self.ids]):
                 held = self.advance(layer, group, collectors)
-                asked += [
-                    pool.submit(self.rows, layer, held, group, name, sample, control)
-                    for name in self.finetuned
-                    for sample in group
-                    for control in self.measures.controls
-                ]
-                while len(asked) > self.ahead:
-                    rows += asked.popleft().result()
-            for found in asked:
-                rows += found.result()
+                asked += self.asked(layer, held, group, pool)
+                if sum(one.entries for one in asked) > self.together:
+                    rows += self.rows(asked, pool)
+                    asked = []
+            rows += self.rows(asked, pool)
             for collector in collectors.values():
                 files += collector.save()
         self.embedded = {}
@@ -149,10 +177,10 @@ class Walk:
         return table.sort_values(["finetuned", "sample"], kind="stable", ignore_index=True), files
 
     @property
-    def ahead(self) -> int:
-        """How many estimates may be waited for while the models walk on: on GPUs alone, which hold what they take."""
+    def together(self) -> int:
+        """How many entries may wait to be measured together. On the CPU each group is measured at once."""
         on_gpu = all(model.device.type != "cpu" for model in self.models.values())
-        return AHEAD if on_gpu else 0
+        return MOST if on_gpu else 0
 
     def load(self, layer: str, stack: contextlib.ExitStack, pool: ThreadPoolExecutor) -> dict[str, InputStatistics]:
         """Load the layer in all models until the stack is closed. Returns what collects statistics, by model."""
@@ -163,7 +191,7 @@ class Walk:
         for key, model in self.models.items():
             weights = self.coming.pop(key).result() if key in self.coming else None
             module = stack.enter_context(model.loaded(layer, weights=weights))
-            if self.ahead and place < len(self.layers):
+            if self.together and place < len(self.layers):
                 self.coming[key] = pool.submit(model.weights, self.layers[place])
             role, _, name = key.partition("/")
             kind = INPUT_KINDS.get(role)
@@ -200,21 +228,37 @@ class Walk:
             self.hidden[key][sample] = model.block(layer, hidden)
         return activations[0]
 
-    def rows(self, layer: str, held: Held, group: list[int], name: str, sample: int, control: str) -> list[Row]:
-        """The table's rows for one text, one fine-tuned model and one control: a row for each estimator."""
-        compared = CONTROLS[control]
-        other = group[(group.index(sample) + 1) % len(group)] if compared.other_text else sample
-        model = f"{'unrelated' if compared.unrelated else 'finetuned'}/{name}"
-        sides = Sides(held[BASE][sample], held[model][other])
-        key = f"{self.measures.seed}/{sample}/{name}/{layer}/{control}"
-        try:
-            found = measure(control, sides, key, self.measures.estimators, CHUNK_ENTRIES)
-        except ValueError as error:
-            raise UserError(f"{name}, layer {layer}, text {sample + 1}: {error}") from None
-        return [
-            (name, layer, sample, sides.tokens, estimator, control, value, *found.norms)
-            for estimator, value in zip(self.measures.estimators, found.values, strict=True)
-        ]
+    def asked(self, layer: str, held: Held, group: list[int], pool: ThreadPoolExecutor) -> list[Asked]:
+        """What is asked of a group of texts at a layer. What may wait is made ready meanwhile."""
+        found = []
+        for name, sample, control in product(self.finetuned, group, self.measures.controls):
+            compared = CONTROLS[control]
+            other = group[(group.index(sample) + 1) % len(group)] if compared.other_text else sample
+            model = f"{'unrelated' if compared.unrelated else 'finetuned'}/{name}"
+            sides = Sides(held[BASE][sample], held[model][other])
+            one = Asked(name, layer, sample, control, sides, f"{self.measures.seed}/{sample}/{name}/{layer}/{control}")
+            if one.entries <= self.together:
+                one.pair = pool.submit(whole_pair, control, sides, one.key)
+            found.append(one)
+        return found
+
+    def rows(self, asked: list[Asked], pool: ThreadPoolExecutor) -> list[Row]:
+        """The table's rows: for each estimator one of what was asked."""
+        names, found = self.measures.estimators, []
+        ready = [one.pair.result() for one in asked if one.pair]
+        together = bool(ready) and can_be_together(ready, names)
+        many = iter(measure_together(ready, names) if together else [])
+        alone = [pool.submit(measure, one.control, one.sides, one.key, names)
+                 for one in asked if not (together and one.pair)]  # fmt: skip
+        others = iter(alone)
+        for one in asked:
+            try:
+                measured = next(many) if together and one.pair else next(others).result()
+                check_norms(*measured.norms)
+            except ValueError as error:
+                raise UserError(f"{one.finetuned}, layer {one.layer}, text {one.sample + 1}: {error}") from None
+            found += [one.row(name, value, measured) for name, value in zip(names, measured.values, strict=True)]
+        return found
 
 
 def groups(lengths: list[int]) -> list[list[int]]:

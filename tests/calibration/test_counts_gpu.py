@@ -1,4 +1,4 @@
-"""What a GPU computes in calibration: counts by sorting, estimates of arrays that lie there, weights that come ahead."""
+"""What a GPU computes in calibration: counts by sorting, estimates of arrays that lie there, many at once."""
 
 from collections import Counter
 
@@ -10,10 +10,11 @@ import acm
 from abacus import CHECKPOINTS
 from acm.calibration import lockstep
 from acm.calibration.arrays import labels, permuted
-from acm.calibration.controls import Sides, measure
+from acm.calibration.controls import Sides, check_norms, measure
 from acm.calibration.counts import pair_sums
 from acm.calibration.counts_gpu import distinct_pairs, sums_on_gpu
 from acm.calibration.registry import CONTROLS, ESTIMATORS
+from acm.calibration.together import can_be_together, measure_together
 
 BASE, FINETUNED = CHECKPOINTS / "abacus-fast", {"slow": CHECKPOINTS / "abacus-slow"}
 TEXTS = ["17+5=22", "question: leo has 49 pears. he gives away 29. how many pears are left? answer:", "3*4="]
@@ -58,11 +59,32 @@ def test_an_order_depends_on_the_number_of_labels_alone():
     assert first.tolist() == second.tolist() != given.tolist()
 
 
-@pytest.mark.parametrize("ahead", [1, 4, 1000])
-def test_walking_ahead_of_the_estimates_changes_nothing(ahead, monkeypatch):
-    expected = acm.calibrate(BASE, FINETUNED, TEXTS, controls=tuple(CONTROLS))
-    monkeypatch.setattr(lockstep.Walk, "ahead", ahead)  # as beside a GPU: the next layer's weights come ahead too
-    assert acm.calibrate(BASE, FINETUNED, TEXTS, controls=tuple(CONTROLS), threads=2).equals(expected)
+@pytest.mark.parametrize("most", [1000, 10_000, 10**9])
+@pytest.mark.parametrize("estimators", [("plug-in", "miller-madow"), ("plug-in", "cosine")])
+def test_measuring_many_together_gives_the_same(most, estimators, monkeypatch):
+    given = {"controls": tuple(CONTROLS), "estimators": estimators}
+    expected = acm.calibrate(BASE, FINETUNED, TEXTS, **given)
+    monkeypatch.setattr(lockstep.Walk, "together", most)  # as on a GPU: the next layer's weights come ahead too
+    found = acm.calibrate(BASE, FINETUNED, TEXTS, threads=2, **given)
+    numbers = ["value", "norm_base", "norm_finetuned"]
+    assert found.drop(columns=numbers).equals(expected.drop(columns=numbers))
+    assert found[numbers].to_numpy() == pytest.approx(expected[numbers].to_numpy(), rel=1e-12, abs=1e-12)
+
+
+def test_an_infinite_activation_among_many_is_named():
+    x, y = arrays(torch.bfloat16)
+    y[3, 4] = float("inf")
+    good, bad = measure_together([(x, x), (x, y)], ["plug-in"])
+    check_norms(*good.norms)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        check_norms(*bad.norms)
+
+
+def test_float32_and_other_estimators_are_measured_one_by_one():
+    x, y = arrays(torch.bfloat16)
+    assert can_be_together([(x, y), (y, x)], ["plug-in"]) and not can_be_together([(x, y)], ["plug-in", "cka"])
+    assert not can_be_together([(x.float(), y.float())], ["plug-in"])
+    assert not can_be_together([(x, y), (x[:, :5], y[:, :5])], ["plug-in"])
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
