@@ -26,10 +26,10 @@ from tqdm import tqdm
 
 from acm.calibration.controls import (
     CHUNK_ENTRIES,
+    DRAWN,
     GPU_ENTRIES,
     Logits,
     Measurement,
-    Pair,
     Sides,
     check_norms,
     measure,
@@ -105,7 +105,7 @@ def open_journal(
 
 @dataclass
 class Asked:
-    """What is asked of one text, one fine-tuned model and one control at one layer. pair: both arrays, being made."""
+    """What is asked of one text, one fine-tuned model and one control at one layer."""
 
     finetuned: str
     layer: str
@@ -113,12 +113,16 @@ class Asked:
     control: str
     sides: Sides
     key: str
-    pair: Future[Pair] | None = None
 
     @property
     def entries(self) -> int:
         """Of each array."""
         return self.sides.tokens * self.sides.channels
+
+    @property
+    def compared(self) -> tuple[str, Sides, str]:
+        """What :func:`acm.calibration.controls.pairs` takes."""
+        return self.control, self.sides, self.key
 
     def row(self, estimator: str, value: float, measured: Measurement) -> Row:
         """The table's row of an estimator."""
@@ -165,7 +169,7 @@ class Walk:
             asked: list[Asked] = []
             for group in groups([i.shape[1] for i in self.ids]):
                 held = self.advance(layer, group, collectors)
-                asked += self.asked(layer, held, group, pool)
+                asked += self.asked(layer, held, group)
                 if sum(one.entries for one in asked) > self.together:
                     rows += self.rows(asked, pool)
                     asked = []
@@ -228,37 +232,44 @@ class Walk:
             self.hidden[key][sample] = model.block(layer, hidden)
         return activations[0]
 
-    def asked(self, layer: str, held: Held, group: list[int], pool: ThreadPoolExecutor) -> list[Asked]:
-        """What is asked of a group of texts at a layer. What may wait is made ready meanwhile."""
+    def asked(self, layer: str, held: Held, group: list[int]) -> list[Asked]:
+        """What is asked of a group of texts at a layer."""
         found = []
         for name, sample, control in product(self.finetuned, group, self.measures.controls):
             compared = CONTROLS[control]
             other = group[(group.index(sample) + 1) % len(group)] if compared.other_text else sample
             model = f"{'unrelated' if compared.unrelated else 'finetuned'}/{name}"
             sides = Sides(held[BASE][sample], held[model][other])
-            one = Asked(name, layer, sample, control, sides, f"{self.measures.seed}/{sample}/{name}/{layer}/{control}")
-            if one.entries <= self.together:
-                one.pair = pool.submit(whole_pair, control, sides, one.key)
-            found.append(one)
+            key = f"{self.measures.seed}/{sample}/{name}/{layer}/{control}"
+            found.append(Asked(name, layer, sample, control, sides, key))
         return found
 
     def rows(self, asked: list[Asked], pool: ThreadPoolExecutor) -> list[Row]:
         """The table's rows: for each estimator one of what was asked."""
         names, found = self.measures.estimators, []
-        ready = [one.pair.result() for one in asked if one.pair]
-        together = bool(ready) and can_be_together(ready, names)
-        many = iter(measure_together(ready, names) if together else [])
-        alone = [pool.submit(measure, one.control, one.sides, one.key, names)
-                 for one in asked if not (together and one.pair)]  # fmt: skip
-        others = iter(alone)
+        joined = iter(self.joined([one for one in asked if one.entries <= self.together], pool))
+        alone = iter([pool.submit(measure, *one.compared, names) for one in asked if one.entries > self.together])
         for one in asked:
             try:
-                measured = next(many) if together and one.pair else next(others).result()
+                measured = next(joined) if one.entries <= self.together else next(alone).result()
                 check_norms(*measured.norms)
             except ValueError as error:
                 raise UserError(f"{one.finetuned}, layer {one.layer}, text {one.sample + 1}: {error}") from None
             found += [one.row(name, value, measured) for name, value in zip(names, measured.values, strict=True)]
         return found
+
+    def joined(self, asked: list[Asked], pool: ThreadPoolExecutor) -> list[Measurement]:
+        """Estimates of what may be measured together.
+
+        While the models walk no thread draws numbers: Python would let the walk wait for it at every call.
+        """
+        if not asked:
+            return []
+        drawn = {one.key: pool.submit(whole_pair, *one.compared) for one in asked if one.control in DRAWN}
+        pairs = [drawn[one.key].result() if one.key in drawn else whole_pair(*one.compared) for one in asked]
+        if can_be_together(pairs, self.measures.estimators):
+            return measure_together(pairs, self.measures.estimators)
+        return [measure(*one.compared, self.measures.estimators) for one in asked]
 
 
 def groups(lengths: list[int]) -> list[list[int]]:

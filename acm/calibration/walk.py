@@ -129,7 +129,7 @@ def calibrate(
         models = without_weights(first, others, measures, number_type, places)
         settings = [str(number_type), places[0].type, [i.tolist() for i in ids]]
         walk = Walk(models, ids, measures, open_journal(kept, models, measures, settings))
-        table = walk.run(stack.enter_context(ThreadPoolExecutor(max(threads, drawing(places)))))
+        table = walk.run(stack.enter_context(estimating(max(threads, drawing(places)), places)))
     table.attrs["texts_sha256"] = texts_hash(texts)
     return table
 
@@ -138,6 +138,13 @@ def drawing(places: Sequence[torch.device]) -> int:
     """Threads that draw random numbers beside a GPU; the draws are the CPU's, whatever counts them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(DRAWING, cores) if places[0].type != "cpu" else 1
+
+
+def estimating(threads: int, places: Sequence[torch.device]) -> ThreadPoolExecutor:
+    """Threads for the estimates. Beside a GPU each draws with one core."""
+    if places[0].type == "cpu":
+        return ThreadPoolExecutor(threads)
+    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def tokenized(base: Path, texts: Sequence[str], max_tokens: int | None) -> list[Tensor]:
