@@ -52,9 +52,9 @@ def first(frame, column, value):
 
 
 def reworded(frame):
-    """The method's first response with another last sign: neither grade nor length change."""
+    """The method's first response with another first word: neither grade nor length change."""
     response = frame.loc[frame["method"] == "ACM-TA", "response"].iloc[0]
-    first(frame, "response", response.removesuffix(".") + "!")
+    first(frame, "response", "no" + response.removeprefix("so"))
 
 
 def all_of(column, value):
