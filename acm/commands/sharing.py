@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -43,3 +43,16 @@ def community(
     from acm.sharing.community import community as run
 
     say(run(check=check, tokenizers=tokenizers))
+
+
+@app.command(epilog="Example: acm deposit runs/tiny.tar.gz --profile tiny --results reports")
+def deposit(
+    archive: Annotated[Path, typer.Argument(help="the .tar.gz to write")],
+    profile: Annotated[str, typer.Option(help="a profile whose run has finished")],
+    results: Annotated[Literal["runs", "reports"], typer.Option(help="your run, or the committed results")] = "runs",
+) -> None:
+    """Pack the records of a profile for a deposit: the same results give the same bytes. Prints the hash to list."""
+    from acm.profiles import load_profile
+    from acm.sharing.deposits import deposit as run
+
+    say(run(load_profile(profile), archive, results))
