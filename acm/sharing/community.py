@@ -18,7 +18,7 @@ from acm.paths import REPORTS
 from acm.reading import read_text
 from acm.sharing.entry import FIGURE, ROW, check_entry, read_row, relative
 from acm.sharing.row import cells
-from acm.sharing.submission import RECIPE, RECORDS, like_name
+from acm.sharing.submission import RECIPE, RECORDS, SMALL, like_name, plain_file
 
 COMMUNITY = REPORTS / "community"
 PAGE = "README.md"
@@ -35,9 +35,13 @@ Rows = dict[Path, dict[str, Any]]
 
 
 def entries(folder: Path) -> Iterator[Path]:
-    """The folders `<pair>/<name>` of a community folder, sorted. UserError for anything else that lies there."""
+    """The folders `<pair>/<name>` of a community folder, sorted. UserError for anything else that lies there.
+
+    A page that is a link is refused too: it would be written through.
+    """
     for pair in sorted(folder.iterdir()) if folder.is_dir() else ():
         if pair.name == PAGE:
+            plain_file(pair, SMALL)
             continue
         for entry in sorted(subfolder(pair).iterdir()):
             yield subfolder(entry)
@@ -108,6 +112,7 @@ def below(entry: Path, row: dict[str, Any]) -> str:
     engine = row["engine"] or " ".join(str(used[key]) for key in ("engine", "dtype", "device") if key in used)
     said = [f"by {row['who']}", f"{row['profile']} ({row['profile_hash']}), {row['generated']}, cap {row['cap']}"]
     said += [f"engine {engine}", f"records under {row['licence']}"]
+    said += ["parents or frontier are the committed records"] if row["borrowed"] else []
     said += [text.rstrip(".") for text in (row["note"], row["why_no_verdict"]) if text]
     weights = f" [weights](<{row['weights']}>);" if row["weights"] else ""
     return f"- {markdown(row['method'])}: {links};{weights} {markdown('; '.join(said))}.\n"

@@ -38,6 +38,7 @@ SMALL = 1 << 20  # bytes of a text file
 LARGE = 50 << 20  # bytes of a records file
 DECODED = 2 << 30  # bytes of its values in memory
 ROWS = 1_000_000
+REPEATS = 1000
 BATCH = 64  # rows that are decoded at a time while they are counted
 
 Line = Annotated[str, Field(min_length=1, max_length=100), like(rf"[^{UNSEEN}\n]*\S[^{UNSEEN}\n]*", "one line of text")]
@@ -129,8 +130,10 @@ def read_submission(
 
 
 def check_models(profile: Profile, experiment: str) -> None:
-    """UserError for models that nobody else could find, or whose names make no folder."""
+    """UserError for models that nobody else could find, or whose names make no folder, and for far too many repeats."""
     setting = profile.experiment(experiment)
+    if setting.repeats > REPEATS:
+        raise UserError(f"profile {profile.name} asks for {setting.repeats:,} repeats, and the limit is {REPEATS}.")
     for model in (setting.base, *setting.finetuned):
         if Path(model).is_absolute() or ".." in Path(model).parts:
             raise UserError(
@@ -229,7 +232,9 @@ def own_records(folder: Path, profile: Profile, experiment: str, takes: list[str
         check_parquet(path)
         frames.append(read_own(path, profile, experiment))
     if not frames:
-        raise UserError(f"{folder} holds no records: neither {RECORDS} nor records/*.parquet.")
+        raise UserError(
+            f"{folder} holds no records: neither {RECORDS} nor records/*.parquet; logs come in by `acm import`."
+        )
     records = pd.concat(frames, ignore_index=True)
     return records[records["method"].isin(takes)].reset_index(drop=True)
 

@@ -10,6 +10,7 @@ import yaml
 from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
 
+from acm import hub
 from acm.errors import UserError
 from acm.profiles import Profile
 from acm.sharing import entry as entries_of
@@ -98,6 +99,12 @@ FORGED = {
         lambda e: (e / "profile.json").write_text((e / "profile.json").read_text().replace(": 60", ": 61")),
         "were made with max_tokens 60, and profile mine says 61",
     ),
+    "a profile of endless repeats": (
+        lambda e: (e / "profile.json").write_text(
+            (e / "profile.json").read_text().replace('"reference"', '"repeats": 2000000000, "reference"')
+        ),
+        "asks for 2,000,000,000 repeats, and the limit is 1000",
+    ),
     "another recipe": (
         lambda e: (e / "recipe.yml").write_text((e / "recipe.yml").read_text() + "parameters: {lambda: 2.0}\n"),
         "is not the profile's ACM-TA",
@@ -172,6 +179,16 @@ def test_the_table_is_written_from_the_rows_and_one_that_is_not_is_refused(entry
         community(root, check=True)
 
 
+def test_a_page_that_is_a_link_is_not_written_through(entry, tmp_path):
+    root = entry.parents[1]
+    (root / f"{FAST}+{SLOW}-mine.md").unlink()
+    (tmp_path / "precious").write_text("mine")
+    (root / "README.md").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match=r"README\.md is a link"):
+        community(root)
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
 def test_all_faults_are_told_together(entry):
     root = entry.parents[1]
     (root / f"{FAST}+{SLOW}-mine.md").unlink()
@@ -216,3 +233,15 @@ def test_tokenizers_come_from_the_hub_only_where_that_is_asked_for(entry, monkey
     assert entries_of.here(away, tokenizers=False)("TA") is None and asked == []
     assert entries_of.here(away, tokenizers=True)("TA")("the answer is 1.") == 6
     assert asked == [("someone/fast", None), ("someone/slow", None)]
+
+
+def test_of_a_tokenizer_no_weights_are_fetched(monkeypatch, tmp_path):
+    def download(model, revision, allow_patterns, **_):
+        assert (model, revision) == ("someone/fast", "0" * 40) and not any("safetensors" in p for p in allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert hub.tokenizer("someone/fast", "0" * 40) == tmp_path
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: 1 / 0)
+    with pytest.raises(UserError, match="model someone/fast is not here and the hub cannot be reached"):
+        hub.tokenizer("someone/fast", None)
