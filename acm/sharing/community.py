@@ -18,7 +18,8 @@ from acm.paths import REPORTS
 from acm.reading import read_text
 from acm.sharing.entry import FIGURE, ROW, check_entry, read_row, relative
 from acm.sharing.row import cells
-from acm.sharing.submission import RECIPE, RECORDS, SMALL, like_name, plain_file
+from acm.sharing.submission import RECIPE, like_name
+from acm.sharing.untrusted import RECORDS, SMALL, plain_file
 
 COMMUNITY = REPORTS / "community"
 PAGE = "README.md"

@@ -37,17 +37,8 @@ from acm.reporting.statistics import Sample
 from acm.running.imported import Counting
 from acm.running.imported_logs import token_counter
 from acm.sharing.row import compute_row, differences, draw, sample_of
-from acm.sharing.submission import (
-    COEFFICIENTS,
-    RECIPE,
-    RECORDS,
-    SMALL,
-    STATED,
-    Submitted,
-    plain,
-    plain_file,
-    read_submission,
-)
+from acm.sharing.submission import COEFFICIENTS, RECIPE, STATED, Submitted, plain, read_submission
+from acm.sharing.untrusted import LARGE, RECORDS, SMALL, plain_file
 
 PROFILE, ROW, FIGURE = "profile.json", "row.json", "figure.png"
 FILES = (STATED, RECIPE, PROFILE, RECORDS, ROW, FIGURE)
@@ -81,10 +72,18 @@ def write_entry(submitted: Submitted, folder: Path) -> dict[str, Any]:
 
 
 def write_compact(submitted: Submitted, path: Path) -> None:
-    """All records of a submission in one file, made small: items of one task lie side by side."""
+    """All records of a submission in one file, made small: items of one task lie side by side.
+
+    UserError where it is larger than an entry's may be.
+    """
     records = pd.concat(submitted.records.values(), ignore_index=True)
     records = records.sort_values(["task", "item", "repeat", "method"], kind="stable").reset_index(drop=True)
     records.to_parquet(path, index=False, compression="zstd", compression_level=19)
+    if (size := path.stat().st_size) > LARGE:
+        raise UserError(
+            f"the records take {size / (1 << 20):.1f} MiB when packed, and the limit is {LARGE >> 20} MiB; give the "
+            "profile fewer `items` or points of the `frontier`."
+        )
 
 
 def drawn(submitted: Submitted, row: dict[str, Any], sample: Sample) -> bytes:
@@ -116,9 +115,9 @@ def read_entry(folder: Path, tokenizers: bool = False) -> Submitted:
     if lacking := [name for name in FILES if name not in found]:
         raise UserError(f"{folder} lacks {listed(lacking)}; write the entry with `acm submit`.")
     profile, row = read_profile(folder / PROFILE), read_row(folder / ROW)
-    if (name := row.get("experiment")) not in profile.experiments:
+    if (name := str(row.get("experiment"))) not in profile.experiments:
         raise UserError(f"{folder / ROW}: experiment {shown(name)} is none of the entry's profile.")
-    submitted = read_submission(folder, profile, str(name), here(profile.experiment(str(name)), tokenizers), False)
+    submitted = read_submission(folder, profile, name, here(profile.experiment(name), tokenizers), False)
     if (submitted.coefficients is None) == (COEFFICIENTS in found):
         raise UserError(f"{folder} holds {COEFFICIENTS}, and its recipe reads none; remove it.")
     return submitted

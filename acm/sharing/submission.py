@@ -12,18 +12,15 @@ The folder comes from a stranger. Only these files are read. They are no links, 
 from __future__ import annotations
 
 import re
-import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
-from acm.errors import UNSEEN, UserError, explain, listed, os_reason, shown, unknown
+from acm.errors import UNSEEN, UserError, explain, listed, shown, unknown
 from acm.merging.recipe import Recipe, load_recipe
 from acm.paths import REPORTS
 from acm.profiles import NAME, OF_NAME, Experiment, Name, Profile
@@ -31,15 +28,12 @@ from acm.reading import read_yaml
 from acm.records import coefficients_name, read_coefficients
 from acm.reporting.results import Results
 from acm.running.imported import Counting, checked, read_own
+from acm.running.imported_checks import check_same_rule
 from acm.schema import Strict, like
+from acm.sharing.untrusted import RECORDS, SMALL, check_parquet, plain_file, record_files
 
-STATED, RECIPE, COEFFICIENTS, RECORDS = "submission.yml", "recipe.yml", "coefficients.json", "records.parquet"
-SMALL = 1 << 20  # bytes of a text file
-LARGE = 50 << 20  # bytes of a records file
-DECODED = 2 << 30  # bytes of its values in memory
-ROWS = 1_000_000
+STATED, RECIPE, COEFFICIENTS = "submission.yml", "recipe.yml", "coefficients.json"
 REPEATS = 1000
-BATCH = 64  # rows that are decoded at a time while they are counted
 
 Line = Annotated[str, Field(min_length=1, max_length=100), like(rf"[^{UNSEEN}\n]*\S[^{UNSEEN}\n]*", "one line of text")]
 ADDRESS = r"https://[A-Za-z0-9.-]+/[A-Za-z0-9./_~%@:=-]*"
@@ -124,7 +118,10 @@ def read_submission(
     borrowed = committed_records(profile, experiment, set(context) - set(records["method"])) if committed else None
     both = records if borrowed is None else pd.concat([records, borrowed], ignore_index=True)
     found, _ = checked(profile, experiment, both, takes, counting)
-    check_engine(folder, stated, found[stated.method])
+    own = found[stated.method]
+    check_engine(folder, stated, own)
+    for name in found:
+        check_same_rule(found[name], own, f"records of {stated.method}, compared with those of {name},")
     names = [] if borrowed is None else list(dict.fromkeys(borrowed["method"]))
     return Submitted(profile, experiment, stated, found, names, recipe, coefficients)
 
@@ -149,21 +146,6 @@ def like_name(name: str, what: str) -> str:
     if not re.fullmatch(NAME, name) or len(name) > 100:
         raise UserError(f"{what} must be {OF_NAME}, and at most 100 characters, not '{shown(name)}'.")
     return name
-
-
-def plain_file(path: Path, most: int) -> bool:
-    """Whether a file is there. UserError for a link, for what is no file, and for one of more than ``most`` bytes."""
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {os_reason(error)}.") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise UserError(f"{path} is a link, a folder or a device; a submission holds plain files.")
-    if found.st_size > most:
-        raise UserError(f"{path} has {found.st_size / (1 << 20):.1f} MiB, and the limit is {most >> 20} MiB.")
-    return True
 
 
 def read_stated(folder: Path) -> Submission:
@@ -237,36 +219,6 @@ def own_records(folder: Path, profile: Profile, experiment: str, takes: list[str
         )
     records = pd.concat(frames, ignore_index=True)
     return records[records["method"].isin(takes)].reset_index(drop=True)
-
-
-def record_files(folder: Path) -> Iterator[Path]:
-    """The records files of a folder, as `acm import` finds them."""
-    if plain_file(folder / RECORDS, LARGE):
-        yield folder / RECORDS
-        return
-    inner = folder / "records"
-    if inner.is_symlink():
-        raise UserError(f"{inner} is a link; a submission holds plain files.")
-    for path in sorted((inner if inner.is_dir() else folder).glob("*.parquet")):
-        if plain_file(path, LARGE):
-            yield path
-
-
-def check_parquet(path: Path) -> None:
-    """UserError for a parquet file that holds, or unpacks to, more than records ever do. Nothing is kept in memory."""
-    try:
-        with pq.ParquetFile(path) as file:
-            if file.metadata.num_rows > ROWS or file.metadata.num_columns > 100:
-                raise UserError(f"{path} is too large: the limit is {ROWS:,} rows of 100 columns.")
-            size = 0
-            for batch in file.iter_batches(batch_size=BATCH):
-                size += batch.nbytes
-                if size > DECODED:
-                    raise UserError(f"{path} unpacks to more than {DECODED >> 30} GiB.")
-    except UserError:
-        raise
-    except Exception as error:  # of many kinds
-        raise UserError(f"{path} is not a readable parquet file ({type(error).__name__}); copy it again.") from None
 
 
 def committed_records(profile: Profile, experiment: str, wanted: set[str]) -> pd.DataFrame | None:

@@ -58,6 +58,13 @@ def reworded(frame):
     first(frame, "response", "no" + response.removeprefix("so"))
 
 
+def graded_by_another_rule(frame):
+    """The records as if they came from logs, those of the frontier with another filter."""
+    for method, name in (("ACM-TA", "strict"), ("frontier-0.5", "flexible")):
+        rows, rule = frame["method"] == method, {"abacus_easy": {"metric": "exact_match", "filter": name}}
+        frame.loc[rows, "setting"] = json.dumps(json.loads(frame.loc[rows, "setting"].iloc[0]) | {"graded_by": rule})
+
+
 def all_of(column, value):
     return lambda frame: frame.loc.__setitem__((frame["method"] == "ACM-TA", column), value)
 
@@ -112,6 +119,11 @@ FORGED = {
     "another who": (
         lambda e: (e / "submission.yml").write_text((e / "submission.yml").read_text().replace("A. T", "B. T")),
         'who is "A. Tester", computed anew "B. Tester"',
+    ),
+    "no experiment": (lambda e: edit_row(e, experiment=["long-to-short"]), "is none of the entry's profile"),
+    "a frontier that was graded otherwise": (
+        lambda e: edit_records(e, graded_by_another_rule),
+        "records of ACM-TA, compared with those of frontier-0.5, were graded by",
     ),
     "a further file": (lambda e: (e / "run.py").touch(), r"holds run\.py, which is no part of an entry"),
     "a pickle": (lambda e: (e / "records.pkl").touch(), r"holds records\.pkl"),

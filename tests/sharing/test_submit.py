@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from acm.__main__ import app
 from acm.errors import UserError
-from acm.sharing import submission
+from acm.sharing import untrusted
 from acm.sharing.submit import slug, submit
 
 LONG, FAST, SLOW, HALF = "long-to-short", "abacus-fast", "abacus-slow", "frontier-0.5"
@@ -164,23 +164,30 @@ def test_links_are_refused(profile, folder, tmp_path, name):
 
 def test_large_files_are_refused_unread(profile, folder, monkeypatch):
     place = folder()
-    os.truncate(place / "records.parquet", submission.LARGE + 1)
+    os.truncate(place / "records.parquet", untrusted.LARGE + 1)
     with pytest.raises(UserError, match=r"has 50\.0 MiB, and the limit is 50 MiB"):
         submit(place, profile, LONG, dry_run=True)
     place = folder()
-    (place / "submission.yml").write_text("#" * (submission.SMALL + 1))
+    (place / "submission.yml").write_text("#" * (untrusted.SMALL + 1))
     with pytest.raises(UserError, match="limit is 1 MiB"):
         submit(place, profile, LONG, dry_run=True)
+
+
+def test_an_entry_that_would_be_too_large_is_not_written(profile, folder, tmp_path, written, monkeypatch):
+    monkeypatch.setattr("acm.sharing.entry.LARGE", 1000)
+    with pytest.raises(UserError, match="give the profile fewer `items` or points of the `frontier`"):
+        submit(folder(), profile, LONG, "mine", tmp_path / "community")
+    assert written() == []
 
 
 def test_records_that_unpack_to_too_much_are_refused(profile, folder, records, monkeypatch):
     place = folder()
     records("ACM-TA", response="x" * 2_000_000).to_parquet(place / "records.parquet", index=False)
     assert (place / "records.parquet").stat().st_size < 1 << 20
-    monkeypatch.setattr(submission, "DECODED", 1 << 23)
+    monkeypatch.setattr(untrusted, "DECODED", 1 << 23)
     with pytest.raises(UserError, match="unpacks to more than"):
         submit(place, profile, LONG, dry_run=True)
-    monkeypatch.setattr(submission, "ROWS", 3)
+    monkeypatch.setattr(untrusted, "ROWS", 3)
     with pytest.raises(UserError, match="is too large: the limit is 3 rows"):
         submit(place, profile, LONG, dry_run=True)
 
