@@ -132,10 +132,14 @@ def above_bar(sample: Sample, method: str, frontier: list[str]) -> np.ndarray:
     own, expected = average(sample, method, "length"), np.full(lengths.shape[0], np.nan)
     for i, x in enumerate(own):
         if lengths[i, 0] <= x <= lengths[i, -1]:
-            best = np.maximum.accumulate(accuracies[i])
-            kept = np.append(True, accuracies[i, 1:] > best[:-1])
+            kept = on_bar(accuracies[i])
             expected[i] = np.interp(x, lengths[i, kept], accuracies[i, kept])
     return average(sample, method) - expected
+
+
+def on_bar(accuracies: np.ndarray) -> np.ndarray:
+    """Which points no shorter one beats or equals, (points,). accuracies: (points,), by ascending length."""
+    return np.append(True, accuracies[1:] > np.maximum.accumulate(accuracies)[:-1])
 
 
 def curve(sample: Sample, frontier: list[str]) -> tuple[np.ndarray, np.ndarray]:
