@@ -1,5 +1,7 @@
 """The plan of a profile: sizes from shapes, jobs as the runner has them, refusals; no network, no torch."""
 
+import json
+import math
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from acm.architectures import HEAD, tensor_shapes
 from acm.errors import UserError
 from acm.evaluation.task_files import count_items
 from acm.paths import PROFILES, ROOT
@@ -31,12 +34,38 @@ LONG = "long-to-short"
     ("Qwen/Qwen2.5-32B", 32_763_876_352),
     ("meta-llama/Llama-2-7b-hf", 6_738_415_616),
     ("codellama/CodeLlama-7b-hf", 6_738_546_688),
+    ("Qwen/Qwen3-4B-Instruct-2507", 4_022_468_096),
+    ("deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", 8_190_735_360),
+    ("HuggingFaceTB/SmolLM2-135M", 134_515_008),
+    ("HuggingFaceTB/SmolLM2-360M", 361_821_120),
+    ("HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384),
+    ("HuggingFaceTB/SmolLM3-3B", 3_075_098_624),
 ])  # fmt: skip
 def test_parameters_follow_from_the_shape(model, parameters):
     assert SHAPES[model].parameters == parameters
 
 
+@pytest.mark.parametrize("model, fields", [
+    ("Qwen/Qwen3-4B-Base", {"model_type": "qwen3", "head_dim": 128}),
+    ("HuggingFaceTB/SmolLM3-3B-Base", {"model_type": "smollm3"}),
+])  # fmt: skip
+def test_a_config_and_the_table_give_one_shape_and_transformers_names_as_many_numbers(model, fields, tmp_path):
+    known = SHAPES[model]
+    config = fields | {
+        "num_hidden_layers": known.layers, "hidden_size": known.hidden, "intermediate_size": known.intermediate,
+        "num_attention_heads": known.heads, "num_key_value_heads": known.kv_heads, "vocab_size": known.vocabulary,
+        "tie_word_embeddings": known.tied, "torch_dtype": "bfloat16", "rope_theta": known.rope_theta,
+        "max_position_embeddings": known.positions,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert shape_of(model, tmp_path) == replace(known, head=128)
+    tensors = tensor_shapes(config)
+    tensors.pop(HEAD)  # tied
+    assert known.parameters == sum(math.prod(shape) for shape in tensors.values())
+
+
 def test_keys_and_values_of_a_token():
+    assert SHAPES["Qwen/Qwen3-4B-Base"].cache("bfloat16") == 2 * 36 * 8 * 128 * 2  # heads are wider than hidden / heads
     assert SHAPES["Qwen/Qwen2.5-Math-7B"].cache("bfloat16") == 2 * 28 * 4 * 128 * 2
     assert SHAPES["meta-llama/Llama-2-7b-hf"].cache("float32") == 2 * 32 * 4096 * 4
 
@@ -111,6 +140,8 @@ def test_a_merge_has_the_most_positions_where_position_codes_agree_else_the_base
     assert merged_positions([base, long], paper=False) == 131072 and merged_positions([base, long], paper=True) == 4096
     assert merged_positions([SHAPES["meta-llama/Llama-2-7b-hf"], other], paper=False) == 4096
     assert merged_positions([base, replace(long, positions=None)], paper=False) is None
+    stretched = SHAPES["deepseek-ai/DeepSeek-R1-0528-Qwen3-8B"]  # YaRN, which its base has not
+    assert merged_positions([SHAPES["Qwen/Qwen3-8B"], stretched], paper=False) == 40960
 
 
 def test_a_pickled_model_is_marked():
