@@ -63,8 +63,8 @@ class Shape:
 LONG = 131072  # positions
 QWEN_14B = Shape(48, 5120, 13824, 40, 8, 152064, positions=LONG, rope_theta=1e6)
 QWEN_32B = Shape(64, 5120, 27648, 40, 8, 152064, positions=LONG, rope_theta=1e6)
-# From copies of the models' config.json in public repositories. No copy was seen, so these are guesses: the positions and
-# rope_theta of the Qwen3 bases, the positions of Qwen2.5-32B-Instruct, SmolLM2-360M, SmolLM3-3B-Base.
+# From copies of the models' config.json in public repositories. No copy was seen of these, so they are guesses:
+# positions and rope_theta of the two Qwen3 bases, positions of Qwen2.5-32B-Instruct, SmolLM2-360M, SmolLM3-3B-Base.
 QWEN3_4B = Shape(36, 2560, 9728, 32, 8, 151936, True, False, positions=32768, rope_theta=1e6, head=128, normed=True)
 QWEN3_4B_2507 = replace(QWEN3_4B, positions=262144, rope_theta=5e6)
 QWEN3_8B = replace(QWEN3_4B, hidden=4096, intermediate=12288, tied=False)
