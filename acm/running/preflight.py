@@ -56,7 +56,7 @@ def load_data(experiment: Experiment) -> None:
 
 def check_prompts(experiment: Experiment) -> None:
     """UserError where a task does not take a prompt that the experiment gives."""
-    for prompt in experiment.prompts.values():
+    for prompt in (experiment.prompt, *experiment.prompts.values()):
         check_prompt(prompt, experiment.tasks)
 
 

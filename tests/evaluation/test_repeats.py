@@ -97,10 +97,10 @@ def test_calls_of_a_model_and_of_a_part(write):
         setting.calls("abacus_medium-2")
 
 
-def test_the_papers_profiles_have_a_job_for_each_task_and_the_sampled_variant_five_repeats():
+def test_profiles_of_the_hub_have_a_job_for_each_task_and_the_sampled_variant_five_repeats():
+    small = {"tiny": "several", "smol": "model"}
     for path in PROFILES.glob("*.yaml"):
-        usual = "several" if path.stem == "tiny" else "model"
-        assert load_profile(path.stem).jobs == ("task" if path.stem.startswith(("qwen", "llama-2")) else usual)
+        assert load_profile(path.stem).jobs == small.get(path.stem, "task")
     (setting,) = load_profile("qwen-7b+sampled").experiments.values()
     assert (setting.temperature, setting.top_p, setting.repeats) == (0.6, 0.95, 5)
 

@@ -16,13 +16,14 @@ from acm.errors import UserError
 from acm.evaluation.task_files import count_items
 from acm.paths import PROFILES, ROOT
 from acm.profiles import load_profile
-from acm.running.budget import START, cost, downloads, jobs, request
+from acm.running.budget import START, call_sizes, cost, downloads, jobs, request
 from acm.running.budget_text import describe
 from acm.running.machine import Machine
 from acm.searching.samplers import EVEN
 from acm.shapes import SHAPES, merged_positions, shape_of
 
 PAPER = ["qwen-1.5b", "qwen-7b", "qwen-14b", "qwen-32b", "llama-2-7b"]
+TODAY = {"qwen3-4b": 80, "qwen3-8b-r1": 80, "qwen-32b-fuse": 141, "smollm2": 48, "smollm3": 80}  # GB of a card
 LONG = "long-to-short"
 
 
@@ -79,6 +80,28 @@ def test_every_paper_profile_has_a_plan(name):
     text = describe(load_profile(name), Machine())
     words = ("downloads", "disk", "calibrate", "merge", "evaluate", "GPU-hours", "jobs", "assumed", "--tokens")
     assert all(word in text for word in words)
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_every_profile_of_today_has_a_plan_and_fits_its_card(name):
+    profile = load_profile(name)
+    text = describe(profile, Machine(gpu_memory=TODAY[name]))
+    wanted = {model for e in profile.experiments.values() for model in (e.base, *e.finetuned)}
+    assert set(downloads(profile)) == wanted and all(model in text for model in wanted)
+    for experiment, e in profile.experiments.items():
+        models, repeats = len(e.models), e.repeats
+        assert experiment in text and jobs(profile, e)["evaluate"] == models * len(e.tasks) * repeats
+        sizes = {"aime25": 30, "aime26": 30, "hmmt_feb25": 30, "gpqa_diamond": 198, "ifeval": 541, "gsm8k": 1319}
+        assert call_sizes(profile, e) == [sizes[task.removeprefix("acm_")] for task in e.tasks for _ in range(repeats)]
+
+
+def test_a_merge_from_a_short_base_has_its_positions():
+    profile = load_profile("qwen3-4b")
+    assert profile.cap("task-vectors", "TA") == 28672
+    higher = profile.experiments["task-vectors"].model_copy(update={"max_tokens": 32768})
+    changed = profile.model_copy(update={"experiments": profile.experiments | {"task-vectors": higher}})
+    with pytest.raises(UserError, match="leaves no room for a prompt: Qwen3-4B-Base has 32768 positions"):
+        describe(changed, Machine())
 
 
 def test_downloads_are_the_weights_once():
