@@ -21,6 +21,7 @@ from acm.profiles.questions import QUESTIONS
 from acm.profiles.variants import VARIANTS
 from acm.running.notebooks import check_parameters
 from acm.running.preflight import check, fetch
+from acm.shapes import SHAPES
 
 PAPER = {"qwen-1.5b": "0.7", "qwen-7b": "0.7", "qwen-14b": "0.7", "qwen-32b": "0.7", "llama-2-7b": "-1.8"}
 INSTRUCT, THINKING, FOUR_B = "Qwen3-4B-Instruct-2507", "Qwen3-4B-Thinking-2507", "Qwen3-4B-Base"
@@ -361,6 +362,52 @@ def test_pickled_weights_are_refused_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
     with pytest.raises(UserError, match=r"pickles.*Convert"):
         hub.fetch("TIGER-Lab/MAmmoTH-7B", None)
+
+
+@pytest.fixture
+def fetched(f32, tmp_path, monkeypatch):
+    """Puts a pico model in the place of each hub model of a profile, with the positions and codes of the real one."""
+    monkeypatch.setattr("acm.hub.RUNS", tmp_path / "runs")
+    monkeypatch.setattr("acm.profiles.ROOT", tmp_path)
+    monkeypatch.setattr("acm.running.preflight.ROOT", tmp_path)
+    for name in ("read_texts", "load_items", "check_grader", "check_gpu"):
+        monkeypatch.setattr(f"acm.running.preflight.{name}", lambda *_: None)
+
+    def make(profile):
+        for experiment in profile.experiments.values():
+            for model, source in zip((experiment.base, *experiment.finetuned), f32, strict=False):
+                folder = tmp_path / experiment.path(model)
+                if not folder.exists():
+                    shutil.copytree(source, folder)
+                known, path = SHAPES[model], folder / "config.json"
+                scaling = {"rope_scaling": {"rope_type": known.scaled, "factor": 4.0}} if known.scaled else {}
+                codes = {"max_position_embeddings": known.positions, "rope_theta": known.rope_theta}
+                path.write_text(json.dumps(json.loads(path.read_text()) | codes | {"rope_parameters": None} | scaling))
+
+    return make
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_the_check_of_todays_profiles_passes_on_models_of_such_positions(name, fetched):
+    profile = load_profile(name)
+    fetched(profile)
+    models = sum(len(e.models) for e in profile.experiments.values())
+    assert check(profile) == f"profile {name}: {models} models to evaluate, all items per task."
+
+
+@pytest.mark.parametrize("name, experiment, warned", [
+    ("qwen3-4b", "interpolation", ()), ("qwen3-4b", "task-vectors", ("rope_theta",)),
+    ("qwen3-8b-r1", "interpolation", ("rope_scaling",)), ("smollm3", "base-to-thinking", ()),
+])  # fmt: skip
+def test_position_codes_that_disagree_are_warned_of(name, experiment, warned, fetched, tmp_path):
+    from acm.merging.plan import make_plan
+
+    profile = load_profile(name)
+    fetched(profile)
+    plan = make_plan(profile.experiment(experiment).recipe("TA", Path()), tmp_path, tmp_path / "out")
+    found = [f.text for f in plan.findings if f.level == "warning" and "Position codes" in f.text]
+    assert [any(text.startswith(key) for text in found) for key in warned] == [True] * len(warned)
+    assert bool(found) == bool(warned)
 
 
 @pytest.mark.parametrize("name", TODAY)

@@ -243,6 +243,9 @@ def test_a_method_that_lacks_repeats_is_refused_by_name(drop):
     ({}, "tokens, greedy."),
     ({"repeats": 2}, "tokens, greedy, mean of 2 responses an item."),
     ({"temperature": 0.6}, "tokens, temperature 0.6, top_p 1."),
+    ({"prompt": "chat-template"}, "tokens, greedy; all: chat-template prompt."),
+    ({"prompt": "chat-template", "prompts": {"abacus-fast": "few-shot"}},
+     "tokens, greedy; abacus-fast: few-shot prompt; all others: chat-template prompt."),
     ({"temperature": 0.6, "top_p": 0.95, "repeats": 5},
      "tokens, temperature 0.6, top_p 0.95, mean of 5 responses an item."),
 ])  # fmt: skip
