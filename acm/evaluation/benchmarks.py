@@ -187,7 +187,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "humaneval_pro": Code("CodeEval-Pro/humaneval-pro", "train", 164),
     "mbpp_pro": Code("CodeEval-Pro/mbpp-pro", "train", 378),
     LIVE: Code("livecodebench/code_generation_lite", "test", RELEASES[RELEASE],
-                    files="livecodebench/test*.jsonl"),
+               files="livecodebench/test*.jsonl"),
 }
 # fmt: on
 
