@@ -28,9 +28,9 @@ PLATFORMS = {
 }
 # by what they are imported, where that is not their name
 IMPORTED = {"sklearn": "scikit-learn", "yaml": "pyyaml", "lm_eval": "lm-eval"}
-# imported where it is there, or with instructions of its own: docs/backends.md, requirements-smol-train.txt; peft comes
-# with lm-eval
-UNLISTED = {"vllm", "sentence_transformers", "reasoning_gym", "peft"}
+# imported where it is there, or with instructions of its own: docs/backends.md, requirements-smol-train.txt; peft and
+# nltk come with lm-eval, langdetect with lm-eval[ifeval]: docs/benchmarks.md
+UNLISTED = {"vllm", "sentence_transformers", "reasoning_gym", "peft", "nltk", "langdetect"}
 
 
 def environment(platform: str, python: str) -> dict[str, str]:
