@@ -9,7 +9,8 @@ from acm.evaluation.growing import STEP, GrowingLayer, let_grow
 
 def states(tokens, seed, rows=3):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn((rows, 2, tokens, 4), generator=generator), torch.randn((rows, 2, tokens, 4), generator=generator)
+    keys, values = torch.randn((2, rows, 2, tokens, 4), generator=generator)
+    return keys, values
 
 
 @pytest.mark.parametrize("first", [1, 5, STEP, STEP + 1])
