@@ -15,7 +15,7 @@ RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
 REPRODUCE = $(VENV)/bin/acm reproduce --profile "$(PROFILE)" --cores $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce keep questions search families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models smol-train again paper paper-numbers real-weights lock clean
+.PHONY: help reproduce keep records questions search families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models smol-train again paper paper-numbers real-weights lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default
 
 keep: $(VENV)/installed  ## put the results of PROFILE's run in place of the committed ones: reports/, figures/, README.md
 	@$(VENV)/bin/acm keep --profile "$(PROFILE)" --page README.md --page docs/compare.md
+
+records: $(VENV)/installed  ## fetch PROFILE's deposited records, which tables and figures redraw from (URL=… SHA256=… for another deposit)
+	@$(VENV)/bin/acm fetch --records --profile "$(PROFILE)" $(if $(URL),--url "$(URL)") $(if $(SHA256),--sha256 "$(SHA256)")
 
 questions: $(VENV)/installed  ## questions to the method, after the pipeline (about 70 minutes of CPU)
 	@for family in seed-1 seed-2 narrow deep wide; do test -f runs/abacus/$$family/abacus-slow/model.safetensors || \

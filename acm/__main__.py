@@ -13,6 +13,7 @@ from acm.commands import (  # noqa: F401  (each adds commands)
     merging,
     pipeline,
     searching,
+    sharing,
     tasks,
 )
 from acm.commands.app import app

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from acm.reading import read_json
 from acm.weight_files import Weights, read_weights, weights_file
 
 ADAPTER = "adapter_config.json"  # what peft writes beside an adapter
+INFINITY = {"H": 0x7F80, "e": 0x7C00, "f": 0x7F800000}  # the bits of infinity, by numpy's letter of what is stored
 CHECKED = 1 << 22  # how many entries are searched for NaN at a time
 Shapes = dict[str, tuple[int, ...]]  # name of a tensor → its shape
 # Each entry: files that together make a tokenizer.
@@ -216,15 +218,27 @@ def unlike(base: Checkpoint, finetuned: Checkpoint, problems: list[str]) -> User
 def check_weights(model: Checkpoint) -> None:
     """UserError that names the first tensor with NaN or infinity, and how many of its entries are.
 
-    Reads all weights.
+    Reads all weights, with all cores.
     """
-    for name, info in model.tensors.items():
+
+    def count(info: TensorInfo) -> int:
         raw = info.read()
-        chunks = (as_float32(raw[start : start + CHECKED]) for start in range(0, len(raw), CHECKED))
-        if bad := sum(int((~np.isfinite(chunk)).sum()) for chunk in chunks):
-            raise UserError(
-                f"{info.file}: tensor {name} holds {bad} values that are NaN or infinite; fetch or train it again."
-            )
+        chunks = (raw[start : start + CHECKED] for start in range(0, len(raw), CHECKED))
+        return sum(int((~np.isfinite(as_float32(chunk))).sum()) for chunk in chunks if not is_finite(chunk))
+
+    with ThreadPoolExecutor() as pool:
+        for (name, info), bad in zip(model.tensors.items(), pool.map(count, model.tensors.values()), strict=True):
+            if bad:
+                raise UserError(
+                    f"{info.file}: tensor {name} holds {bad} values that are NaN or infinite; fetch or train it again."
+                )
+
+
+def is_finite(raw: np.ndarray) -> bool:
+    """Whether no stored number is NaN or infinity. Read as a whole number, such a number is at least infinity."""
+    infinity, size = INFINITY[raw.dtype.char], raw.dtype.itemsize
+    negative = infinity | 1 << (8 * size - 1)
+    return bool(raw.view(f"<i{size}").max() < infinity and raw.view(f"<u{size}").max() < negative)
 
 
 def equal(left: TensorInfo, right: TensorInfo) -> bool:

@@ -9,7 +9,8 @@ from acm.errors import UserError
 from acm.paths import ROOT, RUNS
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/name
-PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]  # no pickles, which can run code when read
+BESIDE = ["*.json", "*.txt", "*.model", "*.jinja"]  # config and tokenizer
+PATTERNS = ["*.safetensors", *BESIDE]  # no pickles, which can run code when read
 SECONDS = 10  # to wait for the hub's answer
 
 
@@ -41,6 +42,16 @@ def download(model: str, revision: str | None) -> Path:
     if not any(found.glob("*.safetensors")):
         raise pickled(model)
     return found
+
+
+def tokenizer(model: str, revision: str | None) -> Path:
+    """A folder with the model's tokenizer, in the hub's own cache; no weights are fetched. UserError otherwise."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=BESIDE, etag_timeout=SECONDS))
+    except Exception as error:  # as of download
+        raise refusal(model, revision, error) from None
 
 
 def fetch(model: str, revision: str | None) -> Path:

@@ -27,8 +27,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "questions": ("reporting", "searching"),
     "widgets": ("reporting",),
     "course": ("reporting",),
+    "sharing": ("reporting",),
     "__init__": ("calibration", "merging", "evaluation"),  # names of the public functions, imported on first use
-    "commands": ("questions", "widgets", "course"),
+    "commands": ("questions", "widgets", "course", "sharing"),
     "__main__": ("commands",),
 }
 HOMES = {"tasks": "evaluation"}  # folders that belong to a room of another name

@@ -1,7 +1,7 @@
 """Compares responses of the same models on other devices, in other dtypes and batch sizes.
 
 Rounding decides between two tokens of nearly equal logits, and the rest of a response follows from that token. So the
-same weights can answer otherwise elsewhere (arXiv 2506.09501). ``benchmarks/gpu.py`` makes the records of the GPU.
+same weights can answer otherwise elsewhere (arXiv 2506.09501). ``benchmarks/devices.py`` makes the records of the GPU.
 
     setting     device, dtype and batch size, such as "GPU float32, 500"; a second run of one has the number behind it
     equal       share of items with the same response to the letter, percent
@@ -42,7 +42,7 @@ def compare(records: pd.DataFrame, reference: str) -> pd.DataFrame:
     """
     against = records[records["setting"] == reference]
     if against.empty:
-        raise UserError(f"there are no records of {reference}; run benchmarks/gpu.py with more seconds.")
+        raise UserError(f"there are no records of {reference}; run benchmarks/devices.py with more seconds.")
     rows = []
     for (setting, method), part in records.groupby(["setting", "method"], sort=False):
         both = part.merge(against, on=KEYS, suffixes=("", "_reference"))

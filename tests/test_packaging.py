@@ -1,6 +1,7 @@
 """One lock for all systems: it satisfies pyproject.toml everywhere and lists no CUDA. All other lists agree with it."""
 
 import ast
+import json
 import re
 import sys
 import tomllib
@@ -27,9 +28,9 @@ PLATFORMS = {
 }
 # by what they are imported, where that is not their name
 IMPORTED = {"sklearn": "scikit-learn", "yaml": "pyyaml", "lm_eval": "lm-eval"}
-# imported where it is there, or with instructions of its own: docs/backends.md, requirements-smol-train.txt; peft comes
-# with lm-eval
-UNLISTED = {"vllm", "sentence_transformers", "reasoning_gym", "peft"}
+# imported where it is there, or with instructions of its own: docs/backends.md, requirements-smol-train.txt; peft and
+# nltk come with lm-eval, langdetect with lm-eval[ifeval]: docs/benchmarks.md
+UNLISTED = {"vllm", "sentence_transformers", "reasoning_gym", "peft", "nltk", "langdetect"}
 
 
 def environment(platform: str, python: str) -> dict[str, str]:
@@ -128,6 +129,31 @@ def test_conda_and_binder_install_the_lock_on_a_python_that_it_is_for():
 def test_the_version_is_the_same_everywhere():
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == acm.__version__
     assert version("acm-companion") == acm.__version__
+
+
+# of a deposit on Zenodo, as developers.zenodo.org documents them: required fields, further ones, and fixed values
+ZENODO = {"title", "upload_type", "description", "creators"}
+ZENODO_MORE = {"version", "license", "access_right", "language", "keywords", "related_identifiers", "notes",
+               "contributors", "references", "communities", "grants", "publication_date", "doi"}  # fmt: skip
+RELATIONS = {"isCitedBy", "cites", "isSupplementTo", "isSupplementedBy", "isContinuedBy", "continues", "isDescribedBy",
+             "describes", "isPartOf", "hasPart", "isReferencedBy", "references", "isDocumentedBy", "documents",
+             "isCompiledBy", "compiles", "isVariantFormOf", "isOriginalFormof", "isIdenticalTo",
+             "isAlternateIdentifier", "isReviewedBy", "reviews", "isDerivedFrom", "isSourceOf", "requires",
+             "isRequiredBy", "isObsoletedBy", "obsoletes"}  # fmt: skip
+
+
+def test_zenodo_is_told_what_the_citation_says():
+    said, cited = json.loads((ROOT / ".zenodo.json").read_text()), yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert ZENODO <= said.keys() <= ZENODO | ZENODO_MORE
+    assert said["upload_type"] == cited["type"] == "software" and said["access_right"] == "open"
+    assert (said["title"], said["version"], said["license"]) == (cited["title"], cited["version"], cited["license"])
+    assert [one["name"] for one in said["creators"]] == [author["name"] for author in cited["authors"]]
+    assert all(one.keys() <= {"name", "affiliation", "orcid", "gnd"} for one in said["creators"])
+    for one in said["related_identifiers"]:
+        assert one.keys() <= {"identifier", "relation", "scheme", "resource_type"} and one["relation"] in RELATIONS
+    paper = cited["preferred-citation"]["identifiers"][0]["value"]
+    assert [one["identifier"] for one in said["related_identifiers"]] == [paper] and paper in said["description"]
+    assert all(isinstance(word, str) for word in said["keywords"]) and said["keywords"] == PROJECT["keywords"]
 
 
 def test_the_hooks_are_those_of_make_lint():

@@ -21,8 +21,18 @@ from acm.profiles.questions import QUESTIONS
 from acm.profiles.variants import VARIANTS
 from acm.running.notebooks import check_parameters
 from acm.running.preflight import check, fetch
+from acm.shapes import SHAPES
 
 PAPER = {"qwen-1.5b": "0.7", "qwen-7b": "0.7", "qwen-14b": "0.7", "qwen-32b": "0.7", "llama-2-7b": "-1.8"}
+INSTRUCT, THINKING, FOUR_B = "Qwen3-4B-Instruct-2507", "Qwen3-4B-Thinking-2507", "Qwen3-4B-Base"
+TODAY = {  # profile → experiment → its models, base first
+    "qwen3-4b": {"interpolation": [INSTRUCT, THINKING], "task-vectors": [FOUR_B, INSTRUCT, THINKING]},
+    "qwen3-8b-r1": {"interpolation": ["Qwen3-8B", "DeepSeek-R1-0528-Qwen3-8B"],
+                    "task-vectors": ["Qwen3-8B-Base", "Qwen3-8B", "DeepSeek-R1-0528-Qwen3-8B"]},
+    "qwen-32b-fuse": {"long-short": ["Qwen2.5-32B", "Qwen2.5-32B-Instruct", "DeepSeek-R1-Distill-Qwen-32B"]},
+    "smollm2": {size.lower(): [f"SmolLM2-{size}", f"SmolLM2-{size}-Instruct"] for size in ("135M", "360M", "1.7B")},
+    "smollm3": {"base-to-thinking": ["SmolLM3-3B-Base", "SmolLM3-3B"]},
+}  # fmt: skip
 LONG = "long-to-short"
 
 
@@ -50,6 +60,55 @@ def test_the_papers_trim_fraction_is_one_minus_our_density(name, density, alpha)
     parameters = load_profile(name).experiment(LONG).methods["TIES"].parameters
     assert parameters["density"] == pytest.approx(density)
     assert parameters["weight"] * parameters.get("lambda", 1.0) == pytest.approx(alpha)
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_todays_profiles_name_their_models_tasks_and_prompts(name):
+    profile = load_profile(name)
+    assert {key: list(e.parents) for key, e in profile.experiments.items()} == TODAY[name]
+    thinks, quick = name != "smollm2", load_profile(f"{name}+quick")
+    for key, e in profile.experiments.items():
+        assert set(e.hub_models) == {e.base, *e.finetuned} and Path(e.finetuned[-1]).name == e.reference
+        assert ("acm_gsm8k" in e.tasks) is not thinks and "acm_ifeval" in e.tasks
+        assert (e.temperature, e.top_p, e.repeats) == ((0.6, 0.95, 4) if thinks else (0, 1, 1))
+        asked = {model: profile.evaluation(key, model)["prompt"] for model in e.models}
+        base, *others = asked.values()
+        assert set(others) == {"chat-template"}
+        assert base == ("few-shot" if "Base" in e.base or e.base in ("Qwen/Qwen2.5-32B", *BASES) else "chat-template")
+        assert quick.experiments[key].frontier == [0.3, 0.5]  # no key names a method that it lacks
+        if thinks:
+            longer = load_profile(f"{name}+competitions").experiments[key]
+            assert longer.repeats == 16 and set(longer.tasks) == set(e.tasks) - {"acm_ifeval", "acm_gpqa_diamond"}
+
+
+BASES = tuple(f"HuggingFaceTB/SmolLM2-{size}" for size in ("135M", "360M", "1.7B"))
+
+
+def test_both_readings_of_two_siblings():
+    between, added = load_profile("qwen3-4b").experiments.values()
+    halfway, mean = between.recipe("frontier-0.5", Path()), added.recipe("frontier-0.5", Path())
+    assert halfway.base_model.endswith(INSTRUCT) and [Path(m.model).name for m in halfway.models] == [THINKING]
+    assert mean.base_model.endswith(FOUR_B) and [Path(m.model).name for m in mean.models] == [INSTRUCT, THINKING]
+    assert halfway.tokenizer_source == mean.tokenizer_source == THINKING
+
+
+def test_fuseo1s_recipe_is_sce_over_both_task_vectors():
+    recipe = load_profile("qwen-32b-fuse").experiment("long-short").recipe("SCE", Path())
+    assert (recipe.merge_method, recipe.parameters) == ("sce", {"select_topk": 1.0})
+    assert Path(recipe.base_model).name == "Qwen2.5-32B" and len(recipe.models) == 2 and not recipe.tokenizer_source
+
+
+def test_todays_merges_of_small_models_take_the_tokenizer_that_the_profile_names(f32, tmp_path, monkeypatch, write):
+    """Two experiments like these on pico models: what is merged has the fine-tuned model's chat template."""
+    from acm import merge
+
+    base, finetuned = (shutil.copytree(folder, tmp_path / name) for folder, name in zip(f32, "ab", strict=False))
+    (finetuned / "chat_template.jinja").write_text("{{ messages[0]['content'] }}<think>")
+    own = {"base": str(base), "finetuned": [str(finetuned)], "reference": "b", "caps": {}, "prompts": {}}
+    for source, template in (("b", True), ("base", False), (None, False)):
+        experiment = load_profile(write(**own, tokenizer_source=source)).experiment(LONG)
+        out = merge(experiment.recipe("frontier-0.5", Path()), tmp_path / f"out-{source}")
+        assert (out / "chat_template.jinja").is_file() is template
 
 
 def test_a_hub_model_keeps_its_name_and_recipes_name_its_folder():
@@ -89,6 +148,8 @@ def test_a_pinned_revision_is_part_of_the_folder_and_the_hash(write):
     ({"caps": {"TA": 0}}, "caps.TA"),
     ({"prompts": {"TA": "few-shots"}}, "prompts.TA: unknown prompt 'few-shots'. Did you mean 'few-shot'"),
     ({"compatibility": "papers"}, "compatibility"),
+    ({"prompt": "chat"}, "prompt: unknown prompt 'chat'. Known: chat-template"),
+    ({"tokenizer_source": "Qwen2.5-Math-7"}, "unknown source 'Qwen2.5-Math-7'. Did you mean 'Qwen2.5-Math-7B'"),
     ({"repeats": 0}, "repeats"),
     ({"repeat": 2}, "repeat"),
 ])  # fmt: skip
@@ -111,6 +172,7 @@ def test_a_models_own_cap_is_never_above_the_experiments(write):
 def test_without_new_keys_a_profile_shows_none_of_them():
     shown = load_profile("tiny").experiment(LONG).model_dump()
     new = {"revisions", "caps", "prompts", "compatibility", "tie_word_embeddings", "temperature", "top_p", "repeats"}
+    new |= {"prompt", "tokenizer_source"}
     assert not new & set(shown)
 
 
@@ -300,6 +362,63 @@ def test_pickled_weights_are_refused_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
     with pytest.raises(UserError, match=r"pickles.*Convert"):
         hub.fetch("TIGER-Lab/MAmmoTH-7B", None)
+
+
+@pytest.fixture
+def fetched(f32, tmp_path, monkeypatch):
+    """Puts a pico model in the place of each hub model of a profile, with the positions and codes of the real one."""
+    monkeypatch.setattr("acm.hub.RUNS", tmp_path / "runs")
+    monkeypatch.setattr("acm.profiles.ROOT", tmp_path)
+    monkeypatch.setattr("acm.running.preflight.ROOT", tmp_path)
+    for name in ("read_texts", "load_items", "check_grader", "check_gpu"):
+        monkeypatch.setattr(f"acm.running.preflight.{name}", lambda *_: None)
+
+    def make(profile):
+        for experiment in profile.experiments.values():
+            for model, source in zip((experiment.base, *experiment.finetuned), f32, strict=False):
+                folder = tmp_path / experiment.path(model)
+                if not folder.exists():
+                    shutil.copytree(source, folder)
+                known, path = SHAPES[model], folder / "config.json"
+                scaling = {"rope_scaling": {"rope_type": known.scaled, "factor": 4.0}} if known.scaled else {}
+                codes = {"max_position_embeddings": known.positions, "rope_theta": known.rope_theta}
+                path.write_text(json.dumps(json.loads(path.read_text()) | codes | {"rope_parameters": None} | scaling))
+
+    return make
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_the_check_of_todays_profiles_passes_on_models_of_such_positions(name, fetched):
+    profile = load_profile(name)
+    fetched(profile)
+    models = sum(len(e.models) for e in profile.experiments.values())
+    assert check(profile) == f"profile {name}: {models} models to evaluate, all items per task."
+
+
+@pytest.mark.parametrize("name, experiment, warned", [
+    ("qwen3-4b", "interpolation", ()), ("qwen3-4b", "task-vectors", ("rope_theta",)),
+    ("qwen3-8b-r1", "interpolation", ("rope_scaling",)), ("smollm3", "base-to-thinking", ()),
+])  # fmt: skip
+def test_position_codes_that_disagree_are_warned_of(name, experiment, warned, fetched, tmp_path):
+    from acm.merging.plan import make_plan
+
+    profile = load_profile(name)
+    fetched(profile)
+    plan = make_plan(profile.experiment(experiment).recipe("TA", Path()), tmp_path, tmp_path / "out")
+    found = [f.text for f in plan.findings if f.level == "warning" and "Position codes" in f.text]
+    assert [any(text.startswith(key) for text in found) for key in warned] == [True] * len(warned)
+    assert bool(found) == bool(warned)
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_todays_models_that_are_not_here_are_named(name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: pytest.fail("asked"))
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
+    with pytest.raises(UserError) as error:
+        check(load_profile(name))
+    (first, *_) = load_profile(name).experiments.values()
+    assert first.base in str(error.value) and "\n" not in str(error.value)
 
 
 def test_check_from_the_command_line_without_network_is_quick_and_one_line():

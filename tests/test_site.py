@@ -197,6 +197,18 @@ def test_no_link_of_the_projects_pages_leads_nowhere(tmp_path):
     assert len(set(stage.pages.values())) > 40
 
 
+def test_the_rows_of_others_have_a_page_with_their_figures_and_records(tmp_path):
+    stage = Stage(ROOT, tmp_path)
+    stage.write()
+    page = (tmp_path / "reports/community/README.md").read_text()
+    targets = re.findall(r"\]\(<?/(reports/community/[^)>]+)", page)
+    assert {Path(target).name for target in targets} == {"records.parquet", "recipe.yml", "row.json", "figure.png"}
+    assert all((tmp_path / target).is_file() for target in targets) and "| verdict" in page
+    results = (tmp_path / "results.md").read_text()
+    assert "[Results from other hardware](/reports/community/README.md)" in results
+    assert "\nResults from other hardware </reports/community/README.md>\n" in results
+
+
 def test_the_start_page_leads_somewhere():
     book = nbformat.read(ROOT / "notebooks/start.ipynb", 4)
     text = "\n".join(c.source for c in book.cells if c.cell_type == "markdown")

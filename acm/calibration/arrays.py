@@ -1,4 +1,7 @@
-"""Checks the arrays of activations that estimators take, and turns their values into labels."""
+"""Checks the arrays of activations that estimators take, and turns their values into labels.
+
+Arrays stay where they lie: on the CPU, or on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,21 @@ from acm.calibration.registry import label_estimators
 
 CODE_DTYPES = (torch.bfloat16, torch.float16)  # the label of such a value is its 16 bits, read as a whole number
 DTYPES = (*CODE_DTYPES, torch.float32, torch.float64)
+Labels = np.ndarray | Tensor  # whole numbers, of shape (n,): an array of the CPU, or a tensor on a GPU
 MOST_ENTRIES = (1 << 31) - 1  # the most entries of an array: pairs of labels are counted in int32
 
 
 def checked(x: np.ndarray | Tensor, y: np.ndarray | Tensor, finite: bool = False) -> tuple[Tensor, Tensor]:
-    """Both arrays as tensors on the CPU.
+    """Both arrays as tensors on one device.
 
-    Raises ValueError for what no estimator takes: unlike shapes or dtypes, other dtypes than ``DTYPES``, no entry, more
-    entries than ``MOST_ENTRIES``, NaN. With ``finite`` it raises for infinity too.
+    Raises ValueError for what no estimator takes: unlike shapes, dtypes or devices, other dtypes than ``DTYPES``, no
+    entry, more entries than ``MOST_ENTRIES``, NaN. With ``finite`` it raises for infinity too.
     """
     left, right = as_tensor(x), as_tensor(y)
     if left.dtype != right.dtype or left.dtype not in DTYPES:
         raise ValueError(f"x and y must have one dtype, bf16, f16, f32 or f64, not {left.dtype} and {right.dtype}.")
+    if left.device != right.device:
+        raise ValueError(f"x and y must lie on one device, not on {left.device} and {right.device}.")
     if left.shape != right.shape or left.numel() == 0:
         shapes = f"{tuple(left.shape)} and {tuple(right.shape)}"
         raise ValueError(f"x and y must have one shape and at least one entry, not {shapes}.")
@@ -37,18 +43,39 @@ def checked(x: np.ndarray | Tensor, y: np.ndarray | Tensor, finite: bool = False
 
 
 def as_tensor(values: np.ndarray | Tensor) -> Tensor:
-    """The values as a tensor on the CPU, without gradient.
+    """The values as a tensor, without gradient.
 
     Arrays that torch cannot share are copied: read-only ones, reversed ones, those of foreign byte order.
     """
     if isinstance(values, np.ndarray):
         values = np.require(values, values.dtype.newbyteorder("="), ["C", "W"])
-    return torch.as_tensor(values).detach().cpu()
+    return torch.as_tensor(values).detach()
 
 
-def labels(values: Tensor) -> np.ndarray:
-    """The label of each value, flat. Labels of bf16 and f16 are codes (uint16), those of other dtypes ranks (int64)."""
-    values = values.flatten()
+def labels(values: Tensor) -> Labels:
+    """The label of each value, flat. Labels of bf16 and f16 are codes, those of other dtypes ranks.
+
+    Values on the CPU give an array, of uint16 for codes and of int64 for ranks. Values on a GPU give a tensor there: of
+    int32 for codes, of int64 for ranks.
+    """
+    if values.device.type != "cpu":
+        return labels_on_gpu(values.flatten())
+    values = values.flatten() + 0.0  # turns −0 into +0
     if values.dtype in CODE_DTYPES:
-        return (values + 0.0).view(torch.int16).numpy().view(np.uint16)  # + 0.0 turns −0 into +0
-    return np.unique(values.numpy() + 0.0, return_inverse=True)[1]
+        return values.view(torch.int16).numpy().view(np.uint16)
+    return np.unique(values.numpy(), return_inverse=True)[1]
+
+
+def labels_on_gpu(values: Tensor) -> Tensor:
+    """The label of each value, in their shape."""
+    values = values + 0.0
+    if values.dtype in CODE_DTYPES:
+        return values.view(torch.int16).int() & 0xFFFF
+    return torch.unique(values, return_inverse=True)[1]
+
+
+def permuted(given: Labels, rng: np.random.Generator) -> Labels:
+    """The labels in a random order, which depends on their number alone."""
+    if isinstance(given, np.ndarray):
+        return rng.permutation(given)
+    return given[torch.from_numpy(rng.permutation(len(given))).to(given.device)]

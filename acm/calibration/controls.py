@@ -26,6 +26,8 @@ from acm.calibration.registry import CONTROLS, ESTIMATORS
 from acm.errors import UserError, unknown
 
 CHUNK_ENTRIES = 1 << 24  # how many entries of an array are held at a time
+DRAWN = ("gaussian",)  # controls whose numbers are drawn on the CPU, whatever counts them
+GPU_ENTRIES = 1 << 28  # the same on a GPU, whose chunks are put together: counting them takes 8 bytes of each entry
 
 Pair = tuple[Tensor, Tensor]
 
@@ -35,6 +37,7 @@ class Logits:
 
     def __init__(self, model: LayerwiseModel, normed: Tensor) -> None:
         self.model, self.normed, self.shape = model, normed, (len(normed), model.vocabulary)
+        self.device = normed.device
 
     def __getitem__(self, place: tuple[Tensor, slice]) -> Tensor:
         rows, columns = place
@@ -62,6 +65,11 @@ class Sides:
     def channels(self) -> int:
         """How many channels both arrays have. For logits of unlike vocabularies: the rows that both heads have."""
         return min(self.x.shape[1], self.y.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        """Where estimates are computed: where the base's activations lie."""
+        return self.x.device
 
     def left(self, rows: Tensor) -> Tensor:
         return self.x[rows, : self.channels]
@@ -141,6 +149,13 @@ def pairs(control: str, sides: Sides, key: str, entries: int = CHUNK_ENTRIES) ->
     return FUNCTIONS[control](sides, sides.chunks(entries), generator)
 
 
+def whole_pair(control: str, sides: Sides, key: str) -> Pair:
+    """The pair as two arrays, where the base's activations lie."""
+    chunks = [(left.to(sides.device), right.to(sides.device)) for left, right in pairs(control, sides, key)]
+    left, right = (torch.cat(side) if len(side) > 1 else side[0] for side in zip(*chunks, strict=True))
+    return left, right
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What was measured of one pair.
@@ -157,16 +172,20 @@ def measure(
 ) -> Measurement:
     """The estimates of the pair that a control compares; the arguments are those of :func:`pairs`.
 
-    A pair of several chunks is not held whole where all estimators are additive and its dtype has 16 bits: its label
-    pairs are counted. Else the chunks are put together. Raises UserError for an unknown control or estimator, and
+    Everything is computed where the base's activations lie. A pair of several chunks is not held whole where all
+    estimators are additive and its dtype has 16 bits: its label pairs are counted. Else, and on a GPU up to
+    GPU_ENTRIES, the chunks are put together. Raises UserError for an unknown control or estimator, and
     ValueError for values that are not finite and for what no estimator takes.
     """
     additive = {name for name, row in ESTIMATORS.items() if row.additive}
-    counted = len(sides.chunks(entries)) > 1 and additive.issuperset(estimators)
+    device = sides.device
+    fits = len(sides.chunks(entries if device.type == "cpu" else max(entries, GPU_ENTRIES))) == 1
+    counted = not fits and additive.issuperset(estimators)
     counts, held = PairCounts(), []
     sums = [0.0, 0.0]
-    for pair in pairs(control, sides, key, entries):
-        sums = [total + norms for total, norms in zip(sums, norm_sums(pair), strict=True)]
+    for left, right in pairs(control, sides, key, entries):
+        pair = left.to(device), right.to(device)
+        sums = [total + more for total, more in zip(sums, norm_sums(pair), strict=True)]
         if counted and pair[0].dtype in CODE_DTYPES:
             counts.add(*pair)
         else:
@@ -181,7 +200,13 @@ def measure(
 
 def norm_sums(pair: Pair) -> tuple[float, float]:
     """Of each array, the sum of its rows' L2 norms, in float64. Raises ValueError where an entry is not finite."""
-    left, right = (float(torch.linalg.vector_norm(side, dim=1, dtype=torch.float64).sum()) for side in pair)
-    if not (math.isfinite(left) and math.isfinite(right)):
-        raise ValueError("activations hold NaN or infinity; the model or its dtype is at fault.")
+    norms = torch.stack([torch.linalg.vector_norm(side, dim=1, dtype=torch.float64).sum() for side in pair])
+    left, right = norms.tolist()
+    check_norms(left, right)
     return left, right
+
+
+def check_norms(*norms: float) -> None:
+    """ValueError where a norm is not finite, for then an entry is not."""
+    if not all(map(math.isfinite, norms)):
+        raise ValueError("activations hold NaN or infinity; the model or its dtype is at fault.")

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acm.calibration.arrays import CODE_DTYPES, checked, labels
+from acm.calibration.arrays import CODE_DTYPES, Labels, checked, labels
+from acm.calibration.counts_gpu import distinct_pairs, sums_on_gpu
 from acm.compiling import compiled
 
 
@@ -36,8 +37,10 @@ class PairSums(NamedTuple):
         return float(np.log(self.entries) + (self.pairs - self.singles) / self.entries)
 
 
-def pair_sums(a: np.ndarray, b: np.ndarray) -> PairSums:
+def pair_sums(a: Labels, b: Labels) -> PairSums:
     """The sums of two label arrays of one length. The order of the entries changes no bit."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return PairSums(*sums_on_gpu(a, b))
     counts = label_counts(a, b, int(a.max()) + 1, int(b.max()) + 1)
     visits = pair_visits(a, b, counts[0], len(counts[1]))
     singles = sum(float(np.sum(c * np.log(c))) for c in (c[c > 0] for c in counts))
@@ -68,7 +71,7 @@ class PairCounts:
         self.dtype = self.dtype or x.dtype
         if x.dtype not in CODE_DTYPES or x.dtype != self.dtype:
             raise ValueError(f"chunks must all be bf16 or all f16, not {self.dtype} and {x.dtype}.")
-        new_keys, new_counts = np.unique((labels(x).astype(np.uint32) << 16) | labels(y), return_counts=True)
+        new_keys, new_counts = counted(labels(x), labels(y))
         keys = np.concatenate((self.keys, new_keys))
         counts = np.concatenate((self.counts, new_counts))
         order = np.argsort(keys, kind="stable")
@@ -83,6 +86,14 @@ class PairCounts:
         pairs, *singles = (float(np.sum(c * np.log(c))) for c in (c[c > 0] for c in (self.counts, *sides)))
         surplus = len(self.keys) - sum(int((side > 0).sum()) for side in sides)
         return PairSums(int(self.counts.sum()), pairs, sum(singles), surplus)
+
+
+def counted(a: Labels, b: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct pairs of 16-bit labels, uint32 with the label of a in the upper half, and how often each occurs."""
+    if isinstance(a, np.ndarray):
+        return np.unique((a.astype(np.uint32) << 16) | b, return_counts=True)
+    keys, counts, _ = distinct_pairs(a, torch.as_tensor(b))
+    return keys.cpu().numpy().view(np.uint32), counts.cpu().numpy()
 
 
 @compiled()

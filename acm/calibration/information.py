@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from acm.calibration import defaults
-from acm.calibration.arrays import checked, labels
+from acm.calibration.arrays import checked, labels, permuted
 from acm.calibration.counts import PairSums, pair_sums
 from acm.calibration.registry import BINS, ESTIMATORS, KRASKOV_CHANNELS
 from acm.errors import unknown
@@ -53,7 +53,7 @@ def mutual_information(x: np.ndarray | Tensor, y: np.ndarray | Tensor, estimator
     """Mutual information I(x; y), the entries of x and y being paired samples (Eq. 1 of arXiv 2505.14009).
 
     x, y: NumPy arrays or torch tensors of one shape and one dtype: bf16, f16, f32 or f64. The last axis holds channels,
-    all other axes hold tokens; an array of one axis has one channel.
+    all other axes hold tokens; an array of one axis has one channel. Tensors on a GPU are counted there.
     estimator: a name from ``acm.calibration.registry.ESTIMATORS``.
 
     ``plug-in``, the paper's, takes every distinct value as a label: +0 and −0 are one value, infinity is a value. It
@@ -126,7 +126,7 @@ def shuffle_corrected(x: Tensor, y: Tensor) -> float:
     """Plug-in less its mean over seeded shuffles of y's entries. Shuffles leave nothing but bias. Nats, may be < 0."""
     a, b = labels(x), labels(y)
     rng = np.random.default_rng(0)
-    nulls = [plug_in(pair_sums(a, rng.permutation(b))) for _ in range(SHUFFLES)]
+    nulls = [plug_in(pair_sums(a, permuted(b, rng))) for _ in range(SHUFFLES)]
     return plug_in(pair_sums(a, b)) - float(np.mean(nulls))
 
 
@@ -144,9 +144,11 @@ def equal_frequency(x: Tensor, y: Tensor) -> float:
 
 def binned(x: Tensor, y: Tensor, edges: Callable[[np.ndarray], np.ndarray]) -> float:
     """Plug-in with bins as labels. edges: values of one array → the inner edges of its bins."""
-    flat = [side.double().numpy().ravel() for side in (x, y)]
-    a, b = (np.searchsorted(edges(side), side, side="right").astype(np.uint16) for side in flat)
-    return plug_in(pair_sums(a, b))
+    flat = [side.flatten().double() for side in (x, y)]
+    inner = [torch.from_numpy(edges(side.cpu().numpy())).to(side.device) for side in flat]
+    a, b = (torch.bucketize(side, bins, out_int32=True, right=True) for side, bins in zip(flat, inner, strict=True))
+    on_cpu = x.device.type == "cpu"
+    return plug_in(pair_sums(a.numpy().astype(np.uint16), b.numpy().astype(np.uint16)) if on_cpu else pair_sums(a, b))
 
 
 @estimates("kraskov")
@@ -162,7 +164,7 @@ def kraskov(x: Tensor, y: Tensor) -> float:
     spread = np.linspace(0, x.shape[1] - 1, min(KRASKOV_CHANNELS, x.shape[1]))
     found = []
     for channel in np.unique(spread.astype(int)):
-        a, b = (side[:, channel].double().numpy() for side in (x, y))
+        a, b = (side[:, channel].double().cpu().numpy() for side in (x, y))
         found.append(mutual_info_regression(a[:, None], b, n_neighbors=KRASKOV_NEIGHBOURS, random_state=0)[0])
     return float(np.mean(found))
 
@@ -196,7 +198,7 @@ def centred(values: Tensor) -> Tensor:
 
 def standardized(values: Tensor) -> np.ndarray:
     """Channels of mean 0 and variance 1, without the constant ones."""
-    numbers: np.ndarray = centred(values).numpy()
+    numbers: np.ndarray = centred(values).cpu().numpy()
     scale = numbers.std(axis=0)
     varying: np.ndarray = numbers[:, scale > 0] / scale[scale > 0]
     return varying

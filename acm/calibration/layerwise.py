@@ -18,23 +18,22 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from acm.adapted import AdaptedTensor
 from acm.architectures import EMBEDDING, HEAD
+from acm.calibration.recorders import Passage, Recorder, alike, empty_model
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 
 BASE = "base"  # the base model's key; the others' are ``finetuned/<name>`` and ``unrelated/<name>``
+SHORT = 1024  # tokens of a text for which masks and positions are kept: a mask has tokens² entries
 HEAD_ROWS = 1 << 14  # how many rows of the head's matrix are multiplied at a time
 
 
@@ -75,6 +74,8 @@ class LayerwiseModel:
             ) from None
         self.check_shapes(shapes)
         self.tied = self.checkpoint.tied
+        self.head: Tensor | None = None  # on a GPU, while the head is loaded
+        self.calls: dict[int, list[dict[str, object]]] = {}  # tokens → what each block is called with
 
     def replace_modules(self, parameters: dict[str, nn.Parameter], shapes: dict[str, tuple[int, ...]]) -> None:
         """Put recorders in place of the blocks, and nothing in place of norm and head.
@@ -93,12 +94,19 @@ class LayerwiseModel:
         self.decoder.norm = nn.Identity()
         self.causal.model, self.causal.lm_head = Passage(), nn.Identity()
         self.rotary = copy.deepcopy(getattr(self.decoder, "rotary_emb", None))
-        start = torch.ones((1, 2, shapes[EMBEDDING][1]), dtype=self.dtype, device=self.device)
-        with torch.no_grad():
-            end = self.decoder(inputs_embeds=start, use_cache=False).last_hidden_state
+        first, second = (self.tried(value, shapes[EMBEDDING][1]) for value in (1.0, -2.0))
+        self.fixed = alike(first, second)
+
+    @torch.no_grad()
+    def tried(self, value: float, width: int) -> list[dict[str, object]]:
+        """What the blocks are called with for two tokens of constant embeddings. ValueError for an unusual order."""
+        start = torch.full((1, 2, width), value, dtype=self.dtype, device=self.device)
+        end = self.decoder(inputs_embeds=start, use_cache=False).last_hidden_state
         if any(recorder.seen is not end or recorder.count != 1 for recorder in self.decoder.layers):
             raise ValueError("its blocks are not run once each, one after another")
+        calls = [recorder.call for recorder in self.decoder.layers]
         self.forget()
+        return calls
 
     def check_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """UserError if the checkpoint lacks a tensor or has it in another shape. A tied head need not be stored."""
@@ -134,19 +142,40 @@ class LayerwiseModel:
         key = hashlib.sha256(f"{self.rewired}/{name}/{axis}".encode()).digest()
         return torch.randperm(size, generator=torch.Generator().manual_seed(int.from_bytes(key[:7], "big")))
 
+    def weights(self, layer: str) -> dict[str, Tensor]:
+        """The weights of a block, the norm or the head on the device, by name.
+
+        They travel to a GPU beside what it computes. On the CPU the head has none here: it is read in slices of rows.
+        """
+        if layer == "lm_head" and self.device.type == "cpu":
+            return {}
+        names = {HEAD: HEAD} if layer == "lm_head" else {
+            name: f"{self.prefix[layer]}.{name}" for name, _ in self.modules[layer].named_parameters()
+        }  # fmt: skip
+        with beside(self.device):
+            found = {name: self.weight(stored) for name, stored in names.items()}
+        if self.device.type != "cpu":
+            for weight in found.values():  # freed memory may be used anew only once the GPU is done with the layer
+                weight.record_stream(torch.cuda.default_stream(self.device))
+        return found
+
     @contextlib.contextmanager
-    def loaded(self, layer: str, gradients: bool = False) -> Iterator[nn.Module]:
-        """A block or the norm with its weights, and without them afterwards."""
-        module = self.modules[layer]
-        empty = dict(module.named_parameters())
+    def loaded(self, layer: str, gradients: bool = False, weights: dict[str, Tensor] | None = None) -> Iterator[Any]:
+        """A block or the norm with its weights, and without them afterwards. The head is held, and has no module.
+
+        weights: what :meth:`weights` gave for the layer; None: it is asked.
+        """
+        weights = self.weights(layer) if weights is None else weights
+        self.head, module = weights.pop(HEAD, None), self.modules.get(layer)
+        empty = dict(module.named_parameters()) if module else {}
         try:
             for name in empty:
-                weight = self.weight(f"{self.prefix[layer]}.{name}")
-                place(module, name, nn.Parameter(weight, requires_grad=gradients))
+                place(self.modules[layer], name, nn.Parameter(weights.pop(name), requires_grad=gradients))
             yield module
         finally:
+            self.head = None
             for name, value in empty.items():
-                place(module, name, value)
+                place(self.modules[layer], name, value)
 
     @contextlib.contextmanager
     def front(self, weight: nn.Parameter) -> Iterator[None]:
@@ -178,12 +207,21 @@ class LayerwiseModel:
 
     def block(self, layer: str, hidden: Tensor) -> Tensor:
         """What the loaded block makes of one text's hidden state."""
-        with torch.no_grad():
-            self.decoder(inputs_embeds=hidden.detach(), use_cache=False)
-        call = self.decoder.layers[int(layer)].call
-        self.forget()
-        found = self.modules[layer](hidden, **call)
+        found = self.modules[layer](hidden, **self.recorded(hidden.detach())[int(layer)])
         return found[0] if isinstance(found, tuple) else found
+
+    @torch.no_grad()
+    def recorded(self, hidden: Tensor) -> list[dict[str, object]]:
+        """What each block is called with. For a text of at most SHORT tokens it is kept: it depends on their number."""
+        tokens = hidden.shape[1]
+        if tokens in self.calls:
+            return self.calls[tokens]
+        self.decoder(inputs_embeds=hidden, use_cache=False)
+        found = [recorder.call for recorder in self.decoder.layers]
+        self.forget()
+        if tokens <= SHORT and self.fixed:
+            self.calls[tokens] = found
+        return found
 
     def forget(self) -> None:
         """Free what the recorders hold.
@@ -202,44 +240,11 @@ class LayerwiseModel:
 
     def logits(self, normed: Tensor, width: int) -> Tensor:
         """The head's first ``width`` outputs for (tokens, d), as (tokens, width) bf16, multiplied in slices of rows."""
-        normed, slices = normed.to(self.device), torch.arange(width).split(HEAD_ROWS)
-        return torch.cat([to_bf16(self.finish(normed @ self.weight(HEAD, rows).T)) for rows in slices], dim=1)
-
-
-class Recorder(nn.Module):
-    """Stands for a block: notes what it is called with, and passes the hidden state on."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.seen: Tensor | None = None
-        self.call: dict[str, object] = {}
-        self.count = 0
-        self.names = list(inspect.signature(block.forward).parameters)[1:]
-        for name in ("attention_type", "layer_type", "layer_idx", "is_sliding"):  # what models ask of their blocks
-            if hasattr(block, name):
-                setattr(self, name, getattr(block, name))
-
-    def forward(self, hidden: Tensor, *arguments: object, **named: object) -> Tensor:
-        self.seen = hidden
-        self.call = dict(zip(self.names, arguments, strict=False)) | named
-        self.count += 1
-        return hidden
-
-
-class Passage(nn.Module):
-    """Stands for a decoder: its output is its input."""
-
-    def forward(self, inputs_embeds: Tensor, **_: object) -> BaseModelOutputWithPast:
-        return BaseModelOutputWithPast(last_hidden_state=inputs_embeds)
-
-
-def empty_model(model: Checkpoint, dtype: torch.dtype) -> PreTrainedModel:
-    """The model without weights, by transformers' own code. Which attention kernel runs is not up to the config."""
-    own = {key: model.config[key] for key in ("vocab_size", "tie_word_embeddings") if key in model.config}
-    config = AutoConfig.from_pretrained(model.home, trust_remote_code=False, **own)
-    with init_empty_weights(include_buffers=False):
-        empty = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False, attn_implementation=None)
-    return empty.eval()
+        normed, found = normed.to(self.device), []
+        for rows in torch.arange(width).split(HEAD_ROWS):
+            weight = self.weight(HEAD, rows) if self.head is None else self.head[rows[0] : rows[-1] + 1]
+            found.append(to_bf16(self.finish(normed @ weight.T)))
+        return torch.cat(found, dim=1)
 
 
 def place(module: nn.Module, name: str, value: nn.Parameter) -> None:
@@ -248,9 +253,21 @@ def place(module: nn.Module, name: str, value: nn.Parameter) -> None:
     setattr(module.get_submodule(owner), leaf, value)
 
 
+@contextlib.contextmanager
+def beside(device: torch.device) -> Iterator[None]:
+    """What is copied to a GPU within the block does not wait for what the GPU computes. At the end it is there."""
+    if device.type == "cpu":
+        yield
+        return
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):
+        yield
+    stream.synchronize()
+
+
 def to_bf16(values: Tensor) -> Tensor:
-    """On the CPU and rounded to bf16, as activations of the paper's bf16 models are."""
-    return values.detach().to(torch.bfloat16).cpu()
+    """Rounded to bf16, as activations of the paper's bf16 models are."""
+    return values.detach().to(torch.bfloat16)
 
 
 @contextlib.contextmanager

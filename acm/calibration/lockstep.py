@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -23,11 +24,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from acm.calibration.controls import CHUNK_ENTRIES, Logits, Sides, measure
+from acm.calibration.controls import (
+    CHUNK_ENTRIES,
+    DRAWN,
+    GPU_ENTRIES,
+    Logits,
+    Measurement,
+    Sides,
+    check_norms,
+    measure,
+    whole_pair,
+)
 from acm.calibration.importance import InputStatistics, gradients
 from acm.calibration.journal import Journal
 from acm.calibration.layerwise import BASE, LayerwiseModel, to_bf16, watch
 from acm.calibration.registry import BY_GRADIENTS, CONTROLS
+from acm.calibration.together import MOST, can_be_together, measure_together
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 
@@ -91,6 +103,33 @@ def open_journal(
     return Journal(folder, models[BASE].layers, folders, [*asked, *settings], all_states=measures.of_gradients)
 
 
+@dataclass
+class Asked:
+    """What is asked of one text, one fine-tuned model and one control at one layer."""
+
+    finetuned: str
+    layer: str
+    sample: int
+    control: str
+    sides: Sides
+    key: str
+
+    @property
+    def entries(self) -> int:
+        """Of each array."""
+        return self.sides.tokens * self.sides.channels
+
+    @property
+    def compared(self) -> tuple[str, Sides, str]:
+        """What :func:`acm.calibration.controls.pairs` takes."""
+        return self.control, self.sides, self.key
+
+    def row(self, estimator: str, value: float, measured: Measurement) -> Row:
+        """The table's row of an estimator."""
+        tokens = self.sides.tokens
+        return (self.finetuned, self.layer, self.sample, tokens, estimator, self.control, value, *measured.norms)
+
+
 class Walk:
     """One pass of all models over all texts."""
 
@@ -102,6 +141,7 @@ class Walk:
         self.finetuned = [key.partition("/")[2] for key in models if key.startswith("finetuned/")]
         self.hidden: dict[str, list[Tensor]] = {}  # model → hidden state of each text, after the last layer walked
         self.embedded: dict[str, list[Tensor]] = {}  # model → activations of the embedding, until they were measured
+        self.coming: dict[str, Future[dict[str, Tensor]]] = {}  # model → weights of the next layer, on their way to it
 
     @torch.no_grad()
     def run(self, pool: ThreadPoolExecutor) -> pd.DataFrame:
@@ -125,29 +165,38 @@ class Walk:
         """Push all texts through one layer of all models: its rows of the table, and the files of its statistics."""
         rows, files = [], []
         with contextlib.ExitStack() as stack:
-            collectors = self.load(layer, stack)
+            collectors = self.load(layer, stack, pool)
+            asked: list[Asked] = []
             for group in groups([i.shape[1] for i in self.ids]):
                 held = self.advance(layer, group, collectors)
-                for found in [
-                    pool.submit(self.rows, layer, held, group, name, sample, control)
-                    for name in self.finetuned
-                    for sample in group
-                    for control in self.measures.controls
-                ]:
-                    rows += found.result()
+                asked += self.asked(layer, held, group)
+                if sum(one.entries for one in asked) > self.together:
+                    rows += self.rows(asked, pool)
+                    asked = []
+            rows += self.rows(asked, pool)
             for collector in collectors.values():
                 files += collector.save()
         self.embedded = {}
         table = pd.DataFrame(rows, columns=COLUMNS)
         return table.sort_values(["finetuned", "sample"], kind="stable", ignore_index=True), files
 
-    def load(self, layer: str, stack: contextlib.ExitStack) -> dict[str, InputStatistics]:
+    @property
+    def together(self) -> int:
+        """How many entries may wait to be measured together. On the CPU each group is measured at once."""
+        on_gpu = all(model.device.type != "cpu" for model in self.models.values())
+        return MOST if on_gpu else 0
+
+    def load(self, layer: str, stack: contextlib.ExitStack, pool: ThreadPoolExecutor) -> dict[str, InputStatistics]:
         """Load the layer in all models until the stack is closed. Returns what collects statistics, by model."""
         collectors: dict[str, InputStatistics] = {}
         if layer == "embed":  # the walk's start has read what it needs of the embedding
             return collectors
+        place = self.layers.index(layer) + 1
         for key, model in self.models.items():
-            module = stack.enter_context(model.loaded(layer)) if layer in model.modules else None
+            weights = self.coming.pop(key).result() if key in self.coming else None
+            module = stack.enter_context(model.loaded(layer, weights=weights))
+            if self.together and place < len(self.layers):
+                self.coming[key] = pool.submit(model.weights, self.layers[place])
             role, _, name = key.partition("/")
             kind = INPUT_KINDS.get(role)
             if self.measures.folder and kind in self.measures.kinds:
@@ -173,7 +222,8 @@ class Walk:
         if layer == "lm_head":
             if collector:
                 collector.see("lm_head.weight", hidden[0])
-            whole = len(hidden[0]) * model.vocabulary <= CHUNK_ENTRIES
+            most = CHUNK_ENTRIES if model.device.type == "cpu" else GPU_ENTRIES
+            whole = len(hidden[0]) * model.vocabulary <= most
             return model.logits(hidden[0], model.vocabulary) if whole else Logits(model, hidden[0])
         if layer == "norm":
             self.hidden[key][sample] = model.modules["norm"](hidden)
@@ -182,21 +232,44 @@ class Walk:
             self.hidden[key][sample] = model.block(layer, hidden)
         return activations[0]
 
-    def rows(self, layer: str, held: Held, group: list[int], name: str, sample: int, control: str) -> list[Row]:
-        """The table's rows for one text, one fine-tuned model and one control: a row for each estimator."""
-        compared = CONTROLS[control]
-        other = group[(group.index(sample) + 1) % len(group)] if compared.other_text else sample
-        model = f"{'unrelated' if compared.unrelated else 'finetuned'}/{name}"
-        sides = Sides(held[BASE][sample], held[model][other])
-        key = f"{self.measures.seed}/{sample}/{name}/{layer}/{control}"
-        try:
-            found = measure(control, sides, key, self.measures.estimators, CHUNK_ENTRIES)
-        except ValueError as error:
-            raise UserError(f"{name}, layer {layer}, text {sample + 1}: {error}") from None
-        return [
-            (name, layer, sample, sides.tokens, estimator, control, value, *found.norms)
-            for estimator, value in zip(self.measures.estimators, found.values, strict=True)
-        ]
+    def asked(self, layer: str, held: Held, group: list[int]) -> list[Asked]:
+        """What is asked of a group of texts at a layer."""
+        found = []
+        for name, sample, control in product(self.finetuned, group, self.measures.controls):
+            compared = CONTROLS[control]
+            other = group[(group.index(sample) + 1) % len(group)] if compared.other_text else sample
+            model = f"{'unrelated' if compared.unrelated else 'finetuned'}/{name}"
+            sides = Sides(held[BASE][sample], held[model][other])
+            key = f"{self.measures.seed}/{sample}/{name}/{layer}/{control}"
+            found.append(Asked(name, layer, sample, control, sides, key))
+        return found
+
+    def rows(self, asked: list[Asked], pool: ThreadPoolExecutor) -> list[Row]:
+        """The table's rows: for each estimator one of what was asked."""
+        names, found = self.measures.estimators, []
+        joined = iter(self.joined([one for one in asked if one.entries <= self.together], pool))
+        alone = iter([pool.submit(measure, *one.compared, names) for one in asked if one.entries > self.together])
+        for one in asked:
+            try:
+                measured = next(joined) if one.entries <= self.together else next(alone).result()
+                check_norms(*measured.norms)
+            except ValueError as error:
+                raise UserError(f"{one.finetuned}, layer {one.layer}, text {one.sample + 1}: {error}") from None
+            found += [one.row(name, value, measured) for name, value in zip(names, measured.values, strict=True)]
+        return found
+
+    def joined(self, asked: list[Asked], pool: ThreadPoolExecutor) -> list[Measurement]:
+        """Estimates of what may be measured together.
+
+        While the models walk no thread draws numbers: Python would let the walk wait for it at every call.
+        """
+        if not asked:
+            return []
+        drawn = {one.key: pool.submit(whole_pair, *one.compared) for one in asked if one.control in DRAWN}
+        pairs = [drawn[one.key].result() if one.key in drawn else whole_pair(*one.compared) for one in asked]
+        if can_be_together(pairs, self.measures.estimators):
+            return measure_together(pairs, self.measures.estimators)
+        return [measure(*one.compared, self.measures.estimators) for one in asked]
 
 
 def groups(lengths: list[int]) -> list[list[int]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,7 @@ from acm.devices import devices
 from acm.errors import UserError, unknown
 from acm.headers import DTYPES
 
+DRAWING = 16  # threads: a text's noise for a head of 150,000 columns takes a core a fifth of a second
 LOG = logging.getLogger(__name__)
 
 
@@ -62,7 +64,7 @@ def calibrate(
     dtype: of the computation, ``float32``, ``bfloat16`` (the paper's models run in it) or ``float16``; activations are
     rounded to bf16 whatever it is.
     device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``; several GPUs share the models.
-    threads: for the estimates, which are the same for any number.
+    threads: for the estimates, which are the same for any number. Beside a GPU there are up to DRAWING.
     keep: folder for what an interrupted run continues from; what was kept is removed at the end.
     statistics: folder for the files of ``kinds``, which merge methods read; see :mod:`acm.calibration.importance`.
 
@@ -127,9 +129,22 @@ def calibrate(
         models = without_weights(first, others, measures, number_type, places)
         settings = [str(number_type), places[0].type, [i.tolist() for i in ids]]
         walk = Walk(models, ids, measures, open_journal(kept, models, measures, settings))
-        table = walk.run(stack.enter_context(ThreadPoolExecutor(threads)))
+        table = walk.run(stack.enter_context(estimating(max(threads, drawing(places)), places)))
     table.attrs["texts_sha256"] = texts_hash(texts)
     return table
+
+
+def drawing(places: Sequence[torch.device]) -> int:
+    """Threads that draw random numbers beside a GPU; the draws are the CPU's, whatever counts them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(DRAWING, cores) if places[0].type != "cpu" else 1
+
+
+def estimating(threads: int, places: Sequence[torch.device]) -> ThreadPoolExecutor:
+    """Threads for the estimates. Beside a GPU each draws with one core."""
+    if places[0].type == "cpu":
+        return ThreadPoolExecutor(threads)
+    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def tokenized(base: Path, texts: Sequence[str], max_tokens: int | None) -> list[Tensor]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from acm.commands.app import app, literal, say
+from acm.commands.app import app, literal, names_options, say
 from acm.errors import UserError
 from acm.paths import require_clone
 from acm.running.machine import Machine
@@ -42,9 +42,24 @@ def plan(
 
 
 @app.command(epilog="Example: acm fetch --profile smol")
-def fetch(profile: ProfileName = "tiny") -> None:
+@names_options
+def fetch(
+    profile: ProfileName = "tiny",
+    records: Annotated[
+        bool, typer.Option("--records", help="its deposited records instead, from which tables and figures redraw")
+    ] = False,
+    url: Annotated[str | None, typer.Option(help="of the deposit, or its DOI (default: reports/deposits.yml)")] = None,
+    sha256: Annotated[str | None, typer.Option(help="of the deposit at --url")] = None,
+) -> None:
     """Download what a profile takes from the hub, models, texts and benchmarks, into its usual caches."""
     from acm.profiles import load_profile
+
+    if (url or sha256) and not records:
+        raise UserError("--url and --sha256 name a deposit of records: add --records.")
+    if records:
+        from acm.sharing.deposits import fetch_records
+
+        return say(fetch_records(load_profile(profile), url, sha256))
     from acm.running.preflight import fetch as run
 
     say(run(load_profile(profile)))

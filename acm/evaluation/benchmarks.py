@@ -2,14 +2,17 @@
 
 The files are not part of this repository. They are read from ``benchmarks/<name>.jsonl`` in the folder that the
 environment variable ACM_DATA names, else from the Hugging Face hub. One name often stands for several editions of a
-benchmark. So the number of items must match, and so must the hash where one is known.
+benchmark. So the number of items must match, and so must the hash where one is known. Where none is known, the log has
+the hash of what was read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +23,7 @@ from acm.evaluation.boxes import last_box
 from acm.evaluation.task_files import Item, arguments_of, our_tasks
 from acm.reading import parse_json
 
+LOG = logging.getLogger(__name__)
 FOLDER = "ACM_DATA"
 # Address of the files that the paper's evaluation reads. Each is <name>/test.jsonl there.
 QWEN = "https://github.com/QwenLM/Qwen2.5-Math/tree/main/evaluation/data"
@@ -77,12 +81,39 @@ def final_answers(row: Row) -> str:
     return OLYMPIAD_REPAIRS.get(gold, gold)
 
 
+def asked(row: Row) -> str:
+    """The question as it stands."""
+    return str(row["problem"] if "problem" in row else row["question"])
+
+
+LETTERS = "ABCD"
+
+
+def options(row: Row) -> list[str]:
+    """GPQA: the four options in an order that follows from the question, so it is the same for everyone."""
+    found = [str(row[key]).strip() for key in ("Correct Answer", *(f"Incorrect Answer {n}" for n in (1, 2, 3)))]
+    random.Random(str(row["Question"]).strip()).shuffle(found)
+    return found
+
+
+def with_options(row: Row) -> str:
+    """GPQA: the question, then the options, one a line."""
+    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options(row), strict=True)]
+    choice = "Which option is right? The final answer is its letter alone."
+    return "\n".join([str(row["Question"]).strip(), "", *lines, "", choice])
+
+
+def right_letter(row: Row) -> str:
+    """GPQA: the letter of the right option."""
+    return LETTERS[options(row).index(str(row["Correct Answer"]).strip())]
+
+
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark that is graded by running programs: its name on the hub, its split there, its number of items.
+    """A benchmark: its name on the hub, its split there, its number of items.
 
     config: of the data set. revision: a commit; None, because the hub was never seen from where this was written.
-    files: below ``ACM_DATA/benchmarks``; None: ``<name>.jsonl``.
+    files: below ``ACM_DATA/benchmarks``; None: ``<name>.jsonl``. gated: whether the hub asks to accept terms first.
     """
 
     dataset: str
@@ -91,18 +122,33 @@ class Benchmark:
     config: str | None = field(default=None, kw_only=True)
     revision: str | None = field(default=None, kw_only=True)
     files: str | None = field(default=None, kw_only=True)
-    graded_by: ClassVar[str] = "running its tests"
+    gated: bool = field(default=False, kw_only=True)
+    graded_by: ClassVar[str]
+
+
+class Code(Benchmark):
+    """A benchmark that is graded by running programs."""
+
+    graded_by = "running its tests"
+
+
+class Instructions(Benchmark):
+    """A benchmark of instructions that a program can check."""
+
+    graded_by = "lm-eval's checks, all of an item's instructions, strictly"
 
 
 @dataclass(frozen=True)
 class Mathematics(Benchmark):
     """A benchmark that is graded by comparing answers.
 
-    sha256: of the items, see :func:`digest`. gold: row → reference answer, as it stands.
+    sha256: of the items, see :func:`digest`; None: not known. gold, question: row → reference answer and question, as
+    they stand.
     """
 
-    sha256: str
+    sha256: str | None
     gold: Callable[[Row], str]
+    question: Callable[[Row], str] = field(default=asked, kw_only=True)
     graded_by: ClassVar[str] = "math-verify, and as a string"
 
     def item(self, row: Row) -> Item:
@@ -110,7 +156,7 @@ class Mathematics(Benchmark):
         gold = self.gold(row).strip()
         if gold.startswith("$") and gold.endswith("$") and gold.count("$") == 2:
             gold = gold[1:-1].strip()
-        return {"question": str(row["problem"] if "problem" in row else row["question"]).strip(), "gold": gold}
+        return {"question": self.question(row).strip(), "gold": gold}
 
 
 # fmt: off
@@ -129,10 +175,19 @@ BENCHMARKS: dict[str, Benchmark] = {
                                 "9c36bf0c0ea9bd12a367b829dc9295c029236d7badf1fa8fa950396ea9a2e41a", plain),
     "aime24": Mathematics("HuggingFaceH4/aime_2024", "train", 30,
                           "88621b45d2349bf974ad28cc9dc53ee33206bbb88da2968f53af050d8ad926dd", plain),
-    "humaneval_pro": Benchmark("CodeEval-Pro/humaneval-pro", "train", 164),
-    "mbpp_pro": Benchmark("CodeEval-Pro/mbpp-pro", "train", 378),
-    LIVE: Benchmark("livecodebench/code_generation_lite", "test", RELEASES[RELEASE],
-                    files="livecodebench/test*.jsonl"),
+    # The next four were not seen here. Names, splits, fields and numbers of items are those of MathArena's dataset
+    # cards (of the two of 2025 split and fields are guesses, those of aime_2026), of GPQA those of its paper
+    # (arXiv 2311.12022) and of lm-eval's task.
+    "aime25": Mathematics("MathArena/aime_2025", "train", 30, None, plain),
+    "aime26": Mathematics("MathArena/aime_2026", "train", 30, None, plain),
+    "hmmt_feb25": Mathematics("MathArena/hmmt_feb_2025", "train", 30, None, plain),
+    "gpqa_diamond": Mathematics("Idavidrein/gpqa", "train", 198, None, right_letter, question=with_options,
+                                config="gpqa_diamond", gated=True),
+    "ifeval": Instructions("google/IFEval", "train", 541),  # from lm-eval's own task; the number is a guess
+    "humaneval_pro": Code("CodeEval-Pro/humaneval-pro", "train", 164),
+    "mbpp_pro": Code("CodeEval-Pro/mbpp-pro", "train", 378),
+    LIVE: Code("livecodebench/code_generation_lite", "test", RELEASES[RELEASE],
+               files="livecodebench/test*.jsonl"),
 }
 # fmt: on
 
@@ -141,7 +196,8 @@ def table() -> str:
     """The rows of the table in docs/benchmarks.md: our tasks whose data are others', as Markdown."""
     data = {task: arguments_of(task).get("name") for task in our_tasks()}
     return "\n".join(
-        f"| `{task}` | {known.items} | `{known.files or f'{name}.jsonl'}` | {known.dataset} | {known.graded_by} |"
+        f"| `{task}` | {known.items} | `{known.files or f'{name}.jsonl'}` | {known.dataset}{' (gated)' * known.gated} "
+        f"| {known.graded_by} |"
         for name, known in BENCHMARKS.items()
         for task in data
         if data[task] == name
@@ -168,7 +224,9 @@ def load_benchmark(name: str) -> list[Item]:
     except (KeyError, IndexError, TypeError) as error:
         raise UserError(f"{source} has rows without what {name} needs ({error!r}). {remedy(name)}") from None
     check_number(items, benchmark.items, source, name)
-    if digest(items) != benchmark.sha256:
+    if benchmark.sha256 is None:
+        LOG.warning("%s: edition not checked, no hash is known; that of what was read is %s.", name, digest(items))
+    elif digest(items) != benchmark.sha256:
         raise UserError(
             f"{source} is another edition of {name}: questions or answers differ from those hashed here. {remedy(name)}"
         )
@@ -184,9 +242,10 @@ def check_number(items: list[Item], wanted: int, source: str, name: str) -> None
 def remedy(name: str) -> str:
     """What to do where a benchmark cannot be had."""
     known = BENCHMARKS[name]
-    whole = isinstance(known, Mathematics)
-    copied = f"a copy of {name}/test.jsonl from {QWEN}" if whole else f"the hub's {known.dataset} as JSON lines"
-    return f"Remedy: set {FOLDER} to a folder that holds benchmarks/{known.files or f'{name}.jsonl'}, {copied}."
+    hashed = isinstance(known, Mathematics) and known.sha256
+    copied = f"a copy of {name}/test.jsonl from {QWEN}" if hashed else f"the hub's {known.dataset} as JSON lines"
+    terms = "accept its terms on the hub, then `hf auth login`; or " if known.gated else ""
+    return f"Remedy: {terms}set {FOLDER} to a folder that holds benchmarks/{known.files or f'{name}.jsonl'}, {copied}."
 
 
 def read_rows(name: str) -> tuple[list[Row], str]:

@@ -16,12 +16,12 @@ import ast
 import re
 
 from acm.errors import UserError, unknown
-from acm.evaluation.benchmarks import BENCHMARKS, LIVE, RELEASE, Mathematics, Row, check_number, read_rows
+from acm.evaluation.benchmarks import BENCHMARKS, LIVE, RELEASE, Code, Row, check_number, read_rows
 from acm.evaluation.code_grading import ALLOW, Verdict, allowed, find_code, run_tests
 from acm.evaluation.livecodebench import live_items, live_row, live_tests, run_live
 from acm.evaluation.task_files import Item
 
-CODE_BENCHMARKS = tuple(name for name, known in BENCHMARKS.items() if not isinstance(known, Mathematics))
+CODE_BENCHMARKS = tuple(name for name, known in BENCHMARKS.items() if isinstance(known, Code))
 DEFINED = re.compile(r"^def\s+(\w+)", re.MULTILINE)
 IMPORT = re.compile(r"^(?:import|from)[ ][\w., *]+$", re.MULTILINE)
 

@@ -8,6 +8,8 @@ import torch
 from transformers import Cache, GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria
 from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
+from acm.evaluation.growing import let_grow
+
 LEAVING = 1 / 16  # share of a batch that has ended before it leaves: the cache is copied then
 
 
@@ -50,6 +52,7 @@ def decode(
     if not can_leave(input_ids, inputs):
         found: torch.Tensor = model._sample(input_ids, logits_processor, stopping_criteria, generation_config, **inputs)
         return found
+    let_grow(inputs["past_key_values"])
     pad = generation_config.pad_token_id
     whole = input_ids.new_full((len(input_ids), stopping_criteria.max_length), pad)
     places = torch.arange(len(input_ids), device=input_ids.device)  # in ``whole``, of the rows that are left

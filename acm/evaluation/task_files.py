@@ -30,6 +30,7 @@ from acm.paths import TASKS
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+SENTENCES = "punkt_tab"  # nltk's data, by which IFEval's checks count sentences
 Item = dict[str, Any]  # one item of a task: the question, the gold, and what grading needs
 
 
@@ -133,10 +134,30 @@ def check_prompt(prompt: str | None, tasks: Iterable[str]) -> None:
 
 
 def check_grader(tasks: Iterable[str]) -> None:
-    """UserError for a task that math-verify grades where it is not installed: responses take hours, then fail."""
-    graded = [task for task in tasks if str(read_task(task).get("process_results", "")).startswith("math_task.")]
-    if graded and not find_spec("math_verify"):
-        raise UserError(f"task '{graded[0]}' is graded by math-verify; install it with pip install 'lm-eval[math]'.")
+    """UserError for a task whose grader is not here: responses take hours, then fail."""
+    for task in tasks:
+        grader = str(read_task(task).get("process_results", "")).partition(".")[0]
+        if grader == "math_task" and not find_spec("math_verify"):
+            raise UserError(f"task '{task}' is graded by math-verify; install it with pip install 'lm-eval[math]'.")
+        if grader == "instruction_task":
+            check_checks(task)
+
+
+def check_checks(task: str) -> None:
+    """UserError where lm-eval's checks of instructions cannot run: without a package, or without nltk's sentences."""
+    if lacking := [name for name in ("langdetect", "immutabledict", "nltk") if not find_spec(name)]:
+        raise UserError(
+            f"task '{task}' is graded by lm-eval's checks, which need {lacking[0]}; pip install 'lm-eval[ifeval]'."
+        )
+    import nltk
+
+    try:
+        nltk.data.find(f"tokenizers/{SENTENCES}")
+    except LookupError:
+        raise UserError(
+            f"task '{task}' counts sentences by nltk's {SENTENCES}, which is not here; where there is network: "
+            f"python -m nltk.downloader {SENTENCES}."
+        ) from None
 
 
 def as_dataset(rows: list[Item]) -> DatasetDict:

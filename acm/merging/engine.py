@@ -82,7 +82,7 @@ def merge(
             With ``coefficients`` it merges by ACM's λ for each layer (Eq. 3 of arXiv:2505.14009).
         out: the folder to make. It holds what a Hugging Face model folder holds, the recipe and a model card.
         folder: where the recipe's relative paths start. Default: the recipe file's folder, else the working directory.
-        device: ``cpu``, ``cuda``, ``cuda:0``, or ``auto``: a GPU for methods of whole matrices, else the CPU.
+        device: ``cpu``, ``cuda``, ``cuda:0``, or ``auto``: a GPU for methods without a compiled loop, else the CPU.
         threads: tensors that are merged at a time. Default: one for each core.
         kernels: whether compiled loops are used where there are some. Without them the bytes are the same.
         allow_nan: merge inputs that hold NaN or infinity instead of stopping.

@@ -19,6 +19,7 @@ from acm.evaluation.settings import BACKENDS, MAX_TOKENS, Engine, Sampling
 from acm.evaluation.vllm_arguments import VllmArguments
 from acm.merging.recipe import Recipe
 from acm.paths import ROOT, RUNS
+from acm.profiles.engines import check_arguments
 from acm.profiles.experiment import NAME, OF_NAME, Experiment, Name
 from acm.profiles.questions import Asked
 from acm.profiles.searches import SearchBlock
@@ -73,16 +74,7 @@ class Profile(Strict):
         for name, search in self.searches.items():
             if search.experiment and search.experiment not in self.experiments:
                 raise ValueError(f"searches: {name}: {unknown('experiment', search.experiment, self.experiments)}")
-        given, cap = self.model_args.model_dump(), max(map(self.cap, self.experiments))
-        if given and self.backend != "vllm":
-            raise ValueError(
-                f"model_args: {', '.join(given)} are of vLLM's engine, and backend is {self.backend}; "
-                "set `backend: vllm`"
-            )
-        if (room := given.get("max_model_len", cap + 1)) <= cap:
-            raise ValueError(
-                f"model_args: max_model_len {room} leaves no room for a prompt beside max_tokens {cap}; raise it"
-            )
+        check_arguments(self.backend, self.model_args, max(map(self.cap, self.experiments)))
         _ = self.engine  # raises for what the engine does not take
         return self
 
@@ -131,7 +123,7 @@ class Profile(Strict):
         return {
             "items": self.items,
             "max_tokens": self.cap(experiment, method),
-            "prompt": e.prompts.get(method),
+            "prompt": e.prompts.get(method, e.prompt),
             "sampling": Sampling(e.temperature, e.top_p, repeat, self.seed),
             "engine": self.engine,
         }

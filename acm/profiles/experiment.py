@@ -26,6 +26,7 @@ NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # what names files: a profile with its vari
 OF_NAME = "of letters (A to Z), digits, `.`, `_` and `-`, the first a letter or digit"
 NO_FILE = re.compile(r"[<>{}\x00-\x1f]")  # what Snakemake reads as more than a character of a file's name
 Name = Annotated[str, like(NAME, OF_NAME)]
+Prompt = Annotated[str, one_of("prompt", PROMPTS)]
 
 
 class Experiment(Strict):
@@ -34,9 +35,10 @@ class Experiment(Strict):
     base, finetuned: folders, or ids of the model hub (``owner/name``), which `python -m acm fetch` downloads.
     revisions: hub id → commit. Without one, fetch takes the newest and prints it.
     max_tokens: token cap of a response; None: the profile's. caps: model or method → its lower cap.
-    prompts: model or method → its prompt, where it is not the tasks' usual one.
+    prompt: of all; None: the tasks' usual one. prompts: model or method → its own.
     temperature, top_p: as in :class:`Sampling`. repeats: responses to each item (avg@k).
-    compatibility, tie_word_embeddings: of all merges, as in a recipe.
+    compatibility, tie_word_embeddings, tokenizer_source (`base`, `union` or a model's folder name): of all merges, as
+    in a recipe.
     made_by: the command that makes the models, where they are neither here nor on the hub. shape: of these models, for
     the plan. Neither changes a result, so neither is part of the profile's hash.
     t, shift, estimator: of the coefficients. frontier: λ of the points of plain interpolation.
@@ -50,12 +52,14 @@ class Experiment(Strict):
     calibration: Calibration
     max_tokens: int | None = Field(None, ge=1)
     caps: dict[str, Annotated[int, Field(ge=1)]] = optional({})
-    prompts: dict[str, Annotated[str, one_of("prompt", PROMPTS)]] = optional({})
+    prompt: Prompt | None = optional(None)
+    prompts: dict[str, Prompt] = optional({})
     temperature: float = optional(Sampling.temperature)
     top_p: float = optional(Sampling.top_p)
     repeats: int = optional(1, ge=1)
     compatibility: Literal["own", "paper"] | None = optional(None)
     tie_word_embeddings: bool | None = optional(None)
+    tokenizer_source: str | None = optional(None)
     made_by: str | None = Field(None, exclude=True)
     shape: Shape | None = Field(None, exclude=True)
     t: float = defaults.T
@@ -81,6 +85,8 @@ class Experiment(Strict):
             raise ValueError(f"files of a run have a model's name, so '{shown(bad[0])}' needs another: link to it")
         if self.reference not in self.parents:
             raise ValueError(str(unknown("reference model", self.reference, self.parents)))
+        if self.tokenizer_source and self.tokenizer_source not in (sources := ["base", "union", *self.parents]):
+            raise ValueError(f"tokenizer_source: {unknown('source', self.tokenizer_source, sources)}")
         for key in ("caps", "prompts"):
             if odd := set(getattr(self, key)) - {*self.models}:
                 raise ValueError(f"{key}: {unknown('model or method', min(odd), self.models)}")
@@ -150,6 +156,7 @@ class Experiment(Strict):
             "parameters": method.parameters,
             "seed": method.seed,
             "tie_word_embeddings": self.tie_word_embeddings,
+            "tokenizer_source": self.tokenizer_source,
         }
         if self.compatibility:
             content["compatibility"] = self.compatibility

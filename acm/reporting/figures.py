@@ -25,6 +25,7 @@ from acm.escaping import figure_text, literal
 from acm.reporting.plotting import COLOURS, MARKERS, control_title, family, label_points, save_figure
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, describe, length_change, share
+from acm.reporting.thinking import closed_thinking, thinks
 
 FAMILIES = {  # family of methods → its name in the legend
     "parent": "parents",
@@ -260,6 +261,13 @@ FIGURES = {
             lambda r: by_steps(r.records, r.selected),
             lambda r: r.caption("By number of steps in the problem."),
             lambda r: "steps" in r.records and r.records["steps"].nunique() > 1,  # the tasks' items tell it
+        ),
+        Drawing(
+            "thinking",
+            "Closed thinking against λ",
+            closed_thinking,
+            lambda r: r.caption("Responses whose thinking closes, and whose thinking never does, of all responses."),
+            thinks,
         ),
     )
 }

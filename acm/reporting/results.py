@@ -154,9 +154,11 @@ def sampling(experiment: Experiment) -> str:
 
 
 def exceptions(experiment: Experiment) -> str:
-    """The models and methods with a prompt or a token cap of their own; empty if there are none."""
+    """The prompts that are not the tasks' own, and the lower token caps, each with whose they are."""
     by_prompt: dict[str, list[str]] = {}
     for method, prompt in experiment.prompts.items():
         by_prompt.setdefault(prompt, []).append(method)
     said = [f"; {', '.join(methods)}: {prompt} prompt" for prompt, methods in by_prompt.items()]
+    if experiment.prompt:
+        said.append(f"; {'all others' if said else 'all'}: {experiment.prompt} prompt")
     return "".join([*said, *(f"; {method}: cap {cap}" for method, cap in experiment.caps.items())])

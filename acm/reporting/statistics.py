@@ -7,9 +7,9 @@
     values      (draws + 1,)                a mean in each bootstrap draw; index 0 is the data itself
 
 Intervals are 95 %, by bootstrap over items. A share, such as an accuracy, has Wilson's interval instead, and a mean of
-shares over tasks has one that is made of theirs. Paired differences of shares have Bonett and Price's. Averages are
-means over tasks, as in the paper. Length change is defined as in the paper: the mean over tasks of length / length of
-the reference − 1.
+shares over tasks has one that is made of theirs (``shares.py``). Paired differences of shares have Bonett and Price's.
+Averages are means over tasks, as in the paper. Length change is defined as in the paper: the mean over tasks of length
+/ length of the reference − 1.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pandas as pd
 from scipy.stats import binomtest, norm, permutation_test, t
 
 from acm.reporting.intervals import Interval
+from acm.reporting.shares import effective_items, mover
 
 DRAWS = 2000
 ROUNDING = 1e-12  # a difference as small as this is 0
@@ -53,8 +54,10 @@ class Sample:
 def bootstrap(records: pd.DataFrame, methods: list[str], tasks: list[str], draws: int = DRAWS, seed: int = 0) -> Sample:
     """Resample the items of each task, the same items for every method.
 
-    Repeats of an item are averaged first (avg@k): responses to one item are no further items. Raises ValueError where a
-    method lacks an item or a repeat.
+    Repeats of an item are averaged first (avg@k): responses to one item are no further items. The mean of an item
+    has the chance of its k responses in it, so drawing items alone has both sources: items differ, and so do responses
+    to one. The variance is (between items + between responses / k) / items. Drawing the responses anew too would count
+    theirs twice. Raises ValueError where a method lacks an item or a repeat.
     """
     means, grades, items = [], [], {}
     for task in tasks:
@@ -132,10 +135,14 @@ def above_bar(sample: Sample, method: str, frontier: list[str]) -> np.ndarray:
     own, expected = average(sample, method, "length"), np.full(lengths.shape[0], np.nan)
     for i, x in enumerate(own):
         if lengths[i, 0] <= x <= lengths[i, -1]:
-            best = np.maximum.accumulate(accuracies[i])
-            kept = np.append(True, accuracies[i, 1:] > best[:-1])
+            kept = on_bar(accuracies[i])
             expected[i] = np.interp(x, lengths[i, kept], accuracies[i, kept])
     return average(sample, method) - expected
+
+
+def on_bar(accuracies: np.ndarray) -> np.ndarray:
+    """Which points no shorter one beats or equals, (points,). accuracies: (points,), by ascending length."""
+    return np.append(True, accuracies[1:] > np.maximum.accumulate(accuracies)[:-1])
 
 
 def curve(sample: Sample, frontier: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -256,32 +263,20 @@ def describe(values: np.ndarray, scale: float = 100.0) -> Interval:
 def share(sample: Sample, method: str, task: str | None = None) -> Interval:
     """Accuracy in percent with its 95 % interval, of one task or (None) the mean over tasks.
 
-    With one response an item, one task has Wilson's interval, and the mean has the tasks' together (:func:`mover`). The
-    bootstrap's would have no width where all items, or none, are right. It serves where items have several responses or
-    partial grades, unless it has no width.
+    One task has Wilson's interval, and the mean has the tasks' together (:func:`mover`): the bootstrap's would have no
+    width where all items, or none, are right. With several responses an item (avg@k) the effective number of items
+    stands for their number. The bootstrap serves partial grades, unless it has no width.
     """
     tasks = [task] if task else sample.tasks
     values = sample.accuracy[sample.row(method), [sample.tasks.index(name) for name in tasks]]
     counts = np.array([sample.items[name] for name in tasks])
+    if sample.repeats > 1:
+        grades = [sample.grades[sample.tasks.index(name)][sample.row(method)] for name in tasks]
+        return mover(values[:, 0], np.array([effective_items(means, sample.repeats) for means in grades]))
     right = values[:, 0] * counts
     found = describe(values.mean(axis=0))
-    whole = sample.repeats == 1 and np.allclose(right, right.round(), rtol=0, atol=1e-6)
+    whole = np.allclose(right, right.round(), rtol=0, atol=1e-6)
     return found if not whole and found["low"] < found["high"] else mover(values[:, 0], counts)
-
-
-def mover(shares: np.ndarray, counts: np.ndarray) -> Interval:
-    """The mean of independent shares in percent, with its 95 % interval from Wilson's interval of each.
-
-    Zou and Donner's recovery of variance (doi:10.1002/sim.3095): the distances from the shares to their ends add up in
-    squares. Of one share it is Wilson's interval itself. shares: (tasks,), fractions. counts: (tasks,), items.
-    """
-    z = norm.isf(0.025)
-    middle = (shares + z**2 / (2 * counts)) / (1 + z**2 / counts)
-    half = z * np.sqrt(shares * (1 - shares) / counts + z**2 / (4 * counts**2)) / (1 + z**2 / counts)
-    ends = np.clip([middle - half, middle + half], 0, 1)
-    down, up = (math.sqrt(((shares - end) ** 2).sum()) / len(shares) for end in ends)
-    mean = float(shares.mean())
-    return {"value": 100 * mean, "low": 100 * max(0.0, mean - down), "high": 100 * min(1.0, mean + up)}
 
 
 def over_methods(sample: Sample, measure: Callable[[str], np.ndarray], scale: float = 100.0) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from acm.reporting.dominance import dominance, pairs_of, wide_dominance
 from acm.reporting.intervals import Row, interval_columns, interval_in, interval_text
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, length_change_of_means, share
+from acm.reporting.thinking import thinking_table, thinks, wide_thinking
 
 
 def long_table(records: pd.DataFrame, sample: Sample, reference: str) -> pd.DataFrame:
@@ -28,7 +29,8 @@ def long_table(records: pd.DataFrame, sample: Sample, reference: str) -> pd.Data
 
     Columns, each with ``_low`` and ``_high`` (95 %): accuracy (percent), length (tokens), length_change (percent of the
     reference's length), truncated (percent of the responses). Averages also have length_change_of_means: the ratio of
-    the mean lengths. n: items. reference: the model that lengths compare with.
+    the mean lengths. n: items. repeats: responses to each, where there are several (avg@k). reference: the model that
+    lengths compare with.
     """
     cut = bootstrap(records.assign(correct=records["truncated"].astype(float)), sample.methods, sample.tasks)
     base = sample.length[sample.row(reference)]
@@ -50,7 +52,13 @@ def long_table(records: pd.DataFrame, sample: Sample, reference: str) -> pd.Data
             **interval_columns("length_change_of_means", describe(length_change_of_means(sample, method, reference))),
             **interval_columns("truncated", share(cut, method)),
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if sample.repeats == 1 else pd.DataFrame(rows).assign(repeats=sample.repeats)
+
+
+def head(row: Row) -> str:
+    """The head of a task's column: its items and, where each has several responses, avg@k."""
+    repeated = f", avg@{row['repeats']}" if "repeats" in row else ""
+    return f"{row['task']} (n = {row['n']}{repeated})"
 
 
 def cell(row: Row, name: str, digits: int = 1, signed: bool = False) -> str:
@@ -67,8 +75,7 @@ def wide_table(table: pd.DataFrame) -> pd.DataFrame:
     for method, part in table.groupby("method", sort=False):
         tasks, mean = part[part["task"] != "average"], part[part["task"] == "average"].iloc[0]
         shown[method] = {
-            f"{row['task']} (n = {row['n']})": f"{cell(row, 'accuracy')} ({cell(row, 'length', 0)})"
-            for _, row in tasks.iterrows()
+            head(row): f"{cell(row, 'accuracy')} ({cell(row, 'length', 0)})" for _, row in tasks.iterrows()
         } | {
             "average": cell(mean, "accuracy"),
             "length change %": cell(mean, "length_change"),
@@ -213,6 +220,16 @@ TABLES = {
             "Responses with a word of the paper's list (wait, re-examine, recap, double-check, let me check, let me "
             "verify) "
             'or, for the embedded models, "check:".',
+        ),
+        Table(
+            "thinking",
+            "Thinking",
+            thinking_table,
+            wide_thinking,
+            "Responses whose thinking closes, and whose thinking never does, in percent of all responses, mean over "
+            "tasks.",
+            "A response that never closes its thinking is wrong. The rest do not think. λ is the mean over layers.",
+            applies=thinks,
         ),
     )
 }

@@ -26,16 +26,21 @@ from acm.profiles.experiment import Experiment
 from acm.running.machine import Machine
 from acm.shapes import BYTES, Shape, merged_positions, shape_of
 
-LAUNCH = 0.001  # seconds per layer: transformers' own overhead, which bounds the speed of small models
+# Seconds per layer: transformers' own overhead, which bounds a step. At 28 layers on an H100 a step took 63 to 106 ms,
+# with 1 response and with 128 (benchmarks/gpu.md).
+LAUNCH = 0.0025
 EFFICIENCY = 0.6  # the fraction of the memory bandwidth that decoding reaches
 STRAGGLER = 3.0  # length of the longest response of a batch / mean length
 PROMPT_TOKENS = 300  # length of a prompt
 CALIBRATION_TOKENS = 150  # length of a calibration text, as of s1K's questions
 ESTIMATE = 6e7  # entries per second of the plug-in estimate of MI on one core (400 × 3584 in 0.023 s)
+# Seconds on an H100, at 7B: a text through a layer of one model; an estimate of MI (benchmarks/gpu.md)
+GPU_WALK, GPU_ESTIMATE = 0.0021, 0.0025
 CPU_SPEED = 3e10  # float32 operations per second on one core
 READ = 1e9  # bytes per second from disk, when calibration loads the layers
 # GB/s on two cores, of the slower of the methods that a profile usually has
 SLOWEST_MERGE = min(METHODS[m].speed or 0 for m in ("ties", "slerp"))
+GPU_MACHINE_MERGE = 1.0  # the same on the 16 cores beside an H100, of `ties` (benchmarks/gpu.md)
 MERGE_MEMORY = 0.5  # GB that a merge takes
 EVALUATION_MEMORY = 6.0  # GB of CPU memory that an evaluation takes beside a GPU
 WORKSPACE = 1.1  # factor on the GPU memory of weights and cache, for whatever else the GPU holds
@@ -108,9 +113,9 @@ def cost(profile: Profile, name: str, machine: Machine) -> Cost:
     merged = largest.parameters * shapes[0].stored / 1e9  # stored as the base is
     return Cost(
         jobs(profile, name),
-        calibration_hours(e, shapes),
+        calibration_hours(e, shapes, profile.device == "cpu"),
         calibration_memory(e, largest, width),
-        len(e.method_names) * merged / SLOWEST_MERGE / 3600,
+        len(e.method_names) * merged / merge_speed(profile) / 3600,
         merged,
         batches * tokens * step / 3600,
         batches * cap * step / 3600,
@@ -133,11 +138,22 @@ def texts_of(e: Experiment) -> int:
     return e.calibration.clusters * e.calibration.per_cluster
 
 
-def calibration_hours(e: Experiment, shapes: list[Shape]) -> float:
-    """Hours of a calibration: reading every model once, and an MI estimate for each layer, text, pair and control."""
-    activations = shapes[0].layers * shapes[0].hidden * texts_of(e) * CALIBRATION_TOKENS  # of one model
-    entries = activations * len(e.finetuned) * len(COEFFICIENT_CONTROLS)
-    return (sum(s.parameters * s.stored for s in shapes) / READ + entries / ESTIMATE) / 3600
+def merge_speed(profile: Profile) -> float:
+    """GB/s of the slower of a profile's usual methods."""
+    return SLOWEST_MERGE if profile.device == "cpu" else GPU_MACHINE_MERGE
+
+
+def calibration_hours(e: Experiment, shapes: list[Shape], on_cpu: bool) -> float:
+    """Hours of a calibration: reading every model once, and an MI estimate for each layer, text, pair and control.
+
+    On a GPU the walk through the layers and the estimates have a cost for each call, whatever the text's length.
+    """
+    layers, compared = shapes[0].layers + 3, len(e.finetuned) * len(COEFFICIENT_CONTROLS)  # embed, norm, head
+    reading = sum(s.parameters * s.stored for s in shapes) / READ
+    if on_cpu:
+        channels = (shapes[0].layers + 2) * shapes[0].hidden + shapes[0].vocabulary
+        return (reading + texts_of(e) * CALIBRATION_TOKENS * channels * compared / ESTIMATE) / 3600
+    return (reading + texts_of(e) * layers * (len(shapes) * GPU_WALK + compared * GPU_ESTIMATE)) / 3600
 
 
 def calibration_memory(e: Experiment, shape: Shape, width: int) -> float:

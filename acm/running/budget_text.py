@@ -63,6 +63,18 @@ def assumed(profile: Profile, machine: Machine) -> list[str]:
         f"that, prompts of {budget.PROMPT_TOKENS}; {machine.bandwidth:g} GB/s",
         f"           of memory bandwidth (--bandwidth) at {share}, at least {least}; batches of {profile.batch_size}, "
         f"{engine};",
-        f"           calibration texts of {budget.CALIBRATION_TOKENS} tokens; merging at {budget.SLOWEST_MERGE:g} GB/s."
-        " Nothing was measured on a GPU.",
+        f"           calibration texts of {budget.CALIBRATION_TOKENS} tokens; merging at "
+        f"{budget.merge_speed(profile):g} GB/s.",
+        *([] if profile.device == "cpu" else measured(profile)),
+    ]
+
+
+def measured(profile: Profile) -> list[str]:
+    """Which of these figures were measured on a GPU, and which engine is the way there."""
+    first = "measured   on one H100: the least time of a layer, calibration, merging (benchmarks/gpu.md);"
+    if profile.backend == "vllm":
+        return [first, "           vLLM was not, and is quicker than what is assumed"]
+    return [
+        first,
+        "           a step takes the same with 1 response and with 128, so large batches pay: from 7B on take vLLM",
     ]

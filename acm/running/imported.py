@@ -12,6 +12,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -36,6 +37,7 @@ from acm.running.imported_recompute import rechecked
 from acm.running.imported_results import LOG
 from acm.running.imported_tables import read_table
 
+Counting = Callable[[str], Callable[[str], int] | None]
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -59,28 +61,54 @@ def import_records(
         frames.append(frame)
         sizes = agreed_sizes(stated, given.items)
     records = pd.concat(frames, ignore_index=True)
-    names = list(dict.fromkeys(records["method"]))
     takes = [*setting.parents, *setting.method_names, *other_methods(profile, experiment)]
+
+    def counting(name: str) -> Callable[[str], int] | None:
+        return None if logs and name == method else counter(profile, experiment, name, tokenizer)
+
+    found, notes = checked(profile, experiment, records, takes, counting, sizes, given.recompute)
+    fresh = put(profile, experiment, found, [*tables, *logs])
+    known = [name for name in found if name not in fresh]
+    return "\n".join([f"{experiment}: {listed(fresh, 'imported')}, {listed(known, 'already here')}.", *notes])
+
+
+def checked(
+    profile: Profile, experiment: str, records: pd.DataFrame, takes: list[str], counting: Counting,
+    sizes: Mapping[str, int] = MappingProxyType({}), recompute: bool = False,
+) -> tuple[dict[str, pd.DataFrame], list[str]]:  # fmt: skip
+    """Method → its records, and a line on each column that was replaced.
+
+    takes: the methods that may come. counting: method → what counts the tokens of a text; None leaves its lengths as
+    they are. sizes: task → number of its items, where others state it. recompute: replace what differs when it is
+    computed anew. UserError for the first record that does not fit the profile or its own text.
+    """
+    found, notes = {}, list[str]()
+    names = list(dict.fromkeys(records["method"]))
     if odd := [name for name in names if name not in takes]:
         raise unknown(f"method of {experiment}", str(odd[0]), takes)
-    found, notes = {}, []
     for name in names:
         own = records[records["method"] == name].reset_index(drop=True)
         check_method(profile, experiment, name, own, sizes)
         check_data(name, own)
-        count = None if logs and name == method else counter(profile, experiment, name, tokenizer)
         cap, prompt = profile.cap(experiment, name), profile.evaluation(experiment, name)["prompt"]
-        found[name], lines = rechecked(name, own, cap, prompt, count, given.recompute)
+        found[name], lines = rechecked(name, own, cap, prompt, counting(name), recompute)
         check_values(f"records of {name}", found[name], cap)
         notes += [f"{name}: replaced {line}" for line in lines]
     check_golds(records, f"the sources for {experiment}")
+    return found, notes
+
+
+def put(profile: Profile, experiment: str, found: dict[str, pd.DataFrame], sources: list[Path]) -> list[str]:
+    """Store records that were checked, whole or not at all; returns the methods that were not there yet.
+
+    UserError where other records of a method, or records of other questions, are there.
+    """
     with undisturbed(profile.folder / experiment / "records") as folder:
         fresh = {name: own for name, own in found.items() if not same_as_stored(folder / f"{name}.parquet", own)}
         for name, own in found.items():
             check_against(folder, name, own)
-        store(folder, fresh, [*tables, *logs])
-    known = [name for name in names if name not in fresh]
-    return "\n".join([f"{experiment}: {listed(list(fresh), 'imported')}, {listed(known, 'already here')}.", *notes])
+        store(folder, fresh, sources)
+    return list(fresh)
 
 
 def check_given(given: Given, method: str | None, tasks: list[str], logs: bool) -> None:

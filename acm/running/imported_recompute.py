@@ -112,8 +112,8 @@ def rechecked(
     if lines and not replace:
         doubt = "is it another model's tokenizer? " if len(changed.get("length", ())) > len(rows) / 2 else ""
         raise UserError(
-            f"records of {name} state other than their own text says: {', '.join(lines)}; {doubt}--recompute replaces "
-            "these."
+            f"records of {name} state other than their own text says: {', '.join(lines)}; {doubt}`acm import "
+            "--recompute` replaces these."
         )
     return replaced(records, changed), lines
 

@@ -11,7 +11,7 @@ from acm import hub
 from acm.calibration.texts import read_texts
 from acm.checkpoints import Checkpoint, check_same_shape, model_folder
 from acm.errors import UserError
-from acm.evaluation.task_files import check_prompt, is_ours, load_items
+from acm.evaluation.task_files import check_grader, check_prompt, is_ours, load_items
 from acm.merging.plan import make_plan
 from acm.paths import ROOT
 from acm.profiles import Profile
@@ -37,11 +37,12 @@ def check(profile: Profile) -> str:
 
 
 def check_tasks(experiment: Experiment) -> None:
-    """UserError for a task that does not exist, or that lm-evaluation-harness has and that generates no text."""
+    """UserError for a task that does not exist, that generates no text, or whose grader is not here."""
     if not all(map(is_ours, experiment.tasks)):
         from acm.evaluation.harness import task_manager  # takes seconds
 
         task_manager(experiment.tasks)
+    check_grader(experiment.tasks)
 
 
 def load_data(experiment: Experiment) -> None:
@@ -56,7 +57,7 @@ def load_data(experiment: Experiment) -> None:
 
 def check_prompts(experiment: Experiment) -> None:
     """UserError where a task does not take a prompt that the experiment gives."""
-    for prompt in experiment.prompts.values():
+    for prompt in (experiment.prompt, *experiment.prompts.values()):
         check_prompt(prompt, experiment.tasks)
 
 

@@ -8,7 +8,7 @@ import pytest
 from helpers_evaluation import stand_in
 
 from acm.errors import UserError
-from acm.evaluation.benchmarks import BENCHMARKS, FOLDER, Mathematics, load_benchmark
+from acm.evaluation.benchmarks import BENCHMARKS, FOLDER, LETTERS, Mathematics, load_benchmark, right_letter
 from acm.evaluation.boxes import last_box
 from acm.evaluation.grading import WORDS, grade, places, plain_text, prose, readable
 from acm.evaluation.prompts import EXAMPLES, PROMPTS, SYSTEM, render
@@ -18,6 +18,7 @@ from acm.evaluation.verifier import Verifier
 ITEMS = {"gsm8k": 1319, "math500": 500, "minerva_math": 272, "olympiadbench": 675, "college_math": 2818, "aime24": 30}
 # Every n-th item.
 SAMPLE = {"gsm8k": 20, "math500": 5, "minerva_math": 5, "olympiadbench": 6, "college_math": 40, "aime24": 1}
+TODAY = {"aime25": 30, "aime26": 30, "hmmt_feb25": 30, "gpqa_diamond": 198}  # not seen here: no hash is known
 real = pytest.mark.skipif(
     FOLDER not in os.environ, reason=f"needs the real benchmarks: {FOLDER}=<folder with benchmarks/*.jsonl>"
 )
@@ -28,6 +29,16 @@ ROWS = {
     "olympiadbench": [{"question": "Which?", "final_answer": ["$3 n$"], "unit": None}],
     "college_math": [{"question": "Solve.", "answer": "$x=1$ or $x=2$"}],
     "aime24": [{"id": 1, "problem": "Find it.", "answer": "025"}],
+    "aime26": [{"problem_idx": 1, "problem": "Find it.", "answer": 25}],
+    "gpqa_diamond": [
+        {
+            "Question": "Which is even? ",
+            "Correct Answer": " 2\n",
+            "Incorrect Answer 1": "1",
+            "Incorrect Answer 2": "3",
+            "Incorrect Answer 3": "5",
+        }
+    ],
 }
 GOLDS = {
     "gsm8k": "1200",
@@ -35,6 +46,8 @@ GOLDS = {
     "olympiadbench": "3 n",
     "college_math": "$x=1$ or $x=2$",
     "aime24": "025",
+    "aime26": "25",
+    "gpqa_diamond": "C",
 }
 
 
@@ -48,14 +61,43 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_papers_benchmarks_with_their_counts():
     known = {name: found for name, found in BENCHMARKS.items() if isinstance(found, Mathematics)}
-    assert {name: found.items for name, found in known.items()} == ITEMS
-    assert all(re.fullmatch("[0-9a-f]{64}", found.sha256) for found in known.values())
+    assert {name: found.items for name, found in known.items()} == ITEMS | TODAY
+    assert all(re.fullmatch("[0-9a-f]{64}", known[name].sha256) for name in ITEMS)
+    assert not any(known[name].sha256 for name in TODAY)
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_golds_of_each_format(folder, name):
     (item,) = load_benchmark(name)
     assert item["gold"] == GOLDS[name] and item["question"]
+
+
+def test_the_options_of_a_question_stand_in_an_order_of_its_own_that_stays(folder):
+    (item,) = load_benchmark("gpqa_diamond")
+    head, _, *options, _, last = item["question"].split("\n")
+    assert (head, options) == ("Which is even?", ["A. 1", "B. 5", "C. 2", "D. 3"]) and "letter" in last
+    for answer, right in ((r"\boxed{C}", True), (r"\boxed{\text{(C)}}", True), (r"\boxed{D}", False), ("2", False)):
+        assert grade(answer, item["gold"]).correct is right
+    (row,) = ROWS["gpqa_diamond"]
+    letters = {right_letter(row | {"Question": f"Which of {n} is even?"}) for n in range(50)}
+    assert letters == {*LETTERS}  # no letter is right more often by habit
+
+
+def test_where_no_hash_is_known_the_log_has_that_of_what_was_read(folder, monkeypatch, caplog):
+    assert load_benchmark("aime26") and not caplog.messages
+    known, rows = BENCHMARKS["aime26"], load_benchmark("aime26")
+    monkeypatch.setitem(BENCHMARKS, "aime26", replace(known, sha256=None))
+    assert load_benchmark("aime26") == rows
+    assert f"aime26: edition not checked, no hash is known; that of what was read is {known.sha256}" in caplog.text
+    (folder / "aime26.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"has 0 items, and aime26 has 1\. Remedy: .* the hub's MathArena/aime_2026 as"):
+        load_benchmark("aime26")
+
+
+def test_a_gated_benchmark_names_the_way_to_it(folder):
+    (folder / "gpqa_diamond.jsonl").unlink()
+    with pytest.raises(UserError, match=r"Remedy: accept its terms on the hub, then `hf auth login`; or set ACM_DATA"):
+        load_benchmark("gpqa_diamond")
 
 
 def test_line_ends_do_not_change_the_hash(folder):
@@ -86,8 +128,8 @@ def test_a_missing_file_and_an_unknown_name(folder):
     words = r"aime24\.jsonl does not exist \(the environment variable ACM_DATA names the folder\)\. Remedy"
     with pytest.raises(UserError, match=words):
         load_benchmark("aime24")
-    with pytest.raises(UserError, match=r"unknown benchmark 'aime25'\. Did you mean 'aime24'"):
-        load_benchmark("aime25")
+    with pytest.raises(UserError, match=r"unknown benchmark 'aime27'\. Did you mean 'aime26'"):
+        load_benchmark("aime27")
 
 
 def test_without_a_folder_the_hub_is_asked_by_revision(monkeypatch):

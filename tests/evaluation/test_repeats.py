@@ -97,10 +97,10 @@ def test_calls_of_a_model_and_of_a_part(write):
         setting.calls("abacus_medium-2")
 
 
-def test_the_papers_profiles_have_a_job_for_each_task_and_the_sampled_variant_five_repeats():
+def test_profiles_of_the_hub_have_a_job_for_each_task_and_the_sampled_variant_five_repeats():
+    small = {"tiny": "several", "smol": "model"}
     for path in PROFILES.glob("*.yaml"):
-        usual = "several" if path.stem == "tiny" else "model"
-        assert load_profile(path.stem).jobs == ("task" if path.stem.startswith(("qwen", "llama-2")) else usual)
+        assert load_profile(path.stem).jobs == small.get(path.stem, "task")
     (setting,) = load_profile("qwen-7b+sampled").experiments.values()
     assert (setting.temperature, setting.top_p, setting.repeats) == (0.6, 0.95, 5)
 
@@ -193,6 +193,39 @@ def test_the_interval_covers_the_truth_and_one_that_takes_repeats_for_items_does
     assert (np.mean(naive) < 0.8) == (repeats > 1)
 
 
+@pytest.mark.parametrize("repeats", [1, 4, 16])
+def test_the_spread_of_avg_at_k_is_that_of_the_variance_components(repeats):
+    """Beta(1/2, 1/2): between items Var(p) = 1/8, between responses E[p (1 − p)] = 1/8; the interval holds both."""
+    rng, items = np.random.default_rng(5), 400
+    true = (1 / 8 + 1 / 8 / repeats) / items
+    found, anew = [], []
+    for seed in range(20):
+        records = simulated(rng, items, repeats)
+        sample = bootstrap(records, ["m0"], ["t"], draws=400, seed=seed)
+        found.append(sample.accuracy[0, 0, 1:].var())
+        means = rng.choice(sample.grades[0][0], size=(400, items))
+        anew.append((rng.binomial(repeats, means) / repeats).mean(axis=1).var())  # the responses drawn once more
+    assert np.mean(found) == pytest.approx(true, rel=0.06)
+    twice = true + (1 / 8 / repeats) * (1 - 1 / repeats) / items
+    assert np.mean(anew) == pytest.approx(twice, rel=0.06)
+
+
+@pytest.mark.parametrize("repeats", [2, 4, 16])
+@pytest.mark.parametrize("hard", [1, 2, 4])
+def test_avg_at_k_of_30_problems_has_an_interval_that_covers(repeats, hard):
+    """Also where most problems are hopeless: chances of Beta(0.3, 0.3 · hard)."""
+    rng, hits, drawn = np.random.default_rng(repeats), [], []
+    for _ in range(300):
+        right = rng.binomial(repeats, rng.beta(0.3, 0.3 * hard, 30)) / repeats
+        grades, accuracy = right[None], np.append(right.mean(), rng.choice(right, size=(300, 30)).mean(axis=1))
+        sample = statistics.Sample(["m"], ["t"], {"t": 30}, accuracy[None, None], None, repeats, (grades,))
+        found = statistics.share(sample, "m")
+        hits.append(found["low"] <= 100 / (1 + hard) <= found["high"])
+        low, high = interval(accuracy)
+        drawn.append(low <= 1 / (1 + hard) <= high)
+    assert 0.9 <= np.mean(hits) <= 0.99 and np.mean(hits) >= np.mean(drawn) - 0.01
+
+
 @pytest.mark.parametrize("drop", [0, 7, [1, 5]])
 def test_a_method_that_lacks_repeats_is_refused_by_name(drop):
     records = simulated(np.random.default_rng(3), 10, 2, 2)
@@ -210,6 +243,9 @@ def test_a_method_that_lacks_repeats_is_refused_by_name(drop):
     ({}, "tokens, greedy."),
     ({"repeats": 2}, "tokens, greedy, mean of 2 responses an item."),
     ({"temperature": 0.6}, "tokens, temperature 0.6, top_p 1."),
+    ({"prompt": "chat-template"}, "tokens, greedy; all: chat-template prompt."),
+    ({"prompt": "chat-template", "prompts": {"abacus-fast": "few-shot"}},
+     "tokens, greedy; abacus-fast: few-shot prompt; all others: chat-template prompt."),
     ({"temperature": 0.6, "top_p": 0.95, "repeats": 5},
      "tokens, temperature 0.6, top_p 0.95, mean of 5 responses an item."),
 ])  # fmt: skip

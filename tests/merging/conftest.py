@@ -6,9 +6,6 @@ import pytest
 import torch
 import yaml
 from helpers import EMBEDDING, HEAD
-from mergekit.config import MergeConfiguration
-from mergekit.merge import run_merge
-from mergekit.options import MergeOptions
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
@@ -19,6 +16,9 @@ from abacus.training import new_model
 @pytest.fixture(scope="session")
 def run_mergekit():
     """Merges the text of a recipe with mergekit into a folder. seed: of its random masks. cache: of merged adapters."""
+    from mergekit.config import MergeConfiguration  # here, so that the other tests run without mergekit
+    from mergekit.merge import run_merge
+    from mergekit.options import MergeOptions
 
     def merge(text, out, seed=None, cache=None):
         options = MergeOptions(quiet=True, random_seed=seed, lora_merge_cache=cache and str(cache))

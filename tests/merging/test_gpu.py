@@ -27,11 +27,11 @@ def with_gpu(monkeypatch):
 
 @pytest.mark.usefixtures("with_gpu")
 @pytest.mark.parametrize("name", METHODS)
-def test_auto_takes_the_gpu_for_whole_matrices_alone(name, caplog):
+def test_auto_takes_the_gpu_where_there_is_no_fused_loop(name, caplog):
     method = METHODS[name]
     with caplog.at_level("INFO", "acm"):
-        assert place_of("auto", method) == ("auto" if method.chunks in ("bands", "whole") else "cpu")
-    assert (f"{name} is merged on the CPU" in caplog.text) is (method.chunks in ("flat", "rows"))
+        assert place_of("auto", method) == ("cpu" if method.kernel else "auto")
+    assert (f"{name} is merged on the CPU" in caplog.text) is bool(method.kernel)
     assert place_of("cuda", method) == "cuda" and place_of("cpu", method) == "cpu"
 
 

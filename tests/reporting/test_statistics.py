@@ -1,10 +1,13 @@
 """Bootstrap, frontier and verdicts against pandas, closed forms and lines drawn by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from acm.reporting import statistics
+from acm.reporting.shares import effective_items, mover
 from acm.reporting.statistics import (
     Sample,
     above_bar,
@@ -15,7 +18,6 @@ from acm.reporting.statistics import (
     interval,
     length_change,
     length_change_of_means,
-    mover,
     share,
     verdict,
 )
@@ -207,13 +209,18 @@ def test_the_share_of_one_task_has_wilsons_interval(right, low, high):
     assert [found["low"], found["high"]] == pytest.approx([100 * (middle - half), 100 * (middle + half)], abs=1e-3)
 
 
-def test_shares_of_repeats_have_the_bootstraps_interval():
-    frame = random_records()
-    sample = bootstrap(frame, ["a"], TASKS, draws=50)
-    assert share(sample, "a", TASKS[1])["value"] == describe(sample.accuracy[0, 1])["value"]
-    assert sample.repeats == 2 and share(sample, "a") == describe(average(sample, "a"))
-    twice = bootstrap(pd.concat([frame, frame.assign(repeat=frame["repeat"] + 2)]), ["a"], TASKS, draws=50)
-    assert twice.repeats == 4 and share(twice, "a", TASKS[0]) == describe(twice.accuracy[0, 0])
+def test_partial_grades_have_the_bootstraps_interval():
+    sample = bootstrap(random_records(), ["a"], TASKS, draws=50)
+    partial = replace(sample, repeats=1)  # of one response, such as a share of tests passed
+    assert share(partial, "a") == describe(average(partial, "a"))
+
+
+def test_repeats_that_agree_tell_nothing_more_and_independent_ones_count_as_items():
+    right = np.arange(40) % 4 == 0
+    assert effective_items(right.astype(float), 16) == pytest.approx(39)  # one less, as the variance is estimated
+    means = np.random.default_rng(0).binomial(16, 0.25, 4000) / 16  # every item is alike
+    assert effective_items(means, 16) == pytest.approx(16 * 4000, rel=0.1)
+    assert effective_items(np.full(40, 0.25), 16) == 40 * 16 and effective_items(np.ones(40), 16) == 40
 
 
 @pytest.mark.parametrize("repeats", [1, 3])

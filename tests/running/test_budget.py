@@ -1,5 +1,7 @@
 """The plan of a profile: sizes from shapes, jobs as the runner has them, refusals; no network, no torch."""
 
+import json
+import math
 import re
 import subprocess
 import sys
@@ -9,17 +11,19 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from acm.architectures import HEAD, tensor_shapes
 from acm.errors import UserError
 from acm.evaluation.task_files import count_items
 from acm.paths import PROFILES, ROOT
 from acm.profiles import load_profile
-from acm.running.budget import START, cost, downloads, jobs, request
+from acm.running.budget import START, call_sizes, cost, downloads, jobs, request
 from acm.running.budget_text import describe
 from acm.running.machine import Machine
 from acm.searching.samplers import EVEN
 from acm.shapes import SHAPES, merged_positions, shape_of
 
 PAPER = ["qwen-1.5b", "qwen-7b", "qwen-14b", "qwen-32b", "llama-2-7b"]
+TODAY = {"qwen3-4b": 80, "qwen3-8b-r1": 80, "qwen-32b-fuse": 141, "smollm2": 48, "smollm3": 80}  # GB of a card
 LONG = "long-to-short"
 
 
@@ -31,12 +35,38 @@ LONG = "long-to-short"
     ("Qwen/Qwen2.5-32B", 32_763_876_352),
     ("meta-llama/Llama-2-7b-hf", 6_738_415_616),
     ("codellama/CodeLlama-7b-hf", 6_738_546_688),
+    ("Qwen/Qwen3-4B-Instruct-2507", 4_022_468_096),
+    ("deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", 8_190_735_360),
+    ("HuggingFaceTB/SmolLM2-135M", 134_515_008),
+    ("HuggingFaceTB/SmolLM2-360M", 361_821_120),
+    ("HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384),
+    ("HuggingFaceTB/SmolLM3-3B", 3_075_098_624),
 ])  # fmt: skip
 def test_parameters_follow_from_the_shape(model, parameters):
     assert SHAPES[model].parameters == parameters
 
 
+@pytest.mark.parametrize("model, fields", [
+    ("Qwen/Qwen3-4B-Base", {"model_type": "qwen3", "head_dim": 128}),
+    ("HuggingFaceTB/SmolLM3-3B-Base", {"model_type": "smollm3"}),
+])  # fmt: skip
+def test_a_config_and_the_table_give_one_shape_and_transformers_names_as_many_numbers(model, fields, tmp_path):
+    known = SHAPES[model]
+    config = fields | {
+        "num_hidden_layers": known.layers, "hidden_size": known.hidden, "intermediate_size": known.intermediate,
+        "num_attention_heads": known.heads, "num_key_value_heads": known.kv_heads, "vocab_size": known.vocabulary,
+        "tie_word_embeddings": known.tied, "torch_dtype": "bfloat16", "rope_theta": known.rope_theta,
+        "max_position_embeddings": known.positions,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert shape_of(model, tmp_path) == replace(known, head=128)
+    tensors = tensor_shapes(config)
+    tensors.pop(HEAD)  # tied
+    assert known.parameters == sum(math.prod(shape) for shape in tensors.values())
+
+
 def test_keys_and_values_of_a_token():
+    assert SHAPES["Qwen/Qwen3-4B-Base"].cache("bfloat16") == 2 * 36 * 8 * 128 * 2  # heads are wider than hidden / heads
     assert SHAPES["Qwen/Qwen2.5-Math-7B"].cache("bfloat16") == 2 * 28 * 4 * 128 * 2
     assert SHAPES["meta-llama/Llama-2-7b-hf"].cache("float32") == 2 * 32 * 4096 * 4
 
@@ -50,6 +80,28 @@ def test_every_paper_profile_has_a_plan(name):
     text = describe(load_profile(name), Machine())
     words = ("downloads", "disk", "calibrate", "merge", "evaluate", "GPU-hours", "jobs", "assumed", "--tokens")
     assert all(word in text for word in words)
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_every_profile_of_today_has_a_plan_and_fits_its_card(name):
+    profile = load_profile(name)
+    text = describe(profile, Machine(gpu_memory=TODAY[name]))
+    wanted = {model for e in profile.experiments.values() for model in (e.base, *e.finetuned)}
+    assert set(downloads(profile)) == wanted and all(model in text for model in wanted)
+    for experiment, e in profile.experiments.items():
+        models, repeats = len(e.models), e.repeats
+        assert experiment in text and jobs(profile, experiment)["evaluate"] == models * len(e.tasks) * repeats
+        sizes = {"aime25": 30, "aime26": 30, "hmmt_feb25": 30, "gpqa_diamond": 198, "ifeval": 541, "gsm8k": 1319}
+        assert call_sizes(profile, e) == [sizes[task.removeprefix("acm_")] for task in e.tasks for _ in range(repeats)]
+
+
+def test_a_merge_from_a_short_base_has_its_positions():
+    profile = load_profile("qwen3-4b")
+    assert profile.cap("task-vectors", "TA") == 28672
+    higher = profile.experiments["task-vectors"].model_copy(update={"max_tokens": 32768})
+    changed = profile.model_copy(update={"experiments": profile.experiments | {"task-vectors": higher}})
+    with pytest.raises(UserError, match="leaves no room for a prompt: Qwen3-4B-Base has 32768 positions"):
+        describe(changed, Machine())
 
 
 def test_downloads_are_the_weights_once():
@@ -111,6 +163,8 @@ def test_a_merge_has_the_most_positions_where_position_codes_agree_else_the_base
     assert merged_positions([base, long], paper=False) == 131072 and merged_positions([base, long], paper=True) == 4096
     assert merged_positions([SHAPES["meta-llama/Llama-2-7b-hf"], other], paper=False) == 4096
     assert merged_positions([base, replace(long, positions=None)], paper=False) is None
+    stretched = SHAPES["deepseek-ai/DeepSeek-R1-0528-Qwen3-8B"]  # YaRN, which its base has not
+    assert merged_positions([SHAPES["Qwen/Qwen3-8B"], stretched], paper=False) == 40960
 
 
 def test_a_pickled_model_is_marked():

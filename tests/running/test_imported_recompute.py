@@ -49,7 +49,7 @@ WRONG = [
 @pytest.mark.parametrize("columns, column, number", WRONG)
 def test_what_differs_is_refused_or_replaced_and_noted(maths, bring, stored, columns, column, number):
     with pytest.raises(UserError, match=rf"{column} of {number} responses \(first item \d of acm_gsm8k, repeat 0: .*"
-                                        r"\); .*--recompute replaces these\.$") as error:  # fmt: skip
+                                        r"\); .*`acm import --recompute` replaces these\.$") as error:  # fmt: skip
         bring(**columns)
     assert stored() == [] and "\n" not in str(error.value)
     found, said = bring(REPLACE, **columns)

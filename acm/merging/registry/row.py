@@ -171,11 +171,6 @@ class MergeMethod:
         return not self.average
 
     @property
-    def takes_matrices(self) -> bool:
-        """Whether it works on whole matrices, where a GPU is worth the way to it."""
-        return self.chunks in ("bands", "whole")
-
-    @property
     def reads_files(self) -> bool:
         """Whether it needs files beside the models."""
         return any(parameter.is_file for parameter in self.takes)

@@ -1,0 +1,74 @@
+"""Measures many pairs of activations at once on a GPU, where each call has a cost of its own.
+
+    x, y      (rows, d)   bf16 or f16 activations of all pairs, one pair below the other
+    pair      (rows,)     number of the pair that a row belongs to
+    key                   of an entry: its pair, the label of x, the label of y; 31, 16 and 16 bits
+
+Sorting the keys of all entries counts the label pairs of every pair of arrays. The counts are those of `counts.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from acm.calibration.arrays import CODE_DTYPES, labels_on_gpu
+from acm.calibration.controls import Measurement, Pair
+from acm.calibration.counts import PairSums
+from acm.calibration.information import information_of_sums
+from acm.calibration.registry import ESTIMATORS
+
+MOST = 1 << 26  # entries that are sorted together; they take 40 bytes each
+LABELS = 1 << 16  # labels of 16 bits
+
+
+def can_be_together(pairs: Sequence[Pair], estimators: Sequence[str]) -> bool:
+    """Whether pairs of arrays can be counted together: one number of channels, 16 bits, additive estimators."""
+    sides = [side for pair in pairs for side in pair]
+    one_kind = len({(side.shape[1], side.dtype) for side in sides}) == 1
+    return one_kind and sides[0].dtype in CODE_DTYPES and all(ESTIMATORS[name].additive for name in estimators)
+
+
+def measure_together(pairs: Sequence[Pair], estimators: Sequence[str]) -> list[Measurement]:
+    """The estimates of pairs of arrays (tokens, d), all on one device. Norms are not finite where an entry is not."""
+    tokens = [len(left) for left, _ in pairs]
+    x, y = (torch.cat(list(side)) for side in zip(*pairs, strict=True))
+    rows = torch.tensor(tokens, device=x.device)
+    pair = torch.repeat_interleave(torch.arange(len(tokens), device=x.device), rows, output_size=len(x))
+    norms = torch.stack([mean_norms(side, rows) for side in (x, y)], dim=1)
+    keys = (pair[:, None] << 16 | labels_on_gpu(x)) << 16 | labels_on_gpu(y)
+    sums = sums_by_pair(keys.flatten(), [n * x.shape[1] for n in tokens])
+    return [
+        Measurement([information_of_sums(each, name) for name in estimators], (left, right))
+        for each, (left, right) in zip(sums, norms.tolist(), strict=True)
+    ]
+
+
+def mean_norms(side: Tensor, rows: Tensor) -> Tensor:
+    """(pairs,) float64: mean L2 norm of the rows of each pair."""
+    norms = torch.linalg.vector_norm(side, dim=1, dtype=torch.float64)
+    return torch.segment_reduce(norms, "mean", lengths=rows)
+
+
+def sums_by_pair(keys: Tensor, entries: list[int]) -> list[PairSums]:
+    """The sums of each pair of arrays. keys: (all entries,) int64. entries: of each pair."""
+    distinct, counts = torch.unique(keys, return_counts=True)
+    pair, number = distinct >> 32, len(entries)
+    kinds = torch.bincount(pair, minlength=number)  # distinct pairs of labels
+    shares = torch.segment_reduce(c_log_c(counts), "sum", lengths=kinds)
+    sides = [
+        counts.new_zeros(number * LABELS).index_add_(0, pair * LABELS + label, counts).view(number, LABELS)
+        for label in (distinct >> 16 & LABELS - 1, distinct & LABELS - 1)
+    ]
+    singles = torch.stack([c_log_c(side).sum(1) for side in sides]).sum(0)
+    surplus = kinds - torch.stack([(side > 0).sum(1) for side in sides]).sum(0)
+    columns = [found.tolist() for found in (shares, singles, surplus)]
+    return [PairSums(*row) for row in zip(entries, *columns, strict=True)]
+
+
+def c_log_c(counts: Tensor) -> Tensor:
+    """c log c of each count, float64; 0 for none."""
+    numbers = counts.double()
+    return numbers * numbers.clamp(min=1).log()

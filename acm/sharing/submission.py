@@ -1,0 +1,247 @@
+"""Reads a submission: a folder with the records of one merged model, and what cannot be computed from them.
+
+    records.parquet      or records/<method>.parquet, or <method>.parquet: of the method, and of parents and frontier
+    submission.yml       the fields of :class:`Submission`
+    recipe.yml           how the model was merged; of a method that the profile names it may be left out
+    coefficients.json    λ by layer, where the recipe has `coefficients`
+
+The folder comes from a stranger. Only these files are read. They are no links, and have a size limit. Everything that
+`acm import` computes anew from records is computed anew here, by the same functions.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import Field, ValidationError
+
+from acm.errors import UNSEEN, UserError, explain, listed, shown, unknown
+from acm.merging.recipe import Recipe, load_recipe
+from acm.paths import REPORTS
+from acm.profiles import Profile
+from acm.profiles.experiment import NAME, OF_NAME, Experiment, Name
+from acm.reading import read_yaml
+from acm.records import coefficients_name, read_coefficients
+from acm.reporting.results import Results
+from acm.running.imported import Counting, checked, read_own
+from acm.running.imported_checks import check_same_rule
+from acm.schema import Strict, like
+from acm.sharing.untrusted import RECORDS, SMALL, check_parquet, plain_file, record_files
+
+STATED, RECIPE, COEFFICIENTS = "submission.yml", "recipe.yml", "coefficients.json"
+REPEATS = 1000
+
+Line = Annotated[str, Field(min_length=1, max_length=100), like(rf"[^{UNSEEN}\n]*\S[^{UNSEEN}\n]*", "one line of text")]
+ADDRESS = r"https://[A-Za-z0-9.-]+/[A-Za-z0-9./_~%@:=-]*"
+
+
+class Submission(Strict):
+    """What nobody can compute.
+
+    method: whose row it is. who: as the table shall name you. hardware: such as `1× H100 80 GB`. engine: what ran
+    behind a server, with its version; other records say it themselves. hours: of generation, all records together.
+    date: of the run. weights: address of the merged model. licence: of the records.
+    """
+
+    method: Name
+    who: Line
+    hardware: Line
+    date: date
+    licence: Literal["CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "MIT", "Apache-2.0"]
+    engine: Line | None = None
+    hours: float | None = Field(None, gt=0)
+    weights: Annotated[str, Field(max_length=300), like(ADDRESS, "an https:// address")] | None = None
+    note: Annotated[str, Field(max_length=300), like(rf"[^{UNSEEN}\n]*", "one line of text")] = ""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A submission that was checked.
+
+    records: method → its records: the method's, and of the parents and the frontier those that are there. borrowed:
+    those of them that are the committed ones. coefficients: the file, where the recipe has any.
+    """
+
+    profile: Profile
+    experiment: str
+    stated: Submission
+    records: dict[str, pd.DataFrame]
+    borrowed: list[str]
+    recipe: Recipe
+    coefficients: Path | None
+
+    @property
+    def setting(self) -> Experiment:
+        """The experiment of the profile."""
+        return self.profile.experiment(self.experiment)
+
+    @property
+    def context(self) -> list[str]:
+        """Parents and points of the frontier: what the method is held against."""
+        return context_of(self.profile, self.experiment)
+
+    @property
+    def pair(self) -> str:
+        """The models that were merged, base first, as a name of a folder."""
+        return "+".join(self.setting.parents)
+
+
+def context_of(profile: Profile, experiment: str) -> list[str]:
+    """Parents and points of the frontier of an experiment."""
+    results = Results(profile, experiment)
+    return list(dict.fromkeys([*results.experiment.parents, *results.frontier, *results.swept.values()]))
+
+
+def read_submission(
+    folder: Path, profile: Profile, experiment: str, counting: Counting, committed: bool = True
+) -> Submitted:
+    """A folder's submission, once everything in it was checked against the profile and against its own texts.
+
+    counting: as of :func:`acm.running.imported.checked`. committed: take parents and frontier that the folder lacks
+    from the committed records of the profile. UserError for the first thing that does not fit.
+    """
+    check_models(profile, experiment)
+    stated, setting = read_stated(folder), profile.experiment(experiment)
+    context = context_of(profile, experiment)
+    if stated.method in context:
+        raise UserError(f"{folder / STATED}: {stated.method} is a parent or a point of the frontier, not a merge.")
+    recipe = read_recipe(folder, setting, stated.method)
+    coefficients = find_coefficients(folder, setting, recipe, stated.method)
+    takes = [*context, stated.method]
+    records = own_records(folder, profile, experiment, takes)
+    if stated.method not in set(records["method"]):
+        raise UserError(f"{folder} holds no records of {stated.method}, which {STATED} names.")
+    borrowed = committed_records(profile, experiment, set(context) - set(records["method"])) if committed else None
+    both = records if borrowed is None else pd.concat([records, borrowed], ignore_index=True)
+    found, _ = checked(profile, experiment, both, takes, counting)
+    own = found[stated.method]
+    check_engine(folder, stated, own)
+    for name in found:
+        check_same_rule(found[name], own, f"records of {stated.method}, compared with those of {name},")
+    names = [] if borrowed is None else list(dict.fromkeys(borrowed["method"]))
+    return Submitted(profile, experiment, stated, found, names, recipe, coefficients)
+
+
+def check_models(profile: Profile, experiment: str) -> None:
+    """UserError for models that nobody else could find, or whose names make no folder, and for far too many repeats."""
+    setting = profile.experiment(experiment)
+    if setting.repeats > REPEATS:
+        raise UserError(f"profile {profile.name} asks for {setting.repeats:,} repeats, and the limit is {REPEATS}.")
+    for model in (setting.base, *setting.finetuned):
+        if Path(model).is_absolute() or ".." in Path(model).parts:
+            raise UserError(
+                f"profile {profile.name}: {model} is a folder of one machine alone; name the model by its hub id or "
+                "by a path from the repository's root."
+            )
+    for name in setting.parents:
+        like_name(name, f"profile {profile.name}: the model's name")
+
+
+def like_name(name: str, what: str) -> str:
+    """A name that can be a folder's. UserError for any other."""
+    if not re.fullmatch(NAME, name) or len(name) > 100:
+        raise UserError(f"{what} must be {OF_NAME}, and at most 100 characters, not '{shown(name)}'.")
+    return name
+
+
+def read_stated(folder: Path) -> Submission:
+    """What the submission says of itself."""
+    path = folder / STATED
+    if not plain_file(path, SMALL):
+        raise UserError(f"{folder} has no {STATED}; it says {', '.join(Submission.model_fields)}: see docs/submit.md.")
+    try:
+        return Submission.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise explain(error, str(path), Submission) from None
+
+
+def read_recipe(folder: Path, setting: Experiment, method: str) -> Recipe:
+    """The recipe of the folder or, of a method that the profile names, of the profile; where both are, they agree."""
+    named = setting.recipe(method, Path()) if method in setting.methods else None
+    if not plain_file(folder / RECIPE, SMALL):
+        if named is None:
+            raise unknown(f"method of the profile (any other needs a {RECIPE})", method, setting.methods)
+        return portable(named)
+    given, models = portable(load_recipe(folder / RECIPE)[0]), [setting.base, *setting.finetuned]
+    theirs = [Path(model).name for model in (given.base_model, *(e.model for e in given.models)) if model]
+    if odd := [name for name in theirs if name not in setting.parents]:
+        raise UserError(f"{folder / RECIPE} merges {shown(odd[0])}, which is none of {', '.join(models)}.")
+    if named is not None and given != portable(named):
+        raise UserError(
+            f"{folder / RECIPE} is not the profile's {method}; give the method another name in {STATED}, or leave the "
+            "recipe out."
+        )
+    return given
+
+
+def portable(recipe: Recipe) -> Recipe:
+    """The recipe with its models by name and its coefficients beside it, wherever they lay. Inline λ stay."""
+    content = recipe.model_dump()
+    content["base_model"] = content["base_model"] and Path(content["base_model"]).name
+    content["models"] = [entry | {"model": Path(entry["model"]).name} for entry in content["models"]]
+    if isinstance(content["coefficients"], str):
+        content["coefficients"] = COEFFICIENTS
+    return Recipe.model_validate(content)
+
+
+def find_coefficients(folder: Path, setting: Experiment, recipe: Recipe, method: str) -> Path | None:
+    """The file of the recipe's coefficients: numbers, for the models that are merged. None where it has none."""
+    if not isinstance(recipe.coefficients, str):
+        return None
+    control = setting.methods[method].coefficients if method in setting.methods else None
+    names = [*([coefficients_name(control)] if control else []), COEFFICIENTS]
+    path = next((folder / name for name in names if plain_file(folder / name, SMALL)), None)
+    if path is None:
+        raise UserError(f"{folder} has no {names[0]}, and the recipe of {method} reads coefficients.")
+    found = read_coefficients(path)
+    if not found or set(found) - {*setting.parents}:
+        raise UserError(f"{path} has coefficients of {listed(found)}, not of the models merged.")
+    for model, layers in found.items():
+        good = isinstance(layers, dict) and all(type(value) in (int, float) for value in layers.values())
+        if not good or not layers:
+            raise UserError(f"{path}: the coefficients of {model} are no numbers by layer.")
+    return path
+
+
+def own_records(folder: Path, profile: Profile, experiment: str, takes: list[str]) -> pd.DataFrame:
+    """The folder's records of these methods. UserError for records of none, and for a file that is unsafe to read."""
+    frames = []
+    for path in record_files(folder):
+        check_parquet(path)
+        frames.append(read_own(path, profile, experiment))
+    if not frames:
+        raise UserError(
+            f"{folder} holds no records: neither {RECORDS} nor records/*.parquet; logs come in by `acm import`."
+        )
+    records = pd.concat(frames, ignore_index=True)
+    return records[records["method"].isin(takes)].reset_index(drop=True)
+
+
+def committed_records(profile: Profile, experiment: str, wanted: set[str]) -> pd.DataFrame | None:
+    """The committed records of these methods, where this very profile has any."""
+    path = REPORTS / profile.name / experiment / RECORDS
+    if not wanted or not path.is_file():
+        return None
+    try:
+        records = read_own(path, profile, experiment)
+    except UserError:  # of another content of the profile
+        return None
+    found = records[records["method"].isin(wanted)]
+    return None if found.empty else found
+
+
+def check_engine(folder: Path, stated: Submission, records: pd.DataFrame) -> None:
+    """UserError where a server answered and nobody says what ran behind it."""
+    if stated.engine is None and records["setting"].str.contains('"backend": "server"', regex=False).any():
+        raise UserError(f"{folder / STATED}: a server answered; say what ran behind it by `engine`, with its version.")
+
+
+def plain(content: Any) -> dict[str, Any]:
+    """A model of pydantic as a mapping for YAML or JSON, what is left at its default left out."""
+    found: dict[str, Any] = content.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    return found
