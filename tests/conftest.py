@@ -31,6 +31,18 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+HAS_GPU = torch.cuda.is_available()
+
+
+@pytest.fixture(autouse=True)
+def only_marked_tests_see_a_gpu(request, monkeypatch):
+    """What the other tests expect are the CPU's bytes, and `device: auto` would take a GPU."""
+    if HAS_GPU and not request.node.get_closest_marker("gpu"):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # of the commands that tests start
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_waiting_for_the_disk():
     """No test loses power, and a merge waits 14 times for the disk to say that it has written."""
