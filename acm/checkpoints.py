@@ -238,7 +238,7 @@ def is_finite(raw: np.ndarray) -> bool:
     """Whether no stored number is NaN or infinity. Read as a whole number, such a number is at least infinity."""
     infinity, size = INFINITY[raw.dtype.char], raw.dtype.itemsize
     negative = infinity | 1 << (8 * size - 1)
-    return bool(raw.view(f"<i{size}").max() < infinity and raw.view(f"<u{size}").max() < negative)
+    return bool(raw.view(f"<i{size}").max(initial=0) < infinity and raw.view(f"<u{size}").max(initial=0) < negative)
 
 
 def equal(left: TensorInfo, right: TensorInfo) -> bool:

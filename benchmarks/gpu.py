@@ -133,7 +133,7 @@ def merging_methods(folder: Path, device: str) -> Iterator[Row]:
                 shutil.rmtree(folder / place, ignore_errors=True)
                 found[place], _ = timed(lambda: acm.merge(recipe_of(name, folder), folder / place, device=place), "cpu")  # noqa: B023
         far, scale = furthest(folder / "cpu", folder / device)
-        auto = "GPU" if row.takes_matrices else "CPU"
+        auto = "CPU" if row.kernel else "GPU"
         yield {"method": name, "cpu": found["cpu"], "gpu": found[device], "auto": auto, "difference": far / scale}
 
 
@@ -192,7 +192,7 @@ def calibrating(folder: Path, device: str, texts: list[str]) -> Iterator[Row]:
 
 
 def generating(folder: Path, device: str, config: dict[str, Any], bandwidth: float) -> Iterator[Row]:
-    """Milliseconds of one step of generation by batch and length, with both caches, beside the plan's."""
+    """Seconds of one step of generation by batch and length, with both caches, beside the plan's."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype="bfloat16", device_map=device).eval()
@@ -276,7 +276,7 @@ def main(
             "methods of merging, 15 M parameters": lambda: merging_methods(home / "methods", device),
         }
         for title, part in parts.items():
-            if only and not any(word in title for word in only.split(",")):
+            if (only and not any(word in title for word in only.split(","))) or time.time() - began > seconds:
                 continue
             start, rows = time.time(), []
             try:

@@ -27,7 +27,7 @@ from acm.errors import UserError, unknown
 
 CHUNK_ENTRIES = 1 << 24  # how many entries of an array are held at a time
 DRAWN = ("gaussian",)  # controls whose numbers are drawn on the CPU, whatever counts them
-GPU_ENTRIES = 1 << 28  # the same on a GPU, whose chunks are put together: counting them takes 8 bytes of each entry
+GPU_ENTRIES = 1 << 26  # the same on a GPU, whose chunks are put together: counting takes 40 bytes of each entry
 
 Pair = tuple[Tensor, Tensor]
 

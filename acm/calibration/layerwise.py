@@ -9,8 +9,9 @@ The model's own code computes everything. First its forward pass runs with a rec
 notes the arguments that its block is called with. Then each block is loaded and called with these arguments. Logits
 pass through whatever the model applies after its head (soft caps, scales).
 
-Memory holds one block, the rows of the embedding that occur in the texts, and the hidden states. A weight whose stored
-dtype is the dtype of the computation stays mapped from its file.
+Memory holds one block, the rows of the embedding that occur in the texts, the hidden states, and masks and positions
+for some lengths of texts. A weight whose stored dtype is the dtype of the computation stays mapped from its file. A GPU
+also holds the next layer, and the whole head where it is the layer.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 
 BASE = "base"  # the base model's key; the others' are ``finetuned/<name>`` and ``unrelated/<name>``
-SHORT = 1024  # tokens of a text for which masks and positions are kept: a mask has tokens² entries
+SHORT, LENGTHS = 512, 128  # masks and positions are kept for texts of so many tokens, and for so many lengths
 HEAD_ROWS = 1 << 14  # how many rows of the head's matrix are multiplied at a time
 
 
@@ -52,6 +53,7 @@ class LayerwiseModel:
     ) -> None:
         self.checkpoint = model if isinstance(model, Checkpoint) else Checkpoint(model)
         self.dtype, self.device, self.rewired = dtype, device, rewired
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # what is copied ahead
         most_blocks = len(self.checkpoint.tensors)
         try:
             if not 0 < self.checkpoint.config.get("num_hidden_layers", 1) <= most_blocks:
@@ -99,8 +101,8 @@ class LayerwiseModel:
 
     @torch.no_grad()
     def tried(self, value: float, width: int) -> list[dict[str, object]]:
-        """What the blocks are called with for two tokens of constant embeddings. ValueError for an unusual order."""
-        start = torch.full((1, 2, width), value, dtype=self.dtype, device=self.device)
+        """What the blocks are called with for two tokens, embedded as a ramp. ValueError for an unusual order."""
+        start = (value * torch.linspace(0.5, 1.5, width, device=self.device)).to(self.dtype).expand(1, 2, width)
         end = self.decoder(inputs_embeds=start, use_cache=False).last_hidden_state
         if any(recorder.seen is not end or recorder.count != 1 for recorder in self.decoder.layers):
             raise ValueError("its blocks are not run once each, one after another")
@@ -152,9 +154,9 @@ class LayerwiseModel:
         names = {HEAD: HEAD} if layer == "lm_head" else {
             name: f"{self.prefix[layer]}.{name}" for name, _ in self.modules[layer].named_parameters()
         }  # fmt: skip
-        with beside(self.device):
+        with beside(self.stream):
             found = {name: self.weight(stored) for name, stored in names.items()}
-        if self.device.type != "cpu":
+        if self.stream:
             for weight in found.values():  # freed memory may be used anew only once the GPU is done with the layer
                 weight.record_stream(torch.cuda.default_stream(self.device))
         return found
@@ -212,14 +214,14 @@ class LayerwiseModel:
 
     @torch.no_grad()
     def recorded(self, hidden: Tensor) -> list[dict[str, object]]:
-        """What each block is called with. For a text of at most SHORT tokens it is kept: it depends on their number."""
+        """What each block is called with. It depends on the number of tokens, and is kept for many short texts."""
         tokens = hidden.shape[1]
         if tokens in self.calls:
             return self.calls[tokens]
         self.decoder(inputs_embeds=hidden, use_cache=False)
         found = [recorder.call for recorder in self.decoder.layers]
         self.forget()
-        if tokens <= SHORT and self.fixed:
+        if tokens <= SHORT and len(self.calls) < LENGTHS and self.fixed:
             self.calls[tokens] = found
         return found
 
@@ -254,12 +256,11 @@ def place(module: nn.Module, name: str, value: nn.Parameter) -> None:
 
 
 @contextlib.contextmanager
-def beside(device: torch.device) -> Iterator[None]:
+def beside(stream: torch.cuda.Stream | None) -> Iterator[None]:
     """What is copied to a GPU within the block does not wait for what the GPU computes. At the end it is there."""
-    if device.type == "cpu":
+    if stream is None:
         yield
         return
-    stream = torch.cuda.Stream(device)
     with torch.cuda.stream(stream):
         yield
     stream.synchronize()

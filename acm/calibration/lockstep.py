@@ -6,7 +6,8 @@
     ids                       (1, tokens)      one text
 
 Memory holds one block of each model (`layerwise.py`) and the hidden states of the texts. Texts go in small groups: a
-group is measured as soon as it has passed the layer in all models. `journal.py` notes each finished layer, so that a
+group is measured as soon as it has passed the layer in all models. On a GPU several groups are measured together
+(`together.py`), and the next layer's weights come ahead. `journal.py` notes each finished layer, so that a
 killed run continues with the next layer.
 """
 
@@ -38,8 +39,8 @@ from acm.calibration.controls import (
 from acm.calibration.importance import InputStatistics, gradients
 from acm.calibration.journal import Journal
 from acm.calibration.layerwise import BASE, LayerwiseModel, to_bf16, watch
-from acm.calibration.registry import BY_GRADIENTS, CONTROLS
-from acm.calibration.together import MOST, can_be_together, measure_together
+from acm.calibration.registry import BY_GRADIENTS, CONTROLS, ESTIMATORS
+from acm.calibration.together import LABELS, batches, measure_together
 from acm.checkpoints import Checkpoint
 from acm.errors import UserError
 
@@ -170,7 +171,7 @@ class Walk:
             for group in groups([i.shape[1] for i in self.ids]):
                 held = self.advance(layer, group, collectors)
                 asked += self.asked(layer, held, group)
-                if sum(one.entries for one in asked) > self.together:
+                if sum(one.entries + LABELS for one in asked) > self.together:
                     rows += self.rows(asked, pool)
                     asked = []
             rows += self.rows(asked, pool)
@@ -184,7 +185,7 @@ class Walk:
     def together(self) -> int:
         """How many entries may wait to be measured together. On the CPU each group is measured at once."""
         on_gpu = all(model.device.type != "cpu" for model in self.models.values())
-        return MOST if on_gpu else 0
+        return GPU_ENTRIES if on_gpu else 0
 
     def load(self, layer: str, stack: contextlib.ExitStack, pool: ThreadPoolExecutor) -> dict[str, InputStatistics]:
         """Load the layer in all models until the stack is closed. Returns what collects statistics, by model."""
@@ -247,29 +248,31 @@ class Walk:
     def rows(self, asked: list[Asked], pool: ThreadPoolExecutor) -> list[Row]:
         """The table's rows: for each estimator one of what was asked."""
         names, found = self.measures.estimators, []
-        joined = iter(self.joined([one for one in asked if one.entries <= self.together], pool))
-        alone = iter([pool.submit(measure, *one.compared, names) for one in asked if one.entries > self.together])
+        additive = all(ESTIMATORS[name].additive for name in names)
+        joint = self.joint([one for one in asked if additive and one.entries <= self.together], pool)
+        alone = {one.key: pool.submit(measure, *one.compared, names) for one in asked if one.key not in joint}
         for one in asked:
             try:
-                measured = next(joined) if one.entries <= self.together else next(alone).result()
+                measured = joint[one.key] if one.key in joint else alone[one.key].result()
                 check_norms(*measured.norms)
             except ValueError as error:
                 raise UserError(f"{one.finetuned}, layer {one.layer}, text {one.sample + 1}: {error}") from None
             found += [one.row(name, value, measured) for name, value in zip(names, measured.values, strict=True)]
         return found
 
-    def joined(self, asked: list[Asked], pool: ThreadPoolExecutor) -> list[Measurement]:
-        """Estimates of what may be measured together.
+    def joint(self, asked: list[Asked], pool: ThreadPoolExecutor) -> dict[str, Measurement]:
+        """Estimates of what is measured together on a GPU, by key.
 
         While the models walk no thread draws numbers: Python would let the walk wait for it at every call.
         """
-        if not asked:
-            return []
-        drawn = {one.key: pool.submit(whole_pair, *one.compared) for one in asked if one.control in DRAWN}
-        pairs = [drawn[one.key].result() if one.key in drawn else whole_pair(*one.compared) for one in asked]
-        if can_be_together(pairs, self.measures.estimators):
-            return measure_together(pairs, self.measures.estimators)
-        return [measure(*one.compared, self.measures.estimators) for one in asked]
+        found: dict[str, Measurement] = {}
+        for batch in batches([(one.sides.tokens, one.sides.channels) for one in asked], self.together):
+            each = [asked[place] for place in batch]
+            drawn = {one.key: pool.submit(whole_pair, *one.compared) for one in each if one.control in DRAWN}
+            pairs = [drawn[one.key].result() if one.key in drawn else whole_pair(*one.compared) for one in each]
+            measured = measure_together(pairs, self.measures.estimators)
+            found |= zip([one.key for one in each], measured, strict=True)
+        return found
 
 
 def groups(lengths: list[int]) -> list[list[int]]:

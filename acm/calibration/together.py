@@ -14,25 +14,36 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from acm.calibration.arrays import CODE_DTYPES, labels_on_gpu
-from acm.calibration.controls import Measurement, Pair
+from acm.calibration.arrays import labels_on_gpu
+from acm.calibration.controls import GPU_ENTRIES, Measurement, Pair
 from acm.calibration.counts import PairSums
 from acm.calibration.information import information_of_sums
-from acm.calibration.registry import ESTIMATORS
 
-MOST = 1 << 26  # entries that are sorted together; they take 40 bytes each
 LABELS = 1 << 16  # labels of 16 bits
 
 
-def can_be_together(pairs: Sequence[Pair], estimators: Sequence[str]) -> bool:
-    """Whether pairs of arrays can be counted together: one number of channels, 16 bits, additive estimators."""
-    sides = [side for pair in pairs for side in pair]
-    one_kind = len({(side.shape[1], side.dtype) for side in sides}) == 1
-    return one_kind and sides[0].dtype in CODE_DTYPES and all(ESTIMATORS[name].additive for name in estimators)
+def batches(shapes: Sequence[tuple[int, int]], most: int = GPU_ENTRIES) -> list[list[int]]:
+    """Which pairs of arrays are counted together, by their places: of one number of channels, and no more than fit.
+
+    shapes: (tokens, channels) of each. most: what a batch may cost. A pair costs its entries, and its table of labels.
+    """
+    found: list[list[int]] = []
+    left, width = 0, 0
+    for place, (tokens, channels) in enumerate(shapes):
+        cost = tokens * channels + LABELS
+        if cost > left or channels != width:
+            found.append([])
+            left, width = most, channels
+        found[-1].append(place)
+        left -= cost
+    return found
 
 
 def measure_together(pairs: Sequence[Pair], estimators: Sequence[str]) -> list[Measurement]:
-    """The estimates of pairs of arrays (tokens, d), all on one device. Norms are not finite where an entry is not."""
+    """The additive estimates of pairs of arrays (tokens, d) of 16 bits, all of one d and on one device.
+
+    Norms are not finite where an entry is not.
+    """
     tokens = [len(left) for left, _ in pairs]
     x, y = (torch.cat(list(side)) for side in zip(*pairs, strict=True))
     rows = torch.tensor(tokens, device=x.device)

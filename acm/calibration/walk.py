@@ -129,6 +129,7 @@ def calibrate(
         models = without_weights(first, others, measures, number_type, places)
         settings = [str(number_type), places[0].type, [i.tolist() for i in ids]]
         walk = Walk(models, ids, measures, open_journal(kept, models, measures, settings))
+        stack.callback(torch.set_num_threads, torch.get_num_threads())  # threads that estimate lower it for all
         table = walk.run(stack.enter_context(estimating(max(threads, drawing(places)), places)))
     table.attrs["texts_sha256"] = texts_hash(texts)
     return table

@@ -1,7 +1,6 @@
 """Keys and values of a batch in memory that grows by steps, so that a new token costs no copy of those before it.
 
-transformers' own growing cache copies all keys and values for every token. For a long response the copies take longer
-than the attention that reads them. The numbers are the same.
+transformers' own growing cache copies all keys and values for every token. The numbers are the same.
 """
 
 from __future__ import annotations
@@ -50,6 +49,8 @@ class GrowingLayer(DynamicLayer):
 
 def let_grow(cache: Cache) -> None:
     """Let the layers of an empty cache grow by steps, where they would be copied for every token."""
-    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    for place, layer in enumerate(cache.layers):
+        if type(layer) is DynamicLayer and not layer.is_initialized:
+            cache.layers[place] = GrowingLayer()
     if getattr(cache, "layer_class_to_replicate", None) is DynamicLayer:
         cache.layer_class_to_replicate = GrowingLayer

@@ -26,9 +26,9 @@ from acm.profiles.experiment import Experiment
 from acm.running.machine import Machine
 from acm.shapes import BYTES, Shape, merged_positions, shape_of
 
-# Seconds per layer: transformers' own overhead, which bounds a step. At 28 layers on an H100 a step took 63 to 106 ms,
-# with 1 response and with 128 (benchmarks/gpu.md).
-LAUNCH = 0.0025
+# Seconds per layer: transformers' own overhead, which bounds a step. At 28 layers on an H100 a step took 80 to 104 ms,
+# with 1 response to 128 (benchmarks/gpu.md). On a CPU what is computed takes longer.
+LAUNCH = 0.003
 EFFICIENCY = 0.6  # the fraction of the memory bandwidth that decoding reaches
 STRAGGLER = 3.0  # length of the longest response of a batch / mean length
 PROMPT_TOKENS = 300  # length of a prompt

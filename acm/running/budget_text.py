@@ -73,8 +73,6 @@ def measured(profile: Profile) -> list[str]:
     """Which of these figures were measured on a GPU, and which engine is the way there."""
     first = "measured   on one H100: the least time of a layer, calibration, merging (benchmarks/gpu.md);"
     if profile.backend == "vllm":
-        return [first, "           vLLM was not, and is quicker than what is assumed"]
-    return [
-        first,
-        "           a step takes the same with 1 response and with 128, so large batches pay: from 7B on take vLLM",
-    ]
+        return [first, "           vLLM was not measured"]
+    advice = "a step took no longer with 128 responses than with 1: take large batches, and from 7B on vLLM"
+    return [first, f"           {advice}"]

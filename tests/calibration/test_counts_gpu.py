@@ -8,13 +8,14 @@ import torch
 
 import acm
 from abacus import CHECKPOINTS
-from acm.calibration import lockstep
+from acm.calibration import layerwise, lockstep
 from acm.calibration.arrays import labels, permuted
 from acm.calibration.controls import Sides, check_norms, measure
 from acm.calibration.counts import pair_sums
 from acm.calibration.counts_gpu import distinct_pairs, sums_on_gpu
 from acm.calibration.registry import CONTROLS, ESTIMATORS
-from acm.calibration.together import can_be_together, measure_together
+from acm.calibration.together import LABELS, batches, measure_together
+from acm.errors import UserError
 
 BASE, FINETUNED = CHECKPOINTS / "abacus-fast", {"slow": CHECKPOINTS / "abacus-slow"}
 TEXTS = ["17+5=22", "question: leo has 49 pears. he gives away 29. how many pears are left? answer:", "3*4="]
@@ -80,11 +81,19 @@ def test_an_infinite_activation_among_many_is_named():
         check_norms(*bad.norms)
 
 
-def test_float32_and_other_estimators_are_measured_one_by_one():
-    x, y = arrays(torch.bfloat16)
-    assert can_be_together([(x, y), (y, x)], ["plug-in"]) and not can_be_together([(x, y)], ["plug-in", "cka"])
-    assert not can_be_together([(x.float(), y.float())], ["plug-in"])
-    assert not can_be_together([(x, y), (x[:, :5], y[:, :5])], ["plug-in"])
+def test_a_batch_holds_one_width_and_no_more_than_fits():
+    cost = 10 * 30 + LABELS
+    shapes = [(10, 30)] * 5 + [(10, 40), (10, 30)]
+    assert batches(shapes, 2 * cost) == [[0, 1], [2, 3], [4], [5], [6]]
+    assert batches(shapes, 1) == [[0], [1], [2], [3], [4], [5], [6]] and batches([]) == []
+
+
+@pytest.mark.parametrize("estimators", [("plug-in",), ("plug-in", "cosine")])
+def test_an_overflow_is_one_sentence_whatever_is_estimated(estimators, monkeypatch):
+    monkeypatch.setattr(lockstep.Walk, "together", 10**9)
+    monkeypatch.setattr(layerwise, "to_bf16", lambda values: values.detach().to(torch.bfloat16) * torch.inf)
+    with pytest.raises(UserError, match=r"slow, layer embed, text 1: activations hold NaN or infinity"):
+        acm.calibrate(BASE, FINETUNED, TEXTS[:1], controls=("none",), estimators=estimators)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
