@@ -84,11 +84,10 @@ def test_a_job_with_a_gpu_asks_for_what_the_plan_says_on_the_node_and_volume_tha
     tmp_path, cluster, rule, models
 ):
     place, profile = prepare(tmp_path, "several")
-    target, forced = ("share_1", ()) if rule == "share" else ("coefficients", ("--forcerun", "calibrate"))
     cluster.instead = ["sh", "-c", "echo CUDA out of memory; exit 9"]
-    target = f"runs/{NAME}/{EXPERIMENT}/coefficients.json" if rule == "calibrate" else target
-    nodes = ["--set-resources", f"{'share_1' if rule == 'share' else rule}:machine_type=gpu-a100"]
-    given = [*nodes, *forced, "--config", f"profile={NAME}", "--retries", "1", "--", target]
+    name = {"share": "share_1"}.get(rule, rule)
+    given = ["--set-resources", f"{name}:machine_type=gpu-a100", "--forcerun", name, "--config", f"profile={NAME}"]
+    given += ["--retries", "1", "--until", name, "--", f"runs/{NAME}/summary.txt"]
     with head(place, cluster.config, *given) as process:
         status, output = end(process)
     assert status == 1, output
@@ -127,7 +126,7 @@ def test_a_job_that_fails_leaves_its_log_and_is_deleted_and_the_others_go_on(wor
     with head(workflow, cluster.config, "--", "bad.txt", "good.txt") as process:
         status, output = end(process)
     assert status == 1 and "Job snakejob" in output and "failed" in output, output
-    (log,) = (workflow / ".snakemake" / "kubernetes-logs").iterdir()
+    (log,) = (workflow / ".snakemake" / "auxiliary" / "kubernetes-logs").iterdir()
     assert "out of luck" in log.read_text()
     assert (workflow / "good.txt").exists() and not (workflow / "bad.txt").exists()
     assert not cluster.jobs and not cluster.pods and not cluster.secrets
