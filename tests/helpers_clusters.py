@@ -4,12 +4,12 @@ import os
 import time
 
 import yaml
+from helpers import clone
 
 from acm.calibration.registry import COEFFICIENT_SETS
 from acm.paths import ROOT
 from acm.profiles import load_profile
 from acm.records import coefficients_name
-from helpers import clone
 
 NAME, EXPERIMENT = "sent", "long-to-short"
 
@@ -22,7 +22,9 @@ def prepare(folder, jobs):
     place = clone(folder / "clone", source)
     later = time.time() + 600  # than the manifest that Snakemake writes
     run = place / "runs" / NAME
-    names = [f"{EXPERIMENT}/{name}" for name in ("mutual_information.parquet", *map(coefficients_name, COEFFICIENT_SETS))]
+    names = [
+        f"{EXPERIMENT}/{name}" for name in ("mutual_information.parquet", *map(coefficients_name, COEFFICIENT_SETS))
+    ]
     for name in [*names, *(f"notebooks/{EXPERIMENT}/{step}.ipynb" for step in ("1-calibrate", "2-coefficients"))]:
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).touch()

@@ -103,7 +103,7 @@ class Cluster:
             job = query["labelSelector"][0].removeprefix("job-name=")
             return 200, {"items": [self.pods[job].manifest()] if job in self.pods else []}
         if kind == "pods" and words[1:] == ["log"]:
-            if query.get("previous") == ["true"]:
+            if query.get("previous", ["false"])[0].lower() == "true":
                 return 400, {"message": f'previous terminated container "snakemake" in pod "{words[0]}" not found'}
             return 200, next(pod.log.read_text() for pod in self.pods.values() if pod.name == words[0])
         if kind == "jobs" and words[1:] == ["status"] and words[0] in self.jobs:

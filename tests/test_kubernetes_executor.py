@@ -1,7 +1,5 @@
 """The executor of cluster/kubernetes against a stand-in for the API server, through Kubernetes' own Python client."""
 
-import base64
-import json
 import os
 import signal
 import subprocess
@@ -10,15 +8,15 @@ import time
 from contextlib import contextmanager
 
 import pytest
-import yaml
 
 pytest.importorskip("snakemake_executor_plugin_kubernetes", reason="it needs requirements-cluster.txt")
 
-from acm.paths import ROOT
-from acm.running.budget import request
 from helpers_clusters import EXPERIMENT, NAME, prepare
 from helpers_kubernetes import api_server
-from test_kubernetes import SCHEMAS, faults_of
+from test_kubernetes import faults_of
+
+from acm.paths import ROOT
+from acm.running.budget import request
 
 CLUSTER, IMAGE, PATIENCE = ROOT / "cluster" / "kubernetes", "registry.example.org/acm", 240
 WORKFLOW = """
@@ -44,7 +42,9 @@ def head(folder, config, *arguments):
     command += ["--latency-wait", "1", "--seconds-between-status-checks", "1", *arguments]
     path = os.pathsep.join([str(CLUSTER), *filter(None, [os.environ.get("PYTHONPATH")])])
     given = os.environ | {"KUBECONFIG": str(config), "PYTHONPATH": path, "GREETING": "hello from the head"}
-    process = subprocess.Popen(command, cwd=folder, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, cwd=folder, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         yield process
     finally:

@@ -14,9 +14,10 @@ import pytest
 
 pytest.importorskip("snakemake_executor_plugin_slurm", reason="it needs requirements-cluster.txt")
 
+from helpers_clusters import EXPERIMENT, NAME, prepare
+
 from acm.paths import ROOT
 from acm.running.budget import request
-from helpers_clusters import EXPERIMENT, NAME, prepare
 
 CONFIG = ROOT / "cluster" / "slurm" / "config.yaml"
 PAGE = (ROOT / "docs" / "slurm.md").read_text(encoding="utf-8")

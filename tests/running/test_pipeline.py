@@ -11,11 +11,11 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from helpers import clone
 
 from acm import evaluate, merge
 from acm.paths import ROOT
 from acm.profiles import load_profile
-from helpers import clone
 
 PICO = ROOT / "tests" / "data" / "pico.yaml"
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "profile=pico", "--quiet", "rules"]
