@@ -27,6 +27,7 @@ with open("sbatch.jsonl", "a") as file:
     print(json.dumps(sys.argv[1:]), file=file)
 sys.exit("no cluster here")
 """
+OTHER = {"sacctmgr": "#!/bin/sh\necho ours\n"}  # the accounts of the user
 
 
 @pytest.fixture
@@ -35,10 +36,11 @@ def submit(tmp_path):
 
     def run(jobs, *arguments, config=""):
         place, profile = prepare(tmp_path, jobs)
-        for name in ("sbatch", "sacct", "squeue", "scontrol", "sinfo", "scancel"):
+        others = ("sacct", "sacctmgr", "scancel", "scontrol", "sinfo", "squeue", "sshare")  # none of a real SLURM
+        for name in ("sbatch", *others):
             path = place / "bin" / name
             path.parent.mkdir(exist_ok=True)
-            path.write_text(SBATCH if name == "sbatch" else "#!/bin/sh\n")
+            path.write_text(SBATCH if name == "sbatch" else OTHER.get(name, "#!/bin/sh\n"))
             path.chmod(0o755)
         (place / "bin" / "config.yaml").write_text(CONFIG.read_text() + config)
         command = [sys.executable, "-m", "snakemake", "--workflow-profile", str(place / "bin")]
