@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,7 +41,23 @@ CLASSIC = [
     {"value": 0.5},
 ]
 ROWS = json.loads((CHECKPOINTS / "abacus-base" / "config.json").read_text())["vocab_size"]
+CLONED = ("acm", "abacus", "notebooks", "reports/paper-numbers", "Snakefile", "README.md")
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def clone(folder, profile):
+    """What the pipeline needs of the repository, copied into a folder, with one profile, a file."""
+    ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+    for part in CLONED:
+        target = folder / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, target, ignore=ignore)
+        else:
+            shutil.copy(ROOT / part, target)
+    (folder / "profiles").mkdir()
+    shutil.copy(profile, folder / "profiles")
+    return folder
 
 
 def recipe(method, base, *models, parameters=None, **extra):

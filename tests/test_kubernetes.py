@@ -21,10 +21,15 @@ PAGE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 GROUPS = {"Role": "rbac.authorization.k8s.io/v1", "RoleBinding": "rbac.authorization.k8s.io/v1"}
 
 
+def faults_of(definition, content):
+    """What a definition of Kubernetes' schemas says against a manifest, or a part of one."""
+    schema = {"$ref": f"#/definitions/{definition}", "definitions": SCHEMAS["definitions"]}
+    return [error.message for error in Draft202012Validator(schema).iter_errors(content)]
+
+
 def faults(manifest):
     """What Kubernetes' schema of its kind says against a manifest."""
-    schema = {"$ref": f"#/definitions/{SCHEMAS['kinds'][manifest['kind']]}", "definitions": SCHEMAS["definitions"]}
-    return [error.message for error in Draft202012Validator(schema).iter_errors(manifest)]
+    return faults_of(SCHEMAS["kinds"][manifest["kind"]], manifest)
 
 
 def of(kind):

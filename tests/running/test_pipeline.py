@@ -11,29 +11,19 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from helpers import clone
 
 from acm import evaluate, merge
 from acm.paths import ROOT
 from acm.profiles import load_profile
 
 PICO = ROOT / "tests" / "data" / "pico.yaml"
-PARTS = ("acm", "abacus", "notebooks", "reports/paper-numbers", "Snakefile", "README.md")
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "profile=pico", "--quiet", "rules"]
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clone")
-    ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-    for part in PARTS:
-        target = folder / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(ROOT / part, target, ignore=ignore) if (ROOT / part).is_dir() else shutil.copy(
-            ROOT / part, target
-        )
-    (folder / "profiles").mkdir()
-    shutil.copy(PICO, folder / "profiles")
-    return folder
+    return clone(tmp_path_factory.mktemp("clone"), PICO)
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

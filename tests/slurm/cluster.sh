@@ -1,27 +1,32 @@
 #!/usr/bin/env bash
 # The pipeline through a real SLURM cluster of one node on loopback, its records compared with those of a local run.
 #
-#   ACM_SLURM_TEST=1 tests/slurm/cluster.sh --disposable-machine [--profile FILE_OR_NAME] [--reference FOLDER] [--cpus N] [--python PYTHON]
+#   ACM_SLURM_TEST=1 tests/slurm/cluster.sh --disposable-machine [--profile FILE_OR_NAME] [--jobs KIND] [--reference FOLDER]
+#     [--cpus N] [--python PYTHON] [-- ARGUMENT …]
 #
 # For disposable machines only: as root it installs Debian's packages slurm-wlm and munge, which stay, and starts munged, slurmctld
 # and slurmd, which it stops. It writes /etc/slurm/slurm.conf, where there is none, and one temporary folder, and removes both. It
 # may be run again at any time.
 #   --profile     a file (default: tests/slurm/femto.yaml, a few minutes) or a name such as tiny
+#   --jobs        the profile's `jobs`, of a profile that is a file and does not say (several, model or task; default: several)
 #   --reference   the folder runs/<profile> of a finished local run; without it, the local run is made first
 #   --cpus        CPUs that the node offers (default: all)
 #   --python      an interpreter with requirements.lock and requirements-cluster.txt (default: .venv's)
+#   --            more arguments of Snakemake's, for the run through SLURM
 set -euo pipefail
 set -m  # a background job is a process group, which can be ended as one
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-profile=$root/tests/slurm/femto.yaml reference="" cpus=$(getconf _NPROCESSORS_ONLN) python=$root/.venv/bin/python agreed="" child=""
+profile=$root/tests/slurm/femto.yaml kind=several reference="" cpus=$(getconf _NPROCESSORS_ONLN) python=$root/.venv/bin/python agreed="" child=""
 while [ $# -gt 0 ]; do
   case $1 in
     --disposable-machine) agreed=yes; shift ;;
     --profile) profile=$2; shift 2 ;;
+    --jobs) kind=$2; shift 2 ;;
     --reference) reference=$(cd "$2" && pwd); shift 2 ;;
     --cpus) cpus=$2; shift 2 ;;
     --python) python=$2; shift 2 ;;
+    --) shift; break ;;
     *) echo "unknown argument $1; the head of $0 lists them." >&2; exit 2 ;;
   esac
 done
@@ -105,7 +110,7 @@ CONF
 copy() {  # the tracked and the new files of the work tree, and the profile
   mkdir "$work/$1"
   (cd "$root" && git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --ignore-failed-read -cf - 2> /dev/null) | tar -xf - -C "$work/$1"
-  [ ! -f "$profile" ] || cp "$profile" "$work/$1/profiles/"
+  [ ! -f "$profile" ] || { cat "$profile"; grep -q ^jobs: "$profile" || echo "jobs: $kind"; } > "$work/$1/profiles/$name.yaml"
 }
 
 run() {  # in the copy $1, with the arguments after it
@@ -126,7 +131,7 @@ if [ -z "$reference" ]; then
 fi
 start_cluster
 echo "the same through SLURM …"; copy cluster; SECONDS=0
-run cluster --workflow-profile cluster/slurm --retries 0 --slurm-status-command squeue --slurm-init-seconds-before-status-checks 2 ||
+run cluster --workflow-profile cluster/slurm --retries 0 --slurm-status-command squeue --slurm-init-seconds-before-status-checks 2 "$@" ||
   { find "$work"/cluster/{runs/*/logs,.snakemake/slurm_logs} -name '*.log' -exec tail -n 15 {} + >&2; tail -n 15 "$work"/slurm{ctld,d}.log >&2; exit 1; }
 echo "SLURM run: $SECONDS s"
 jobs=$(grep -c "_slurm_rpc_submit_batch_job: JobId" "$work/slurmctld.log" || true)
