@@ -19,12 +19,11 @@ from vllm import SamplingParams
 from acm.errors import UserError
 from acm.evaluation.backends import Recording, Response, stop_strings
 from acm.evaluation.tensors import Tensor
-from acm.evaluation.vllm_weights import Handed
+from acm.evaluation.vllm_weights import APART, OWN_PROCESS, Handed, lives_apart
 from acm.kept import text
 from acm.reading import read_json
 
 LOG = logging.getLogger(__name__)
-OWN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"  # "0": the engine and its one worker live in this process
 PROMPT_ROOM = 2048  # tokens of room for a prompt, beside a response as long as the cap; max_model_len overrides it
 
 
@@ -60,8 +59,8 @@ class RecordingVLLM(Recording, VLLM):
         return {name: value for worker in found for name, value in worker.items()}
 
     def misfit(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
-        if self.tensor_parallel_size > 1 or os.environ.get(OWN_PROCESS) != "0":
-            return "vLLM's workers run in processes of their own, which no iterator reaches"
+        if lives_apart(self.tensor_parallel_size):
+            return APART
         return ""
 
     def take(self, tensors: Iterable[Tensor], name: str) -> None:

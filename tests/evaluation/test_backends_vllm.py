@@ -16,6 +16,7 @@ import acm
 from acm import Engine, evaluate
 from acm.errors import UserError
 from acm.evaluation.harness import stay_loaded
+from acm.evaluation.vllm_weights import apart
 from acm.merging.tensors import planned
 from acm.merging.unwritten import Unwritten
 
@@ -267,9 +268,12 @@ def test_workers_in_processes_of_their_own_take_no_tensors(vllm, tmp_path, monke
     monkeypatch.delenv("VLLM_ENABLE_V1_MULTIPROCESSING", raising=False)
     two = stay_loaded(FAST, Engine("vllm", device="cuda", model_args={"tensor_parallel_size": 2}), 20, "known")
     assert "processes of their own" in two.misfit(halfway(tmp_path / "a"))
+    assert apart(two.engine) == two.misfit(halfway(tmp_path / "aa")) and not apart(Engine("vllm", device="cuda"))
+    assert not apart(Engine())
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in os.environ
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     one = stay_loaded(FAST, Engine("vllm", device="cuda"), 20, "known")
+    assert apart(one.engine) == one.misfit(halfway(tmp_path / "bb"))
     assert "processes of their own" in one.misfit(halfway(tmp_path / "b"))
 
 
