@@ -72,10 +72,10 @@ class Handed:
             self.sums[whole] = hashlib.sha256(b"".join(parts[i] for i in sorted(parts))).hexdigest()
 
     def differing(self, held: Mapping[str, str]) -> list[str]:
-        """Names whose sums vLLM has otherwise. held: its sums, by name behind the number of a worker."""
-        own = {name.rpartition(":")[2]: found for name, found in held.items()}
-        return sorted(name for name, found in self.sums.items() if own.get(name, found) != found)
+        """Names whose sums vLLM has otherwise. held: its sums, of :func:`bare`."""
+        return sorted(name for name, found in self.sums.items() if held.get(name, found) != found)
 
-    def compared(self, held: Mapping[str, str]) -> int:
-        """How many of vLLM's tensors can be compared."""
-        return len(self.sums.keys() & {name.rpartition(":")[2] for name in held})
+
+def bare(sums: Mapping[str, str]) -> dict[str, str]:
+    """vLLM's sums by the tensors' names alone, without the number of a worker before them."""
+    return {name.rpartition(":")[2]: found for name, found in sums.items()}

@@ -30,12 +30,10 @@ class Machine:
         that evaluates a share of the models keeps all that it merged until its end. One that merges into memory keeps
         none, and for an engine on several GPUs one at a time.
         """
-        if profile.folderless:
-            return 0
+        if profile.in_memory:
+            return 0 if profile.folderless else 1
         merges = sum(len(e.method_names) for e in profile.experiments.values())
         shares = [len(share) for name in profile.experiments for share in profile.shares(name)]
-        if profile.in_memory:
-            return min(self.cores, len(shares))
         if self.cores > 1 and profile.device != "cpu":
             return merges
         return min(self.cores * (max(shares) if profile.jobs == "several" else 1), merges)

@@ -14,6 +14,7 @@ import yaml
 from acm.architectures import HEAD, tensor_shapes
 from acm.errors import UserError
 from acm.evaluation.task_files import count_items
+from acm.evaluation.vllm_arguments import VllmArguments
 from acm.paths import PROFILES, ROOT
 from acm.profiles import load_profile
 from acm.running.budget import START, call_sizes, cost, downloads, jobs, request
@@ -187,6 +188,10 @@ def test_several_cores_beside_a_gpu_keep_all_merged_models_at_once():
 def test_a_share_of_the_models_keeps_its_merged_models_until_its_end_unless_they_are_in_memory():
     profile = load_profile("tiny")
     assert Machine(cores=9).merged_at_once(profile) == 0 and "0.0 GB of merged models" in describe(profile, Machine())
+    two = {"device": "cuda", "backend": "vllm", "model_args": VllmArguments(tensor_parallel_size=2)}
+    assert Machine(cores=9).merged_at_once(profile.model_copy(update=two)) == 1
+    one = two | {"model_args": VllmArguments(tensor_parallel_size=1)}
+    assert Machine(cores=9).merged_at_once(profile.model_copy(update=one)) == 0
     profile = profile.model_copy(update={"merges": "folder"})
     assert Machine(cores=1).merged_at_once(profile) == 8 and Machine(cores=9).merged_at_once(profile) == 34
 
