@@ -44,8 +44,8 @@ class Loaded:
 
     def misfit(self, source: Source) -> str:
         """What keeps the engine from taking a model's weights, in words; empty if nothing does."""
-        if odd := sorted(name for name, _ in self.frame.items() ^ frame_of(source.folder).items()):
-            return f"{source.folder.name} has another {odd[0]} than the loaded {self.name}"
+        if odd := other_file(self.frame, frame_of(source.folder)):
+            return f"{source.folder.name} has another {odd} than the loaded {self.name}"
         return self.lm.misfit(source.shapes)
 
     def take(self, source: Source) -> None:
@@ -85,6 +85,11 @@ def frame_of(folder: Path) -> dict[str, str]:
         for name, path in found.items()
         if not name.endswith(WEIGHTS) and name != RECIPE_ONLY
     }
+
+
+def other_file(one: dict[str, str], two: dict[str, str]) -> str:
+    """The first file that two frames have otherwise; empty for equal ones."""
+    return min((name for name, _ in one.items() ^ two.items()), default="")
 
 
 def content_of(path: Path) -> bytes:
