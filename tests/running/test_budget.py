@@ -17,7 +17,7 @@ from acm.evaluation.task_files import count_items
 from acm.evaluation.vllm_arguments import VllmArguments
 from acm.paths import PROFILES, ROOT
 from acm.profiles import load_profile
-from acm.running.budget import START, call_sizes, cost, downloads, jobs, request
+from acm.running.budget import MARGIN, NOTEBOOK_MEMORY, START, call_sizes, cost, downloads, jobs, request
 from acm.running.budget_text import describe
 from acm.running.machine import Machine
 from acm.searching.samplers import EVEN
@@ -214,6 +214,12 @@ def test_an_unknown_model_or_task_is_refused(tmp_path):
 def test_a_share_asks_for_the_time_of_all_its_models_and_the_memory_of_one():
     alone, eight = (request(load_profile("tiny"), LONG, "share", models=models) for models in (1, 8))
     assert eight["mem_mb"] == alone["mem_mb"]
+    on_gpu = load_profile("qwen-7b").model_copy(update={"jobs": "several"})  # an evaluation beside it takes 6 GB
+    embedding = 152064 * 3584 * (2 + 4) / 1e9
+    expected = 1000 * MARGIN * (6 + 0.5 + embedding + NOTEBOOK_MEMORY)
+    assert on_gpu.in_memory and request(on_gpu, LONG, "share")["mem_mb"] == math.ceil(expected)
+    folders = on_gpu.model_copy(update={"merges": "folder"})
+    assert request(folders, LONG, "share")["mem_mb"] == math.ceil(1000 * MARGIN * (6 + NOTEBOOK_MEMORY))
     assert eight["runtime"] - START == pytest.approx(8 * (alone["runtime"] - START), abs=8)
     text = describe(load_profile("tiny"), Machine())
     assert "jobs       14: calibrate → coefficients → merge and evaluate → tables, figures → publish" in text
@@ -249,6 +255,9 @@ def test_jobs_are_those_of_the_runner(name, clone):
     assert set(planned[0]) | {"publish", "all", "total"} == set(counted)
     for rule in planned[0]:
         assert counted[rule] == sum(p[rule] for p in planned)
+    merging = [line for line in done.stdout.splitlines() if "input: notebooks/3-merge.ipynb, notebooks/4" in line]
+    assert len(merging) == counted["share"]
+    assert all(f"acm/running/{module}.py" in line for line in merging for module in ("resident", "merges"))
     asked = [line for line in done.stdout.splitlines() if "resources:" in line]
     assert sum("mem_mb=" in line and "runtime=" in line for line in asked) == counted["total"] - 1  # `all` does nothing
     models = counted["evaluate"] + counted["share"] + counted["calibrate"] if profile.device == "cuda" else 0
