@@ -65,7 +65,7 @@ class RecordingVLLM(Recording, VLLM):
         if lives_apart(self.tensor_parallel_size):
             return APART
         if self.ties == (HEAD in shapes):
-            return f"a head of its own has only {'the merge' if self.ties else 'the loaded model'}"
+            return f"only {'the merge' if self.ties else 'the loaded model'} has a head of its own"
         return ""
 
     def take(self, tensors: Iterable[Tensor], name: str) -> None:
@@ -92,11 +92,13 @@ class RecordingVLLM(Recording, VLLM):
     def compare(self, handed: Handed, held: Mapping[str, str], name: str) -> None:
         """UserError where vLLM holds other numbers than it was handed, or does not say what it holds."""
         if not held:
-            raise UserError(f"this vLLM tells no sums of its tensors, so nobody sees that it took {name}; {FROM_FOLDER}.")
+            raise UserError(
+                f"this vLLM tells no sums of its tensors, and so not whether it took {name}; {FROM_FOLDER}."
+            )
         if unseen := sorted(handed.sums.keys() - held.keys() - ({HEAD} if self.ties else set())):
             raise UserError(
-                f"vLLM tells no sums of {len(unseen)} tensors of {name}, such as {unseen[0]}, so nobody sees that it took "
-                f"them; {FROM_FOLDER}."
+                f"vLLM tells no sums of {len(unseen)} tensors of {name}, such as {unseen[0]}, and so not whether it "
+                f"took them; {FROM_FOLDER}."
             )
         if odd := handed.differing(held):
             raise UserError(

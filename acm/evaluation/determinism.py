@@ -41,7 +41,7 @@ def prepare_vllm(engine: Engine | Server) -> None:
     if engine.deterministic == on:
         return
     if on and INVARIANT in SET:
-        raise UserError(f"this process has started vLLM with `deterministic: true` ({INVARIANT}=1); restart the kernel.")
+        raise UserError(f"this process has started vLLM with deterministic: true ({INVARIANT}=1); restart the kernel.")
     if on:
         raise UserError(f"{INVARIANT} is set: set `deterministic: true` too, so that the records say it, or unset it.")
     if "vllm" in sys.modules:

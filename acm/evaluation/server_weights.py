@@ -28,8 +28,8 @@ SGLANG, VLLM = "sglang", "vllm"  # as they call themselves in the list of their 
 def reload(server: Server, entry: dict[str, Any], folder: Path) -> dict[str, str]:
     """Have a server load a folder. Returns what the records say of it.
 
-    entry: of the served model in the server's list. UserError for a server that has no such call, does not do it, or was
-    started with another config, tokenizer or template.
+    entry: of the served model in the server's list. UserError for a server that has no such call, does not do it, or
+    was started with another config, tokenizer or template.
     """
     owner = entry.get("owned_by")
     if owner not in (SGLANG, VLLM):
@@ -57,8 +57,9 @@ def check_frame(server: Server, root: object, folder: Path) -> None:
         held = {}
     if "config.json" not in held:
         raise UserError(
-            f"{server.url} names no model folder of this machine as its own ({str(root)[:200]!r}), so nobody sees whether "
-            f"{folder.name} has its config and tokenizer; start it with a folder's whole path, or leave out --reload."
+            f"{server.url} names no model folder of this machine as its own ({str(root)[:200]!r}), so nobody sees "
+            f"whether {folder.name} has its config and tokenizer; start it with a folder's whole path, or leave out "
+            "--reload."
         )
     if odd := other_file(held, frame_of(folder)):
         raise UserError(
@@ -89,7 +90,8 @@ def check(server: Server, path: str, answer: dict[str, Any]) -> None:
     """UserError unless a server says that it did it."""
     if answer.get("success") is not True:
         raise UserError(
-            f"{server.url} does not load {path} ({str(answer.get('message'))[:300]!r}); the folder must lie there under this path."
+            f"{server.url} does not load {path} ({str(answer.get('message'))[:300]!r}); "
+            "the folder must lie there under this path."
         )
 
 

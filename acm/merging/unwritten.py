@@ -24,7 +24,8 @@ class Unwritten:
     """A merge as a source of tensors.
 
     plan: of the merge. folder: where its model folder without numbers is made; its name is the model's. device: as of
-    :func:`acm.merge`. card: the model card. identity: that of the whole folder (:func:`acm.identity.identity`), empty until the last tensor has passed.
+    :func:`acm.merge`. card: the model card. identity: that of the whole folder
+    (:func:`acm.identity.identity`), empty until the last tensor has passed.
     """
 
     def __init__(self, plan: Plan, folder: Path, device: str = DEVICE) -> None:

@@ -79,7 +79,7 @@ class Resident:
             self.key = None
             announce(plan)
             with passing(profile.folder / experiment / PASSING / method) as place:
-                self.model = self.merged(Unwritten(plan, place, MERGING), profile, cap)
+                self.model = self.merged(Unwritten(plan, place / method, MERGING), profile, cap)
             self.key = key
         return self.model
 
@@ -145,7 +145,7 @@ class Resident:
 
 @contextlib.contextmanager
 def passing(folder: Path) -> Iterator[Path]:
-    """A place for a model folder that ends with the block. What a killed process left there is removed first."""
+    """A place for model folders that ends with the block. What a killed process left there is removed first."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
         yield folder

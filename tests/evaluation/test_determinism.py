@@ -73,7 +73,7 @@ def test_vllm_keeps_the_mode_with_which_it_was_imported(monkeypatch):
     assert os.environ[INVARIANT] == "1"
     monkeypatch.setitem(sys.modules, "vllm", ModuleType("vllm"))
     prepare(VLLM[True])
-    with pytest.raises(UserError, match=f"started vLLM with `deterministic: true`.*{INVARIANT}=1.; restart the kernel"):
+    with pytest.raises(UserError, match=f"started vLLM with deterministic: true.*{INVARIANT}=1.; restart the kernel"):
         prepare(VLLM[False])
     SET.clear()  # as where the user has set it
     with pytest.raises(UserError, match=f"{INVARIANT} is set: set `deterministic: true` too"):
