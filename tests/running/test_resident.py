@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import weakref
 
 import pytest
 import yaml
@@ -152,13 +153,18 @@ def test_an_engine_that_takes_no_tensors_starts_once_a_merge_and_leaves_no_folde
 
 
 def test_the_first_engine_is_gone_before_one_starts_from_a_folder(profile, own, monkeypatch):
-    alive, load = [], module.stay_loaded
-    closed, close = [], RecordingLM.close
-    monkeypatch.setattr(RecordingLM, "close", lambda self: closed.append(self) or close(self))
+    engines, alive, load = [], [], module.stay_loaded
+
+    def loaded(*given):
+        alive.append(sum(engine() is not None for engine in engines))
+        held = load(*given)
+        engines.append(weakref.ref(held.lm))
+        return held
+
     monkeypatch.setattr(RecordingLM, "misfit", lambda self, shapes: "its names are others")
-    monkeypatch.setattr(module, "stay_loaded", lambda *given: alive.append(len(closed)) or load(*given))
+    monkeypatch.setattr(module, "stay_loaded", loaded)
     model_of(profile, EXPERIMENT, "TIES", "memory")
-    assert alive == [0, 1]
+    assert alive == [0, 0]
 
 
 def test_a_parent_whose_weights_are_not_read_is_refused_before_it_is_taken(profile, own, variant, monkeypatch):
