@@ -208,7 +208,8 @@ if SEVERAL:
                 f"share_{number}"
             input:
                 "notebooks/3-merge.ipynb", "notebooks/4-evaluate.ipynb", f"{RUN}/{experiment}/manifest.json",
-                code("merging", "evaluation"), BENCHMARKS, [f"{RUN}/{experiment}/{name}" for name in COEFFICIENTS],
+                code("merging", "evaluation"), "acm/running/merges.py", "acm/running/resident.py", BENCHMARKS,
+                [f"{RUN}/{experiment}/{name}" for name in COEFFICIENTS],
             output:
                 [f"{RUN}/notebooks/{experiment}/{notebook}.ipynb" for notebook in notebooks_of(experiment, share)],
                 models=[] if PROFILE.in_memory else

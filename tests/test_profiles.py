@@ -539,7 +539,7 @@ def test_shares_hold_each_model_once_in_order_and_are_even():
         shares = profile.shares(name)
         assert [model for share in shares for model in share] == experiment.models and len({*map(len, shares)}) < 3
         assert max(map(len, shares)) <= SHARE < len(experiment.models) / (len(shares) - 1)
-    on_gpu = load_profile("qwen-7b")  # one engine is started for all
+    on_gpu = load_profile("qwen-7b")  # one job, and one engine where all models fit it
     assert all(on_gpu.shares(name) == [e.models] for name, e in on_gpu.experiments.items())
 
 

@@ -53,6 +53,7 @@ class Recording(TemplateLM):
 
     facts: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     end_ids: set[int]  # the end tokens
+    turn = 0  # how many models it has taken
 
     def __init__(
         self, *args: Any, batch_size: int = Engine.batch_size, keep: Path | None = None,
@@ -202,6 +203,10 @@ class RecordingLM(Recording, HFLM):
     def take(self, tensors: Iterable[Tensor], name: str) -> None:
         put(self.model, tensors)
         self.look_through(name)
+
+    def close(self) -> None:
+        """Forget the model, so that its memory is free although a handle is still about."""
+        self._model = None
 
     @property
     def positions(self) -> int:

@@ -278,7 +278,8 @@ def connect(folder: Path, server: Server, chat: bool, **settings: Any) -> Record
     endpoint = "chat/completions" if chat else "completions"
     lm = (RecordingChat if chat else RecordingCompletions)(folder, server, endpoint, model=served, **settings)
     lm.names = frozenset().union(*(fields(entry, "root") for entry in listed if entry["id"] == served))
-    reloaded = reload(server, listed[0].get("owned_by") if listed else None, folder) if server.reload else {}
+    entry = next((entry for entry in listed if entry["id"] == served), listed[0] if listed else {})
+    reloaded = reload(server, entry, folder) if server.reload else {}
     known = {"owned_by": listed[0].get("owned_by") if listed else None, "version": version} | reloaded
     said = {key: text for key, text in known.items() if isinstance(text, str)}
     lm.facts = {"server": {"endpoint": endpoint, "served": served, **said}}

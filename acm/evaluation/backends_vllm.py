@@ -16,15 +16,16 @@ from lm_eval.models.utils import maybe_truncate
 from lm_eval.models.vllm_causallms import VLLM
 from vllm import SamplingParams
 
+from acm.architectures import HEAD, ties_head
 from acm.errors import UserError
 from acm.evaluation.backends import Recording, Response, stop_strings
 from acm.evaluation.tensors import Tensor
-from acm.evaluation.vllm_weights import Handed
+from acm.evaluation.vllm_weights import APART, OWN_PROCESS, Handed, bare, lives_apart
 from acm.kept import text
 from acm.reading import read_json
 
 LOG = logging.getLogger(__name__)
-OWN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"  # "0": the engine and its one worker live in this process
+FROM_FOLDER = "set `jobs: model` in the profile, or evaluate the merge from a folder"
 PROMPT_ROOM = 2048  # tokens of room for a prompt, beside a response as long as the cap; max_model_len overrides it
 
 
@@ -49,6 +50,7 @@ class RecordingVLLM(Recording, VLLM):
                 **settings,
             )  # fmt: skip
         self.facts = {"vllm": version("vllm"), **weights_of(self.sums())}
+        self.ties = bool(ties_head(read_json(folder / "config.json")))
         self.end_ids = {self.tokenizer.eos_token_id, *stated_ends(folder)}
 
     def sums(self) -> dict[str, str]:
@@ -60,8 +62,10 @@ class RecordingVLLM(Recording, VLLM):
         return {name: value for worker in found for name, value in worker.items()}
 
     def misfit(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
-        if self.tensor_parallel_size > 1 or os.environ.get(OWN_PROCESS) != "0":
-            return "vLLM's workers run in processes of their own, which no iterator reaches"
+        if lives_apart(self.tensor_parallel_size):
+            return APART
+        if self.ties == (HEAD in shapes):
+            return f"only {'the merge' if self.ties else 'the loaded model'} has a head of its own"
         return ""
 
     def take(self, tensors: Iterable[Tensor], name: str) -> None:
@@ -78,16 +82,30 @@ class RecordingVLLM(Recording, VLLM):
             if sleeps:
                 self.model.wake_up(tags=["kv_cache"])
             emptied = self.model.reset_prefix_cache()
-            held = self.sums()
-        if not self.model_args["quantization"] and (odd := handed.differing(held)):
-            raise UserError(
-                f"vLLM holds other numbers than those of {name} in {len(odd)} tensors, such as {odd[0]}; "
-                "set `merges: folder` in the profile, or evaluate the merge from a folder."
-            )
+            sums = self.sums()
         if not emptied:
-            raise UserError(f"vLLM did not empty its prefix cache for {name}; evaluate the merge from a folder.")
-        LOG.info("%s: %d of %d tensors of vLLM compared with the merge.", name, handed.compared(held), len(held))
-        self.facts = {"vllm": version("vllm"), **weights_of(held)}
+            raise UserError(f"vLLM did not empty its prefix cache for {name}; {FROM_FOLDER}.")
+        if not self.model_args["quantization"]:
+            self.compare(handed, bare(sums), name)
+        self.facts = {"vllm": version("vllm"), **weights_of(sums)}
+
+    def compare(self, handed: Handed, held: Mapping[str, str], name: str) -> None:
+        """UserError where vLLM holds other numbers than it was handed, or does not say what it holds."""
+        if not held:
+            raise UserError(
+                f"this vLLM tells no sums of its tensors, and so not whether it took {name}; {FROM_FOLDER}."
+            )
+        if unseen := sorted(handed.sums.keys() - held.keys() - ({HEAD} if self.ties else set())):
+            raise UserError(
+                f"vLLM tells no sums of {len(unseen)} tensors of {name}, such as {unseen[0]}, and so not whether it "
+                f"took them; {FROM_FOLDER}."
+            )
+        if odd := handed.differing(held):
+            raise UserError(
+                f"vLLM holds other numbers than those of {name} in {len(odd)} tensors, such as {odd[0]}; {FROM_FOLDER}."
+            )
+        seen = len(handed.sums.keys() & held.keys())
+        LOG.info("%s: %d of %d tensors of vLLM compared with the merge.", name, seen, len(held))
 
     def close(self) -> None:
         """End the engine, whose memory another one needs."""

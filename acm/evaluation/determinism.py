@@ -16,6 +16,7 @@ from acm.evaluation.settings import Engine, Server
 
 INVARIANT = "VLLM_BATCH_INVARIANT"
 CUBLAS, WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"  # one of the two values with which cuBLAS repeats its bits
+SET: set[str] = set()  # the variables that this process has set itself
 NONE = "does not have a deterministic implementation"  # in what torch raises
 
 
@@ -39,11 +40,14 @@ def prepare_vllm(engine: Engine | Server) -> None:
     on = os.environ.get(INVARIANT, "0") == "1"
     if engine.deterministic == on:
         return
+    if on and INVARIANT in SET:
+        raise UserError(f"this process has started vLLM with deterministic: true ({INVARIANT}=1); restart the kernel.")
     if on:
         raise UserError(f"{INVARIANT} is set: set `deterministic: true` too, so that the records say it, or unset it.")
     if "vllm" in sys.modules:
         raise UserError(f"deterministic: this process has started vLLM without {INVARIANT}=1; restart the kernel.")
     os.environ[INVARIANT] = "1"
+    SET.add(INVARIANT)
 
 
 @contextlib.contextmanager

@@ -22,10 +22,11 @@ INCIDENTAL = ("transformers_version", "dtype", "torch_dtype", "_name_or_path")  
 
 @dataclass
 class Loaded:
-    """A model behind an engine, which :func:`acm.evaluate` takes in place of a folder.
+    """A model behind an engine, which :func:`acm.evaluate` takes in place of a folder, as long as the engine holds it.
 
     folder: where it was loaded from; may be gone. engine, max_tokens: as it was loaded. identity: of the model that it
-    is now, as its folder has it; empty: of none. name: of that model. frame: see :func:`frame_of`.
+    is now, as its folder has it; empty: of none. name: of that model. frame: see :func:`frame_of`. turn: the engine's
+    count of models when it held this one; -1: as it is.
     """
 
     lm: Recording
@@ -35,24 +36,35 @@ class Loaded:
     identity: str
     name: str = ""
     frame: dict[str, str] = field(default_factory=dict)
+    turn: int = -1
 
     def __post_init__(self) -> None:
         self.name = self.name or self.folder.name
+        self.turn = self.lm.turn if self.turn < 0 else self.turn
 
     def misfit(self, source: Source) -> str:
         """What keeps the engine from taking a model's weights, in words; empty if nothing does."""
-        if odd := sorted(name for name, _ in self.frame.items() ^ frame_of(source.folder).items()):
-            return f"{source.folder.name} has another {odd[0]} than the loaded {self.name}"
+        if odd := other_file(self.frame, frame_of(source.folder)):
+            return f"{source.folder.name} has another {odd} than the loaded {self.name}"
         return self.lm.misfit(source.shapes)
 
     def take(self, source: Source) -> None:
         """Take the weights of a model. UserError where it does not fit, or has numbers that the dtype cannot hold."""
         self.identity, self.name = "", source.folder.name
+        self.lm.turn += 1
+        self.turn = self.lm.turn
         self.lm.take(source.tensors(), self.name)
         self.identity = source.identity
 
+    def close(self) -> None:
+        """End the engine. No handle of it can be asked any more."""
+        self.lm.turn += 1
+        self.lm.close()
+
     def asked(self, engine: Engine | Server, max_tokens: int, sampling: Sampling) -> Recording:
         """The backend, ready for a call of :func:`acm.evaluate`. UserError for a call that it was not loaded for."""
+        if self.turn != self.lm.turn:
+            raise UserError(f"the engine holds another model than {self.name} now; ask model_of for it again.")
         if engine != self.engine or max_tokens > self.max_tokens:
             raise UserError(
                 f"model {self.name} is loaded with {self.engine} and a cap of {self.max_tokens} tokens; ask with the "
@@ -73,6 +85,11 @@ def frame_of(folder: Path) -> dict[str, str]:
         for name, path in found.items()
         if not name.endswith(WEIGHTS) and name != RECIPE_ONLY
     }
+
+
+def other_file(one: dict[str, str], two: dict[str, str]) -> str:
+    """The first file that two frames have otherwise; empty for equal ones."""
+    return min((name for name, _ in one.items() ^ two.items()), default="")
 
 
 def content_of(path: Path) -> bytes:

@@ -23,12 +23,13 @@ from acm.merging.workspace import layout, write_index
 class Unwritten:
     """A merge as a source of tensors.
 
-    plan: of the merge. folder: where its model folder without numbers is made; its name is the model's. card: the model
-    card. identity: that of the whole folder (:func:`acm.identity.identity`), empty until the last tensor has passed.
+    plan: of the merge. folder: where its model folder without numbers is made; its name is the model's. device: as of
+    :func:`acm.merge`. card: the model card. identity: that of the whole folder
+    (:func:`acm.identity.identity`), empty until the last tensor has passed.
     """
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
-        self.plan, self.folder, self.identity = plan, folder, ""
+    def __init__(self, plan: Plan, folder: Path, device: str = DEVICE) -> None:
+        self.plan, self.folder, self.device, self.identity = plan, folder, device, ""
         self.shapes = {job.name: job.shape for job in plan.jobs}
         folder.mkdir(parents=True)
         write_companions(folder, plan)
@@ -40,9 +41,9 @@ class Unwritten:
                 file.write(self.headers[shard])
                 file.truncate(size)
 
-    def tensors(self, device: str = DEVICE) -> Iterator[MergedTensor]:
-        """The tensors in the order of the files. device, errors: as of :func:`acm.merge`."""
-        total, merged = Identity(), merged_tensors(self.plan, device, by_layer=False)
+    def tensors(self) -> Iterator[MergedTensor]:
+        """The tensors in the order of the files. Errors: as of :func:`acm.merge`."""
+        total, merged = Identity(), merged_tensors(self.plan, self.device, by_layer=False)
         for path, size in decisive_files(self.folder).items():
             with total.file(path.relative_to(self.folder).as_posix(), size) as take:
                 if path.name not in self.headers:

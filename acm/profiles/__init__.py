@@ -93,6 +93,11 @@ class Profile(Strict):
         """Whether merges are evaluated without a folder of their own."""
         return self.jobs == "several" and self.merges == "memory"
 
+    @property
+    def folderless(self) -> bool:
+        """Whether no merge takes room on the disk. Several GPUs are handed each as a folder, for a moment."""
+        return self.in_memory and (self.model_args.tensor_parallel_size or 1) == 1
+
     def shares(self, experiment: str) -> list[list[str]]:
         """The models of an experiment in order, in as few even lists of at most SHARE as hold them; one list on a GPU.
 

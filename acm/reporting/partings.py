@@ -14,7 +14,7 @@ import pandas as pd
 from acm.errors import UserError, shown
 
 KEYS = ["task", "item", "repeat"]
-INCIDENTAL = ("tasks", "repeat", "source", "versions", "weights")
+INCIDENTAL = ("tasks", "repeat", "weights")
 END = "(end)"  # in place of a token, where a response has ended
 
 
@@ -69,7 +69,10 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def settings_apart(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, tuple[Any, Any]]:
-    """What the settings of two runs say otherwise: name → both values; None where one says nothing."""
+    """What the settings of two runs say otherwise: name → both values; None where one says nothing.
+
+    Versions and the code of the evaluation (source) count; tasks, repeat and the hash of the loaded weights do not.
+    """
     first, second = (json.loads(records["setting"].iloc[0]) for records in (one, other))
     names = [name for name in {**first, **second} if name not in INCIDENTAL and first.get(name) != second.get(name)]
     return {name: (first.get(name), second.get(name)) for name in names}

@@ -192,11 +192,12 @@ def request(profile: Profile, name: str, rule: str, part: str = "", models: int 
         return UNKNOWN
     evaluating = c.gpu if profile.device == "cpu" else EVALUATION_MEMORY
     merging = c.merge_hours / len(e.method_names)
+    beside = MERGE_MEMORY + largest_tensor(e) if profile.in_memory else 0.0  # the model stays while the next is merged
     memory, hours = {
         "calibrate": (c.calibrate_memory, c.calibrate_hours),
         "merge": (MERGE_MEMORY, merging),
         "evaluate": (evaluating, batches * c.batch_hours),
-        "share": (max(MERGE_MEMORY, evaluating), models * (merging + batches * c.batch_hours)),
+        "share": (max(MERGE_MEMORY, evaluating + beside), models * (merging + batches * c.batch_hours)),
         "question": (max(evaluating, c.calibrate_memory), UNKNOWN["runtime"] / 60),
         "coefficients": (0.0, 0.0),
         "gather": (COPIES * c.text / c.counts.get("gather", 1), 0.0),
@@ -205,6 +206,12 @@ def request(profile: Profile, name: str, rule: str, part: str = "", models: int 
         "mem_mb": math.ceil(1000 * MARGIN * (memory + NOTEBOOK_MEMORY)),
         "runtime": math.ceil(START + 60 * MARGIN * hours),
     }
+
+
+def largest_tensor(e: Experiment) -> float:
+    """GB of a merge's largest tensor, an embedding, on its way into a loaded model: as stored, and in float32."""
+    shapes = shapes_of(e)
+    return max(s.vocabulary * s.hidden for s in shapes) * (shapes[0].stored + BYTES["float32"]) / 1e9
 
 
 def downloads(profile: Profile) -> dict[str, float]:

@@ -27,10 +27,11 @@ class Machine:
         """The number of merged models that exist together.
 
         An evaluation on a GPU takes all cores, so with several cores all merges run ahead of the evaluations. A job
-        that evaluates a share of the models keeps all that it merged until its end, unless it merges into memory.
+        that evaluates a share of the models keeps all that it merged until its end. One that merges into memory keeps
+        none, and for an engine on several GPUs one at a time.
         """
         if profile.in_memory:
-            return 0
+            return 0 if profile.folderless else 1
         merges = sum(len(e.method_names) for e in profile.experiments.values())
         shares = [len(share) for name in profile.experiments for share in profile.shares(name)]
         if self.cores > 1 and profile.device != "cpu":

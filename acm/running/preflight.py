@@ -69,7 +69,7 @@ def check_models(profile: Profile, name: str, experiment: Experiment) -> None:
             Checkpoint(base), Checkpoint(folder), vocabulary=False
         )  # heads and rows that differ are the merge's to judge
     point = experiment.recipe(frontier_name(experiment.frontier[0]), Path())  # the others read the same models
-    plan = make_plan(point, ROOT, profile.folder / name / "models", not profile.in_memory).check()
+    plan = make_plan(point, ROOT, profile.folder / name / "models", not profile.folderless).check()
     for model, folder in experiment.parents.items():
         positions = read_json(folder / "config.json").get("max_position_embeddings")
         check_cap(profile, model, positions, profile.cap(name, model))

@@ -7,17 +7,20 @@ says why. The folder stays the reference: it gives the same records.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from acm.errors import UserError
 from acm.evaluation.harness import stay_loaded
 from acm.evaluation.loaded import Loaded
+from acm.evaluation.own_weights import check_weights_are_read
 from acm.evaluation.tensors import Source
+from acm.evaluation.vllm_weights import apart
 from acm.identity import identity
 from acm.merging.engine import merge
 from acm.merging.plan import announce
@@ -27,6 +30,8 @@ from acm.paths import ROOT
 from acm.profiles import Profile
 
 LOG = logging.getLogger(__name__)
+PASSING = ".passing"  # where in an experiment's folder a merge has its model folder while an engine takes it
+MERGING = "cpu"  # where the merges are made: the engine fills the GPU
 
 
 class Stored:
@@ -43,7 +48,7 @@ class Stored:
 
     def tensors(self) -> Iterator[MergedTensor]:
         """Its tensors, by layer."""
-        return merged_tensors(self.plan)
+        return merged_tensors(self.plan, MERGING)
 
 
 class Resident:
@@ -61,7 +66,8 @@ class Resident:
     def hold(self, profile: Profile, experiment: str, method: str) -> Loaded:
         """A parent or merge of a profile, behind the profile's engine. Errors are those of acm.merge and acm.evaluate.
 
-        A merge is there at once if it was asked for last, and its recipe, inputs and engine are what they were.
+        A merge is there at once if it was asked for last, and its recipe, inputs and engine are what they were. Another
+        model ends what was returned before: to ask that raises UserError.
         """
         parents, cap = profile.experiment(experiment).parents, profile.cap(experiment)
         if method in parents:
@@ -72,13 +78,14 @@ class Resident:
         if self.key != key or not self.model:
             self.key = None
             announce(plan)
-            with tempfile.TemporaryDirectory(prefix="acm-") as place:
-                self.model = self.merged(Unwritten(plan, Path(place) / method), profile, cap)
+            with passing(profile.folder / experiment / PASSING / method) as place:
+                self.model = self.merged(Unwritten(plan, place / method, MERGING), profile, cap)
             self.key = key
         return self.model
 
     def parent(self, folder: Path, profile: Profile, cap: int) -> Loaded:
         """A model that lies in a folder: taken into what is loaded, if it fits, else loaded."""
+        check_weights_are_read(folder, profile.backend)
         try:
             source = Stored(folder)
         except UserError:  # what cannot be merged may still be evaluated
@@ -90,13 +97,15 @@ class Resident:
         self.card, self.shapes, self.bytes = source.card, source.shapes, source.plan.bytes
         if taken := self.take(source, profile, cap):
             return taken
-        held = self.start(source.folder, profile, cap)
-        if why := held.misfit(source):
-            LOG.warning("%s: %s, so it is merged into a folder for a moment.", held.name, why)
-            shutil.rmtree(source.folder)
-            return self.start(merge(source.plan.recipe, source.folder, ROOT), profile, cap, identity(source.folder))
-        held.take(source)
-        return held
+        if not (why := apart(profile.engine)):
+            why = self.start(source.folder, profile, cap).misfit(source)
+            if not why:
+                return self.fill(source)
+            self.close()
+        LOG.warning("%s: %s, so it is merged into a folder for a moment.", source.folder.name, why)
+        shutil.rmtree(source.folder)
+        folder = merge(source.plan.recipe, source.folder, ROOT, MERGING)
+        return self.start(folder, profile, cap, identity(folder))
 
     def take(self, source: Source, profile: Profile, cap: int) -> Loaded | None:
         """The loaded model with the source's weights; None where they do not fit, and a note that says why."""
@@ -106,17 +115,42 @@ class Resident:
         if why := "its engine has other settings" if other else self.model.misfit(source):
             LOG.info("%s is loaded anew: %s.", source.folder.name, why)
             return None
-        self.model.take(source)
+        return self.fill(source)
+
+    def fill(self, source: Source) -> Loaded:
+        """A handle of what is loaded, with the source's weights. If that fails, nothing stays loaded."""
+        assert self.model
+        self.model = replace(self.model)
+        try:
+            self.model.take(source)
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                self.close()
+            raise
         return self.model
+
+    def close(self) -> None:
+        """End what is loaded, if anything is."""
+        held, self.model = self.model, None
+        if held:
+            held.close()
+        gc.collect()
 
     def start(self, folder: Path, profile: Profile, cap: int, known: str = "") -> Loaded:
         """Load a folder, once what was loaded before is gone. known: its identity."""
-        if self.model:
-            self.model.lm.close()
-        self.model = None
-        gc.collect()
+        self.close()
         self.model = stay_loaded(folder, profile.engine, cap, known)
         return self.model
+
+
+@contextlib.contextmanager
+def passing(folder: Path) -> Iterator[Path]:
+    """A place for model folders that ends with the block. What a killed process left there is removed first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 RESIDENT = Resident()  # of this process

@@ -39,11 +39,13 @@ def local():
 @pytest.fixture
 def server():
     """A server in a thread. ``answer(path, body)`` gives status, object or bytes, and headers; None: it breaks off."""
-    state = SimpleNamespace(asked=[], headers=[], answer=None, models=[{"id": "abacus", "owned_by": "made-up"}])
+    state = SimpleNamespace(asked=[], headers=[], answer=None, root=str(FAST))
+    state.models = [{"id": "abacus", "owned_by": "made-up"}]
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.say(200, {"data": state.models} if self.path == "/v1/models" else {"version": "1.2"})
+            found = {"/v1/models": {"data": state.models}, "/get_model_info": {"model_path": state.root}}
+            self.say(200, found.get(self.path, {"version": "1.2"}))
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -78,7 +78,7 @@ DONE = {
 
 @pytest.mark.parametrize("owner", LOADED)
 def test_a_running_server_is_told_to_load_the_folder_and_the_records_say_so(server, owner):
-    server.models = [{"id": "abacus", "owned_by": owner}]
+    server.models = [{"id": "abacus", "owned_by": owner, "root": str(FAST)}]
     server.answer = lambda path, body: (200, DONE[path])
     facts = connected(server, folder=SLOW, reload=True).facts["server"]
     assert server.asked == LOADED[owner] and facts["loaded"] == SLOW.name
@@ -91,6 +91,26 @@ def test_a_running_server_is_told_to_load_the_folder_and_the_records_say_so(serv
             DONE[path] if path != "/weight_checker" else {"checksums": {"a": "13"}},
         )
         assert connected(server, folder=SLOW, reload=True).facts["server"]["weights"] != facts["weights"]
+        server.answer = lambda path, body: (200, DONE[path] if path != "/weight_checker" else {})
+        assert "weights" not in connected(server, folder=SLOW, reload=True).facts["server"]
+
+
+@pytest.mark.parametrize("owner", LOADED)
+def test_a_folder_with_another_config_or_tokenizer_is_not_loaded_into_a_running_server(server, owner, variant):
+    server.answer = lambda path, body: (200, DONE[path])
+    for folder, odd in (
+        (variant(FAST, "more", tokenizer=lambda content: content["added_tokens"].pop()), "tokenizer.json"),
+        (variant(FAST, "base", {"rope_theta": 5.0}), "config.json"),
+    ):
+        server.root = str(folder)
+        server.models = [{"id": "abacus", "owned_by": owner, "root": server.root}]
+        with pytest.raises(UserError, match=rf"abacus-slow has another {odd} than {folder}"):
+            connected(server, folder=SLOW, reload=True)
+    for server.root in ("Qwen/Qwen2.5-7B", "/no/such/folder", "/" + "x" * 999, "/a\0b", None, 5):
+        server.models = [{"id": "abacus", "owned_by": owner, "root": server.root}]
+        with pytest.raises(UserError, match="names no model folder of this machine as its own"):
+            connected(server, folder=SLOW, reload=True)
+    assert not server.asked
 
 
 @pytest.mark.parametrize(
@@ -98,15 +118,18 @@ def test_a_running_server_is_told_to_load_the_folder_and_the_records_say_so(serv
     [
         ("made-up", (200, {}), "calls itself 'made-up', and only vLLM and SGLang"),
         ("vllm", (404, {"detail": "Not Found"}), "collective_rpc does not exist; .* VLLM_SERVER_DEV_MODE=1"),
-        ("vllm", (200, {"success": False}), "does not load .*abacus-fast .*the cache is held"),
-        ("sglang", (400, {"success": False, "message": "no weights"}), "does not load .*abacus-fast .'no weights'"),
+        ("vllm", (200, {"success": False, "message": "no"}), "does not load .*abacus-fast .'no'"),
+        ("vllm", (400, {"success": False}), "collective_rpc says HTTP 400"),
+        ("vllm", (200, {}), "does not load .*abacus-fast .'the cache is held'"),
+        ("sglang", (400, {"success": False, "message": "no weights"}), "from_disk says HTTP 400, .*no weights"),
+        ("sglang", (200, {"success": False, "message": "no weights"}), "does not load .*abacus-fast .'no weights'"),
         ("sglang", (200, {}), "does not load .*abacus-fast"),
         ("sglang", (401, b"key"), "says HTTP 401, 'key'"),
         ("sglang", (200, b"[1]"), "answers no JSON object"),
     ],
 )
 def test_a_server_that_does_not_load_weights_is_told_apart(server, at_once, owner, answer, words):
-    server.models = [{"id": "abacus", "owned_by": owner}]
+    server.models = [{"id": "abacus", "owned_by": owner, "root": str(SLOW)}]
     server.answer = lambda path, body: answer
     with pytest.raises(UserError, match=words):
         connected(server, reload=True)

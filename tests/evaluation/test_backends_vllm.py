@@ -14,8 +14,10 @@ from helpers_evaluation import FAST, QUESTIONS, SAME, SLOW, instances, responses
 
 import acm
 from acm import Engine, evaluate
+from acm.architectures import EMBEDDING, HEAD
 from acm.errors import UserError
 from acm.evaluation.harness import stay_loaded
+from acm.evaluation.vllm_weights import apart
 from acm.merging.tensors import planned
 from acm.merging.unwritten import Unwritten
 
@@ -257,19 +259,41 @@ def test_a_vllm_that_holds_other_numbers_than_it_was_handed_is_found_out(vllm, t
         UserError, match=r"other numbers than those of halfway in 1 tensors, such as .*3.*qkv_proj.bias"
     ):
         held.take(halfway(tmp_path / "b"))
+
+    def prefixed(self):
+        return {name.replace(":model.", ":language_model."): found for name, found in real(self).items()}
+
+    for told, words in ((prefixed, r"no sums of 43 tensors of halfway"), (lambda self: {}, "tells no sums of its")):
+        monkeypatch.setattr(vllm.LLM, "sums", told)
+        with pytest.raises(UserError, match=words + r".*set `jobs: model`"):
+            held.take(halfway(tmp_path / words[:9]))
     monkeypatch.setattr(vllm.LLM, "sums", real)
     monkeypatch.setattr(vllm.LLM, "reset_prefix_cache", lambda self: False)
     with pytest.raises(UserError, match="did not empty its prefix cache for halfway"):
         held.take(halfway(tmp_path / "c"))
 
 
+def test_a_head_where_the_loaded_model_ties_its_own_does_not_fit(vllm, variant, monkeypatch):
+    monkeypatch.delenv("VLLM_ENABLE_V1_MULTIPROCESSING", raising=False)
+    from acm.evaluation.backends_vllm import RecordingVLLM
+
+    with_head = {EMBEDDING: (218, 128), HEAD: (218, 128)}
+    tied = variant(FAST, "tied", {"tie_word_embeddings": True})
+    for folder, fits in ((FAST, True), (tied, False)):
+        lm = RecordingVLLM(folder, batch_size=2, max_gen_toks=20)
+        assert bool(lm.misfit({EMBEDDING: (218, 128)})) is fits and bool(lm.misfit(with_head)) is not fits
+
+
 def test_workers_in_processes_of_their_own_take_no_tensors(vllm, tmp_path, monkeypatch):
     monkeypatch.delenv("VLLM_ENABLE_V1_MULTIPROCESSING", raising=False)
     two = stay_loaded(FAST, Engine("vllm", device="cuda", model_args={"tensor_parallel_size": 2}), 20, "known")
     assert "processes of their own" in two.misfit(halfway(tmp_path / "a"))
+    assert apart(two.engine) == two.misfit(halfway(tmp_path / "aa")) and not apart(Engine("vllm", device="cuda"))
+    assert not apart(Engine())
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in os.environ
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     one = stay_loaded(FAST, Engine("vllm", device="cuda"), 20, "known")
+    assert apart(one.engine) == one.misfit(halfway(tmp_path / "bb"))
     assert "processes of their own" in one.misfit(halfway(tmp_path / "b"))
 
 

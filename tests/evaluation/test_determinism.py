@@ -12,7 +12,7 @@ from helpers_evaluation import FAST
 from acm import Engine, Server, evaluate
 from acm.errors import UserError
 from acm.evaluation.backends import RecordingLM
-from acm.evaluation.determinism import CUBLAS, INVARIANT, algorithms, prepare
+from acm.evaluation.determinism import CUBLAS, INVARIANT, SET, algorithms, prepare
 from acm.evaluation.settings import chosen_engine
 
 ON = Engine(deterministic=True, batch_size=4)
@@ -24,6 +24,7 @@ def variables(monkeypatch):
     """Are as they were, after the test."""
     monkeypatch.setenv(CUBLAS, "")
     monkeypatch.setenv(INVARIANT, "0")
+    SET.clear()
 
 
 def test_generation_runs_with_deterministic_algorithms_and_the_records_say_so(local, monkeypatch):
@@ -72,6 +73,9 @@ def test_vllm_keeps_the_mode_with_which_it_was_imported(monkeypatch):
     assert os.environ[INVARIANT] == "1"
     monkeypatch.setitem(sys.modules, "vllm", ModuleType("vllm"))
     prepare(VLLM[True])
+    with pytest.raises(UserError, match=f"started vLLM with deterministic: true.*{INVARIANT}=1.; restart the kernel"):
+        prepare(VLLM[False])
+    SET.clear()  # as where the user has set it
     with pytest.raises(UserError, match=f"{INVARIANT} is set: set `deterministic: true` too"):
         prepare(VLLM[False])
     monkeypatch.setenv(INVARIANT, "0")

@@ -63,4 +63,8 @@ def test_what_is_compared_is_one_model_on_shared_items(tokenizer):
     with pytest.raises(UserError, match="share no task, item and repeat"):
         partings(one, records(["1"], [1], task="u"), tokenizer)
     other = records(["1"], [1], batch_size=8, gpu="H100", versions={"torch": "3"})
-    assert settings_apart(one, other) == {"batch_size": (1, 8), "gpu": (None, "H100")}
+    assert settings_apart(one, other) == {
+        "batch_size": (1, 8),
+        "gpu": (None, "H100"),
+        "versions": ({"torch": "2"}, {"torch": "3"}),
+    }

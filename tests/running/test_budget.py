@@ -14,9 +14,10 @@ import yaml
 from acm.architectures import HEAD, tensor_shapes
 from acm.errors import UserError
 from acm.evaluation.task_files import count_items
+from acm.evaluation.vllm_arguments import VllmArguments
 from acm.paths import PROFILES, ROOT
 from acm.profiles import load_profile
-from acm.running.budget import START, call_sizes, cost, downloads, jobs, request
+from acm.running.budget import MARGIN, NOTEBOOK_MEMORY, START, call_sizes, cost, downloads, jobs, request
 from acm.running.budget_text import describe
 from acm.running.machine import Machine
 from acm.searching.samplers import EVEN
@@ -187,6 +188,10 @@ def test_several_cores_beside_a_gpu_keep_all_merged_models_at_once():
 def test_a_share_of_the_models_keeps_its_merged_models_until_its_end_unless_they_are_in_memory():
     profile = load_profile("tiny")
     assert Machine(cores=9).merged_at_once(profile) == 0 and "0.0 GB of merged models" in describe(profile, Machine())
+    two = {"device": "cuda", "backend": "vllm", "model_args": VllmArguments(tensor_parallel_size=2)}
+    assert Machine(cores=9).merged_at_once(profile.model_copy(update=two)) == 1
+    one = two | {"model_args": VllmArguments(tensor_parallel_size=1)}
+    assert Machine(cores=9).merged_at_once(profile.model_copy(update=one)) == 0
     profile = profile.model_copy(update={"merges": "folder"})
     assert Machine(cores=1).merged_at_once(profile) == 8 and Machine(cores=9).merged_at_once(profile) == 34
 
@@ -209,6 +214,12 @@ def test_an_unknown_model_or_task_is_refused(tmp_path):
 def test_a_share_asks_for_the_time_of_all_its_models_and_the_memory_of_one():
     alone, eight = (request(load_profile("tiny"), LONG, "share", models=models) for models in (1, 8))
     assert eight["mem_mb"] == alone["mem_mb"]
+    on_gpu = load_profile("qwen-7b").model_copy(update={"jobs": "several"})  # an evaluation beside it takes 6 GB
+    embedding = 152064 * 3584 * (2 + 4) / 1e9
+    expected = 1000 * MARGIN * (6 + 0.5 + embedding + NOTEBOOK_MEMORY)
+    assert on_gpu.in_memory and request(on_gpu, LONG, "share")["mem_mb"] == math.ceil(expected)
+    folders = on_gpu.model_copy(update={"merges": "folder"})
+    assert request(folders, LONG, "share")["mem_mb"] == math.ceil(1000 * MARGIN * (6 + NOTEBOOK_MEMORY))
     assert eight["runtime"] - START == pytest.approx(8 * (alone["runtime"] - START), abs=8)
     text = describe(load_profile("tiny"), Machine())
     assert "jobs       14: calibrate → coefficients → merge and evaluate → tables, figures → publish" in text
@@ -244,6 +255,9 @@ def test_jobs_are_those_of_the_runner(name, clone):
     assert set(planned[0]) | {"publish", "all", "total"} == set(counted)
     for rule in planned[0]:
         assert counted[rule] == sum(p[rule] for p in planned)
+    merging = [line for line in done.stdout.splitlines() if "input: notebooks/3-merge.ipynb, notebooks/4" in line]
+    assert len(merging) == counted["share"]
+    assert all(f"acm/running/{module}.py" in line for line in merging for module in ("resident", "merges"))
     asked = [line for line in done.stdout.splitlines() if "resources:" in line]
     assert sum("mem_mb=" in line and "runtime=" in line for line in asked) == counted["total"] - 1  # `all` does nothing
     models = counted["evaluate"] + counted["share"] + counted["calibrate"] if profile.device == "cuda" else 0

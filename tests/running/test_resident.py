@@ -3,9 +3,11 @@
 import json
 import logging
 import shutil
+import weakref
 
 import pytest
 import yaml
+from helpers_evaluation import FAST
 
 from acm import evaluate
 from acm.errors import UserError
@@ -99,6 +101,77 @@ def test_a_merge_is_taken_again_only_when_something_has_changed(profile, own, mo
     write_coefficients(profile, 0.4)
     assert model_of(profile, EXPERIMENT, "ACM-TA", "memory").identity != first
     assert taken == ["ACM-TA"] * 2 and own == ["ACM-TA"]
+
+
+def test_a_model_is_not_asked_for_the_answers_of_the_next(profile, own):
+    models = {name: model_of(profile, EXPERIMENT, name, "memory") for name in ("TIES", "ACM-TA")}
+    asked = ["abacus_easy"], profile.evaluation(EXPERIMENT, "TIES")
+    with pytest.raises(UserError, match="holds another model than TIES now; ask model_of for it again"):
+        evaluate(models["TIES"], asked[0], **asked[1])
+    assert set(evaluate(models["ACM-TA"], asked[0], **asked[1])["model"]) == {"ACM-TA"}
+    assert model_of(profile, EXPERIMENT, "ACM-TA", "memory") is models["ACM-TA"] is not models["TIES"]
+    module.RESIDENT.close()
+    with pytest.raises(UserError, match="holds another model than ACM-TA now"):
+        evaluate(models["ACM-TA"], asked[0], **asked[1])
+    assert models["ACM-TA"].lm.model is None  # its memory is free
+
+
+@pytest.mark.parametrize("first", ["none", "abacus-fast"])
+def test_a_model_that_fails_to_be_taken_ends_the_engine(profile, own, monkeypatch, first):
+    if first != "none":
+        model_of(profile, EXPERIMENT, first, "memory")
+    closed, close = [], RecordingLM.close
+    monkeypatch.setattr(RecordingLM, "close", lambda self: closed.append(self) or close(self))
+    with monkeypatch.context() as broken:
+        broken.setattr(RecordingLM, "take", lambda self, tensors, name: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            model_of(profile, EXPERIMENT, "TIES", "memory")
+    assert len(closed) == 1 and module.RESIDENT.model is None
+    assert model_of(profile, EXPERIMENT, "TIES", "memory").identity and len(own) == 2
+
+
+def test_merges_are_made_on_the_cpu_beside_the_engine(profile, own, monkeypatch):
+    asked = []
+    monkeypatch.setattr("acm.merging.tensors.place_of", lambda device, method: asked.append(device) or "cpu")
+    monkeypatch.setattr("acm.merging.engine.place_of", lambda device, method: asked.append(device) or "cpu")
+    model_of(profile, EXPERIMENT, "TIES", "memory")
+    model_of(profile, EXPERIMENT, "abacus-slow", "memory")
+    monkeypatch.setattr(RecordingLM, "misfit", lambda self, shapes: "its names are others")
+    model_of(profile, EXPERIMENT, "ACM-TA", "memory")
+    assert asked == ["cpu"] * 3
+
+
+def test_an_engine_that_takes_no_tensors_starts_once_a_merge_and_leaves_no_folder(profile, own, monkeypatch):
+    monkeypatch.setattr(module, "apart", lambda engine: "its workers are elsewhere")
+    monkeypatch.setattr(RecordingLM, "misfit", lambda self, shapes: "its workers are elsewhere")
+    left = profile.folder / EXPERIMENT / module.PASSING / "TIES"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_text("of a killed process")
+    model_of(profile, EXPERIMENT, "TIES", "memory")
+    model_of(profile, EXPERIMENT, "ACM-TA", "memory")
+    assert own == ["TIES", "ACM-TA"] and not list(profile.folder.rglob("*.safetensors"))
+
+
+def test_the_first_engine_is_gone_before_one_starts_from_a_folder(profile, own, monkeypatch):
+    engines, alive, load = [], [], module.stay_loaded
+
+    def loaded(*given):
+        alive.append(sum(engine() is not None for engine in engines))
+        held = load(*given)
+        engines.append(weakref.ref(held.lm))
+        return held
+
+    monkeypatch.setattr(RecordingLM, "misfit", lambda self, shapes: "its names are others")
+    monkeypatch.setattr(module, "stay_loaded", loaded)
+    model_of(profile, EXPERIMENT, "TIES", "memory")
+    assert alive == [0, 0]
+
+
+def test_a_parent_whose_weights_are_not_read_is_refused_before_it_is_taken(profile, own, variant, monkeypatch):
+    monkeypatch.setattr(Resident, "take", lambda *given: pytest.fail("is taken"))
+    tied = variant(FAST, "tied", {"tie_word_embeddings": True})
+    with pytest.raises(UserError, match="holds a head of its own, and vLLM would take the embedding"):
+        module.RESIDENT.parent(tied, profile.model_copy(update={"backend": "vllm", "device": "cuda"}), 16)
 
 
 def test_what_does_not_fit_starts_the_engine_anew_and_says_why(profile, own, f32, tmp_path, caplog):
