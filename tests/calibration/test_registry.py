@@ -26,6 +26,8 @@ from acm.calibration.texts import read_texts, select_texts
 from acm.commands.measuring import calibrate as command
 from acm.errors import UserError
 from acm.paths import ROOT
+from acm.profiles.calibration import Calibration
+from acm.profiles.experiment import Experiment
 from acm.questions import estimate, stability
 from acm.questions.estimate_answer import kept_in_words, of_estimator
 from acm.records import write_parquet
@@ -176,7 +178,7 @@ def test_another_shift_is_one_row(monkeypatch):
         acm.layer_coefficients(mi, shift="mean")
     monkeypatch.setitem(SHIFTS, "mean", lambda mi: mi.mean(axis=1, keepdims=True))
     assert acm.layer_coefficients(mi, shift="mean") == pytest.approx([0.5, 0.5])
-    assert profiles.Experiment.model_fields["shift"].default == defaults.SHIFT in SHIFTS
+    assert Experiment.model_fields["shift"].default == defaults.SHIFT in SHIFTS
 
 
 def default(function, name):
@@ -187,16 +189,14 @@ def test_every_default_stands_once():
     for option, name in (("seed", "seed"), ("dtype", "dtype"), ("device", "device"), ("threads", "threads")):
         assert default(command, option) == default(acm.calibrate, name) == getattr(defaults, name.upper())
     for option, name in (("clusters", "clusters"), ("per_cluster", "per_cluster"), ("text_seed", "seed")):
-        field = profiles.Calibration.model_fields[name]
+        field = Calibration.model_fields[name]
         assert default(command, option) == default(select_texts, name) == field.default
-    assert (
-        default(command, "field") == default(read_texts, "field") == profiles.Calibration.model_fields["field"].default
-    )
+    assert default(command, "field") == default(read_texts, "field") == Calibration.model_fields["field"].default
     for name in ("t", "shift"):
-        field = profiles.Experiment.model_fields[name]
+        field = Experiment.model_fields[name]
         for function in (acm.layer_coefficients, coefficients_from_table, write_coefficients):
             assert default(command, name) == default(function, name) == field.default
-    field = profiles.Experiment.model_fields["estimator"]
+    field = Experiment.model_fields["estimator"]
     for function in (acm.mutual_information, coefficients_from_table, write_coefficients):
         assert default(command, "estimator") == [default(function, "estimator")] == [field.default]
     assert tuple(default(command, "control")) == default(acm.calibrate, "controls") == registry.COEFFICIENT_CONTROLS

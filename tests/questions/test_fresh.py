@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from questions.made_up import FRONTIER, LAMBDA, assert_in_order, labelled, made_up, sampled
 
-from acm.profiles import Method
+from acm.profiles.standard import Method
 from acm.questions import coefficients, fresh
 from acm.questions.coefficients_answer import verdict
 from acm.questions.study import SLIM, Study, plain

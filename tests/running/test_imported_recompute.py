@@ -91,7 +91,7 @@ def test_thinking_that_the_prompt_opened_is_seen(bring):
 
 
 def test_lengths_need_a_tokenizer(maths, bring, f32, tmp_path, monkeypatch):
-    monkeypatch.setattr("acm.profiles.Experiment.parents", {"base": tmp_path / "absent"})
+    monkeypatch.setattr("acm.profiles.experiment.Experiment.parents", {"base": tmp_path / "absent"})
     with pytest.raises(UserError, match=r"the lengths of TA cannot be counted again.*give --tokenizer"):
         bring()
     with pytest.raises(UserError, match=r"tokenizer folder .* does not exist"):
