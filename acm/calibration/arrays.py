@@ -12,6 +12,7 @@ from torch import Tensor
 from acm.calibration.registry import label_estimators
 
 CODE_DTYPES = (torch.bfloat16, torch.float16)  # the label of such a value is its 16 bits, read as a whole number
+NEGATIVE_ZERO = np.uint16(0x8000)  # its code
 DTYPES = (*CODE_DTYPES, torch.float32, torch.float64)
 Labels = np.ndarray | Tensor  # whole numbers, of shape (n,): an array of the CPU, or a tensor on a GPU
 MOST_ENTRIES = (1 << 31) - 1  # the most entries of an array: pairs of labels are counted in int32
@@ -60,10 +61,11 @@ def labels(values: Tensor) -> Labels:
     """
     if values.device.type != "cpu":
         return labels_on_gpu(values.flatten())
-    values = values.flatten() + 0.0  # turns −0 into +0
-    if values.dtype in CODE_DTYPES:
-        return values.view(torch.int16).numpy().view(np.uint16)
-    return np.unique(values.numpy(), return_inverse=True)[1]
+    if values.dtype not in CODE_DTYPES:
+        return np.unique(values.flatten().numpy() + 0.0, return_inverse=True)[1]  # + 0.0 turns −0 into +0
+    codes = values.flatten().view(torch.int16).numpy().view(np.uint16)
+    negative = codes == NEGATIVE_ZERO
+    return np.where(negative, 0, codes) if negative.any() else codes
 
 
 def labels_on_gpu(values: Tensor) -> Tensor:
