@@ -232,11 +232,16 @@ def same_as_stored(path: Path, records: pd.DataFrame) -> bool:
     """Whether these very responses are stored already. UserError where others are."""
     if not path.is_file():
         return False
-    columns = [*KEY, "response", "length", "correct"]
-    stored, new = (frame[columns].sort_values(KEY).reset_index(drop=True) for frame in (read_table(path), records))
-    if not stored.equals(new):
+    if not same_responses(read_table(path), records):
         raise UserError(f"{path} holds other records of this method; remove it first if these are to replace it.")
     return True
+
+
+def same_responses(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two tables of one method hold the same responses, lengths and grades, in whatever order."""
+    columns = [*KEY, "response", "length", "correct"]
+    first, second = (frame[columns].sort_values(KEY).reset_index(drop=True) for frame in (one, other))
+    return first.equals(second)
 
 
 def store(folder: Path, fresh: dict[str, pd.DataFrame], sources: list[Path]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from acm.errors import UserError
+from acm.errors import UserError, listed
 from acm.escaping import markdown, text_table
 from acm.files import write_text
 from acm.paths import REPORTS
@@ -113,10 +113,19 @@ def below(entry: Path, row: dict[str, Any]) -> str:
     engine = row["engine"] or " ".join(str(used[key]) for key in ("engine", "dtype", "device") if key in used)
     said = [f"by {row['who']}", f"{row['profile']} ({row['profile_hash']}), {row['generated']}, cap {row['cap']}"]
     said += [f"engine {engine}", f"records under {row['licence']}"]
-    said += ["parents or frontier are the committed records"] if row["borrowed"] else []
+    said += whose(row)
     said += [text.rstrip(".") for text in (row["note"], row["why_no_verdict"]) if text]
     weights = f" [weights](<{row['weights']}>);" if row["weights"] else ""
     return f"- {markdown(row['method'])}: {links};{weights} {markdown('; '.join(said))}.\n"
+
+
+def whose(row: dict[str, Any]) -> list[str]:
+    """Where the records come from that a row is held against; nothing where there are none."""
+    own = [name for name in row["points"] if name not in (row["method"], *row["borrowed"])]
+    if own and row["borrowed"]:
+        return [f"the submitter's own records of {listed(own)}, the committed ones of the other parents and frontier"]
+    of = "the submitter's own" if own else "the committed"
+    return [f"parents and frontier are {of} records"] if own or row["borrowed"] else []
 
 
 def picture(entry: Path, row: dict[str, Any]) -> str:

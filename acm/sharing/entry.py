@@ -166,14 +166,11 @@ def check_entry(folder: Path, tokenizers: bool = False, redraw: bool = False) ->
     stated, sample = read_row(folder / ROW), sample_of(submitted)
     if stated.get("records") != sha256(folder / RECORDS):
         raise UserError(f"{folder / RECORDS} is not the file that {ROW} was computed from: its hash differs.")
-    found = compute_row(submitted, sample) | {"records": stated["records"], "borrowed": stated.get("borrowed")}
+    found = compute_row(submitted, sample) | {"records": stated["records"]}
     if lines := differences(stated, json.loads(json.dumps(found))):
         raise UserError(f"{folder / ROW}: {lines[0]}{f', and {len(lines) - 1} more' if lines[1:] else ''}.")
     if folder.parent.name != submitted.pair:
         raise UserError(f"{folder} lies under another pair than its own, {submitted.pair}; move it there.")
-    borrowed = stated.get("borrowed")
-    if not isinstance(borrowed, list) or any(name not in list(submitted.records) for name in borrowed):
-        raise UserError(f"{folder / ROW}: `borrowed` must list methods of {RECORDS}.")
     check_figure(folder / FIGURE, drawn(submitted, stated, sample), redraw)
     return stated
 

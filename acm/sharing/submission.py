@@ -22,7 +22,6 @@ from pydantic import Field, ValidationError
 
 from acm.errors import UNSEEN, UserError, explain, listed, shown, unknown
 from acm.merging.recipe import Recipe, load_recipe
-from acm.paths import REPORTS
 from acm.profiles import Profile
 from acm.profiles.experiment import NAME, OF_NAME, Experiment, Name
 from acm.reading import read_yaml
@@ -31,6 +30,7 @@ from acm.reporting.results import Results
 from acm.running.imported import Counting, checked, read_own
 from acm.running.imported_checks import check_same_rule
 from acm.schema import Strict, like
+from acm.sharing.committed import check_name, committed_records, same_as_committed
 from acm.sharing.untrusted import RECORDS, SMALL, check_parquet, plain_file, record_files
 
 STATED, RECIPE, COEFFICIENTS = "submission.yml", "recipe.yml", "coefficients.json"
@@ -64,7 +64,7 @@ class Submitted:
     """A submission that was checked.
 
     records: method → its records: the method's, and of the parents and the frontier those that are there. borrowed:
-    those of them that are the committed ones. coefficients: the file, where the recipe has any.
+    those of parents and frontier that are the committed ones. coefficients: the file, where the recipe has any.
     """
 
     profile: Profile
@@ -105,6 +105,7 @@ def read_submission(
     counting: as of :func:`acm.running.imported.checked`. committed: take parents and frontier that the folder lacks
     from the committed records of the profile. UserError for the first thing that does not fit.
     """
+    check_name(profile)
     check_models(profile, experiment)
     stated, setting = read_stated(folder), profile.experiment(experiment)
     context = context_of(profile, experiment)
@@ -116,15 +117,17 @@ def read_submission(
     records = own_records(folder, profile, experiment, takes)
     if stated.method not in set(records["method"]):
         raise UserError(f"{folder} holds no records of {stated.method}, which {STATED} names.")
-    borrowed = committed_records(profile, experiment, set(context) - set(records["method"])) if committed else None
-    both = records if borrowed is None else pd.concat([records, borrowed], ignore_index=True)
-    found, _ = checked(profile, experiment, both, takes, counting)
+    theirs = committed_records(profile, experiment)
+    if committed and theirs is not None:
+        lacking = theirs["method"].isin(set(context) - set(records["method"]))
+        records = pd.concat([records, theirs[lacking]], ignore_index=True) if lacking.any() else records
+    found, _ = checked(profile, experiment, records, takes, counting)
     own = found[stated.method]
     check_engine(folder, stated, own)
     for name in found:
         check_same_rule(found[name], own, f"records of {stated.method}, compared with those of {name},")
-    names = [] if borrowed is None else list(dict.fromkeys(borrowed["method"]))
-    return Submitted(profile, experiment, stated, found, names, recipe, coefficients)
+    borrowed = same_as_committed(found, theirs, context)
+    return Submitted(profile, experiment, stated, found, borrowed, recipe, coefficients)
 
 
 def check_models(profile: Profile, experiment: str) -> None:
@@ -220,19 +223,6 @@ def own_records(folder: Path, profile: Profile, experiment: str, takes: list[str
         )
     records = pd.concat(frames, ignore_index=True)
     return records[records["method"].isin(takes)].reset_index(drop=True)
-
-
-def committed_records(profile: Profile, experiment: str, wanted: set[str]) -> pd.DataFrame | None:
-    """The committed records of these methods, where this very profile has any."""
-    path = REPORTS / profile.name / experiment / RECORDS
-    if not wanted or not path.is_file():
-        return None
-    try:
-        records = read_own(path, profile, experiment)
-    except UserError:  # of another content of the profile
-        return None
-    found = records[records["method"].isin(wanted)]
-    return None if found.empty else found
 
 
 def check_engine(folder: Path, stated: Submission, records: pd.DataFrame) -> None:

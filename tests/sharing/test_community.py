@@ -78,8 +78,13 @@ FORGED = {
     "a hash of another profile": (lambda e: edit_row(e, profile_hash="0" * 16), "profile_hash is"),
     "a further key": (lambda e: edit_row(e, prize="first"), 'prize is "first", computed anew null'),
     "a number that is none": (lambda e: (e / "row.json").write_text('{"a": NaN}'), "not a finite number"),
-    "borrowed records that are not there": (lambda e: edit_row(e, borrowed=["x"]), "must list methods of"),
-    "borrowed records that are no list": (lambda e: edit_row(e, borrowed=[{}]), "must list methods of"),
+    "records that are said to be committed": (
+        lambda e: edit_row(e, borrowed=[FAST, SLOW]), rf'borrowed is \["{FAST}", "{SLOW}"\], computed anew \[\]',
+    ),
+    "the name of another profile": (
+        lambda e: (e / "profile.json").write_text((e / "profile.json").read_text().replace('"mine"', '"tiny"')),
+        "profile tiny has another content than the repository's profile of this name; give it a name of its own",
+    ),
     "a forged grade": (
         lambda e: edit_records(e, lambda f: first(f, "correct", 0.0)),
         "state other than their own text says: correct of 1 responses",
@@ -209,6 +214,43 @@ def test_all_faults_are_told_together(entry):
         edit_row(place, verdict="on the bar")
     with pytest.raises(UserError, match=r"mine/row\.json.*\n  .*second/row\.json"):
         community(root)
+
+
+def test_what_is_borrowed_follows_from_the_committed_records(entry, profile, records, tmp_path, monkeypatch):
+    """A frontier with one other response is the submitter's own, whatever its row says."""
+    monkeypatch.setattr("acm.sharing.committed.repository_hash", lambda name: profile.hash)
+    committed = tmp_path / "reports" / "mine" / LONG / "records.parquet"
+    committed.parent.mkdir(parents=True)
+    theirs = records(FAST, SLOW, "frontier-0.5")
+    theirs.loc[theirs.index[theirs["method"] == "frontier-0.5"][0], "response"] = "no the answer is 1."
+    theirs.to_parquet(committed, index=False)
+    assert entries_of.read_entry(entry).borrowed == [FAST, SLOW]
+    row = read_row(entry / "row.json")
+    for borrowed, words in (
+        ([FAST, SLOW], "own records of frontier-0.5, the committed ones of the other"),
+        ([], "frontier are the submitter's own records"),
+        ([FAST, SLOW, "frontier-0.5"], "frontier are the committed records"),
+    ):
+        assert words in table_text({entry: row | {"borrowed": borrowed}}).replace("\\", "")
+
+
+def test_what_is_borrowed_follows_from_the_committed_records(entry, profile, records, tmp_path, monkeypatch):
+    """A frontier with one other response is the submitter's own, whatever its row says."""
+    monkeypatch.setattr("acm.sharing.committed.repository_hash", lambda name: profile.hash)
+    committed = tmp_path / "reports" / "mine" / LONG / "records.parquet"
+    committed.parent.mkdir(parents=True)
+    theirs = records(FAST, SLOW, "frontier-0.5")
+    theirs.loc[theirs.index[theirs["method"] == "frontier-0.5"][0], "response"] = "no the answer is 1."
+    theirs.to_parquet(committed, index=False)
+    assert entries_of.read_entry(entry).borrowed == [FAST, SLOW]
+    row = read_row(entry / "row.json")
+    for borrowed, words in (
+        ([FAST, SLOW], "own records of frontier-0.5, the committed ones of the other parents"),
+        ([], "parents and frontier are the submitter's own records"),
+        ([FAST, SLOW, "frontier-0.5"], "parents and frontier are the committed records"),
+    ):
+        text = MarkdownIt().render(table_text({entry: row | {"borrowed": borrowed}}))
+        assert words in BeautifulSoup(text, "html.parser").get_text()
 
 
 @pytest.mark.parametrize("name", ["a b", ".hidden", "x<y", "-"])

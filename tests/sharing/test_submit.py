@@ -73,7 +73,8 @@ def test_without_a_frontier_there_is_a_row_and_no_verdict(profile, folder, tmp_p
     assert row["accuracy"]["value"] == 100
 
 
-def test_the_frontier_may_be_the_committed_one(profile, folder, records, tmp_path):
+def test_the_frontier_may_be_the_committed_one(profile, folder, records, tmp_path, monkeypatch):
+    monkeypatch.setattr("acm.sharing.committed.repository_hash", lambda name: profile.hash)
     committed = tmp_path / "reports" / "mine" / LONG / "records.parquet"
     committed.parent.mkdir(parents=True)
     records(FAST, SLOW, HALF, "TA").to_parquet(committed, index=False)
