@@ -1,4 +1,4 @@
-"""Holds a submission against the repository: against its profile of the same name, and against its committed records."""
+"""Holds a submission against the repository: its profile of the same name, and its committed records."""
 
 from __future__ import annotations
 
@@ -30,10 +30,15 @@ def check_name(profile: Profile) -> None:
         )
 
 
+def is_own(profile: Profile) -> bool:
+    """Whether this very profile is the repository's."""
+    return repository_hash(profile.name) == profile.hash
+
+
 def committed_records(profile: Profile, experiment: str) -> pd.DataFrame | None:
     """The committed records of an experiment. None where the repository has none of this very profile."""
     path = REPORTS / profile.name / experiment / RECORDS
-    if not path.is_file() or repository_hash(profile.name) != profile.hash:
+    if not path.is_file() or not is_own(profile):
         return None
     try:
         return read_own(path, profile, experiment)

@@ -103,11 +103,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_entry(folder: Path, tokenizers: bool = False) -> Submitted:
+def read_entry(folder: Path, tokenizers: bool = False, notes: list[str] | None = None) -> Submitted:
     """The submission of an entry, all of it computed anew. UserError for the first thing that does not fit.
 
-    tokenizers: fetch from the hub those that lengths are counted with. Without, the lengths of models that are not
-    here stay as they are stated.
+    tokenizers: fetch from the hub those that lengths are counted with. Where one cannot be had, the lengths stay as
+    they are stated, and notes take a line on it.
     """
     allowed = {*FILES, COEFFICIENTS}
     found = {path.name for path in folder.iterdir()}
@@ -118,7 +118,8 @@ def read_entry(folder: Path, tokenizers: bool = False) -> Submitted:
     profile, row = read_profile(folder / PROFILE), read_row(folder / ROW)
     if (name := str(row.get("experiment"))) not in profile.experiments:
         raise UserError(f"{folder / ROW}: experiment {shown(name)} is none of the entry's profile.")
-    submitted = read_submission(folder, profile, name, here(profile.experiment(name), tokenizers), False)
+    counting = here(profile.experiment(name), tokenizers, notes)
+    submitted = read_submission(folder, profile, name, counting, False)
     if (submitted.coefficients is None) == (COEFFICIENTS in found):
         raise UserError(f"{folder} holds {COEFFICIENTS}, and its recipe reads none; remove it.")
     return submitted
@@ -139,12 +140,21 @@ def read_row(path: Path) -> dict[str, Any]:
     return read_json(path, finite=True)
 
 
-def here(setting: Experiment, tokenizers: bool) -> Counting:
-    """Method → what counts its tokens: the tokenizer of the parent, or of the base. None where it is not here."""
-    folders = {name: folder for name, folder in setting.parents.items() if folder.is_dir()}
+def here(setting: Experiment, tokenizers: bool, notes: list[str] | None = None) -> Counting:
+    """Method → what counts its tokens: the tokenizer of the parent, or of the base. None where it is not here.
+
+    tokenizers: fetch them from the hub. notes: takes a line where nothing can be counted, and why.
+    """
+    folders, why = {name: folder for name, folder in setting.parents.items() if folder.is_dir()}, list[str]()
     for model, revision in setting.hub_models.items() if tokenizers else ():
-        folders.setdefault(Path(model).name, hub.tokenizer(model, revision))
+        if Path(model).name not in folders:
+            try:
+                folders[Path(model).name] = hub.tokenizer(model, revision)
+            except UserError as error:
+                why.append(str(error))
     first = next((folders[name] for name in setting.parents if name in folders), None)
+    if first is None and notes is not None:
+        notes.append(f"lengths not counted: {why[0] if why else 'no tokenizer of the models is here.'}")
     known: dict[Path, Callable[[str], int]] = {}
 
     def counting(name: str) -> Callable[[str], int] | None:
@@ -157,12 +167,14 @@ def here(setting: Experiment, tokenizers: bool) -> Counting:
     return counting
 
 
-def check_entry(folder: Path, tokenizers: bool = False, redraw: bool = False) -> dict[str, Any]:
+def check_entry(
+    folder: Path, tokenizers: bool = False, redraw: bool = False, notes: list[str] | None = None
+) -> dict[str, Any]:
     """The row of an entry, once it was computed anew and found to be the stated one. UserError otherwise.
 
-    tokenizers: as of :func:`read_entry`. redraw: draw a figure anew that another version of matplotlib drew.
+    tokenizers, notes: as of :func:`read_entry`. redraw: draw a figure anew that another version of matplotlib drew.
     """
-    submitted = read_entry(folder, tokenizers)
+    submitted = read_entry(folder, tokenizers, notes)
     stated, sample = read_row(folder / ROW), sample_of(submitted)
     if stated.get("records") != sha256(folder / RECORDS):
         raise UserError(f"{folder / RECORDS} is not the file that {ROW} was computed from: its hash differs.")

@@ -20,8 +20,10 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import Field, ValidationError
 
+from acm import hub
 from acm.errors import UNSEEN, UserError, explain, listed, shown, unknown
 from acm.merging.recipe import Recipe, load_recipe
+from acm.paths import ROOT, RUNS
 from acm.profiles import Profile
 from acm.profiles.experiment import NAME, OF_NAME, Experiment, Name
 from acm.reading import read_yaml
@@ -30,11 +32,12 @@ from acm.reporting.results import Results
 from acm.running.imported import Counting, checked, read_own
 from acm.running.imported_checks import check_same_rule
 from acm.schema import Strict, like
-from acm.sharing.committed import check_name, committed_records, same_as_committed
+from acm.sharing.committed import check_name, committed_records, is_own, same_as_committed
 from acm.sharing.untrusted import RECORDS, SMALL, check_parquet, plain_file, record_files
 
 STATED, RECIPE, COEFFICIENTS = "submission.yml", "recipe.yml", "coefficients.json"
 REPEATS = 1000
+LAYER, MOST = r"embed|0|[1-9]\d{0,3}|norm|lm_head", 100  # the size of a λ
 
 Line = Annotated[str, Field(min_length=1, max_length=100), like(rf"[^{UNSEEN}\n]*\S[^{UNSEEN}\n]*", "one line of text")]
 ADDRESS = r"https://[A-Za-z0-9.-]+/[A-Za-z0-9./_~%@:=-]*"
@@ -106,7 +109,7 @@ def read_submission(
     from the committed records of the profile. UserError for the first thing that does not fit.
     """
     check_name(profile)
-    check_models(profile, experiment)
+    check_models(profile, experiment, is_own(profile))
     stated, setting = read_stated(folder), profile.experiment(experiment)
     context = context_of(profile, experiment)
     if stated.method in context:
@@ -130,16 +133,20 @@ def read_submission(
     return Submitted(profile, experiment, stated, found, borrowed, recipe, coefficients)
 
 
-def check_models(profile: Profile, experiment: str) -> None:
-    """UserError for models that nobody else could find, or whose names make no folder, and for far too many repeats."""
+def check_models(profile: Profile, experiment: str, own: bool = False) -> None:
+    """UserError for models that nobody else could find, or whose names make no folder, and for far too many repeats.
+
+    own: whether the profile is the repository's, whose commands make the models that are in `runs`.
+    """
     setting = profile.experiment(experiment)
     if setting.repeats > REPEATS:
         raise UserError(f"profile {profile.name} asks for {setting.repeats:,} repeats, and the limit is {REPEATS}.")
     for model in (setting.base, *setting.finetuned):
-        if Path(model).is_absolute() or ".." in Path(model).parts:
+        lies = (ROOT / model).is_dir() and Path(model).parts[0] != RUNS.name
+        if Path(model).is_absolute() or ".." in Path(model).parts or not (own or lies or hub.is_hub(model)):
             raise UserError(
-                f"profile {profile.name}: {model} is a folder of one machine alone; name the model by its hub id or "
-                "by a path from the repository's root."
+                f"profile {profile.name}: {model} is a folder of one machine alone; name the model by its hub id "
+                "(owner/name), or by the path of a folder of the repository."
             )
     for name in setting.parents:
         like_name(name, f"profile {profile.name}: the model's name")
@@ -170,9 +177,10 @@ def read_recipe(folder: Path, setting: Experiment, method: str) -> Recipe:
         if named is None:
             raise unknown(f"method of the profile (any other needs a {RECIPE})", method, setting.methods)
         return portable(named)
-    given, models = portable(load_recipe(folder / RECIPE)[0]), [setting.base, *setting.finetuned]
-    theirs = [Path(model).name for model in (given.base_model, *(e.model for e in given.models)) if model]
-    if odd := [name for name in theirs if name not in setting.parents]:
+    stated, models = load_recipe(folder / RECIPE)[0], [setting.base, *setting.finetuned]
+    given = portable(stated)
+    theirs = [model for model in (stated.base_model, *(e.model for e in stated.models)) if model]
+    if odd := [m for m in theirs if m not in models and (hub.is_hub(m) or Path(m).name not in setting.parents)]:
         raise UserError(f"{folder / RECIPE} merges {shown(odd[0])}, which is none of {', '.join(models)}.")
     if named is not None and given != portable(named):
         raise UserError(
@@ -205,10 +213,20 @@ def find_coefficients(folder: Path, setting: Experiment, recipe: Recipe, method:
     if not found or set(found) - {*setting.parents}:
         raise UserError(f"{path} has coefficients of {listed(found)}, not of the models merged.")
     for model, layers in found.items():
-        good = isinstance(layers, dict) and all(type(value) in (int, float) for value in layers.values())
-        if not good or not layers:
-            raise UserError(f"{path}: the coefficients of {model} are no numbers by layer.")
+        if not isinstance(layers, dict) or not layers or not all(map(is_coefficient, layers.values())):
+            raise UserError(
+                f"{path}: the coefficients of {model} are no numbers by layer, each from −{MOST} to {MOST}."
+            )
+        if odd := [layer for layer in layers if not re.fullmatch(LAYER, layer)]:
+            raise UserError(
+                f"{path}: {shown(odd[0])} is no layer of {model}; layers are embed, 0, 1, …, norm, lm_head."
+            )
     return path
+
+
+def is_coefficient(value: Any) -> bool:
+    """Whether a value is a number of the size of a λ."""
+    return type(value) in (int, float) and abs(value) <= MOST
 
 
 def own_records(folder: Path, profile: Profile, experiment: str, takes: list[str]) -> pd.DataFrame:

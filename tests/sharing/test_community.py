@@ -121,6 +121,12 @@ FORGED = {
         lambda e: (e / "recipe.yml").write_text((e / "recipe.yml").read_text() + "parameters: {lambda: 2.0}\n"),
         "is not the profile's ACM-TA",
     ),
+    "a recipe of a stranger's model of the same name": (
+        lambda e: (e / "recipe.yml").write_text(
+            (e / "recipe.yml").read_text().replace("model: abacus-slow", "model: evil/abacus-slow")
+        ),
+        r"merges evil/abacus-slow, which is none of abacus/checkpoints/abacus-fast, ",
+    ),
     "another who": (
         lambda e: (e / "submission.yml").write_text((e / "submission.yml").read_text().replace("A. T", "B. T")),
         'who is "A. Tester", computed anew "B. Tester"',
@@ -227,24 +233,6 @@ def test_what_is_borrowed_follows_from_the_committed_records(entry, profile, rec
     assert entries_of.read_entry(entry).borrowed == [FAST, SLOW]
     row = read_row(entry / "row.json")
     for borrowed, words in (
-        ([FAST, SLOW], "own records of frontier-0.5, the committed ones of the other"),
-        ([], "frontier are the submitter's own records"),
-        ([FAST, SLOW, "frontier-0.5"], "frontier are the committed records"),
-    ):
-        assert words in table_text({entry: row | {"borrowed": borrowed}}).replace("\\", "")
-
-
-def test_what_is_borrowed_follows_from_the_committed_records(entry, profile, records, tmp_path, monkeypatch):
-    """A frontier with one other response is the submitter's own, whatever its row says."""
-    monkeypatch.setattr("acm.sharing.committed.repository_hash", lambda name: profile.hash)
-    committed = tmp_path / "reports" / "mine" / LONG / "records.parquet"
-    committed.parent.mkdir(parents=True)
-    theirs = records(FAST, SLOW, "frontier-0.5")
-    theirs.loc[theirs.index[theirs["method"] == "frontier-0.5"][0], "response"] = "no the answer is 1."
-    theirs.to_parquet(committed, index=False)
-    assert entries_of.read_entry(entry).borrowed == [FAST, SLOW]
-    row = read_row(entry / "row.json")
-    for borrowed, words in (
         ([FAST, SLOW], "own records of frontier-0.5, the committed ones of the other parents"),
         ([], "parents and frontier are the submitter's own records"),
         ([FAST, SLOW, "frontier-0.5"], "parents and frontier are the committed records"),
@@ -287,6 +275,30 @@ def test_tokenizers_come_from_the_hub_only_where_that_is_asked_for(entry, monkey
     assert entries_of.here(away, tokenizers=False)("TA") is None and asked == []
     assert entries_of.here(away, tokenizers=True)("TA")("the answer is 1.") == 6
     assert asked == [("someone/fast", None), ("someone/slow", None)]
+
+
+def test_an_entry_whose_tokenizer_cannot_be_had_is_told_and_refuses_nobody(entry, monkeypatch):
+    root, path = entry.parents[1], entry / "profile.json"
+    (root / f"{FAST}+{SLOW}-mine.md").unlink()
+    path.write_text(path.read_text().replace("abacus/checkpoints/", "someone/"))
+    edit_row(entry, profile_hash=Profile.model_validate(json.loads(path.read_text())).hash)
+
+    def absent(model, revision):
+        raise UserError(f"model {model} is gated.")
+
+    monkeypatch.setattr("acm.hub.tokenizer", absent)
+    assert "mine: lengths not counted: no tokenizer of the models is here." in community(root)
+    assert "mine: lengths not counted: model someone/abacus-fast is gated." in community(root, True, tokenizers=True)
+    text = BeautifulSoup(MarkdownIt().render((root / "README.md").read_text()), "html.parser").get_text()
+    assert f"lengths not counted here, but with the tokenizers of someone/{FAST}, someone/{SLOW}" in text
+
+
+@pytest.mark.parametrize("model", ["nowhere/x/abacus-fast", "runs/x/abacus-fast", "abacus-fast"])
+def test_models_that_nobody_finds_are_refused(entry, model):
+    path = entry / "profile.json"
+    path.write_text(path.read_text().replace("abacus/checkpoints/abacus-fast", model))
+    with pytest.raises(UserError, match=f"{model} is a folder of one machine alone"):
+        check_entry(entry, tokenizers=True)
 
 
 def test_of_a_tokenizer_no_weights_are_fetched(monkeypatch, tmp_path):

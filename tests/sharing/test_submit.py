@@ -227,6 +227,10 @@ def test_the_command_line_and_coefficients_that_are_none(profile, folder, tmp_pa
     for content, words in (
         ({"coefficients": {"other": {"0": 1.0}}}, "has coefficients of other, not of the models merged"),
         ({"coefficients": {SLOW: {"0": True}}}, "are no numbers by layer"),
+        ({"coefficients": {SLOW: {"0": 1e300}}}, "each from −100 to 100"),
+        ({"coefficients": {SLOW: {"0": 10**400}}}, "each from −100 to 100"),
+        ({"coefficients": {SLOW: {"nolayer": 1.0}}}, f"nolayer is no layer of {SLOW}"),
+        ({"coefficients": {SLOW: {"01": 1.0}}}, f"01 is no layer of {SLOW}"),
         ({"coefficients": {}}, "has coefficients of none"),
     ):
         (place / "coefficients.json").write_text(json.dumps(content))
