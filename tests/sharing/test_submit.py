@@ -98,7 +98,7 @@ def test_a_method_of_ones_own_needs_its_recipe(profile, folder, tmp_path):
     kept = yaml.safe_load((tmp_path / "community" / f"{FAST}+{SLOW}" / "a" / "recipe.yml").read_text())
     assert kept["base_model"] == FAST and kept["models"] == [{"model": SLOW}]  # no path of this machine
     (place / "recipe.yml").write_text(yaml.safe_dump(recipe | {"base_model": "/x/other"}))
-    with pytest.raises(UserError, match="merges other, which is none of"):
+    with pytest.raises(UserError, match="merges /x/other, which is none of"):
         submit(place, profile, LONG, "b", tmp_path / "community")
 
 
