@@ -45,6 +45,8 @@ PROFILE, ROW, FIGURE = "profile.json", "row.json", "figure.png"
 FILES = (STATED, RECIPE, PROFILE, RECORDS, ROW, FIGURE)
 FIGURE_BYTES = 300 << 10
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEADER = len(SIGNATURE) + 8 + 13  # bytes up to the end of IHDR: width, height, depth and kind of colour
+CHUNKS = (b"IHDR", b"pHYs", b"tEXt", b"IDAT", b"IEND")
 PIXELS = 40  # that may differ, each by more than a quarter of the scale, in a figure that was drawn elsewhere
 
 
@@ -200,15 +202,26 @@ def check_figure(path: Path, again: bytes, redraw: bool) -> None:
 def alike(one: bytes, other: bytes) -> bool:
     """Whether two PNG files show the same, but for a few pixels: another system may round otherwise.
 
-    No picture is unpacked that is not as large as the other one.
+    No picture is unpacked that is not as large as the other one, or that holds more than a still picture.
     """
-    if one[: len(SIGNATURE) + 16] != other[: len(SIGNATURE) + 16]:  # up to width and height
+    if one[:HEADER] != other[:HEADER] or not is_still(one):
         return False
     try:
-        apart = np.abs(np.subtract(*(plt.imread(io.BytesIO(content), "png")[..., :3] for content in (one, other))))
+        apart = np.abs(np.subtract(*(plt.imread(io.BytesIO(content), "png") for content in (one, other))))
     except (OSError, SyntaxError, ValueError):
         return False
     return int((apart.max(axis=2) > 0.25).sum()) <= PIXELS
+
+
+def is_still(content: bytes) -> bool:
+    """Whether a PNG file has no chunks but those of matplotlib's, the last of them at its end: no second frame."""
+    place, kind = len(SIGNATURE), b""
+    while place + 12 <= len(content) and kind != b"IEND":
+        size, kind = int.from_bytes(content[place : place + 4]), content[place + 4 : place + 8]
+        if kind not in CHUNKS:
+            return False
+        place += 12 + size
+    return kind == b"IEND" and place == len(content)
 
 
 def relative(path: Path) -> str:

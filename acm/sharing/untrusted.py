@@ -47,11 +47,13 @@ def record_files(folder: Path) -> Iterator[Path]:
 
 
 def check_parquet(path: Path) -> None:
-    """UserError for a parquet file that holds, or unpacks to, more than records ever do. Nothing is kept in memory."""
+    """UserError for a parquet file that holds, or unpacks to, more than records ever do. Nothing is kept in memory.
+
+    Its metadata is looked at first: what a value or a page would unpack to is refused before it is unpacked.
+    """
     try:
-        with pq.ParquetFile(path) as file:
-            if file.metadata.num_rows > ROWS or file.metadata.num_columns > 100:
-                raise UserError(f"{path} is too large: the limit is {ROWS:,} rows of 100 columns.")
+        with pq.ParquetFile(path, page_checksum_verification=False) as file:
+            check_metadata(path, file.metadata)
             size = 0
             for batch in file.iter_batches(batch_size=BATCH):
                 size += batch.nbytes
@@ -61,3 +63,12 @@ def check_parquet(path: Path) -> None:
         raise
     except Exception as error:  # of many kinds
         raise UserError(f"{path} is not a readable parquet file ({type(error).__name__}); copy it again.") from None
+
+
+def check_metadata(path: Path, found: pq.FileMetaData) -> None:
+    """UserError for a parquet file with other or nested columns, or with too many rows or bytes."""
+    if found.num_rows > ROWS or found.num_columns > 100:
+        raise UserError(f"{path} is too large: the limit is {ROWS:,} rows of 100 columns.")
+    for column in map(found.schema.column, range(found.num_columns)):
+        if column.path != column.name or column.max_repetition_level or column.max_definition_level > 1:
+            raise UserError(f"{path}: column {shown(column.path)} is nested; a column of records holds plain values.")

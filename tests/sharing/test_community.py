@@ -1,14 +1,17 @@
 """Every committed row follows from its records, and a row that does not is refused with a sentence."""
 
+import io
 import json
 import re
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
+from PIL import Image
 
 from acm import hub
 from acm.errors import UserError
@@ -186,6 +189,26 @@ def test_a_few_pixels_may_differ(entry, monkeypatch):
     assert entries_of.alike(own, own) and not entries_of.alike(own, other)
     monkeypatch.setattr(entries_of, "PIXELS", 10**9)
     assert entries_of.alike(own, other)
+
+
+def redrawn(content, change, **options):
+    """A PNG file with changed pixels, written by Pillow."""
+    pixels = np.array(Image.open(io.BytesIO(content)).convert("RGBA"))
+    change(pixels)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", **options)
+    return out.getvalue()
+
+
+def test_a_picture_that_shows_something_else_is_another_one(entry):
+    own = (entry / "figure.png").read_bytes()
+    assert entries_of.alike(redrawn(own, lambda pixels: None), own)  # other bytes, the same pixels
+    assert not entries_of.alike(redrawn(own, lambda pixels: pixels.__setitem__((..., 3), 0)), own)  # transparent
+    second = Image.new("RGBA", Image.open(io.BytesIO(own)).size, "red")
+    moving = redrawn(own, lambda pixels: None, save_all=True, append_images=[second], duration=[1, 9999])
+    assert b"acTL" in moving and not entries_of.alike(moving, own)
+    for odd in (own + b"<script>", own[:-12], own[:-12] + own[-12:] * 2):
+        assert not entries_of.alike(odd, own)
 
 
 def test_the_table_is_written_from_the_rows_and_one_that_is_not_is_refused(entry):
