@@ -117,7 +117,7 @@ def read_submission(
     recipe = read_recipe(folder, setting, stated.method)
     coefficients = find_coefficients(folder, setting, recipe, stated.method)
     takes = [*context, stated.method]
-    records = own_records(folder, profile, experiment, takes)
+    records = own_records(folder, profile, experiment, takes, committed)
     if stated.method not in set(records["method"]):
         raise UserError(f"{folder} holds no records of {stated.method}, which {STATED} names.")
     theirs = committed_records(profile, experiment)
@@ -229,8 +229,11 @@ def is_coefficient(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= MOST
 
 
-def own_records(folder: Path, profile: Profile, experiment: str, takes: list[str]) -> pd.DataFrame:
-    """The folder's records of these methods. UserError for records of none, and for a file that is unsafe to read."""
+def own_records(folder: Path, profile: Profile, experiment: str, takes: list[str], others: bool) -> pd.DataFrame:
+    """The folder's records of these methods. UserError for records of none, and for a file that is unsafe to read.
+
+    others: whether records of other methods may lie there, which are left out.
+    """
     frames = []
     for path in record_files(folder):
         check_parquet(path)
@@ -240,7 +243,12 @@ def own_records(folder: Path, profile: Profile, experiment: str, takes: list[str
             f"{folder} holds no records: neither {RECORDS} nor records/*.parquet; logs come in by `acm import`."
         )
     records = pd.concat(frames, ignore_index=True)
-    return records[records["method"].isin(takes)].reset_index(drop=True)
+    taken = records["method"].isin(takes)
+    if not others and not taken.all():
+        raise UserError(
+            f"{folder} holds records of {shown(records['method'][~taken].iloc[0])}, which its row is not on."
+        )
+    return records[taken].reset_index(drop=True)
 
 
 def check_engine(folder: Path, stated: Submission, records: pd.DataFrame) -> None:

@@ -105,6 +105,11 @@ FORGED = {
         lambda e: edit_records(e, lambda f: f.drop(f.index[0], inplace=True)), "lack item 0 of abacus_easy",
     ),
     "records of another profile": (lambda e: edit_records(e, all_of("profile", "tiny")), "of profile tiny, not mine"),
+    "records of another method": (
+        lambda e: edit_records(e, lambda f: f.replace({"method": {FAST: "TA"}}, inplace=True)),
+        "holds records of TA, which its row is not on",
+    ),
+    "another column": (lambda e: edit_records(e, all_of("prize", 1)), "prize is no column of records; remove it"),
     "a truncated file": (
         lambda e: (e / "records.parquet").write_bytes((e / "records.parquet").read_bytes()[:-100]),
         "is not a readable parquet file",

@@ -5,6 +5,8 @@ import os
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -191,6 +193,36 @@ def test_records_that_unpack_to_too_much_are_refused(profile, folder, records, m
     monkeypatch.setattr(untrusted, "ROWS", 3)
     with pytest.raises(UserError, match="is too large: the limit is 3 rows"):
         submit(place, profile, LONG, dry_run=True)
+
+
+def nested(table):
+    return table.append_column("steps", pa.array([[{"a": None}]] * len(table)))
+
+
+def packed(table):
+    """One long text that every record has: stored once, 64 MiB for each when it is unpacked."""
+    place = table.schema.get_field_index("response")
+    values = pa.DictionaryArray.from_arrays(pa.array([0] * len(table), pa.int32()), pa.array(["a" * (64 << 20)]))
+    return pa.concat_tables([table.set_column(place, "response", values)] * 4)
+
+
+def broken(table):
+    place = table.schema.get_field_index("response")
+    buffers = pa.array([b"\xff" + text.encode() for text in table["response"].to_pylist()]).buffers()
+    return table.set_column(place, "response", pa.StringArray.from_buffers(len(table), *buffers[1:], buffers[0]))
+
+
+@pytest.mark.parametrize("change, words", [
+    (nested, "steps.list.element.a is no column of records; remove it"),
+    (packed, "unpacks to more than 2 GiB"),
+    (broken, "column response holds what is no UTF-8 text"),
+])  # fmt: skip
+def test_parquet_files_that_would_fill_the_memory_are_refused_in_a_moment(tmp_path, records, change, words):
+    path = tmp_path / "x.parquet"
+    table = pa.Table.from_pandas(records("ACM-TA").drop(columns="thinking_closed"), preserve_index=False)
+    pq.write_table(change(table), path, compression="zstd", store_schema=False)
+    with pytest.raises(UserError, match=words):
+        untrusted.check_parquet(path)
 
 
 def test_models_of_one_machine_are_no_pair_of_others(profile, folder, tmp_path):
