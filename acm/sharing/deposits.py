@@ -32,6 +32,7 @@ from acm.running.imported import checked, other_methods, put, read_own, same_as_
 from acm.schema import Strict, like
 from acm.sharing.archives import MOST, pack, unpack
 from acm.sharing.entry import here, relative, sha256
+from acm.sharing.submission import check_published
 from acm.sharing.untrusted import RECORDS, check_parquet
 
 LIST = REPORTS / "deposits.yml"
@@ -207,6 +208,8 @@ def deposit(profile: Profile, archive: Path, results: str = "runs") -> str:
     """
     if not archive.name.endswith(".tar.gz"):
         raise UserError(f"{archive}: a deposit is a .tar.gz; name it so.")
+    for setting in profile.experiments.values():
+        check_published(setting.tasks)
     with tempfile.TemporaryDirectory() as name:
         folder, files = Path(name), dict[str, Path]()
         for experiment in profile.experiments:

@@ -22,11 +22,13 @@ from pydantic import Field, ValidationError
 
 from acm import hub
 from acm.errors import UNSEEN, UserError, explain, listed, shown, unknown
+from acm.evaluation.benchmarks import BENCHMARKS
+from acm.evaluation.task_files import arguments_of
 from acm.merging.recipe import Recipe, load_recipe
 from acm.paths import ROOT, RUNS
 from acm.profiles import Profile
 from acm.profiles.experiment import NAME, OF_NAME, Experiment, Name
-from acm.reading import read_yaml
+from acm.reading import parse_json, read_yaml
 from acm.records import coefficients_name, read_coefficients
 from acm.reporting.results import Results
 from acm.running.imported import Counting, checked, read_own
@@ -124,6 +126,8 @@ def read_submission(
     if committed and theirs is not None:
         lacking = theirs["method"].isin(set(context) - set(records["method"]))
         records = pd.concat([records, theirs[lacking]], ignore_index=True) if lacking.any() else records
+    check_settings(folder, records)
+    check_published(setting.tasks)
     found, _ = checked(profile, experiment, records, takes, counting)
     own = found[stated.method]
     check_engine(folder, stated, own)
@@ -249,6 +253,26 @@ def own_records(folder: Path, profile: Profile, experiment: str, takes: list[str
             f"{folder} holds records of {shown(records['method'][~taken].iloc[0])}, which its row is not on."
         )
     return records[taken].reset_index(drop=True)
+
+
+def check_settings(folder: Path, records: pd.DataFrame) -> None:
+    """UserError for a setting that is no JSON, or holds a number that JSON has not, such as NaN."""
+    for text in records["setting"].unique():
+        try:
+            parse_json(text, finite=True)
+        except ValueError as error:
+            raise UserError(f"{folder} has records with a setting that is no readable JSON: {error!s:.100}.") from None
+
+
+def check_published(tasks: list[str]) -> None:
+    """UserError for a task whose questions must not be published: the hub hands them out on terms."""
+    for task in tasks:
+        known = BENCHMARKS.get(str(arguments_of(task).get("name")))
+        if known is not None and known.gated:
+            raise UserError(
+                f"records of {task} hold questions and answers of {known.dataset}, whose terms forbid to publish them; "
+                "submit an experiment without this task, and deposit nothing of it."
+            )
 
 
 def check_engine(folder: Path, stated: Submission, records: pd.DataFrame) -> None:

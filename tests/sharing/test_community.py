@@ -36,8 +36,9 @@ def test_committed_entries_are_small_and_come_with_their_profile():
         assert profile.hash == read_row(folder / "row.json")["profile_hash"]
 
 
-def edit_row(entry, **changes):
+def edit_row(entry, without=None, **changes):
     row = json.loads((entry / "row.json").read_text())
+    row.pop(without, None)
     (entry / "row.json").write_text(json.dumps(row | changes))
 
 
@@ -79,7 +80,10 @@ FORGED = {
     ),
     "another verdict": (lambda e: edit_row(e, verdict="no difference shown"), 'verdict is "no difference shown"'),
     "a hash of another profile": (lambda e: edit_row(e, profile_hash="0" * 16), "profile_hash is"),
-    "a further key": (lambda e: edit_row(e, prize="first"), 'prize is "first", computed anew null'),
+    "a further key": (lambda e: edit_row(e, prize="first"), "prize is none of its keys"),
+    "a key less, whose value is null": (lambda e: edit_row(e, without="engine"), "engine is missing"),
+    "a number beyond all floats": (lambda e: edit_row(e, repeats=10**400), r"repeats is 10+.*, computed anew 1"),
+    "true for one": (lambda e: edit_row(e, repeats=True), "repeats is true, computed anew 1"),
     "a number that is none": (lambda e: (e / "row.json").write_text('{"a": NaN}'), "not a finite number"),
     "records that are said to be committed": (
         lambda e: edit_row(e, borrowed=[FAST, SLOW]), rf'borrowed is \["{FAST}", "{SLOW}"\], computed anew \[\]',

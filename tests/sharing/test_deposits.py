@@ -20,6 +20,7 @@ from acm.sharing import deposits
 from acm.sharing.archives import pack
 from acm.sharing.deposits import deposit, fetch_records
 from acm.sharing.entry import sha256
+from acm.sharing.submit import submit
 
 LONG, FAST, SLOW, HALF = "long-to-short", "abacus-fast", "abacus-slow", "frontier-0.5"
 ALL = [FAST, SLOW, "TA", "ACM-TA", HALF]
@@ -70,6 +71,18 @@ def test_the_same_run_gives_the_same_archive_and_its_line(profile, packed, tmp_p
     assert "two.tar.gz" in second
     with pytest.raises(UserError, match=r"a deposit is a \.tar\.gz"):
         deposit(profile, tmp_path / "x.zip")
+
+
+def test_questions_on_terms_are_not_published(profile, folder, tmp_path):
+    setting = profile.experiment(LONG).model_copy(update={"tasks": ["abacus_easy", "acm_gpqa_diamond"]})
+    gated = profile.model_copy(update={"experiments": {LONG: setting}})
+    for call in (
+        lambda: deposit(gated, tmp_path / "x.tar.gz"),
+        lambda: submit(folder(), gated, LONG, "mine", tmp_path / "community"),
+    ):
+        with pytest.raises(UserError, match="acm_gpqa_diamond hold questions and answers of .*, whose terms forbid"):
+            call()
+    assert not (tmp_path / "x.tar.gz").exists() and not (tmp_path / "community").exists()
 
 
 def test_without_a_deposit_a_sentence_says_so(profile, monkeypatch, tmp_path):

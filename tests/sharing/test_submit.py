@@ -50,7 +50,14 @@ def test_a_folder_becomes_an_entry_with_its_row(profile, folder, records, tmp_pa
     assert text.startswith(f"# Records: ACM-TA of {FAST}+{SLOW}, by A. Tester\n") and "- [ ] The records are" in text
     for name in (place, out / f"{FAST}+{SLOW}-mine.md"):
         assert f"wrote {name}" in said
-    assert "above" in said and "gh pr create" in said
+    assert "above" in said and "git add" not in said  # nothing lies there
+
+
+def test_the_commands_of_a_pull_request_are_those_of_the_repositorys_own_folder(profile, folder, tmp_path, monkeypatch):
+    for module in ("submit", "community"):
+        monkeypatch.setattr(f"acm.sharing.{module}.COMMUNITY", tmp_path / "community")
+    said = submit(folder(), profile, LONG, "mine")
+    assert "git add reports/community" in said and "gh pr create" in said
 
 
 def test_a_dry_run_and_a_second_entry_of_the_name_write_nothing(profile, folder, tmp_path, written):
@@ -141,6 +148,7 @@ def test_what_it_states_is_checked(profile, folder, tmp_path, written, stated, w
     ({"truncated": True}, "truncated of"),
     ({"gold": "7"}, "the reference answer of item 0"),
     ({"profile": "other"}, "of profile other, not mine"),
+    ({"setting": json.dumps({"seed": float("nan")})}, "a setting that is no readable JSON"),
     ({"item": 0}, "comes twice"),
 ])  # fmt: skip
 def test_records_are_held_against_their_own_text(profile, folder, records, tmp_path, written, columns, words):
