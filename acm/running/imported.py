@@ -104,11 +104,17 @@ def put(profile: Profile, experiment: str, found: dict[str, pd.DataFrame], sourc
     UserError where other records of a method, or records of other questions, are there.
     """
     with undisturbed(profile.folder / experiment / "records") as folder:
-        fresh = {name: own for name, own in found.items() if not same_as_stored(folder / f"{name}.parquet", own)}
-        for name, own in found.items():
-            check_against(folder, name, own)
+        fresh = fresh_ones(folder, found)
         store(folder, fresh, sources)
     return list(fresh)
+
+
+def fresh_ones(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Those of the methods that a folder of records lacks. UserError as :func:`put`."""
+    fresh = {name: own for name, own in found.items() if not same_as_stored(folder / f"{name}.parquet", own)}
+    for name, own in found.items():
+        check_against(folder, name, own)
+    return fresh
 
 
 def check_given(given: Given, method: str | None, tasks: list[str], logs: bool) -> None:
