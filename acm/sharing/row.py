@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -28,7 +29,7 @@ from acm.sharing.submission import Submitted
 MEASURES = ("accuracy", "length", "truncated")
 NONE = "none"  # the verdict where there is none
 FORMAT = 1
-LARGEST = 1e300  # of a stated number; a larger whole number is no float
+LARGEST = sys.float_info.max  # of a stated number; a larger whole number is no float
 
 
 def sample_of(submitted: Submitted) -> Sample:
@@ -115,7 +116,7 @@ def alike(stated: Any, found: Any) -> bool:
     """Whether two values of a row are the same: numbers up to the fourth digit, and true is no number."""
     numbers = [type(value) in (int, float) for value in (stated, found)]
     if all(numbers):
-        return bool(abs(stated) < LARGEST and math.isclose(stated, found, abs_tol=2e-4))
+        return bool(abs(stated) <= LARGEST and math.isclose(stated, found, abs_tol=2e-4))
     return bool(type(stated) is type(found) and stated == found)
 
 
