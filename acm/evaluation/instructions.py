@@ -1,7 +1,8 @@
 """Loads IFEval and grades it by the checks of lm-evaluation-harness (arXiv 2311.07911, prompt-level strict accuracy).
 
 A row has the fields ``prompt``, ``instruction_id_list`` and ``kwargs``, one dictionary for each instruction. Of a
-response that thinks, only the part after the last ``</think>`` counts. A response whose thinking never closes is wrong.
+response that thinks, only the part after the last ``</think>`` counts. Blank lines around it are no part of the answer.
+A response whose thinking never closes is wrong.
 """
 
 from __future__ import annotations
@@ -51,4 +52,4 @@ def follows(item: Item, response: str) -> bool:
         "key": 0, "prompt": item["question"], "instruction_id_list": item["instructions"],
         "kwargs": json.loads(item["arguments"]),
     }  # fmt: skip
-    return bool(process_results(doc, ["" if closed is False else text])["prompt_level_strict_acc"])
+    return bool(process_results(doc, ["" if closed is False else text.strip()])["prompt_level_strict_acc"])

@@ -104,11 +104,17 @@ def put(profile: Profile, experiment: str, found: dict[str, pd.DataFrame], sourc
     UserError where other records of a method, or records of other questions, are there.
     """
     with undisturbed(profile.folder / experiment / "records") as folder:
-        fresh = {name: own for name, own in found.items() if not same_as_stored(folder / f"{name}.parquet", own)}
-        for name, own in found.items():
-            check_against(folder, name, own)
+        fresh = fresh_ones(folder, found)
         store(folder, fresh, sources)
     return list(fresh)
+
+
+def fresh_ones(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Those of the methods that a folder of records lacks. UserError as :func:`put`."""
+    fresh = {name: own for name, own in found.items() if not same_as_stored(folder / f"{name}.parquet", own)}
+    for name, own in found.items():
+        check_against(folder, name, own)
+    return fresh
 
 
 def check_given(given: Given, method: str | None, tasks: list[str], logs: bool) -> None:
@@ -232,11 +238,16 @@ def same_as_stored(path: Path, records: pd.DataFrame) -> bool:
     """Whether these very responses are stored already. UserError where others are."""
     if not path.is_file():
         return False
-    columns = [*KEY, "response", "length", "correct"]
-    stored, new = (frame[columns].sort_values(KEY).reset_index(drop=True) for frame in (read_table(path), records))
-    if not stored.equals(new):
+    if not same_responses(read_table(path), records):
         raise UserError(f"{path} holds other records of this method; remove it first if these are to replace it.")
     return True
+
+
+def same_responses(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two tables of one method hold the same responses, lengths and grades, in whatever order."""
+    columns = [*KEY, "response", "length", "correct"]
+    first, second = (frame[columns].sort_values(KEY).reset_index(drop=True) for frame in (one, other))
+    return first.equals(second)
 
 
 def store(folder: Path, fresh: dict[str, pd.DataFrame], sources: list[Path]) -> None:

@@ -18,6 +18,7 @@ from acm.evaluation.thinking import THINK_CLOSE, THINK_OPEN, after_thinking, ope
 from acm.running.imported_logs import LOG_ENGINE, RETOKENIZED
 from acm.running.imported_settings import stops_of
 
+SIGN = 3  # tokens, one for each byte of U+FFFD in UTF-8, or of the bytes that it took the place of
 Grader = Callable[[str, str], dict[str, Any]]
 
 
@@ -79,14 +80,14 @@ def recounted(record: dict[str, Any], tokens: int, cap: int) -> int:
     """The length that a record states where its text allows it, else that of its text.
 
     tokens: of the text, tokenized again. Of a response that fills the cap, up to half may be special tokens, which the
-    text lacks. Bytes that make no character became one sign of several tokens each.
+    text lacks. Bytes that make no character became one sign, U+FFFD, which stands for up to three tokens.
     """
     length = record["length"]
-    if abs(tokens - length) <= SLACK + FRACTION * length:
+    signs = record["response"].count("\ufffd")
+    if abs(tokens - length) <= SLACK + FRACTION * length + SIGN * signs:
         return int(length)
     lost = record["truncated"] and length == cap and cap / 2 <= tokens < length
-    broken = "\ufffd" in record["response"] and length < tokens
-    return int(length) if lost or broken else tokens
+    return int(length) if lost else tokens
 
 
 def rechecked(

@@ -7,6 +7,7 @@ no absolute path, no `..`, no link and no device can come out of it. What is unp
 from __future__ import annotations
 
 import gzip
+import lzma
 import re
 import stat
 import tarfile
@@ -21,8 +22,18 @@ from acm.files import whole
 
 MOST = 8 << 30  # bytes, unpacked
 MEMBERS = 10_000
+HEADER = 1 << 16  # bytes of what tells more of a member than its first header
 CHUNK = 1 << 20
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, RuntimeError)
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
+
+
+class Entry(tarfile.TarInfo):
+    """A member of a .tar.gz whose further header, as of long names, is bounded: tarfile reads it whole."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if not (self.isreg() or self.isdir()) and self.size > HEADER:
+            raise tarfile.ReadError("a header is too large")
+        return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
 
 
 def pack(files: Mapping[str, Path], archive: Path) -> None:
@@ -50,8 +61,8 @@ def unpack(archive: Path, expected: str, folder: Path, most: int = MOST) -> list
     try:
         for name, size, file in members(archive):
             left -= size
-            if left < 0 or len(names) >= MEMBERS:
-                raise UserError(f"{archive} unpacks to more than {most >> 20} MiB or {MEMBERS:,} files.")
+            if left < 0:
+                raise UserError(f"{archive} unpacks to more than {most >> 20} MiB.")
             if not re.fullmatch(expected, name) or name in names:
                 raise UserError(f"{archive} holds {shown(name)}, which is no part of a deposit, or holds it twice.")
             copy(file, folder / name, size)
@@ -65,7 +76,8 @@ def members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     """Name, size in bytes and content of each file of an archive, in its order. UserError for a link or a device."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
-            for info in packed.infolist():
+            for number, info in enumerate(packed.infolist()):
+                check_number(archive, number)
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise UserError(f"{archive} holds {shown(info.filename)}, which is a link or a device.")
@@ -73,12 +85,19 @@ def members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                     with packed.open(info) as file:
                         yield info.filename, info.file_size, file
         return
-    with tarfile.open(archive, "r|gz") as tar:
-        for entry in tar:
+    with tarfile.open(archive, "r|gz", tarinfo=Entry) as tar:
+        for number, entry in enumerate(tar):
+            check_number(archive, number)
             if not (entry.isreg() or entry.isdir()):
                 raise UserError(f"{archive} holds {shown(entry.name)}, which is a link or a device.")
             if entry.isreg() and (content := tar.extractfile(entry)):
                 yield entry.name.removeprefix("./"), entry.size, content
+
+
+def check_number(archive: Path, number: int) -> None:
+    """UserError for too many members, folders among them."""
+    if number >= MEMBERS:
+        raise UserError(f"{archive} holds more than {MEMBERS:,} members.")
 
 
 def copy(file: IO[bytes], target: Path, size: int) -> None:

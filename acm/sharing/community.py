@@ -11,12 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from acm.errors import UserError
+from acm import hub
+from acm.errors import UserError, listed
 from acm.escaping import markdown, text_table
 from acm.files import write_text
 from acm.paths import REPORTS
 from acm.reading import read_text
-from acm.sharing.entry import FIGURE, ROW, check_entry, read_row, relative
+from acm.sharing.entry import FIGURE, PROFILE, ROW, check_entry, read_profile, read_row, relative
 from acm.sharing.row import cells
 from acm.sharing.submission import RECIPE, like_name
 from acm.sharing.untrusted import RECORDS, SMALL, plain_file
@@ -57,26 +58,31 @@ def subfolder(path: Path) -> Path:
     return path
 
 
-def check_all(folder: Path, tokenizers: bool = False, redraw: bool = False) -> Rows:
-    """Entry → its row, all computed anew. UserError with a sentence for each entry that does not hold."""
+def check_all(folder: Path, tokenizers: bool = False, redraw: bool = False) -> tuple[Rows, list[str]]:
+    """Entry → its row, all computed anew, and a line on each whose lengths could not be counted.
+
+    UserError with a sentence for each entry that does not hold.
+    """
     rows: Rows = {}
-    errors = []
+    errors, lines = [], list[str]()
     for entry in entries(folder):
+        notes: list[str] = []
         try:
-            rows[entry] = check_entry(entry, tokenizers, redraw)
+            rows[entry] = check_entry(entry, tokenizers, redraw, notes)
+            lines += [f"{relative(entry)}: {note}" for note in notes]
         except UserError as error:
             errors.append(str(error).replace("\n", " "))
     if errors:
         raise UserError("\n  ".join(errors))
-    return rows
+    return rows, lines
 
 
 def community(folder: Path = COMMUNITY, check: bool = False, tokenizers: bool = False) -> str:
-    """Compute all rows anew and write their table; returns a line on it.
+    """Compute all rows anew and write their table. Returns a line on it, and one on each entry without counted lengths.
 
     check: write nothing, and refuse a table or a figure that is not up to date.
     """
-    rows = check_all(folder, tokenizers, redraw=not check)
+    rows, notes = check_all(folder, tokenizers, redraw=not check)
     page, text = folder / PAGE, table_text(rows)
     stated = read_text(page, "Markdown") if page.is_file() else None
     if check and stated != text:
@@ -84,7 +90,7 @@ def community(folder: Path = COMMUNITY, check: bool = False, tokenizers: bool = 
     if stated != text:
         write_text(page, text)
     what = "1 row follows" if len(rows) == 1 else f"{len(rows)} rows follow"
-    return f"{what} from the records; {relative(page)} is their table."
+    return "\n".join([f"{what} from the records; {relative(page)} is their table.", *notes])
 
 
 def write_table(folder: Path) -> Path:
@@ -113,10 +119,26 @@ def below(entry: Path, row: dict[str, Any]) -> str:
     engine = row["engine"] or " ".join(str(used[key]) for key in ("engine", "dtype", "device") if key in used)
     said = [f"by {row['who']}", f"{row['profile']} ({row['profile_hash']}), {row['generated']}, cap {row['cap']}"]
     said += [f"engine {engine}", f"records under {row['licence']}"]
-    said += ["parents or frontier are the committed records"] if row["borrowed"] else []
+    said += whose(row) + lengths(entry, row)
     said += [text.rstrip(".") for text in (row["note"], row["why_no_verdict"]) if text]
     weights = f" [weights](<{row['weights']}>);" if row["weights"] else ""
     return f"- {markdown(row['method'])}: {links};{weights} {markdown('; '.join(said))}.\n"
+
+
+def whose(row: dict[str, Any]) -> list[str]:
+    """Where the records come from that a row is held against; nothing where there are none."""
+    own = [name for name in row["points"] if name not in (row["method"], *row["borrowed"])]
+    if own and row["borrowed"]:
+        return [f"the submitter's own records of {listed(own)}, the committed ones of the other parents and frontier"]
+    of = "the submitter's own" if own else "the committed"
+    return [f"parents and frontier are {of} records"] if own or row["borrowed"] else []
+
+
+def lengths(entry: Path, row: dict[str, Any]) -> list[str]:
+    """Whose tokenizer counts the lengths, where the repository has none of the pair."""
+    setting = read_profile(entry / PROFILE).experiment(row["experiment"])
+    away = [model for model in (setting.base, *setting.finetuned) if hub.is_hub(model) or model.startswith("runs/")]
+    return [f"lengths not counted here, but with the tokenizers of {listed(away)}"] if away else []
 
 
 def picture(entry: Path, row: dict[str, Any]) -> str:

@@ -19,20 +19,25 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ValidationError, model_validator
 
+from acm.calibration.lockstep import COLUMNS
 from acm.errors import UserError, explain, listed, shown
 from acm.files import whole, write_json
 from acm.paths import REPORTS
 from acm.profiles import Profile
+from acm.profiles.experiment import Experiment
 from acm.reading import parse_json, read_yaml
-from acm.records import provenance
+from acm.records import provenance, read_coefficients
 from acm.reporting.results import Results
-from acm.running.imported import checked, other_methods, put, read_own, same_as_stored
+from acm.running.imported import checked, fresh_ones, other_methods, put, read_own
 from acm.schema import Strict, like
 from acm.sharing.archives import MOST, pack, unpack
 from acm.sharing.entry import here, relative, sha256
-from acm.sharing.untrusted import RECORDS, check_parquet
+from acm.sharing.submission import check_published
+from acm.sharing.untrusted import RECORDS, ROWS, check_parquet
 
 LIST = REPORTS / "deposits.yml"
 RESOLVER, RECORDS_API = "https://doi.org", "https://zenodo.org/api/records"
@@ -168,10 +173,10 @@ def take_in(profile: Profile, folder: Path) -> list[str]:
         raise UserError(f"the deposit holds no records of {', '.join(profile.experiments)}.")
     beside = [path for name in found for path in (folder / name).iterdir() if path.name != RECORDS]
     for path in beside:
+        check_beside(path, profile.experiment(path.parent.name))
         check_same(path, profile.folder / path.relative_to(folder))
     for name, methods in found.items():
-        for method, own in methods.items():
-            same_as_stored(profile.folder / name / "records" / f"{method}.parquet", own)
+        fresh_ones(profile.folder / name / "records", methods)
     lines = []
     for name, methods in found.items():
         fresh = put(profile, name, methods, [sources[name]])
@@ -181,6 +186,22 @@ def take_in(profile: Profile, folder: Path) -> list[str]:
             with whole(target) as part:
                 shutil.copyfile(path, part)
     return lines
+
+
+def check_beside(path: Path, setting: Experiment) -> None:
+    """UserError for a file beside the records that is neither an MI table nor coefficients, or of other models."""
+    if path.suffix == ".json":
+        models: set[str] = set(read_coefficients(path))
+    else:
+        try:
+            with pq.ParquetFile(path) as file:
+                if file.metadata.num_rows > ROWS or file.schema_arrow.names != COLUMNS:
+                    raise UserError(f"{path} is no MI table: its columns are not {', '.join(COLUMNS)}.")
+                models = set(file.read(["finetuned"]).column(0).to_pylist())
+        except (pa.ArrowException, OSError, UnicodeError) as error:
+            raise UserError(f"{path} is not a readable parquet file ({type(error).__name__}).") from None
+    if odd := models - {Path(model).name for model in setting.finetuned}:
+        raise UserError(f"{path} is of {shown(next(iter(odd)))}, which is no fine-tuned model of the experiment.")
 
 
 def check_same(path: Path, target: Path) -> None:
@@ -207,6 +228,8 @@ def deposit(profile: Profile, archive: Path, results: str = "runs") -> str:
     """
     if not archive.name.endswith(".tar.gz"):
         raise UserError(f"{archive}: a deposit is a .tar.gz; name it so.")
+    for setting in profile.experiments.values():
+        check_published(setting.tasks)
     with tempfile.TemporaryDirectory() as name:
         folder, files = Path(name), dict[str, Path]()
         for experiment in profile.experiments:

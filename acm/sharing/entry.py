@@ -45,6 +45,8 @@ PROFILE, ROW, FIGURE = "profile.json", "row.json", "figure.png"
 FILES = (STATED, RECIPE, PROFILE, RECORDS, ROW, FIGURE)
 FIGURE_BYTES = 300 << 10
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEADER = len(SIGNATURE) + 8 + 13  # bytes up to the end of IHDR: width, height, depth and kind of colour
+CHUNKS = (b"IHDR", b"pHYs", b"tEXt", b"IDAT", b"IEND")
 PIXELS = 40  # that may differ, each by more than a quarter of the scale, in a figure that was drawn elsewhere
 
 
@@ -103,11 +105,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_entry(folder: Path, tokenizers: bool = False) -> Submitted:
+def read_entry(folder: Path, tokenizers: bool = False, notes: list[str] | None = None) -> Submitted:
     """The submission of an entry, all of it computed anew. UserError for the first thing that does not fit.
 
-    tokenizers: fetch from the hub those that lengths are counted with. Without, the lengths of models that are not
-    here stay as they are stated.
+    tokenizers: fetch from the hub those that lengths are counted with. Where one cannot be had, the lengths stay as
+    they are stated, and notes take a line on it.
     """
     allowed = {*FILES, COEFFICIENTS}
     found = {path.name for path in folder.iterdir()}
@@ -118,7 +120,8 @@ def read_entry(folder: Path, tokenizers: bool = False) -> Submitted:
     profile, row = read_profile(folder / PROFILE), read_row(folder / ROW)
     if (name := str(row.get("experiment"))) not in profile.experiments:
         raise UserError(f"{folder / ROW}: experiment {shown(name)} is none of the entry's profile.")
-    submitted = read_submission(folder, profile, name, here(profile.experiment(name), tokenizers), False)
+    counting = here(profile.experiment(name), tokenizers, notes)
+    submitted = read_submission(folder, profile, name, counting, False)
     if (submitted.coefficients is None) == (COEFFICIENTS in found):
         raise UserError(f"{folder} holds {COEFFICIENTS}, and its recipe reads none; remove it.")
     return submitted
@@ -139,12 +142,21 @@ def read_row(path: Path) -> dict[str, Any]:
     return read_json(path, finite=True)
 
 
-def here(setting: Experiment, tokenizers: bool) -> Counting:
-    """Method → what counts its tokens: the tokenizer of the parent, or of the base. None where it is not here."""
-    folders = {name: folder for name, folder in setting.parents.items() if folder.is_dir()}
+def here(setting: Experiment, tokenizers: bool, notes: list[str] | None = None) -> Counting:
+    """Method → what counts its tokens: the tokenizer of the parent, or of the base. None where it is not here.
+
+    tokenizers: fetch them from the hub. notes: takes a line where nothing can be counted, and why.
+    """
+    folders, why = {name: folder for name, folder in setting.parents.items() if folder.is_dir()}, list[str]()
     for model, revision in setting.hub_models.items() if tokenizers else ():
-        folders.setdefault(Path(model).name, hub.tokenizer(model, revision))
+        if Path(model).name not in folders:
+            try:
+                folders[Path(model).name] = hub.tokenizer(model, revision)
+            except UserError as error:
+                why.append(str(error))
     first = next((folders[name] for name in setting.parents if name in folders), None)
+    if first is None and notes is not None:
+        notes.append(f"lengths not counted: {why[0] if why else 'no tokenizer of the models is here.'}")
     known: dict[Path, Callable[[str], int]] = {}
 
     def counting(name: str) -> Callable[[str], int] | None:
@@ -157,23 +169,22 @@ def here(setting: Experiment, tokenizers: bool) -> Counting:
     return counting
 
 
-def check_entry(folder: Path, tokenizers: bool = False, redraw: bool = False) -> dict[str, Any]:
+def check_entry(
+    folder: Path, tokenizers: bool = False, redraw: bool = False, notes: list[str] | None = None
+) -> dict[str, Any]:
     """The row of an entry, once it was computed anew and found to be the stated one. UserError otherwise.
 
-    tokenizers: as of :func:`read_entry`. redraw: draw a figure anew that another version of matplotlib drew.
+    tokenizers, notes: as of :func:`read_entry`. redraw: draw a figure anew that another version of matplotlib drew.
     """
-    submitted = read_entry(folder, tokenizers)
+    submitted = read_entry(folder, tokenizers, notes)
     stated, sample = read_row(folder / ROW), sample_of(submitted)
     if stated.get("records") != sha256(folder / RECORDS):
         raise UserError(f"{folder / RECORDS} is not the file that {ROW} was computed from: its hash differs.")
-    found = compute_row(submitted, sample) | {"records": stated["records"], "borrowed": stated.get("borrowed")}
+    found = compute_row(submitted, sample) | {"records": stated["records"]}
     if lines := differences(stated, json.loads(json.dumps(found))):
         raise UserError(f"{folder / ROW}: {lines[0]}{f', and {len(lines) - 1} more' if lines[1:] else ''}.")
     if folder.parent.name != submitted.pair:
         raise UserError(f"{folder} lies under another pair than its own, {submitted.pair}; move it there.")
-    borrowed = stated.get("borrowed")
-    if not isinstance(borrowed, list) or any(name not in list(submitted.records) for name in borrowed):
-        raise UserError(f"{folder / ROW}: `borrowed` must list methods of {RECORDS}.")
     check_figure(folder / FIGURE, drawn(submitted, stated, sample), redraw)
     return stated
 
@@ -191,15 +202,26 @@ def check_figure(path: Path, again: bytes, redraw: bool) -> None:
 def alike(one: bytes, other: bytes) -> bool:
     """Whether two PNG files show the same, but for a few pixels: another system may round otherwise.
 
-    No picture is unpacked that is not as large as the other one.
+    No picture is unpacked that is not as large as the other one, or that holds more than a still picture.
     """
-    if one[: len(SIGNATURE) + 16] != other[: len(SIGNATURE) + 16]:  # up to width and height
+    if one[:HEADER] != other[:HEADER] or not is_still(one):
         return False
     try:
-        apart = np.abs(np.subtract(*(plt.imread(io.BytesIO(content), "png")[..., :3] for content in (one, other))))
+        apart = np.abs(np.subtract(*(plt.imread(io.BytesIO(content), "png") for content in (one, other))))
     except (OSError, SyntaxError, ValueError):
         return False
     return int((apart.max(axis=2) > 0.25).sum()) <= PIXELS
+
+
+def is_still(content: bytes) -> bool:
+    """Whether a PNG file has no chunks but those of matplotlib's, the last of them at its end: no second frame."""
+    place, kind = len(SIGNATURE), b""
+    while place + 12 <= len(content) and kind != b"IEND":
+        size, kind = int.from_bytes(content[place : place + 4]), content[place + 4 : place + 8]
+        if kind not in CHUNKS:
+            return False
+        place += 12 + size
+    return kind == b"IEND" and place == len(content)
 
 
 def relative(path: Path) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acm.errors import listed
+from acm.errors import listed, shown
 from acm.escaping import figure_text, literal
 from acm.records import provenance
 from acm.reporting.intervals import Interval, interval_in, interval_text
@@ -28,6 +29,7 @@ from acm.sharing.submission import Submitted
 MEASURES = ("accuracy", "length", "truncated")
 NONE = "none"  # the verdict where there is none
 FORMAT = 1
+LARGEST = sys.float_info.max  # of a stated number; a larger whole number is no float
 
 
 def sample_of(submitted: Submitted) -> Sample:
@@ -97,11 +99,25 @@ def differences(stated: Any, found: Any, place: str = "") -> list[str]:
     """Where a stated row differs from the one that was found. Numbers may differ in the fourth digit."""
     if isinstance(stated, dict) and isinstance(found, dict):
         keys = [key for key in found.keys() | stated.keys() if (place, key) != ("", "provenance")]
-        inner = (differences(stated.get(key), found.get(key), f"{place}.{key}".lstrip(".")) for key in sorted(keys))
+        ways = {key: f"{place}.{key}".lstrip(".") for key in sorted(keys)}
+        inner = (
+            [f"{way} is {'missing' if key in found else 'none of its keys'}"]
+            if (key in stated) != (key in found)
+            else differences(stated[key], found[key], way)
+            for key, way in ways.items()
+        )
         return [line for lines in inner for line in lines]
+    return (
+        [] if alike(stated, found) else [f"{place} is {shown(json.dumps(stated))}, computed anew {json.dumps(found)}"]
+    )
+
+
+def alike(stated: Any, found: Any) -> bool:
+    """Whether two values of a row are the same: numbers up to the fourth digit, and true is no number."""
     numbers = [type(value) in (int, float) for value in (stated, found)]
-    same = math.isclose(stated, found, abs_tol=2e-4) if all(numbers) else stated == found
-    return [] if same else [f"{place} is {json.dumps(stated)}, computed anew {json.dumps(found)}"]
+    if all(numbers):
+        return bool(abs(stated) <= LARGEST and math.isclose(stated, found, abs_tol=2e-4))
+    return bool(type(stated) is type(found) and stated == found)
 
 
 def cells(row: dict[str, Any]) -> dict[str, str]:

@@ -20,21 +20,26 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import Field, ValidationError
 
+from acm import hub
 from acm.errors import UNSEEN, UserError, explain, listed, shown, unknown
+from acm.evaluation.benchmarks import BENCHMARKS
+from acm.evaluation.task_files import arguments_of
 from acm.merging.recipe import Recipe, load_recipe
-from acm.paths import REPORTS
+from acm.paths import ROOT, RUNS
 from acm.profiles import Profile
 from acm.profiles.experiment import NAME, OF_NAME, Experiment, Name
-from acm.reading import read_yaml
+from acm.reading import parse_json, read_yaml
 from acm.records import coefficients_name, read_coefficients
 from acm.reporting.results import Results
 from acm.running.imported import Counting, checked, read_own
 from acm.running.imported_checks import check_same_rule
 from acm.schema import Strict, like
+from acm.sharing.committed import check_name, committed_records, is_own, same_as_committed
 from acm.sharing.untrusted import RECORDS, SMALL, check_parquet, plain_file, record_files
 
 STATED, RECIPE, COEFFICIENTS = "submission.yml", "recipe.yml", "coefficients.json"
 REPEATS = 1000
+LAYER, MOST = r"embed|0|[1-9]\d{0,3}|norm|lm_head", 100  # the size of a λ
 
 Line = Annotated[str, Field(min_length=1, max_length=100), like(rf"[^{UNSEEN}\n]*\S[^{UNSEEN}\n]*", "one line of text")]
 ADDRESS = r"https://[A-Za-z0-9.-]+/[A-Za-z0-9./_~%@:=-]*"
@@ -64,7 +69,7 @@ class Submitted:
     """A submission that was checked.
 
     records: method → its records: the method's, and of the parents and the frontier those that are there. borrowed:
-    those of them that are the committed ones. coefficients: the file, where the recipe has any.
+    those of parents and frontier that are the committed ones. coefficients: the file, where the recipe has any.
     """
 
     profile: Profile
@@ -105,7 +110,8 @@ def read_submission(
     counting: as of :func:`acm.running.imported.checked`. committed: take parents and frontier that the folder lacks
     from the committed records of the profile. UserError for the first thing that does not fit.
     """
-    check_models(profile, experiment)
+    check_name(profile)
+    check_models(profile, experiment, is_own(profile))
     stated, setting = read_stated(folder), profile.experiment(experiment)
     context = context_of(profile, experiment)
     if stated.method in context:
@@ -113,30 +119,38 @@ def read_submission(
     recipe = read_recipe(folder, setting, stated.method)
     coefficients = find_coefficients(folder, setting, recipe, stated.method)
     takes = [*context, stated.method]
-    records = own_records(folder, profile, experiment, takes)
+    records = own_records(folder, profile, experiment, takes, committed)
     if stated.method not in set(records["method"]):
         raise UserError(f"{folder} holds no records of {stated.method}, which {STATED} names.")
-    borrowed = committed_records(profile, experiment, set(context) - set(records["method"])) if committed else None
-    both = records if borrowed is None else pd.concat([records, borrowed], ignore_index=True)
-    found, _ = checked(profile, experiment, both, takes, counting)
+    theirs = committed_records(profile, experiment)
+    if committed and theirs is not None:
+        lacking = theirs["method"].isin(set(context) - set(records["method"]))
+        records = pd.concat([records, theirs[lacking]], ignore_index=True) if lacking.any() else records
+    check_settings(folder, records)
+    check_published(setting.tasks)
+    found, _ = checked(profile, experiment, records, takes, counting)
     own = found[stated.method]
     check_engine(folder, stated, own)
     for name in found:
         check_same_rule(found[name], own, f"records of {stated.method}, compared with those of {name},")
-    names = [] if borrowed is None else list(dict.fromkeys(borrowed["method"]))
-    return Submitted(profile, experiment, stated, found, names, recipe, coefficients)
+    borrowed = same_as_committed(found, theirs, context)
+    return Submitted(profile, experiment, stated, found, borrowed, recipe, coefficients)
 
 
-def check_models(profile: Profile, experiment: str) -> None:
-    """UserError for models that nobody else could find, or whose names make no folder, and for far too many repeats."""
+def check_models(profile: Profile, experiment: str, own: bool = False) -> None:
+    """UserError for models that nobody else could find, or whose names make no folder, and for far too many repeats.
+
+    own: whether the profile is the repository's, whose commands make the models that are in `runs`.
+    """
     setting = profile.experiment(experiment)
     if setting.repeats > REPEATS:
         raise UserError(f"profile {profile.name} asks for {setting.repeats:,} repeats, and the limit is {REPEATS}.")
     for model in (setting.base, *setting.finetuned):
-        if Path(model).is_absolute() or ".." in Path(model).parts:
+        lies = (ROOT / model).is_dir() and Path(model).parts[0] != RUNS.name
+        if Path(model).is_absolute() or ".." in Path(model).parts or not (own or lies or hub.is_hub(model)):
             raise UserError(
-                f"profile {profile.name}: {model} is a folder of one machine alone; name the model by its hub id or "
-                "by a path from the repository's root."
+                f"profile {profile.name}: {model} is a folder of one machine alone; name the model by its hub id "
+                "(owner/name), or by the path of a folder of the repository."
             )
     for name in setting.parents:
         like_name(name, f"profile {profile.name}: the model's name")
@@ -167,9 +181,10 @@ def read_recipe(folder: Path, setting: Experiment, method: str) -> Recipe:
         if named is None:
             raise unknown(f"method of the profile (any other needs a {RECIPE})", method, setting.methods)
         return portable(named)
-    given, models = portable(load_recipe(folder / RECIPE)[0]), [setting.base, *setting.finetuned]
-    theirs = [Path(model).name for model in (given.base_model, *(e.model for e in given.models)) if model]
-    if odd := [name for name in theirs if name not in setting.parents]:
+    stated, models = load_recipe(folder / RECIPE)[0], [setting.base, *setting.finetuned]
+    given = portable(stated)
+    theirs = [model for model in (stated.base_model, *(e.model for e in stated.models)) if model]
+    if odd := [m for m in theirs if m not in models and (hub.is_hub(m) or Path(m).name not in setting.parents)]:
         raise UserError(f"{folder / RECIPE} merges {shown(odd[0])}, which is none of {', '.join(models)}.")
     if named is not None and given != portable(named):
         raise UserError(
@@ -202,14 +217,27 @@ def find_coefficients(folder: Path, setting: Experiment, recipe: Recipe, method:
     if not found or set(found) - {*setting.parents}:
         raise UserError(f"{path} has coefficients of {listed(found)}, not of the models merged.")
     for model, layers in found.items():
-        good = isinstance(layers, dict) and all(type(value) in (int, float) for value in layers.values())
-        if not good or not layers:
-            raise UserError(f"{path}: the coefficients of {model} are no numbers by layer.")
+        if not isinstance(layers, dict) or not layers or not all(map(is_coefficient, layers.values())):
+            raise UserError(
+                f"{path}: the coefficients of {model} are no numbers by layer, each from −{MOST} to {MOST}."
+            )
+        if odd := [layer for layer in layers if not re.fullmatch(LAYER, layer)]:
+            raise UserError(
+                f"{path}: {shown(odd[0])} is no layer of {model}; layers are embed, 0, 1, …, norm, lm_head."
+            )
     return path
 
 
-def own_records(folder: Path, profile: Profile, experiment: str, takes: list[str]) -> pd.DataFrame:
-    """The folder's records of these methods. UserError for records of none, and for a file that is unsafe to read."""
+def is_coefficient(value: Any) -> bool:
+    """Whether a value is a number of the size of a λ."""
+    return type(value) in (int, float) and abs(value) <= MOST
+
+
+def own_records(folder: Path, profile: Profile, experiment: str, takes: list[str], others: bool) -> pd.DataFrame:
+    """The folder's records of these methods. UserError for records of none, and for a file that is unsafe to read.
+
+    others: whether records of other methods may lie there, which are left out.
+    """
     frames = []
     for path in record_files(folder):
         check_parquet(path)
@@ -219,20 +247,32 @@ def own_records(folder: Path, profile: Profile, experiment: str, takes: list[str
             f"{folder} holds no records: neither {RECORDS} nor records/*.parquet; logs come in by `acm import`."
         )
     records = pd.concat(frames, ignore_index=True)
-    return records[records["method"].isin(takes)].reset_index(drop=True)
+    taken = records["method"].isin(takes)
+    if not others and not taken.all():
+        raise UserError(
+            f"{folder} holds records of {shown(records['method'][~taken].iloc[0])}, which its row is not on."
+        )
+    return records[taken].reset_index(drop=True)
 
 
-def committed_records(profile: Profile, experiment: str, wanted: set[str]) -> pd.DataFrame | None:
-    """The committed records of these methods, where this very profile has any."""
-    path = REPORTS / profile.name / experiment / RECORDS
-    if not wanted or not path.is_file():
-        return None
-    try:
-        records = read_own(path, profile, experiment)
-    except UserError:  # of another content of the profile
-        return None
-    found = records[records["method"].isin(wanted)]
-    return None if found.empty else found
+def check_settings(folder: Path, records: pd.DataFrame) -> None:
+    """UserError for a setting that is no JSON, or holds a number that JSON has not, such as NaN."""
+    for text in records["setting"].unique():
+        try:
+            parse_json(text, finite=True)
+        except ValueError as error:
+            raise UserError(f"{folder} has records with a setting that is no readable JSON: {error!s:.100}.") from None
+
+
+def check_published(tasks: list[str]) -> None:
+    """UserError for a task whose questions must not be published: the hub hands them out on terms."""
+    for task in tasks:
+        known = BENCHMARKS.get(str(arguments_of(task).get("name")))
+        if known is not None and known.gated:
+            raise UserError(
+                f"records of {task} hold questions and answers of {known.dataset}, whose terms forbid to publish them; "
+                "submit an experiment without this task, and deposit nothing of it."
+            )
 
 
 def check_engine(folder: Path, stated: Submission, records: pd.DataFrame) -> None:

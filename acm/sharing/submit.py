@@ -66,7 +66,9 @@ def submit(
     text = (out or RUNS / "submissions") / f"{submitted.pair}-{name}.md"
     write_text(text, pull_request(submitted, row, relative(target)))
     wrote = [target, text] if out else [target, text, write_table(COMMUNITY)]
-    return "\n".join([shown(row), "", *(f"wrote {relative(path)}" for path in wrote), steps(row, name, text)])
+    return "\n".join(
+        [shown(row), "", *(f"wrote {relative(path)}" for path in wrote), *([] if out else [steps(row, name, text)])]
+    )
 
 
 def slug(text: str) -> str:

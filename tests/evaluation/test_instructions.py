@@ -63,6 +63,11 @@ def test_only_what_follows_the_thinking_is_graded_and_strictly(folder, checks, r
     assert checks.detector.DetectorFactory.seed == 0  # else the grade of a short text changes from run to run
 
 
+def test_blank_lines_after_the_thinking_are_no_part_of_the_answer(folder, checks):
+    follows(load_instructions("ifeval")[0], "<think>so</think>\n\nHello there\n")
+    assert checks.asked[0][1] == "Hello there"  # else a check of how a response begins fails
+
+
 def test_a_record_has_the_grade_and_the_length(folder, checks):
     records = evaluate(FAST, ["acm_ifeval"], max_tokens=6)
     assert records["correct"].isin([0, 1]).all() and (records["length"] <= 6).all() and len(records) == 2

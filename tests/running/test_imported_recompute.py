@@ -12,6 +12,7 @@ from acm.errors import UserError
 from acm.records import RECORD_COLUMNS
 from acm.running.imported import import_records
 from acm.running.imported_given import Given
+from acm.running.imported_recompute import recounted
 
 REPLACE = Given(recompute=True)
 
@@ -71,6 +72,12 @@ def test_right_records_come_in_unchanged(maths, bring):
 def test_an_end_of_the_response_that_tokenizes_otherwise_is_no_difference(maths, bring):
     length = maths[1]()["length"].iloc[0]
     assert (bring(length=length + 5)[0]["length"] == length + 5).all()
+
+
+@pytest.mark.parametrize("signs, apart, good", [(0, 5, True), (1, 40, False), (20, 40, True), (20, 80, False)])
+def test_a_sign_of_broken_bytes_frees_three_tokens_and_no_more(signs, apart, good):
+    record = {"response": "a" * 90 + "\ufffd" * signs, "length": 100 - apart, "truncated": False}
+    assert recounted(record, 100, 200) == (100 - apart if good else 100)
 
 
 def test_lost_special_tokens_at_the_cap_are_no_difference(bring):

@@ -28,7 +28,7 @@ def profile(tmp_path, monkeypatch):
     """A profile of the embedded pair, one point of the frontier and N items; its run lies in the test's folder."""
     monkeypatch.setattr("acm.profiles.RUNS", tmp_path / "runs")
     monkeypatch.setattr("acm.sharing.submit.RUNS", tmp_path / "runs")
-    monkeypatch.setattr("acm.sharing.submission.REPORTS", tmp_path / "reports")
+    monkeypatch.setattr("acm.sharing.committed.REPORTS", tmp_path / "reports")
     experiment = {
         "base": f"abacus/checkpoints/{FAST}", "finetuned": [f"abacus/checkpoints/{SLOW}"], "reference": SLOW,
         "tasks": TASKS, "frontier": [0.5], "calibration": {"texts": "texts.jsonl"},

@@ -94,3 +94,31 @@ def test_damaged_archives_are_told(tmp_path, content):
     path.write_bytes(path.read_bytes()[:2000] if content is None else content)
     with pytest.raises(UserError, match=r"is no readable \.tar\.gz or \.zip|has another size"):
         unpack(path, EXPECTED, tmp_path / "out")
+
+
+def test_every_member_counts_and_a_large_header_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("acm.sharing.archives.MEMBERS", 3)
+    folders = tarred(tmp_path / "x.tar.gz", *[("a", None, {"type": tarfile.DIRTYPE})] * 4)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        for name in "abcd":
+            packed.mkdir(name)
+    for path in (folders, tmp_path / "x.zip"):
+        with pytest.raises(UserError, match="holds more than 3 members"):
+            unpack(path, EXPECTED, tmp_path / "out")
+    for kind in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME):
+        path = tarred(tmp_path / "y.tar.gz", ("x", b"0" * (1 << 20), {"type": kind}), ("a/one.txt", b"1", {}))
+        with pytest.raises(UserError, match=r"is no readable \.tar\.gz or \.zip \(ReadError\)"):
+            unpack(path, EXPECTED, tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_zip_is_told_however_it_is_packed(tmp_path, method):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", method) as packed:
+        packed.writestr("a/one.txt", os.urandom(5000))
+    content = bytearray(path.read_bytes())
+    start = content.index(b"a/one.txt") + 9 + 6
+    content[start : start + 40] = bytes(255 - value for value in content[start : start + 40])
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"is no readable \.tar\.gz or \.zip"):
+        unpack(path, EXPECTED, tmp_path / "out")

@@ -1,14 +1,17 @@
 """Every committed row follows from its records, and a row that does not is refused with a sentence."""
 
+import io
 import json
 import re
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
+from PIL import Image
 
 from acm import hub
 from acm.errors import UserError
@@ -33,8 +36,9 @@ def test_committed_entries_are_small_and_come_with_their_profile():
         assert profile.hash == read_row(folder / "row.json")["profile_hash"]
 
 
-def edit_row(entry, **changes):
+def edit_row(entry, without=None, **changes):
     row = json.loads((entry / "row.json").read_text())
+    row.pop(without, None)
     (entry / "row.json").write_text(json.dumps(row | changes))
 
 
@@ -76,10 +80,18 @@ FORGED = {
     ),
     "another verdict": (lambda e: edit_row(e, verdict="no difference shown"), 'verdict is "no difference shown"'),
     "a hash of another profile": (lambda e: edit_row(e, profile_hash="0" * 16), "profile_hash is"),
-    "a further key": (lambda e: edit_row(e, prize="first"), 'prize is "first", computed anew null'),
+    "a further key": (lambda e: edit_row(e, prize="first"), "prize is none of its keys"),
+    "a key less, whose value is null": (lambda e: edit_row(e, without="engine"), "engine is missing"),
+    "a number beyond all floats": (lambda e: edit_row(e, repeats=10**400), r"repeats is 10+.*, computed anew 1"),
+    "true for one": (lambda e: edit_row(e, repeats=True), "repeats is true, computed anew 1"),
     "a number that is none": (lambda e: (e / "row.json").write_text('{"a": NaN}'), "not a finite number"),
-    "borrowed records that are not there": (lambda e: edit_row(e, borrowed=["x"]), "must list methods of"),
-    "borrowed records that are no list": (lambda e: edit_row(e, borrowed=[{}]), "must list methods of"),
+    "records that are said to be committed": (
+        lambda e: edit_row(e, borrowed=[FAST, SLOW]), rf'borrowed is \["{FAST}", "{SLOW}"\], computed anew \[\]',
+    ),
+    "the name of another profile": (
+        lambda e: (e / "profile.json").write_text((e / "profile.json").read_text().replace('"mine"', '"tiny"')),
+        "profile tiny has another content than the repository's profile of this name; give it a name of its own",
+    ),
     "a forged grade": (
         lambda e: edit_records(e, lambda f: first(f, "correct", 0.0)),
         "state other than their own text says: correct of 1 responses",
@@ -97,6 +109,11 @@ FORGED = {
         lambda e: edit_records(e, lambda f: f.drop(f.index[0], inplace=True)), "lack item 0 of abacus_easy",
     ),
     "records of another profile": (lambda e: edit_records(e, all_of("profile", "tiny")), "of profile tiny, not mine"),
+    "records of another method": (
+        lambda e: edit_records(e, lambda f: f.replace({"method": {FAST: "TA"}}, inplace=True)),
+        "holds records of TA, which its row is not on",
+    ),
+    "another column": (lambda e: edit_records(e, all_of("prize", 1)), "prize is no column of records; remove it"),
     "a truncated file": (
         lambda e: (e / "records.parquet").write_bytes((e / "records.parquet").read_bytes()[:-100]),
         "is not a readable parquet file",
@@ -115,6 +132,12 @@ FORGED = {
     "another recipe": (
         lambda e: (e / "recipe.yml").write_text((e / "recipe.yml").read_text() + "parameters: {lambda: 2.0}\n"),
         "is not the profile's ACM-TA",
+    ),
+    "a recipe of a stranger's model of the same name": (
+        lambda e: (e / "recipe.yml").write_text(
+            (e / "recipe.yml").read_text().replace("model: abacus-slow", "model: evil/abacus-slow")
+        ),
+        r"merges evil/abacus-slow, which is none of abacus/checkpoints/abacus-fast, ",
     ),
     "another who": (
         lambda e: (e / "submission.yml").write_text((e / "submission.yml").read_text().replace("A. T", "B. T")),
@@ -177,6 +200,26 @@ def test_a_few_pixels_may_differ(entry, monkeypatch):
     assert entries_of.alike(own, other)
 
 
+def redrawn(content, change, **options):
+    """A PNG file with changed pixels, written by Pillow."""
+    pixels = np.array(Image.open(io.BytesIO(content)).convert("RGBA"))
+    change(pixels)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", **options)
+    return out.getvalue()
+
+
+def test_a_picture_that_shows_something_else_is_another_one(entry):
+    own = (entry / "figure.png").read_bytes()
+    assert entries_of.alike(redrawn(own, lambda pixels: None), own)  # other bytes, the same pixels
+    assert not entries_of.alike(redrawn(own, lambda pixels: pixels.__setitem__((..., 3), 0)), own)  # transparent
+    second = Image.new("RGBA", Image.open(io.BytesIO(own)).size, "red")
+    moving = redrawn(own, lambda pixels: None, save_all=True, append_images=[second], duration=[1, 9999])
+    assert b"acTL" in moving and not entries_of.alike(moving, own)
+    for odd in (own + b"<script>", own[:-12], own[:-12] + own[-12:] * 2):
+        assert not entries_of.alike(odd, own)
+
+
 def test_the_table_is_written_from_the_rows_and_one_that_is_not_is_refused(entry):
     root = entry.parents[1]
     with pytest.raises(UserError, match=r"holds <pair>/<name>/ and README\.md alone"):
@@ -209,6 +252,25 @@ def test_all_faults_are_told_together(entry):
         edit_row(place, verdict="on the bar")
     with pytest.raises(UserError, match=r"mine/row\.json.*\n  .*second/row\.json"):
         community(root)
+
+
+def test_what_is_borrowed_follows_from_the_committed_records(entry, profile, records, tmp_path, monkeypatch):
+    """A frontier with one other response is the submitter's own, whatever its row says."""
+    monkeypatch.setattr("acm.sharing.committed.repository_hash", lambda name: profile.hash)
+    committed = tmp_path / "reports" / "mine" / LONG / "records.parquet"
+    committed.parent.mkdir(parents=True)
+    theirs = records(FAST, SLOW, "frontier-0.5")
+    theirs.loc[theirs.index[theirs["method"] == "frontier-0.5"][0], "response"] = "no the answer is 1."
+    theirs.to_parquet(committed, index=False)
+    assert entries_of.read_entry(entry).borrowed == [FAST, SLOW]
+    row = read_row(entry / "row.json")
+    for borrowed, words in (
+        ([FAST, SLOW], "own records of frontier-0.5, the committed ones of the other parents"),
+        ([], "parents and frontier are the submitter's own records"),
+        ([FAST, SLOW, "frontier-0.5"], "parents and frontier are the committed records"),
+    ):
+        text = MarkdownIt().render(table_text({entry: row | {"borrowed": borrowed}}))
+        assert words in BeautifulSoup(text, "html.parser").get_text()
 
 
 @pytest.mark.parametrize("name", ["a b", ".hidden", "x<y", "-"])
@@ -245,6 +307,30 @@ def test_tokenizers_come_from_the_hub_only_where_that_is_asked_for(entry, monkey
     assert entries_of.here(away, tokenizers=False)("TA") is None and asked == []
     assert entries_of.here(away, tokenizers=True)("TA")("the answer is 1.") == 6
     assert asked == [("someone/fast", None), ("someone/slow", None)]
+
+
+def test_an_entry_whose_tokenizer_cannot_be_had_is_told_and_refuses_nobody(entry, monkeypatch):
+    root, path = entry.parents[1], entry / "profile.json"
+    (root / f"{FAST}+{SLOW}-mine.md").unlink()
+    path.write_text(path.read_text().replace("abacus/checkpoints/", "someone/"))
+    edit_row(entry, profile_hash=Profile.model_validate(json.loads(path.read_text())).hash)
+
+    def absent(model, revision):
+        raise UserError(f"model {model} is gated.")
+
+    monkeypatch.setattr("acm.hub.tokenizer", absent)
+    assert "mine: lengths not counted: no tokenizer of the models is here." in community(root)
+    assert "mine: lengths not counted: model someone/abacus-fast is gated." in community(root, True, tokenizers=True)
+    text = BeautifulSoup(MarkdownIt().render((root / "README.md").read_text()), "html.parser").get_text()
+    assert f"lengths not counted here, but with the tokenizers of someone/{FAST}, someone/{SLOW}" in text
+
+
+@pytest.mark.parametrize("model", ["nowhere/x/abacus-fast", "runs/x/abacus-fast", "abacus-fast"])
+def test_models_that_nobody_finds_are_refused(entry, model):
+    path = entry / "profile.json"
+    path.write_text(path.read_text().replace("abacus/checkpoints/abacus-fast", model))
+    with pytest.raises(UserError, match=f"{model} is a folder of one machine alone"):
+        check_entry(entry, tokenizers=True)
 
 
 def test_of_a_tokenizer_no_weights_are_fetched(monkeypatch, tmp_path):

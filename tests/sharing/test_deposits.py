@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from acm.__main__ import app
+from acm.calibration.lockstep import COLUMNS
 from acm.errors import UserError
 from acm.paths import ROOT
 from acm.reporting.results import Results
@@ -20,6 +21,7 @@ from acm.sharing import deposits
 from acm.sharing.archives import pack
 from acm.sharing.deposits import deposit, fetch_records
 from acm.sharing.entry import sha256
+from acm.sharing.submit import submit
 
 LONG, FAST, SLOW, HALF = "long-to-short", "abacus-fast", "abacus-slow", "frontier-0.5"
 ALL = [FAST, SLOW, "TA", "ACM-TA", HALF]
@@ -32,8 +34,10 @@ def packed(profile, records, tmp_path):
     (run / "records").mkdir(parents=True)
     for method in ALL:
         records(method).to_parquet(run / "records" / f"{method}.parquet", index=False)
-    pd.DataFrame({"value": [1.0]}).to_parquet(run / "mutual_information.parquet")
-    (run / "coefficients.json").write_text("{}")
+    pd.DataFrame([[SLOW, "0", 0, 9, "knn", "none", 1.0, 1.0, 1.0]], columns=COLUMNS).to_parquet(
+        run / "mutual_information.parquet", index=False
+    )
+    (run / "coefficients.json").write_text(json.dumps({"coefficients": {SLOW: {"0": 0.5}}}))
     (run / "notes.txt").write_text("mine")
     deposit(profile, tmp_path / "mine.tar.gz")
     shutil.rmtree(profile.folder)
@@ -70,6 +74,18 @@ def test_the_same_run_gives_the_same_archive_and_its_line(profile, packed, tmp_p
     assert "two.tar.gz" in second
     with pytest.raises(UserError, match=r"a deposit is a \.tar\.gz"):
         deposit(profile, tmp_path / "x.zip")
+
+
+def test_questions_on_terms_are_not_published(profile, folder, tmp_path):
+    setting = profile.experiment(LONG).model_copy(update={"tasks": ["abacus_easy", "acm_gpqa_diamond"]})
+    gated = profile.model_copy(update={"experiments": {LONG: setting}})
+    for call in (
+        lambda: deposit(gated, tmp_path / "x.tar.gz"),
+        lambda: submit(folder(), gated, LONG, "mine", tmp_path / "community"),
+    ):
+        with pytest.raises(UserError, match=r"acm_gpqa_diamond hold questions and answers of .*, whose terms forbid"):
+            call()
+    assert not (tmp_path / "x.tar.gz").exists() and not (tmp_path / "community").exists()
 
 
 def test_without_a_deposit_a_sentence_says_so(profile, monkeypatch, tmp_path):
@@ -121,6 +137,10 @@ def graded(folder):
     (lambda f: (f / "manifest.json").write_text(json.dumps({"profile_hash": "0" * 16})), "another content of profile"),
     (lambda f: (f / LONG / "records.parquet").unlink(), "holds no records of long-to-short"),
     (lambda f: (f / LONG / "run.py").touch(), "holds long-to-short/run.py, which is no part of a deposit"),
+    (lambda f: (f / LONG / "mutual_information.parquet").write_bytes(b"x"), "is not a readable parquet file"),
+    (lambda f: shutil.copy(f / LONG / "records.parquet", f / LONG / "mutual_information.parquet"), "is no MI table"),
+    (lambda f: (f / LONG / "coefficients.json").write_text("{}"), "has no `coefficients` that maps models"),
+    (lambda f: (f / LONG / "coefficients.json").write_text('{"coefficients": {"evil": {"0": 1}}}'), "is of evil"),
     (graded, "state other than their own text says: correct"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_and_nothing_is_stored(profile, packed, stored, change, words):
@@ -148,6 +168,25 @@ def test_ones_own_run_stays(profile, packed, stored, records, name):
     with pytest.raises(UserError, match=r"is another file than the deposit's|holds other records of this method"):
         fetch_records(profile, packed.as_uri(), sha256(packed))
     assert stored() == [f"{LONG}/{name}"]
+
+
+def test_a_deposit_of_two_experiments_comes_in_whole_or_not_at_all(profile, packed, stored, records):
+    """The second experiment's store holds a method that was asked other questions: the first stays out too."""
+    second = profile.model_copy(update={"experiments": {LONG: profile.experiment(LONG), "b": profile.experiment(LONG)}})
+
+    def doubled(folder):
+        shutil.copytree(folder / LONG, folder / "b")
+        frame = pd.read_parquet(folder / "b" / "records.parquet").assign(experiment="b")
+        frame.to_parquet(folder / "b" / "records.parquet", index=False)
+        (folder / "manifest.json").write_text("{}")
+
+    archive = repacked(packed, doubled)
+    other = profile.folder / "b" / "records" / "Other.parquet"
+    other.parent.mkdir(parents=True)
+    records("TA", method="Other", gold="other").to_parquet(other, index=False)
+    with pytest.raises(UserError, match="have another reference answer"):
+        fetch_records(second, archive.as_uri(), sha256(archive))
+    assert stored() == ["b/records/Other.parquet"]
 
 
 @pytest.fixture

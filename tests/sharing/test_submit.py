@@ -5,6 +5,8 @@ import os
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -48,7 +50,14 @@ def test_a_folder_becomes_an_entry_with_its_row(profile, folder, records, tmp_pa
     assert text.startswith(f"# Records: ACM-TA of {FAST}+{SLOW}, by A. Tester\n") and "- [ ] The records are" in text
     for name in (place, out / f"{FAST}+{SLOW}-mine.md"):
         assert f"wrote {name}" in said
-    assert "above" in said and "gh pr create" in said
+    assert "above" in said and "git add" not in said  # nothing lies there
+
+
+def test_the_commands_of_a_pull_request_are_those_of_the_repositorys_own_folder(profile, folder, tmp_path, monkeypatch):
+    for module in ("submit", "community"):
+        monkeypatch.setattr(f"acm.sharing.{module}.COMMUNITY", tmp_path / "community")
+    said = submit(folder(), profile, LONG, "mine")
+    assert "git add reports/community" in said and "gh pr create" in said
 
 
 def test_a_dry_run_and_a_second_entry_of_the_name_write_nothing(profile, folder, tmp_path, written):
@@ -73,7 +82,8 @@ def test_without_a_frontier_there_is_a_row_and_no_verdict(profile, folder, tmp_p
     assert row["accuracy"]["value"] == 100
 
 
-def test_the_frontier_may_be_the_committed_one(profile, folder, records, tmp_path):
+def test_the_frontier_may_be_the_committed_one(profile, folder, records, tmp_path, monkeypatch):
+    monkeypatch.setattr("acm.sharing.committed.repository_hash", lambda name: profile.hash)
     committed = tmp_path / "reports" / "mine" / LONG / "records.parquet"
     committed.parent.mkdir(parents=True)
     records(FAST, SLOW, HALF, "TA").to_parquet(committed, index=False)
@@ -97,7 +107,7 @@ def test_a_method_of_ones_own_needs_its_recipe(profile, folder, tmp_path):
     kept = yaml.safe_load((tmp_path / "community" / f"{FAST}+{SLOW}" / "a" / "recipe.yml").read_text())
     assert kept["base_model"] == FAST and kept["models"] == [{"model": SLOW}]  # no path of this machine
     (place / "recipe.yml").write_text(yaml.safe_dump(recipe | {"base_model": "/x/other"}))
-    with pytest.raises(UserError, match="merges other, which is none of"):
+    with pytest.raises(UserError, match="merges /x/other, which is none of"):
         submit(place, profile, LONG, "b", tmp_path / "community")
 
 
@@ -138,6 +148,7 @@ def test_what_it_states_is_checked(profile, folder, tmp_path, written, stated, w
     ({"truncated": True}, "truncated of"),
     ({"gold": "7"}, "the reference answer of item 0"),
     ({"profile": "other"}, "of profile other, not mine"),
+    ({"setting": json.dumps({"seed": float("nan")})}, "a setting that is no readable JSON"),
     ({"item": 0}, "comes twice"),
 ])  # fmt: skip
 def test_records_are_held_against_their_own_text(profile, folder, records, tmp_path, written, columns, words):
@@ -192,6 +203,36 @@ def test_records_that_unpack_to_too_much_are_refused(profile, folder, records, m
         submit(place, profile, LONG, dry_run=True)
 
 
+def nested(table):
+    return table.append_column("steps", pa.array([[{"a": None}]] * len(table)))
+
+
+def packed(table):
+    """One long text that every record has: stored once, 64 MiB for each when it is unpacked."""
+    place = table.schema.get_field_index("response")
+    values = pa.DictionaryArray.from_arrays(pa.array([0] * len(table), pa.int32()), pa.array(["a" * (64 << 20)]))
+    return pa.concat_tables([table.set_column(place, "response", values)] * 4)
+
+
+def broken(table):
+    place = table.schema.get_field_index("response")
+    buffers = pa.array([b"\xff" + text.encode() for text in table["response"].to_pylist()]).buffers()
+    return table.set_column(place, "response", pa.StringArray.from_buffers(len(table), *buffers[1:], buffers[0]))
+
+
+@pytest.mark.parametrize("change, words", [
+    (nested, "steps.list.element.a is no column of records; remove it"),
+    (packed, "unpacks to more than 2 GiB"),
+    (broken, "column response holds what is no UTF-8 text"),
+])  # fmt: skip
+def test_parquet_files_that_would_fill_the_memory_are_refused_in_a_moment(tmp_path, records, change, words):
+    path = tmp_path / "x.parquet"
+    table = pa.Table.from_pandas(records("ACM-TA").drop(columns="thinking_closed"), preserve_index=False)
+    pq.write_table(change(table), path, compression="zstd", store_schema=False)
+    with pytest.raises(UserError, match=words):
+        untrusted.check_parquet(path)
+
+
 def test_models_of_one_machine_are_no_pair_of_others(profile, folder, tmp_path):
     from acm.profiles import load_profile
 
@@ -226,6 +267,10 @@ def test_the_command_line_and_coefficients_that_are_none(profile, folder, tmp_pa
     for content, words in (
         ({"coefficients": {"other": {"0": 1.0}}}, "has coefficients of other, not of the models merged"),
         ({"coefficients": {SLOW: {"0": True}}}, "are no numbers by layer"),
+        ({"coefficients": {SLOW: {"0": 1e300}}}, "each from −100 to 100"),
+        ({"coefficients": {SLOW: {"0": 10**400}}}, "each from −100 to 100"),
+        ({"coefficients": {SLOW: {"nolayer": 1.0}}}, f"nolayer is no layer of {SLOW}"),
+        ({"coefficients": {SLOW: {"01": 1.0}}}, f"01 is no layer of {SLOW}"),
         ({"coefficients": {}}, "has coefficients of none"),
     ):
         (place / "coefficients.json").write_text(json.dumps(content))
