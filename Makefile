@@ -50,7 +50,7 @@ dry-run: $(VENV)/installed  ## what `make reproduce` would run, and why
 unlock: $(VENV)/installed  ## after a killed run: release its lock
 	@$(REPRODUCE) --unlock
 
-test: $(VENV)/installed  ## the tests (7 min)
+test: $(VENV)/installed  ## the tests (20 min)
 	$(VENV)/bin/python -m pytest -q -n $(CORES)
 
 lint: $(VENV)/installed  ## style and types: ruff and mypy (a minute)
