@@ -26,8 +26,8 @@ from acm.calibration.registry import CONTROLS, ESTIMATORS
 from acm.errors import UserError, unknown
 
 CHUNK_ENTRIES = 1 << 24  # how many entries of an array are held at a time
-DRAWN = ("gaussian",)  # controls whose numbers are drawn on the CPU, whatever counts them
 GPU_ENTRIES = 1 << 26  # the same on a GPU, whose chunks are put together: counting takes 40 bytes of each entry
+DRAWN = ("gaussian",)  # controls whose numbers are drawn on the CPU, whatever counts them
 
 Pair = tuple[Tensor, Tensor]
 

@@ -27,7 +27,8 @@ def sums_on_gpu(a: Tensor, b: Tensor) -> tuple[int, float, float, int]:
     left, right = (keys >> 16 & 0xFFFF, keys & 0xFFFF) if a.dtype == torch.int32 else (keys // width, keys % width)
     size = width if a.dtype == torch.int32 else int(left[-1]) + 1
     sides = [occurrences(left, counts, size), occurrences(right, counts, width)]
-    terms = [sum_of_logs(counts), *map(sum_of_logs, sides), *((side > 0).sum().double() for side in sides)]
+    logs = [c_log_c(each).sum() for each in (counts, *sides)]
+    terms = [*logs, *((side > 0).sum().double() for side in sides)]
     pairs, *rest = torch.stack(terms).tolist()  # one transfer
     return len(a), pairs, rest[0] + rest[1], len(keys) - int(rest[2] + rest[3])
 
@@ -37,7 +38,7 @@ def occurrences(side: Tensor, counts: Tensor, size: int) -> Tensor:
     return counts.new_zeros(size).index_add_(0, side, counts)
 
 
-def sum_of_logs(counts: Tensor) -> Tensor:
-    """Σ c log c, () float64."""
+def c_log_c(counts: Tensor) -> Tensor:
+    """c log c of each count, float64; 0 for none."""
     numbers = counts.double()
-    return (numbers * numbers.clamp(min=1).log()).sum()
+    return numbers * numbers.clamp(min=1).log()

@@ -17,6 +17,7 @@ from torch import Tensor
 from acm.calibration.arrays import labels_on_gpu
 from acm.calibration.controls import GPU_ENTRIES, Measurement, Pair
 from acm.calibration.counts import PairSums
+from acm.calibration.counts_gpu import c_log_c, occurrences
 from acm.calibration.information import information_of_sums
 
 LABELS = 1 << 16  # labels of 16 bits
@@ -70,16 +71,10 @@ def sums_by_pair(keys: Tensor, entries: list[int]) -> list[PairSums]:
     kinds = torch.bincount(pair, minlength=number)  # distinct pairs of labels
     shares = torch.segment_reduce(c_log_c(counts), "sum", lengths=kinds)
     sides = [
-        counts.new_zeros(number * LABELS).index_add_(0, pair * LABELS + label, counts).view(number, LABELS)
+        occurrences(pair * LABELS + label, counts, number * LABELS).view(number, LABELS)
         for label in (distinct >> 16 & LABELS - 1, distinct & LABELS - 1)
     ]
     singles = torch.stack([c_log_c(side).sum(1) for side in sides]).sum(0)
     surplus = kinds - torch.stack([(side > 0).sum(1) for side in sides]).sum(0)
     columns = [found.tolist() for found in (shares, singles, surplus)]
     return [PairSums(*row) for row in zip(entries, *columns, strict=True)]
-
-
-def c_log_c(counts: Tensor) -> Tensor:
-    """c log c of each count, float64; 0 for none."""
-    numbers = counts.double()
-    return numbers * numbers.clamp(min=1).log()
