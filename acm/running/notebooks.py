@@ -20,6 +20,7 @@ from acm.errors import UserError, shown, unknown
 from acm.files import not_a_file
 
 KERNEL, LANGUAGE = "python3", "python"
+UNBORN = "Kernel died before replying"  # how jupyter_client's error begins if a kernel dies before its first cell
 LINK = re.compile(r"(\]\()([^)\s:#/][^)\s:#]*)")  # a relative link, up to its anchor
 
 
@@ -83,10 +84,7 @@ def run_notebook(
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(
-            literally(notebook), literally(failed), parameters=parameters, kernel_name=KERNEL, language=LANGUAGE,
-            cwd=root, progress_bar=False, log_output=True, km=kernel,
-        )  # fmt: skip
+        execute(notebook, failed, parameters, root, kernel)
     except NoSuchKernel:
         raise UserError(f"Jupyter knows no kernel {KERNEL}: `python -m ipykernel install --user` adds it.") from None
     except DeadKernelError:
@@ -103,6 +101,25 @@ def run_notebook(
     nbformat.write(book, failed)
     failed.rename(output)
     return output
+
+
+def execute(notebook: Path, copy: Path, parameters: dict[str, Any], root: Path | None, kernel: KernelManager | None) -> None:
+    """Execute a notebook into ``copy``, whatever comes of it.
+
+    Two kernels that start at once may choose the same port. One of the two dies before its first cell and starts anew.
+    """
+    for last in (False, False, True):
+        try:
+            papermill.execute_notebook(
+                literally(notebook), literally(copy), parameters=parameters, kernel_name=KERNEL, language=LANGUAGE,
+                cwd=root, progress_bar=False, log_output=True, km=kernel,
+            )  # fmt: skip
+            return
+        except RuntimeError as error:
+            if not str(error).startswith(UNBORN):
+                raise
+            if last:
+                raise UserError(f"{notebook}: its kernel died three times before its first cell; see why above.") from None
 
 
 def literally(path: Path) -> str:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import nbformat
 import pandas as pd
+import papermill
 import pytest
 
 from abacus import CHECKPOINTS
@@ -50,6 +51,28 @@ def test_the_papers_numbers_are_checked_and_drawn(tmp_path):
     drawn = {p.stem for p in (tmp_path / "figures").glob("*.svg")}
     assert {"figure2", "figure4", "figure5", "accuracy_against_length_7b"} <= drawn
     assert (tmp_path / "checks.csv").read_text() == (ROOT / "reports" / "paper-numbers" / "checks.csv").read_text()
+
+
+@pytest.mark.parametrize("deaths", [1, 3])
+def test_a_kernel_that_dies_before_its_first_cell_is_started_anew(tmp_path, monkeypatch, deaths):
+    whole, died = papermill.execute_notebook, []
+
+    def dying(*args, **options):
+        if len(died) < deaths:
+            died.append(1)
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return whole(*args, **options)
+
+    monkeypatch.setattr(papermill, "execute_notebook", dying)
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(6 * 7)")])
+    nbformat.write(book, tmp_path / "book.ipynb")
+    if deaths == 3:
+        with pytest.raises(UserError, match="died three times"):
+            run_notebook(tmp_path / "book.ipynb", tmp_path / "out.ipynb", {})
+        assert not (tmp_path / "out.ipynb").exists()
+    else:
+        done = run_notebook(tmp_path / "book.ipynb", tmp_path / "out.ipynb", {})
+        assert nbformat.read(done, 4).cells[-1].outputs[-1].text == "42\n"
 
 
 def test_links_of_an_executed_copy_lead_where_they_led(tmp_path):
