@@ -17,10 +17,11 @@ import pandas as pd
 
 from acm.errors import UserError
 from acm.files import write_text
+from acm.hypertext import table
 from acm.paths import RUNS
 from acm.widgets import differences, trade_off
 from acm.widgets import playground as state
-from acm.widgets.markup import card, cards, table
+from acm.widgets.markup import card, cards
 from acm.widgets.parts import Explorer, Picture, Worker, choice, labelled, offer
 from acm.widgets.playground_recipe import RecipeControls
 from acm.widgets.sources import preferred, results_with

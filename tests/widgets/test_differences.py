@@ -6,12 +6,12 @@ import pytest
 from widgets.reading import HERE, HOSTILE, Reader
 
 from acm.errors import UserError
+from acm.hypertext import table
 from acm.reporting.comparison import compare_pairs, found_words, rows_of
 from acm.reporting.dominance import dominance, wide_dominance
 from acm.reporting.intervals import interval_in, interval_text
 from acm.reporting.statistics import average
 from acm.widgets import differences, playground, trade_off
-from acm.widgets.markup import table
 from acm.widgets.merge_playground import MergePlayground
 from acm.widgets.trade_off_explorer import TradeOffExplorer
 
