@@ -27,19 +27,15 @@ test("ticks are round, lie within the range and are at most one more than asked 
     const range = [low, low + random() * 10 ** (Math.floor(random() * 6) - 2) + 1e-2];
     const count = 2 + Math.floor(random() * 9);
     const ticks = tickValues(range, count);
-    const step = ticks.length > 1 ? Number((ticks[1] - ticks[0]).toPrecision(4)) : Math.abs(ticks[0]); // of one tick no step is seen
     assert.ok(ticks.length <= count + 1 && ticks.length >= 1, `${ticks}`);
-    const slack = 1e-6 * step + 1e-9 * Math.abs(low);
+    const slack = 1e-9 * (range[1] - range[0] + Math.abs(low));
     assert.ok(ticks.every((t) => t >= range[0] - slack && t <= range[1] + slack));
+    if (ticks.length < 2) continue; // one tick has no step to see
+    const step = Number((ticks[1] - ticks[0]).toPrecision(4));
     const leading = Number(step.toExponential().split("e")[0]);
-    assert.ok(
-      [1, 2, 5, 10].some((n) => Math.abs(n - leading) < 1e-6),
-      `${step}`,
-    );
-    assert.ok(
-      ticks.every((t) => Math.abs(t / step - Math.round(t / step)) < 1e-4),
-      `${range} ${ticks}`,
-    );
+    assert.ok([1, 2, 5].includes(leading), `${range}: ${ticks}`);
+    const whole = ticks.every((t) => Math.abs(t / step - Math.round(t / step)) < 1e-4);
+    assert.ok(whole, `${range}: ${ticks}`);
   }
   assert.deepEqual(tickValues([0, 1], 5), [0, 0.2, 0.4, 0.6, 0.8, 1]);
   assert.deepEqual(tickValues([3, 3], 5), [3]);
