@@ -43,7 +43,8 @@ export function mount(root, { start, data, state = null, onChange = () => {} }) 
 
   /** @param {State} now */
   function show(now) {
-    for (const name of ["question", "dial", "strip", "method", "tradeoff"]) controls[name].show(now);
+    controls.question.show(now.question);
+    for (const name of ["dial", "strip", "method", "tradeoff"]) controls[name].show(now);
     streams.merged.tag(titleOf(now, layers));
   }
 
@@ -92,9 +93,8 @@ function layout(controls, streams, status) {
     make("section", { class: "streams", "aria-label": "answers" }, streams.fast.node, streams.merged.node,
       streams.slow.node),
     controls.trail.node,
-    make("div", { class: "below" },
-      make("div", {}, controls.strip.node, controls.method.node),
-      make("div", {}, controls.tradeoff.node, controls.challenge.node))];
+    make("div", { class: "lower" }, make("div", {}, controls.strip.node, controls.method.node), controls.tradeoff.node,
+      controls.challenge.node)];
 }
 
 /** Calls at the first touch, or when the page has come to rest after its first paint. @param {HTMLElement} root */
