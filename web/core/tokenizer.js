@@ -9,7 +9,7 @@ const WORDS = new RegExp(
     `| ?[^${SPACE}\\p{L}\\p{N}]+[\\r\\n]*|[${SPACE}]*[\\r\\n]+|[${SPACE}]+(?![^${SPACE}])|[${SPACE}]+`,
   "gu",
 );
-const SIGNS = new Set("0123456789.,?:+-*/="); // single characters that the models have met
+const SIGNS = new Set(" 0123456789.,?:+-*/="); // single characters that the models have met
 
 /**
  * @typedef {{

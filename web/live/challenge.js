@@ -19,9 +19,11 @@ export function createChallenge(data, hooks) {
   const halt = makeButton("Stop", () => stop("Stopped."));
   const running = make("div", { class: "row running", hidden: true }, progress, count, halt);
   const result = make("div", { class: "result", role: "status" });
-  const node = make("section", { class: "challenge" }, make("h2", {}, "The challenge"),
-    make("p", { class: "lead" }, `Be right as often as ${against}, with fewer tokens. ${items.length} problems decide.`),
-    make("div", { class: "row wrap" }, go, running), result, smallPrint(items, against));
+  const lead = `Be right as often as ${against}, with fewer tokens. ${items.length} problems decide.`;
+  const node = make("section", { class: "challenge" },
+    make("div", {}, make("h2", {}, "The challenge"), make("p", { class: "lead" }, lead),
+      make("div", { class: "row wrap" }, go, running), smallPrint(items, against)),
+    result);
   /** @type {AbortController | null} */
   let controller = null;
 

@@ -89,10 +89,9 @@ function answering(model, controls, streams, status) {
 
 /** @param {any} controls @param {any} streams @param {any} status @returns {HTMLElement[]} */
 function layout(controls, streams, status) {
-  return [status.node, controls.question.node, controls.dial.node,
-    make("section", { class: "streams", "aria-label": "answers" }, streams.fast.node, streams.merged.node,
-      streams.slow.node),
-    controls.trail.node,
+  const answers = make("section", { class: "streams", "aria-label": "answers" }, streams.fast.node, streams.merged.node,
+    streams.slow.node);
+  return [status.node, controls.question.node, make("div", {}, controls.dial.node, answers), controls.trail.node,
     make("div", { class: "lower" }, make("div", {}, controls.strip.node, controls.method.node), controls.tradeoff.node,
       controls.challenge.node)];
 }

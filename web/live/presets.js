@@ -22,7 +22,7 @@ export function presetsOf(data) {
     return { ...straight(state), mode: "layer", coefficients: Object.fromEntries(told) };
   } });
   const stored = Object.entries(data.presets ?? {}).map(([name, preset]) =>
-    many(name, preset.title ?? name, HINTS[name] ?? "", preset.coefficients));
+    many(name, TITLES[name] ?? preset.title, HINTS[name] ?? preset.title, preset.coefficients));
   const rising = Object.fromEntries(layers.map((layer, k) => [layer, k / (layers.length - 1)]));
   return [one("fast", "fast", "λ = 0: the fast model itself", 0),
     one("average", "average", "λ = 0.5: the plain average of both", 0.5),
@@ -30,6 +30,7 @@ export function presetsOf(data) {
     many("ramp", "ramp", "λ rises from 0 at the first layer to 1 at the last", rising)];
 }
 
+const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
 const HINTS = {
   acm: "λ by mutual information, as ACM computes it",
   noise: "λ that ACM's formula gives for pure noise: a control",

@@ -16,7 +16,9 @@ export function createQuestion(onQuestion) {
   const random = seeded(Math.floor(Math.random() * 4294967296));
   let timer = 0;
 
+  /** As tall as its text, where the style sheet cannot say so. */
   function fit() {
+    if (CSS.supports("field-sizing", "content")) return;
     box.style.height = "auto";
     box.style.height = `${box.scrollHeight + 2}px`;
   }

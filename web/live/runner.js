@@ -74,20 +74,15 @@ export function createRunner(start, mergeKeyOf, hooks) {
     asking[who]?.abort();
     const controller = new AbortController();
     asking[who] = controller;
-    const clock = { first: 0, last: 0, tokens: 0 };
     hooks.onStatus("answering");
     hooks.onStart(who);
     try {
       const onToken = (/** @type {{ text: string }} */ token) => {
-        if (controller.signal.aborted) return;
-        clock.last = performance.now();
-        clock.first ||= clock.last;
-        clock.tokens += 1;
-        hooks.onToken(who, token.text);
+        if (!controller.signal.aborted) hooks.onToken(who, token.text);
       };
       const result = await engine.ask(who, question, { onToken, signal: controller.signal });
       if (controller.signal.aborted) return;
-      if (who === "merged" && clock.tokens > 1) at.pace = (clock.last - clock.first) / (clock.tokens - 1);
+      at.pace = result.milliseconds / Math.max(1, result.length);
       hooks.onAnswer(who, result);
     } catch (error) {
       if (!isAbort(error)) fail(error);
