@@ -1,0 +1,198 @@
+// Draws the axes, lines, bands, bars, dots and names of a chart as SVG.
+
+import { alongLine, placeLabels } from "./labels.js";
+import { tickStep, tickText, tickValues } from "./scale.js";
+import { withinFrame } from "./spec.js";
+
+/** @typedef {import("./spec.js").Spec} Spec */
+/** @typedef {import("./spec.js").Frame} Frame */
+/** @typedef {import("./spec.js").Place} Place */
+
+const SVG = "http://www.w3.org/2000/svg";
+const ARROWS = { left: "← better", right: "better →", up: "↑ better", down: "↓ better" };
+/** @type {Map<string, number>} */
+const measuredTexts = new Map();
+/** @type {CanvasRenderingContext2D | null} */
+let measuringCanvas = null;
+
+/**
+ * An SVG element.
+ * @param {string} name @param {Record<string, unknown>} attributes @param {string} [text] @returns {SVGElement}
+ */
+export function svgNode(name, attributes = {}, text) {
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== null) node.setAttribute(key, String(value));
+  }
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+/** The width of a name in pixels. @param {string} text */
+function textWidth(text) {
+  measuringCanvas ??= document.createElement("canvas").getContext("2d");
+  let width = measuredTexts.get(text);
+  if (width === undefined && measuringCanvas) {
+    measuringCanvas.font = "12px system-ui, sans-serif";
+    width = measuringCanvas.measureText(text).width;
+    measuredTexts.set(text, width);
+  }
+  return width ?? 7 * text.length;
+}
+
+/** Pixels as the path of a line. @param {Place[]} places */
+function pathOf(places) {
+  return places.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)},${y.toFixed(1)}`).join("");
+}
+
+/** @param {Spec} spec @param {Frame} frame @returns {SVGElement[]} */
+export function axesNodes(spec, frame) {
+  const { left, right, top, bottom } = frame;
+  return [
+    svgNode("rect", { class: "acm-chart-plot", x: left, y: top, width: right - left, height: bottom - top }),
+    ...tickNodes(spec, frame, "y"),
+    ...tickNodes(spec, frame, "x"),
+    ...titleNodes(spec, frame),
+  ];
+}
+
+/**
+ * Ticks and grid of one axis.
+ * @param {Spec} spec @param {Frame} frame @param {"x" | "y"} axis @returns {SVGElement[]}
+ */
+function tickNodes(spec, frame, axis) {
+  const across = axis === "x";
+  const range = frame.view[axis];
+  const room = across ? (frame.right - frame.left) / 90 : (frame.bottom - frame.top) / 44;
+  const step = tickStep(range, room);
+  const ticks =
+    spec[axis].ticks?.filter(({ at }) => at >= range[0] && at <= range[1]) ??
+    tickValues(range, room).map((at) => ({ at, label: tickText(at, step, !!spec[axis].percent) }));
+  const widest = Math.max(1, ...ticks.map(({ label }) => textWidth(label) + 8));
+  const every = across ? Math.max(1, Math.ceil((ticks.length * widest) / (frame.right - frame.left))) : 1;
+  return ticks.flatMap(({ at, label }, i) => {
+    const place = frame[axis](at);
+    const ends = across
+      ? { x1: place, x2: place, y1: frame.top, y2: frame.bottom }
+      : { x1: frame.left, x2: frame.right, y1: place, y2: place };
+    const text = across
+      ? { x: place, y: frame.bottom + 16, "text-anchor": "middle" }
+      : { x: frame.left - 6, y: place + 4, "text-anchor": "end" };
+    const line = svgNode("line", { class: "acm-chart-grid", ...ends });
+    return i % every ? [line] : [line, svgNode("text", { class: "acm-chart-tick", ...text }, label)];
+  });
+}
+
+/**
+ * The titles of both axes, with which way is better.
+ * @param {Spec} spec @param {Frame} frame @returns {SVGElement[]}
+ */
+function titleNodes({ x, y }, frame) {
+  const down = frame.height - 8;
+  const nodes = [
+    svgNode("text", { class: "acm-chart-title", x: 4, y: 14 }, y.label),
+    svgNode(
+      "text",
+      { class: "acm-chart-title", x: (frame.left + frame.right) / 2, y: down, "text-anchor": "middle" },
+      x.label,
+    ),
+  ];
+  if (y.better)
+    nodes.push(
+      svgNode("text", { class: "acm-chart-better", x: 12 + textWidth(y.label) * 1.04, y: 14 }, ARROWS[y.better]),
+    );
+  if (x.better) {
+    const near = x.better === "left";
+    const place = { x: near ? frame.left : frame.right, y: down, "text-anchor": near ? "start" : "end" };
+    nodes.push(svgNode("text", { class: "acm-chart-better", ...place }, ARROWS[x.better]));
+  }
+  return nodes;
+}
+
+/**
+ * Bands, bars, dots and lines, from the back to the front.
+ * @param {Spec} spec @param {Frame} frame @returns {SVGElement[]}
+ */
+export function seriesNodes(spec, frame) {
+  const { x, y } = frame;
+  const bands = (spec.bands ?? []).map(({ name, points, family }) => {
+    const above = points.map(([at, , high]) => /** @type {Place} */ ([x(at), y(high)]));
+    const below = points.map(([at, low]) => /** @type {Place} */ ([x(at), y(low)])).reverse();
+    return svgNode("path", {
+      class: "acm-chart-band",
+      "data-family": family,
+      "data-name": name,
+      d: pathOf([...above, ...below]) + "Z",
+    });
+  });
+  const bars = (spec.bars ?? []).map((bar) => {
+    const [left, right, base, end] = [x(bar.x0), x(bar.x1), y(0), y(bar.y)];
+    const box = {
+      x: Math.min(left, right),
+      y: Math.min(base, end),
+      width: Math.abs(right - left),
+      height: Math.abs(base - end),
+    };
+    return svgNode("rect", { class: "acm-chart-bar", "data-family": bar.family, ...box });
+  });
+  const dots = (spec.dots ?? []).map(({ name, points, family }) => {
+    const d = points.map(([at, value]) => `M${x(at).toFixed(1)},${y(value).toFixed(1)}h0`).join("");
+    return svgNode("path", { class: "acm-chart-dots", "data-family": family, "data-name": name, d });
+  });
+  const lines = (spec.lines ?? []).map(({ name, points, family, dashed, faint }) => {
+    const look = `acm-chart-line${dashed ? " acm-chart-dashed" : ""}${faint ? " acm-chart-faint" : ""}`;
+    const d = pathOf(points.map(([at, value]) => [x(at), y(value)]));
+    return svgNode("path", { class: look, "data-family": family, "data-name": name, d });
+  });
+  return [...bands, ...bars, ...dots, ...lines];
+}
+
+/** The names beside points and lines. @param {Spec} spec @param {Frame} frame @returns {SVGElement[]} */
+export function labelNodes(spec, frame) {
+  const onPlot = (/** @type {Place} */ [x, y]) => withinFrame(frame, x, y);
+  const places = (spec.points ?? []).map((point) => ({
+    point,
+    at: /** @type {Place} */ ([frame.x(point.x), frame.y(point.y)]),
+  }));
+  const lines = (spec.lines ?? []).map((line) =>
+    line.points.map(([x, y]) => /** @type {Place} */ ([frame.x(x), frame.y(y)])),
+  );
+  const ofPoints = places
+    .filter(({ point, at }) => point.label && onPlot(at))
+    .map(({ point, at }) => ({
+      text: point.label === true ? point.name : String(point.label),
+      family: point.family,
+      anchors: [at],
+      first: point.name === spec.selected,
+    }));
+  const ofLines = (spec.lines ?? []).flatMap(({ label, family }, i) => {
+    const anchors = lines[i].filter(onPlot).reverse();
+    return label && anchors.length ? [{ text: label, family, anchors, first: true }] : [];
+  });
+  const wanted = [...ofLines, ...ofPoints].map((label) => ({ ...label, width: textWidth(label.text) + 4, height: 14 }));
+  const marks = places.flatMap(({ at: [x, y] }) => [
+    [x, y],
+    [x - 5, y],
+    [x + 5, y],
+    [x, y - 5],
+    [x, y + 5],
+  ]);
+  const drawn = /** @type {Place[]} */ (
+    [...marks, ...lines.flatMap((line) => alongLine(line))].filter((place) => onPlot(/** @type {Place} */ (place)))
+  );
+  return placeLabels(wanted, frame, drawn).flatMap((place, i) => {
+    if (!place) return [];
+    const { text, family } = wanted[i];
+    const name = svgNode(
+      "text",
+      { class: "acm-chart-name", "data-family": family, x: place.x, y: place.y + 4, "text-anchor": "middle" },
+      text,
+    );
+    const [x2, y2] = place.anchor;
+    const start = {
+      x1: place.x + Math.max(-wanted[i].width / 2, Math.min(wanted[i].width / 2, x2 - place.x)),
+      y1: place.y,
+    };
+    return place.far ? [svgNode("line", { class: "acm-chart-leader", ...start, x2, y2 }), name] : [name];
+  });
+}
