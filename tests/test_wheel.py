@@ -85,8 +85,13 @@ def recipe(place, run):
 
 def test_the_wheel_holds_the_packages_and_the_profiles_and_no_more(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    sources = {"abacus": "abacus", "acm": "acm", "smol": "smol", "profiles": "acm/profile_files",
-               "web": "acm/web_files"}
+    sources = {
+        "abacus": "abacus",
+        "acm": "acm",
+        "smol": "smol",
+        "profiles": "acm/profile_files",
+        "web": "acm/web_files",
+    }
     expected = {
         f"{inside}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, inside in sources.items() for path in (ROOT / folder).rglob("*")
@@ -131,7 +136,9 @@ def test_calibration_and_evaluation_work(run, recipe, place):
 
 
 def test_the_playground_has_all_that_it_shows(run):
-    code = "from acm.widgets import Playground; p = Playground({'0': 1.0}); print(len(p.numbers['frontier']), p.recipe())"
+    code = (
+        "from acm.widgets import Playground; p = Playground({'0': 1.0}); print(len(p.numbers['frontier']), p.recipe())"
+    )
     assert run("python", "-c", code).startswith("11 {'merge_method': 'interpolation'")
 
 

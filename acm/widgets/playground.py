@@ -119,7 +119,11 @@ class Playground(anywidget.AnyWidget):
         """Mode and coefficients of the page for what :attr:`coefficients` was set to. before: λ so far."""
         if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
             return {"mode": "one", "coefficients": dict.fromkeys(self.layers, checked("all layers", value))}
-        given = flat(value) if isinstance(value, pd.DataFrame) else {str(key): number for key, number in dict(value).items()}
+        given = (
+            flat(value)
+            if isinstance(value, pd.DataFrame)
+            else {str(key): number for key, number in dict(value).items()}
+        )
         keys = [f"{layer}.{part}" if part else layer for layer, part in self.places()]
         every = {key: before.get(key, before.get(layer_of(key))) for key in keys}
         for key, number in given.items():
@@ -186,4 +190,3 @@ def recorded() -> dict[str, Any]:
     folder = REPORTS / "tiny" / "long-to-short" if CLONE else WEB
     found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
     return found
-

@@ -40,7 +40,10 @@ def test_the_default_export_of_an_entry_stays(web):
 @pytest.mark.parametrize(
     ("modules", "why"),
     [
-        ({"a": 'import { b } from "./b.js";\nconst x = 1;\n', "b": "const x = 2;\nexport const b = 1;\n"}, "both declare x"),
+        (
+            {"a": 'import { b } from "./b.js";\nconst x = 1;\n', "b": "const x = 2;\nexport const b = 1;\n"},
+            "both declare x",
+        ),
         ({"a": 'import { b } from "./b.js";\n', "b": 'import { a } from "./a.js";\n'}, "imports itself"),
         ({"a": 'import b from "./b.js";\n', "b": ""}, "not joined"),
         ({"a": 'import { b } from "./b.js";\n', "b": "export default 1;\n"}, "not joined"),
