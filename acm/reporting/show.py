@@ -32,6 +32,7 @@ COEFFICIENTS = {"finetuned", "layer", "coefficient"}
 RECORDS = {"method", "task", "item", "repeat", "correct", "length", "truncated"}
 COMPARISON = {"against", "method", "measure", "task", "n", "first", "second", "difference", "p_adjusted", "detectable"}
 OUTSIDE = {"embed", "norm", "lm_head"}  # layers that are no blocks
+SEVERAL = 3  # columns that a title names
 FRACTION = "λ is a fraction without unit: 0 keeps the base, 1 takes the whole task vector"
 
 
@@ -83,7 +84,7 @@ def show(x: Any, *, estimator: str | None = None) -> Shown:
     if columns >= COEFFICIENTS:
         return show_coefficients(by_model(x))
     if all(is_layer(name) for name in x.index) and all(pd.api.types.is_numeric_dtype(kind) for kind in x.dtypes):
-        names = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in x.columns]
+        names = [": ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in x.columns]
         layers = [str(layer) for layer in x.index]
         return show_coefficients({name: dict(zip(layers, map(float, x.iloc[:, i]), strict=True))
                                   for i, name in enumerate(names)})  # fmt: skip
@@ -134,7 +135,7 @@ def show_coefficients(curves: dict[str, dict[str, float]], facts: Mapping[Any, A
     if not np.isfinite(values).any():
         raise UserError("these coefficients hold no finite number; calibrate again.")
     how = [f"{key} {shown(facts[key])}" for key in ("t", "shift", "estimator", "control") if key in facts]
-    whose = f"of {listed(curves)}" if [*curves] != ["λ"] else f"of {len(layers)} layers"
+    whose = f"of {len(layers)} layers" if [*curves] == ["λ"] or len(curves) > SEVERAL else f"of {listed(curves)}"
     title = f"Coefficients λ {whose}, from {np.nanmin(values):.3f} to {np.nanmax(values):.3f}"
     caption = f"{FRACTION}{'; ' if how else ''}{', '.join(how)}."
     texts = [["–" if math.isnan(value) else f"{value:.3f}" for value in row] for row in values]
