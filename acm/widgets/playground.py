@@ -77,7 +77,7 @@ class Playground(anywidget.AnyWidget):
         number from -0.5 to 1.5.
         """
         told = self.state["coefficients"]
-        rows = [(layer, part, told.get(f"{layer}.{part}", told.get(layer))) for layer, part in self.places()]
+        rows = [(layer, part, float(told.get(f"{layer}.{part}", told.get(layer)))) for layer, part in self.places()]
         return pd.DataFrame(rows, columns=["layer", "part", "coefficient"])
 
     @coefficients.setter
