@@ -28,7 +28,7 @@ KINDS = (
     "coefficients.json), records (acm.evaluate) or a comparison (acm.reporting.comparison.compare)"
 )
 INFORMATION = {"finetuned", "layer", "sample", "estimator", "control", "value"}
-COEFFICIENTS = {"finetuned", "layer", "coefficient"}
+COEFFICIENTS = {"layer", "coefficient"}
 RECORDS = {"method", "task", "item", "repeat", "correct", "length", "truncated"}
 COMPARISON = {"against", "method", "measure", "task", "n", "first", "second", "difference", "p_adjusted", "detectable"}
 OUTSIDE = {"embed", "norm", "lm_head"}  # layers that are no blocks
@@ -40,8 +40,8 @@ def show(x: Any, *, estimator: str | None = None) -> Shown:
     """An object of this package as a title, a small table with intervals, a sentence and a small plot.
 
     x: a :class:`Recipe` or a mapping with ``merge_method``; the DataFrame of :func:`acm.calibrate`; coefficients, as
-    the mapping of ``coefficients.json``, as model → layer → λ, as a DataFrame (columns finetuned, layer, coefficient,
-    or layers × models) or as the array (layers,) of :func:`acm.layer_coefficients`; the DataFrame of
+    the mapping of ``coefficients.json``, as model → layer → λ, as a DataFrame (columns layer, coefficient and
+    finetuned, or layers × models) or as the array (layers,) of :func:`acm.layer_coefficients`; the DataFrame of
     :func:`acm.evaluate`; or a comparison, as :func:`acm.reporting.comparison.compare` or ``acm compare --format json``
     gives it.
     estimator: of a table of mutual information that holds several; None: ``plug-in``, else its first.
@@ -81,7 +81,7 @@ def show(x: Any, *, estimator: str | None = None) -> Shown:
         return show_records(x)
     if columns >= INFORMATION:
         return show_information(x, estimator)
-    if columns >= COEFFICIENTS:
+    if columns >= COEFFICIENTS and pd.api.types.is_numeric_dtype(x["coefficient"]):
         return show_coefficients(by_model(x))
     if all(is_layer(name) for name in x.index) and all(pd.api.types.is_numeric_dtype(kind) for kind in x.dtypes):
         names = [": ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in x.columns]
@@ -92,10 +92,11 @@ def show(x: Any, *, estimator: str | None = None) -> Shown:
 
 
 def by_model(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Model → layer → λ, of a table with the columns finetuned, layer and coefficient."""
+    """Model → layer → λ, of a table with the columns layer, coefficient, and where it has them finetuned and part."""
     curves: dict[str, dict[str, float]] = {}
-    for row in table.itertuples():
-        curves.setdefault(str(row.finetuned), {})[str(row.layer)] = float(row.coefficient)  # type: ignore[arg-type]
+    for row in table.to_dict("records"):
+        part = f".{row['part']}" if row.get("part") else ""
+        curves.setdefault(str(row.get("finetuned", "λ")), {})[f"{row['layer']}{part}"] = float(row["coefficient"])
     return curves
 
 
