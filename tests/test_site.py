@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
 
+from acm.display import Shown
 from acm.paths import ROOT
 from website import figures, safe
 from website.stage import Stage
@@ -228,3 +229,10 @@ def pins(name: str) -> dict[str, str]:
     lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
     assert all("==" in line for line in lines)
     return {r.name.lower().replace("_", "-"): str(r.specifier) for r in map(Requirement, lines)}
+
+
+def test_a_shown_object_keeps_its_table_and_words():
+    shown = Shown("A title", pd.DataFrame({"n": ["1"]}, ["r0"]), "A caption.", lambda axes: axes.plot([1], [1]))
+    found = BeautifulSoup(safe.clean(shown._repr_html_()), "html.parser")
+    assert found.table["class"] == ["dataframe"] and not found("img")
+    assert found.get_text(" ", strip=True) == "A title n r0 1 A caption."
