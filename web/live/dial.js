@@ -19,7 +19,7 @@ export function createDial(data, hooks) {
   const input = make("input", { type: "range", min: 0, max: MOST, step: 0.01, id: freshId("dial"), list,
     oninput: () => { player.stop(); hooks.onValue(Number(input.value)); }, onchange: () => hooks.onSettled() });
   const value = make("output", { class: "value", for: input.id });
-  const hint = make("p", { class: "hint" });
+  const saying = make("small", {});
   const player = createPlayer(() => Number(input.value), hooks);
   const ticks = [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2];
   const scale = make("div", { class: "scale", "aria-hidden": "true" }, ...ticks.map((tick) => {
@@ -31,13 +31,13 @@ export function createDial(data, hooks) {
   const presets = createPresets(data, (preset) => { player.stop(); hooks.onPreset(preset); });
   const node = make("section", { class: "dial" },
     make("div", { class: "row" }, player.button,
-      make("label", { class: "caption", for: input.id }, "λ ", make("small", {}, "how far from fast to slow")), value),
+      make("label", { class: "caption", for: input.id }, "λ ", saying),
+      make("span", { class: "gap" }),
+      makeButton("Undo", () => hooks.onUndo(), { title: "Ctrl+Z", class: "quiet" }),
+      makeButton("Reset", () => { player.stop(); hooks.onReset(); }, { class: "quiet" }), value),
     make("div", { class: "track" }, input, scale),
     make("datalist", { id: list }, ...ticks.map((tick) => make("option", { value: tick }))),
-    hint,
-    make("div", { class: "row wrap" }, presets.node, make("span", { class: "gap" }),
-      makeButton("Undo", () => hooks.onUndo(), { title: "Ctrl+Z", class: "quiet" }),
-      makeButton("Reset", () => { player.stop(); hooks.onReset(); }, { class: "quiet" })));
+    presets.node);
   return {
     node,
     /** @param {import("./state.js").State} state */
@@ -47,7 +47,7 @@ export function createDial(data, hooks) {
       input.value = String(shown);
       input.setAttribute("aria-valuetext", `${shared === null ? "mean " : ""}λ ${showNumber(shown)}`);
       value.textContent = `${shared === null ? "mean " : ""}${showNumber(shown)}`;
-      hint.textContent = shared === null ? "The layers differ. Moving the dial gives all of them one λ again." : "";
+      saying.textContent = shared === null ? "the layers differ; the dial gives all the same again" : "how far from fast to slow";
       presets.show(state);
     },
     destroy: () => player.stop(),

@@ -42,6 +42,7 @@ export function createModel(initial, layers, hooks) {
 
   return {
     get: () => state,
+    tried: trail.items,
     change,
     settle,
     undo() {

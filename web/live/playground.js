@@ -54,6 +54,7 @@ export function mount(root, { start, data, state = null, onChange = () => {} }) 
   root.classList.add("acm-live");
   root.append(...layout(controls, streams, status));
   show(model.get());
+  controls.trail.show(model.tried());
   return {
     get: model.get,
     set: (wanted) => model.change(normalised({ ...model.get(), ...wanted }, layers, first)),
@@ -115,14 +116,24 @@ function whenIdle(root, call) {
   return stop;
 }
 
-/** Ctrl+Z goes back, but not where the reader types. @param {HTMLElement} root @param {() => void} undo */
+/**
+ * Ctrl+Z goes back where the component was touched last, but not where the reader types.
+ * @param {HTMLElement} root @param {() => void} undo
+ */
 function listenForUndo(root, undo) {
+  let inside = false;
+  const onPress = (/** @type {Event} */ event) => { inside = event.composedPath().includes(root); };
   const onKey = (/** @type {KeyboardEvent} */ event) => {
+    const here = event.composedPath().includes(root) || (inside && event.target === document.body);
     const typing = event.target instanceof Element && event.target.matches("textarea");
-    if (typing || event.shiftKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return;
+    if (!here || typing || event.shiftKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return;
     event.preventDefault();
     undo();
   };
-  root.addEventListener("keydown", onKey);
-  return () => root.removeEventListener("keydown", onKey);
+  document.addEventListener("pointerdown", onPress);
+  document.addEventListener("keydown", onKey);
+  return () => {
+    document.removeEventListener("pointerdown", onPress);
+    document.removeEventListener("keydown", onKey);
+  };
 }

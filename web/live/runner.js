@@ -88,7 +88,7 @@ export function createRunner(start, mergeKeyOf, hooks) {
       if (!isAbort(error)) fail(error);
     } finally {
       if (asking[who] === controller) delete asking[who];
-      if (!Object.keys(asking).length && !at.failed) hooks.onStatus("ready", at);
+      if (!Object.keys(asking).length && !pumping && !at.failed) hooks.onStatus("ready", at);
     }
   }
 

@@ -15,7 +15,7 @@ export function createStream(name, title) {
   const count = make("p", { class: "count" }, " ");
   const bar = make("div", { class: "length-bar", "aria-hidden": "true" });
   const node = make("article", { class: `stream ${name}`, "data-who": name },
-    make("header", {}, make("h3", {}, title), tag), make("div", { class: "facts" }, verdict, count), bar, body);
+    make("header", {}, make("h2", {}, title), tag), make("div", { class: "facts" }, verdict, count), bar, body);
   const now = { text: "", tokens: 0, done: true, gold: /** @type {string | null} */ (null), longest: 1, frame: 0 };
 
   function draw() {

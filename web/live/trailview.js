@@ -10,19 +10,20 @@ import { meanOf, sharedBy } from "./state.js";
  */
 export function createTrailView(layers, onBack) {
   const list = make("ol", {});
-  const node = make("section", { class: "trail", hidden: true }, make("h2", {}, "What you tried"), list);
+  const node = make("section", { class: "trail" }, make("h2", {}, "Tried"), list);
   return {
     node,
-    /** @param {Tried[]} items oldest first */
+    /** The newest comes first. @param {Tried[]} items oldest first */
     show(items) {
-      node.hidden = items.length < 2;
+      const focused = list.contains(document.activeElement);
       list.replaceChildren(...items.map((tried, k) => {
         const now = k === items.length - 1;
         const button = makeButton(titleOf(tried.state, layers), () => onBack(tried),
           { class: "chip", title: tried.state.question, "aria-current": now ? "true" : null });
         button.append(make("small", {}, outcomeOf(tried)));
         return make("li", {}, button);
-      }));
+      }).reverse());
+      if (focused) list.querySelector("button")?.focus();
     },
   };
 }
