@@ -4,6 +4,7 @@ import { make, makeButton, showNumber } from "./dom.js";
 import { isAbort } from "./runner.js";
 import { bootstrapInterval, judge, wilson } from "./statistics.js";
 
+/** @type {Record<string, string>} */
 const WORDS = { won: "Won", lost: "Not beaten", open: "Not told apart" };
 
 /**
@@ -84,6 +85,7 @@ export function summaryOf(rows) {
     length: length.mean, length_low: length.low, length_high: length.high };
 }
 
+/** @param {string} name @param {any[]} rows @param {import("./statistics.js").Verdict} verdict @param {string} against */
 function shownResult(name, rows, verdict, against) {
   const right = rows.filter((row) => row.correct).length;
   const tokens = summaryOf(rows).length;
@@ -95,6 +97,7 @@ function shownResult(name, rows, verdict, against) {
   return [head, make("p", {}, `${right} of ${rows.length} right, ${tokens.toFixed(0)} tokens on average.`), table];
 }
 
+/** @param {string} name @param {import("./statistics.js").Interval} interval */
 function row(name, interval) {
   const { mean, low, high } = interval;
   return make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, signed(mean)),
@@ -106,6 +109,7 @@ function signed(value) {
   return `${value > 0 ? "+" : ""}${showNumber(value, 1)}`;
 }
 
+/** @param {any[]} items @param {string} against */
 function smallPrint(items, against) {
   return make("details", { class: "help" }, make("summary", {}, "How this is judged"),
     make("p", {}, `Your merge and ${against} answer the same ${items.length} problems. Won: fewer tokens with the whole `

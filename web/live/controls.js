@@ -45,7 +45,10 @@ export function createControls(data, model, runner) {
   return { question, dial, strip, method, trail, ...createMeasuring(data, model, runner) };
 }
 
-/** Chart and challenge: what is measured here becomes a point of the chart. */
+/**
+ * Chart and challenge: what is measured here becomes a point of the chart.
+ * @param {any} data @param {() => any} model @param {() => any} runner
+ */
 function createMeasuring(data, model, runner) {
   const tradeoff = createTradeoff(data);
   /** @type {{ name: string, row: any }[]} */

@@ -54,7 +54,7 @@ export function createDial(data, hooks) {
   };
 }
 
-/** Moves λ from 0 to 1; each answer is shown to its end. @param {() => number} current */
+/** Moves λ from 0 to 1; each answer is shown to its end. @param {() => number} current @param {any} hooks */
 function createPlayer(current, hooks) {
   let timer = 0;
   let since = 0;

@@ -2,6 +2,7 @@
 
 import { freshId, make, makeChoice, showNumber } from "./dom.js";
 
+/** @type {Record<string, string>} */
 const SAYING = {
   interpolation: "fast + λ · (slow − fast).",
   task_arithmetic: "fast + λ · (task vector of slow). With one fine-tuned model this is plain interpolation: nothing changes.",

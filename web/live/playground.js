@@ -44,7 +44,7 @@ export function mount(root, { start, data, state = null, onChange = () => {} }) 
   /** @param {State} now */
   function show(now) {
     controls.question.show(now.question);
-    for (const name of ["dial", "strip", "method", "tradeoff"]) controls[name].show(now);
+    for (const view of [controls.dial, controls.strip, controls.method, controls.tradeoff]) view.show(now);
     streams.merged.tag(titleOf(now, layers));
   }
 
@@ -66,7 +66,11 @@ export function mount(root, { start, data, state = null, onChange = () => {} }) 
   };
 }
 
-/** What the runner tells goes to the streams and the status line. @returns {import("./runner.js").Hooks} */
+/**
+ * What the runner tells goes to the streams and the status line.
+ * @param {any} model @param {any} controls @param {Record<string, any>} streams @param {any} status
+ * @returns {import("./runner.js").Hooks}
+ */
 function answering(model, controls, streams, status) {
   return {
     onStatus: status.show,
@@ -97,7 +101,9 @@ function layout(controls, streams, status) {
       controls.challenge.node)];
 }
 
-/** Calls at the first touch, or when the page has come to rest after its first paint. @param {HTMLElement} root */
+/**
+ * Calls at the first touch, or when the page has come to rest after its first paint. @param {HTMLElement} root @param {() => void} call
+ */
 function whenIdle(root, call) {
   const kinds = ["pointerdown", "keydown", "focusin"];
   const saving = /** @type {any} */ (navigator).connection?.saveData === true;

@@ -15,22 +15,26 @@ export function presetsOf(data) {
   const layers = data.layers;
   const straight = (/** @type {State} */ state) =>
     ({ ...state, method: state.method === "ties" ? "interpolation" : state.method });
+  /** @type {(name: string, title: string, hint: string, value: number) => Preset} */
   const one = (name, title, hint, value) =>
     ({ name, title, hint, of: (state) => withOne(straight(state), value, layers) });
+  /** @type {(name: string, title: string, hint: string, coefficients: Record<string, number>) => Preset} */
   const many = (name, title, hint, coefficients) => ({ name, title, hint, of: (state) => {
-    const told = layers.map((layer) => [layer, tidy(coefficients[layer])]);
+    const told = layers.map((/** @type {string} */ layer) => [layer, tidy(coefficients[layer])]);
     return { ...straight(state), mode: "layer", coefficients: Object.fromEntries(told) };
   } });
-  const stored = Object.entries(data.presets ?? {}).map(([name, preset]) =>
+  const stored = Object.entries(/** @type {Record<string, any>} */ (data.presets)).map(([name, preset]) =>
     many(name, TITLES[name] ?? preset.title, HINTS[name] ?? preset.title, preset.coefficients));
-  const rising = Object.fromEntries(layers.map((layer, k) => [layer, k / (layers.length - 1)]));
+  const rising = Object.fromEntries(layers.map((/** @type {string} */ layer, /** @type {number} */ k) => [layer, k / (layers.length - 1)]));
   return [one("fast", "fast", "λ = 0: the fast model itself", 0),
     one("average", "average", "λ = 0.5: the plain average of both", 0.5),
     ...stored,
     many("ramp", "ramp", "λ rises from 0 at the first layer to 1 at the last", rising)];
 }
 
+/** @type {Record<string, string>} */
 const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
+/** @type {Record<string, string>} */
 const HINTS = {
   acm: "λ by mutual information, as ACM computes it",
   noise: "λ that ACM's formula gives for pure noise: a control",

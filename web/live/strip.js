@@ -4,7 +4,9 @@ import { clamp, freshId, make, makeChoice, showNumber } from "./dom.js";
 import { coefficientOf, HIGHEST, isBlock, LOWEST, tidy } from "./state.js";
 
 const NUDGE = 0.05;
+/** @type {Record<string, string>} */
 const NAMES = { embed: "embedding", norm: "last norm", lm_head: "head" };
+/** @type {Record<string, string>} */
 const SHORT = { embed: "emb", norm: "norm", lm_head: "head" };
 
 /**
@@ -45,7 +47,7 @@ export function createStrip(layers, hooks) {
     if (step !== undefined) cells.get(keys[clamp(keys.indexOf(key) + step, 0, keys.length - 1)]).focus();
   }
 
-  letPaint(grid, (key) => hooks.onPaint({ [key]: brush.value() }), hooks.onSettled);
+  letPaint(grid, (/** @type {string} */ key) => hooks.onPaint({ [key]: brush.value() }), hooks.onSettled);
   const node = make("section", { class: "strip" },
     make("h2", {}, "Layer by layer"),
     make("p", { class: "lead" }, "Pick a value, then drag over the layers. Or go to one and press ↑ ↓."),
@@ -68,14 +70,18 @@ function createBrush() {
   return { node, value: () => Number(input.value) };
 }
 
-/** Builds the cells; a block has two in mode "part". @returns {Map<string, any>} */
+/**
+ * Builds the cells; a block has two in mode "part".
+ * @param {HTMLElement} grid @param {string[]} layers @param {string} kind
+ * @param {(event: KeyboardEvent, key: string) => void} onKey @returns {Map<string, any>}
+ */
 function fill(grid, layers, kind, onKey) {
   const cells = new Map();
   const columns = layers.map((layer) => {
     const keys = kind === "part" && isBlock(layer) ? [`${layer}.attention`, `${layer}.mlp`] : [layer];
     const made = keys.map((key) => {
       const cell = make("div", { class: "cell", role: "slider", tabindex: 0, "data-key": key, "aria-label": nameOf(key),
-        "aria-valuemin": LOWEST, "aria-valuemax": HIGHEST, onkeydown: (event) => onKey(event, key) },
+        "aria-valuemin": LOWEST, "aria-valuemax": HIGHEST, onkeydown: (/** @type {KeyboardEvent} */ event) => onKey(event, key) },
         make("span", { class: "swatch" }), make("span", { class: "number" }));
       cells.set(key, cell);
       return cell;
@@ -111,7 +117,10 @@ function tint(swatch, value) {
   swatch.classList.toggle("below", value < 0);
 }
 
-/** Dragging over cells paints them, by mouse, pen or finger. */
+/**
+ * Dragging over cells paints them, by mouse, pen or finger.
+ * @param {HTMLElement} grid @param {(key: string) => void} onCell @param {() => void} onEnd
+ */
 function letPaint(grid, onCell, onEnd) {
   let last = "";
   /** @param {PointerEvent} event */
@@ -124,14 +133,18 @@ function letPaint(grid, onCell, onEnd) {
     onCell(key);
   }
   grid.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || !event.target.closest("[data-key]")) return;
+    if (event.button !== 0 || !(event.target instanceof Element && event.target.closest("[data-key]"))) return;
     grid.setPointerCapture(event.pointerId);
     last = "";
     touch(event);
   });
   grid.addEventListener("pointermove", (event) => { if (grid.hasPointerCapture(event.pointerId)) touch(event); });
-  grid.addEventListener("pointerup", (event) => { if (last) onEnd(); last = ""; });
-  grid.addEventListener("pointercancel", () => { if (last) onEnd(); last = ""; });
+  for (const kind of ["pointerup", "pointercancel"]) {
+    grid.addEventListener(kind, () => {
+      if (last) onEnd();
+      last = "";
+    });
+  }
 }
 
 function legend() {

@@ -58,7 +58,10 @@ export function createTradeoff(data) {
   };
 }
 
-/** The point of the merge at hand, and what is to be said of it. */
+/**
+ * The point of the merge at hand, and what is to be said of it.
+ * @param {import("./state.js").State} state @param {Measured[]} frontier @param {string[]} layers
+ */
 function placeOf(state, frontier, layers) {
   const shared = sharedBy(state, layers);
   const lambda = shared ?? meanOf(state, layers);
@@ -82,12 +85,13 @@ function pointOf(name, row, family, hint, label = true) {
     yHigh: row.accuracy_high, family, hint, label };
 }
 
+/** @param {any} data @param {Measured[]} frontier @param {any[]} more @returns {import("../chart/spec.js").Spec} */
 function specOf(data, frontier, more) {
   const most = Math.max(...frontier.map((point) => point.length_high));
   const points = frontier.map((point) => pointOf(`λ ${showNumber(point.lambda, 1)}`, point, "frontier",
     `one λ = ${point.lambda}: ${point.accuracy} % right, ${point.length} tokens`, false));
-  const against = (data.methods ?? []).filter((row) => row.method === data.challenge?.against)
-    .map((row) => pointOf(row.method, row, "acm", `${row.method}: ${row.accuracy} % right, ${row.length} tokens`));
+  const against = (data.methods ?? []).filter((/** @type {any} */ row) => row.method === data.challenge?.against)
+    .map((/** @type {any} */ row) => pointOf(row.method, row, "acm", `${row.method}: ${row.accuracy} % right, ${row.length} tokens`));
   return {
     label: "accuracy against tokens: the line of one λ from fast to slow, and the merge at hand", height: 320,
     x: { label: "tokens an answer", range: [0, Math.ceil(most / 20) * 20], better: "left" },
