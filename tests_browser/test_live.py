@@ -11,7 +11,7 @@ from conftest import DESK, PHONE, ROOT, SITE
 DATA = json.loads((ROOT / "reports/tiny/long-to-short/live.json").read_text())
 QUESTION = "nora has 17 shells. she finds 4 more. she sells 6. how many shells are left?"
 SPY = "window.refused = []; addEventListener('securitypolicyviolation', (e) => refused.push(e.violatedDirective));"
-READY = "document.querySelector('.status').dataset.kind === 'ready' && document.querySelector('.answer').textContent !== ''"
+READY = "document.querySelector('.status').dataset.kind === 'ready'"
 NARROW = {"width": 330, "height": 700}
 
 
@@ -40,6 +40,10 @@ def answer(page, who: str = "merged") -> str:
 def turn(page, value: float) -> None:
     page.locator(".dial input[type=range]").fill(str(value))
     rest(page)
+
+
+def preset(page, name: str):
+    return page.locator(".presets").get_by_text(name, exact=True)
 
 
 def numbers(page) -> list[float]:
@@ -116,7 +120,7 @@ def test_wrong_steps_are_marked_by_more_than_colour(live):
 def test_layers_are_painted_by_mouse(live):
     page = live()
     before = answer(page)
-    page.locator(".brush input").fill("-0.5")
+    page.get_by_role("button", name="brush −0.50").click()
     cells = page.locator(".cell")
     cells.nth(8).scroll_into_view_if_needed()
     first, third = cells.nth(1).bounding_box(), cells.nth(3).bounding_box()
@@ -129,6 +133,9 @@ def test_layers_are_painted_by_mouse(live):
     assert answer(page) != before and page.locator(".dial .value").inner_text() == "mean 0.17"
     assert "were not measured" in page.locator(".tradeoff .hint").inner_text()
     assert page.locator(".acm-chart-hollow").count() == 1
+    page.locator(".acm-chart-point[data-name='λ 0.2']").click()
+    rest(page)
+    assert numbers(page) == [0.2] * 9 and page.locator(".tradeoff .hint").inner_text() == "λ 0.20: measured."
     page.get_by_text("each part").click()
     rest(page)
     assert len(numbers(page)) == 15
@@ -157,20 +164,20 @@ def test_a_finger_paints_and_the_page_stays_in_place(browser, site):
 
 def test_presets_undo_reset_and_the_trail(live):
     page = live()
-    page.get_by_role("button", name="ACM", exact=True).click()
+    preset(page, "ACM").click()
     rest(page)
     assert numbers(page) == [round(value, 4) for value in DATA["presets"]["acm"]["coefficients"].values()]
-    page.get_by_role("button", name="ramp").click()
+    preset(page, "ramp").click()
     rest(page)
     ramp = answer(page)
-    assert page.get_by_role("button", name="ramp").get_attribute("aria-pressed") == "true"
+    assert preset(page, "ramp").get_attribute("aria-pressed") == "true"
     assert numbers(page) == [k / 8 for k in range(9)]
     page.locator(".trail button").nth(1).click()  # the newest comes first
     rest(page)
-    assert page.get_by_role("button", name="ACM", exact=True).get_attribute("aria-pressed") == "true"
+    assert preset(page, "ACM").get_attribute("aria-pressed") == "true"
     page.keyboard.press("Control+z")
     rest(page)
-    assert answer(page) == ramp
+    assert answer(page) == ramp and page.locator(".stream.merged .tag").inner_text() == "ramp"
     page.get_by_role("button", name="Reset").click()
     rest(page)
     assert numbers(page) == [0.5] * 9 and "tokens" in page.locator(".trail button").last.inner_text()
@@ -204,7 +211,7 @@ def test_ties_has_a_density_and_task_arithmetic_changes_nothing(live):
 
 def test_the_challenge_gives_the_recorded_grades_of_acm(live, shot):
     page = live()
-    page.get_by_role("button", name="ACM", exact=True).click()
+    preset(page, "ACM").click()
     rest(page)
     page.get_by_role("button", name="Measure this merge").click()
     page.locator(".outcome").wait_for(timeout=180_000)
@@ -283,7 +290,9 @@ def test_it_works_from_a_folder_on_disk(live):
 def test_axe_finds_nothing_on_the_live_page(live, dark, shot):
     page, found = live("l=0&q=tom has 59 apples. he loses 22. he loses 11. how many apples are left?", dark=dark), []
     for step in ("start", "ramp", "TIES", "unknown"):
-        if step in ("ramp", "TIES"):
+        if step == "ramp":
+            preset(page, step).click()
+        if step == "TIES":
             page.get_by_text(step, exact=True).click()
         if step == "unknown":
             page.locator("textarea").fill("a banana")
@@ -298,7 +307,7 @@ def test_axe_finds_nothing_on_the_live_page(live, dark, shot):
 
 def test_a_link_brings_the_same_merge_back(live, browser, site):
     page = live()
-    page.get_by_role("button", name="a search's best").click()
+    preset(page, "a search's best").click()
     page.get_by_text("TIES", exact=True).click()
     rest(page)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

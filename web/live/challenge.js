@@ -4,6 +4,7 @@ import { make, makeButton, showNumber } from "./dom.js";
 import { isAbort } from "./runner.js";
 import { bootstrapInterval, judge, wilson } from "./statistics.js";
 
+const EMPTY = "Nothing was measured yet. It takes some ten seconds.";
 /** @type {Record<string, string>} */
 const WORDS = { won: "Won", lost: "Not beaten", open: "Not told apart" };
 
@@ -19,7 +20,7 @@ export function createChallenge(data, hooks) {
   const go = makeButton("Measure this merge", () => void run(), { class: "primary" });
   const halt = makeButton("Stop", () => stop("Stopped."));
   const running = make("div", { class: "row running", hidden: true }, progress, count, halt);
-  const result = make("div", { class: "result", role: "status" });
+  const result = make("div", { class: "result", role: "status" }, make("p", { class: "hint" }, EMPTY));
   const lead = `Be right as often as ${against}, with fewer tokens. ${items.length} problems decide.`;
   const node = make("section", { class: "challenge" },
     make("div", {}, make("h2", {}, "The challenge"), make("p", { class: "lead" }, lead),

@@ -41,7 +41,7 @@ export function createControls(data, model, runner) {
     onDensity: (density) => to((state) => ({ ...state, density })),
     onSettled: settle,
   });
-  const trail = createTrailView(layers, (tried) => jump(() => tried.state));
+  const trail = createTrailView(data, (tried) => jump(() => tried.state));
   return { question, dial, strip, method, trail, ...createMeasuring(data, model, runner) };
 }
 
@@ -50,12 +50,15 @@ export function createControls(data, model, runner) {
  * @param {any} data @param {() => any} model @param {() => any} runner
  */
 function createMeasuring(data, model, runner) {
-  const tradeoff = createTradeoff(data);
+  const tradeoff = createTradeoff(data, (lambda) => {
+    model().change(withOne(model().get(), lambda, data.layers));
+    model().settle();
+  });
   /** @type {{ name: string, row: any }[]} */
   const measured = [];
   const challenge = createChallenge(data, {
     measure: (items, options) => runner().measure(model().get(), items, options),
-    nameOf: () => titleOf(model().get(), data.layers),
+    nameOf: () => titleOf(model().get(), data),
     onMeasured(name, row) {
       measured.push({ name, row });
       tradeoff.measured(measured);

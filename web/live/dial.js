@@ -19,7 +19,8 @@ export function createDial(data, hooks) {
   const input = make("input", { type: "range", min: 0, max: MOST, step: 0.01, id: freshId("dial"), list,
     oninput: () => { player.stop(); hooks.onValue(Number(input.value)); }, onchange: () => hooks.onSettled() });
   const value = make("output", { class: "value", for: input.id });
-  const saying = make("small", {});
+  const saying = make("p", { class: "hint" });
+  const undo = makeButton("Undo", () => hooks.onUndo(), { title: "Ctrl+Z", class: "quiet", "aria-disabled": "true" });
   const player = createPlayer(() => Number(input.value), hooks);
   const ticks = [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2];
   const scale = make("div", { class: "scale", "aria-hidden": "true" }, ...ticks.map((tick) => {
@@ -31,13 +32,13 @@ export function createDial(data, hooks) {
   const presets = createPresets(data, (preset) => { player.stop(); hooks.onPreset(preset); });
   const node = make("section", { class: "dial" },
     make("div", { class: "row" }, player.button,
-      make("label", { class: "caption", for: input.id }, "λ ", saying),
+      make("label", { class: "caption", for: input.id }, "λ ", make("small", {}, "how far from fast to slow")),
       make("span", { class: "gap" }),
-      makeButton("Undo", () => hooks.onUndo(), { title: "Ctrl+Z", class: "quiet" }),
+      undo,
       makeButton("Reset", () => { player.stop(); hooks.onReset(); }, { class: "quiet" }), value),
     make("div", { class: "track" }, input, scale),
     make("datalist", { id: list }, ...ticks.map((tick) => make("option", { value: tick }))),
-    presets.node);
+    presets.node, saying);
   return {
     node,
     /** @param {import("./state.js").State} state */
@@ -47,9 +48,10 @@ export function createDial(data, hooks) {
       input.value = String(shown);
       input.setAttribute("aria-valuetext", `${shared === null ? "mean " : ""}λ ${showNumber(shown)}`);
       value.textContent = `${shared === null ? "mean " : ""}${showNumber(shown)}`;
-      saying.textContent = shared === null ? "the layers differ; the dial gives all the same again" : "how far from fast to slow";
-      presets.show(state);
+      const hint = presets.show(state);
+      saying.textContent = shared === null ? `${hint || "λ of your own"}. The dial gives all layers the same again.` : hint;
     },
+    canUndo: (/** @type {boolean} */ can) => undo.setAttribute("aria-disabled", String(!can)),
     destroy: () => player.stop(),
   };
 }
@@ -108,9 +110,11 @@ function createPresets(data, onPreset) {
     makeButton(preset.title, () => onPreset(preset), { title: preset.hint, "aria-pressed": "false", class: "chip" }));
   return {
     node: make("div", { class: "presets", role: "group", "aria-label": "presets" }, ...buttons),
-    /** @param {import("./state.js").State} state */
+    /** Gives what the preset at hand is; nothing for none. @param {import("./state.js").State} state */
     show(state) {
-      all.forEach((preset, k) => buttons[k].setAttribute("aria-pressed", String(isPreset(state, preset, data.layers))));
+      const pressed = all.map((preset) => isPreset(state, preset, data.layers));
+      buttons.forEach((button, k) => button.setAttribute("aria-pressed", String(pressed[k])));
+      return all[pressed.indexOf(true)]?.hint ?? "";
     },
   };
 }

@@ -36,7 +36,10 @@ export function mount(root, { start, data, state = null, onChange = () => {} }) 
       show(now);
       void runner.request(now);
     },
-    onTrail: controls.trail.show,
+    onTrail(tried) {
+      controls.trail.show(tried);
+      controls.dial.canUndo(tried.length > 1);
+    },
     onSettled: onChange,
   });
   const runner = createRunner(start, (of) => mergeKey(of, layers), answering(model, controls, streams, status));
@@ -45,10 +48,11 @@ export function mount(root, { start, data, state = null, onChange = () => {} }) 
   function show(now) {
     controls.question.show(now.question);
     for (const view of [controls.dial, controls.strip, controls.method, controls.tradeoff]) view.show(now);
-    streams.merged.tag(titleOf(now, layers));
+    streams.merged.tag(titleOf(now, data));
   }
 
   const release = [whenIdle(root, () => void runner.request(model.get())), listenForUndo(root, model.undo)];
+  for (const stream of Object.values(streams)) stream.clear("…");
   streams.fast.tag("λ 0");
   streams.slow.tag("λ 1");
   root.classList.add("acm-live");
@@ -96,7 +100,7 @@ function answering(model, controls, streams, status) {
 function layout(controls, streams, status) {
   const answers = make("section", { class: "streams", "aria-label": "answers" }, streams.fast.node, streams.merged.node,
     streams.slow.node);
-  return [status.node, controls.question.node, make("div", {}, controls.dial.node, answers), controls.trail.node,
+  return [make("div", { class: "row wrap top" }, controls.question.caption, status.node), controls.question.node, make("div", {}, controls.dial.node, answers), controls.trail.node,
     make("div", { class: "lower" }, make("div", {}, controls.strip.node, controls.method.node), controls.tradeoff.node,
       controls.challenge.node)];
 }

@@ -26,19 +26,19 @@ export function presetsOf(data) {
   const stored = Object.entries(/** @type {Record<string, any>} */ (data.presets)).map(([name, preset]) =>
     many(name, TITLES[name] ?? preset.title, HINTS[name] ?? preset.title, preset.coefficients));
   const rising = Object.fromEntries(layers.map((/** @type {string} */ layer, /** @type {number} */ k) => [layer, k / (layers.length - 1)]));
-  return [one("fast", "fast", "λ = 0: the fast model itself", 0),
-    one("average", "average", "λ = 0.5: the plain average of both", 0.5),
+  return [one("fast", "fast", "The fast model itself", 0),
+    one("average", "average", "The plain average of both", 0.5),
     ...stored,
-    many("ramp", "ramp", "λ rises from 0 at the first layer to 1 at the last", rising)];
+    many("ramp", "ramp", "λ rises from 0 in the first layer to 1 in the last", rising)];
 }
 
 /** @type {Record<string, string>} */
 const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
 /** @type {Record<string, string>} */
 const HINTS = {
-  acm: "λ by mutual information, as ACM computes it",
+  acm: "λ as ACM computes them, from the mutual information of activations",
   noise: "λ that ACM's formula gives for pure noise: a control",
-  search: "the λ that a search by trial found",
+  search: "λ that a search by trial and error found",
 };
 
 /** Whether a state is the merge of a preset. @param {State} state @param {Preset} preset @param {string[]} layers */

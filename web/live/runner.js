@@ -29,7 +29,10 @@ export function createRunner(start, mergeKeyOf, hooks) {
   let closed = false;
 
   function ready() {
-    loading ??= start((loaded, total) => hooks.onStatus("loading", { loaded, total }));
+    loading ??= start((loaded, total) => hooks.onStatus("loading", { loaded, total })).catch((error) => {
+      loading = null; // the next wish tries again
+      throw error;
+    });
     return loading;
   }
 
@@ -102,6 +105,7 @@ export function createRunner(start, mergeKeyOf, hooks) {
   /** Merges and answers as soon as can be; an older wish gives way. @param {State} state */
   function request(state) {
     wanted = state;
+    at.failed = false;
     asking.merged?.abort();
     pumping ??= pump().catch(fail).finally(() => {
       pumping = null;

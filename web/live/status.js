@@ -20,7 +20,7 @@ export function createStatus() {
       text.textContent = `loading ${megabytes(detail.loaded)} of ${megabytes(detail.total)} MB`;
     } else if (kind === "merging") text.textContent = "merging";
     else if (kind === "answering") text.textContent = "answering";
-    else if (kind === "failed") text.textContent = `This does not work here: ${detail}`;
+    else if (kind === "failed") text.textContent = `It did not work: ${detail}`;
     else text.textContent = readiness(detail);
     if (kind === "failed") text.setAttribute("role", "alert");
   }

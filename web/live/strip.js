@@ -1,6 +1,6 @@
 // The strip of layers: λ as a heat map, to be painted with a brush or set cell by cell.
 
-import { clamp, freshId, make, makeChoice, showNumber } from "./dom.js";
+import { clamp, freshId, make, makeButton, makeChoice, showNumber } from "./dom.js";
 import { coefficientOf, HIGHEST, isBlock, LOWEST, tidy } from "./state.js";
 
 const NUDGE = 0.05;
@@ -51,7 +51,7 @@ export function createStrip(layers, hooks) {
   const node = make("section", { class: "strip" },
     make("h2", {}, "Layer by layer"),
     make("p", { class: "lead" }, "Pick a value, then drag over the layers. Or go to one and press ↑ ↓."),
-    make("div", { class: "row wrap" }, brush.node, mode.node), grid, legend());
+    make("div", { class: "row wrap" }, brush.node, mode.node), grid, palette(brush.set));
   return { node, show };
 }
 
@@ -66,8 +66,13 @@ function createBrush() {
     input.setAttribute("aria-valuetext", text.textContent);
   }
   show();
+  /** @param {number} value */
+  function set(value) {
+    input.value = String(value);
+    show();
+  }
   const node = make("div", { class: "brush" }, swatch, make("label", { for: input.id }, "brush"), input, text);
-  return { node, value: () => Number(input.value) };
+  return { node, set, value: () => Number(input.value) };
 }
 
 /**
@@ -147,11 +152,14 @@ function letPaint(grid, onCell, onEnd) {
   }
 }
 
-function legend() {
+/** The colours, each a button that fills the brush. @param {(value: number) => void} onValue */
+function palette(onValue) {
   const stops = [-0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.25].map((value) => {
-    const swatch = make("span", { class: "swatch" });
+    const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
     tint(swatch, value);
-    return make("span", { class: "stop" }, swatch, showNumber(value));
+    const button = makeButton("", () => onValue(value), { "aria-label": `brush ${showNumber(value)}`, class: "stop" });
+    button.append(swatch, showNumber(value));
+    return button;
   });
-  return make("div", { class: "legend", "aria-hidden": "true" }, ...stops);
+  return make("div", { class: "palette", role: "group", "aria-label": "values for the brush" }, ...stops);
 }

@@ -26,8 +26,8 @@ export function alongFrontier(frontier, lambda) {
   return { accuracy: between("accuracy"), length: between("length"), measured: false };
 }
 
-/** @param {any} data live.json */
-export function createTradeoff(data) {
+/** @param {any} data live.json @param {(lambda: number) => void} onLambda a measured point was pressed */
+export function createTradeoff(data, onLambda) {
   const frontier = [...data.frontier].sort((a, b) => a.lambda - b.lambda);
   const place = make("div", { class: "plot" });
   const said = make("p", { class: "hint", "aria-live": "off" });
@@ -40,6 +40,12 @@ export function createTradeoff(data) {
   /** @type {any[]} */
   let live = [];
 
+  /** @param {string} name */
+  function onPoint(name) {
+    const point = frontier.find((measured) => nameOfPoint(measured) === name);
+    if (point) onLambda(point.lambda);
+  }
+
   return {
     node,
     /** @param {import("./state.js").State} state */
@@ -48,7 +54,7 @@ export function createTradeoff(data) {
       said.textContent = here.said;
       const spec = specOf(data, frontier, [...here.points, ...live]);
       if (chart) chart.update(spec);
-      else chart = drawChart(place, spec, {});
+      else chart = drawChart(place, spec, { onPoint });
     },
     /** Points measured here. @param {{ name: string, row: any }[]} measured */
     measured(measured) {
@@ -79,6 +85,11 @@ function placeOf(state, frontier, layers) {
   return { points: [point], said };
 }
 
+/** @param {Measured} point */
+function nameOfPoint(point) {
+  return `λ ${showNumber(point.lambda, 1)}`;
+}
+
 /** @param {string} name @param {any} row @param {string} family @param {string} hint */
 function pointOf(name, row, family, hint, label = true) {
   return { name, x: row.length, y: row.accuracy, xLow: row.length_low, xHigh: row.length_high, yLow: row.accuracy_low,
@@ -88,10 +99,10 @@ function pointOf(name, row, family, hint, label = true) {
 /** @param {any} data @param {Measured[]} frontier @param {any[]} more @returns {import("../chart/spec.js").Spec} */
 function specOf(data, frontier, more) {
   const most = Math.max(...frontier.map((point) => point.length_high));
-  const points = frontier.map((point) => pointOf(`λ ${showNumber(point.lambda, 1)}`, point, "frontier",
-    `one λ = ${point.lambda}: ${point.accuracy} % right, ${point.length} tokens`, false));
+  const points = frontier.map((point) => pointOf(nameOfPoint(point), point, "frontier",
+    `${nameOfPoint(point)}: ${point.accuracy.toFixed(1)} % right, ${Math.round(point.length)} tokens. Press to go there.`, false));
   const against = (data.methods ?? []).filter((/** @type {any} */ row) => row.method === data.challenge?.against)
-    .map((/** @type {any} */ row) => pointOf(row.method, row, "acm", `${row.method}: ${row.accuracy} % right, ${row.length} tokens`));
+    .map((/** @type {any} */ row) => pointOf(row.method, row, "acm", `${row.method}: ${row.accuracy.toFixed(1)} % right, ${Math.round(row.length)} tokens`));
   return {
     label: "accuracy against tokens: the line of one λ from fast to slow, and the merge at hand", height: 320,
     x: { label: "tokens an answer", range: [0, Math.ceil(most / 20) * 20], better: "left" },
