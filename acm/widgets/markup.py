@@ -1,26 +1,17 @@
-"""Makes the HTML of the explorers: text as harmless HTML, pictures as images, and the style sheet.
+"""Makes the HTML of the explorers: marked text, cards of responses, messages, and the style sheet.
 
-Text that a model wrote is not trusted. Every character is escaped. Invisible characters, such as control characters and
-marks that change the direction of text, are shown by name. This module does not depend on widgets.
+Text that a model wrote is not trusted (:mod:`acm.hypertext`). This module does not depend on widgets.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-from matplotlib.figure import Figure
+from acm.hypertext import NO_MATHS, shown
 
 LONGEST = 20_000  # how many characters of a text are shown
-UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # Unicode's categories of invisible characters
-PLAIN = re.compile(r"[\x20-\x7e\n\t]*")
-NO_MATHS = "tex2jax_ignore mathjax_ignore"  # the classes whose text MathJax leaves alone
 CSS = """
 .acm-explorer {max-width: 1180px; color: var(--jp-ui-font-color1, #111)}
 .acm-explorer .widget-label {font-weight: 600; white-space: nowrap}
@@ -52,21 +43,6 @@ CSS = """
 .acm-error {border-left: 6px solid #d55e00; padding: 4px 10px; white-space: pre-wrap; overflow-wrap: anywhere;
   line-height: 1.4}
 """
-
-
-def shown(text: object) -> str:
-    """Text escaped for HTML, its unseen characters by name, in one direction of its own."""
-    text = str(text).replace("\r\n", "\n")
-    if PLAIN.fullmatch(text):
-        return html.escape(text)
-    return "".join(named(c) if c not in "\n\t" and unicodedata.category(c) in UNSEEN else html.escape(c) for c in text)
-
-
-def named(character: str) -> str:
-    """A character that is not seen: ␛ for a control character, its code for the others."""
-    code = ord(character)
-    sign = chr(0x2400 + code) if code < 32 else f"U+{code:04X}"
-    return f'<span class="acm-unseen">{sign}</span>'
 
 
 def marked(text: str, pattern: re.Pattern | None = None, limit: int = LONGEST) -> str:
@@ -136,16 +112,6 @@ def cards(parts: list[str]) -> str:
     return f'<div class="acm-cards">{"".join(parts)}</div>'
 
 
-def table(frame: pd.DataFrame) -> str:
-    """A table of texts whose rows and columns have headers. Every character is escaped."""
-    heads = "".join(f'<th scope="col">{shown(name)}</th>' for name in frame.columns)
-    rows = "".join(
-        f'<tr><th scope="row">{shown(name)}</th>{"".join(f"<td>{shown(cell)}</td>" for cell in cells)}</tr>'
-        for name, *cells in frame.itertuples(name=None)
-    )
-    return f'<table class="{NO_MATHS}"><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table>'
-
-
 def note(text: str) -> str:
     """A message that screen readers tell when it changes."""
     return f'<div role="status" class="{NO_MATHS}">{shown(text)}</div>' if text else ""
@@ -155,11 +121,3 @@ def alert(text: str, details: str = "") -> str:
     """An error's message; ``details``, folded."""
     more = f"<details><summary>details</summary><pre>{shown(details)}</pre></details>" if details else ""
     return f'<div role="alert" class="acm-error {NO_MATHS}"><strong>Error.</strong> {shown(text)}{more}</div>'
-
-
-def image(figure: Figure, alt: str) -> str:
-    """A figure as an ``<img>`` of SVG, in which no script runs."""
-    with io.BytesIO() as file:
-        figure.savefig(file, format="svg", metadata={"Date": None})
-        data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'

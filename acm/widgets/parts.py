@@ -16,7 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from acm.errors import UserError
-from acm.widgets.markup import CSS, alert, image, note
+from acm.hypertext import image
+from acm.widgets.markup import CSS, alert, note
 from acm.widgets.sources import preferred
 
 WIDE = {"description_width": "130px"}

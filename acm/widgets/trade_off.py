@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from acm.errors import UserError, unknown
 from acm.evaluation.reflections import pattern_of
+from acm.hypertext import shown
 from acm.paper import load
 from acm.reporting.figures import draw_points
 from acm.reporting.intervals import interval_in, interval_text
@@ -25,7 +26,7 @@ from acm.reporting.paper_numbers import ITEMS
 from acm.reporting.plotting import label_points
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, share
-from acm.widgets.markup import card, cards, shown
+from acm.widgets.markup import card, cards
 from acm.widgets.sources import results_with
 
 ENDS = [f"{axis}{end}" for axis in "xy" for end in ("", "_low", "_high")]

@@ -6,13 +6,12 @@ import pytest
 from widgets.reading import HERE, HOSTILE, Reader
 
 from acm.errors import UserError
+from acm.hypertext import table
 from acm.reporting.comparison import compare_pairs, found_words, rows_of
 from acm.reporting.dominance import dominance, wide_dominance
 from acm.reporting.intervals import interval_in, interval_text
 from acm.reporting.statistics import average
-from acm.widgets import differences, playground, trade_off
-from acm.widgets.markup import table
-from acm.widgets.merge_playground import MergePlayground
+from acm.widgets import differences, trade_off
 from acm.widgets.trade_off_explorer import TradeOffExplorer
 
 HEADINGS = ["accuracy less TA's, points", "length less TA's, tokens", "least detectable", "finding", "n"]
@@ -94,7 +93,7 @@ def test_names_of_others_are_text_in_a_table():
 
 
 def test_own_merges_are_compared_on_their_own_items(results):
-    items = playground.benchmark_items(100)
+    items = results.records.query("method == 'TA' and item < 34").head(100)
     twin = results.records.query("method == 'TA'").merge(items[["task", "item"]])
     records = differences.same_items(results.records, {"mine": twin}, [*results.frontier, "TA"], items)
     sample = differences.sampled(records)
@@ -130,13 +129,3 @@ def test_the_trade_off_explorer_shows_them_and_follows_its_controls():
     explorer.source.value = "tiny / general (committed)"
     assert explorer.worker.wait(60) and explorer.other.value == "TA" and "ACM-TA" in rows(explorer.table.value)
     assert not explorer.other.disabled and not explorer.message.value
-
-
-def test_the_playground_starts_with_ta_and_without_one_with_the_fine_tuned_model(monkeypatch):
-    explorer = MergePlayground(*HERE, items=3)
-    explorer.worker.wait(60)
-    assert explorer.other.value == "TA" and "TA" in explorer.picture.points
-    monkeypatch.setattr(differences, "PLAIN", "none of this name")
-    explorer = MergePlayground(*HERE, items=3)
-    explorer.worker.wait(60)
-    assert explorer.other.value == "abacus-slow" and "TA" not in explorer.picture.points

@@ -7,13 +7,12 @@ from widgets.reading import HERE, Reader
 
 from acm.widgets import parts, sources
 from acm.widgets.coefficients_explorer import CoefficientsExplorer
-from acm.widgets.merge_playground import MergePlayground
 from acm.widgets.response_browser import ResponseBrowser
 from acm.widgets.trade_off_explorer import TradeOffExplorer
 
 
 def test_a_profile_without_results_is_told_in_the_widget():
-    for kind in (CoefficientsExplorer, TradeOffExplorer, ResponseBrowser, MergePlayground):
+    for kind in (CoefficientsExplorer, TradeOffExplorer, ResponseBrowser):
         explorer = kind("qwen-7b", HERE[1])
         assert "no results of profile qwen-7b" in explorer.message.value and "Traceback" not in explorer.message.value
 

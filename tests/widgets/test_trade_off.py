@@ -6,9 +6,10 @@ import pytest
 from widgets.reading import HERE, Reader
 
 from acm.errors import UserError
+from acm.hypertext import image
 from acm.paths import REPORTS
 from acm.reporting.statistics import share
-from acm.widgets import markup, trade_off
+from acm.widgets import trade_off
 from acm.widgets.trade_off_explorer import TradeOffExplorer
 
 
@@ -40,7 +41,7 @@ def test_names_are_never_taken_for_maths():
         columns=[*trade_off.ENDS, "n"]
     )
     figure, places = trade_off.draw(trade_off.Points(table, "length, tokens $\\x$"))
-    assert set(places) == set(table.index) and "<img" in markup.image(figure, 'a"b')
+    assert set(places) == set(table.index) and "<img" in image(figure, 'a"b')
 
 
 def test_a_lower_cap_cuts_lengths_and_what_it_cuts_is_wrong(records):
