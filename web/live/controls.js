@@ -21,7 +21,10 @@ export function createControls(data, model, runner) {
   const { layers } = data;
   const to = (/** @type {(state: State) => State} */ next) => model().change(next(model().get()));
   const settle = () => model().settle();
-  const jump = (/** @type {(state: State) => State} */ next) => { to(next); settle(); };
+  const jump = (/** @type {(state: State) => State} */ next) => {
+    to(next);
+    settle();
+  };
   const question = createQuestion((text) => to((state) => ({ ...state, question: text })));
   const dial = createDial(data, {
     onValue: (value) => to((state) => withOne(state, value, layers)),

@@ -10,7 +10,10 @@ export async function loadModels({ names, bytes, folder }, onProgress) {
   const loaded = names.map(() => 0);
   const tell = (/** @type {number} */ k) => (/** @type {number} */ count) => {
     loaded[k] = count;
-    onProgress(loaded.reduce((sum, size) => sum + size, 0), total);
+    onProgress(
+      loaded.reduce((sum, size) => sum + size, 0),
+      total,
+    );
   };
   onProgress(0, total);
   const load = location.protocol === "file:" ? loadByScript : fetchFile;

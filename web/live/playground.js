@@ -26,10 +26,17 @@ const FIRST_STEPS = 3;
 export function mount(root, { start, data, state = null, onChange = () => {} }) {
   const { layers } = data;
   const first = wordProblem(seeded(FIRST_SEED), FIRST_STEPS).question;
-  const streams = { fast: createStream("fast", "fast"), merged: createStream("merged", "merged"),
-    slow: createStream("slow", "slow") };
+  const streams = {
+    fast: createStream("fast", "fast"),
+    merged: createStream("merged", "merged"),
+    slow: createStream("slow", "slow"),
+  };
   const status = createStatus();
-  const controls = createControls(data, () => model, () => runner);
+  const controls = createControls(
+    data,
+    () => model,
+    () => runner,
+  );
   const model = createModel(normalised(state, layers, first), layers, {
     onState(now, merged) {
       if (merged) controls.challenge.stop("Stopped: the merge changed.");
@@ -63,8 +70,15 @@ export function mount(root, { start, data, state = null, onChange = () => {} }) 
     get: model.get,
     set: (wanted) => model.change(normalised({ ...model.get(), ...wanted }, layers, first)),
     destroy() {
-      [...release, model.destroy, runner.close, controls.question.destroy, controls.dial.destroy,
-        controls.challenge.destroy, controls.tradeoff.destroy].forEach((end) => end());
+      [
+        ...release,
+        model.destroy,
+        runner.close,
+        controls.question.destroy,
+        controls.dial.destroy,
+        controls.challenge.destroy,
+        controls.tradeoff.destroy,
+      ].forEach((end) => end());
       root.replaceChildren();
     },
   };
@@ -98,11 +112,26 @@ function answering(model, controls, streams, status) {
 
 /** @param {any} controls @param {any} streams @param {any} status @returns {HTMLElement[]} */
 function layout(controls, streams, status) {
-  const answers = make("section", { class: "streams", "aria-label": "answers" }, streams.fast.node, streams.merged.node,
-    streams.slow.node);
-  return [make("div", { class: "row wrap top" }, controls.question.caption, status.node), controls.question.node, make("div", {}, controls.dial.node, answers), controls.trail.node,
-    make("div", { class: "lower" }, make("div", {}, controls.strip.node, controls.method.node), controls.tradeoff.node,
-      controls.challenge.node)];
+  const answers = make(
+    "section",
+    { class: "streams", "aria-label": "answers" },
+    streams.fast.node,
+    streams.merged.node,
+    streams.slow.node,
+  );
+  return [
+    make("div", { class: "row wrap top" }, controls.question.caption, status.node),
+    controls.question.node,
+    make("div", {}, controls.dial.node, answers),
+    controls.trail.node,
+    make(
+      "div",
+      { class: "lower" },
+      make("div", {}, controls.strip.node, controls.method.node),
+      controls.tradeoff.node,
+      controls.challenge.node,
+    ),
+  ];
 }
 
 /**
@@ -122,7 +151,10 @@ function whenIdle(root, call) {
   }
   kinds.forEach((kind) => root.addEventListener(kind, go));
   const idle = window.requestIdleCallback ?? ((/** @type {() => void} */ then) => setTimeout(then, 1));
-  if (!saving) requestAnimationFrame(() => { timer = window.setTimeout(() => idle(go), 300); });
+  if (!saving)
+    requestAnimationFrame(() => {
+      timer = window.setTimeout(() => idle(go), 300);
+    });
   return stop;
 }
 
@@ -132,11 +164,14 @@ function whenIdle(root, call) {
  */
 function listenForUndo(root, undo) {
   let inside = false;
-  const onPress = (/** @type {Event} */ event) => { inside = event.composedPath().includes(root); };
+  const onPress = (/** @type {Event} */ event) => {
+    inside = event.composedPath().includes(root);
+  };
   const onKey = (/** @type {KeyboardEvent} */ event) => {
     const here = event.composedPath().includes(root) || (inside && event.target === document.body);
     const typing = event.target instanceof Element && event.target.matches("textarea");
-    if (!here || typing || event.shiftKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return;
+    if (!here || typing || event.shiftKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z")
+      return;
     event.preventDefault();
     undo();
   };

@@ -13,23 +13,39 @@ import { coefficientOf, keysOf, tidy, withOne } from "./state.js";
  */
 export function presetsOf(data) {
   const layers = data.layers;
-  const straight = (/** @type {State} */ state) =>
-    ({ ...state, method: state.method === "ties" ? "interpolation" : state.method });
+  const straight = (/** @type {State} */ state) => ({
+    ...state,
+    method: state.method === "ties" ? "interpolation" : state.method,
+  });
   /** @type {(name: string, title: string, hint: string, value: number) => Preset} */
-  const one = (name, title, hint, value) =>
-    ({ name, title, hint, of: (state) => withOne(straight(state), value, layers) });
+  const one = (name, title, hint, value) => ({
+    name,
+    title,
+    hint,
+    of: (state) => withOne(straight(state), value, layers),
+  });
   /** @type {(name: string, title: string, hint: string, coefficients: Record<string, number>) => Preset} */
-  const many = (name, title, hint, coefficients) => ({ name, title, hint, of: (state) => {
-    const told = layers.map((/** @type {string} */ layer) => [layer, tidy(coefficients[layer])]);
-    return { ...straight(state), mode: "layer", coefficients: Object.fromEntries(told) };
-  } });
+  const many = (name, title, hint, coefficients) => ({
+    name,
+    title,
+    hint,
+    of: (state) => {
+      const told = layers.map((/** @type {string} */ layer) => [layer, tidy(coefficients[layer])]);
+      return { ...straight(state), mode: "layer", coefficients: Object.fromEntries(told) };
+    },
+  });
   const stored = Object.entries(/** @type {Record<string, any>} */ (data.presets)).map(([name, preset]) =>
-    many(name, TITLES[name] ?? preset.title, HINTS[name] ?? preset.title, preset.coefficients));
-  const rising = Object.fromEntries(layers.map((/** @type {string} */ layer, /** @type {number} */ k) => [layer, k / (layers.length - 1)]));
-  return [one("fast", "fast", "The fast model itself", 0),
+    many(name, TITLES[name] ?? preset.title, HINTS[name] ?? preset.title, preset.coefficients),
+  );
+  const rising = Object.fromEntries(
+    layers.map((/** @type {string} */ layer, /** @type {number} */ k) => [layer, k / (layers.length - 1)]),
+  );
+  return [
+    one("fast", "fast", "The fast model itself", 0),
     one("average", "average", "The plain average of both", 0.5),
     ...stored,
-    many("ramp", "ramp", "λ rises from 0 in the first layer to 1 in the last", rising)];
+    many("ramp", "ramp", "λ rises from 0 in the first layer to 1 in the last", rising),
+  ];
 }
 
 /** @type {Record<string, string>} */
@@ -44,8 +60,9 @@ const HINTS = {
 /** Whether a state is the merge of a preset. @param {State} state @param {Preset} preset @param {string[]} layers */
 export function isPreset(state, preset, layers) {
   const wanted = preset.of(state);
-  const alike = keysOf("part", layers).every((key) =>
-    Math.abs(coefficientOf(state, key) - coefficientOf(wanted, key)) < 5e-4);
+  const alike = keysOf("part", layers).every(
+    (key) => Math.abs(coefficientOf(state, key) - coefficientOf(wanted, key)) < 5e-4,
+  );
   return alike && (state.method === "ties") === (wanted.method === "ties");
 }
 
@@ -71,6 +88,8 @@ export function createTrail(keyOf, limit = 12) {
       items = items.slice(0, -1);
       return items[items.length - 1];
     },
-    clear() { items = []; },
+    clear() {
+      items = [];
+    },
   };
 }

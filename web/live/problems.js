@@ -1,8 +1,18 @@
 // Draws arithmetic word problems as abacus/problems.py does, and reads their answer out of the text.
 
 /** @type {Record<string, string>} */
-const SUBJECTS = { tom: "he", ben: "he", max: "he", leo: "he", sam: "he",
-  anna: "she", mia: "she", nora: "she", lucy: "she", eva: "she" };
+const SUBJECTS = {
+  tom: "he",
+  ben: "he",
+  max: "he",
+  leo: "he",
+  sam: "he",
+  anna: "she",
+  mia: "she",
+  nora: "she",
+  lucy: "she",
+  eva: "she",
+};
 const THINGS = ["apples", "books", "coins", "eggs", "figs", "kites", "nuts", "pears", "shells", "toys"];
 /** @type {Record<string, string[]>} */
 const TOLD = {
@@ -19,7 +29,9 @@ const CHANCE = { "+": 0.35, "-": 0.35, "*": 0.15, "/": 0.15 };
 export const KNOWN = {
   names: Object.keys(SUBJECTS),
   things: THINGS,
-  sentences: Object.values(TOLD).flat().map((told) => `he ${told.replace("#", "12")}.`),
+  sentences: Object.values(TOLD)
+    .flat()
+    .map((told) => `he ${told.replace("#", "12")}.`),
 };
 
 /**
@@ -117,5 +129,10 @@ export function goldOf(question) {
 
 /** A question in small letters, with single spaces, without "question:" and "answer:". @param {string} question */
 export function bare(question) {
-  return question.toLowerCase().replace(/\s+/g, " ").trim().replace(/^question: ?/, "").replace(/ ?answer:$/, "");
+  return question
+    .toLowerCase()
+    .replace(/\s+/g, " ")
+    .trim()
+    .replace(/^question: ?/, "")
+    .replace(/ ?answer:$/, "");
 }

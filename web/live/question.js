@@ -10,10 +10,24 @@ const UNSURE = 1800;
  * @param {(question: string) => void} onQuestion
  */
 export function createQuestion(onQuestion) {
-  const box = make("textarea", { id: freshId("question"), rows: 2, maxlength: 400, spellcheck: "false",
-    autocapitalize: "off", autocomplete: "off", oninput: () => { fit(); later(); }, onkeydown: onKey });
-  const steps = make("select", { id: freshId("steps"), onchange: draw },
-    ...[1, 2, 3, 4, 5, 6].map((n) => make("option", { value: n }, `of ${n} step${n > 1 ? "s" : ""}`)));
+  const box = make("textarea", {
+    id: freshId("question"),
+    rows: 2,
+    maxlength: 400,
+    spellcheck: "false",
+    autocapitalize: "off",
+    autocomplete: "off",
+    oninput: () => {
+      fit();
+      later();
+    },
+    onkeydown: onKey,
+  });
+  const steps = make(
+    "select",
+    { id: freshId("steps"), onchange: draw },
+    ...[1, 2, 3, 4, 5, 6].map((n) => make("option", { value: n }, `of ${n} step${n > 1 ? "s" : ""}`)),
+  );
   steps.value = "3";
   const note = make("p", { class: "note", role: "alert" });
   const random = seeded(Math.floor(Math.random() * 4294967296));
@@ -52,16 +66,38 @@ export function createQuestion(onQuestion) {
   }
 
   const panel = help();
-  const opener = makeButton("What can they read?", () => {
-    panel.hidden = !panel.hidden;
-    opener.setAttribute("aria-expanded", String(!panel.hidden));
-  }, { class: "quiet", "aria-expanded": "false", "aria-controls": panel.id });
-  const caption = make("div", { class: "row wrap" },
-    make("label", { class: "caption", for: box.id }, "The problem ", make("small", {}, "type your own, or draw one")), opener);
-  const node = make("section", { class: "question" }, make("div", { class: "row" }, box, make("div", { class: "buttons" },
-      makeButton("Another problem", draw, { class: "primary" }),
-      make("label", { class: "unseen", for: steps.id }, "steps of the next problem"), steps)),
-    note, panel);
+  const opener = makeButton(
+    "What can they read?",
+    () => {
+      panel.hidden = !panel.hidden;
+      opener.setAttribute("aria-expanded", String(!panel.hidden));
+    },
+    { class: "quiet", "aria-expanded": "false", "aria-controls": panel.id },
+  );
+  const caption = make(
+    "div",
+    { class: "row wrap" },
+    make("label", { class: "caption", for: box.id }, "The problem ", make("small", {}, "type your own, or draw one")),
+    opener,
+  );
+  const node = make(
+    "section",
+    { class: "question" },
+    make(
+      "div",
+      { class: "row" },
+      box,
+      make(
+        "div",
+        { class: "buttons" },
+        makeButton("Another problem", draw, { class: "primary" }),
+        make("label", { class: "unseen", for: steps.id }, "steps of the next problem"),
+        steps,
+      ),
+    ),
+    note,
+    panel,
+  );
   return {
     node,
     caption,
@@ -84,7 +120,17 @@ function refusal(words) {
 }
 
 function help() {
-  return make("div", { class: "help", id: freshId("help"), hidden: true }, make("p", {}, "They know ", make("code", {}, "mia has 12 eggs. … how many eggs are left?"),
+  return make(
+    "div",
+    { class: "help", id: freshId("help"), hidden: true },
+    make(
+      "p",
+      {},
+      "They know ",
+      make("code", {}, "mia has 12 eggs. … how many eggs are left?"),
       ` with ${KNOWN.names.join(", ")}; ${KNOWN.things.join(", ")}; whole numbers from 1 to 99; and these sentences: `,
-      make("code", {}, KNOWN.sentences.join(" ")), " They have never seen anything else."));
+      make("code", {}, KNOWN.sentences.join(" ")),
+      " They have never seen anything else.",
+    ),
+  );
 }

@@ -45,7 +45,8 @@ export function createRunner(start, mergeKeyOf, hooks) {
       if (asked && (await refused(engine, job))) continue;
       await mergeFor(engine, job);
       if (!wanted) void ask(engine, "merged", job.question);
-      if (asked && !wanted) for (const who of /** @type {Who[]} */ (["fast", "slow"])) void ask(engine, who, job.question);
+      if (asked && !wanted)
+        for (const who of /** @type {Who[]} */ (["fast", "slow"])) void ask(engine, who, job.question);
       if (asked && wanted) at.question = null;
     }
   }
@@ -107,10 +108,12 @@ export function createRunner(start, mergeKeyOf, hooks) {
     wanted = state;
     at.failed = false;
     asking.merged?.abort();
-    pumping ??= pump().catch(fail).finally(() => {
-      pumping = null;
-      if (wanted && !at.failed) void request(wanted);
-    });
+    pumping ??= pump()
+      .catch(fail)
+      .finally(() => {
+        pumping = null;
+        if (wanted && !at.failed) void request(wanted);
+      });
     return pumping;
   }
 

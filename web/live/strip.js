@@ -15,7 +15,15 @@ const SHORT = { embed: "emb", norm: "norm", lm_head: "head" };
  */
 export function createStrip(layers, hooks) {
   const brush = createBrush();
-  const mode = makeChoice("λ for", [["one", "all layers"], ["layer", "each layer"], ["part", "each part"]], hooks.onMode);
+  const mode = makeChoice(
+    "λ for",
+    [
+      ["one", "all layers"],
+      ["layer", "each layer"],
+      ["part", "each part"],
+    ],
+    hooks.onMode,
+  );
   const grid = make("div", { class: "cells", role: "group", "aria-label": "λ of each layer" });
   /** @type {Map<string, any>} */
   let cells = new Map();
@@ -36,8 +44,16 @@ export function createStrip(layers, hooks) {
   /** @param {KeyboardEvent} event @param {string} key */
   function onKey(event, key) {
     const value = Number(cells.get(key).getAttribute("aria-valuenow"));
-    const wanted = { ArrowUp: value + NUDGE, ArrowDown: value - NUDGE, PageUp: value + 5 * NUDGE,
-      PageDown: value - 5 * NUDGE, Home: LOWEST, End: HIGHEST, " ": brush.value(), Enter: brush.value() }[event.key];
+    const wanted = {
+      ArrowUp: value + NUDGE,
+      ArrowDown: value - NUDGE,
+      PageUp: value + 5 * NUDGE,
+      PageDown: value - 5 * NUDGE,
+      Home: LOWEST,
+      End: HIGHEST,
+      " ": brush.value(),
+      Enter: brush.value(),
+    }[event.key];
     const keys = [...cells.keys()];
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (wanted === undefined && step === undefined) return;
@@ -48,16 +64,28 @@ export function createStrip(layers, hooks) {
   }
 
   letPaint(grid, (/** @type {string} */ key) => hooks.onPaint({ [key]: brush.value() }), hooks.onSettled);
-  const node = make("section", { class: "strip" },
+  const node = make(
+    "section",
+    { class: "strip" },
     make("h2", {}, "Layer by layer"),
     make("p", { class: "lead" }, "Pick a value, then drag over the layers. Or go to one and press ↑ ↓."),
-    make("div", { class: "row wrap" }, brush.node, mode.node), grid, palette(brush.set));
+    make("div", { class: "row wrap" }, brush.node, mode.node),
+    grid,
+    palette(brush.set),
+  );
   return { node, show };
 }
 
 function createBrush() {
-  const input = make("input", { type: "range", min: LOWEST, max: HIGHEST, step: NUDGE, value: 1, id: freshId("brush"),
-    oninput: show });
+  const input = make("input", {
+    type: "range",
+    min: LOWEST,
+    max: HIGHEST,
+    step: NUDGE,
+    value: 1,
+    id: freshId("brush"),
+    oninput: show,
+  });
   const text = make("output", { for: input.id, class: "value" });
   const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
   function show() {
@@ -85,17 +113,43 @@ function fill(grid, layers, kind, onKey) {
   const columns = layers.map((layer) => {
     const keys = kind === "part" && isBlock(layer) ? [`${layer}.attention`, `${layer}.mlp`] : [layer];
     const made = keys.map((key) => {
-      const cell = make("div", { class: "cell", role: "slider", tabindex: 0, "data-key": key, "aria-label": nameOf(key),
-        "aria-valuemin": LOWEST, "aria-valuemax": HIGHEST, onkeydown: (/** @type {KeyboardEvent} */ event) => onKey(event, key) },
-        make("span", { class: "swatch" }), make("span", { class: "number" }));
+      const cell = make(
+        "div",
+        {
+          class: "cell",
+          role: "slider",
+          tabindex: 0,
+          "data-key": key,
+          "aria-label": nameOf(key),
+          "aria-valuemin": LOWEST,
+          "aria-valuemax": HIGHEST,
+          onkeydown: (/** @type {KeyboardEvent} */ event) => onKey(event, key),
+        },
+        make("span", { class: "swatch" }),
+        make("span", { class: "number" }),
+      );
       cells.set(key, cell);
       return cell;
     });
-    return make("div", { class: "column" }, make("span", { class: "name", "aria-hidden": "true" }, SHORT[layer] ?? layer),
-      ...made);
+    return make(
+      "div",
+      { class: "column" },
+      make("span", { class: "name", "aria-hidden": "true" }, SHORT[layer] ?? layer),
+      ...made,
+    );
   });
-  const rows = kind === "part" ? [make("div", { class: "column rows", "aria-hidden": "true" },
-    make("span", { class: "name" }, ""), make("span", {}, "att"), make("span", {}, "mlp"))] : [];
+  const rows =
+    kind === "part"
+      ? [
+          make(
+            "div",
+            { class: "column rows", "aria-hidden": "true" },
+            make("span", { class: "name" }, ""),
+            make("span", {}, "att"),
+            make("span", {}, "mlp"),
+          ),
+        ]
+      : [];
   grid.classList.toggle("parts", kind === "part");
   grid.replaceChildren(...rows, ...columns);
   return cells;
@@ -118,7 +172,10 @@ function paint(cell, key, value) {
 
 /** The colour of λ: the more, the stronger; below 0 hatched. @param {any} swatch @param {number} value */
 function tint(swatch, value) {
-  swatch.style.setProperty("--strength", `${Math.round(100 * Math.min(1, Math.abs(value) / (value < 0 ? 0.5 : 1.25)))}%`);
+  swatch.style.setProperty(
+    "--strength",
+    `${Math.round(100 * Math.min(1, Math.abs(value) / (value < 0 ? 0.5 : 1.25)))}%`,
+  );
   swatch.classList.toggle("below", value < 0);
 }
 
@@ -131,7 +188,8 @@ function letPaint(grid, onCell, onEnd) {
   /** @param {PointerEvent} event */
   function touch(event) {
     const under = document.elementFromPoint(event.clientX, event.clientY);
-    const cell = under?.closest?.("[data-key]") ?? (event.target instanceof Element ? event.target.closest("[data-key]") : null);
+    const cell =
+      under?.closest?.("[data-key]") ?? (event.target instanceof Element ? event.target.closest("[data-key]") : null);
     const key = cell && grid.contains(cell) ? cell.getAttribute("data-key") : null;
     if (!key || key === last) return;
     last = key;
@@ -143,7 +201,9 @@ function letPaint(grid, onCell, onEnd) {
     last = "";
     touch(event);
   });
-  grid.addEventListener("pointermove", (event) => { if (grid.hasPointerCapture(event.pointerId)) touch(event); });
+  grid.addEventListener("pointermove", (event) => {
+    if (grid.hasPointerCapture(event.pointerId)) touch(event);
+  });
   for (const kind of ["pointerup", "pointercancel"]) {
     grid.addEventListener(kind, () => {
       if (last) onEnd();

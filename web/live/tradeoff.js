@@ -31,10 +31,14 @@ export function createTradeoff(data, onLambda) {
   const frontier = [...data.frontier].sort((a, b) => a.lambda - b.lambda);
   const place = make("div", { class: "plot" });
   const said = make("p", { class: "hint", "aria-live": "off" });
-  const node = make("section", { class: "tradeoff" },
+  const node = make(
+    "section",
+    { class: "tradeoff" },
     make("h2", {}, "Accuracy against length"),
     make("p", { class: "lead" }, `Measured on ${frontier[0].n} problems for one λ from 0 to 1, with 95 % intervals.`),
-    place, said);
+    place,
+    said,
+  );
   /** @type {any} */
   let chart = null;
   /** @type {any[]} */
@@ -73,15 +77,26 @@ function placeOf(state, frontier, layers) {
   const lambda = shared ?? meanOf(state, layers);
   const at = alongFrontier(frontier, lambda);
   const name = `λ ${showNumber(lambda)}`;
-  if (state.method === "ties") return { points: [], said: "TIES has no measured line here. Measure it in the challenge." };
+  if (state.method === "ties")
+    return { points: [], said: "TIES has no measured line here. Measure it in the challenge." };
   if (!at) return { points: [], said: `${name} lies outside what was measured, λ from 0 to 1.` };
   const known = shared !== null;
   const said = !known
     ? `These λ were not measured. The hollow point shows one λ of ${showNumber(lambda)}, their mean. Measure yours in the challenge.`
-    : at.measured ? `${name}: measured.` : `${name}: between two measured points, not measured itself.`;
+    : at.measured
+      ? `${name}: measured.`
+      : `${name}: between two measured points, not measured itself.`;
   const hint = `${known ? name : `one ${name}, the mean`}: ${Math.round(at.accuracy)} % right, ${Math.round(at.length)} tokens`;
-  const point = { name: known ? "this merge" : "its mean λ", x: at.length, y: at.accuracy, family: "here", marker: "circle",
-    hint, label: true, hollow: !known };
+  const point = {
+    name: known ? "this merge" : "its mean λ",
+    x: at.length,
+    y: at.accuracy,
+    family: "here",
+    marker: "circle",
+    hint,
+    label: true,
+    hollow: !known,
+  };
   return { points: [point], said };
 }
 
@@ -92,24 +107,56 @@ function nameOfPoint(point) {
 
 /** @param {string} name @param {any} row @param {string} family @param {string} hint */
 function pointOf(name, row, family, hint, label = true) {
-  return { name, x: row.length, y: row.accuracy, xLow: row.length_low, xHigh: row.length_high, yLow: row.accuracy_low,
-    yHigh: row.accuracy_high, family, hint, label };
+  return {
+    name,
+    x: row.length,
+    y: row.accuracy,
+    xLow: row.length_low,
+    xHigh: row.length_high,
+    yLow: row.accuracy_low,
+    yHigh: row.accuracy_high,
+    family,
+    hint,
+    label,
+  };
 }
 
 /** @param {any} data @param {Measured[]} frontier @param {any[]} more @returns {import("../chart/spec.js").Spec} */
 function specOf(data, frontier, more) {
   const most = Math.max(...frontier.map((point) => point.length_high));
-  const points = frontier.map((point) => pointOf(nameOfPoint(point), point, "frontier",
-    `${nameOfPoint(point)}: ${point.accuracy.toFixed(1)} % right, ${Math.round(point.length)} tokens. Press to go there.`, false));
-  const against = (data.methods ?? []).filter((/** @type {any} */ row) => row.method === data.challenge?.against)
-    .map((/** @type {any} */ row) => pointOf(row.method, row, "acm", `${row.method}: ${row.accuracy.toFixed(1)} % right, ${Math.round(row.length)} tokens`));
+  const points = frontier.map((point) =>
+    pointOf(
+      nameOfPoint(point),
+      point,
+      "frontier",
+      `${nameOfPoint(point)}: ${point.accuracy.toFixed(1)} % right, ${Math.round(point.length)} tokens. Press to go there.`,
+      false,
+    ),
+  );
+  const against = (data.methods ?? [])
+    .filter((/** @type {any} */ row) => row.method === data.challenge?.against)
+    .map((/** @type {any} */ row) =>
+      pointOf(
+        row.method,
+        row,
+        "acm",
+        `${row.method}: ${row.accuracy.toFixed(1)} % right, ${Math.round(row.length)} tokens`,
+      ),
+    );
   return {
-    label: "accuracy against tokens: the line of one λ from fast to slow, and the merge at hand", height: 320,
+    label: "accuracy against tokens: the line of one λ from fast to slow, and the merge at hand",
+    height: 320,
     x: { label: "tokens an answer", range: [0, Math.ceil(most / 20) * 20], better: "left" },
     y: { label: "right, %", range: [40, 100], better: "up", percent: true },
     lines: [{ name: "one λ", points: frontier.map((point) => [point.length, point.accuracy]), family: "frontier" }],
-    bands: [{ name: "95 %", points: frontier.map((point) => [point.length, point.accuracy_low, point.accuracy_high]),
-      family: "frontier" }],
-    points: [...points, ...against, ...more], selected: null,
+    bands: [
+      {
+        name: "95 %",
+        points: frontier.map((point) => [point.length, point.accuracy_low, point.accuracy_high]),
+        family: "frontier",
+      },
+    ],
+    points: [...points, ...against, ...more],
+    selected: null,
   };
 }

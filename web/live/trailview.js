@@ -17,13 +17,20 @@ export function createTrailView(data, onBack) {
     /** The newest comes first. @param {Tried[]} items oldest first */
     show(items) {
       const focused = list.contains(document.activeElement);
-      list.replaceChildren(...items.map((tried, k) => {
-        const now = k === items.length - 1;
-        const button = makeButton(titleOf(tried.state, data), () => onBack(tried),
-          { class: "chip", title: tried.state.question, "aria-current": now ? "true" : null });
-        button.append(make("small", {}, outcomeOf(tried)));
-        return make("li", {}, button);
-      }).reverse());
+      list.replaceChildren(
+        ...items
+          .map((tried, k) => {
+            const now = k === items.length - 1;
+            const button = makeButton(titleOf(tried.state, data), () => onBack(tried), {
+              class: "chip",
+              title: tried.state.question,
+              "aria-current": now ? "true" : null,
+            });
+            button.append(make("small", {}, outcomeOf(tried)));
+            return make("li", {}, button);
+          })
+          .reverse(),
+      );
       if (focused) list.querySelector("button")?.focus();
     },
   };

@@ -4,8 +4,21 @@ import { test } from "node:test";
 import { createTrail, isPreset, presetsOf } from "../live/presets.js";
 import { bare, goldOf, seeded, wordProblem } from "../live/problems.js";
 import { gradeOf } from "../live/runner.js";
-import { coefficientOf, fromHash, HIGHEST, inMode, keysOf, LOWEST, meanOf, mergeKey, normalised, sharedBy, toHash, withOne,
-  withSome } from "../live/state.js";
+import {
+  coefficientOf,
+  fromHash,
+  HIGHEST,
+  inMode,
+  keysOf,
+  LOWEST,
+  meanOf,
+  mergeKey,
+  normalised,
+  sharedBy,
+  toHash,
+  withOne,
+  withSome,
+} from "../live/state.js";
 import { bootstrapInterval, judge, quantile, wilson } from "../live/statistics.js";
 import { alongFrontier } from "../live/tradeoff.js";
 
@@ -34,7 +47,9 @@ test("the generator's problems are of the family, and their answer is read out o
 test("the answers of the committed benchmarks are read out of their questions", () => {
   let read = 0;
   for (const name of ["easy", "medium", "hard"]) {
-    const lines = readFileSync(new URL(`abacus/benchmarks/abacus_${name}.jsonl`, ROOT), "utf8").trim().split("\n");
+    const lines = readFileSync(new URL(`abacus/benchmarks/abacus_${name}.jsonl`, ROOT), "utf8")
+      .trim()
+      .split("\n");
     for (const line of lines) {
       const { question, gold } = JSON.parse(line);
       assert.equal(goldOf(question), gold, question);
@@ -47,7 +62,9 @@ test("the answers of the committed benchmarks are read out of their questions", 
 test("the generator draws what the benchmarks have: the same sentences, about as often", () => {
   const kinds = (/** @type {string[]} */ texts) => {
     const all = texts.flatMap((text) => text.match(/buys|finds|wins|sells half|sells|loses|gives away|doubles/g) ?? []);
-    return Object.fromEntries([...new Set(all)].sort().map((kind) => [kind, all.filter((k) => k === kind).length / all.length]));
+    return Object.fromEntries(
+      [...new Set(all)].sort().map((kind) => [kind, all.filter((k) => k === kind).length / all.length]),
+    );
   };
   const lines = readFileSync(new URL("abacus/benchmarks/abacus_hard.jsonl", ROOT), "utf8").trim().split("\n");
   const theirs = kinds(lines.map((line) => JSON.parse(line).question));
@@ -58,9 +75,14 @@ test("the generator draws what the benchmarks have: the same sentences, about as
 });
 
 test("a text that is no such problem has no answer", () => {
-  for (const text of ["what is 2+2?", "mia has 3 eggs. she sells half. how many eggs are left?",
-    "mia has 3 eggs. she sells 9. how many eggs are left?", "mia has 3 eggs. how many figs are left?",
-    "mia has 3 eggs. she eats 1. how many eggs are left?"]) assert.equal(goldOf(text), null, text);
+  for (const text of [
+    "what is 2+2?",
+    "mia has 3 eggs. she sells half. how many eggs are left?",
+    "mia has 3 eggs. she sells 9. how many eggs are left?",
+    "mia has 3 eggs. how many figs are left?",
+    "mia has 3 eggs. she eats 1. how many eggs are left?",
+  ])
+    assert.equal(goldOf(text), null, text);
   assert.equal(goldOf("Question:  Mia has 3 eggs.\nshe finds 4 more. how many eggs are left? answer:"), "7");
   assert.equal(bare(" question: A  b answer:"), "a b");
   assert.deepEqual(gradeOf("17+4=21. the answer is 21.", "21"), { answer: "21", right: true });
@@ -89,14 +111,58 @@ test("intervals are those of other programs", () => {
 test("a verdict asks for fewer tokens that are shown, and for as many right", () => {
   const rows = (/** @type {(k: number) => boolean} */ correct, /** @type {(k: number) => number} */ length) =>
     Array.from({ length: 50 }, (_, k) => ({ correct: correct(k), length: length(k) }));
-  const theirs = rows((k) => k !== 7, (k) => 100 + (k % 5));
-  const outcome = (/** @type {any} */ correct, /** @type {any} */ length) => judge(rows(correct, length), theirs).outcome;
-  assert.equal(outcome(() => true, (k) => 80 + (k % 7)), "won");
-  assert.equal(outcome((k) => k !== 9, (k) => 80 + (k % 7)), "won");
-  assert.equal(outcome((k) => k > 8, (k) => 80 + (k % 7)), "lost", "right less often, with its interval");
-  assert.equal(outcome(() => true, (k) => 120 + (k % 7)), "lost", "longer");
-  assert.equal(outcome((k) => k > 1, (k) => 80 + (k % 7)), "open", "shorter, but right less often here");
-  assert.equal(outcome(() => true, (k) => 102 + 40 * Math.sin(k)), "open", "about as long");
+  const theirs = rows(
+    (k) => k !== 7,
+    (k) => 100 + (k % 5),
+  );
+  const outcome = (/** @type {any} */ correct, /** @type {any} */ length) =>
+    judge(rows(correct, length), theirs).outcome;
+  assert.equal(
+    outcome(
+      () => true,
+      (k) => 80 + (k % 7),
+    ),
+    "won",
+  );
+  assert.equal(
+    outcome(
+      (k) => k !== 9,
+      (k) => 80 + (k % 7),
+    ),
+    "won",
+  );
+  assert.equal(
+    outcome(
+      (k) => k > 8,
+      (k) => 80 + (k % 7),
+    ),
+    "lost",
+    "right less often, with its interval",
+  );
+  assert.equal(
+    outcome(
+      () => true,
+      (k) => 120 + (k % 7),
+    ),
+    "lost",
+    "longer",
+  );
+  assert.equal(
+    outcome(
+      (k) => k > 1,
+      (k) => 80 + (k % 7),
+    ),
+    "open",
+    "shorter, but right less often here",
+  );
+  assert.equal(
+    outcome(
+      () => true,
+      (k) => 102 + 40 * Math.sin(k),
+    ),
+    "open",
+    "about as long",
+  );
   const same = judge(theirs, theirs);
   assert.deepEqual([same.outcome, same.accuracy.mean, same.length.mean, same.length.high], ["open", 0, 0, 0]);
 });
@@ -113,13 +179,22 @@ test("λ keep their values from mode to mode as far as a mode can hold them", ()
   const split = withSome(parts, { "2.mlp": 0.1 }, layers);
   near(coefficientOf(inMode(split, "layer", layers), "2"), 0.5);
   assert.notEqual(mergeKey(split, layers), mergeKey(painted, layers));
-  assert.equal(mergeKey({ ...start, method: "task_arithmetic" }, layers), mergeKey(start, layers), "the same with one model");
+  assert.equal(
+    mergeKey({ ...start, method: "task_arithmetic" }, layers),
+    mergeKey(start, layers),
+    "the same with one model",
+  );
   assert.notEqual(mergeKey({ ...start, method: "ties" }, layers), mergeKey(start, layers));
 });
 
 test("a link holds the state; what does not belong is dropped", () => {
   const split = withSome(inMode(start, "part", layers), { "2.mlp": -0.125, embed: 1.2 }, layers);
-  for (const state of [start, withSome(start, { 4: 0.1234 }, layers), split, { ...start, method: "ties", density: 0.35 }]) {
+  for (const state of [
+    start,
+    withSome(start, { 4: 0.1234 }, layers),
+    split,
+    { ...start, method: "ties", density: 0.35 },
+  ]) {
     assert.deepEqual(normalised(fromHash(toHash(state, layers), layers), layers, ""), state);
   }
   assert.equal(fromHash("", layers), null);
@@ -136,11 +211,17 @@ test("a link holds the state; what does not belong is dropped", () => {
 
 test("presets are known again, also after a link", () => {
   const presets = presetsOf(data);
-  assert.deepEqual(presets.map((preset) => preset.name), ["fast", "average", "acm", "noise", "search", "ramp"]);
+  assert.deepEqual(
+    presets.map((preset) => preset.name),
+    ["fast", "average", "acm", "noise", "search", "ramp"],
+  );
   for (const preset of presets) {
     const state = preset.of({ ...start, method: "ties" });
     const back = normalised(fromHash(toHash(state, layers), layers), layers, "");
-    assert.deepEqual(presets.filter((other) => isPreset(back, other, layers)).map((other) => other.name), [preset.name]);
+    assert.deepEqual(
+      presets.filter((other) => isPreset(back, other, layers)).map((other) => other.name),
+      [preset.name],
+    );
     assert.equal(isPreset({ ...back, method: "ties" }, preset, layers), false);
   }
   assert.equal(coefficientOf(presets[5].of(start), "embed"), 0);
@@ -160,7 +241,8 @@ test("the trail goes back, holds no repeats, and keeps an outcome", () => {
 test("a point travels along the measured line, and says where it was measured", () => {
   const { frontier } = data;
   const at = (/** @type {number} */ lambda) => alongFrontier(frontier, lambda);
-  for (const point of frontier) assert.deepEqual(at(point.lambda), { accuracy: point.accuracy, length: point.length, measured: true });
+  for (const point of frontier)
+    assert.deepEqual(at(point.lambda), { accuracy: point.accuracy, length: point.length, measured: true });
   const [low, high] = [frontier[2], frontier[3]];
   const quarter = at(low.lambda + (high.lambda - low.lambda) / 4);
   assert.equal(quarter?.measured, false);
