@@ -36,14 +36,16 @@ export function withOne(state, value, layers) {
   return { ...state, mode: "one", coefficients: Object.fromEntries(layers.map((layer) => [layer, value])) };
 }
 
-/** The state in another mode; λ stay as far as it can hold them. @param {State} state @param {string[]} layers */
+/** The state in another mode; λ stay as far as it can hold them.
+ * @param {State} state @param {string} mode @param {string[]} layers @returns {State} */
 export function inMode(state, mode, layers) {
   if (mode === "one") return withOne(state, tidy(meanOf(state, layers)), layers);
   const coefficients = Object.fromEntries(keysOf(mode, layers).map((key) => [key, coefficientOf(state, key)]));
   return { ...state, mode, coefficients };
 }
 
-/** With another λ at some keys; one λ for all becomes λ by layer. @param {State} state @param {string[]} layers */
+/** With another λ at some keys; one λ for all becomes λ by layer.
+ * @param {State} state @param {Record<string, number>} changes @param {string[]} layers @returns {State} */
 export function withSome(state, changes, layers) {
   const open = state.mode === "one" ? inMode(state, "layer", layers) : state;
   return { ...open, coefficients: { ...open.coefficients, ...changes } };
@@ -91,7 +93,7 @@ export function normalised(given, layers, question) {
   return { ...base, coefficients: Object.fromEntries(coefficients) };
 }
 
-/** @param {unknown} value */
+/** @param {unknown} value @param {number} low @param {number} high @param {number} otherwise @returns {number} */
 function within(value, low, high, otherwise) {
   const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
   return typeof number === "number" && Number.isFinite(number) ? tidy(clamp(number, low, high)) : otherwise;
