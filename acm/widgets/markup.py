@@ -24,6 +24,20 @@ NO_MATHS = "tex2jax_ignore mathjax_ignore"  # the classes whose text MathJax lea
 CSS = """
 .acm-explorer {max-width: 1180px; color: var(--jp-ui-font-color1, #111)}
 .acm-explorer .widget-label {font-weight: 600; white-space: nowrap}
+.acm-explorer .acm-message {min-height: 40px; margin: 0} .acm-message [role] {line-height: 1.35}
+.acm-explorer [aria-busy="true"] {opacity: 0.5}
+.acm-explorer .acm-row {display: flex; flex-flow: row wrap; gap: 2px 14px; align-items: flex-end; overflow: visible}
+.acm-row > .widget-inline-hbox {flex-wrap: wrap; height: auto; margin: 0}
+.acm-row > .widget-inline-hbox > .widget-label {flex: 0 0 100%; width: auto; height: 20px; line-height: 20px;
+  margin: 0; text-align: left; font-size: 12px}
+.acm-row select {height: 28px; width: 100%} .acm-row .slider-container {flex: 1 1 80px}
+.acm-row .widget-readout {flex: 0 0 auto; width: 44px; min-width: 0}
+.acm-row > .acm-chart {margin: 3px 0}
+.acm-explorer .acm-beside {display: flex; flex-flow: row wrap; gap: 4px 12px; margin-top: 4px; overflow: visible}
+.acm-explorer .acm-caption {margin: 0; font-size: 12px; line-height: 1.35}
+.acm-explorer .acm-panel {max-height: 400px; overflow: auto; font-size: 13px; line-height: 1.4}
+.acm-panel .acm-cards {grid-template-columns: 1fr}
+@media (max-width: 900px) {.acm-beside > * {flex-basis: 100% !important}}
 .acm-explorer .acm-table table {border-collapse: collapse}
 .acm-explorer .acm-table :is(td, th) {padding: 2px 10px; text-align: right; line-height: 1.4}
 .acm-picture {position: relative; overflow: visible !important; width: 100%}
@@ -149,6 +163,11 @@ def table(frame: pd.DataFrame) -> str:
 def note(text: str) -> str:
     """A message that screen readers tell when it changes."""
     return f'<div role="status" class="{NO_MATHS}">{shown(text)}</div>' if text else ""
+
+
+def busy(content: str) -> str:
+    """What is computed anew keeps its place, dimmed, and says so to screen readers."""
+    return f'<div aria-busy="true">{content}</div>'
 
 
 def alert(text: str, details: str = "") -> str:

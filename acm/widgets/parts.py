@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from acm.errors import UserError
+from acm.widgets.chart import Chart, Chips
 from acm.widgets.markup import CSS, alert, image, note
 from acm.widgets.sources import preferred
 
@@ -27,17 +28,17 @@ Widget = TypeVar("Widget", bound=widgets.DOMWidget)
 
 
 class Explorer(widgets.VBox):
-    """Controls and pictures, with a message below.
+    """Controls and pictures, with a status line on top.
 
     name: its CSS class, after ``acm-``. profile, experiment: what it starts with; your own run of them if there is one,
-    else the committed results. A subclass builds its controls in :meth:`build`; errors there show in the message, as
-    all errors do.
+    else the committed results. A subclass builds its controls in :meth:`build`; errors there show in the status line,
+    as all errors do.
     """
 
     name: str
 
     def __init__(self, profile: str, experiment: str, **parameters: Any) -> None:
-        self.changing = False
+        self.changing, self.told = False, 0
         self.message = labelled(widgets.HTML(), "acm-message")
         self.style_sheet = widgets.HTML(f"<style>{CSS}</style>")
         super().__init__([self.style_sheet, self.message])
@@ -49,23 +50,33 @@ class Explorer(widgets.VBox):
         raise NotImplementedError
 
     def show(self, *parts: widgets.Widget) -> None:
-        """Put the parts between the style sheet and the message."""
-        self.children = (self.style_sheet, *parts, self.message)
+        """Put the parts below the style sheet and the message."""
+        self.children = (self.style_sheet, self.message, *parts)
 
     def attempt(self, handler: Handler) -> None:
-        """Call a handler; its error shows in the message. Does nothing while the explorer changes its own controls."""
+        """Call a handler; its error shows in the message. Does nothing while the explorer changes its own controls.
+
+        A message of before stays until the handler tells another; an error does not.
+        """
         if self.changing:
             return
-        self.message.value = ""
+        before = self.told
         try:
             handler()
         except Exception as error:
             self.fail(error)
+        if self.told == before and 'role="alert"' in self.message.value:
+            self.say("")
 
     def watch(self, handler: Handler, *controls: widgets.Widget) -> None:
         """Call a handler whenever one of these controls changes."""
         for control in controls:
             control.observe(lambda _: self.attempt(handler), "value")
+
+    def watch_press(self, handler: Callable[[str], None], *charts: Chart) -> None:
+        """Call a handler with the name of the point that was pressed, or with nothing where it was let go."""
+        for chart in charts:
+            chart.observe(lambda change: self.attempt(lambda: handler(change["new"])), "chosen")
 
     def button(self, label: str, name: str, handler: Handler, tooltip: str = "", **traits: Any) -> widgets.Button:
         """A button that calls a handler."""
@@ -85,14 +96,19 @@ class Explorer(widgets.VBox):
 
     def say(self, text: str) -> None:
         """Show a message."""
-        self.message.value = note(text)
+        self.tell(note(text))
 
     def fail(self, error: Exception) -> None:
         """Show an error: a user's by its sentence, others with their type and, folded, where they came from."""
         if isinstance(error, UserError):
-            self.message.value = alert(str(error))
+            self.tell(alert(str(error)))
         else:
-            self.message.value = alert(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+            self.tell(alert(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))))
+
+    def tell(self, text: str) -> None:
+        """Show HTML as the message."""
+        self.told += 1
+        self.message.value = text
 
 
 def labelled(widget: Widget, name: str) -> Widget:
@@ -129,6 +145,21 @@ def several(label: str, options: list[str], name: str, rows: int = 8) -> widgets
     return labelled(
         widgets.SelectMultiple(description=label, options=options, value=tuple(options), rows=rows, **style), name
     )
+
+
+def row(*parts: widgets.DOMWidget) -> widgets.Box:
+    """Controls beside each other, each below its label; what finds no room goes on below."""
+    for part in parts:
+        part.layout.width, part.layout.min_width = "auto", "0"
+        part.layout.flex = part.layout.flex or ("0 1 auto" if isinstance(part, Chips | widgets.Button) else "1 1 150px")
+    return labelled(widgets.Box(parts), "acm-row")
+
+
+def side_by_side(*parts: tuple[int, widgets.DOMWidget]) -> widgets.Box:
+    """Parts beside each other, each as wide as its share; below each other where the page is narrow."""
+    for share, part in parts:
+        part.layout.flex, part.layout.min_width = f"{share} 1 {100 * share}px", "0"
+    return labelled(widgets.Box([part for _, part in parts]), "acm-beside")
 
 
 def column(*parts: widgets.Widget) -> widgets.VBox:
