@@ -17,6 +17,7 @@ PACKAGE = Path(str(files("acm")))
 ROOT = PACKAGE.parent
 CLONE = (ROOT / "Snakefile").is_file() and (ROOT / "notebooks").is_dir()
 PROFILES = ROOT / "profiles" if CLONE else PACKAGE / "profile_files"  # pyproject.toml puts them there in a wheel
+WEB = ROOT / "web" if CLONE else PACKAGE / "web_files"  # as well
 RUNS = (ROOT if CLONE else Path.cwd()) / "runs"
 REPORTS = ROOT / "reports"
 FIGURES = ROOT / "figures"

@@ -85,11 +85,13 @@ def recipe(place, run):
 
 def test_the_wheel_holds_the_packages_and_the_profiles_and_no_more(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    sources = {"abacus": "abacus", "acm": "acm", "smol": "smol", "profiles": "acm/profile_files"}
+    sources = {"abacus": "abacus", "acm": "acm", "smol": "smol", "profiles": "acm/profile_files",
+               "web": "acm/web_files"}
     expected = {
         f"{inside}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, inside in sources.items() for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and not path.is_relative_to(ROOT / "web/test")
+        and path not in {ROOT / "web/package.json", ROOT / "web/tsconfig.json"}
     }  # fmt: skip
     assert names == expected
     assert {"acm/py.typed", "acm/tasks/_abacus.yaml", "acm/reporting/report.md.jinja"} < names

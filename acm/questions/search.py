@@ -19,17 +19,7 @@ import pandas as pd
 
 from acm.files import digest
 from acm.questions.layers import rank_correlation
-from acm.questions.search_points import (
-    FACTS,
-    FRONT,
-    LAYERS,
-    RECORDS,
-    best_points,
-    layers_of,
-    mean_layers,
-    parts_of,
-    point_of,
-)
+from acm.questions.search_points import FACTS, LAYERS, RECORDS
 from acm.questions.study import apart, inside, joined
 from acm.reading import read_json
 from acm.reporting.intervals import Interval, interval_columns
@@ -47,6 +37,7 @@ from acm.reporting.statistics import (
 )
 from acm.searching.front import length_at
 from acm.searching.objective import Objective
+from acm.searching.points import FRONT, best_points, layers_of, mean_layers, parts_of, point_of
 
 QUESTION = "Does any λ by layer beat one λ for all, and can it be had without search?"
 DRAWS = 4000

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from acm.questions.search import Judged, flatness
 from acm.questions.search_answer import SAMPLERS
-from acm.questions.search_points import best_points
 from acm.reporting.plotting import COLOURS, label_points
 from acm.reporting.statistics import average
+from acm.searching.points import best_points
 
 SEARCHED = ("D", COLOURS["acm"])
 LOOKS = {"random": ("^", COLOURS["control"])}

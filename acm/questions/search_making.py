@@ -21,27 +21,13 @@ from acm.questions.rivals_inputs import RULE_SETTINGS
 from acm.questions.search import Judged
 from acm.questions.search_layers import TABLE, fitted, quantities
 from acm.questions.search_nulls import BEST
-from acm.questions.search_points import (
-    FRONT,
-    LAYERS,
-    MOVED,
-    RANKS,
-    best_points,
-    coarser,
-    experiment_of,
-    home_of,
-    layers_of,
-    mean_layers,
-    models_of,
-    point_of,
-    same_pair,
-    was_run,
-)
+from acm.questions.search_points import LAYERS, MOVED, RANKS, coarser, home_of, same_pair, was_run
 from acm.questions.search_trials import Trials
 from acm.questions.study import inside
 from acm.questions.variants import Layers
 from acm.records import write_parquet
 from acm.searching.front import front_of
+from acm.searching.points import FRONT, best_points, experiment_of, layers_of, mean_layers, models_of, point_of
 from acm.searching.profiled import folder_of, search_of
 
 FIXED = 2  # quantities whose rule is taken to other pairs

@@ -21,11 +21,11 @@ import pandas as pd
 
 from acm.calibration.nulls import Layers, permuted
 from acm.questions.search import Judged, adjusted
-from acm.questions.search_points import best_points, layers_of, point_of
 from acm.questions.study import apart, joined
 from acm.reporting.intervals import interval_columns
 from acm.reporting.statistics import average, bootstrap_p, describe, detectable, over_draws
 from acm.searching.objective import Objective
+from acm.searching.points import best_points, layers_of, point_of
 
 DEALS = 3  # merges of each null that deals at random
 BEST = "best λ at "  # before a target: its best point

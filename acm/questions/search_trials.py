@@ -21,9 +21,10 @@ import pandas as pd
 from acm.files import digest
 from acm.merging.recipe import Recipe
 from acm.questions.search_nulls import null_layers
-from acm.questions.search_points import FACTS, FRONT, RECORDS
+from acm.questions.search_points import FACTS, RECORDS
 from acm.questions.variants import Layers
 from acm.records import write_parquet
+from acm.searching.points import FRONT
 from acm.searching.run import Search, judge
 from acm.searching.spaces import PARTS, Space
 from acm.searching.workers import workers

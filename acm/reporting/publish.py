@@ -26,6 +26,7 @@ from acm.profiles import Profile, load_profile
 from acm.records import coefficients_name, provenance, write_parquet, write_records
 from acm.reporting.differences import differences
 from acm.reporting.inspection import WORTH
+from acm.reporting.live import write_live
 from acm.reporting.outdated import outdated_results
 from acm.reporting.pages import fill_page, page_text
 from acm.reporting.report import headline, write_report
@@ -74,6 +75,8 @@ def publish(name: str) -> str:
     assemble_questions(profile)
     for source in (kept.reports, profile.folder):
         copy_searches(profile, source, made.reports)
+    for experiment in profile.experiments:
+        write_live(Results(profile, experiment, made.reports))
     manifest = provenance("reporting", profile=profile.model_dump(), profile_hash=profile.hash)
     write_json(made.reports / "manifest.json", manifest)
     report = write_report(profile, made.reports, made.figures)

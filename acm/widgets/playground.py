@@ -1,265 +1,190 @@
-"""Computes what the merge playground shows: merges two embedded models, asks all three models, measures the merge.
+"""Explorer 2: the live page in a notebook. Two small models are merged in the browser, and answer there.
 
-The project's own engine merges, into a temporary folder. This module only loads models, asks them and counts. The
-answers are those of the evaluation: the same prompts, greedy decoding, the same grading.
+The browser's code lies in ``web/``. Python hands over the models' files and the recorded numbers. What the reader sets
+goes both ways: :attr:`Playground.coefficients` reads it, and set from Python, the dial moves.
 """
 
 from __future__ import annotations
 
 import json
-import random
-import re
-import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import zip_longest
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
+import anywidget
+import numpy as np
 import pandas as pd
-import torch
-import yaml
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria
-from transformers.utils import logging as transformers_logging
+import traitlets
 
-from abacus import BENCHMARKS, problems
-from acm.checkpoints import layer_of, model_folder
+from abacus import CHECKPOINTS
 from acm.errors import UserError, unknown
-from acm.evaluation.reflections import pattern_of
-from acm.evaluation.task_files import read_task
-from acm.merging.engine import merge
-from acm.merging.export import mergekit_recipe
-from acm.merging.plan import make_plan
-from acm.merging.recipe import load_recipe
-from acm.merging.registry import METHODS
+from acm.paths import CLONE, REPORTS, WEB
+from acm.widgets.bundle import bundle
+from acm.widgets.measured import measure
 
-TASKS = ("abacus_easy", "abacus_medium", "abacus_hard")
-BATCH = 25
-LONGEST = 1500  # the most characters of a typed problem
-LARGEST = 200e6  # the most bytes of a model's weights
-Stop = Callable[[], bool]
+BASE, FINETUNED = "abacus-fast", "abacus-slow"
+METHODS = ("interpolation", "task_arithmetic", "ties")  # those that the browser has, see web/core/merge.js
+PARTS = {"attention": ("input_layernorm", "self_attn"), "mlp": ("post_attention_layernorm", "mlp")}
+OUTSIDE = {"embed": "embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}  # layer outside the blocks → its tensor
+LOWEST, HIGHEST = -0.5, 1.5  # of λ on the page
+FILE = "live.json"
 
 
-def never() -> bool:
-    """Says that nobody wants to stop."""
-    return False
+class Playground(anywidget.AnyWidget):
+    """A dial for λ, a strip of layers to paint λ on, and the answers of both models and their merge.
 
+    coefficients: λ to start with, as :attr:`coefficients` takes them. method: one of ``METHODS``. density: the share of
+    a task vector that TIES keeps, fraction. question: a word problem; None: the page's first.
 
-def offered_methods() -> list[str]:
-    """Methods that merge one model into a base by λ of each layer, without further files."""
-    return [m.name for m in METHODS.values() if m.takes_coefficients and m.models[0] == 1 and not m.reads_files]
-
-
-def parameters_of(method: str) -> dict[str, Any]:
-    """The parameters of a method beside λ, at their defaults.
-
-    One without a default, or with one that the method works out, starts as in the method's example.
+    >>> from acm.widgets import Playground
+    >>> play = Playground(coefficients={"embed": 0.2, "0": 0.9})
+    >>> play.coefficients.head(3)
+       layer       part  coefficient
+    0  embed                     0.2
+    1      0  attention          0.9
+    2      0        mlp          0.9
     """
-    row = METHODS[method]
+
+    name = "playground"
+    _esm = bundle("widgets/playground_widget.js")
+    _css = "\n".join((WEB / path).read_text(encoding="utf-8") for path in ("chart/chart.css", "live/playground.css"))
+    state = traitlets.Dict().tag(sync=True)
+    numbers = traitlets.Dict().tag(sync=True)
+    files = traitlets.Dict().tag(sync=True)
+    worker = traitlets.Unicode().tag(sync=True)
+
+    def __init__(
+        self, coefficients: Any = 0.5, method: str = "interpolation", density: float = 0.2, question: str | None = None
+    ) -> None:
+        self.layers = recorded()["layers"]
+        self.start = dict.fromkeys(self.layers, 0.5)
+        super().__init__(numbers=recorded(), files=files(), worker=bundle("core/worker.js"))
+        self.state = {"question": question or "", **self.setting(coefficients, self.start), "method": method, "density": 0.2}
+        self.method, self.density = method, density
+
+    @property
+    def coefficients(self) -> pd.DataFrame:
+        """λ as a table: layer, part (attention or mlp in a block, else empty), coefficient (fraction).
+
+        Set it to a number, to a mapping or Series from a layer (``"0"``) or a part (``"0.mlp"``) to λ, which leaves the
+        other layers as they are, or to such a table. UserError for a layer that the models lack, and for a λ that is no
+        number from -0.5 to 1.5.
+        """
+        told = self.state["coefficients"]
+        rows = [
+            (layer, part, told.get(f"{layer}.{part}", told.get(layer)))
+            for layer in self.layers for part in (PARTS if layer.isdecimal() else [""])
+        ]  # fmt: skip
+        return pd.DataFrame(rows, columns=["layer", "part", "coefficient"])
+
+    @coefficients.setter
+    def coefficients(self, value: Any) -> None:
+        self.state = self.state | self.setting(value, flat(self.coefficients))
+
+    @property
+    def method(self) -> str:
+        """The merge method."""
+        return str(self.state["method"])
+
+    @method.setter
+    def method(self, value: str) -> None:
+        if value not in METHODS:
+            raise unknown("method of the playground", value, METHODS)
+        self.state = self.state | {"method": value}
+
+    @property
+    def density(self) -> float:
+        """The share of a task vector that TIES keeps, fraction."""
+        return float(self.state["density"])
+
+    @density.setter
+    def density(self, value: float) -> None:
+        if not 0.05 <= value <= 1:
+            raise UserError(f"density must be a number from 0.05 to 1, not {value}.")
+        self.state = self.state | {"density": float(value)}
+
+    @property
+    def question(self) -> str:
+        """The problem that the three models answer."""
+        return str(self.state["question"])
+
+    @question.setter
+    def question(self, value: str) -> None:
+        self.state = self.state | {"question": str(value)}
+
+    def setting(self, value: Any, before: Mapping[str, float]) -> dict[str, Any]:
+        """Mode and coefficients of the page for what :attr:`coefficients` was set to. before: λ so far."""
+        if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+            return {"mode": "one", "coefficients": dict.fromkeys(self.layers, checked("all layers", value))}
+        table = value if isinstance(value, pd.DataFrame) else None
+        given = flat(table) if table is not None else {str(key): number for key, number in dict(value).items()}
+        parts = {f"{layer}.{part}" for layer in self.layers if layer.isdecimal() for part in PARTS}
+        for key, number in given.items():
+            if key not in self.layers and key not in parts:
+                raise unknown("layer of the models", key, [*self.layers, *sorted(parts)])
+            checked(key, number)
+        every = {key: before.get(key, before.get(key.split(".")[0])) for key in parts | set(self.layers) - blocks(parts)}
+        for key, number in given.items():
+            every |= {name: float(number) for name in every if name == key or name.split(".")[0] == key}
+        whole = {layer: every[f"{layer}.mlp"] if layer in blocks(parts) else every[layer] for layer in self.layers}
+        alike = all(every[key] == whole[key.split(".")[0]] for key in every)
+        return {"mode": "layer", "coefficients": whole} if alike else {"mode": "part", "coefficients": every}
+
+    def recipe(self) -> dict[str, Any]:
+        """The recipe of the current setting, as :func:`acm.merge` takes it; its merge is the browser's, bit for bit."""
+        content: dict[str, Any] = {
+            "merge_method": self.method,
+            "base_model": str(CHECKPOINTS / BASE),
+            "models": [{"model": str(CHECKPOINTS / FINETUNED)}],
+            "parameters": {"density": self.density} if self.method == "ties" else {},
+        }
+        told = self.state["coefficients"]
+        if self.state["mode"] != "part":
+            return content | {"coefficients": {FINETUNED: dict(told)}}
+        weights: list[dict[str, Any]] = []
+        for key, value in told.items():
+            layer, _, part = key.partition(".")
+            places = [f"layers.{layer}.{name}" for name in PARTS[part]] if part else [OUTSIDE[layer]]
+            weights += [{"filter": place, "value": value} for place in places]
+        content["models"][0]["parameters"] = {"weight": weights}
+        return content
+
+    def measure(self, items: int = 34) -> pd.DataFrame:
+        """What the current merge is worth, by the engine: :func:`acm.widgets.measured.measure`, items of each task."""
+        return measure(self.recipe(), items=items)
+
+
+def blocks(parts: set[str]) -> set[str]:
+    """The layers that have parts."""
+    return {key.split(".")[0] for key in parts}
+
+
+def checked(key: str, value: Any) -> float:
+    """λ as a float; UserError for none, or one outside the dial."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not LOWEST <= value <= HIGHEST:
+        raise UserError(f"λ of {key} must be a number from {LOWEST} to {HIGHEST}, not {value!r}.")
+    return float(value)
+
+
+def flat(table: pd.DataFrame) -> dict[str, float]:
+    """A table of coefficients as a mapping from layer or part to λ; UserError for another table."""
+    if missing := {"layer", "part", "coefficient"} - set(table.columns):
+        raise UserError(f"the table of coefficients lacks the column {min(missing)}.")
     return {
-        p.name: row.example[p.name] if p.default is None or isinstance(p.default, str) else p.default
-        for p in row.takes
-        if p is not row.coefficient
+        f"{row.layer}.{row.part}" if row.part else str(row.layer): row.coefficient  # type: ignore[misc]
+        for row in table.itertuples()
     }
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One setting of the playground: a method, λ of each layer, the method's parameters, the seed of random masks."""
-
-    method: str
-    coefficients: dict[str, float]
-    parameters: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-
-    def describe(self) -> str:
-        """``ties, density 0.2, λ 0.50 to 0.70``."""
-        low, high = min(self.coefficients.values()), max(self.coefficients.values())
-        extra = "".join(f", {k} {v:g}" for k, v in self.parameters.items() if v != METHODS[self.method].defaults[k])
-        return f"{self.method}{extra}, λ {low:g}" + (f" to {high:g}" if high > low else "")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response: text, length in tokens up to the end token (excluded), and whether the cap cut it."""
-
-    response: str
-    length: int
-    truncated: bool
-
-
-class Stopped(Exception):
-    """The user stopped what was under way."""
-
-
-class Until(StoppingCriteria):
-    """Ends a generation as soon as ``stop`` says so."""
-
-    def __init__(self, stop: Stop) -> None:
-        self.stop = stop
-
-    def __call__(self, ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
-        return torch.full((len(ids),), self.stop(), dtype=torch.bool, device=ids.device)
-
-
-class Trio:
-    """A base, a model fine-tuned from it, and their merge, in memory in float32.
-
-    cap: token cap of an answer. It is meant for models of a few million parameters: UserError for more than
-    :data:`LARGEST` bytes.
-    """
-
-    def __init__(self, base: str | Path, finetuned: str | Path, cap: int = 320) -> None:
-        self.base, self.finetuned, self.cap = model_folder(base).resolve(), model_folder(finetuned).resolve(), cap
-        for folder in (self.base, self.finetuned):
-            if (size := sum(path.stat().st_size for path in folder.glob("*.safetensors"))) > LARGEST:
-                most = f"the playground is for models of {LARGEST / 1e6:.0f} MB at most."
-                raise UserError(f"{folder} holds {size / 1e6:,.0f} MB of weights; {most}")
-        transformers_logging.disable_progress_bar()
-        self.tokenizer = AutoTokenizer.from_pretrained(self.base, padding_side="left")
-        self.models: dict[str, Any] = {path.name: load(path) for path in (self.base, self.finetuned)}
-        self.models["merge"] = load(self.base)
-        self.known: dict[tuple[str, str], Answer] = {}
-
-    @property
-    def names(self) -> list[str]:
-        """The base, the fine-tuned model, and ``merge``."""
-        return list(self.models)
-
-    @cached_property
-    def layers(self) -> list[str]:
-        """The layers that have tensors of their own, from the first to the last."""
-        plan = make_plan(load_recipe(self.recipe(Choice("task_arithmetic", {}), weight=1.0))[0], Path())
-        present = {layer_of(job.name) for job in plan.jobs}
-        blocks = sorted(filter(str.isdecimal, present), key=int)
-        return ["embed", *blocks, *(layer for layer in ("norm", "lm_head") if layer in present)]
-
-    def recipe(self, choice: Choice, **extra: object) -> dict[str, Any]:
-        """The recipe of a choice, with absolute paths. extra: further parameters, with which it has no coefficients."""
-        content: dict[str, Any] = {
-            "merge_method": choice.method,
-            "base_model": str(self.base),
-            "models": [{"model": str(self.finetuned)}],
-            "parameters": choice.parameters | extra,
-            "seed": choice.seed,
-        }
-        return content if extra else content | {"coefficients": {self.finetuned.name: choice.coefficients}}
-
-    def merge(self, choice: Choice) -> None:
-        """Make ``merge`` the merge of this choice, by the engine. Raises UserError as :func:`acm.merge`."""
-        model = self.models["merge"]
-        weights: dict[str, torch.Tensor] = {}
-        with tempfile.TemporaryDirectory() as place:
-            folder = merge(self.recipe(choice), Path(place) / "merged", threads=1, kernels=False)  # nothing to compile
-            for path in folder.glob("*.safetensors"):
-                weights |= {name: tensor.float() for name, tensor in load_file(path).items()}
-        found = model.load_state_dict(weights, strict=False)
-        tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-        if found.unexpected_keys or set(found.missing_keys) - tied:
-            odd = (found.unexpected_keys + found.missing_keys)[0]
-            raise UserError(f"the merge does not fit the base's architecture: {odd}.")
-
-    def export(self, choice: Choice, style: str = "ours") -> str:
-        """The recipe as YAML, in the style ``ours`` or ``mergekit``; UserError for what mergekit cannot reproduce."""
-        if style not in {"ours", "mergekit"}:
-            raise unknown("style of recipe", style, ["ours", "mergekit"])
-        content = self.recipe(choice)
-        if style == "ours":
-            return yaml.safe_dump(content, sort_keys=False)
-        return mergekit_recipe(make_plan(load_recipe(content)[0], Path()).check(), Path())
-
-    def ask(self, name: str, question: str, stop: Stop = never) -> Answer:
-        """One model's answer to a prompt; those of the parents are kept.
-
-        Raises UserError for a prompt that leaves no room for the answer, and Stopped if stopped.
-        """
-        if (name, question) not in self.known or name == "merge":
-            self.known[name, question] = self.generate(name, [question], stop)[0]
-        return self.known[name, question]
-
-    def generate(self, name: str, prompts: list[str], stop: Stop = never) -> list[Answer]:
-        """Greedy answers, as the evaluation gets them: padded on the left, up to ``cap`` tokens."""
-        model = self.models[name]
-        room = model.config.max_position_embeddings - self.cap
-        batch = self.tokenizer(prompts, return_tensors="pt", padding=True)
-        ids = batch["input_ids"]
-        width = ids.shape[1]
-        if not 0 < width <= room:
-            told = f"the problem has {width} tokens"
-            raise UserError(f"{told}; with {self.cap} for the answer the models have room for {room}.")
-        how = {"do_sample": False, "max_new_tokens": self.cap, "pad_token_id": self.tokenizer.pad_token_id}
-        with torch.inference_mode():
-            mask, until = batch["attention_mask"], [Until(stop)]
-            output = model.generate(input_ids=ids, attention_mask=mask, stopping_criteria=until, **how)
-        if stop():
-            raise Stopped
-        return [self.answer(ids) for ids in output[:, width:].tolist()]
-
-    def answer(self, ids: list[int]) -> Answer:
-        """The answer of generated ids, up to the first end token."""
-        end = self.tokenizer.eos_token_id
-        length = ids.index(end) if end in ids else len(ids)
-        text = str(self.tokenizer.decode(ids[:length], skip_special_tokens=True))
-        return Answer(text, length, length == len(ids) and length >= self.cap)
-
-    def evaluate(self, items: pd.DataFrame, report: Callable[[int], None], stop: Stop = never) -> pd.DataFrame:
-        """Records of the merge on these items. report: told how many are done. Raises Stopped if stopped."""
-        rows = []
-        for start in range(0, len(items), BATCH):
-            if stop():
-                raise Stopped
-            batch = items.iloc[start : start + BATCH].to_dict("records")
-            part = [{str(column): value for column, value in item.items()} for item in batch]
-            found = self.generate("merge", [item["question"] for item in part], stop)
-            rows += [graded(item, answer) for item, answer in zip(part, found, strict=True)]
-            report(len(rows))
-        return pd.DataFrame(rows)
-
-
-def load(folder: Path) -> torch.nn.Module:
-    """A model in float32, ready to answer."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
-
-
-def graded(item: dict[str, Any], answer: Answer) -> dict[str, Any]:
-    """A record of an answer to a benchmark's item, graded by its task's own pattern."""
-    pattern = read_task(item["task"])["filter_list"][0]["filter"][0]["regex_pattern"]
-    found = re.findall(pattern, answer.response)
-    said = found[-1].strip() if found else "[invalid]"  # lm-eval's word for no answer
-    reflections = len(pattern_of(item["task"]).findall(answer.response))
-    grade = {"answer": said, "correct": float(said == item["gold"]), "reflections": reflections}
-    return item | {"repeat": 0} | grade | vars(answer)
-
-
-def benchmark_items(count: int, tasks: Iterable[str] = TASKS) -> pd.DataFrame:
-    """The first items of these benchmarks, taken in turn: task, item, question, gold, steps."""
-    if count < 1:
-        raise UserError(f"the number of items must be at least 1, not {count}.")
-    by_task = []
-    for task in tasks:
-        if not (path := BENCHMARKS / f"{task}.jsonl").is_file():
-            raise unknown("benchmark", task, (p.stem for p in BENCHMARKS.glob("abacus_*.jsonl")))
-        lines = path.read_text(encoding="utf-8").splitlines()
-        by_task.append([{"task": task, "item": i, **json.loads(line)} for i, line in enumerate(lines)])
-    return pd.DataFrame([item for turn in zip_longest(*by_task) for item in turn if item][:count])
-
-
-def draw_problem(steps: int, seed: int) -> problems.Problem:
-    """A word problem of this many steps that no model was trained on."""
-    rng = random.Random(seed)
-    while not problems.held_out(found := problems.word_problem(rng, steps)):
-        pass
+def recorded() -> dict[str, Any]:
+    """The numbers beside which a merge is set: those of the committed results; the package has a copy of them."""
+    folder = REPORTS / "tiny" / "long-to-short" if CLONE else WEB
+    found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
     return found
 
 
-def as_prompt(text: str) -> str:
-    """What was typed, as the models read a problem: ``question: … answer:``. UserError for nothing, or far too much."""
-    text = " ".join(text.split())
-    if not text:
-        raise UserError("type a problem first, or draw one.")
-    if len(text) > LONGEST:
-        raise UserError(f"the problem has {len(text)} characters; {LONGEST} are the most.")
-    text = text if text.startswith("question:") else f"question: {text}"
-    return text if text.endswith("answer:") else f"{text} answer:"
+def files() -> dict[str, Any]:
+    """The two models and what they share."""
+    names = {"fast": BASE, "slow": FINETUNED}
+    weights = {who: (CHECKPOINTS / name / "model.safetensors").read_bytes() for who, name in names.items()}
+    shared = {name: json.loads((CHECKPOINTS / BASE / f"{name}.json").read_text()) for name in ("config", "tokenizer")}
+    return weights | shared

@@ -34,11 +34,11 @@ EXPLORERS = {
             "λ of each layer beside the null controls; how MI becomes λ",
         ),
         Row(
-            "MergePlayground",
-            "acm.widgets.merge_playground",
+            "Playground",
+            "acm.widgets.playground",
             "2-merge-playground",
-            "method, its parameters, λ of each layer, the problem",
-            "the answers of both parents and the merge; its accuracy and length less TA's, its place against the bar",
+            "λ of all layers, of each, or of attention and MLP; the method; the problem",
+            "the answers of both models and their merge, token by token; the merge measured on 50 items, in the browser",
         ),
         Row(
             "TradeOffExplorer",

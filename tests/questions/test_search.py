@@ -16,8 +16,8 @@ from acm.files import digest
 from acm.merging.tensors import merged_tensors, planned
 from acm.questions import search, search_answer, search_figures, search_nulls, search_points
 from acm.questions.search_layers import fitted
-from acm.questions.search_points import best_points, layers_of, mean_layers
 from acm.questions.search_trials import Trials, with_part
+from acm.searching.points import best_points, layers_of, mean_layers
 from acm.searching.run import Items, Search
 
 FAST, SLOW = CHECKPOINTS / "abacus-fast", CHECKPOINTS / "abacus-slow"

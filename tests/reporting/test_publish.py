@@ -100,6 +100,14 @@ def test_a_run_changes_nothing_that_is_committed(clone):
     assert re.search(rf"{EXPERIMENT}: all \d+ responses are those of the committed results\.", message)
 
 
+def test_what_a_browser_needs_is_published_with_the_searchs_best(clone):
+    shutil.copytree(REPORTS / TINY / "searches" / "abacus", clone / "reports" / NAME / "searches" / "abacus")
+    publish.publish(NAME)
+    publish.keep(NAME)
+    found = json.loads((clone / "reports" / NAME / EXPERIMENT / "live.json").read_text())
+    assert [*found["presets"]] == ["acm", "noise", "search"] and found["methods"][0]["n"] == 60
+
+
 def test_the_report_can_be_read_where_it_is_assembled(clone):
     publish.publish(NAME)
     report = clone / "runs" / NAME / "results" / "reports" / NAME / "report.md"

@@ -1,0 +1,89 @@
+// The page's side of the worker: each method posts a message and gives a promise of the reply.
+
+/** @typedef {import("./session.js").Answer} Answer */
+/** @typedef {import("./session.js").Item} Item */
+/** @typedef {import("./session.js").Grade} Grade */
+/** @typedef {import("./session.js").Token} Token */
+/** @typedef {{ resolve: (value: any) => void, reject: (error: Error) => void, onEvent?: (event: any) => void }} Waiting */
+
+/**
+ * Start a worker.
+ * @param {string} source the joined script of worker.js
+ */
+export function startEngine(source) {
+  const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const worker = new Worker(address);
+  URL.revokeObjectURL(address);
+  /** @type {Map<number, Waiting>} */
+  const waiting = new Map();
+  /** @type {Map<string, AbortController>} */
+  const latest = new Map();
+  let calls = 0;
+
+  worker.onmessage = ({ data: { call, result, error, event } }) => {
+    const found = waiting.get(call);
+    if (!found) return;
+    if (event !== undefined) return found.onEvent?.(event);
+    waiting.delete(call);
+    if (error) found.reject(error.name === "AbortError" ? new DOMException(error.message, error.name) : new Error(error.message));
+    else found.resolve(result);
+  };
+  worker.onerror = (event) => {
+    for (const { reject } of waiting.values()) reject(new Error(event.message || "The worker did not start."));
+    waiting.clear();
+  };
+
+  /** @param {string} name @param {any[]} given @param {{ onEvent?: (event: any) => void, signal?: AbortSignal }} options */
+  const post = (name, given, { onEvent, signal } = {}) =>
+    new Promise((resolve, reject) => {
+      const call = ++calls;
+      const abort = () => {
+        if (!waiting.delete(call)) return;
+        worker.postMessage({ call, name: "abort" });
+        reject(new DOMException("stopped", "AbortError"));
+      };
+      waiting.set(call, { resolve, reject, onEvent });
+      if (signal?.aborted) return abort();
+      signal?.addEventListener("abort", abort, { once: true });
+      worker.postMessage({ call, name, given });
+    });
+
+  /** A newer call of the same kind stops the older one. @param {string} kind @param {AbortSignal} [signal] */
+  const alone = (kind, signal) => {
+    latest.get(kind)?.abort();
+    const own = new AbortController();
+    latest.set(kind, own);
+    return signal ? AbortSignal.any([signal, own.signal]) : own.signal;
+  };
+
+  return {
+    /** @param {import("./session.js").Files} files @returns {Promise<{ layers: string[], groups: string[] }>} */
+    load: (files) => post("load", [files]),
+    /** @param {import("./merge.js").Setting} setting @returns {Promise<{ milliseconds: number }>} */
+    merge: (setting) => post("merge", [setting]),
+    /** @param {string} question @returns {Promise<string[]>} */
+    unknown: (question) => post("unknown", [question]),
+    /**
+     * @param {string} who fast, slow or merged
+     * @param {string} question
+     * @param {{ onToken?: (token: Token) => void, signal?: AbortSignal }} [options]
+     * @returns {Promise<Answer>}
+     */
+    ask: (who, question, { onToken, signal } = {}) =>
+      post("ask", [who, question], { onEvent: onToken, signal: alone(who, signal) }),
+    /**
+     * @param {Item[]} items
+     * @param {{ onItem?: (grade: Grade) => void, signal?: AbortSignal }} [options]
+     * @returns {Promise<Grade[]>}
+     */
+    measure: (items, { onItem, signal } = {}) =>
+      post("measure", [items], { onEvent: onItem, signal: alone("measure", signal) }),
+    stop() {
+      for (const own of latest.values()) own.abort();
+    },
+    close() {
+      this.stop();
+      worker.terminate();
+    },
+  };
+}

@@ -1,0 +1,118 @@
+// The challenge: as often right as a published merge, with fewer tokens; measured here, judged by paired intervals.
+
+import { make, makeButton, showNumber } from "./dom.js";
+import { isAbort } from "./runner.js";
+import { bootstrapInterval, judge, wilson } from "./statistics.js";
+
+const WORDS = { won: "Won", lost: "Not beaten", open: "Not told apart" };
+
+/**
+ * @param {any} data live.json
+ * @param {{ measure: (items: any[], options: any) => Promise<any[]>, nameOf: () => string,
+ *   onMeasured: (name: string, row: any) => void }} hooks
+ */
+export function createChallenge(data, hooks) {
+  const { items, against } = data.challenge;
+  const progress = make("progress", { max: items.length, value: 0, "aria-label": "problems measured" });
+  const count = make("span", { class: "count" });
+  const go = makeButton("Measure this merge", () => void run(), { class: "primary" });
+  const halt = makeButton("Stop", () => stop("Stopped."));
+  const running = make("div", { class: "row running", hidden: true }, progress, count, halt);
+  const result = make("div", { class: "result", role: "status" });
+  const lead = `Be right as often as ${against}, with fewer tokens. ${items.length} problems decide.`;
+  const node = make("section", { class: "challenge" },
+    make("div", {}, make("h2", {}, "The challenge"), make("p", { class: "lead" }, lead),
+      make("div", { class: "row wrap" }, go, running), smallPrint(items, against)),
+    result);
+  /** @type {AbortController | null} */
+  let controller = null;
+
+  async function run() {
+    const mine = new AbortController();
+    controller = mine;
+    const name = hooks.nameOf();
+    let done = 0;
+    toggle(true);
+    const onItem = () => {
+      done += 1;
+      progress.value = done;
+      count.textContent = `${done} of ${items.length}`;
+    };
+    try {
+      const rows = await hooks.measure(items, { onItem, signal: mine.signal });
+      if (!mine.signal.aborted) conclude(name, rows);
+    } catch (error) {
+      if (!isAbort(error)) result.replaceChildren(make("p", {}, `It could not be measured: ${error}`));
+    } finally {
+      if (controller === mine) toggle(false);
+    }
+  }
+
+  /** @param {boolean} on */
+  function toggle(on) {
+    running.hidden = !on;
+    go.hidden = on;
+    progress.value = 0;
+    count.textContent = "";
+    if (on) result.replaceChildren();
+    else controller = null;
+  }
+
+  /** @param {string} why */
+  function stop(why) {
+    if (!controller) return;
+    controller.abort();
+    toggle(false);
+    result.replaceChildren(make("p", {}, why));
+  }
+
+  /** @param {string} name @param {any[]} rows */
+  function conclude(name, rows) {
+    const verdict = judge(rows, items);
+    result.replaceChildren(...shownResult(name, rows, verdict, against));
+    hooks.onMeasured(name, summaryOf(rows));
+  }
+
+  return { node, stop, destroy: () => stop("") };
+}
+
+/** Accuracy in percent with Wilson's interval, length in tokens with a bootstrap's. @param {{ correct: boolean, length: number }[]} rows */
+export function summaryOf(rows) {
+  const accuracy = wilson(rows.filter((row) => row.correct).length, rows.length);
+  const length = bootstrapInterval(rows.map((row) => row.length));
+  return { n: rows.length, accuracy: accuracy.mean, accuracy_low: accuracy.low, accuracy_high: accuracy.high,
+    length: length.mean, length_low: length.low, length_high: length.high };
+}
+
+function shownResult(name, rows, verdict, against) {
+  const right = rows.filter((row) => row.correct).length;
+  const tokens = summaryOf(rows).length;
+  const head = make("p", { class: `outcome ${verdict.outcome}` }, make("b", {}, `${WORDS[verdict.outcome]}. `), verdict.why);
+  const table = make("table", {},
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, `${name} less ${against}`),
+      make("th", { scope: "col" }, "difference"), make("th", { scope: "col" }, "95 % interval"))),
+    make("tbody", {}, row("right, points", verdict.accuracy), row("tokens", verdict.length)));
+  return [head, make("p", {}, `${right} of ${rows.length} right, ${tokens.toFixed(0)} tokens on average.`), table];
+}
+
+function row(name, interval) {
+  const { mean, low, high } = interval;
+  return make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, signed(mean)),
+    make("td", {}, `${signed(low)} to ${signed(high)}`));
+}
+
+/** @param {number} value */
+function signed(value) {
+  return `${value > 0 ? "+" : ""}${showNumber(value, 1)}`;
+}
+
+function smallPrint(items, against) {
+  return make("details", { class: "help" }, make("summary", {}, "How this is judged"),
+    make("p", {}, `Your merge and ${against} answer the same ${items.length} problems. Won: fewer tokens with the whole `
+      + "interval of the difference, and right at least as often. Not beaten: shown to be right less often, or to be longer. "
+      + `Otherwise the two are not told apart. ${items.length} problems are few: only large differences of accuracy show.`),
+    make("p", {}, "The intervals are bootstraps of paired differences, 2,000 draws of the problems with a fixed seed. They "
+      + "cover the chance of having drawn these problems. They do not cover that you may try many merges and keep the "
+      + "best, nor that models trained anew would differ. Where both are right on the very same problems, the interval "
+      + "of the accuracy is 0 to 0: problems that would tell them apart were not among these."));
+}

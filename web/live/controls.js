@@ -1,0 +1,63 @@
+// The controls of the component, wired to its state.
+
+import { createChallenge } from "./challenge.js";
+import { createDial } from "./dial.js";
+import { createMethod } from "./method.js";
+import { createQuestion } from "./question.js";
+import { inMode, withOne, withSome } from "./state.js";
+import { createStrip } from "./strip.js";
+import { createTradeoff } from "./tradeoff.js";
+import { createTrailView, titleOf } from "./trailview.js";
+
+const MIDDLE = 0.5;
+
+/**
+ * @typedef {import("./state.js").State} State
+ * @param {any} data live.json
+ * @param {() => { get: () => State, change: (next: State) => void, settle: () => void, undo: () => void }} model
+ * @param {() => any} runner
+ */
+export function createControls(data, model, runner) {
+  const { layers } = data;
+  const to = (/** @type {(state: State) => State} */ next) => model().change(next(model().get()));
+  const settle = () => model().settle();
+  const jump = (/** @type {(state: State) => State} */ next) => { to(next); settle(); };
+  const question = createQuestion((text) => to((state) => ({ ...state, question: text })));
+  const dial = createDial(data, {
+    onValue: (value) => to((state) => withOne(state, value, layers)),
+    onSettled: settle,
+    onPreset: (preset) => jump(preset.of),
+    onReset: () => jump((state) => withOne({ ...state, method: "interpolation" }, MIDDLE, layers)),
+    onUndo: () => model().undo(),
+    busy: () => runner().busy(),
+  });
+  const strip = createStrip(layers, {
+    onPaint: (changes) => to((state) => withSome(state, changes, layers)),
+    onSettled: settle,
+    onMode: (mode) => jump((state) => inMode(state, mode, layers)),
+  });
+  const method = createMethod({
+    onMethod: (name) => jump((state) => ({ ...state, method: name })),
+    onDensity: (density) => to((state) => ({ ...state, density })),
+    onSettled: settle,
+  });
+  const trail = createTrailView(layers, (tried) => jump(() => tried.state));
+  return { question, dial, strip, method, trail, ...createMeasuring(data, model, runner) };
+}
+
+/** Chart and challenge: what is measured here becomes a point of the chart. */
+function createMeasuring(data, model, runner) {
+  const tradeoff = createTradeoff(data);
+  /** @type {{ name: string, row: any }[]} */
+  const measured = [];
+  const challenge = createChallenge(data, {
+    measure: (items, options) => runner().measure(model().get(), items, options),
+    nameOf: () => titleOf(model().get(), data.layers),
+    onMeasured(name, row) {
+      measured.push({ name, row });
+      tradeoff.measured(measured);
+      tradeoff.show(model().get());
+    },
+  });
+  return { tradeoff, challenge };
+}

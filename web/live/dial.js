@@ -1,0 +1,116 @@
+// The dial: one λ for all layers, by hand or in motion, and the presets.
+
+import { freshId, make, makeButton, showNumber } from "./dom.js";
+import { isPreset, presetsOf } from "./presets.js";
+import { meanOf, sharedBy } from "./state.js";
+
+const MOST = 1.2;
+const STRIDE = 0.05;
+const PAUSE = 260;
+const PATIENCE = 2500;
+
+/**
+ * @param {any} data
+ * @param {{ onValue: (value: number) => void, onSettled: () => void, onPreset: (preset: any) => void,
+ *   onReset: () => void, onUndo: () => void, busy: () => boolean }} hooks
+ */
+export function createDial(data, hooks) {
+  const list = freshId("ticks");
+  const input = make("input", { type: "range", min: 0, max: MOST, step: 0.01, id: freshId("dial"), list,
+    oninput: () => { player.stop(); hooks.onValue(Number(input.value)); }, onchange: () => hooks.onSettled() });
+  const value = make("output", { class: "value", for: input.id });
+  const hint = make("p", { class: "hint" });
+  const player = createPlayer(() => Number(input.value), hooks);
+  const ticks = [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2];
+  const scale = make("div", { class: "scale", "aria-hidden": "true" }, ...ticks.map((tick) => {
+    const text = tick === 0 ? "0 fast" : tick === 1 ? "1 slow" : tick.toFixed(1);
+    const mark = make("span", { class: tick === 0 || tick === 1 ? "end" : "" }, text);
+    mark.style.setProperty("--at", String(tick / MOST));
+    return mark;
+  }));
+  const presets = createPresets(data, (preset) => { player.stop(); hooks.onPreset(preset); });
+  const node = make("section", { class: "dial" },
+    make("div", { class: "row" }, player.button,
+      make("label", { class: "caption", for: input.id }, "λ ", make("small", {}, "how far from fast to slow")), value),
+    make("div", { class: "track" }, input, scale),
+    make("datalist", { id: list }, ...ticks.map((tick) => make("option", { value: tick }))),
+    hint,
+    make("div", { class: "row wrap" }, presets.node, make("span", { class: "gap" }),
+      makeButton("Undo", () => hooks.onUndo(), { title: "Ctrl+Z", class: "quiet" }),
+      makeButton("Reset", () => { player.stop(); hooks.onReset(); }, { class: "quiet" })));
+  return {
+    node,
+    /** @param {import("./state.js").State} state */
+    show(state) {
+      const shared = sharedBy(state, data.layers);
+      const shown = shared ?? meanOf(state, data.layers);
+      input.value = String(shown);
+      input.setAttribute("aria-valuetext", `${shared === null ? "mean " : ""}λ ${showNumber(shown)}`);
+      value.textContent = `${shared === null ? "mean " : ""}${showNumber(shown)}`;
+      hint.textContent = shared === null ? "The layers differ. Moving the dial gives all of them one λ again." : "";
+      presets.show(state);
+    },
+    destroy: () => player.stop(),
+  };
+}
+
+/** Moves λ from 0 to 1; each answer is shown to its end. @param {() => number} current */
+function createPlayer(current, hooks) {
+  let timer = 0;
+  let since = 0;
+  const button = makeButton("▶", toggle, { class: "play", "aria-label": "play λ from 0 to 1" });
+
+  function name() {
+    button.textContent = timer ? "❚❚" : "▶";
+    button.setAttribute("aria-label", timer ? "pause" : "play λ from 0 to 1");
+  }
+
+  function stop() {
+    clearTimeout(timer);
+    timer = 0;
+    name();
+  }
+
+  function toggle() {
+    if (timer) {
+      stop();
+      hooks.onSettled();
+      return;
+    }
+    const first = current() >= 1 - 1e-9 || current() < STRIDE ? 0 : current();
+    step(first);
+  }
+
+  /** @param {number} value */
+  function step(value) {
+    hooks.onValue(Math.min(1, Math.round(value * 100) / 100));
+    since = performance.now();
+    timer = window.setTimeout(() => wait(value), PAUSE);
+    name();
+  }
+
+  /** @param {number} value */
+  function wait(value) {
+    if (hooks.busy() && performance.now() - since < PATIENCE) timer = window.setTimeout(() => wait(value), 40);
+    else if (value + STRIDE <= 1 + 1e-9) step(value + STRIDE);
+    else {
+      stop();
+      hooks.onSettled();
+    }
+  }
+  return { button, stop };
+}
+
+/** @param {any} data @param {(preset: any) => void} onPreset */
+function createPresets(data, onPreset) {
+  const all = presetsOf(data);
+  const buttons = all.map((preset) =>
+    makeButton(preset.title, () => onPreset(preset), { title: preset.hint, "aria-pressed": "false", class: "chip" }));
+  return {
+    node: make("div", { class: "presets", role: "group", "aria-label": "presets" }, ...buttons),
+    /** @param {import("./state.js").State} state */
+    show(state) {
+      all.forEach((preset, k) => buttons[k].setAttribute("aria-pressed", String(isPreset(state, preset, data.layers))));
+    },
+  };
+}

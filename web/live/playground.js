@@ -1,0 +1,128 @@
+// The live component: two models, a dial between them, and what the merge answers.
+
+import { createControls } from "./controls.js";
+import { make } from "./dom.js";
+import { createModel } from "./model.js";
+import { goldOf, seeded, wordProblem } from "./problems.js";
+import { createRunner, gradeOf } from "./runner.js";
+import { mergeKey, normalised } from "./state.js";
+import { createStatus } from "./status.js";
+import { createStream } from "./stream.js";
+import { titleOf } from "./trailview.js";
+
+const FIRST_SEED = 7;
+const FIRST_STEPS = 3;
+
+/** @typedef {import("./state.js").State} State */
+
+/**
+ * Puts the component into an element.
+ * @param {HTMLElement} root
+ * @param {{ start: (onProgress: (loaded: number, total: number) => void) => Promise<any>, data: any,
+ *   state?: Partial<State> | null, onChange?: (state: State) => void }} options start: gives a loaded engine;
+ *   data: live.json; onChange: is told each state that has settled
+ * @returns {{ get: () => State, set: (state: Partial<State>) => void, destroy: () => void }}
+ */
+export function mount(root, { start, data, state = null, onChange = () => {} }) {
+  const { layers } = data;
+  const first = wordProblem(seeded(FIRST_SEED), FIRST_STEPS).question;
+  const streams = { fast: createStream("fast", "fast"), merged: createStream("merged", "merged"),
+    slow: createStream("slow", "slow") };
+  const status = createStatus();
+  const controls = createControls(data, () => model, () => runner);
+  const model = createModel(normalised(state, layers, first), layers, {
+    onState(now, merged) {
+      if (merged) controls.challenge.stop("Stopped: the merge changed.");
+      show(now);
+      void runner.request(now);
+    },
+    onTrail: controls.trail.show,
+    onSettled: onChange,
+  });
+  const runner = createRunner(start, (of) => mergeKey(of, layers), answering(model, controls, streams, status));
+
+  /** @param {State} now */
+  function show(now) {
+    controls.question.show(now.question);
+    for (const name of ["dial", "strip", "method", "tradeoff"]) controls[name].show(now);
+    streams.merged.tag(titleOf(now, layers));
+  }
+
+  const release = [whenIdle(root, () => void runner.request(model.get())), listenForUndo(root, model.undo)];
+  streams.fast.tag("λ 0");
+  streams.slow.tag("λ 1");
+  root.classList.add("acm-live");
+  root.append(...layout(controls, streams, status));
+  show(model.get());
+  return {
+    get: model.get,
+    set: (wanted) => model.change(normalised({ ...model.get(), ...wanted }, layers, first)),
+    destroy() {
+      [...release, model.destroy, runner.close, controls.question.destroy, controls.dial.destroy,
+        controls.challenge.destroy, controls.tradeoff.destroy].forEach((end) => end());
+      root.replaceChildren();
+    },
+  };
+}
+
+/** What the runner tells goes to the streams and the status line. @returns {import("./runner.js").Hooks} */
+function answering(model, controls, streams, status) {
+  return {
+    onStatus: status.show,
+    onStart: (who) => streams[who].start(goldOf(model.get().question)),
+    onToken: (who, text) => streams[who].token(text),
+    onAnswer(who, result) {
+      streams[who].finish(result);
+      if (who === "slow") for (const stream of Object.values(streams)) stream.longest(result.length);
+      if (who !== "merged") return;
+      const { answer, right } = gradeOf(result.text, goldOf(model.get().question));
+      model.answered({ length: result.length, right });
+      const grade = right === null ? "" : right ? ", right" : ", wrong";
+      status.say(`The merged model answers ${answer ?? "nothing"}${grade}, with ${result.length} tokens.`);
+    },
+    onUnknown(words) {
+      controls.question.unknown(words);
+      if (words.length) for (const stream of Object.values(streams)) stream.clear("not asked");
+    },
+  };
+}
+
+/** @param {any} controls @param {any} streams @param {any} status @returns {HTMLElement[]} */
+function layout(controls, streams, status) {
+  const answers = make("section", { class: "streams", "aria-label": "answers" }, streams.fast.node, streams.merged.node,
+    streams.slow.node);
+  return [status.node, controls.question.node, make("div", {}, controls.dial.node, answers), controls.trail.node,
+    make("div", { class: "lower" }, make("div", {}, controls.strip.node, controls.method.node), controls.tradeoff.node,
+      controls.challenge.node)];
+}
+
+/** Calls at the first touch, or when the page has come to rest after its first paint. @param {HTMLElement} root */
+function whenIdle(root, call) {
+  const kinds = ["pointerdown", "keydown", "focusin"];
+  const saving = /** @type {any} */ (navigator).connection?.saveData === true;
+  let timer = 0;
+  function go() {
+    stop();
+    call();
+  }
+  function stop() {
+    clearTimeout(timer);
+    kinds.forEach((kind) => root.removeEventListener(kind, go));
+  }
+  kinds.forEach((kind) => root.addEventListener(kind, go));
+  const idle = window.requestIdleCallback ?? ((/** @type {() => void} */ then) => setTimeout(then, 1));
+  if (!saving) requestAnimationFrame(() => { timer = window.setTimeout(() => idle(go), 300); });
+  return stop;
+}
+
+/** Ctrl+Z goes back, but not where the reader types. @param {HTMLElement} root @param {() => void} undo */
+function listenForUndo(root, undo) {
+  const onKey = (/** @type {KeyboardEvent} */ event) => {
+    const typing = event.target instanceof Element && event.target.matches("textarea");
+    if (typing || event.shiftKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return;
+    event.preventDefault();
+    undo();
+  };
+  root.addEventListener("keydown", onKey);
+  return () => root.removeEventListener("keydown", onKey);
+}

@@ -1,0 +1,72 @@
+// Merges that the reader can start from, and the trail of those that were tried.
+
+import { coefficientOf, keysOf, tidy, withOne } from "./state.js";
+
+/**
+ * @typedef {import("./state.js").State} State
+ * @typedef {{ name: string, title: string, hint: string, of: (state: State) => State }} Preset
+ */
+
+/**
+ * @param {any} data live.json
+ * @returns {Preset[]}
+ */
+export function presetsOf(data) {
+  const layers = data.layers;
+  const straight = (/** @type {State} */ state) =>
+    ({ ...state, method: state.method === "ties" ? "interpolation" : state.method });
+  const one = (name, title, hint, value) =>
+    ({ name, title, hint, of: (state) => withOne(straight(state), value, layers) });
+  const many = (name, title, hint, coefficients) => ({ name, title, hint, of: (state) => {
+    const told = layers.map((layer) => [layer, tidy(coefficients[layer])]);
+    return { ...straight(state), mode: "layer", coefficients: Object.fromEntries(told) };
+  } });
+  const stored = Object.entries(data.presets ?? {}).map(([name, preset]) =>
+    many(name, TITLES[name] ?? preset.title, HINTS[name] ?? preset.title, preset.coefficients));
+  const rising = Object.fromEntries(layers.map((layer, k) => [layer, k / (layers.length - 1)]));
+  return [one("fast", "fast", "λ = 0: the fast model itself", 0),
+    one("average", "average", "λ = 0.5: the plain average of both", 0.5),
+    ...stored,
+    many("ramp", "ramp", "λ rises from 0 at the first layer to 1 at the last", rising)];
+}
+
+const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
+const HINTS = {
+  acm: "λ by mutual information, as ACM computes it",
+  noise: "λ that ACM's formula gives for pure noise: a control",
+  search: "the λ that a search by trial found",
+};
+
+/** Whether a state is the merge of a preset. @param {State} state @param {Preset} preset @param {string[]} layers */
+export function isPreset(state, preset, layers) {
+  const wanted = preset.of(state);
+  const alike = keysOf("part", layers).every((key) =>
+    Math.abs(coefficientOf(state, key) - coefficientOf(wanted, key)) < 5e-4);
+  return alike && (state.method === "ties") === (wanted.method === "ties");
+}
+
+/**
+ * The merges that were tried, oldest first; the last is the one at hand.
+ * @template T
+ * @param {(item: T) => string} keyOf
+ */
+export function createTrail(keyOf, limit = 12) {
+  /** @type {T[]} */
+  let items = [];
+  return {
+    items: () => items,
+    /** Puts an item last; the same item does not stand twice in a row. @param {T} item */
+    push(item) {
+      const last = items.at(-1);
+      if (last && keyOf(last) === keyOf(item)) items = [...items.slice(0, -1), { ...last, ...item }];
+      else items = [...items, item].slice(-limit);
+    },
+    /** Takes the last item off and gives the one before; null where there is none. @returns {T | null} */
+    undo() {
+      if (items.length < 2) return null;
+      items = items.slice(0, -1);
+      return items[items.length - 1];
+    },
+    clear() { items = []; },
+  };
+}

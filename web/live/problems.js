@@ -1,0 +1,116 @@
+// Draws arithmetic word problems as abacus/problems.py does, and reads their answer out of the text.
+
+const SUBJECTS = { tom: "he", ben: "he", max: "he", leo: "he", sam: "he",
+  anna: "she", mia: "she", nora: "she", lucy: "she", eva: "she" };
+const THINGS = ["apples", "books", "coins", "eggs", "figs", "kites", "nuts", "pears", "shells", "toys"];
+const TOLD = {
+  "+": ["buys # more", "finds # more", "wins # more"],
+  "-": ["sells #", "loses #", "gives away #"],
+  "*": ["doubles them"],
+  "/": ["sells half"],
+};
+const LARGEST = 99;
+const CHANCE = { "+": 0.35, "-": 0.35, "*": 0.15, "/": 0.15 };
+
+/** What the models can read, for people. */
+export const KNOWN = {
+  names: Object.keys(SUBJECTS),
+  things: THINGS,
+  sentences: Object.values(TOLD).flat().map((told) => `he ${told.replace("#", "12")}.`),
+};
+
+/**
+ * Numbers in [0, 1), the same for the same seed (mulberry32).
+ * @param {number} seed
+ * @returns {() => number}
+ */
+export function seeded(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+/** @param {string} op @param {number} value @param {number} number */
+function applyStep(op, value, number) {
+  return { "+": value + number, "-": value - number, "*": value * number, "/": value / number }[op];
+}
+
+/** @template T @param {() => number} random @param {T[]} list @returns {T} */
+function pick(random, list) {
+  return list[Math.floor(random() * list.length)];
+}
+
+/** An integer from low to high, both included. @param {() => number} random */
+function integer(random, low, high) {
+  return low + Math.floor(random() * (high - low + 1));
+}
+
+/** One operation whose result is a whole number from 1 to 99. @param {() => number} random @param {number} value */
+function drawOperation(random, value) {
+  for (;;) {
+    let left = random();
+    const op = Object.keys(CHANCE).find((name) => (left -= CHANCE[name]) < 0) ?? "/";
+    const number = "*/".includes(op) ? 2 : integer(random, 2, 40);
+    const after = applyStep(op, value, number);
+    if (after >= 1 && after <= LARGEST && Number.isInteger(after)) {
+      return { after, told: pick(random, TOLD[op]).replace("#", String(number)) };
+    }
+  }
+}
+
+/**
+ * A story of so many operations on numbers from 1 to 99.
+ * @param {() => number} random
+ * @param {number} steps
+ * @returns {{ question: string, gold: string }} the question without "question:" and "answer:"
+ */
+export function wordProblem(random, steps) {
+  const name = pick(random, Object.keys(SUBJECTS));
+  const things = pick(random, THINGS);
+  const start = integer(random, 2, 60);
+  const sentences = [`${name} has ${start} ${things}.`];
+  let value = start;
+  for (let step = 0; step < steps; step += 1) {
+    const drawn = drawOperation(random, value);
+    value = drawn.after;
+    sentences.push(`${SUBJECTS[name]} ${drawn.told}.`);
+  }
+  return { question: `${sentences.join(" ")} how many ${things} are left?`, gold: String(value) };
+}
+
+const OPENING = /^[a-z]+ has (\d+) ([a-z]+)\.((?: [^.?]+\.)*) how many \2 are left\?$/;
+const SAID = [
+  ["+", /^ (?:he|she) (?:buys|finds|wins) (\d+) more$/],
+  ["-", /^ (?:he|she) (?:sells|loses|gives away) (\d+)$/],
+  ["*", /^ (?:he|she) doubles them$/],
+  ["/", /^ (?:he|she) sells half$/],
+];
+
+/**
+ * The answer of a word problem, read from its text. Null where the text is no such problem, or leaves the numbers that
+ * the models have met (whole numbers from 1 to 99).
+ * @param {string} question
+ * @returns {string | null}
+ */
+export function goldOf(question) {
+  const found = OPENING.exec(bare(question));
+  if (!found) return null;
+  let value = Number(found[1]);
+  for (const sentence of found[3].split(".").slice(0, -1)) {
+    const said = SAID.find(([, pattern]) => /** @type {RegExp} */ (pattern).test(sentence));
+    if (!said) return null;
+    const number = Number(/** @type {RegExp} */ (said[1]).exec(sentence)?.[1] ?? 2);
+    value = applyStep(/** @type {string} */ (said[0]), value, number);
+    if (!Number.isInteger(value) || value < 1 || value > LARGEST) return null;
+  }
+  return String(value);
+}
+
+/** A question in small letters, with single spaces, without "question:" and "answer:". @param {string} question */
+export function bare(question) {
+  return question.toLowerCase().replace(/\s+/g, " ").trim().replace(/^question: ?/, "").replace(/ ?answer:$/, "");
+}

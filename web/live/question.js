@@ -1,0 +1,81 @@
+// The problem: typed by the reader, or drawn.
+
+import { make, makeButton, freshId } from "./dom.js";
+import { bare, KNOWN, seeded, wordProblem } from "./problems.js";
+
+/**
+ * @param {(question: string) => void} onQuestion
+ */
+export function createQuestion(onQuestion) {
+  const box = make("textarea", { id: freshId("question"), rows: 2, maxlength: 400, spellcheck: "false",
+    autocapitalize: "off", autocomplete: "off", oninput: () => { fit(); later(); }, onkeydown: onKey });
+  const steps = make("select", { id: freshId("steps"), onchange: draw },
+    ...[1, 2, 3, 4, 5, 6].map((n) => make("option", { value: n }, `${n} step${n > 1 ? "s" : ""}`)));
+  steps.value = "3";
+  const note = make("p", { class: "note", role: "alert" });
+  const random = seeded(Math.floor(Math.random() * 4294967296));
+  let timer = 0;
+
+  /** As tall as its text, where the style sheet cannot say so. */
+  function fit() {
+    if (CSS.supports("field-sizing", "content")) return;
+    box.style.height = "auto";
+    box.style.height = `${box.scrollHeight + 2}px`;
+  }
+
+  function tell() {
+    clearTimeout(timer);
+    const question = bare(box.value);
+    if (question) onQuestion(question);
+  }
+
+  function later() {
+    clearTimeout(timer);
+    timer = window.setTimeout(tell, 500);
+  }
+
+  /** @param {KeyboardEvent} event */
+  function onKey(event) {
+    if (event.key !== "Enter" || event.shiftKey) return;
+    event.preventDefault();
+    tell();
+  }
+
+  function draw() {
+    box.value = wordProblem(random, Number(steps.value)).question;
+    fit();
+    tell();
+  }
+
+  const node = make("section", { class: "question" },
+    make("label", { class: "caption", for: box.id }, "The problem ", make("small", {}, "type your own, or draw one")),
+    make("div", { class: "row" }, box, make("div", { class: "buttons" },
+      makeButton("Another problem", draw, { class: "primary" }),
+      make("label", { class: "unseen", for: steps.id }, "steps of the next problem"), steps)),
+    note, help());
+  return {
+    node,
+    show(/** @type {string} */ question) {
+      if (bare(box.value) !== question) box.value = question;
+      fit();
+    },
+    /** @param {string[]} words */
+    unknown(words) {
+      note.textContent = words.length ? refusal(words) : "";
+    },
+    destroy: () => clearTimeout(timer),
+  };
+}
+
+/** @param {string[]} words */
+function refusal(words) {
+  const named = words.map((word) => `“${word.trim()}”`).join(", ");
+  return `Not answered: the models never saw ${named}. They know few words; see what they can read.`;
+}
+
+function help() {
+  return make("details", { class: "help" }, make("summary", {}, "What can they read?"),
+    make("p", {}, "They know ", make("code", {}, "mia has 12 eggs. … how many eggs are left?"),
+      ` with ${KNOWN.names.join(", ")}; ${KNOWN.things.join(", ")}; whole numbers from 1 to 99; and these sentences: `,
+      make("code", {}, KNOWN.sentences.join(" ")), " Anything else they have never seen."));
+}

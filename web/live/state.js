@@ -1,0 +1,131 @@
+// What the reader has set: method, density, λ and the question; and how it fits into a link.
+
+import { clamp } from "./dom.js";
+
+export const LOWEST = -0.5;
+export const HIGHEST = 1.5;
+export const METHODS = ["interpolation", "task_arithmetic", "ties"];
+const MODES = ["one", "layer", "part"];
+const LONGEST = 400;
+
+/**
+ * @typedef {{ method: string, density: number, mode: string, coefficients: Record<string, number>, question: string }}
+ * State
+ */
+
+/** Whether a layer is a block, which has two parts. @param {string} layer */
+export function isBlock(layer) {
+  return /^\d+$/.test(layer);
+}
+
+/** The keys that hold λ in a mode, in the order of the layers. @param {string} mode @param {string[]} layers */
+export function keysOf(mode, layers) {
+  if (mode !== "part") return layers;
+  return layers.flatMap((layer) => (isBlock(layer) ? [`${layer}.attention`, `${layer}.mlp`] : [layer]));
+}
+
+/** λ of a key: its own, that of its layer, or the mean of its parts. @param {State} state @param {string} key */
+export function coefficientOf(state, key) {
+  const own = state.coefficients[key] ?? state.coefficients[key.split(".")[0]];
+  if (own !== undefined) return own;
+  return (state.coefficients[`${key}.attention`] + state.coefficients[`${key}.mlp`]) / 2;
+}
+
+/** The same λ in every layer. @param {State} state @param {number} value @param {string[]} layers @returns {State} */
+export function withOne(state, value, layers) {
+  return { ...state, mode: "one", coefficients: Object.fromEntries(layers.map((layer) => [layer, value])) };
+}
+
+/** The state in another mode; λ stay as far as it can hold them. @param {State} state @param {string[]} layers */
+export function inMode(state, mode, layers) {
+  if (mode === "one") return withOne(state, tidy(meanOf(state, layers)), layers);
+  const coefficients = Object.fromEntries(keysOf(mode, layers).map((key) => [key, coefficientOf(state, key)]));
+  return { ...state, mode, coefficients };
+}
+
+/** With another λ at some keys; one λ for all becomes λ by layer. @param {State} state @param {string[]} layers */
+export function withSome(state, changes, layers) {
+  const open = state.mode === "one" ? inMode(state, "layer", layers) : state;
+  return { ...open, coefficients: { ...open.coefficients, ...changes } };
+}
+
+/** The mean λ of the layers, each counted once. @param {State} state @param {string[]} layers */
+export function meanOf(state, layers) {
+  return layers.reduce((sum, layer) => sum + coefficientOf(state, layer), 0) / layers.length;
+}
+
+/** The λ that all layers share; null where they differ. @param {State} state @param {string[]} layers */
+export function sharedBy(state, layers) {
+  const values = keysOf(state.mode, layers).map((key) => coefficientOf(state, key));
+  return values.every((value) => Math.abs(value - values[0]) < 1e-6) ? values[0] : null;
+}
+
+/** The same merge, as text: equal for states that merge alike. @param {State} state @param {string[]} layers */
+export function mergeKey(state, layers) {
+  const values = keysOf("part", layers).map((key) => tidy(coefficientOf(state, key)));
+  return `${state.method === "ties" ? `ties ${state.density}` : "straight"} ${values.join(" ")}`;
+}
+
+/** At most four digits after the point. @param {number} value */
+export function tidy(value) {
+  return Math.round(value * 1e4) / 1e4;
+}
+
+/** What was handed over or read from a link, completed and held to what may be.
+ * @param {Partial<State> | null | undefined} given @param {string[]} layers @param {string} question @returns {State} */
+export function normalised(given, layers, question) {
+  const start = given ?? {};
+  const mode = MODES.includes(String(start.mode)) ? String(start.mode) : "one";
+  const base = {
+    method: METHODS.includes(String(start.method)) ? String(start.method) : "interpolation",
+    density: within(start.density, 0.05, 1, 0.2),
+    mode,
+    coefficients: {},
+    question: typeof start.question === "string" && start.question.trim() ? start.question.slice(0, LONGEST) : question,
+  };
+  const told = start.coefficients ?? {};
+  const coefficients = keysOf(mode, layers).map((key) => {
+    const value = told[key] ?? told[key.split(".")[0]] ?? told.all;
+    return [key, within(value, LOWEST, HIGHEST, 0.5)];
+  });
+  return { ...base, coefficients: Object.fromEntries(coefficients) };
+}
+
+/** @param {unknown} value */
+function within(value, low, high, otherwise) {
+  const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
+  return typeof number === "number" && Number.isFinite(number) ? tidy(clamp(number, low, high)) : otherwise;
+}
+
+/** The state as the part of an address after #. @param {State} state @param {string[]} layers */
+export function toHash(state, layers) {
+  const parts = new URLSearchParams();
+  const shared = sharedBy(state, layers);
+  if (state.mode === "one" && shared !== null) parts.set("l", String(tidy(shared)));
+  else {
+    const values = keysOf(state.mode, layers).map((key) => tidy(coefficientOf(state, key)));
+    parts.set(state.mode === "part" ? "parts" : "layers", values.join("_"));
+  }
+  if (state.method !== "interpolation") parts.set("method", state.method);
+  if (state.method === "ties") parts.set("density", String(state.density));
+  parts.set("q", state.question);
+  return `#${parts}`;
+}
+
+/** The state that a link holds; null where it holds none. What is out of place is left out.
+ * @param {string} hash @param {string[]} layers @returns {Partial<State> | null} */
+export function fromHash(hash, layers) {
+  const parts = new URLSearchParams(hash.replace(/^#/, ""));
+  const mode = parts.has("parts") ? "part" : parts.has("layers") ? "layer" : parts.has("l") ? "one" : null;
+  if (mode === null && !parts.has("q")) return null;
+  const keys = keysOf(mode ?? "one", layers);
+  const values = (parts.get("parts") ?? parts.get("layers") ?? "").split("_");
+  const told = values.length === keys.length ? Object.fromEntries(keys.map((key, k) => [key, values[k]])) : {};
+  return /** @type {any} */ ({
+    mode: mode ?? "one",
+    coefficients: mode === "one" ? { all: parts.get("l") } : told,
+    method: parts.get("method") ?? "interpolation",
+    density: parts.get("density") ?? 0.2,
+    question: parts.get("q") ?? "",
+  });
+}

@@ -1,0 +1,94 @@
+// One answer as it comes: its steps, the wrong ones marked, its verdict and its length.
+
+import { steps } from "../core/grading.js";
+import { make } from "./dom.js";
+import { gradeOf } from "./runner.js";
+
+/**
+ * @param {string} name "fast", "merged" or "slow"
+ * @param {string} title
+ */
+export function createStream(name, title) {
+  const tag = make("span", { class: "tag" });
+  const body = make("div", { class: "answer", tabindex: 0, role: "group", "aria-label": `answer of ${title}` });
+  const verdict = make("p", { class: "verdict" }, " ");
+  const count = make("p", { class: "count" }, " ");
+  const bar = make("div", { class: "length-bar", "aria-hidden": "true" });
+  const node = make("article", { class: `stream ${name}`, "data-who": name },
+    make("header", {}, make("h3", {}, title), tag), make("div", { class: "facts" }, verdict, count), bar, body);
+  const now = { text: "", tokens: 0, done: true, gold: /** @type {string | null} */ (null), longest: 1, frame: 0 };
+
+  function draw() {
+    now.frame = 0;
+    const pieces = shownSteps(now.text, now.done);
+    body.replaceChildren(...pieces, ...(now.done ? [] : [make("span", { class: "cursor", "aria-hidden": "true" })]));
+    count.textContent = `${now.tokens} token${now.tokens === 1 ? "" : "s"}`;
+    bar.style.setProperty("--share", String(Math.min(1, now.tokens / now.longest)));
+  }
+
+  function later() {
+    now.frame ||= requestAnimationFrame(draw);
+  }
+
+  return {
+    node,
+    tag: (/** @type {string} */ text) => { tag.textContent = text; },
+    /** A new answer is coming: the old one stays, pale, until its first token. @param {string | null} gold */
+    start(gold) {
+      Object.assign(now, { text: "", tokens: 0, done: false, gold });
+      node.classList.add("stale");
+    },
+    /** @param {string} text */
+    token(text) {
+      if (now.tokens === 0) {
+        node.classList.remove("stale");
+        verdict.replaceChildren("…");
+      }
+      now.text += text;
+      now.tokens += 1;
+      later();
+    },
+    /** @param {{ text: string, length: number, truncated: boolean }} result */
+    finish(result) {
+      Object.assign(now, { text: result.text, tokens: result.length, done: true });
+      node.classList.remove("stale");
+      draw();
+      verdict.replaceChildren(...shownVerdict(result, now.gold));
+    },
+    /** The bar shows the share of so many tokens. @param {number} tokens */
+    longest(tokens) {
+      now.longest = Math.max(1, tokens);
+      later();
+    },
+    clear(/** @type {string} */ text) {
+      Object.assign(now, { text: "", tokens: 0, done: true });
+      node.classList.remove("stale");
+      body.replaceChildren(text);
+      verdict.replaceChildren(" ");
+      count.textContent = " ";
+      bar.style.setProperty("--share", "0");
+    },
+  };
+}
+
+/** The pieces of an answer; a step is told from other text, a wrong one by colour and by a cross. */
+function shownSteps(text, done) {
+  const pieces = steps(text);
+  return pieces.map((piece, k) => {
+    const wrong = piece.wrong && (done || k < pieces.length - 1); // the last number may still grow
+    const kind = wrong ? "step wrong" : piece.step ? "step" : "said";
+    const mark = wrong ? make("span", { class: "mark" }, make("span", { "aria-hidden": "true" }, " ✗"),
+      make("span", { class: "unseen" }, " wrong step")) : null;
+    return make("span", { class: kind }, piece.text, mark);
+  });
+}
+
+/** @param {{ text: string, truncated: boolean }} result @param {string | null} gold */
+function shownVerdict(result, gold) {
+  const { answer, right } = gradeOf(result.text, gold);
+  if (answer === null) return [make("span", { class: "bad" }, result.truncated ? "✗ cut off, no answer" : "✗ no answer")];
+  const shown = make("b", {}, answer);
+  if (right === null) return ["answers ", shown, ", not checked"];
+  if (right) return [make("span", { class: "good" }, "✓ "), shown, make("span", { class: "good" }, " right")];
+  return [make("span", { class: "bad" }, "✗ "), shown, make("span", { class: "bad" }, " wrong"), `, it is ${gold}`];
+}

@@ -1,0 +1,100 @@
+// The chart: accuracy against tokens, measured, with the place of the merge at hand.
+
+import { drawChart } from "../chart/chart.js";
+import { make, showNumber } from "./dom.js";
+import { meanOf, sharedBy } from "./state.js";
+
+/**
+ * @typedef {{ lambda: number, accuracy: number, accuracy_low: number, accuracy_high: number, length: number,
+ *   length_low: number, length_high: number, n: number }} Measured
+ */
+
+/**
+ * Where λ lies on the measured line: between two measured points, linear. Null beyond the measured λ.
+ * @param {Measured[]} frontier sorted by λ
+ * @param {number} lambda
+ * @returns {{ accuracy: number, length: number, measured: boolean } | null}
+ */
+export function alongFrontier(frontier, lambda) {
+  const after = frontier.findIndex((point) => point.lambda >= lambda - 1e-9);
+  if (after < 0 || lambda < frontier[0].lambda - 1e-9) return null;
+  const high = frontier[after];
+  if (Math.abs(high.lambda - lambda) < 1e-9) return { accuracy: high.accuracy, length: high.length, measured: true };
+  const low = frontier[after - 1];
+  const share = (lambda - low.lambda) / (high.lambda - low.lambda);
+  const between = (/** @type {"accuracy" | "length"} */ name) => low[name] + share * (high[name] - low[name]);
+  return { accuracy: between("accuracy"), length: between("length"), measured: false };
+}
+
+/** @param {any} data live.json */
+export function createTradeoff(data) {
+  const frontier = [...data.frontier].sort((a, b) => a.lambda - b.lambda);
+  const place = make("div", { class: "plot" });
+  const said = make("p", { class: "hint", "aria-live": "off" });
+  const node = make("section", { class: "tradeoff" },
+    make("h2", {}, "Accuracy against length"),
+    make("p", { class: "lead" }, `Measured on ${frontier[0].n} problems for one λ from 0 to 1, with 95 % intervals.`),
+    place, said);
+  /** @type {any} */
+  let chart = null;
+  /** @type {any[]} */
+  let live = [];
+
+  return {
+    node,
+    /** @param {import("./state.js").State} state */
+    show(state) {
+      const here = placeOf(state, frontier, data.layers);
+      said.textContent = here.said;
+      const spec = specOf(data, frontier, [...here.points, ...live]);
+      if (chart) chart.update(spec);
+      else chart = drawChart(place, spec, {});
+    },
+    /** Points measured here. @param {{ name: string, row: any }[]} measured */
+    measured(measured) {
+      live = measured.map(({ name, row }) => pointOf(name, row, "own", `${name}, measured here on ${row.n} problems`));
+    },
+    destroy: () => chart?.close(),
+  };
+}
+
+/** The point of the merge at hand, and what is to be said of it. */
+function placeOf(state, frontier, layers) {
+  const shared = sharedBy(state, layers);
+  const lambda = shared ?? meanOf(state, layers);
+  const at = alongFrontier(frontier, lambda);
+  const name = `λ ${showNumber(lambda)}`;
+  if (state.method === "ties") return { points: [], said: "TIES has no measured line here. Measure it in the challenge." };
+  if (!at) return { points: [], said: `${name} lies outside what was measured, λ from 0 to 1.` };
+  const known = shared !== null;
+  const said = !known
+    ? `These λ were not measured. The hollow point shows one λ of ${showNumber(lambda)}, their mean. Measure yours in the challenge.`
+    : at.measured ? `${name}: measured.` : `${name}: between two measured points, not measured itself.`;
+  const hint = `${known ? name : `one ${name}, the mean`}: ${Math.round(at.accuracy)} % right, ${Math.round(at.length)} tokens`;
+  const point = { name: known ? "this merge" : "its mean λ", x: at.length, y: at.accuracy, family: "here", marker: "circle",
+    hint, label: true, hollow: !known };
+  return { points: [point], said };
+}
+
+/** @param {string} name @param {any} row @param {string} family @param {string} hint */
+function pointOf(name, row, family, hint, label = true) {
+  return { name, x: row.length, y: row.accuracy, xLow: row.length_low, xHigh: row.length_high, yLow: row.accuracy_low,
+    yHigh: row.accuracy_high, family, hint, label };
+}
+
+function specOf(data, frontier, more) {
+  const most = Math.max(...frontier.map((point) => point.length_high));
+  const points = frontier.map((point) => pointOf(`λ ${showNumber(point.lambda, 1)}`, point, "frontier",
+    `one λ = ${point.lambda}: ${point.accuracy} % right, ${point.length} tokens`, false));
+  const against = (data.methods ?? []).filter((row) => row.method === data.challenge?.against)
+    .map((row) => pointOf(row.method, row, "acm", `${row.method}: ${row.accuracy} % right, ${row.length} tokens`));
+  return {
+    label: "accuracy against tokens: the line of one λ from fast to slow, and the merge at hand", height: 320,
+    x: { label: "tokens an answer", range: [0, Math.ceil(most / 20) * 20], better: "left" },
+    y: { label: "right, %", range: [40, 100], better: "up", percent: true },
+    lines: [{ name: "one λ", points: frontier.map((point) => [point.length, point.accuracy]), family: "frontier" }],
+    bands: [{ name: "95 %", points: frontier.map((point) => [point.length, point.accuracy_low, point.accuracy_high]),
+      family: "frontier" }],
+    points: [...points, ...against, ...more], selected: null,
+  };
+}
