@@ -159,7 +159,7 @@ def side_by_side(*parts: tuple[int, widgets.DOMWidget]) -> widgets.Box:
     """Parts beside each other, each as wide as its share; below each other where the page is narrow."""
     for share, part in parts:
         part.layout.flex, part.layout.min_width = f"{share} 1 {100 * share}px", "0"
-    return labelled(widgets.Box([part for _, part in parts]), "acm-beside")
+    return labelled(widgets.Box([part for _, part in parts]), "acm-side-by-side")
 
 
 def column(*parts: widgets.Widget) -> widgets.VBox:

@@ -28,6 +28,7 @@ from acm.widgets.sources import results_with
 
 ENDS = [f"{axis}{end}" for axis in "xy" for end in ("", "_low", "_high")]
 LENGTH = "length, tokens"
+MEAN = " (mean over tasks)"
 
 
 @dataclass
@@ -256,7 +257,7 @@ def points(sample: Sample, reference: str | None) -> pd.DataFrame:
 def xlabel(reference: str | None) -> str:
     """The label of the horizontal axis."""
     what = f"length reduction against {reference}, %" if reference else LENGTH
-    return f"{what} (mean over tasks)"
+    return what + MEAN
 
 
 def extremes(rows: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:

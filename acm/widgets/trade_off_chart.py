@@ -10,7 +10,7 @@ import pandas as pd
 
 from acm.reporting.plotting import family
 from acm.widgets.chart import Chip, plain, reach, rounded
-from acm.widgets.trade_off import ENDS, LENGTH, Points, Source
+from acm.widgets.trade_off import ENDS, LENGTH, MEAN, Points, Source
 
 HEIGHT = 400  # pixels
 STEP = 20  # what a lower cap pushes out of the picture moves an axis by so much at a time
@@ -66,8 +66,8 @@ def trade_off_chart(points: Points, ranges: tuple[list[float], list[float]], lab
         "label": label,
         "height": HEIGHT,
         "zoomable": True,
-        "x": {"label": points.xlabel, "range": ranges[0], "better": "left" if tokens else "right"},
-        "y": {"label": "accuracy, % (mean over tasks)", "range": ranges[1], "better": "up"},
+        "x": {"label": points.xlabel.removesuffix(MEAN), "range": ranges[0], "better": "left" if tokens else "right"},
+        "y": {"label": "accuracy, %", "range": ranges[1], "better": "up"},
         "lines": [names[0] | {"label": INTERPOLATION}] if len(curve) else [],
         "bands": [band] if len(curve) and known else [],
         "points": [point(points, str(name)) for name in table.index],
