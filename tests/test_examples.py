@@ -8,7 +8,7 @@ import pytest
 import acm
 from acm.paths import ROOT
 
-WITH_EXAMPLES = ("mutual_information", "layer_coefficients", "calibrate", "evaluate")
+WITH_EXAMPLES = ("mutual_information", "layer_coefficients", "calibrate", "evaluate", "show")
 
 
 @pytest.mark.parametrize("name", acm.__all__)

@@ -85,14 +85,19 @@ def recipe(place, run):
 
 def test_the_wheel_holds_the_packages_and_the_profiles_and_no_more(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    sources = {"abacus": "abacus", "acm": "acm", "smol": "smol", "profiles": "acm/profile_files",
-               "web": "acm/web_files"}
+    sources = {
+        "abacus": "abacus",
+        "acm": "acm",
+        "smol": "smol",
+        "profiles": "acm/profile_files",
+        "web": "acm/web_files",
+    }
     expected = {
         f"{inside}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, inside in sources.items() for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and not path.is_relative_to(ROOT / "web/test")
         and path not in {ROOT / "web/package.json", ROOT / "web/tsconfig.json"}
-    }  # fmt: skip
+    } | {"acm/web_files/live.json"}  # fmt: skip
     assert names == expected
     assert {"acm/py.typed", "acm/tasks/_abacus.yaml", "acm/reporting/report.md.jinja"} < names
     assert wheel.stat().st_size < MEGABYTES * 1e6
@@ -128,6 +133,13 @@ def test_calibration_and_evaluation_work(run, recipe, place):
     run("acm", "evaluate", base, "--task", "abacus_easy", "--items", 2, "--max-tokens", 8)
     records = pd.read_parquet(place / "work/records.parquet")
     assert len(records) == 2 and records["length"].between(1, 8).all()
+
+
+def test_the_playground_has_all_that_it_shows(run):
+    code = (
+        "from acm.widgets import Playground; p = Playground({'0': 1.0}); print(len(p.numbers['frontier']), p.recipe())"
+    )
+    assert run("python", "-c", code).startswith("11 {'merge_method': 'interpolation'")
 
 
 def test_a_profile_of_the_package_is_checked(run):

@@ -124,7 +124,7 @@ def lab(tmp_path_factory):
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     playground = folder / "notebooks/explore/2-merge-playground.ipynb"
     if playground.is_file():
-        playground.write_text(playground.read_text().replace("items = 100", "items = 6"))
+        playground.write_text(playground.read_text().replace("items = 34", "items = 3"))
     for name, text in SETTINGS.items():
         path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True)

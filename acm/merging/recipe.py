@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -27,6 +27,9 @@ from acm.merging.mergekit import plain_form, template_text
 from acm.merging.parameters import check_parameters, resolve
 from acm.merging.registry import METHODS, MergeMethod
 from acm.reading import read_documents
+
+if TYPE_CHECKING:
+    from acm.display import Shown
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Number = Annotated[float, Field(strict=True)]
@@ -192,6 +195,19 @@ class Recipe(BaseModel):
         Statistics of the base alone stand in the first entry, or the recipe.
         """
         return self.finetuned[:1] if self.method.base_statistics else self.finetuned
+
+    @property
+    def shown(self) -> Shown:
+        """What it sets, as :func:`acm.show` shows it."""
+        from acm.merging.described import described  # takes half a second, and a merge needs none of it
+
+        return described(self)
+
+    def _repr_html_(self) -> str:
+        return self.shown._repr_html_()
+
+    def _repr_markdown_(self) -> str:
+        return self.shown._repr_markdown_()
 
     def is_base(self, entry: ModelEntry) -> bool:
         """Whether an entry is the base."""

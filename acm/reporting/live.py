@@ -3,7 +3,7 @@
     presets     λ by layer of ACM, of the Gaussian null, and of the best point of a search by layer
     frontier    plain interpolation, parents included: λ, accuracy (percent), length (tokens), 95 % intervals, n
     methods     the same of every method
-    challenge   items that the reader's merge answers, with ACM-TA's grade and length of each
+    challenge   items that the reader's merge answers, with ACM-TA's grade and length of each; no search chose by them
 
 Numbers are means over tasks, those of the table ``main`` (:func:`acm.reporting.tables.long_table`). An experiment has
 the file where a browser can hold its two models, where decoding is greedy, and where records hold their questions.
@@ -70,7 +70,7 @@ def live(results: Results) -> dict[str, Any]:
         "cap": results.profile.cap(results.name), "layers": layers, "presets": presets,
         "frontier": [{"lambda": value, **means[swept[value]]} for value in sorted(swept)],
         "methods": [{"method": name, **means[name]} for name in results.experiment.methods],
-        "challenge": {"against": AGAINST, "items": challenge(results.records, results.experiment.tasks)},
+        "challenge": {"against": AGAINST, "items": challenge(results)},
         "provenance": results.provenance,
     }  # fmt: skip
 
@@ -96,7 +96,7 @@ def searched(results: Results, layers: list[str]) -> dict[str, Any] | None:
 
     Of the search's targets it is the one whose best point is nearest :data:`AGAINST` in length, so that a reader can
     compare their accuracy. Best is by the items that chose, not by the fresh ones.
-    The challenge may ask items that chose; the preset's note names them.
+    The challenge asks none of the items that chose.
     """
     records = results.records
     parents = records.loc[records["method"].isin([*results.experiment.parents]), "setting"].unique()
@@ -138,10 +138,16 @@ def search_preset(search: str, point: pd.Series, facts: dict[str, Any]) -> dict[
     }  # fmt: skip
 
 
-def challenge(records: pd.DataFrame, tasks: list[str]) -> list[dict[str, Any]]:
-    """The first items of the tasks in turn, with question, gold answer, and ACM-TA's grade and length (tokens)."""
-    own = records[records["method"] == AGAINST].sort_values("item", kind="stable")
-    parts = [own[own["task"] == task].assign(turn=range(int((own["task"] == task).sum()))) for task in tasks]
+def challenge(results: Results) -> list[dict[str, Any]]:
+    """Items of the tasks in turn, with question, gold answer, and ACM-TA's grade and length (tokens).
+
+    They come after those on which the profile's searches choose λ, so that no preset has seen them.
+    """
+    pair, profile = (results.experiment.base, results.experiment.finetuned), results.profile
+    seen = [block.items[1] for name, block in profile.searches.items() if models_of(profile, name) == pair]
+    records = results.records
+    own = records[(records["method"] == AGAINST) & (records["item"] >= max(seen, default=0))].sort_values("item")
+    parts = [part.assign(turn=range(len(part))) for part in (own[own["task"] == t] for t in results.experiment.tasks)]
     rows = pd.concat(parts).sort_values("turn", kind="stable").head(ASKED)
     return [
         {

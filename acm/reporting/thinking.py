@@ -10,19 +10,20 @@ Between a model that thinks and one that does not, this is where a merge may bre
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from acm.calibration.registry import UNIFORM
 from acm.escaping import literal
 from acm.records import coefficients_name, read_coefficients
 from acm.reporting.intervals import interval_columns, interval_in, interval_text
-from acm.reporting.plotting import COLOURS, MARKERS, family, label_points
 from acm.reporting.results import Results
 from acm.reporting.statistics import bootstrap, share
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STATES = {"closed": True, "open": False}  # column → what records say in `thinking_closed`
 TITLES = {"closed": "thinking closed, %", "open": "thinking never closed, %"}
@@ -86,6 +87,10 @@ def wide_thinking(table: pd.DataFrame) -> pd.DataFrame:
 
 def closed_thinking(results: Results) -> Figure:
     """Shares of closed and of open thinking against λ: the frontier as a line, each method at its mean λ."""
+    import matplotlib.pyplot as plt  # tables are shown where there is none
+
+    from acm.reporting.plotting import COLOURS, MARKERS, family, label_points
+
     table = thinking_table(results).set_index("method")
     methods = [m for m in results.experiment.methods if not math.isnan(table["mean_coefficient"][m])]
     figure, panels = plt.subplots(1, 2, figsize=(12, 4.6), sharex=True)

@@ -56,11 +56,11 @@ class Chips(anywidget.AnyWidget):
 
     def offer(self, options: Iterable[Chip], value: Sequence[str] | None = None) -> None:
         """Give new options and turn those of ``value`` on; None: all."""
-        options = [dict(option) for option in options]
-        names = [option["name"] for option in options]
+        offered: list[dict[Any, Any]] = [dict(option) for option in options]
+        names = [str(option["name"]) for option in offered]
         chosen = names if value is None else [name for name in names if name in value]
         with self.hold_trait_notifications():
-            self.options, self.value = options, chosen
+            self.options, self.value = offered, chosen
 
     @property
     def names(self) -> list[str]:

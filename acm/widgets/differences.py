@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from acm.hypertext import table
 from acm.reporting.comparison import TESTED, compare_pairs
 from acm.reporting.dominance import row, wide_dominance
 from acm.reporting.intervals import interval_text
 from acm.reporting.statistics import Sample, above_bar, average, bootstrap, describe, share, verdict
-from acm.widgets.markup import note, table
+from acm.widgets.markup import note
 from acm.widgets.trade_off import Records, Source, capped, checked
 
 PLAIN = "TA"  # the plain method at the paper's scaling

@@ -1,29 +1,20 @@
-"""Makes the HTML of the explorers: text as harmless HTML, pictures as images, and the style sheet.
+"""Makes the HTML of the explorers: marked text, cards of responses, messages, and the style sheet.
 
-Text that a model wrote is not trusted. Every character is escaped. Invisible characters, such as control characters and
-marks that change the direction of text, are shown by name. This module does not depend on widgets.
+Text that a model wrote is not trusted (:mod:`acm.hypertext`). This module does not depend on widgets.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import itertools
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-from matplotlib.figure import Figure
+from acm.hypertext import NO_MATHS, shown
 
 LONGEST = 20_000  # how many characters of a text are shown
 FOLDED, PREVIEW = 400, 300  # a text of more characters is folded, and so many are shown
 WORD = re.compile(r"\s*\S*")
-UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # Unicode's categories of invisible characters
-PLAIN = re.compile(r"[\x20-\x7e\n\t]*")
-NO_MATHS = "tex2jax_ignore mathjax_ignore"  # the classes whose text MathJax leaves alone
 CSS = """
 .acm-explorer {max-width: 1180px; color: var(--jp-ui-font-color1, #111)}
 .acm-explorer .widget-label {font-weight: 600; white-space: nowrap}
@@ -44,19 +35,6 @@ CSS = """
 @media (max-width: 900px) {.acm-side-by-side > * {flex-basis: 100% !important}}
 .acm-explorer .acm-table table {border-collapse: collapse}
 .acm-explorer .acm-table :is(td, th) {padding: 2px 10px; text-align: right; line-height: 1.4}
-.acm-picture {position: relative; overflow: visible !important; width: 100%}
-.acm-picture > * {margin: 0; width: 100%} .acm-picture img {width: 100%; display: block; background: white}
-.acm-picture .acm-point {position: absolute; width: 18px; height: 18px; margin: 0; padding: 0;
-  transform: translate(-50%, -50%); border-radius: 50%; border: 0; background: transparent; font-size: 0; overflow:
-  visible; z-index: 1}
-.acm-picture .acm-point:is(:hover, :focus-visible, .acm-chosen) {
-  outline: 3px solid #0072b2; box-shadow: none; z-index: 2}
-.acm-picture .acm-point:is(:hover, :focus-visible)::after {content: attr(title); position: absolute; left: 50%;
-  bottom: 24px; transform: translateX(-50%); white-space: pre; font: 13px/1.4 sans-serif; text-align: left;
-  padding: 6px 10px; border-radius: 4px; color: #fff; background: #222; pointer-events: none}
-.acm-picture .acm-point.acm-low:is(:hover, :focus-visible)::after {bottom: auto; top: 24px}
-.acm-picture .acm-point.acm-right-side:is(:hover, :focus-visible)::after {left: auto; right: 0; transform: none}
-.acm-picture .acm-point.acm-left-side:is(:hover, :focus-visible)::after {left: 0; transform: none}
 .acm-cards {display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 12px;
   line-height: 1.4}
 .acm-card {border: 1px solid var(--jp-border-color1, #bbb); border-left: 6px solid #888; padding: 6px 10px;
@@ -76,21 +54,6 @@ CSS = """
 .acm-error {border-left: 6px solid #d55e00; padding: 4px 10px; white-space: pre-wrap; overflow-wrap: anywhere;
   line-height: 1.4}
 """
-
-
-def shown(text: object) -> str:
-    """Text escaped for HTML, its unseen characters by name, in one direction of its own."""
-    text = str(text).replace("\r\n", "\n")
-    if PLAIN.fullmatch(text):
-        return html.escape(text)
-    return "".join(named(c) if c not in "\n\t" and unicodedata.category(c) in UNSEEN else html.escape(c) for c in text)
-
-
-def named(character: str) -> str:
-    """A character that is not seen: ␛ for a control character, its code for the others."""
-    code = ord(character)
-    sign = chr(0x2400 + code) if code < 32 else f"U+{code:04X}"
-    return f'<span class="acm-unseen">{sign}</span>'
 
 
 def marked(text: str, pattern: re.Pattern | None = None, limit: int = LONGEST, parting: int | None = None) -> str:
@@ -181,16 +144,6 @@ def cards(parts: list[str]) -> str:
     return f'<div class="acm-cards">{"".join(parts)}</div>'
 
 
-def table(frame: pd.DataFrame) -> str:
-    """A table of texts whose rows and columns have headers. Every character is escaped."""
-    heads = "".join(f'<th scope="col">{shown(name)}</th>' for name in frame.columns)
-    rows = "".join(
-        f'<tr><th scope="row">{shown(name)}</th>{"".join(f"<td>{shown(cell)}</td>" for cell in cells)}</tr>'
-        for name, *cells in frame.itertuples(name=None)
-    )
-    return f'<table class="{NO_MATHS}"><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table>'
-
-
 def note(text: str) -> str:
     """A message that screen readers tell when it changes."""
     return f'<div role="status" class="{NO_MATHS}">{shown(text)}</div>' if text else ""
@@ -205,11 +158,3 @@ def alert(text: str, details: str = "") -> str:
     """An error's message; ``details``, folded."""
     more = f"<details><summary>details</summary><pre>{shown(details)}</pre></details>" if details else ""
     return f'<div role="alert" class="acm-error {NO_MATHS}"><strong>Error.</strong> {shown(text)}{more}</div>'
-
-
-def image(figure: Figure, alt: str) -> str:
-    """A figure as an ``<img>`` of SVG, in which no script runs."""
-    with io.BytesIO() as file:
-        figure.savefig(file, format="svg", metadata={"Date": None})
-        data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'

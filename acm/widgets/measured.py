@@ -19,7 +19,11 @@ from acm.widgets.sources import preferred, results_with
 
 
 def measure(
-    recipe: dict[str, Any], profile: str = "tiny", experiment: str = "long-to-short", items: int = 34, name: str = "merge"
+    recipe: dict[str, Any],
+    profile: str = "tiny",
+    experiment: str = "long-to-short",
+    items: int = 34,
+    name: str = "merge",
 ) -> pd.DataFrame:
     """A row of texts: accuracy, length, both less TA's on the same items, and the verdict against the bar.
 

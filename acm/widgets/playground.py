@@ -24,6 +24,7 @@ from acm.widgets.measured import measure
 BASE, FINETUNED = "abacus-fast", "abacus-slow"
 METHODS = ("interpolation", "task_arithmetic", "ties")  # those that the browser has, see web/core/merge.js
 PARTS = {"attention": ("input_layernorm", "self_attn"), "mlp": ("post_attention_layernorm", "mlp")}
+SHARED = ("config", "tokenizer")  # what both models have alike
 OUTSIDE = {"embed": "embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}  # layer outside the blocks → its tensor
 LOWEST, HIGHEST = -0.5, 1.5  # of λ on the page
 FILE = "live.json"
@@ -49,17 +50,23 @@ class Playground(anywidget.AnyWidget):
     _css = "\n".join((WEB / path).read_text(encoding="utf-8") for path in ("chart/chart.css", "live/playground.css"))
     state = traitlets.Dict().tag(sync=True)
     numbers = traitlets.Dict().tag(sync=True)
-    files = traitlets.Dict().tag(sync=True)
     worker = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self, coefficients: Any = 0.5, method: str = "interpolation", density: float = 0.2, question: str | None = None
     ) -> None:
         self.layers = recorded()["layers"]
-        self.start = dict.fromkeys(self.layers, 0.5)
-        super().__init__(numbers=recorded(), files=files(), worker=bundle("core/worker.js"))
-        self.state = {"question": question or "", **self.setting(coefficients, self.start), "method": method, "density": 0.2}
+        super().__init__(numbers=recorded(), worker=bundle("core/worker.js"))
+        self.state = {"question": question or "", **self.setting(coefficients, dict.fromkeys(self.layers, 0.5))}
         self.method, self.density = method, density
+        self.on_msg(self.hand_over)
+
+    def hand_over(self, _: object, content: dict[str, Any], buffers: list[memoryview]) -> None:
+        """Send the models when the page asks for them. As traits, a saved notebook would hold them."""
+        if content == {"wanted": "models"}:
+            weights = [(CHECKPOINTS / name / "model.safetensors").read_bytes() for name in (BASE, FINETUNED)]
+            shared = {name: json.loads((CHECKPOINTS / BASE / f"{name}.json").read_text()) for name in SHARED}
+            self.send(shared, weights)
 
     @property
     def coefficients(self) -> pd.DataFrame:
@@ -70,10 +77,7 @@ class Playground(anywidget.AnyWidget):
         number from -0.5 to 1.5.
         """
         told = self.state["coefficients"]
-        rows = [
-            (layer, part, told.get(f"{layer}.{part}", told.get(layer)))
-            for layer in self.layers for part in (PARTS if layer.isdecimal() else [""])
-        ]  # fmt: skip
+        rows = [(layer, part, float(told.get(f"{layer}.{part}", told.get(layer)))) for layer, part in self.places()]
         return pd.DataFrame(rows, columns=["layer", "part", "coefficient"])
 
     @coefficients.setter
@@ -115,19 +119,25 @@ class Playground(anywidget.AnyWidget):
         """Mode and coefficients of the page for what :attr:`coefficients` was set to. before: λ so far."""
         if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
             return {"mode": "one", "coefficients": dict.fromkeys(self.layers, checked("all layers", value))}
-        table = value if isinstance(value, pd.DataFrame) else None
-        given = flat(table) if table is not None else {str(key): number for key, number in dict(value).items()}
-        parts = {f"{layer}.{part}" for layer in self.layers if layer.isdecimal() for part in PARTS}
+        given = (
+            flat(value)
+            if isinstance(value, pd.DataFrame)
+            else {str(key): number for key, number in dict(value).items()}
+        )
+        keys = [f"{layer}.{part}" if part else layer for layer, part in self.places()]
+        every = {key: before.get(key, before.get(layer_of(key))) for key in keys}
         for key, number in given.items():
-            if key not in self.layers and key not in parts:
-                raise unknown("layer of the models", key, [*self.layers, *sorted(parts)])
-            checked(key, number)
-        every = {key: before.get(key, before.get(key.split(".")[0])) for key in parts | set(self.layers) - blocks(parts)}
-        for key, number in given.items():
-            every |= {name: float(number) for name in every if name == key or name.split(".")[0] == key}
-        whole = {layer: every[f"{layer}.mlp"] if layer in blocks(parts) else every[layer] for layer in self.layers}
-        alike = all(every[key] == whole[key.split(".")[0]] for key in every)
+            hit = [name for name in keys if key in (name, layer_of(name))]
+            if not hit:
+                raise unknown("layer of the models", key, [*self.layers, *keys])
+            every |= dict.fromkeys(hit, checked(key, number))
+        whole = {layer_of(key): number for key, number in every.items()}
+        alike = all(number == whole[layer_of(key)] for key, number in every.items())
         return {"mode": "layer", "coefficients": whole} if alike else {"mode": "part", "coefficients": every}
+
+    def places(self) -> list[tuple[str, str]]:
+        """Layers and, in blocks, their parts."""
+        return [(layer, part) for layer in self.layers for part in (PARTS if layer.isdecimal() else [""])]
 
     def recipe(self) -> dict[str, Any]:
         """The recipe of the current setting, as :func:`acm.merge` takes it; its merge is the browser's, bit for bit."""
@@ -135,7 +145,7 @@ class Playground(anywidget.AnyWidget):
             "merge_method": self.method,
             "base_model": str(CHECKPOINTS / BASE),
             "models": [{"model": str(CHECKPOINTS / FINETUNED)}],
-            "parameters": {"density": self.density} if self.method == "ties" else {},
+            "parameters": {"density": self.density, "normalize": False} if self.method == "ties" else {},
         }
         told = self.state["coefficients"]
         if self.state["mode"] != "part":
@@ -153,9 +163,9 @@ class Playground(anywidget.AnyWidget):
         return measure(self.recipe(), items=items)
 
 
-def blocks(parts: set[str]) -> set[str]:
-    """The layers that have parts."""
-    return {key.split(".")[0] for key in parts}
+def layer_of(key: str) -> str:
+    """The layer of a layer or part."""
+    return key.split(".")[0]
 
 
 def checked(key: str, value: Any) -> float:
@@ -180,11 +190,3 @@ def recorded() -> dict[str, Any]:
     folder = REPORTS / "tiny" / "long-to-short" if CLONE else WEB
     found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
     return found
-
-
-def files() -> dict[str, Any]:
-    """The two models and what they share."""
-    names = {"fast": BASE, "slow": FINETUNED}
-    weights = {who: (CHECKPOINTS / name / "model.safetensors").read_bytes() for who, name in names.items()}
-    shared = {name: json.loads((CHECKPOINTS / BASE / f"{name}.json").read_text()) for name in ("config", "tokenizer")}
-    return weights | shared

@@ -9,9 +9,9 @@ from functools import cached_property
 import pandas as pd
 
 from acm.errors import UserError
+from acm.hypertext import shown
 from acm.paper import load
 from acm.reporting.paper_numbers import ITEMS
-from acm.widgets.markup import shown
 from acm.widgets.trade_off import ENDS, Points, checked, xlabel
 
 
@@ -54,11 +54,10 @@ class Printed:
 
     def cells(self, reduction: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Accuracy (percent) and length (as the picture shows it) of each method (rows) and task (columns)."""
-        wide = self.scores.set_index(["method", "task"])[["accuracy", "length"]].unstack("task")
-        length = wide["length"]
+        accuracy, length = (self.scores.pivot(index="method", columns="task", values=v) for v in ("accuracy", "length"))
         if reduction and self.reference:
             length = 100 * (1 - length / length.loc[self.reference])
-        return wide["accuracy"], length
+        return accuracy, length
 
     def points(
         self, methods: Sequence[str], tasks: Sequence[str], cap: int | None = None, reduction: bool = True

@@ -5,14 +5,14 @@ Questions on which the models' answers differ come first.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from acm.errors import UserError
 from acm.evaluation.reflections import pattern_of
-from acm.widgets.markup import card, cards, shown
+from acm.hypertext import shown
+from acm.widgets.markup import card, cards
 
 FILTERS = {  # name → what a question must have, and the column of :func:`questions` that must be above a number
     "differ": ("disagreement", "answers", 1),
@@ -25,9 +25,9 @@ NEEDED = ("method", "task", "item", "answer", "response", "length", "correct")
 def questions(records: pd.DataFrame) -> pd.DataFrame:
     """One row for each task and item, those first on which the models' answers differ most.
 
-    Columns: question; gold, the right answer; answers, how many different ones; right, the share of right ones; wrong and
-    truncated, whether there is such a response; models, how many. Ties go by how evenly the models split into right and wrong, then by the order of the records. UserError
-    for records without texts.
+    Columns: question; gold, the right answer; answers, how many different ones; right, the share of right ones; wrong
+    and truncated, whether there is such a response; models, how many. Ties go by how evenly the models split into right
+    and wrong, then by the order of the records. UserError for records without texts.
     """
     if absent := [column for column in NEEDED if column not in records]:
         told = f"these records have no column '{absent[0]}', so there are no responses to browse"
@@ -59,7 +59,7 @@ def matching(listed: pd.DataFrame, text: str = "", task: str = "", only: Iterabl
 def unlike(questions: Iterable[object]) -> list[str]:
     """Questions without the words that all of them begin with."""
     texts = [str(question) for question in questions]
-    start = start_of_word(texts[0], len(os.path.commonprefix(texts))) if len(texts) > 1 else 0
+    start = parting(min(texts), max(texts)) or 0 if texts else 0  # all share what the first and last of the alphabet do
     return [text[start:] for text in texts]
 
 
@@ -74,11 +74,7 @@ def parting(text: str, other: str) -> int | None:
     """Where a text parts from another: at the beginning of its first word that differs. None for equal texts."""
     if text == other:
         return None
-    return start_of_word(text, len(os.path.commonprefix([text, other])))
-
-
-def start_of_word(text: str, place: int) -> int:
-    """Where the word begins that a place lies in or just behind."""
+    place = next((i for i, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
     while place and not text[place - 1].isspace():
         place -= 1
     return place

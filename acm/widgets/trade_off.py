@@ -18,12 +18,13 @@ from matplotlib.figure import Figure
 
 from acm.errors import UserError, unknown
 from acm.evaluation.reflections import pattern_of
+from acm.hypertext import shown
 from acm.reporting.figures import draw_points
 from acm.reporting.intervals import interval_in, interval_text
 from acm.reporting.plotting import label_points
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, resampled, share
-from acm.widgets.markup import card, cards, shown
+from acm.widgets.markup import card, cards
 from acm.widgets.sources import results_with
 
 ENDS = [f"{axis}{end}" for axis in "xy" for end in ("", "_low", "_high")]
@@ -278,11 +279,8 @@ def extremes(rows: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def draw(points: Points, size: tuple[float, float] = (10.5, 5.6)) -> tuple[Figure, dict[str, tuple[float, float]]]:
-    """The picture, and where each method's point lies on it.
-
-    A place is given in fractions of the picture's width from the left, and of its height from the top. size: inches.
-    """
+def draw(points: Points, size: tuple[float, float] = (10.5, 5.6)) -> Figure:
+    """The picture. size: inches."""
     table = points.table
     names = [m for m in table.index if m not in points.frontier or m in points.parents]
     with plt.rc_context({"text.parse_math": False}):  # names are text, whatever they hold
@@ -293,7 +291,4 @@ def draw(points: Points, size: tuple[float, float] = (10.5, 5.6)) -> tuple[Figur
         axes.set(xlabel=points.xlabel, ylabel="accuracy, % (mean over tasks)")
         axes.margins(0.06)
         label_points(axes)
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the places hold for the layout that is now
-    places = axes.transData.transform(table[["x", "y"]].to_numpy(float)) / (figure.bbox.width, figure.bbox.height)
-    return figure, {name: (float(x), float(1 - y)) for name, (x, y) in zip(table.index, places, strict=True)}
+    return figure

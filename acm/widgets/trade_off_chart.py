@@ -81,4 +81,4 @@ def point(points: Points, name: str) -> dict[str, Any]:
     if swept:
         ends = {key: ends[key] for key in "xy"}
     camel = {key.replace("_low", "Low").replace("_high", "High"): value for key, value in ends.items()}
-    return chip_of(name, points.parents) | camel | {"hint": points.hint(name), "label": not swept}
+    return {**chip_of(name, points.parents), **camel, "hint": points.hint(name), "label": not swept}

@@ -115,7 +115,11 @@ class TradeOffExplorer(Explorer):
         if points.left_out:
             said = [f"left out, without numbers for all chosen tasks: {', '.join(points.left_out)}", *said]
         n = int(points.table["n"].iloc[0])
-        self.say("; ".join([f"{len(points.table)} methods, n = {n:,} responses each; means over tasks, 95 % intervals", *said]))
+        self.say(
+            "; ".join(
+                [f"{len(points.table)} methods, n = {n:,} responses each; means over tasks, 95 % intervals", *said]
+            )
+        )
 
     def draw_second(self) -> None:
         """Draw all of the results beside, if there are some."""

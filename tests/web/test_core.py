@@ -109,7 +109,9 @@ def test_texts_become_the_tokens_of_transformers_and_come_back(ask):
         texts.append(text.encode("utf-8", "replace").decode())
 
     collect()
-    questions = [json.loads(line)["question"] for line in (CHECKPOINTS.parent / "benchmarks" / "abacus_hard.jsonl").open()]
+    questions = [
+        json.loads(line)["question"] for line in (CHECKPOINTS.parent / "benchmarks" / "abacus_hard.jsonl").open()
+    ]
     texts += ["don't DON'T they'LL x<|end|>y", "a  b\n\n c \r\n", *questions[:20]]
     tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "abacus-fast")
     ids = [tokenizer(text)["input_ids"] for text in texts]

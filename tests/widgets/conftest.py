@@ -5,7 +5,7 @@ from widgets.reading import HERE
 
 from acm.profiles import load_profile
 from acm.reporting.results import Results
-from acm.widgets import playground, sources, trade_off
+from acm.widgets import sources, trade_off
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,9 +26,3 @@ def results():
 def records(results):
     """Its records, as the trade-off explorer takes them."""
     return trade_off.Records(results)
-
-
-@pytest.fixture(scope="module")
-def trio(results):
-    """Its two models and their merge."""
-    return playground.Trio(*results.experiment.parents.values())

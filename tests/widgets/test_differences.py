@@ -6,13 +6,12 @@ import pytest
 from widgets.reading import HERE, HOSTILE, Reader
 
 from acm.errors import UserError
+from acm.hypertext import table
 from acm.reporting.comparison import compare_pairs, found_words, rows_of
 from acm.reporting.dominance import dominance, wide_dominance
 from acm.reporting.intervals import interval_in, interval_text
 from acm.reporting.statistics import average
-from acm.widgets import differences, playground, trade_off
-from acm.widgets.markup import table
-from acm.widgets.merge_playground import MergePlayground
+from acm.widgets import differences, printed, trade_off
 from acm.widgets.trade_off_explorer import TradeOffExplorer
 
 HEADINGS = ["accuracy less TA's, points", "length less TA's, tokens", "least detectable", "finding", "n"]
@@ -66,8 +65,8 @@ def test_a_choice_that_leaves_nothing_to_compare_is_told(records):
 
 
 def test_printed_numbers_are_not_compared():
-    printed = trade_off.printed()["printed / acm-v1 / 7b"]
-    told = Reader(differences.differences_html(printed, printed.methods, printed.tasks, "TA")).text
+    source = printed.printed()["printed / acm-v1 / 7b"]
+    told = Reader(differences.differences_html(source, source.methods, source.tasks, "TA")).text
     assert "without the answers to each item" in told
 
 
@@ -94,7 +93,7 @@ def test_names_of_others_are_text_in_a_table():
 
 
 def test_own_merges_are_compared_on_their_own_items(results):
-    items = playground.benchmark_items(100)
+    items = results.records.query("method == 'TA' and item < 34").head(100)
     twin = results.records.query("method == 'TA'").merge(items[["task", "item"]])
     records = differences.same_items(results.records, {"mine": twin}, [*results.frontier, "TA"], items)
     sample = differences.sampled(records)
@@ -114,8 +113,9 @@ def test_own_merges_are_compared_on_their_own_items(results):
 
 def test_the_trade_off_explorer_shows_them_and_follows_its_controls():
     explorer = TradeOffExplorer(*HERE)
-    assert explorer.other.value == "TA"
-    explorer.methods.value = ("ACM-TA", "Null-TA")
+    assert explorer.other.value == "TA" and explorer.table.value == ""
+    explorer.methods.value = ["ACM-TA", "Null-TA"]
+    explorer.compared.value = True
     assert explorer.worker.wait(60) and set(rows(explorer.table.value)) == {"ACM-TA", "Null-TA"}
     assert "less TA" in explorer.table.value and "adjusted together by Holm" in explorer.table.value
     explorer.other.value = "Null-TA"
@@ -123,20 +123,12 @@ def test_the_trade_off_explorer_shows_them_and_follows_its_controls():
     before = explorer.table.value
     explorer.cap.value = 60
     assert explorer.worker.wait(60) and rows(explorer.table.value) != rows(before)
-    explorer.methods.value = ()
-    assert not explorer.table.value and "at least one method" in explorer.message.value
+    explorer.methods.value = []
+    assert "at least one method" in explorer.message.value
     explorer.source.value = "printed / acm-v1 / 7b"
     assert explorer.worker.wait(60) and "a paper prints means" in explorer.table.value and explorer.other.disabled
     explorer.source.value = "tiny / general (committed)"
     assert explorer.worker.wait(60) and explorer.other.value == "TA" and "ACM-TA" in rows(explorer.table.value)
-    assert not explorer.other.disabled and not explorer.message.value
-
-
-def test_the_playground_starts_with_ta_and_without_one_with_the_fine_tuned_model(monkeypatch):
-    explorer = MergePlayground(*HERE, items=3)
-    explorer.worker.wait(60)
-    assert explorer.other.value == "TA" and "TA" in explorer.picture.points
-    monkeypatch.setattr(differences, "PLAIN", "none of this name")
-    explorer = MergePlayground(*HERE, items=3)
-    explorer.worker.wait(60)
-    assert explorer.other.value == "abacus-slow" and "TA" not in explorer.picture.points
+    assert not explorer.other.disabled and 'role="alert"' not in explorer.message.value
+    explorer.compared.value = False
+    assert explorer.table.value == ""

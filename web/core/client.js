@@ -25,8 +25,9 @@ export function startEngine(source) {
     if (!found) return;
     if (event !== undefined) return found.onEvent?.(event);
     waiting.delete(call);
-    if (error) found.reject(error.name === "AbortError" ? new DOMException(error.message, error.name) : new Error(error.message));
-    else found.resolve(result);
+    if (!error) return found.resolve(result);
+    const stopped = error.name === "AbortError";
+    found.reject(stopped ? new DOMException(error.message, error.name) : new Error(error.message));
   };
   worker.onerror = (event) => {
     for (const { reject } of waiting.values()) reject(new Error(event.message || "The worker did not start."));

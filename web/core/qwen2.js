@@ -7,7 +7,11 @@ import { multiply } from "./matmul.js";
 /** @typedef {import("./safetensors.js").Tensors} Tensors */
 /** @typedef {{ keys: Float32Array[], values: Float32Array[] }} Cache */
 /** @typedef {{ token: number, position: number, cache: Cache }} Row */
-/** @typedef {{ newCache: (tokens: number) => Cache, next: (rows: Row[], ends: number[]) => number[], longest: number }} Model */
+/**
+ * next: the most likely token after each of the rows `ends`. longest: tokens of a text. newCache: room for so many.
+ * @typedef {{ newCache: (tokens: number) => Cache, next: (rows: Row[], ends: number[]) => number[],
+ *   longest: number }} Model
+ */
 
 /**
  * @param {any} config config.json

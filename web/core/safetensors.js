@@ -1,4 +1,5 @@
-// Reads a safetensors file: eight bytes of length, a header in JSON, then the numbers (https://github.com/huggingface/safetensors).
+// Reads a safetensors file: eight bytes of length, a header in JSON, then the numbers.
+// The format is described at https://github.com/huggingface/safetensors.
 import { fromBfloat16 } from "./bfloat16.js";
 
 /**
@@ -19,7 +20,9 @@ const BYTES = { BF16: 2, F32: 4 };
 export function readSafetensors(buffer) {
   if (buffer.byteLength < 8) throw new Error("The model's file is too short for safetensors.");
   const length = Number(new DataView(buffer).getBigUint64(0, true));
-  if (length > LONGEST_HEADER || 8 + length > buffer.byteLength) throw new Error("The model's file breaks off in its header.");
+  if (length > LONGEST_HEADER || 8 + length > buffer.byteLength) {
+    throw new Error("The model's file breaks off in its header.");
+  }
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
   const tensors = new Map();
   for (const [name, entry] of Object.entries(header)) {

@@ -2,7 +2,8 @@
 
 // The splitting rule of tokenizer.json, which names its cases with (?i:…), and the same rule as JavaScript has it.
 const RULE =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" +
+  "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 const SPACE = "\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"; // Unicode's, unlike \s
 const WORDS = new RegExp(
   "'(?:[sSſ]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" +
@@ -25,9 +26,13 @@ const SIGNS = new Set(" 0123456789.,?:+-*/="); // single characters that the mod
  */
 export function makeTokenizer(json) {
   const rule = json?.pre_tokenizer?.pretokenizers?.[0]?.pattern?.Regex;
-  if (json?.model?.type !== "BPE" || rule !== RULE) throw new Error("The tokenizer is not Qwen2's; the page knows no other.");
+  if (json?.model?.type !== "BPE" || rule !== RULE) {
+    throw new Error("The tokenizer is not Qwen2's; the page knows no other.");
+  }
   const ids = new Map(Object.entries(json.model.vocab));
-  const ranks = new Map(json.model.merges.map((/** @type {string[]} */ pair, /** @type {number} */ i) => [pair.join(" "), i]));
+  /** @type {string[][]} */
+  const merges = json.model.merges;
+  const ranks = new Map(merges.map((pair, i) => [pair.join(" "), i]));
   const special = new Map(json.added_tokens.map((/** @type {any} */ token) => [token.content, token.id]));
   const characters = byteCharacters();
   const bytes = new Map(characters.map((character, byte) => [character, byte]));
@@ -45,12 +50,14 @@ export function makeTokenizer(json) {
     encode: (text) =>
       text.split(split).flatMap((part) => (special.has(part) ? [special.get(part)] : words(part).flatMap(wordTokens))),
     decode: (tokens) => {
-      const shown = tokens.filter((id) => ![...special.values()].includes(id)).flatMap((id) => [...(names.get(id) ?? "")]);
+      const plain = tokens.filter((id) => ![...special.values()].includes(id));
+      const shown = plain.flatMap((id) => [...(names.get(id) ?? "")]);
       return new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(shown, (character) => bytes.get(character) ?? 0));
     },
     unknown: (text) => {
-      const strange = words(text).filter((word) => wordTokens(word).length > 1 || (word.length === 1 && !SIGNS.has(word)));
-      return [...new Set(strange.map((word) => word.trim() || "line break"))];
+      const strange = (/** @type {string} */ word) =>
+        wordTokens(word).length > 1 || (word.length === 1 && !SIGNS.has(word));
+      return [...new Set(words(text).filter(strange).map((word) => word.trim() || "line break"))];
     },
     size: Math.max(...names.keys(), ...special.values()) + 1,
   };

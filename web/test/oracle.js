@@ -28,6 +28,24 @@ const tasks = {
   decode: ({ tokens }) => tokens.map((ids) => makeTokenizer(tokenizer).decode(ids)),
   unknown: ({ texts }) => texts.map((text) => makeTokenizer(tokenizer).unknown(text)),
   steps: ({ texts }) => texts.map(steps),
+  /** Milliseconds of a merge, of answers one by one, and of items measured together; and the responses. */
+  async speed({ questions, together }) {
+    const session = makeSession({ fast: model("abacus-fast"), slow: model("abacus-slow"), config, tokenizer });
+    const halves = Object.fromEntries(session.layers.map((layer) => [layer, 0.5]));
+    const merges = [1, 2, 3].map(() => session.merge({ method: "task_arithmetic", coefficients: halves }).milliseconds);
+    const began = performance.now();
+    const one = [];
+    for (const question of questions) one.push((await session.ask("merged", question, nothing, nothing)).text);
+    const between = performance.now();
+    const items = questions.map((question) => ({ question }));
+    const eight = (await session.measure(items, nothing, nothing)).map((grade) => grade.text);
+    const end = performance.now();
+    return {
+      merge: { milliseconds: Math.min(...merges), responses: [] },
+      "one at a time": { milliseconds: between - began, responses: one },
+      [`${together} at a time`]: { milliseconds: end - between, responses: eight },
+    };
+  },
   /** SHA-256 of each merged tensor as bfloat16. */
   merge({ setting }) {
     const merged = mergeTensors(...["abacus-fast", "abacus-slow"].map((name) => readSafetensors(model(name))), setting);

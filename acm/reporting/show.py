@@ -1,0 +1,215 @@
+"""Shows what the public functions return: recipes, tables of mutual information, coefficients, records, comparisons.
+
+Each kind is told by its type or by the columns that the formats promise. Numbers come from the functions that make the
+report's tables; the drawings are in ``show_plots.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from acm.calibration import defaults
+from acm.calibration.registry import CONTROLS, ESTIMATORS
+from acm.display import Shown, draw_by_layer
+from acm.errors import UserError, listed, shown
+from acm.merging.recipe import Recipe, load_recipe
+from acm.reporting import comparison, show_plots
+from acm.reporting.statistics import bootstrap
+from acm.reporting.tables import cell, long_table
+
+KINDS = (
+    "a recipe, a table of mutual information (acm.calibrate), coefficients (acm.layer_coefficients or a "
+    "coefficients.json), records (acm.evaluate) or a comparison (acm.reporting.comparison.compare)"
+)
+INFORMATION = {"finetuned", "layer", "sample", "estimator", "control", "value"}
+COEFFICIENTS = {"finetuned", "layer", "coefficient"}
+RECORDS = {"method", "task", "item", "repeat", "correct", "length", "truncated"}
+COMPARISON = {"against", "method", "measure", "task", "n", "first", "second", "difference", "p_adjusted", "detectable"}
+OUTSIDE = {"embed", "norm", "lm_head"}  # layers that are no blocks
+FRACTION = "λ is a fraction without unit: 0 keeps the base, 1 takes the whole task vector"
+
+
+def show(x: Any, *, estimator: str | None = None) -> Shown:
+    """An object of this package as a title, a small table with intervals, a sentence and a small plot.
+
+    x: a :class:`Recipe` or a mapping with ``merge_method``; the DataFrame of :func:`acm.calibrate`; coefficients, as
+    the mapping of ``coefficients.json``, as model → layer → λ, as a DataFrame (columns finetuned, layer, coefficient,
+    or layers × models) or as the array (layers,) of :func:`acm.layer_coefficients`; the DataFrame of
+    :func:`acm.evaluate`; or a comparison, as :func:`acm.reporting.comparison.compare` or ``acm compare --format json``
+    gives it.
+    estimator: of a table of mutual information that holds several; None: ``plug-in``, else its first.
+
+    Returns what a notebook shows as a table beside its plot. ``print`` gives text, and ``.plot()`` the plot's axes.
+    Raises UserError for anything else, for tables without rows, and for methods that lack items of others.
+
+    The λ of three layers:
+
+    >>> import numpy as np
+    >>> import acm
+    >>> mi = np.array([[4.0, 4.5], [2.0, 3.0], [5.0, 5.0]])
+    >>> acm.show(acm.layer_coefficients(mi))
+    Coefficients λ of 3 layers, from 0.500 to 0.584
+    <BLANKLINE>
+           λ
+    0  0.543
+    1  0.584
+    2  0.500
+    <BLANKLINE>
+    λ is a fraction without unit: 0 keeps the base, 1 takes the whole task vector.
+    """
+    if isinstance(x, Recipe):
+        return x.shown
+    if isinstance(x, Mapping):
+        return show_mapping(x)
+    if isinstance(x, np.ndarray) and x.ndim == 1 and x.size and np.issubdtype(x.dtype, np.floating):
+        return show_coefficients({"λ": {str(place): float(value) for place, value in enumerate(x)}})
+    if not isinstance(x, pd.DataFrame):
+        raise UserError(f"acm.show takes {KINDS}, not {described(x)}.")
+    if x.empty:
+        raise UserError(f"this DataFrame has no rows; acm.show takes {KINDS}.")
+    columns = {str(name) for name in x.columns}
+    if columns >= COMPARISON:
+        return show_comparison(x)
+    if columns >= RECORDS:
+        return show_records(x)
+    if columns >= INFORMATION:
+        return show_information(x, estimator)
+    if columns >= COEFFICIENTS:
+        return show_coefficients(by_model(x))
+    if all(is_layer(name) for name in x.index) and all(pd.api.types.is_numeric_dtype(kind) for kind in x.dtypes):
+        names = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in x.columns]
+        layers = [str(layer) for layer in x.index]
+        return show_coefficients({name: dict(zip(layers, map(float, x.iloc[:, i]), strict=True))
+                                  for i, name in enumerate(names)})  # fmt: skip
+    raise UserError(f"acm.show takes {KINDS}, not a DataFrame with the columns {listed(x.columns)}.")
+
+
+def by_model(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Model → layer → λ, of a table with the columns finetuned, layer and coefficient."""
+    curves: dict[str, dict[str, float]] = {}
+    for row in table.itertuples():
+        curves.setdefault(str(row.finetuned), {})[str(row.layer)] = float(row.coefficient)  # type: ignore[arg-type]
+    return curves
+
+
+def described(x: object) -> str:
+    """What something is, for a message."""
+    return f"an array of shape {x.shape} and type {x.dtype}" if isinstance(x, np.ndarray) else f"a {type(x).__name__}"
+
+
+def is_layer(name: object) -> bool:
+    """Whether it is the name of a layer."""
+    return isinstance(name, str) and (name in OUTSIDE or name.isdecimal())
+
+
+def show_mapping(x: Mapping[Any, Any]) -> Shown:
+    """A recipe, coefficients or a comparison that came as a mapping."""
+    if "merge_method" in x:
+        return load_recipe(x)[0].shown
+    if {"first", "others", "rows"} <= x.keys():
+        table = pd.DataFrame(x["rows"])
+        if {*table.columns} >= COMPARISON:
+            tested = ("p_adjusted", "detectable")
+            return show_comparison(table.assign(**{name: table[name].astype(float) for name in tested}))
+    held = x.get("coefficients", x)
+    if isinstance(held, Mapping) and held and all(isinstance(of, Mapping) and of for of in held.values()):
+        values = [value for of in held.values() for value in of.values()]
+        if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+            curves = {str(name): {str(layer): float(value) for layer, value in of.items()} for name, of in held.items()}
+            return show_coefficients(curves, x if "coefficients" in x else {})
+    raise UserError(f"acm.show takes {KINDS}, not a mapping with the keys {listed(x)}.")
+
+
+def show_coefficients(curves: dict[str, dict[str, float]], facts: Mapping[Any, Any] | None = None) -> Shown:
+    """λ: a row for each layer, a column for each model. facts: t, shift, estimator, control, where they are known."""
+    facts = facts or {}
+    layers = list(dict.fromkeys(layer for curve in curves.values() for layer in curve))
+    values = np.array([[curve.get(layer, math.nan) for curve in curves.values()] for layer in layers])
+    if not np.isfinite(values).any():
+        raise UserError("these coefficients hold no finite number; calibrate again.")
+    how = [f"{key} {shown(facts[key])}" for key in ("t", "shift", "estimator", "control") if key in facts]
+    whose = f"of {listed(curves)}" if [*curves] != ["λ"] else f"of {len(layers)} layers"
+    title = f"Coefficients λ {whose}, from {np.nanmin(values):.3f} to {np.nanmax(values):.3f}"
+    caption = f"{FRACTION}{'; ' if how else ''}{', '.join(how)}."
+    texts = [["–" if math.isnan(value) else f"{value:.3f}" for value in row] for row in values]
+    table = pd.DataFrame(texts, [shown(layer) for layer in layers], [shown(name) for name in curves])
+    return Shown(title, table, caption, partial(draw_by_layer, curves=curves, quantity="λ, fraction"))
+
+
+def show_information(table: pd.DataFrame, estimator: str | None = None) -> Shown:
+    """Mutual information: a row for each model and layer, a column for each control; means over the texts."""
+    held = [*dict.fromkeys(map(str, table["estimator"]))]
+    chosen = estimator or (defaults.ESTIMATOR if defaults.ESTIMATOR in held else held[0])
+    if chosen not in held:
+        raise UserError(f"this table has no estimator '{shown(chosen)}'; it has {listed(held)}.")
+    own = table[table["estimator"] == chosen]
+    models, several = [*own["finetuned"].unique()], own["finetuned"].nunique() > 1
+    means = own.groupby(["finetuned", "layer", "control"], sort=False, as_index=False)["value"].mean()
+    curves: dict[str, dict[str, float]] = {}
+    rows: dict[str, dict[str, str]] = {}
+    for model, layer, control, value in means.itertuples(index=False, name=None):
+        title = CONTROLS[control].label if control in CONTROLS else shown(control)
+        rows.setdefault(f"{shown(model)} {layer}" if several else shown(layer), {})[title] = f"{value:.3f}"
+        curves.setdefault(f"{model}, {title}" if several else title, {})[str(layer)] = float(value)
+    unit = ESTIMATORS[chosen].unit if chosen in ESTIMATORS else "unit unknown"
+    caption = (
+        f"Means over n = {own['sample'].nunique()} calibration texts, {unit}, by {shown(chosen)}; what a null "
+        "has too does not come from matching tokens."
+    )
+    texts = pd.DataFrame(rows).T.fillna("–")
+    draw = partial(draw_by_layer, curves=curves, quantity=unit)
+    return Shown(f"Mutual information of base and {listed(models)}, by layer", texts, caption, draw)
+
+
+def show_records(records: pd.DataFrame) -> Shown:
+    """Records: a row for each method, mean over tasks; of one method a row for each task and their mean."""
+    if "experiment" in records and records["experiment"].nunique() > 1:
+        raise UserError(
+            f"these records are of several experiments ({listed(records['experiment'].unique())}); show those of one: "
+            "records[records['experiment'] == …]."
+        )
+    methods, tasks = ([*dict.fromkeys(records[name])] for name in ("method", "task"))
+    try:
+        sample = bootstrap(records, methods, tasks)
+        table = long_table(records, sample, methods[0])
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if len(methods) > 1:
+        rows, kind, what = table[table["task"] == "average"], "method", f"{len(methods)} methods"
+    else:
+        rows, kind, what = table if len(tasks) > 1 else table[:1], "task", shown(methods[0])
+    columns = {"accuracy, %": "accuracy", "length, tokens": "length", "truncated, %": "truncated"}
+    texts = {title: [cell(row, name) for _, row in rows.iterrows()] for title, name in columns.items()}
+    frame = pd.DataFrame({"n": rows["n"].map(str).to_list(), **texts}, [shown(name) for name in rows[kind]])
+    mean = ", mean over tasks" if len(methods) > 1 and len(tasks) > 1 else ""
+    repeated = f" with {sample.repeats} responses each" if sample.repeats > 1 else ""
+    caption = f"n items{repeated}{mean}; 95 % intervals, by bootstrap over items, of shares by Wilson."
+    return Shown(f"{what} on {listed(tasks)}", frame, caption, partial(show_plots.records, rows=rows, kind=kind))
+
+
+def show_comparison(table: pd.DataFrame) -> Shown:
+    """A comparison: a row for each measure and task, of several pairs of each measure's mean over tasks alone."""
+    pairs = [*table[["against", "method"]].drop_duplicates().itertuples(index=False, name=None)]
+    same = table.groupby("measure")[["only_first", "only_second"]].transform("sum").sum(axis=1) == 0
+    told = table[table["p_adjusted"].notna() | ~same]  # of the measures that are not tested those that differ
+    parts = []
+    for first, other in pairs:
+        part = comparison.shown(told, first, other).rename(columns={first: "first", other: "second"}).map(str)
+        if len(pairs) > 1:
+            part = part.drop_duplicates("measure", keep="last")  # the mean over tasks
+            part["measure"] = f"{shown(other)}: " + part["measure"]
+        parts.append(part.set_axis(part["measure"] + ", " + part["task"].map(shown)).drop(columns=["measure", "task"]))
+    findings = [comparison.finding(table, first, other) for first, other in pairs]
+    first, other = (shown(name) for name in pairs[0])
+    who = f"{other} less {first}" if len(pairs) == 1 else "second less first"
+    caption = (
+        f"Differences are {who} on the same n items, with 95 % intervals; length in tokens; `only` counts items on "
+        f"which one alone is higher; p by Holm for {int(table['p_adjusted'].notna().sum())} tests."
+    )
+    return Shown(" ".join(map(shown, findings)), pd.concat(parts), caption, partial(show_plots.comparison, table=table))
