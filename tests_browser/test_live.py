@@ -1,4 +1,4 @@
-"""The live page in Chromium: two models merged in the tab, by mouse, finger and keyboard, from a server and from disk."""
+"""The live page in Chromium: two models merged in the tab by mouse, finger and keyboard, served and from disk."""
 
 import json
 import re
@@ -12,7 +12,7 @@ DATA = json.loads((ROOT / "reports/tiny/long-to-short/live.json").read_text())
 QUESTION = "nora has 17 shells. she finds 4 more. she sells 6. how many shells are left?"
 SPY = "window.refused = []; addEventListener('securitypolicyviolation', (e) => refused.push(e.violatedDirective));"
 READY = "document.querySelector('.status').dataset.kind === 'ready'"
-NARROW = {"width": 330, "height": 700}
+NARROW, TABLET = {"width": 330, "height": 700}, {"width": 820, "height": 1000}
 
 
 def until(page, expression: str, seconds: float = 12) -> None:
@@ -260,7 +260,7 @@ def test_the_keyboard_alone_is_enough(live):
     assert numbers(page)[2] == 1.15
 
 
-@pytest.mark.parametrize("viewport", [PHONE, NARROW, {"width": 820, "height": 800}, DESK], ids=lambda v: str(v["width"]))
+@pytest.mark.parametrize("viewport", [PHONE, NARROW, TABLET, DESK], ids=lambda v: str(v["width"]))
 def test_it_fits_every_screen_in_every_mode(live, viewport, shot):
     page = live(viewport=viewport)
     for part in ("each layer", "each part", "TIES"):
@@ -321,7 +321,10 @@ def test_a_link_brings_the_same_merge_back(live, browser, site):
     until(other, "document.querySelector('.dial .value').textContent === '0.25'")
 
 
-@pytest.mark.parametrize("hash", ["l=1e99&q=<img src=x onerror=alert(1)>", "layers=a_b&method=<script>", "parts=", "q=%00"])
+STRANGE = ["l=1e99&q=<img src=x onerror=alert(1)>", "layers=a_b&method=<script>", "parts=", "q=%00"]
+
+
+@pytest.mark.parametrize("hash", STRANGE)
 def test_a_strangers_link_does_no_harm(live, hash):
     page = live(hash)
     assert page.locator(".acm-live img, .acm-live script").count() == 0
@@ -348,7 +351,8 @@ def test_another_problem_has_as_many_steps_as_asked(live):
     assert drawn != QUESTION and drawn.count(". ") == 7
     page.get_by_role("button", name="Another problem").click()
     rest(page)
-    assert page.locator("textarea").input_value() != drawn and "not checked" not in page.locator(".streams").inner_text()
+    assert page.locator("textarea").input_value() != drawn
+    assert "not checked" not in page.locator(".streams").inner_text()
 
 
 def test_without_scripts_the_page_says_why(browser, site):

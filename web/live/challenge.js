@@ -87,7 +87,10 @@ export function createChallenge(data, hooks) {
   return { node, stop, destroy: () => stop("") };
 }
 
-/** Accuracy in percent with Wilson's interval, length in tokens with a bootstrap's. @param {{ correct: boolean, length: number }[]} rows */
+/**
+ * Accuracy in percent with Wilson's interval, length in tokens with a bootstrap's.
+ * @param {import("./statistics.js").Graded[]} rows
+ */
 export function summaryOf(rows) {
   const accuracy = wilson(rows.filter((row) => row.correct).length, rows.length);
   const length = bootstrapInterval(rows.map((row) => row.length));
@@ -102,7 +105,9 @@ export function summaryOf(rows) {
   };
 }
 
-/** @param {string} name @param {any[]} rows @param {import("./statistics.js").Verdict} verdict @param {string} against */
+/**
+ * @param {string} name @param {any[]} rows @param {import("./statistics.js").Verdict} verdict @param {string} against
+ */
 function shownResult(name, rows, verdict, against) {
   const right = rows.filter((row) => row.correct).length;
   const tokens = summaryOf(rows).length;
@@ -150,24 +155,18 @@ function signed(value) {
 
 /** @param {any[]} items @param {string} against */
 function smallPrint(items, against) {
-  return make(
-    "details",
-    { class: "help" },
-    make("summary", {}, "How this is judged"),
-    make(
-      "p",
-      {},
-      `Your merge and ${against} answer the same ${items.length} problems. Won: fewer tokens with the whole ` +
-        "interval of the difference, and right at least as often. Not beaten: shown to be right less often, or to be longer. " +
-        `Otherwise the two are not told apart. ${items.length} problems are few: only large differences of accuracy show.`,
-    ),
-    make(
-      "p",
-      {},
-      "The intervals are bootstraps of paired differences, 2,000 draws of the problems with a fixed seed. They " +
-        "cover the chance of having drawn these problems. They do not cover that you may try many merges and keep the " +
-        "best, nor that models trained anew would differ. Where both are right on the very same problems, the interval " +
-        "of the accuracy is 0 to 0: problems that would tell them apart were not among these.",
-    ),
-  );
+  const rules = [
+    `Your merge and ${against} answer the same ${items.length} problems.`,
+    "Won: it has fewer tokens, with the whole interval of the difference, and was right at least as often.",
+    "Not beaten: it is shown to be right less often, or to be longer.",
+    `Not told apart: all else. ${items.length} problems are few, so only large differences of accuracy show.`,
+  ];
+  const limits = [
+    "The intervals are bootstraps of paired differences, with 2,000 draws of the problems and a fixed seed.",
+    "They cover the chance of having drawn these problems.",
+    "They do not cover that you keep the best of many merges, nor that models trained anew would differ.",
+    "Where both are right on the same problems, the interval of the accuracy is 0 to 0. Others might tell them apart.",
+  ];
+  const said = [rules, limits].map((sentences) => make("p", {}, sentences.join(" ")));
+  return make("details", { class: "help" }, make("summary", {}, "How this is judged"), ...said);
 }

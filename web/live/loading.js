@@ -37,8 +37,11 @@ async function fetchFile(folder, name, onCount) {
   return new Blob(chunks).arrayBuffer();
 }
 
-/** The script calls acmFile(name, base64). @param {string} folder @param {string} name @param {(count: number) => void} onCount
- * @returns {Promise<ArrayBuffer>} */
+/**
+ * The script calls acmFile(name, base64).
+ * @param {string} folder @param {string} name @param {(count: number) => void} onCount
+ * @returns {Promise<ArrayBuffer>}
+ */
 function loadByScript(folder, name, onCount) {
   return new Promise((resolve, reject) => {
     const script = document.createElement("script");

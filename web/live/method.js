@@ -7,7 +7,9 @@ const SAYING = {
   interpolation: "fast + λ · (slow − fast).",
   task_arithmetic:
     "fast + λ · (task vector of slow). With one fine-tuned model this is plain interpolation: nothing changes.",
-  ties: "Of slow − fast only the largest entries are kept, then λ weighs them. With one fine-tuned model there are no signs to reconcile.",
+  ties:
+    "fast + λ · (the largest entries of slow − fast). " +
+    "With one fine-tuned model there are no signs that could disagree.",
 };
 
 /**

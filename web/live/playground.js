@@ -135,7 +135,8 @@ function layout(controls, streams, status) {
 }
 
 /**
- * Calls at the first touch, or when the page has come to rest after its first paint. @param {HTMLElement} root @param {() => void} call
+ * Calls at the first touch, or when the page has come to rest after its first paint.
+ * @param {HTMLElement} root @param {() => void} call
  */
 function whenIdle(root, call) {
   const kinds = ["pointerdown", "keydown", "focusin"];

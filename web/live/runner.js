@@ -6,7 +6,8 @@ import { answerOf } from "../core/grading.js";
  * @typedef {import("./state.js").State} State
  * @typedef {"fast" | "merged" | "slow"} Who
  * @typedef {{
- *   onStatus: (kind: string, detail?: any) => void, onStart: (who: Who) => void, onToken: (who: Who, text: string) => void,
+ *   onStatus: (kind: string, detail?: any) => void,
+ *   onStart: (who: Who) => void, onToken: (who: Who, text: string) => void,
  *   onAnswer: (who: Who, result: { text: string, length: number, truncated: boolean }) => void,
  *   onUnknown: (words: string[]) => void,
  * }} Hooks

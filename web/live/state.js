@@ -1,6 +1,7 @@
 // What the reader has set: method, density, λ and the question; and how it fits into a link.
 
 import { clamp } from "./dom.js";
+import { bare } from "./problems.js";
 
 export const LOWEST = -0.5;
 export const HIGHEST = 1.5;
@@ -73,8 +74,11 @@ export function tidy(value) {
   return Math.round(value * 1e4) / 1e4;
 }
 
-/** What was handed over or read from a link, completed and held to what may be.
- * @param {Partial<State> | null | undefined} given @param {string[]} layers @param {string} question @returns {State} */
+/**
+ * What was handed over or read from a link, completed and held to what may be.
+ * @param {Partial<State> | null | undefined} given @param {string[]} layers @param {string} question
+ * @returns {State}
+ */
 export function normalised(given, layers, question) {
   const start = given ?? {};
   const mode = MODES.includes(String(start.mode)) ? String(start.mode) : "one";
@@ -83,7 +87,7 @@ export function normalised(given, layers, question) {
     density: within(start.density, 0.05, 1, 0.2),
     mode,
     coefficients: {},
-    question: typeof start.question === "string" && start.question.trim() ? start.question.slice(0, LONGEST) : question,
+    question: (typeof start.question === "string" && bare(start.question.slice(0, LONGEST))) || question,
   };
   const told = start.coefficients ?? {};
   const coefficients = keysOf(mode, layers).map((key) => {

@@ -79,7 +79,10 @@ export function createStream(name, title) {
   };
 }
 
-/** The pieces of an answer; a step is told from other text, a wrong one by colour and by a cross. @param {string} text @param {boolean} done */
+/**
+ * The pieces of an answer; a step is told from other text, a wrong one by colour and by a cross.
+ * @param {string} text @param {boolean} done
+ */
 function shownSteps(text, done) {
   const pieces = steps(text);
   return pieces.map((piece, k) => {

@@ -11,7 +11,8 @@ const SHORT = { embed: "emb", norm: "norm", lm_head: "head" };
 
 /**
  * @param {string[]} layers
- * @param {{ onPaint: (changes: Record<string, number>) => void, onSettled: () => void, onMode: (mode: string) => void }} hooks
+ * @param {{ onPaint: (changes: Record<string, number>) => void, onSettled: () => void,
+ *   onMode: (mode: string) => void }} hooks
  */
 export function createStrip(layers, hooks) {
   const brush = createBrush();

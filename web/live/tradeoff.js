@@ -82,11 +82,11 @@ function placeOf(state, frontier, layers) {
   if (!at) return { points: [], said: `${name} lies outside what was measured, λ from 0 to 1.` };
   const known = shared !== null;
   const said = !known
-    ? `These λ were not measured. The hollow point shows one λ of ${showNumber(lambda)}, their mean. Measure yours in the challenge.`
+    ? `These λ were not measured. The hollow point is one ${name}, their mean. Measure yours in the challenge.`
     : at.measured
       ? `${name}: measured.`
       : `${name}: between two measured points, not measured itself.`;
-  const hint = `${known ? name : `one ${name}, the mean`}: ${Math.round(at.accuracy)} % right, ${Math.round(at.length)} tokens`;
+  const hint = hintOf(known ? name : `one ${name}, the mean`, at);
   const point = {
     name: known ? "this merge" : "its mean λ",
     x: at.length,
@@ -98,6 +98,11 @@ function placeOf(state, frontier, layers) {
     hollow: !known,
   };
   return { points: [point], said };
+}
+
+/** @param {string} name @param {{ accuracy: number, length: number }} at */
+function hintOf(name, at) {
+  return `${name}: ${at.accuracy.toFixed(1)} % right, ${Math.round(at.length)} tokens.`;
 }
 
 /** @param {Measured} point */
@@ -125,24 +130,11 @@ function pointOf(name, row, family, hint, label = true) {
 function specOf(data, frontier, more) {
   const most = Math.max(...frontier.map((point) => point.length_high));
   const points = frontier.map((point) =>
-    pointOf(
-      nameOfPoint(point),
-      point,
-      "frontier",
-      `${nameOfPoint(point)}: ${point.accuracy.toFixed(1)} % right, ${Math.round(point.length)} tokens. Press to go there.`,
-      false,
-    ),
+    pointOf(nameOfPoint(point), point, "frontier", `${hintOf(nameOfPoint(point), point)} Press to go there.`, false),
   );
   const against = (data.methods ?? [])
     .filter((/** @type {any} */ row) => row.method === data.challenge?.against)
-    .map((/** @type {any} */ row) =>
-      pointOf(
-        row.method,
-        row,
-        "acm",
-        `${row.method}: ${row.accuracy.toFixed(1)} % right, ${Math.round(row.length)} tokens`,
-      ),
-    );
+    .map((/** @type {any} */ row) => pointOf(row.method, row, "acm", hintOf(row.method, row)));
   return {
     label: "accuracy against tokens: the line of one λ from fast to slow, and the merge at hand",
     height: 320,
