@@ -15,7 +15,7 @@ RUN := runs/$(subst .yml,,$(subst .yaml,,$(notdir $(PROFILE))))
 REPRODUCE = $(VENV)/bin/acm reproduce --profile "$(PROFILE)" --cores $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce keep records questions search families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site site-notebooks abacus abacus-seeds abacus-ship smol-models smol-train again paper paper-numbers real-weights lock clean
+.PHONY: help reproduce keep records questions search families dry-run unlock test test-browser lint slurm-test benchmark benchmark-calibrate lab course site animation site-notebooks abacus abacus-seeds abacus-ship smol-models smol-train again paper paper-numbers real-weights lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -27,8 +27,8 @@ SMOL = $(if $(filter smol smol+%,$(PROFILE)),runs/smollm2/0-smol.ipynb)
 reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default tiny: 4 min; nothing to do: seconds)
 	@$(REPRODUCE) -- $(SNAKEMAKE_ARGS)
 
-keep: $(VENV)/installed  ## put the results of PROFILE's run in place of the committed ones: reports/, figures/, README.md
-	@$(VENV)/bin/acm keep --profile "$(PROFILE)" --page README.md --page docs/compare.md
+keep: $(VENV)/installed  ## put the results of PROFILE's run in place of the committed ones: reports/, figures/, README.md, docs/
+	@$(VENV)/bin/acm keep --profile "$(PROFILE)" --page README.md --page docs/results.md --page docs/compare.md
 
 records: $(VENV)/installed  ## fetch PROFILE's deposited records, which tables and figures redraw from (URL=… SHA256=… for another deposit)
 	@$(VENV)/bin/acm fetch --records --profile "$(PROFILE)" $(if $(URL),--url "$(URL)") $(if $(SHA256),--sha256 "$(SHA256)")
@@ -78,6 +78,9 @@ site: $(SITE_VENV)/installed  ## the live page, report, notebooks, course and do
 	@$(SITE_VENV)/bin/python -m sphinx -q -b html -c website runs/site-source runs/site
 	@$(SITE_VENV)/bin/python -m website.live runs/site
 	@echo "Open runs/site/index.html; any web server can serve the folder."
+
+animation: $(SITE_VENV)/browser site  ## record the live page anew for the README: figures/live.webp (a minute, needs Chromium)
+	$(SITE_VENV)/bin/python -m website.animation runs/site figures/live.webp
 
 site-notebooks: $(VENV)/installed  ## run the explorers and lessons once, for `make site` to show with their outputs (about 5 min)
 	@for path in notebooks/explore notebooks/course; do \

@@ -126,6 +126,20 @@ def test_conda_and_binder_install_the_lock_on_a_python_that_it_is_for():
     assert "-r ../requirements.lock" in (ROOT / "binder/requirements.txt").read_text()
 
 
+def test_docker_installs_the_lock_and_codespaces_build_the_same_image():
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    image = next(line for line in lines if line.startswith("FROM ")).removeprefix("FROM python:")
+    assert image.removesuffix("-slim") == (ROOT / "binder/runtime.txt").read_text().strip().removeprefix("python-")
+    copied = [line.split()[2] for line in lines if line.startswith("COPY ")]
+    assert copied == ["requirements.lock", "."] and all((ROOT / name).exists() for name in copied)
+    assert any(line.endswith("-r requirements.lock") for line in lines) and "EXPOSE 8888" in lines
+    assert json.loads(lines[-1].removeprefix("CMD "))[-1] == "notebooks/start.ipynb"
+    assert {"runs", ".venv*", ".git"} <= set((ROOT / ".dockerignore").read_text().split())
+    box = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    assert (ROOT / ".devcontainer" / box["build"]["dockerfile"]).resolve() == ROOT / "Dockerfile"
+    assert box["forwardPorts"] == [8888] and f"USER {box['remoteUser']}" in lines
+
+
 def test_the_version_is_the_same_everywhere():
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == acm.__version__
     assert version("acm-companion") == acm.__version__

@@ -14,7 +14,8 @@ from sklearn.metrics import mutual_info_score
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
-README, ABACUS, TINY = (Path(__file__).resolve().parents[1] / name for name in ("README.md", "abacus", "reports/tiny"))
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, ABACUS, TINY = (ROOT / name for name in ("docs/results.md", "abacus", "reports/tiny"))
 PAIR, GENERAL, QUESTIONS = TINY / "long-to-short", TINY / "general", TINY / "questions"
 BASE, FINETUNED, BEST = "abacus-fast", "abacus-slow", "best single λ for "
 POINTS = f"^({BASE}|{FINETUNED}|frontier-.*)$"  # of plain interpolation
@@ -79,8 +80,8 @@ def shows(text, *values, digits=1):
 
 
 def block(name):
-    """The rows of a marked table of the README."""
-    found = re.search(rf"<!-- acm: {name} -->\n(.*?)<!-- end -->", read(README), re.DOTALL)[1]
+    """The rows of a marked table of the page of results."""
+    found = re.search(rf"<!-- acm: {name} -->\n(.*?)<!-- end -->", read(RESULTS), re.DOTALL)[1]
     head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in found.splitlines() if "|" in line)
     return [dict(zip(head, row, strict=True)) for row in rows]
 
@@ -158,7 +159,7 @@ def apart(folder):
 def test_dominance(folder):
     """Differences on the same items, of accuracy with Bonett and Price's interval: in tables and in sentences."""
     pages = read(TINY / "report.md").partition(f"\n## {folder.name}\n")[2].partition("\n## ")[0]
-    pages += read(README) if folder == PAIR else ""
+    pages += read(RESULTS) if folder == PAIR else ""
     told = re.findall(r"(\S+)() (\S+ \[\S+ \S+\]) points and (\S+) \[", pages)  # less those of TA
     told += [tuple(row.values()) for row in (block("dominance tiny") if folder == PAIR else ())]
     for row, found in (rows := apart(folder)):
@@ -301,7 +302,7 @@ def test_grades(folder):
         assert records["length"].tolist() == [len(each) for each in TOKENIZER.encode_batch([*records["response"]])]
 
 
-SEARCHES = sorted(path.parent for path in README.parent.glob("reports/*/searches/*/front.csv"))
+SEARCHES = sorted(path.parent for path in ROOT.glob("reports/*/searches/*/front.csv"))
 
 
 NO_FAMILIES = ("abacus", "four", "smol")

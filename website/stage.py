@@ -41,7 +41,9 @@ EXECUTED = (
     "reports/*/*/notebooks/*/ACM-TA.ipynb",
 )
 FIRST = "reports/tiny/long-to-short"  # the folder whose executed copies are shown for the pipeline's notebooks
+RESULTS = Path("docs", "results.md")  # its marked parts also stand on pages of the site
 LINK = re.compile(r"(\]\()<?([^)\s>]+)>?(\))")
+HTML_IMAGE = re.compile(r'^<img src="([^"\s]+)" width="(\d+)" alt="([^"\n]*)">$', re.MULTILINE)
 IMAGE = re.compile(r"^!\[([^\]]*)\]\(([^)\s]+\.svg)\)$", re.MULTILINE)
 
 
@@ -108,6 +110,9 @@ class Stage:
 
     def markdown(self, text: str, origin: Path) -> str:
         """Give figures their caption and provenance, and make links absolute. origin: the file whose links they are."""
+        text = HTML_IMAGE.sub(
+            lambda m: f":::{{image}} {self.link(m[1], origin)}\n:width: {m[2]}px\n:alt: {m[3]}\n:::", text
+        )
         text = IMAGE.sub(lambda m: self.figures.block(self.resolve(m[2], origin), m[1]) or m[0], text)
         return LINK.sub(lambda m: f"{m[1]}{self.link(m[2], origin)}{m[3]}", text)
 
@@ -245,15 +250,16 @@ def sections(stage: Stage) -> None:
     environment = Environment(
         loader=FileSystemLoader(HERE / "pages"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    readme = (stage.root / "README.md").read_text(encoding="utf-8")
+    results = stage.root / RESULTS
+    text = results.read_text(encoding="utf-8") if results.is_file() else ""
 
     def pages(*patterns: str) -> list[dict]:
         shown = list(dict.fromkeys(stage.pages[p] for p in stage.found(patterns) if p in stage.pages))
         return [dict(zip(("title", "text"), stage.describe(p), strict=True)) | {"path": f"/{p}"} for p in shown]
 
     def marked(name: str) -> str:
-        inside = re.search(rf"<!-- acm: {name} -->(.*?)<!-- end -->", readme, re.DOTALL)
-        return stage.markdown(inside[1].strip(), Path("README.md")) if inside else ""
+        inside = re.search(rf"<!-- acm: {name} -->(.*?)<!-- end -->", text, re.DOTALL)
+        return stage.markdown(inside[1].strip(), RESULTS) if inside else ""
 
     context = {
         "pages": pages,
@@ -263,8 +269,8 @@ def sections(stage: Stage) -> None:
         "address": lambda path: stage.address(Path(path)),
     }
     for template in sorted((HERE / "pages").glob("*.md")):
-        text = environment.get_template(template.name).render(context)
-        (stage.out / template.name).write_text(text, encoding="utf-8")
+        shown = environment.get_template(template.name).render(context)
+        (stage.out / template.name).write_text(shown, encoding="utf-8")
 
 
 def commit(root: Path) -> str:

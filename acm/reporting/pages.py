@@ -21,7 +21,7 @@ from acm.paths import FIGURES, REPORTS
 from acm.profiles import Profile, load_profile
 from acm.reading import read_text
 from acm.reporting.comparison import as_text, compare
-from acm.reporting.report import dominance_text, headline, verdict_list
+from acm.reporting.report import dominance_text, headline, short_table, verdict_list
 from acm.reporting.results import Results
 
 ASKED = re.compile(r"(<!-- acm: (\S+) (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -31,6 +31,11 @@ FIRST_MARK = "<!-- acm: "
 def first_headline(profile: Profile, page: Path) -> str:
     """The headline table of a profile's first experiment."""
     return headline(Results(profile, next(iter(profile.experiments)), "reports"), markdown=True)
+
+
+def short(profile: Profile, page: Path) -> str:
+    """Four rows of the headline table, of a profile's first experiment."""
+    return short_table(Results(profile, next(iter(profile.experiments)), "reports"))
 
 
 def verdicts(profile: Profile, page: Path) -> str:
@@ -52,6 +57,7 @@ def dominates(profile: Profile, page: Path) -> str:
 # Part → its text from the committed results. A function takes the profile and the folder of the page.
 PARTS: dict[str, Callable[[Profile, Path], str]] = {
     "headline": first_headline,
+    "short": short,
     "verdicts": verdicts,
     "comparison": comparison,
     "dominance": dominates,

@@ -137,6 +137,20 @@ def headline(results: Results, markdown: bool = False) -> str:
     return f"{text}\n\n{(escaping.markdown if markdown else escaping.literal)(caption)}\n"
 
 
+def short_table(results: Results) -> str:
+    """The parents, Task Arithmetic and ACM on it, without intervals, for a page that leads to the whole table."""
+    sample, methods = results.sample, [*results.experiment.parents, "TA", "ACM-TA"]
+    verdicts = tables.verdicts_of(results).set_index("method")["verdict"]
+    rows = {
+        method: {
+            "accuracy %": f"{share(sample, method)['value']:.1f}",
+            "tokens": f"{describe(average(sample, method, 'length'), 1)['value']:.0f}",
+            "against the bar": verdicts.get(method, "–"),
+        } for method in methods
+    }  # fmt: skip
+    return f"{escaping.text_table(pd.DataFrame(rows).T.rename_axis('method'), 'pipe')}\n"
+
+
 def questions(reports: Path, figures: Path) -> list[dict[str, Any]]:
     """The questions that were asked, in the order of their notebooks.
 
