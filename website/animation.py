@@ -21,7 +21,7 @@ QUESTION = "tom has 59 apples. he loses 22. he loses 11. he doubles them. how ma
 STEPS = [step / 20 for step in range(21)]
 FRAME, FIRST, LAST = 450, 1500, 3000  # milliseconds
 LOOPS = 3
-HIDDEN = ".presets, .hint, .top, .question .buttons, .help, .note, .trail, .stream:not(.merged), .lower"
+HIDDEN = ".presets, .hint, .top, .question .buttons, .help, .note, .trail, .stream:not(.merged), .lower, .more, footer"
 READY = "document.querySelector('.status').dataset.kind === 'ready'"
 
 

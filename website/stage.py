@@ -25,8 +25,8 @@ RAN = "runs/executed"  # copies, executed for the site, of notebooks that are st
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 SHOWN = ("image/png", "text/html", "text/markdown", "text/plain")  # kinds of notebook output that the site shows
-TEXTS = ("README.md", "CHANGELOG.md", "docs/*.md", "benchmarks/*.md", "reports/*/report.md", "reports/*/*/tables/*.md",
-         "reports/community/README.md")  # fmt: skip
+TEXTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "benchmarks/*.md", "reports/*/report.md",
+         "reports/*/*/tables/*.md", "reports/community/README.md")  # fmt: skip
 NOTEBOOKS = tuple(
     f"notebooks/{folder}*.ipynb" for folder in ("", "questions/", "paper/", "real-weights/", "explore/", "course/")
 )
