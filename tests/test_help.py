@@ -1,5 +1,6 @@
-"""Every command says what it takes, with an example that works; errors name options as they are typed."""
+"""The help opens with examples that run, and every command has one; errors name options as they are typed."""
 
+import re
 import shlex
 
 import pytest
@@ -7,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from acm.__main__ import app
+from acm.commands.app import EXAMPLES
 from acm.errors import UserError
 from acm.paths import ROOT
 
@@ -14,7 +16,6 @@ COMMANDS = typer.main.get_command(app).commands
 QUICK = ("methods", "plan", "tasks", "compare", "check")  # they write nothing
 GROUPED = ("calibrate", "coefficients", "evaluate", "import", "merge")
 FAST = str(ROOT / "abacus" / "checkpoints" / "abacus-fast")
-SLOW = str(ROOT / "abacus" / "checkpoints" / "abacus-slow")
 
 
 def example(name):
@@ -25,11 +26,47 @@ def example(name):
 
 
 @pytest.fixture
-def recipe(tmp_path, monkeypatch):
-    """A folder of work that holds the example's recipe."""
+def work(tmp_path, monkeypatch):
+    """A folder of work that has what the examples read of a clone, and a place for what they write."""
+    for name in ("abacus", "docs", "reports"):
+        (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    models = f"[{{model: {FAST}}}, {{model: {SLOW}}}]"
-    (tmp_path / "recipe.yml").write_text(f"merge_method: linear\nparameters: {{weight: 1.0}}\nmodels: {models}\n")
+    return tmp_path
+
+
+def run(words):
+    """Run a command; what it printed."""
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def opening():
+    """What the first help types after ``acm``, and each command with what stands above it."""
+    text = EXAMPLES.strip().replace("\\\n", "")
+    pairs = re.findall(r"^# (.+)\n(.+)$", text, re.MULTILINE)
+    assert len(text.splitlines()) == 2 * len(pairs)
+    return {words[1]: words[1:] for words in (shlex.split(command) for _, command in pairs)}
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_the_help_opens_with_examples_that_fit_a_terminal(words):
+    shown = CliRunner().invoke(app, words, env={"COLUMNS": "80"}).output.split("Options")[0]
+    lines = [line.removeprefix(" ").rstrip() for line in shown.splitlines()]
+    assert all(line in lines for line in EXAMPLES.strip().splitlines())
+    assert list(opening()) == ["merge", "evaluate", "compare", "calibrate", "reproduce"]
+
+
+@pytest.mark.usefixtures("indexed_once")
+def test_the_first_examples_run_one_after_another(work):
+    words = opening()
+    run(words["merge"])
+    assert "abacus_easy" in run([*words["evaluate"], "--items", "4"])
+    assert "ACM-TA" in run(words["compare"])
+    run([*words["calibrate"], "--clusters", "2", "--per-cluster", "1"])
+    assert (work / "runs/calibration/coefficients.json").is_file()
+    command = COMMANDS["reproduce"]
+    assert command.make_context("reproduce", words["reproduce"][1:]).params["profile"] == "tiny"  # it runs for minutes
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -52,21 +89,18 @@ def test_the_options_of_long_commands_stand_in_groups(name):
     assert len(alone) <= 4
 
 
-@pytest.mark.usefixtures("indexed_once")
+@pytest.mark.usefixtures("indexed_once", "work")
 @pytest.mark.parametrize("name", QUICK)
-def test_an_example_that_writes_nothing_runs(name, recipe, monkeypatch):
-    if name == "compare":  # its example names committed records
-        monkeypatch.chdir(ROOT)
-    done = CliRunner().invoke(app, example(name))
-    assert done.exit_code == 0, done.output
-    assert done.output.strip()
+def test_an_example_that_writes_nothing_runs(name):
+    assert run(example(name)).strip()
 
 
-def test_the_examples_of_merge_and_export_run(recipe, tmp_path):
-    for name in ("merge", "export"):
-        assert CliRunner().invoke(app, example(name)).exit_code == 0
-    assert (tmp_path / "runs" / "merged" / "config.json").is_file()
-    assert (tmp_path / "mergekit.yml").is_file()
+@pytest.mark.parametrize("name, made", [
+    ("merge", "runs/merged/config.json"), ("export", "mergekit.yml"), ("coefficients", "runs/lines.json"),
+])  # fmt: skip
+def test_an_example_that_writes_a_file_runs(name, made, work):
+    run(example(name))
+    assert (work / made).is_file()
 
 
 @pytest.mark.parametrize("arguments, says", [

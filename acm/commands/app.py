@@ -14,11 +14,26 @@ import yaml
 from acm import __version__, escaping
 from acm.errors import UserError, shown
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Activation-guided consensus merging: calibrate, weigh, merge, evaluate. COMMAND --help says more of each.",
-)
+# Each example stands below what it does, on lines of at most 78 characters. tests/test_help.py runs them.
+EXAMPLES = """
+# merge two models, as a recipe in mergekit's format says
+acm merge docs/recipe.yml runs/merged
+# ask the merge: how often is it right, in how many tokens?
+acm evaluate runs/merged --task abacus_easy --max-tokens 320
+# compare two methods on the same problems, from the committed records
+acm compare reports/tiny/long-to-short#TA reports/tiny/long-to-short#ACM-TA
+# one coefficient for each layer, by ACM's rule
+acm calibrate abacus/checkpoints/abacus-fast abacus/checkpoints/abacus-slow \\
+  --texts abacus/benchmarks/calibration_problems.jsonl --out runs/calibration
+# every table and figure, in four minutes on two cores
+acm reproduce
+"""
+HELP = f"""Merge language models layer by layer, and measure what it gains.
+
+Try these in a clone. COMMAND --help has an example for each command.
+
+\b{EXAMPLES}"""  # \b: what follows is shown line by line
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def show_version(wanted: bool) -> None:
@@ -28,13 +43,13 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=HELP)
 def options(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="print the version and stop")
     ] = False,
 ) -> None:
-    """Activation-guided consensus merging: calibrate, weigh, merge, evaluate. COMMAND --help says more of each."""
+    """What all commands take."""
 
 
 def say(text: object, err: bool = False) -> None:

@@ -21,7 +21,7 @@ RecipeFile = Annotated[Path, typer.Argument(help="recipe: a YAML file in mergeki
 SPEED = partial(typer.Option, rich_help_panel="Speed and checks")
 
 
-@app.command(epilog="Example: acm check recipe.yml")
+@app.command(epilog="Example: acm check docs/recipe.yml")
 def check(
     recipe: Annotated[Path | None, typer.Argument(help="a merge recipe; without it, a profile is checked")] = None,
     profile: Annotated[str, typer.Option(help="the profile, where no recipe is given")] = "tiny",
@@ -50,7 +50,7 @@ def planned(recipe: Path, out: Path | None) -> Plan:
     return make_plan(*load_recipe(recipe), out)
 
 
-@app.command(epilog="Example: acm merge recipe.yml runs/merged")
+@app.command(epilog="Example: acm merge docs/recipe.yml runs/merged")
 def merge(
     recipe: RecipeFile,
     out: Annotated[Path, typer.Argument(help="folder for the merged model, which must not exist yet")],
@@ -79,7 +79,7 @@ def merge(
     say(f"merged model: {made}")
 
 
-@app.command(epilog="Example: acm export recipe.yml --out mergekit.yml")
+@app.command(epilog="Example: acm export docs/recipe.yml --out mergekit.yml")
 def export(
     recipe: RecipeFile,
     to: Annotated[str, typer.Option(help="format; mergekit is the one known")] = "mergekit",

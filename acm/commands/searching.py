@@ -24,7 +24,7 @@ SPACE, SAMPLING, ITEMS, RUNNING = (
 
 
 @app.command(
-    epilog="Example: acm search recipe.yml --task abacus_easy --items 0:60 --fresh-items 60:250 --candidates 60 "
+    epilog="Example: acm search docs/recipe.yml --task abacus_easy --items 0:60 --fresh-items 60:250 --candidates 60 "
     "--max-tokens 320 --out runs/search"
 )
 @names_options
