@@ -21,6 +21,7 @@ from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.files import write_text
 from acm.profiles import Profile
 from acm.reporting import tables
+from acm.reporting.answer import answer
 from acm.reporting.dominance import dominance, in_words, pairs_of, wide_dominance
 from acm.reporting.intervals import Interval, interval_text
 from acm.reporting.outdated import outdated_experiment, outdated_question
@@ -64,8 +65,10 @@ def findings(results: Results, figures: Path) -> dict[str, Any]:
     sample, reference = results.sample, results.experiment.reference
     main = tables.long_table(results.records, sample, reference)
     verdicts = tables.verdicts_of(results)
+    most = max(share(sample, m)["high"] for m in sample.methods if m not in results.experiment.parents)
     return {
         "results": results,
+        "answer": answer(results, verdicts, conclusive=most >= LOW),
         "main": escaping.text_table(tables.wide_table(main)),
         "verdicts": escaping.text_table(tables.wide_verdicts(verdicts)) if results.pair else "",
         "caption": results.caption("Accuracy in percent and mean length in tokens."),
@@ -75,7 +78,7 @@ def findings(results: Results, figures: Path) -> dict[str, Any]:
         "changes": {m: describe(length_change(sample, m, reference)) for m in sample.methods},
         "acm": verdicts[verdicts["method"].str.startswith("ACM")].to_dict("records"),
         "dominance": dominance_text(results) if pairs_of(results) else "",
-        "most": max(share(sample, m)["high"] for m in sample.methods if m not in results.experiment.parents),
+        "most": most,
         "truncated": results.records.groupby("method")["truncated"].mean().mul(100).to_dict(),
         "outdated": outdated_experiment(results.folder.parent, figures, results.name),
     }

@@ -1,12 +1,15 @@
 """The report's numbers are those of the records, and it lists the questions that were asked."""
 
 import json
+import re
+import shutil
 
+import pandas as pd
 import pytest
 
-from acm.paths import REPORTS
+from acm.paths import FIGURES, REPORTS
 from acm.profiles import load_profile
-from acm.reporting import report
+from acm.reporting import answer, report
 from acm.reporting.results import Results
 
 
@@ -95,3 +98,63 @@ def test_the_committed_report_says_what_its_records_say():
     text = (REPORTS / "tiny" / "report.md").read_text(encoding="utf-8")
     found = report.findings(Results(load_profile("tiny"), "long-to-short", REPORTS / "tiny"), REPORTS)
     assert found["main"] in text and found["verdicts"] in text and found["caption"] in text
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """The report of the committed results, written anew."""
+    folder = tmp_path_factory.mktemp("reports") / "tiny"
+    shutil.copytree(REPORTS / "tiny", folder)
+    return report.write_report(load_profile("tiny"), folder, FIGURES / "tiny").read_text(encoding="utf-8")
+
+
+def test_the_report_opens_with_three_sentences_and_one_figure(opened):
+    title, sentences, figure, fold, *_ = opened.split("\n\n")
+    assert title.startswith("# ") and figure.count("![") == 1 and fold.startswith("<details>")
+    assert len(sentences.splitlines()) == 3 and "[" not in sentences
+    right = pd.read_csv(REPORTS / "tiny/long-to-short/tables/main.csv").query("task == 'average'").set_index("method")
+    for method in ("abacus-slow", "abacus-fast", "ACM-TA"):
+        row = right.loc[method]
+        assert re.search(rf"`{method}` .*?{row['accuracy']:.1f} % in {row['length']:.0f} tokens", sentences)
+
+
+def test_what_folds_is_closed_and_holds_the_tables(opened):
+    tags = re.findall(r"^</?details>$", opened, re.MULTILINE)
+    assert tags == ["<details>", "</details>"] * (len(tags) // 2) and len(tags) > 20
+    assert opened.count("<summary>") == len(tags) // 2
+    seen = re.sub(r"<details>.*?</details>", "", opened, flags=re.DOTALL)
+    assert "| method" not in seen and "\n## long-to-short\n" in seen and seen.count("![") == 2
+
+
+@pytest.mark.parametrize(
+    "told, says",
+    [
+        ({"TA": "above", "ACM-TA": "below"}, "No ACM merge is shown to be above *the bar*"),
+        ({"ACM-TA": "above", "ACM-TIES": "outside"}, "ACM-TA is shown to be above *the bar*"),
+        ({"ACM-TA": "above", "ACM-TIES": "above"}, "ACM-TA and ACM-TIES are shown to be above *the bar*"),
+        ({"ACM-TA": "outside"}, "The lengths of the ACM merges lie beyond"),
+        ({"TA": "above"}, ""),
+    ],
+)
+def test_the_sentence_on_the_bar(told, says):
+    text = answer.against_the_bar(pd.DataFrame({"method": [*told], "verdict": [*told.values()]}))
+    assert text.startswith(says) and bool(text) == bool(says)
+
+
+@pytest.mark.parametrize(
+    "rows, says",
+    [
+        ([("ACM-TA", "TA", "more often right, longer"), ("Null-TA", "Uniform-TA", "more often right, longer")], ""),
+        ([("ACM-TA", "Null-TA", "less often right, longer")], "not shown to be more often right than one with λ of"),
+        ([("ACM-TA", "Null-TA", "more often right"), ("ACM-TA", "Uniform-TA", "no difference of accuracy shown")],
+         "shown to be more often right: ACM-TA than Null-TA."),
+    ],
+)  # fmt: skip
+def test_the_sentence_on_the_controls(rows, says):
+    text = answer.against_the_controls(pd.DataFrame(rows, columns=["method", "against", "finding"]))
+    assert says in text and bool(text) == bool(says) and ("Uniform" in str(rows) or "mean" not in text)
+
+
+def test_where_hardly_anything_is_right_the_answer_says_so():
+    found = report.findings(Results(load_profile("smol+new"), "long-to-short", REPORTS / "smol+new"), REPORTS)["answer"]
+    assert found[0] == "No merge is right often enough to say anything of accuracy." and len(found) == 2
