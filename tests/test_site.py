@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
 
+from acm.display import Shown
 from acm.paths import ROOT
 from website import figures, live, safe
 from website.stage import Stage
@@ -255,3 +256,10 @@ def test_the_live_page_lets_nothing_in_from_elsewhere(tmp_path):
     assert not page.select("[style], style, script:not([src]), base, iframe, form, [onclick], [onload]")
     for tag in page.select("script, link, img"):
         assert re.match(r"live/|data:image/svg", tag.get("src") or tag["href"]), tag
+
+
+def test_a_shown_object_keeps_its_table_and_words():
+    shown = Shown("A title", pd.DataFrame({"n": ["1"]}, ["r0"]), "A caption.", lambda axes: axes.plot([1], [1]))
+    found = BeautifulSoup(safe.clean(shown._repr_html_()), "html.parser")
+    assert found.table["class"] == ["dataframe"] and not found("img")
+    assert found.get_text(" ", strip=True) == "A title n r0 1 A caption."

@@ -14,6 +14,7 @@ Averages are means over tasks, as in the paper. Length change is defined as in t
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from acm.reporting.intervals import Interval
 from acm.reporting.shares import effective_items, mover
 
 DRAWS = 2000
+Cells = dict[str, tuple[np.ndarray, np.ndarray]]
 ROUNDING = 1e-12  # a difference as small as this is 0
 
 
@@ -59,23 +61,36 @@ def bootstrap(records: pd.DataFrame, methods: list[str], tasks: list[str], draws
     to one. The variance is (between items + between responses / k) / items. Drawing the responses anew too would count
     theirs twice. Raises ValueError where a method lacks an item or a repeat.
     """
-    means, grades, items = [], [], {}
+    cells, repeats = {}, 1
     for task in tasks:
         part = records[records["task"] == task]
         if absent := set(methods) - set(part["method"]):
             raise ValueError(f"task {task}: no records of method {min(absent)}.")
         groups = part[part["method"].isin(methods)].groupby(["method", "item"])
         check_repeats(task, groups.size())
-        cells = groups[["correct", "length"]].mean().unstack("item").loc[methods]
-        if cells.isna().to_numpy().any():
+        wide = groups[["correct", "length"]].mean().unstack("item").loc[methods]
+        if wide.isna().to_numpy().any():
             raise ValueError(f"task {task}: not every method has every item, so they cannot be compared.")
-        items[task] = n = cells["correct"].shape[1]
-        rng = np.random.default_rng([seed, *task.encode()])
-        counts = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=draws)])
-        grades.append(cells["correct"].to_numpy(float))
-        means.append(np.stack([cells[c].to_numpy(float) @ counts.T / n for c in ("correct", "length")]))
+        cells[task] = wide["correct"].to_numpy(float), wide["length"].to_numpy(float)
+        repeats = int(groups.size().iloc[0])
+    return resampled(methods, cells, repeats, draws, seed)
+
+
+def resampled(methods: list[str], cells: Cells, repeats: int, draws: int = DRAWS, seed: int = 0) -> Sample:
+    """:func:`bootstrap` of the items' means. cells: task → right (fraction) and length, each (methods, items)."""
+    means, items = [], {task: right.shape[1] for task, (right, _) in cells.items()}
+    for task, n in items.items():
+        counts = item_counts(task, n, draws, seed)
+        means.append([values @ counts.T / n for values in cells[task]])
     accuracy, length = np.stack(means, axis=2)
-    return Sample(methods, tasks, items, accuracy, length, int(groups.size().iloc[0]), tuple(grades))
+    return Sample(methods, list(cells), items, accuracy, length, repeats, tuple(right for right, _ in cells.values()))
+
+
+@functools.lru_cache(maxsize=4)  # an explorer asks again at every move of a slider
+def item_counts(task: str, n: int, draws: int, seed: int) -> np.ndarray:
+    """How often each of n items is drawn, (draws + 1, n); the first row is the data itself. Not to be written to."""
+    rng = np.random.default_rng([seed, *task.encode()])
+    return np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=draws)])
 
 
 def check_repeats(task: str, responses: pd.Series) -> None:

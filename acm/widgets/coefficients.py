@@ -5,7 +5,7 @@ The reader chooses t, shift, estimator and calibration draw.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import cycle
 
@@ -15,15 +15,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from acm.calibration.coefficients import check_mapping, draws_of, layer_coefficients, matrix, redundancy
-from acm.calibration.registry import CONTROLS
+from acm.calibration.coefficients import check_mapping, layer_coefficients, matrix, redundancy
+from acm.calibration.registry import CONTROLS, SHIFTS
 from acm.errors import UserError, unknown
 from acm.reporting.results import Results
 
 OWN = "the profile's texts"
 DRAWS = 10  # how many random draws of calibration texts are offered
 DRAWN = 100  # how many texts each of these draws has
-SPREAD = 100  # how many random draws a band is computed from
+SPREAD = 100  # how many draws with replacement a band is computed from
 MARKERS = "Dos^v"  # one marker for each control, in turn
 LINES = ("-", "--", "-.", ":", "--")
 
@@ -104,13 +104,32 @@ def curves(mi: dict[str, pd.DataFrame], t: float, shift: str) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def band(pool: pd.DataFrame | None, t: float, shift: str) -> pd.DataFrame | None:
-    """Low and high by layer: 95 % of random draws of texts give the real pair a λ between them. None without a pool."""
-    if pool is None:
-        return None
-    layers, mi = matrix(pool)
-    low, high = np.quantile(draws_of(mi, min(DRAWN, mi.shape[1]), SPREAD, t, shift), [0.025, 0.975], axis=0)
-    return pd.DataFrame({"low": low, "high": high}, index=layers)
+@dataclass
+class Spread:
+    """How far λ of a control goes as texts are drawn anew: the band that stands behind its curve.
+
+    mi: MI in nats, (layers, texts). Each of the draws takes as many texts, with replacement: those of ``draws_of``.
+    What does not depend on t is computed once, so that a band follows a slider.
+    """
+
+    mi: pd.DataFrame
+    shifted: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def less_shift(self, shift: str) -> np.ndarray:
+        """MI less the shift of its own draw, (draws · layers, texts)."""
+        if shift not in self.shifted:
+            values, n = self.mi.to_numpy(), self.mi.shape[1]
+            rng = np.random.default_rng([0, n])
+            drawn = (values[:, rng.choice(n, n)] for _ in range(SPREAD))
+            self.shifted[shift] = np.concatenate([mi - SHIFTS[shift](mi) for mi in drawn])
+        return self.shifted[shift]
+
+    def band(self, t: float, shift: str) -> pd.DataFrame:
+        """Low and high by layer: 95 % of the draws give a λ between them."""
+        check_mapping(t, shift)
+        found = layer_coefficients(self.less_shift(shift), t, "none").reshape(SPREAD, len(self.mi))
+        low, high = np.quantile(found, [0.025, 0.975], axis=0)
+        return pd.DataFrame({"low": low, "high": high}, index=self.mi.index)
 
 
 def summary(found: pd.DataFrame, mi: dict[str, pd.DataFrame]) -> str:
@@ -130,7 +149,7 @@ def draw(
 ) -> Figure:
     """Left, λ against layer, the real pair beside the chosen nulls; right, the mapping from MI to λ.
 
-    spread: the band of :func:`band`. UserError where there is no MI of the real pair.
+    spread: the band of :meth:`Spread.band`. UserError where there is no MI of the real pair.
     """
     if "none" not in mi:
         raise UserError("the MI table has no rows of the real pair (control 'none').")
@@ -143,7 +162,7 @@ def draw(
             look = {"marker": marker, "ls": line, "ms": 6, "color": colours[name]}
             left.plot(found.index, found[name], label=CONTROLS[name].label, **look)
     if spread is not None:
-        label, look = f"95 % of draws of {DRAWN} texts", {"color": colours["none"], "alpha": 0.2, "lw": 0}
+        label, look = f"95 % of {SPREAD} draws of the texts", {"color": colours["none"], "alpha": 0.2, "lw": 0}
         left.fill_between(spread.index, spread["low"], spread["high"], label=label, **look)
     left.set(xlabel="layer", ylabel="coefficient λ", title=f"λ of each layer (t = {t:g}, shift {shift})")
     left.legend(fontsize=9)

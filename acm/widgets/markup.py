@@ -5,6 +5,7 @@ Text that a model wrote is not trusted (:mod:`acm.hypertext`). This module does 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,24 +13,28 @@ from typing import Any
 from acm.hypertext import NO_MATHS, shown
 
 LONGEST = 20_000  # how many characters of a text are shown
+FOLDED, PREVIEW = 400, 300  # a text of more characters is folded, and so many are shown
+WORD = re.compile(r"\s*\S*")
 CSS = """
 .acm-explorer {max-width: 1180px; color: var(--jp-ui-font-color1, #111)}
 .acm-explorer .widget-label {font-weight: 600; white-space: nowrap}
+.acm-explorer .acm-message {min-height: 38px; margin: 0} .acm-message [role] {line-height: 1.35}
+.acm-explorer [aria-busy="true"] {opacity: 0.5}
+.acm-explorer .acm-row {display: flex; flex-flow: row wrap; gap: 2px 14px; align-items: flex-end; overflow: visible}
+.acm-row > .widget-inline-hbox {flex-wrap: wrap; height: auto; margin: 0}
+.acm-row > .widget-inline-hbox > .widget-label {flex: 0 0 100%; width: auto; height: 20px; line-height: 20px;
+  margin: 0; text-align: left; font-size: 12px}
+.acm-row select {height: 28px; width: 100%} .acm-row .slider-container {flex: 1 1 80px}
+.acm-row .widget-readout {flex: 0 0 auto; width: 44px; min-width: 0}
+.acm-row > .acm-chart {margin: 3px 0}
+.acm-explorer .acm-side-by-side {display: flex; flex-flow: row wrap; gap: 4px 12px; margin-top: 4px; overflow: visible}
+.acm-explorer .acm-caption {margin: 0; font-size: 12px; line-height: 1.35}
+.acm-explorer .acm-panel {max-height: 400px; overflow: auto; font-size: 13px; line-height: 1.4}
+.acm-panel .acm-cards {grid-template-columns: 1fr} .acm-panel .widget-html-content {line-height: 1.4}
+.acm-panel p {margin: 0 0 6px}
+@media (max-width: 900px) {.acm-side-by-side > * {flex-basis: 100% !important}}
 .acm-explorer .acm-table table {border-collapse: collapse}
 .acm-explorer .acm-table :is(td, th) {padding: 2px 10px; text-align: right; line-height: 1.4}
-.acm-picture {position: relative; overflow: visible !important; width: 100%}
-.acm-picture > * {margin: 0; width: 100%} .acm-picture img {width: 100%; display: block; background: white}
-.acm-picture .acm-point {position: absolute; width: 18px; height: 18px; margin: 0; padding: 0;
-  transform: translate(-50%, -50%); border-radius: 50%; border: 0; background: transparent; font-size: 0; overflow:
-  visible; z-index: 1}
-.acm-picture .acm-point:is(:hover, :focus-visible, .acm-chosen) {
-  outline: 3px solid #0072b2; box-shadow: none; z-index: 2}
-.acm-picture .acm-point:is(:hover, :focus-visible)::after {content: attr(title); position: absolute; left: 50%;
-  bottom: 24px; transform: translateX(-50%); white-space: pre; font: 13px/1.4 sans-serif; text-align: left;
-  padding: 6px 10px; border-radius: 4px; color: #fff; background: #222; pointer-events: none}
-.acm-picture .acm-point.acm-low:is(:hover, :focus-visible)::after {bottom: auto; top: 24px}
-.acm-picture .acm-point.acm-right-side:is(:hover, :focus-visible)::after {left: auto; right: 0; transform: none}
-.acm-picture .acm-point.acm-left-side:is(:hover, :focus-visible)::after {left: 0; transform: none}
 .acm-cards {display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 12px;
   line-height: 1.4}
 .acm-card {border: 1px solid var(--jp-border-color1, #bbb); border-left: 6px solid #888; padding: 6px 10px;
@@ -39,37 +44,64 @@ CSS = """
 .acm-text {margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; max-height: 17em;
   overflow: auto; font-family: var(--jp-code-font-family, monospace); font-size: 13px; background: transparent}
 .acm-text mark {background: #f0e442; color: #111; padding: 0 2px}
+.acm-shared {opacity: 0.72}
+.acm-parting {background: #ffd6cc; color: #111; outline: 1px solid #c04d00}
+.acm-cards details[open] > summary > .acm-preview {display: none}
+.acm-preview {display: block; max-height: 7em; overflow: hidden}
+.acm-explorer .acm-answers {max-height: 330px; overflow: auto} .acm-answers p {margin: 2px 0 6px; line-height: 1.4}
+.acm-explorer .acm-asked {max-height: 84px; overflow: auto} .acm-asked .widget-html-content {line-height: 1.4}
 .acm-unseen {opacity: 0.7; border: 1px dotted; font-size: 85%}
 .acm-error {border-left: 6px solid #d55e00; padding: 4px 10px; white-space: pre-wrap; overflow-wrap: anywhere;
   line-height: 1.4}
 """
 
 
-def marked(text: str, pattern: re.Pattern | None = None, limit: int = LONGEST) -> str:
+def marked(text: str, pattern: re.Pattern | None = None, limit: int = LONGEST, parting: int | None = None) -> str:
     """Escaped text, in which what matches the pattern is in ``<mark>``.
 
-    Of a text of more than ``limit`` characters these are shown, and how many more there are.
+    parting: where the text parts from another; what is before is shown as shared, and the word there stands out. Of a
+    text of more than ``limit`` characters these are shown, and how many more there are.
     """
     whole, text = len(text), text[:limit]
-    parts: list[str] = []
-    end = 0
-    for match in pattern.finditer(text) if pattern else ():
-        parts += [shown(text[end : match.start()]), f"<mark>{shown(match.group())}</mark>"]
-        end = match.end()
-    parts.append(shown(text[end:]))
+    spans = [match.span() for match in pattern.finditer(text)] if pattern else []
+    word = WORD.match(text, parting) if parting is not None else None
+    edges = {0, len(text), *(end for span in spans for end in span), *(word.span() if word else ())}
+    parts, places = [], sorted(edges)
+    for start, end in itertools.pairwise(places):
+        piece = shown(text[start:end])
+        if any(first <= start < last for first, last in spans):
+            piece = f"<mark>{piece}</mark>"
+        if parting is not None and start < parting:
+            piece = f'<span class="acm-shared">{piece}</span>'
+        if word and word.start() <= start < word.end():
+            piece = f'<strong class="acm-parting">{piece}</strong>'
+        parts.append(piece)
     more = f'\n<em class="acm-unseen">… {whole - limit:,} more characters</em>' if whole > limit else ""
     return "".join(parts) + more
 
 
-def block(text: str, pattern: re.Pattern | None = None) -> str:
-    """A text of any length in a box that scrolls, which the keyboard reaches."""
-    return f'<div class="acm-text {NO_MATHS}" dir="auto" tabindex="0">{marked(text, pattern)}</div>'
+def block(text: str, pattern: re.Pattern | None = None, parting: int | None = None) -> str:
+    """A text of any length in a box that scrolls, which the keyboard reaches. A long one is folded."""
+    made = f'<div class="acm-text {NO_MATHS}" dir="auto" tabindex="0">{marked(text, pattern, LONGEST, parting)}</div>'
+    if len(text) <= FOLDED:
+        return made
+    start = max(0, (parting or 0) - PREVIEW // 3)
+    beginning = marked(text[start : start + PREVIEW], pattern, PREVIEW, None if parting is None else parting - start)
+    preview = f'<span class="acm-text acm-preview {NO_MATHS}">{"… " if start else ""}{beginning} …</span>'
+    return f"<details><summary>{preview} <em>{len(text):,} characters</em></summary>{made}</details>"
 
 
-def card(title: str, row: Mapping[str, Any], pattern: re.Pattern | None = None, question: bool = False) -> str:
+def card(
+    title: str,
+    row: Mapping[str, Any],
+    pattern: re.Pattern | None = None,
+    question: bool = False,
+    parting: int | None = None,
+) -> str:
     """One response: who, right or wrong, length in tokens, answer and text.
 
     row: a record, or what it has of one. pattern: what to mark in the text. question: whether to show it too.
+    parting: where the text parts from another (:func:`marked`).
     """
     correct = row.get("correct")
     state = "acm-unknown" if correct is None else "acm-right" if correct else "acm-wrong"
@@ -81,7 +113,7 @@ def card(title: str, row: Mapping[str, Any], pattern: re.Pattern | None = None, 
     if question and "question" in row:
         asked = f"<details><summary>question</summary>{block(str(row['question']))}</details>"
     if row.get("response") is not None:
-        text = block(str(row["response"]), pattern)
+        text = block(str(row["response"]), pattern, parting)
     return f'<section class="acm-card {state}">{name}<p class="{NO_MATHS}">{facts(row)}</p>{asked}{text}</section>'
 
 
@@ -115,6 +147,11 @@ def cards(parts: list[str]) -> str:
 def note(text: str) -> str:
     """A message that screen readers tell when it changes."""
     return f'<div role="status" class="{NO_MATHS}">{shown(text)}</div>' if text else ""
+
+
+def busy(content: str) -> str:
+    """What is computed anew keeps its place, dimmed, and says so to screen readers."""
+    return f'<div aria-busy="true">{content}</div>'
 
 
 def alert(text: str, details: str = "") -> str:

@@ -1,4 +1,4 @@
-"""The parts that explorers share: controls, a picture with a button on each point, a worker thread, visible errors.
+"""The parts that explorers share: controls, a status line, a worker thread, visible errors.
 
 An :class:`Explorer` builds its controls, watches them, and draws. The plain modules beside it compute what it shows.
 """
@@ -12,33 +12,28 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import ipywidgets as widgets
-import numpy as np
-from matplotlib.figure import Figure
 
 from acm.errors import UserError
-from acm.hypertext import image
+from acm.widgets.chart import Chart, Chips
 from acm.widgets.markup import CSS, alert, note
 from acm.widgets.sources import preferred
 
-WIDE = {"description_width": "130px"}
-NEAR = 0.018  # fraction of the width; points nearer to each other than this form a pile
 Handler = Callable[[], None]
-Places = Mapping[str, tuple[float, float]]  # point → fractions of the width from the left, of the height from the top
 Widget = TypeVar("Widget", bound=widgets.DOMWidget)
 
 
 class Explorer(widgets.VBox):
-    """Controls and pictures, with a message below.
+    """Controls and pictures, with a status line on top.
 
     name: its CSS class, after ``acm-``. profile, experiment: what it starts with; your own run of them if there is one,
-    else the committed results. A subclass builds its controls in :meth:`build`; errors there show in the message, as
-    all errors do.
+    else the committed results. A subclass builds its controls in :meth:`build`; errors there show in the status line,
+    as all errors do.
     """
 
     name: str
 
     def __init__(self, profile: str, experiment: str, **parameters: Any) -> None:
-        self.changing = False
+        self.changing, self.told = False, 0
         self.message = labelled(widgets.HTML(), "acm-message")
         self.style_sheet = widgets.HTML(f"<style>{CSS}</style>")
         super().__init__([self.style_sheet, self.message])
@@ -50,23 +45,33 @@ class Explorer(widgets.VBox):
         raise NotImplementedError
 
     def show(self, *parts: widgets.Widget) -> None:
-        """Put the parts between the style sheet and the message."""
-        self.children = (self.style_sheet, *parts, self.message)
+        """Put the parts below the style sheet and the message."""
+        self.children = (self.style_sheet, self.message, *parts)
 
     def attempt(self, handler: Handler) -> None:
-        """Call a handler; its error shows in the message. Does nothing while the explorer changes its own controls."""
+        """Call a handler; its error shows in the message. Does nothing while the explorer changes its own controls.
+
+        A message of before stays until the handler tells another; an error does not.
+        """
         if self.changing:
             return
-        self.message.value = ""
+        before = self.told
         try:
             handler()
         except Exception as error:
             self.fail(error)
+        if self.told == before and 'role="alert"' in self.message.value:
+            self.say("")
 
     def watch(self, handler: Handler, *controls: widgets.Widget) -> None:
         """Call a handler whenever one of these controls changes."""
         for control in controls:
             control.observe(lambda _: self.attempt(handler), "value")
+
+    def watch_press(self, handler: Callable[[str], None], *charts: Chart) -> None:
+        """Call a handler with the name of the point that was pressed, or with nothing where it was let go."""
+        for chart in charts:
+            chart.observe(lambda change: self.attempt(lambda: handler(change["new"])), "chosen")
 
     def button(self, label: str, name: str, handler: Handler, tooltip: str = "", **traits: Any) -> widgets.Button:
         """A button that calls a handler."""
@@ -86,14 +91,19 @@ class Explorer(widgets.VBox):
 
     def say(self, text: str) -> None:
         """Show a message."""
-        self.message.value = note(text)
+        self.tell(note(text))
 
     def fail(self, error: Exception) -> None:
         """Show an error: a user's by its sentence, others with their type and, folded, where they came from."""
         if isinstance(error, UserError):
-            self.message.value = alert(str(error))
+            self.tell(alert(str(error)))
         else:
-            self.message.value = alert(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+            self.tell(alert(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))))
+
+    def tell(self, text: str) -> None:
+        """Show HTML as the message."""
+        self.told += 1
+        self.message.value = text
 
 
 def labelled(widget: Widget, name: str) -> Widget:
@@ -105,8 +115,7 @@ def choice(label: str, options: Any, name: str, value: Any = None, **layout: str
     """A labelled drop-down list."""
     options = list(options.items()) if isinstance(options, Mapping) else list(options)
     chosen = {} if value is None else {"value": value}
-    style = {"style": WIDE, "layout": {"width": "400px"} | layout}
-    return labelled(widgets.Dropdown(description=label, options=options, **style, **chosen), name)
+    return labelled(widgets.Dropdown(description=label, options=options, layout=layout, **chosen), name)
 
 
 def results_choice(titles: list[str], profile: str, experiment: str, more: Iterable[str] = ()) -> widgets.Dropdown:
@@ -124,77 +133,19 @@ def offer(control: widgets.Dropdown, options: list, value: Any = None) -> None:
     control.value = value if value in values else values[0] if values else None
 
 
-def several(label: str, options: list[str], name: str, rows: int = 8) -> widgets.SelectMultiple:
-    """A labelled list of which several are chosen (with Ctrl or Shift); at first all are."""
-    style = {"style": {"description_width": "100px"}, "layout": {"width": "310px"}}
-    return labelled(
-        widgets.SelectMultiple(description=label, options=options, value=tuple(options), rows=rows, **style), name
-    )
+def row(*parts: widgets.DOMWidget) -> widgets.Box:
+    """Controls beside each other, each below its label; what finds no room goes on below."""
+    for part in parts:
+        part.layout.width, part.layout.min_width = "auto", "0"
+        part.layout.flex = part.layout.flex or ("0 1 auto" if isinstance(part, Chips | widgets.Button) else "1 1 150px")
+    return labelled(widgets.Box(parts), "acm-row")
 
 
-def column(*parts: widgets.Widget) -> widgets.VBox:
-    """Controls below each other, as wide as they need."""
-    return widgets.VBox(parts, layout={"flex": "none"})
-
-
-class Picture(widgets.Box):
-    """A figure as an image, with a real button on each of its points.
-
-    Hovered or focused, a button tells the point's numbers. Pressed, it calls ``chosen`` with the point's name.
-    """
-
-    def __init__(self, chosen: Callable[[str], None] | None = None) -> None:
-        self.chosen, self.image = chosen, widgets.HTML()
-        self.points: dict[str, widgets.Button] = {}
-        self.places: dict[str, tuple[float, float]] = {}
-        self.pressed: str | None = None
-        super().__init__([self.image])
-        self.add_class("acm-picture")
-
-    def draw(
-        self, figure: Figure, alt: str, places: Places | None = None, hints: Mapping[str, str] | None = None
-    ) -> None:
-        """Show a figure. alt: what it shows, in words. hints: point → its numbers."""
-        self.image.value = image(figure, alt)
-        self.places, self.pressed = dict(places or {}), None
-        self.shape = figure.get_figwidth() / figure.get_figheight()
-        told = {name: name for name in self.places} | dict(hints or {})
-        old, self.points = self.points, {name: self.point(name, told[name]) for name in self.places}
-        self.children = (self.image, *self.points.values())
-        for point in old.values():
-            point.close()
-
-    def pile(self, name: str) -> list[str]:
-        """The points that lie so near to one that their buttons overlap, itself included."""
-        x, y = self.places[name]
-        return [n for n, (left, top) in self.places.items() if np.hypot(left - x, (top - y) / self.shape) < NEAR]
-
-    def press(self, name: str) -> None:
-        """Choose a point; pressed again, the next of its pile."""
-        pile = self.pile(name)
-        if self.pressed in pile:
-            name = pile[(pile.index(self.pressed) + 1) % len(pile)]
-        self.pressed = name
-        if self.chosen:
-            self.chosen(name)
-
-    def select(self, chosen: str | None) -> None:
-        """Ring one point, and no other."""
-        for name, point in self.points.items():
-            (point.add_class if name == chosen else point.remove_class)("acm-chosen")
-
-    def point(self, name: str, hint: str) -> widgets.Button:
-        """The button on a point."""
-        left, top = self.places[name]
-        others = [other for other in self.pile(name) if other != name]
-        hint += f"\npress again for {', '.join(others)}" if others else ""
-        place = {"left": f"{100 * left:.2f}%", "top": f"{100 * top:.2f}%"}
-        found = labelled(widgets.Button(description=name, tooltip=hint, layout=place), "acm-point")
-        for edge, near in (("acm-low", top < 0.25), ("acm-right-side", left > 0.75), ("acm-left-side", left < 0.25)):
-            if near:
-                found.add_class(edge)
-        found.on_click(lambda _: self.press(name))
-        return found
+def side_by_side(*parts: tuple[int, widgets.DOMWidget]) -> widgets.Box:
+    """Parts beside each other, each as wide as its share; below each other where the page is narrow."""
+    for share, part in parts:
+        part.layout.flex, part.layout.min_width = f"{share} 1 {100 * share}px", "0"
+    return labelled(widgets.Box([part for _, part in parts]), "acm-side-by-side")
 
 
 class Worker:

@@ -1,6 +1,6 @@
 """Computes what the trade-off explorer shows: accuracy against length, and the responses behind a point.
 
-The numbers come from the records of an experiment (:class:`Records`), or from the tables of a paper (:class:`Printed`).
+The numbers come from the records of an experiment (:class:`Records`), or from the tables of a paper (``printed.py``).
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from matplotlib.figure import Figure
 from acm.errors import UserError, unknown
 from acm.evaluation.reflections import pattern_of
 from acm.hypertext import shown
-from acm.paper import load
 from acm.reporting.figures import draw_points
 from acm.reporting.intervals import interval_in, interval_text
-from acm.reporting.paper_numbers import ITEMS
 from acm.reporting.plotting import label_points
 from acm.reporting.results import Results
-from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, share
+from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, resampled, share
 from acm.widgets.markup import card, cards
 from acm.widgets.sources import results_with
 
 ENDS = [f"{axis}{end}" for axis in "xy" for end in ("", "_low", "_high")]
 LENGTH = "length, tokens"
+MEAN = " (mean over tasks)"
 
 
 @dataclass
@@ -47,9 +46,15 @@ class Points:
     frontier: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
+    @cached_property
+    def rows(self) -> dict[str, dict[str, float]]:
+        """The table as numbers: method → column → value."""
+        values = zip(self.table.index, self.table.to_numpy(float).tolist(), strict=True)
+        return {str(name): dict(zip(self.table.columns, row, strict=True)) for name, row in values}
+
     def hint(self, name: str) -> str:
         """What is told of a point that is hovered or focused."""
-        p = dict(zip(self.table.columns, self.table.loc[[name]].to_numpy(float)[0].tolist(), strict=True))
+        p = self.rows[name]
         accuracy, length = (
             interval_text(**interval_in(p, axis))
             if np.isfinite(p[f"{axis}_low"])
@@ -63,6 +68,7 @@ class Points:
 class Source(Protocol):
     """What the explorer needs of the numbers that it shows.
 
+    parents, swept: which methods are the models that were merged, and which plain interpolation with λ swept.
     reference: the model that lengths compare with; None: lengths are in tokens alone. cap: the token cap of the
     responses; None: not known.
     """
@@ -75,6 +81,10 @@ class Source(Protocol):
     def reference(self) -> str | None: ...
     @property
     def cap(self) -> int | None: ...
+    @property
+    def parents(self) -> list[str]: ...
+    @property
+    def swept(self) -> list[str]: ...
 
     def points(
         self, methods: Sequence[str], tasks: Sequence[str], cap: int | None = None, reduction: bool = True
@@ -84,6 +94,9 @@ class Source(Protocol):
         cap: a lower token cap, which cuts longer responses and makes them wrong. reduction: lengths as reduction in
         percent of the reference, else in tokens. UserError where nothing is chosen, or something unknown.
         """
+
+    def ends(self, cap: int | None = None, reduction: bool = True) -> pd.DataFrame:
+        """x and y of every method on every single task; means over tasks lie between them."""
 
     def behind(self, method: str, tasks: Sequence[str], cap: int | None = None) -> str:
         """HTML of the shortest and longest, right and wrong responses of a method."""
@@ -111,22 +124,63 @@ class Records:
     def cap(self) -> int:
         return self.results.profile.cap(self.results.name)
 
+    @property
+    def parents(self) -> list[str]:
+        return list(self.results.experiment.parents)
+
+    @property
+    def swept(self) -> list[str]:
+        return list(self.results.swept.values())
+
     @cached_property
     def rows(self) -> pd.DataFrame:
         """All records."""
         return self.results.records
 
+    @cached_property
+    def responses(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Task → right (fraction) and length (tokens) of each response, (methods, items, repeats)."""
+        whole, found = self.sample(None), {}
+        order = {method: i for i, method in enumerate(self.methods)}
+        rows = self.rows[["method", "task", "item", "repeat", "correct", "length"]]
+        rows = rows.assign(method=rows["method"].map(order)).dropna(subset="method")
+        for task, n in whole.items.items():
+            part = rows[rows["task"] == task].sort_values(["method", "item", "repeat"])
+            shape = len(order), n, whole.repeats
+            found[task] = part["correct"].to_numpy(float).reshape(shape), part["length"].to_numpy(float).reshape(shape)
+        return found
+
+    @cached_property
+    def samples(self) -> dict[int | None, Sample]:
+        """Token cap → bootstrap under it: the records' own (None), and the one asked for last."""
+        return {None: bootstrap(self.rows, self.methods, self.tasks, seed=self.results.profile.seed)}
+
+    def sample(self, cap: int | None) -> Sample:
+        """Bootstrap of all methods and tasks, under a lower cap where one is given."""
+        if cap not in self.samples:
+            whole = self.samples[None]
+            cut = {task: cut_cells(*values, cap) for task, values in self.responses.items()}
+            made = resampled(self.methods, cut, whole.repeats, seed=self.results.profile.seed)
+            self.samples.clear()
+            self.samples.update({None: whole, cap: made})
+        return self.samples[cap]
+
     def points(
         self, methods: Sequence[str], tasks: Sequence[str], cap: int | None = None, reduction: bool = True
     ) -> Points:
         methods, tasks = checked(methods, self.methods, "method"), checked(tasks, self.tasks, "task")
-        parents = [parent for parent in self.results.experiment.parents if parent in methods]
+        parents = [parent for parent in self.parents if parent in methods]
         frontier = [method for method in self.results.frontier if method in methods]
         needed = list(dict.fromkeys([*methods, self.reference]))
-        sample = bootstrap(capped(self.rows, cap), needed, tasks, seed=self.results.profile.seed)
         reference = self.reference if reduction else None
-        table = points(sample, reference).loc[methods]
+        table = points(part_of(self.sample(cap), needed, tasks), reference).loc[methods]
         return Points(table, xlabel(reference), parents, frontier if len(frontier) > 1 else [])
+
+    def ends(self, cap: int | None = None, reduction: bool = True) -> pd.DataFrame:
+        sample = self.sample(cap)
+        length, accuracy = sample.length[:, :, 0], sample.accuracy[:, :, 0]
+        x = 100 * (1 - length / length[sample.row(self.reference)]) if reduction else length
+        return pd.DataFrame({"x": x.ravel(), "y": 100 * accuracy.ravel()})
 
     def behind(self, method: str, tasks: Sequence[str], cap: int | None = None) -> str:
         rows = capped(self.rows, cap)
@@ -141,69 +195,10 @@ class Records:
         return f"<p><strong>{shown(method)}</strong>: {told}</p>" + cards(made)
 
 
-@dataclass
-class Printed:
-    """The numbers that a paper printed for models of one size, as a :class:`Source`.
-
-    They have no intervals and no responses. source, size: as in the CSV files of :mod:`acm.paper`.
-    """
-
-    source: str
-    size: str
-    cap: int | None = None
-
-    @cached_property
-    def scores(self) -> pd.DataFrame:
-        """The rows that have a length."""
-        scores = load("published_scores")
-        return scores[(scores["source"] == self.source) & (scores["size"] == self.size)].dropna(subset=["length"])
-
-    @property
-    def methods(self) -> list[str]:
-        return list(self.scores["method"].unique())
-
-    @property
-    def tasks(self) -> list[str]:
-        return list(self.scores["task"].unique())
-
-    @property
-    def reference(self) -> str | None:
-        return next((m for m in self.methods if m.startswith("DeepSeek-R1")), None)
-
-    def points(
-        self, methods: Sequence[str], tasks: Sequence[str], cap: int | None = None, reduction: bool = True
-    ) -> Points:
-        methods, tasks = checked(methods, self.methods, "method"), checked(tasks, self.tasks, "task")
-        cells = self.scores.set_index(["method", "task"])[["accuracy", "length"]].unstack("task")
-        accuracy, length = cells["accuracy"].loc[methods, tasks], cells["length"].loc[:, tasks]
-        reference = self.reference if reduction else None
-        x = 100 * (1 - length / length.loc[reference]) if reference else length
-        table = pd.DataFrame(index=methods, columns=ENDS, dtype=float)
-        table["x"], table["y"] = (cells.to_numpy(float).mean(axis=1) for cells in (x.loc[methods], accuracy))
-        table["n"] = sum(ITEMS[task] for task in tasks)
-        whole = table.dropna(subset=["x", "y"])
-        if whole.empty:
-            raise UserError("no chosen method has printed numbers for all chosen tasks; choose fewer tasks.")
-        parents = [m for m in whole.index if m.startswith(("DeepSeek-R1", "Qwen"))]
-        return Points(whole, xlabel(reference), parents, left_out=[m for m in methods if m not in whole.index])
-
-    def behind(self, method: str, tasks: Sequence[str], cap: int | None = None) -> str:
-        return (
-            f"<p><strong>{shown(method)}</strong>: printed numbers; the responses behind them were not published.</p>"
-        )
-
-
 def record_sources() -> dict[str, Records]:
     """Title → records, of every experiment that has some: in one file, or in a file for each method."""
     found = results_with("records.parquet") | results_with("records")
     return {title: Records(results) for title, results in found.items()}
-
-
-def printed() -> dict[str, Printed]:
-    """Title → printed numbers, for each source and size that has lengths."""
-    scores = load("published_scores").dropna(subset=["length"])
-    pairs = scores[["source", "size"]].drop_duplicates().itertuples(index=False)
-    return {f"printed / {source} / {size}": Printed(source, size) for source, size in pairs}
 
 
 def checked(names: Sequence[str], known: Sequence[str], what: str) -> list[str]:
@@ -230,6 +225,22 @@ def capped(records: pd.DataFrame, cap: int | None) -> pd.DataFrame:
     return records.assign(length=length, correct=correct, truncated=records["truncated"] | cut)
 
 
+def cut_cells(right: np.ndarray, length: np.ndarray, cap: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`capped` makes of responses (methods, items, repeats), as means of the items (methods, items)."""
+    frame = capped(pd.DataFrame({"correct": right.ravel(), "length": length.ravel(), "truncated": False}), cap)
+    found = (frame[name].to_numpy(float).reshape(right.shape).mean(axis=2) for name in ("correct", "length"))
+    return next(found), next(found)
+
+
+def part_of(sample: Sample, methods: list[str], tasks: list[str]) -> Sample:
+    """The bootstrap of some of the methods and tasks: what :func:`bootstrap` of these alone gives."""
+    rows, columns = [sample.methods.index(m) for m in methods], [sample.tasks.index(t) for t in tasks]
+    place = np.ix_(rows, columns)
+    grades = tuple(sample.grades[column][rows] for column in columns)
+    items = {task: sample.items[task] for task in tasks}
+    return Sample(methods, tasks, items, sample.accuracy[place], sample.length[place], sample.repeats, grades)
+
+
 def points(sample: Sample, reference: str | None) -> pd.DataFrame:
     """x, y with their 95 % intervals, and n, of each method.
 
@@ -247,7 +258,7 @@ def points(sample: Sample, reference: str | None) -> pd.DataFrame:
 def xlabel(reference: str | None) -> str:
     """The label of the horizontal axis."""
     what = f"length reduction against {reference}, %" if reference else LENGTH
-    return f"{what} (mean over tasks)"
+    return what + MEAN
 
 
 def extremes(rows: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
@@ -268,11 +279,8 @@ def extremes(rows: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def draw(points: Points, size: tuple[float, float] = (10.5, 5.6)) -> tuple[Figure, dict[str, tuple[float, float]]]:
-    """The picture, and where each method's point lies on it.
-
-    A place is given in fractions of the picture's width from the left, and of its height from the top. size: inches.
-    """
+def draw(points: Points, size: tuple[float, float] = (10.5, 5.6)) -> Figure:
+    """The picture. size: inches."""
     table = points.table
     names = [m for m in table.index if m not in points.frontier or m in points.parents]
     with plt.rc_context({"text.parse_math": False}):  # names are text, whatever they hold
@@ -283,7 +291,4 @@ def draw(points: Points, size: tuple[float, float] = (10.5, 5.6)) -> tuple[Figur
         axes.set(xlabel=points.xlabel, ylabel="accuracy, % (mean over tasks)")
         axes.margins(0.06)
         label_points(axes)
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the places hold for the layout that is now
-    places = axes.transData.transform(table[["x", "y"]].to_numpy(float)) / (figure.bbox.width, figure.bbox.height)
-    return figure, {name: (float(x), float(1 - y)) for name, (x, y) in zip(table.index, places, strict=True)}
+    return figure

@@ -11,7 +11,7 @@ from acm.reporting.comparison import compare_pairs, found_words, rows_of
 from acm.reporting.dominance import dominance, wide_dominance
 from acm.reporting.intervals import interval_in, interval_text
 from acm.reporting.statistics import average
-from acm.widgets import differences, trade_off
+from acm.widgets import differences, printed, trade_off
 from acm.widgets.trade_off_explorer import TradeOffExplorer
 
 HEADINGS = ["accuracy less TA's, points", "length less TA's, tokens", "least detectable", "finding", "n"]
@@ -65,8 +65,8 @@ def test_a_choice_that_leaves_nothing_to_compare_is_told(records):
 
 
 def test_printed_numbers_are_not_compared():
-    printed = trade_off.printed()["printed / acm-v1 / 7b"]
-    told = Reader(differences.differences_html(printed, printed.methods, printed.tasks, "TA")).text
+    source = printed.printed()["printed / acm-v1 / 7b"]
+    told = Reader(differences.differences_html(source, source.methods, source.tasks, "TA")).text
     assert "without the answers to each item" in told
 
 
@@ -113,8 +113,9 @@ def test_own_merges_are_compared_on_their_own_items(results):
 
 def test_the_trade_off_explorer_shows_them_and_follows_its_controls():
     explorer = TradeOffExplorer(*HERE)
-    assert explorer.other.value == "TA"
-    explorer.methods.value = ("ACM-TA", "Null-TA")
+    assert explorer.other.value == "TA" and explorer.table.value == ""
+    explorer.methods.value = ["ACM-TA", "Null-TA"]
+    explorer.compared.value = True
     assert explorer.worker.wait(60) and set(rows(explorer.table.value)) == {"ACM-TA", "Null-TA"}
     assert "less TA" in explorer.table.value and "adjusted together by Holm" in explorer.table.value
     explorer.other.value = "Null-TA"
@@ -122,10 +123,12 @@ def test_the_trade_off_explorer_shows_them_and_follows_its_controls():
     before = explorer.table.value
     explorer.cap.value = 60
     assert explorer.worker.wait(60) and rows(explorer.table.value) != rows(before)
-    explorer.methods.value = ()
-    assert not explorer.table.value and "at least one method" in explorer.message.value
+    explorer.methods.value = []
+    assert "at least one method" in explorer.message.value
     explorer.source.value = "printed / acm-v1 / 7b"
     assert explorer.worker.wait(60) and "a paper prints means" in explorer.table.value and explorer.other.disabled
     explorer.source.value = "tiny / general (committed)"
     assert explorer.worker.wait(60) and explorer.other.value == "TA" and "ACM-TA" in rows(explorer.table.value)
-    assert not explorer.other.disabled and not explorer.message.value
+    assert not explorer.other.disabled and 'role="alert"' not in explorer.message.value
+    explorer.compared.value = False
+    assert explorer.table.value == ""

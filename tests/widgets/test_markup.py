@@ -40,6 +40,23 @@ def test_long_text_is_cut_and_says_so():
     assert len(text) < 21_000 and "980,000 more characters" in text
 
 
+def test_a_folded_text_shows_where_it_parts():
+    text = "word " * 200 + "other " + "word " * 50
+    made = markup.block(text, None, 1000)
+    summary, whole = made.split("</summary>")
+    assert "<details>" in summary and "acm-parting" in summary and Reader(whole).text == text
+    assert len(Reader(summary).text) < 400 and "1,256 characters" in Reader(summary).text
+    assert "<details>" not in markup.block("short")
+
+
+def test_what_parts_is_marked_beside_what_matches():
+    made = markup.marked("wait now wait", re.compile("wait"), parting=5)
+    assert made == (
+        '<span class="acm-shared"><mark>wait</mark></span><span class="acm-shared"> </span>'
+        '<strong class="acm-parting">now</strong> <mark>wait</mark>'
+    )
+
+
 def test_facts_say_in_words_what_colours_say():
     assert markup.facts({"correct": 1.0, "length": 1}) == "✓ right · 1 token"
     assert markup.facts({"correct": 0.0, "length": 320, "truncated": True, "answer": "7", "gold": "8"}).startswith(

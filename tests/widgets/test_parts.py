@@ -1,9 +1,8 @@
-"""What all explorers share: errors that show, a worker thread, pictures, the results that there are."""
+"""What all explorers share: errors that show, a worker thread, the results that there are."""
 
 import time
 
-from matplotlib.figure import Figure
-from widgets.reading import HERE, Reader
+from widgets.reading import HERE
 
 from acm.widgets import parts, sources
 from acm.widgets.coefficients_explorer import CoefficientsExplorer
@@ -36,12 +35,16 @@ def test_a_newer_job_takes_the_place_of_the_one_under_way():
     assert worker.wait(20) and isinstance(seen[-1], ZeroDivisionError)
 
 
-def test_pictures_have_a_text_for_those_who_do_not_see_them():
-    picture = parts.Picture()
-    picture.draw(Figure(), 'a "quoted" <text>', {"p": (0.9, 0.1)}, {"p": "<hint>"})
-    read = Reader(picture.image.value)
-    assert read.tags == ["img"] and "alt" in read.attributes
-    assert {"acm-point", "acm-low", "acm-right-side"} <= set(picture.points["p"]._dom_classes)
+def test_a_message_stays_until_another_is_told_and_an_error_goes_with_the_next_step():
+    explorer = ResponseBrowser(*HERE)
+    explorer.say("a note")
+    explorer.attempt(lambda: None)
+    assert "a note" in explorer.message.value
+    explorer.attempt(lambda: 1 / 0)
+    assert 'role="alert"' in explorer.message.value and "ZeroDivisionError" in explorer.message.value
+    explorer.attempt(lambda: None)
+    assert explorer.message.value == ""
+    assert explorer.children[1] is explorer.message, "the status line stands on top"
 
 
 def test_own_runs_come_first_and_foreign_folders_are_left_out(tmp_path, monkeypatch):

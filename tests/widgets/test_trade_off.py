@@ -1,5 +1,7 @@
 """The trade-off explorer: its points are the tables' numbers, and lead to responses."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,8 +10,9 @@ from widgets.reading import HERE, Reader
 from acm.errors import UserError
 from acm.hypertext import image
 from acm.paths import REPORTS
-from acm.reporting.statistics import share
-from acm.widgets import trade_off
+from acm.reporting.statistics import bootstrap, share
+from acm.widgets import printed, trade_off
+from acm.widgets.trade_off_chart import INTERPOLATION, axes, chips, methods_of, trade_off_chart
 from acm.widgets.trade_off_explorer import TradeOffExplorer
 
 
@@ -27,21 +30,52 @@ def test_points_are_the_tables_numbers(records):
     assert "n = 250" in hint and "tokens" in hint and hint.count("[") == 2
 
 
-def test_places_point_at_the_markers(records):
-    figure, places = trade_off.draw(records.points(["abacus-fast", "abacus-slow", "TIES"], records.tasks))
-    axes = figure.axes[0]
-    marker = next(line for line in axes.lines if line.get_gid() == "TIES")
-    x, y = axes.transData.transform(marker.get_xydata()[0])
-    assert places["TIES"] == pytest.approx((x / figure.bbox.width, 1 - y / figure.bbox.height))
-    assert places["abacus-fast"][0] > places["abacus-slow"][0] and places["abacus-fast"][1] > places["abacus-slow"][1]
+def test_a_chart_has_the_points_and_axes_that_no_choice_moves(records):
+    ranges = axes(records, None, True)
+    points = records.points(["abacus-fast", "abacus-slow", "TIES", "frontier-0.5"], records.tasks)
+    chart = trade_off_chart(points, ranges, "a picture")
+    json.dumps(chart, allow_nan=False)
+    drawn = {point["name"]: point for point in chart["points"]}
+    assert drawn["TIES"]["x"] == pytest.approx(points.table.loc["TIES", "x"], rel=1e-5) and drawn["TIES"]["yLow"] > 0
+    assert drawn["TIES"]["family"] == "baseline" and drawn["abacus-slow"]["family"] == "parent"
+    assert not drawn["frontier-0.5"]["label"] and "xLow" not in drawn["frontier-0.5"]
+    assert chart["x"]["better"] == "right" and len(chart["lines"][0]["points"]) == 3
+    for tasks in (records.tasks, *([task] for task in records.tasks)):
+        table = records.points(records.methods, tasks).table
+        for name, (low, high) in zip("xy", ranges, strict=True):
+            assert table[name].between(low, high).all(), "no choice of tasks leaves the picture"
+    lower = axes(records, 40, True)
+    table = records.points(records.methods, records.tasks, 40).table
+    assert table["y"].between(*lower[1]).all() and lower[1][1] == ranges[1][1] and lower[1][0] <= ranges[1][0]
+    tokens = trade_off_chart(records.points(["TA"], records.tasks, reduction=False), axes(records, None, False), "")
+    assert tokens["x"]["better"] == "left" and tokens["x"]["label"] == "length, tokens" and not tokens["lines"]
+
+
+def test_a_cap_gives_what_a_bootstrap_of_the_cut_records_gives(records):
+    for cap in (None, 100, 60, 100):
+        expected = bootstrap(trade_off.capped(records.rows, cap), records.methods, records.tasks)
+        found = records.sample(cap)
+        assert (found.accuracy == expected.accuracy).all() and (found.length == expected.length).all()
+    part = trade_off.part_of(found, ["TIES", "TA"], ["abacus_hard"])
+    alone = bootstrap(trade_off.capped(records.rows, 100), ["TIES", "TA"], ["abacus_hard"])
+    assert (part.accuracy == alone.accuracy).all() and part.items == alone.items
+    assert share(part, "TIES") == share(alone, "TIES")
+
+
+def test_the_swept_have_one_chip_together(records):
+    made = chips(records.methods, records.parents, records.swept)
+    assert len(made) == len(records.methods) - len(records.swept) + 1
+    assert methods_of(["TA", INTERPOLATION, "abacus-fast"], records.methods, records.swept) == [
+        "abacus-fast", "TA", *records.swept
+    ]  # fmt: skip
 
 
 def test_names_are_never_taken_for_maths():
     table = pd.DataFrame({"x": [1.0, 2.0], "y": [1.0, 2.0], "n": 3.0}, index=["$\\frac{$", "b$x^$"]).reindex(
         columns=[*trade_off.ENDS, "n"]
     )
-    figure, places = trade_off.draw(trade_off.Points(table, "length, tokens $\\x$"))
-    assert set(places) == set(table.index) and "<img" in image(figure, 'a"b')
+    figure = trade_off.draw(trade_off.Points(table, "length, tokens $\\x$"))
+    assert {line.get_gid() for line in figure.axes[0].lines} >= set(table.index) and "<img" in image(figure, 'a"b')
 
 
 def test_a_lower_cap_cuts_lengths_and_what_it_cuts_is_wrong(records):
@@ -68,17 +102,17 @@ def test_responses_behind_a_point_are_its_extremes(records):
 
 
 def test_printed_numbers_have_no_intervals_and_leave_out_what_was_not_printed():
-    printed = trade_off.printed()["printed / acm-v1 / 7b"]
-    found = printed.points(printed.methods, ["gsm8k", "math500"], reduction=False)
+    source = printed.printed()["printed / acm-v1 / 7b"]
+    found = source.points(source.methods, ["gsm8k", "math500"], reduction=False)
     row = found.table.loc["DeepSeek-R1-7B"]
-    scores = printed.scores.query("method == 'DeepSeek-R1-7B' and task in ['gsm8k', 'math500']")
+    scores = source.scores.query("method == 'DeepSeek-R1-7B' and task in ['gsm8k', 'math500']")
     assert (row["y"], row["x"], row["n"]) == pytest.approx(
         (scores["accuracy"].mean(), scores["length"].mean(), 1319 + 500)
     )
     assert np.isnan(row["y_low"]) and "without interval" in found.hint("DeepSeek-R1-7B")
-    assert "not published" in printed.behind("TA", ["gsm8k"])
-    partial = trade_off.Printed("l2s-sister", "7b")
-    partial.scores = printed.scores[~((printed.scores["method"] == "TA") & (printed.scores["task"] == "aime24"))]
+    assert "not published" in source.behind("TA", ["gsm8k"])
+    partial = printed.Printed("l2s-sister", "7b")
+    partial.scores = source.scores[~((source.scores["method"] == "TA") & (source.scores["task"] == "aime24"))]
     assert partial.points(partial.methods, partial.tasks).left_out == ["TA"]
 
 
@@ -88,27 +122,24 @@ def test_choosing_nothing_is_told(records):
             records.points(*arguments)
 
 
-def test_trade_off_explorer_click_leads_to_responses():
+def test_trade_off_explorer_press_leads_to_responses():
     explorer = TradeOffExplorer(*HERE)
-    assert not explorer.message.value and set(explorer.picture.points) == set(explorer.methods.options)
-    point = explorer.picture.points["ACM-TA"]
-    assert "n = 750" in point.tooltip and point.description == "ACM-TA" and point.layout.left.endswith("%")
-    point.click()
-    assert (
-        explorer.chosen.value == "ACM-TA"
-        and "longest right" in explorer.responses.value
-        and "acm-chosen" in point._dom_classes
-    )
-    near = explorer.picture.points["Null-TA"]
-    assert "press again for" in near.tooltip and explorer.picture.pile("Null-TA") == ["ACM-TA", "Null-TA", "Uniform-TA"]
-    for following in ("Null-TA", "Uniform-TA", "ACM-TA"):
-        near.click()
-        assert explorer.chosen.value == following, "another press on a pile goes to the next of it"
-    explorer.chosen.value = "TIES"
-    assert "TIES" in explorer.responses.value and "acm-chosen" not in point._dom_classes
+    assert "23 methods, n = 750 responses" in explorer.message.value and len(explorer.chart.points()) == 23
+    explorer.chart.chosen = "ACM-TA"
+    assert "longest right" in explorer.panel.value and "ACM-TA" in explorer.panel.value
+    explorer.chart.chosen = "TIES"
+    assert "TIES" in explorer.panel.value
     explorer.cap.value = 60
-    assert "cap 60" in explorer.message.value
-    explorer.methods.value = ()
+    assert "cap 60" in explorer.message.value and "TIES" in explorer.panel.value
+    before = explorer.chart.spec
+    explorer.methods.value = []
     assert "at least one method" in explorer.message.value and 'role="alert"' in explorer.message.value
+    assert explorer.chart.spec == before, "the picture keeps its place"
+    explorer.methods.value = ["TA", "TIES"]
+    assert explorer.chart.points() == ["TA", "TIES"] and explorer.chart.spec["y"] == before["y"]
+    explorer.beside.value = "smol / long-to-short (committed)"
+    assert "ACM-TA" in explorer.second.points() and explorer.second.layout.display != "none"
+    explorer.second.chosen = "Average"
+    assert "smol_seen" in explorer.panel.value
     explorer.source.value = "printed / acm-v1 / 32b"
-    assert "32B" in "".join(explorer.picture.points) and explorer.cap.disabled and not explorer.message.value
+    assert "32B" in "".join(explorer.chart.points()) and explorer.cap.disabled and explorer.compared.disabled

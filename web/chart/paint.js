@@ -89,18 +89,13 @@ function tickNodes(spec, frame, axis) {
  */
 function titleNodes({ x, y }, frame) {
   const down = frame.height - 8;
+  const sides = { left: [frame.right, "end"], right: [frame.left, "start"] };
+  const [at, anchor] = sides[/** @type {"left" | "right"} */ (x.better)] ?? [(frame.left + frame.right) / 2, "middle"];
   const nodes = [
     svgNode("text", { class: "acm-chart-title", x: 4, y: 14 }, y.label),
-    svgNode(
-      "text",
-      { class: "acm-chart-title", x: (frame.left + frame.right) / 2, y: down, "text-anchor": "middle" },
-      x.label,
-    ),
+    svgNode("text", { class: "acm-chart-title", x: at, y: down, "text-anchor": anchor }, x.label),
   ];
-  if (y.better)
-    nodes.push(
-      svgNode("text", { class: "acm-chart-better", x: 12 + textWidth(y.label) * 1.04, y: 14 }, ARROWS[y.better]),
-    );
+  if (y.better) nodes[0].append(svgNode("tspan", { class: "acm-chart-better", dx: 10 }, ARROWS[y.better]));
   if (x.better) {
     const near = x.better === "left";
     const place = { x: near ? frame.left : frame.right, y: down, "text-anchor": near ? "start" : "end" };

@@ -74,10 +74,11 @@ function dressPoint(node, point, { spec, frame, onPoint }, home) {
   node.classList.toggle("acm-chart-chosen", chosen);
   node.classList.toggle("acm-chart-hollow", !!point.hollow);
   const ends = [];
-  if (typeof point.xLow === "number" && typeof point.xHigh === "number")
-    ends.push(`M${frame.x(point.xLow) - x},0H${frame.x(point.xHigh) - x}`);
-  if (typeof point.yLow === "number" && typeof point.yHigh === "number")
-    ends.push(`M0,${frame.y(point.yLow) - y}V${frame.y(point.yHigh) - y}`);
+  const across = (/** @type {number} */ value) => Math.max(frame.left, Math.min(frame.right, frame.x(value))) - x;
+  const up = (/** @type {number} */ value) => Math.max(frame.top, Math.min(frame.bottom, frame.y(value))) - y;
+  const { xLow, xHigh, yLow, yHigh } = point;
+  if (typeof xLow === "number" && typeof xHigh === "number") ends.push(`M${across(xLow)},0H${across(xHigh)}`);
+  if (typeof yLow === "number" && typeof yHigh === "number") ends.push(`M0,${up(yLow)}V${up(yHigh)}`);
   node.children[0].setAttribute("d", ends.join("") || "M0,0");
   node.children[2].setAttribute("d", markerPath(point));
 }
