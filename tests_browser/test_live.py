@@ -343,6 +343,17 @@ def test_words_that_the_models_never_saw_are_named_not_answered(live):
     assert page.locator(".note").inner_text() == "" and clean(page)
 
 
+def test_a_problem_that_is_too_long_is_refused_with_the_reason(live):
+    page = live()
+    page.locator("textarea").fill("7 " * 190)
+    page.locator("textarea").press("Enter")
+    until(page, "document.querySelector('.status').dataset.kind === 'failed'")
+    assert re.search(r"has \d+ tokens; the models have room for \d+", status(page)) and answer(page) == "no answer"
+    page.get_by_role("button", name="Another problem").click()
+    rest(page)
+    assert "the answer is" in answer(page) and "the answer is" in answer(page, "slow") and clean(page)
+
+
 def test_another_problem_has_as_many_steps_as_asked(live):
     page = live()
     page.locator(".question select").select_option("6")

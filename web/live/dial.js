@@ -82,13 +82,20 @@ export function createDial(data, hooks) {
       input.value = String(shown);
       input.setAttribute("aria-valuetext", `${shared === null ? "mean " : ""}λ ${showNumber(shown)}`);
       value.textContent = `${shared === null ? "mean " : ""}${showNumber(shown)}`;
-      const hint = presets.show(state);
-      saying.textContent =
-        shared === null ? `${hint || "λ of your own"}. The dial gives all layers the same again.` : hint;
+      saying.textContent = presets.show(state) || sayingOf(state, shared);
     },
     canUndo: (/** @type {boolean} */ can) => undo.setAttribute("aria-disabled", String(!can)),
     destroy: () => player.stop(),
   };
+}
+
+/** What the merge at hand is. @param {import("./state.js").State} state @param {number | null} shared */
+function sayingOf(state, shared) {
+  if (shared === null) return "The layers differ. Moving the dial gives all of them one λ again.";
+  const number = showNumber(shared);
+  return state.method === "ties"
+    ? `TIES with λ ${number} in every layer`
+    : `fast + ${number} · (slow − fast) in every layer`;
 }
 
 /** Moves λ from 0 to 1; each answer is shown to its end. @param {() => number} current @param {any} hooks */
