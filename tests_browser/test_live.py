@@ -193,6 +193,16 @@ def test_play_shows_answers_from_fast_to_slow(live):
     assert answer(page) == answer(page, "slow")
 
 
+def test_painting_stops_the_motion(live):
+    page = live("l=0&q=" + QUESTION)
+    page.get_by_role("button", name="play").click()
+    until(page, "Number(document.querySelector('.dial .value').textContent) >= 0.1")
+    page.locator(".cell").first.press("End")
+    page.wait_for_timeout(1500)
+    rest(page)
+    assert numbers(page)[0] == 1.5 and page.get_by_role("button", name="play").is_visible()
+
+
 def test_ties_has_a_density_and_task_arithmetic_changes_nothing(live):
     page = live("l=0.3&q=" + QUESTION)
     before = answer(page)

@@ -78,6 +78,7 @@ export function createDial(data, hooks) {
     /** @param {import("./state.js").State} state */
     show(state) {
       const shared = sharedBy(state, data.layers);
+      player.follow(shared);
       const shown = shared ?? meanOf(state, data.layers);
       input.value = String(shown);
       input.setAttribute("aria-valuetext", `${shared === null ? "mean " : ""}λ ${showNumber(shown)}`);
@@ -102,6 +103,7 @@ function sayingOf(state, shared) {
 function createPlayer(current, hooks) {
   let timer = 0;
   let since = 0;
+  let last = 0;
   const button = makeButton("▶", toggle, { class: "play", "aria-label": "play λ from 0 to 1" });
 
   function name() {
@@ -127,7 +129,8 @@ function createPlayer(current, hooks) {
 
   /** @param {number} value */
   function step(value) {
-    hooks.onValue(Math.min(1, Math.round(value * 100) / 100));
+    last = Math.min(1, Math.round(value * 100) / 100);
+    hooks.onValue(last);
     since = performance.now();
     timer = window.setTimeout(() => wait(value), PAUSE);
     name();
@@ -142,7 +145,11 @@ function createPlayer(current, hooks) {
       hooks.onSettled();
     }
   }
-  return { button, stop };
+  /** Whoever sets another λ stops the motion. @param {number | null} shared */
+  function follow(shared) {
+    if (timer && (shared === null || Math.abs(shared - last) > 1e-6)) stop();
+  }
+  return { button, stop, follow };
 }
 
 /** @param {any} data @param {(preset: any) => void} onPreset */
