@@ -232,6 +232,13 @@ def pins(name: str) -> dict[str, str]:
     return {r.name.lower().replace("_", "-"): str(r.specifier) for r in map(Requirement, lines)}
 
 
+def test_a_shown_object_keeps_its_table_and_words():
+    shown = Shown("A title", pd.DataFrame({"n": ["1"]}, ["r0"]), "A caption.", lambda axes: axes.plot([1], [1]))
+    found = BeautifulSoup(safe.clean(shown._repr_html_()), "html.parser")
+    assert found.table["class"] == ["dataframe"] and not found("img")
+    assert found.get_text(" ", strip=True) == "A title n r0 1 A caption."
+
+
 def test_the_live_page_brings_its_models_for_servers_and_for_folders(tmp_path):
     live.main(str(tmp_path))
     folder, checkpoints = tmp_path / "live", ROOT / "abacus/checkpoints"
@@ -256,10 +263,3 @@ def test_the_live_page_lets_nothing_in_from_elsewhere(tmp_path):
     assert not page.select("[style], style, script:not([src]), base, iframe, form, [onclick], [onload]")
     for tag in page.select("script, link, img"):
         assert re.match(r"live/|data:image/svg", tag.get("src") or tag["href"]), tag
-
-
-def test_a_shown_object_keeps_its_table_and_words():
-    shown = Shown("A title", pd.DataFrame({"n": ["1"]}, ["r0"]), "A caption.", lambda axes: axes.plot([1], [1]))
-    found = BeautifulSoup(safe.clean(shown._repr_html_()), "html.parser")
-    assert found.table["class"] == ["dataframe"] and not found("img")
-    assert found.get_text(" ", strip=True) == "A title n r0 1 A caption."
