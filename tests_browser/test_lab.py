@@ -145,12 +145,20 @@ def chip(page, name, value):
     return page.locator(f'.{name} button[data-name="{value}"]')
 
 
-def theme(page, name):
-    """Chooses JupyterLab's theme by its menu."""
-    page.get_by_role("menuitem", name="Settings", exact=True).click()
-    page.get_by_role("menuitem", name="Theme", exact=True).hover()
-    page.get_by_role("menuitem", name=f"JupyterLab {name}", exact=True).click()
-    expect(page.locator("body")).to_have_attribute("data-jp-theme-name", f"JupyterLab {name}", timeout=STEP)
+@pytest.fixture
+def dark(lab):
+    """JupyterLab's dark theme, for the pages that are opened from now on."""
+
+    def choose(theme):
+        address, token = lab
+        url = f"{address}/lab/api/settings/@jupyterlab/apputils-extension:themes"
+        data = json.dumps({"raw": json.dumps({"theme": f"JupyterLab {theme}"})}).encode()
+        headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
+        urllib.request.urlopen(urllib.request.Request(url, data, headers, method="PUT"), timeout=30).close()
+
+    choose("Dark")
+    yield
+    choose("Light")
 
 
 def test_coefficients_follow_temperature_and_shift(run_all, shot, timed):
@@ -309,19 +317,19 @@ def test_responses_go_on_and_are_searched(run_all, shot, timed):
 
 
 @pytest.mark.parametrize("name", ["1-coefficients", "3-trade-off", "4-responses"])
-def test_explorers_in_the_dark_and_on_a_narrow_page(run_all, shot, name):
+def test_explorers_in_the_dark_and_on_a_narrow_page(dark, run_all, shot, name):
     page = run_all(EXPLORERS[name], SCREEN)
     explorer = page.locator(".acm-explorer").first
     expect(explorer).to_be_visible(timeout=STEP)
-    theme(page, "Dark")
-    explorer.evaluate("e => e.scrollIntoView({block: 'start'})")
-    shot(page, f"{name}-dark")
-    theme(page, "Light")
-    page.set_viewport_size(NARROW)
-    page.wait_for_timeout(500)
-    explorer.evaluate("e => e.scrollIntoView({block: 'start'})")
-    shot(page, f"{name}-narrow")
-    for svg in page.locator(".acm-explorer svg[role=group]:visible").all():
-        assert svg.bounding_box()["width"] <= explorer.bounding_box()["width"] + 1
-    assert explorer.evaluate("e => e.scrollWidth <= e.clientWidth + 1"), "nothing goes past the right edge"
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
+    text = explorer.locator(".acm-chips-title").first.evaluate("e => getComputedStyle(e).color")
+    assert min(int(part) for part in text[4:-1].split(",")) > 200, "light text on the dark page"
+    for width, word in ((SCREEN, "dark"), (NARROW, "narrow")):
+        page.set_viewport_size(width)
+        page.wait_for_timeout(500)
+        explorer.evaluate("e => e.scrollIntoView({block: 'start'})")
+        shot(page, f"{name}-{word}")
+        for svg in page.locator(".acm-explorer svg[role=group]:visible").all():
+            assert svg.bounding_box()["width"] <= explorer.bounding_box()["width"] + 1
+        assert explorer.evaluate("e => e.scrollWidth <= e.clientWidth + 1"), "nothing goes past the right edge"
     assert quiet(page) == []
