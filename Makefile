@@ -73,9 +73,10 @@ lab: $(VENV)/installed  ## JupyterLab on the start page, which leads to explorer
 course: $(VENV)/installed  ## the student copies of the lessons from their sources, and the solutions into runs/course (seconds)
 	$(VENV)/bin/python -m acm course
 
-site: $(SITE_VENV)/installed  ## report, notebooks, course and docs as a static site in runs/site (1 min; runs no notebook, needs no torch)
+site: $(SITE_VENV)/installed  ## the live page, report, notebooks, course and docs as a static site in runs/site (1 min; runs no notebook, needs no torch)
 	@$(SITE_VENV)/bin/python -m website.stage runs/site-source
 	@$(SITE_VENV)/bin/python -m sphinx -q -b html -c website runs/site-source runs/site
+	@$(SITE_VENV)/bin/python -m website.live runs/site
 	@echo "Open runs/site/index.html; any web server can serve the folder."
 
 site-notebooks: $(VENV)/installed  ## run the explorers and lessons once, for `make site` to show with their outputs (about 5 min)

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-MOST = 24  # rows of a table that are shown
+MOST = 36  # rows of a table that are shown
 SIZE = 4.4, 2.9  # of a plot, inches
 COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161")  # seaborn's, for the colour-blind
 LOOK: dict[Any, Any] = {
     "svg.hashsalt": "acm", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
+    "axes.prop_cycle": f"cycler(linestyle=['-', '--', ':']) * cycler(color={list(COLOURS)})",
 }  # fmt: skip
+FEW = 5  # curves whose names have room within a plot
 TICKS = 12  # names along an axis
 LONGEST = 30  # characters of a name in a plot
 CSS = """
@@ -114,14 +115,15 @@ def draw_by_layer(axes: Axes, curves: Mapping[str, Mapping[str, float]], quantit
     """A line for each curve along the layers. curves: name → layer → value. quantity: of the values, with its unit."""
     layers = list(dict.fromkeys(str(layer) for curve in curves.values() for layer in curve))
     lines = [
-        axes.plot([layers.index(str(layer)) for layer in curve], list(curve.values()), "o-", ms=3.5, lw=1.2)[0]
+        axes.plot([layers.index(str(layer)) for layer in curve], list(curve.values()), marker="o", ms=3.5, lw=1.2)[0]
         for curve in curves.values()
     ]
     named = range(0, len(layers), -(-len(layers) // TICKS))
     axes.set_xticks(list(named), [label(layers[i]) for i in named], rotation=45)
     axes.set(xlabel="layer", ylabel=quantity)
     if len(lines) > 1:
-        axes.legend(lines, [label(name) for name in curves], fontsize=8, frameon=False)
+        beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(lines) > FEW else {"loc": "best"}
+        axes.legend(lines, [label(name) for name in curves], fontsize=7, frameon=False, **beside)
 
 
 def label(name: object) -> str:

@@ -38,13 +38,13 @@ def named(character: str) -> str:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """A table of texts whose rows and columns have headers. Every character is escaped."""
+    """A table of texts whose rows and columns have headers, with the class of pandas' tables. All is escaped."""
     heads = "".join(f'<th scope="col">{shown(name)}</th>' for name in frame.columns)
     rows = "".join(
         f'<tr><th scope="row">{shown(name)}</th>{"".join(f"<td>{shown(cell)}</td>" for cell in cells)}</tr>'
         for name, *cells in frame.itertuples(name=None)
     )
-    return f'<table class="{NO_MATHS}"><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+    return f'<table class="dataframe {NO_MATHS}"><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 def image(figure: Figure, alt: str) -> str:

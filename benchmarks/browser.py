@@ -80,8 +80,9 @@ def main(items: int = 24) -> None:
         what = f"a token, {name}" if responses else "a merge (torch: with its files)"
         rows.append(f"| {what} | {mine / tokens:.2f} | {theirs / tokens:.2f} | {mine / theirs:.2f} |")
     head = (
-        f"# The browser's code beside torch\n\n{machine()}; made by `benchmarks/browser.py`. {items} items of abacus_hard, "
-        f"λ = 0.5, all responses equal. Least of three runs; a prompt's time counts to its answer's tokens.\n\n"
+        f"# The browser's code beside torch\n\n{machine()}; made by `benchmarks/browser.py`. {items} items of "
+        "abacus_hard, λ = 0.5, all responses equal. Least of three runs; a prompt's time counts to its answer's "
+        "tokens.\n\n"
         "| what | browser's code in node, ms | torch, one thread, ms | ratio |\n|---|---|---|---|\n"
     )
     RESULT.write_text(head + "\n".join(rows) + "\n", encoding="utf-8")

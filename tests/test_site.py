@@ -3,6 +3,7 @@
 What Sphinx makes of it is tested by `make test-browser`.
 """
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -15,8 +16,9 @@ from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
 
+from acm.display import Shown
 from acm.paths import ROOT
-from website import figures, safe
+from website import figures, live, safe
 from website.stage import Stage
 
 HOSTILE = [
@@ -228,3 +230,36 @@ def pins(name: str) -> dict[str, str]:
     lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
     assert all("==" in line for line in lines)
     return {r.name.lower().replace("_", "-"): str(r.specifier) for r in map(Requirement, lines)}
+
+
+def test_a_shown_object_keeps_its_table_and_words():
+    shown = Shown("A title", pd.DataFrame({"n": ["1"]}, ["r0"]), "A caption.", lambda axes: axes.plot([1], [1]))
+    found = BeautifulSoup(safe.clean(shown._repr_html_()), "html.parser")
+    assert found.table["class"] == ["dataframe"] and not found("img")
+    assert found.get_text(" ", strip=True) == "A title n r0 1 A caption."
+
+
+def test_the_live_page_brings_its_models_for_servers_and_for_folders(tmp_path):
+    live.main(str(tmp_path))
+    folder, checkpoints = tmp_path / "live", ROOT / "abacus/checkpoints"
+    for name in ("abacus-fast", "abacus-slow"):
+        weights = (checkpoints / name / "model.safetensors").read_bytes()
+        assert (folder / f"{name}.safetensors").read_bytes() == weights
+        told = re.fullmatch(r'acmFile\("([\w-]+)", "([\w+/=]+)"\);\n', (folder / f"{name}.js").read_text())
+        assert told[1] == name and base64.b64decode(told[2], validate=True) == weights
+    handed = json.loads((folder / "data.js").read_text().removeprefix("globalThis.acmLive = ").removesuffix(";\n"))
+    assert handed["data"] == json.loads((ROOT / live.DATA).read_text())
+    assert handed["tokenizer"] == json.loads((checkpoints / "abacus-fast/tokenizer.json").read_text())
+    assert handed["bytes"] == [len((checkpoints / name / "model.safetensors").read_bytes()) for name in handed["names"]]
+    first = ("live/data.js", "live/page.js", "live/live.css", "index.html")
+    assert sum((tmp_path / name).stat().st_size for name in first) < 300_000, "what comes before the models"
+
+
+def test_the_live_page_lets_nothing_in_from_elsewhere(tmp_path):
+    live.main(str(tmp_path))
+    page = BeautifulSoup((tmp_path / "index.html").read_text(), "html.parser")
+    policy = page.select_one("meta[http-equiv=Content-Security-Policy]")["content"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';") and "unsafe" not in policy
+    assert not page.select("[style], style, script:not([src]), base, iframe, form, [onclick], [onload]")
+    for tag in page.select("script, link, img"):
+        assert re.match(r"live/|data:image/svg", tag.get("src") or tag["href"]), tag

@@ -136,9 +136,7 @@ def test_calibration_and_evaluation_work(run, recipe, place):
 
 
 def test_the_playground_has_all_that_it_shows(run):
-    code = (
-        "from acm.widgets import Playground; p = Playground({'0': 1.0}); print(len(p.numbers['frontier']), p.recipe())"
-    )
+    code = "from acm.widgets import Playground; p = Playground({'0': 1}); print(len(p.numbers['frontier']), p.recipe())"
     assert run("python", "-c", code).startswith("11 {'merge_method': 'interpolation'")
 
 

@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-SITE = ROOT / "runs" / "site"
+SITE = Path(os.environ.get("ACM_SITE", ROOT / "runs" / "site"))
 SHOTS = ROOT / "runs" / "screenshots"
 CHROMIUM = (
     os.environ.get("CHROMIUM")

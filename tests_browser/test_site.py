@@ -10,7 +10,7 @@ from conftest import DESK, PHONE, SITE
 
 PAGES = sorted(p.relative_to(SITE).as_posix() for p in SITE.rglob("*.html") if "_static" not in p.parts)
 KINDS = [
-    "index.html",
+    "contents.html",
     "results.html",
     "reports/tiny/report.html",
     "reports/tiny/questions/estimate/1-estimate.html",
@@ -75,7 +75,7 @@ def test_links_and_parts_of_all_pages_are_there():
 
 def test_dark_and_light_differ_and_can_be_chosen(site, open_page, shot):
     page = open_page(dark=False)
-    page.goto(f"{site}/index.html")
+    page.goto(f"{site}/contents.html")
     background = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(background)
     shot(page, "site-light")

@@ -45,6 +45,7 @@ mathjax3_config = {
     "options": {"processHtmlClass": "math", "ignoreHtmlClass": ".*", "enableMenu": False},
 }
 
+root_doc = "contents"  # index.html is the live page, see website/live.py
 html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["static", str(MATHJAX)]

@@ -42,6 +42,8 @@ def clean(html: str) -> str:
     soup = BeautifulSoup(html, "html.parser")
     for tag in soup(DROPPED):
         tag.decompose()
+    for table in soup("table", class_="dataframe"):
+        table["class"] = "dataframe"  # without the others
     for cell in soup("th"):
         if not cell.get_text(strip=True):
             cell.name = "td"  # an empty heading only puzzles a screen reader

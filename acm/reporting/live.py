@@ -141,7 +141,8 @@ def search_preset(search: str, point: pd.Series, facts: dict[str, Any]) -> dict[
 def challenge(results: Results) -> list[dict[str, Any]]:
     """Items of the tasks in turn, with question, gold answer, and ACM-TA's grade and length (tokens).
 
-    They come after those on which the profile's searches choose λ, so that no preset has seen them.
+    They come after those on which the profile's searches choose λ, so that no preset has seen them. Where none are
+    left, the list is empty.
     """
     pair, profile = (results.experiment.base, results.experiment.finetuned), results.profile
     seen = [block.items[1] for name, block in profile.searches.items() if models_of(profile, name) == pair]

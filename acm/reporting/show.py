@@ -28,10 +28,11 @@ KINDS = (
     "coefficients.json), records (acm.evaluate) or a comparison (acm.reporting.comparison.compare)"
 )
 INFORMATION = {"finetuned", "layer", "sample", "estimator", "control", "value"}
-COEFFICIENTS = {"finetuned", "layer", "coefficient"}
+COEFFICIENTS = {"layer", "coefficient"}
 RECORDS = {"method", "task", "item", "repeat", "correct", "length", "truncated"}
 COMPARISON = {"against", "method", "measure", "task", "n", "first", "second", "difference", "p_adjusted", "detectable"}
 OUTSIDE = {"embed", "norm", "lm_head"}  # layers that are no blocks
+SEVERAL = 3  # columns that a title names
 FRACTION = "λ is a fraction without unit: 0 keeps the base, 1 takes the whole task vector"
 
 
@@ -39,8 +40,8 @@ def show(x: Any, *, estimator: str | None = None) -> Shown:
     """An object of this package as a title, a small table with intervals, a sentence and a small plot.
 
     x: a :class:`Recipe` or a mapping with ``merge_method``; the DataFrame of :func:`acm.calibrate`; coefficients, as
-    the mapping of ``coefficients.json``, as model → layer → λ, as a DataFrame (columns finetuned, layer, coefficient,
-    or layers × models) or as the array (layers,) of :func:`acm.layer_coefficients`; the DataFrame of
+    the mapping of ``coefficients.json``, as model → layer → λ, as a DataFrame (columns layer, coefficient and
+    finetuned, or layers × models) or as the array (layers,) of :func:`acm.layer_coefficients`; the DataFrame of
     :func:`acm.evaluate`; or a comparison, as :func:`acm.reporting.comparison.compare` or ``acm compare --format json``
     gives it.
     estimator: of a table of mutual information that holds several; None: ``plug-in``, else its first.
@@ -80,10 +81,10 @@ def show(x: Any, *, estimator: str | None = None) -> Shown:
         return show_records(x)
     if columns >= INFORMATION:
         return show_information(x, estimator)
-    if columns >= COEFFICIENTS:
+    if columns >= COEFFICIENTS and pd.api.types.is_numeric_dtype(x["coefficient"]):
         return show_coefficients(by_model(x))
     if all(is_layer(name) for name in x.index) and all(pd.api.types.is_numeric_dtype(kind) for kind in x.dtypes):
-        names = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in x.columns]
+        names = [": ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in x.columns]
         layers = [str(layer) for layer in x.index]
         return show_coefficients({name: dict(zip(layers, map(float, x.iloc[:, i]), strict=True))
                                   for i, name in enumerate(names)})  # fmt: skip
@@ -91,10 +92,11 @@ def show(x: Any, *, estimator: str | None = None) -> Shown:
 
 
 def by_model(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Model → layer → λ, of a table with the columns finetuned, layer and coefficient."""
+    """Model → layer → λ, of a table with the columns layer, coefficient, and where it has them finetuned and part."""
     curves: dict[str, dict[str, float]] = {}
-    for row in table.itertuples():
-        curves.setdefault(str(row.finetuned), {})[str(row.layer)] = float(row.coefficient)  # type: ignore[arg-type]
+    for row in table.to_dict("records"):
+        part = f".{row['part']}" if row.get("part") else ""
+        curves.setdefault(str(row.get("finetuned", "λ")), {})[f"{row['layer']}{part}"] = float(row["coefficient"])
     return curves
 
 
@@ -134,7 +136,7 @@ def show_coefficients(curves: dict[str, dict[str, float]], facts: Mapping[Any, A
     if not np.isfinite(values).any():
         raise UserError("these coefficients hold no finite number; calibrate again.")
     how = [f"{key} {shown(facts[key])}" for key in ("t", "shift", "estimator", "control") if key in facts]
-    whose = f"of {listed(curves)}" if [*curves] != ["λ"] else f"of {len(layers)} layers"
+    whose = f"of {len(layers)} layers" if [*curves] == ["λ"] or len(curves) > SEVERAL else f"of {listed(curves)}"
     title = f"Coefficients λ {whose}, from {np.nanmin(values):.3f} to {np.nanmax(values):.3f}"
     caption = f"{FRACTION}{'; ' if how else ''}{', '.join(how)}."
     texts = [["–" if math.isnan(value) else f"{value:.3f}" for value in row] for row in values]

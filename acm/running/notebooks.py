@@ -103,7 +103,9 @@ def run_notebook(
     return output
 
 
-def execute(notebook: Path, copy: Path, parameters: dict[str, Any], root: Path | None, kernel: KernelManager | None) -> None:
+def execute(
+    notebook: Path, copy: Path, parameters: dict[str, Any], root: Path | None, kernel: KernelManager | None
+) -> None:
     """Execute a notebook into ``copy``, whatever comes of it.
 
     Two kernels that start at once may choose the same port. One of the two dies before its first cell and starts anew.
@@ -119,7 +121,8 @@ def execute(notebook: Path, copy: Path, parameters: dict[str, Any], root: Path |
             if not str(error).startswith(UNBORN):
                 raise
             if last:
-                raise UserError(f"{notebook}: its kernel died three times before its first cell; see why above.") from None
+                told = "its kernel died three times before its first cell; see why above."
+                raise UserError(f"{notebook}: {told}") from None
 
 
 def literally(path: Path) -> str:

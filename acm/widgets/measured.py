@@ -23,7 +23,6 @@ def measure(
     profile: str = "tiny",
     experiment: str = "long-to-short",
     items: int = 34,
-    name: str = "merge",
 ) -> pd.DataFrame:
     """A row of texts: accuracy, length, both less TA's on the same items, and the verdict against the bar.
 
@@ -35,8 +34,14 @@ def measure(
     sources = results_with("records.parquet") | results_with("records")
     results = sources[preferred(list(sources), profile, experiment)]
     recorded = results.records.groupby("task")["item"].nunique().min()
-    if not 1 <= items <= recorded:
-        raise UserError(f"items must be a number from 1 to {recorded}, which were recorded of each task, not {items}.")
+    if results.experiment.repeats > 1:
+        raise UserError(
+            f"{profile} / {experiment} samples several responses; only greedy experiments are measured here."
+        )
+    if not isinstance(items, int) or not 1 <= items <= recorded:
+        raise UserError(
+            f"items must be a number from 1 to {recorded}, which were recorded of each task, not {items!r}."
+        )
     parent, *_ = results.experiment.parents
     with tempfile.TemporaryDirectory() as place:
         folder = merge(recipe, Path(place) / "merge")
@@ -44,5 +49,5 @@ def measure(
         records = evaluate(folder, results.experiment.tasks, **settings)
     usual = differences.usual(results.methods, results.experiment.reference)
     known = [usual, *(method for method in results.frontier if method != usual)]
-    same = differences.same_items(results.records, {name: records}, known, records[["task", "item"]])
-    return differences.measured_merges(same, {name: recipe["merge_method"]}, usual, results.frontier)
+    same = differences.same_items(results.records, {"merge": records}, known, records[["task", "item"]])
+    return differences.measured_merges(same, {"merge": recipe["merge_method"]}, usual, results.frontier)

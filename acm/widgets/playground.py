@@ -92,7 +92,7 @@ class Playground(anywidget.AnyWidget):
     @method.setter
     def method(self, value: str) -> None:
         if value not in METHODS:
-            raise unknown("method of the playground", value, METHODS)
+            raise unknown("method of the playground", str(value), METHODS)
         self.state = self.state | {"method": value}
 
     @property
@@ -102,8 +102,8 @@ class Playground(anywidget.AnyWidget):
 
     @density.setter
     def density(self, value: float) -> None:
-        if not 0.05 <= value <= 1:
-            raise UserError(f"density must be a number from 0.05 to 1, not {value}.")
+        if not is_number(value) or not 0.05 <= value <= 1:
+            raise UserError(f"density must be a number from 0.05 to 1, not {value!r}.")
         self.state = self.state | {"density": float(value)}
 
     @property
@@ -113,17 +113,15 @@ class Playground(anywidget.AnyWidget):
 
     @question.setter
     def question(self, value: str) -> None:
-        self.state = self.state | {"question": str(value)}
+        if not isinstance(value, str) or not value.strip():
+            raise UserError(f"the question must be a text, not {value!r}.")
+        self.state = self.state | {"question": value}
 
     def setting(self, value: Any, before: Mapping[str, float]) -> dict[str, Any]:
         """Mode and coefficients of the page for what :attr:`coefficients` was set to. before: λ so far."""
-        if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+        if is_number(value):
             return {"mode": "one", "coefficients": dict.fromkeys(self.layers, checked("all layers", value))}
-        given = (
-            flat(value)
-            if isinstance(value, pd.DataFrame)
-            else {str(key): number for key, number in dict(value).items()}
-        )
+        given = given_by_key(value)
         keys = [f"{layer}.{part}" if part else layer for layer, part in self.places()]
         every = {key: before.get(key, before.get(layer_of(key))) for key in keys}
         for key, number in given.items():
@@ -170,19 +168,36 @@ def layer_of(key: str) -> str:
 
 def checked(key: str, value: Any) -> float:
     """λ as a float; UserError for none, or one outside the dial."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not LOWEST <= value <= HIGHEST:
+    if not is_number(value) or not LOWEST <= value <= HIGHEST:
         raise UserError(f"λ of {key} must be a number from {LOWEST} to {HIGHEST}, not {value!r}.")
     return float(value)
 
 
-def flat(table: pd.DataFrame) -> dict[str, float]:
+def is_number(value: Any) -> bool:
+    """Whether it is a number, and no truth value."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
+
+
+def given_by_key(value: Any) -> dict[str, Any]:
+    """What coefficients were set to, as a mapping from layer or part to λ, the parts after their layers.
+
+    UserError for what is no mapping, Series or table.
+    """
+    if isinstance(value, pd.DataFrame):
+        return flat(value)
+    if not isinstance(value, (Mapping, pd.Series)):
+        kind = type(value).__name__
+        raise UserError(f"coefficients must be a number, a table, or a mapping or Series from layer to λ, not {kind}.")
+    return {str(key): value[key] for key in sorted(value.keys(), key=lambda key: "." in str(key))}
+
+
+def flat(table: pd.DataFrame) -> dict[str, Any]:
     """A table of coefficients as a mapping from layer or part to λ; UserError for another table."""
     if missing := {"layer", "part", "coefficient"} - set(table.columns):
         raise UserError(f"the table of coefficients lacks the column {min(missing)}.")
-    return {
-        f"{row.layer}.{row.part}" if row.part else str(row.layer): row.coefficient  # type: ignore[misc]
-        for row in table.itertuples()
-    }
+    layers, parts = table["layer"].astype(str), table["part"].fillna("").astype(str)  # a CSV file has NaN for ""
+    keys = [f"{layer}.{part}".rstrip(".") for layer, part in zip(layers, parts, strict=True)]
+    return dict(zip(keys, table["coefficient"].tolist(), strict=True))
 
 
 def recorded() -> dict[str, Any]:

@@ -38,7 +38,7 @@ EXPLORERS = {
             "acm.widgets.playground",
             "2-merge-playground",
             "λ of all layers, of each, or of attention and MLP; the method; the problem",
-            "the answers of both models and their merge, token by token; the merge measured on 50 items, in the browser",
+            "the answers of both models and their merge, token by token; the merge measured on 50 items",
         ),
         Row(
             "TradeOffExplorer",

@@ -71,9 +71,8 @@ def test_presets_are_the_calibrations_and_the_searchs_best(found):
 def test_the_challenge_asks_the_tasks_in_turn(found):
     asked = found["challenge"]["items"]
     tasks = ["abacus_easy", "abacus_medium", "abacus_hard"]
-    assert [(one["task"], one["item"]) for one in asked] == [
-        (tasks[i % 3], 60 + i // 3) for i in range(50)
-    ]  # a search chose by the first 60
+    expected = [(tasks[i % 3], 60 + i // 3) for i in range(50)]  # a search chose by the first 60
+    assert [(one["task"], one["item"]) for one in asked] == expected
     records = pd.read_parquet(COMMITTED / "records.parquet").query("method == 'ACM-TA'").set_index(["task", "item"])
     for one in asked:
         row = records.loc[(one["task"], one["item"])]

@@ -99,9 +99,13 @@ def test_all_forms_of_coefficients_are_one(information):
         assert list(plotted(found).lines[0].get_ydata()) == [*layers.values()]
     assert acm.show(held).caption.endswith("t 0.7, shift layer, estimator plug-in, control none.")
     assert [*acm.show(np.array([*layers.values()])).table["λ"]] == texts
+    parts = pd.DataFrame(
+        {"layer": ["embed", "0", "0"], "part": ["", "attention", "mlp"], "coefficient": [0.5, 0.2, 0.4]}
+    )
+    assert [*acm.show(parts).table.index] == ["embed", "0.attention", "0.mlp"]
     two = acm.show(pd.DataFrame({("a", "none"): layers, ("a", "gaussian"): layers}))
-    assert [*two.table.columns] == ["a none", "a gaussian"]
-    assert [text.get_text() for text in plotted(two).get_legend().get_texts()] == ["a none", "a gaussian"]
+    assert [*two.table.columns] == ["a: none", "a: gaussian"]
+    assert [text.get_text() for text in plotted(two).get_legend().get_texts()] == ["a: none", "a: gaussian"]
 
 
 def test_comparisons_have_their_finding_and_differences(records):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from abacus import CHECKPOINTS
+from abacus import BENCHMARKS, CHECKPOINTS
 from acm import merge
 from acm.paths import REPORTS, WEB
 from acm.profiles import load_profile
@@ -109,10 +109,8 @@ def test_texts_become_the_tokens_of_transformers_and_come_back(ask):
         texts.append(text.encode("utf-8", "replace").decode())
 
     collect()
-    questions = [
-        json.loads(line)["question"] for line in (CHECKPOINTS.parent / "benchmarks" / "abacus_hard.jsonl").open()
-    ]
-    texts += ["don't DON'T they'LL x<|end|>y", "a  b\n\n c \r\n", *questions[:20]]
+    lines = (BENCHMARKS / "abacus_hard.jsonl").read_text().splitlines()[:20]
+    texts += ["don't DON'T they'LL x<|end|>y", "a  b\n\n c \r\n", *(json.loads(line)["question"] for line in lines)]
     tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "abacus-fast")
     ids = [tokenizer(text)["input_ids"] for text in texts]
     found = ask("encode", texts=texts)

@@ -38,6 +38,15 @@ def test_coefficients_are_a_table_and_are_set_by_number_layer_part_and_table():
     assert (other.method, other.density, other.question) == ("ties", 0.4, "tom has 3 eggs.")
     other.coefficients = {"2": 0.25, "0": 0.25, "lm_head": 0.25}
     assert other.state["mode"] == "layer" and set(lambdas(other).values()) == {0.25}
+    other.coefficients = {"0.mlp": 0.75, "0": 0.5}
+    assert lambdas(other) | {"0.attention": 0.5, "0.mlp": 0.75} == lambdas(other), "a part goes before its layer"
+
+
+def test_a_table_that_was_a_file_in_between_is_taken(tmp_path):
+    play = Playground({"0.mlp": 0.75})
+    play.coefficients.to_csv(tmp_path / "table.csv", index=False)
+    other = Playground(pd.read_csv(tmp_path / "table.csv"))
+    pd.testing.assert_frame_equal(other.coefficients, play.coefficients)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +57,9 @@ def test_coefficients_are_a_table_and_are_set_by_number_layer_part_and_table():
         ({"0": "high"}, "not 'high'"),
         ({"0": float("nan")}, "not nan"),
         (7, "λ of all layers"),
+        (None, "not NoneType"),
+        ([0.5] * 9, "not list"),
+        (True, "not bool"),
         (pd.DataFrame({"layer": ["0"]}), "lacks the column coefficient"),
     ],
 )
@@ -56,7 +68,7 @@ def test_wrong_coefficients_are_refused_and_change_nothing(wrong, words):
     before = play.state
     with pytest.raises(UserError, match=words):
         play.coefficients = wrong
-    for name, value in (("method", "soup"), ("density", 0.0)):
+    for name, value in (("method", "soup"), ("method", 3), ("density", 0.0), ("density", True), ("question", None)):
         with pytest.raises(UserError, match=name):
             setattr(play, name, value)
     assert play.state == before
@@ -100,6 +112,6 @@ def test_a_merge_is_measured_as_the_pipeline_measures_it(results):
 
 
 def test_items_that_were_not_recorded_are_refused():
-    for items in (0, 251):
+    for items in (0, 251, "all"):
         with pytest.raises(UserError, match="from 1 to 250"):
             measured.measure(Playground().recipe(), items=items)

@@ -4,7 +4,8 @@
 /** @typedef {import("./session.js").Item} Item */
 /** @typedef {import("./session.js").Grade} Grade */
 /** @typedef {import("./session.js").Token} Token */
-/** @typedef {{ resolve: (value: any) => void, reject: (error: Error) => void, onEvent?: (event: any) => void }} Waiting */
+/** @typedef {(event: any) => void} OnEvent */
+/** @typedef {{ resolve: (value: any) => void, reject: (error: Error) => void, onEvent?: OnEvent }} Waiting */
 
 /**
  * Start a worker.
@@ -34,7 +35,7 @@ export function startEngine(source) {
     waiting.clear();
   };
 
-  /** @param {string} name @param {any[]} given @param {{ onEvent?: (event: any) => void, signal?: AbortSignal }} options */
+  /** @param {string} name @param {any[]} given @param {{ onEvent?: OnEvent, signal?: AbortSignal }} options */
   const post = (name, given, { onEvent, signal } = {}) =>
     new Promise((resolve, reject) => {
       const call = ++calls;

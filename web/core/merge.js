@@ -34,8 +34,10 @@ export function placeOf(name) {
  * @throws {Error} for an unknown method, a λ that is missing or no number, a density outside (0, 1], or unlike models
  */
 export function mergeTensors(base, finetuned, { method, density = 1, coefficients }) {
-  if (!METHODS.includes(method)) throw new Error(`The method ${method} is unknown; choose one of ${METHODS.join(", ")}.`);
-  if (method === "ties" && !(density > 0 && density <= 1)) throw new Error("The density must lie above 0 and be at most 1.");
+  if (!METHODS.includes(method))
+    throw new Error(`The method ${method} is unknown; choose one of ${METHODS.join(", ")}.`);
+  if (method === "ties" && !(density > 0 && density <= 1))
+    throw new Error("The density must lie above 0 and be at most 1.");
   const merged = new Map();
   for (const [name, { shape, data }] of base) {
     const { layer, group } = placeOf(name);

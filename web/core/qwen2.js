@@ -6,6 +6,7 @@ import { multiply } from "./matmul.js";
 
 /** @typedef {import("./safetensors.js").Tensors} Tensors */
 /** @typedef {{ keys: Float32Array[], values: Float32Array[] }} Cache */
+/** @typedef {ReturnType<typeof layerTensors>} Layer */
 /** @typedef {{ token: number, position: number, cache: Cache }} Row */
 /**
  * next: the most likely token after each of the rows `ends`. longest: tokens of a text. newCache: room for so many.
@@ -58,9 +59,15 @@ function layerTensors(get, prefix) {
   const part = (/** @type {string} */ name) => get(`${prefix}${name}.weight`);
   const biased = (/** @type {string} */ name) => ({ weight: part(name), bias: get(`${prefix}${name}.bias`) });
   return {
-    before: part("input_layernorm"), after: part("post_attention_layernorm"), out: part("self_attn.o_proj"),
-    query: biased("self_attn.q_proj"), key: biased("self_attn.k_proj"), value: biased("self_attn.v_proj"),
-    gate: part("mlp.gate_proj"), up: part("mlp.up_proj"), down: part("mlp.down_proj"),
+    before: part("input_layernorm"),
+    after: part("post_attention_layernorm"),
+    out: part("self_attn.o_proj"),
+    query: biased("self_attn.q_proj"),
+    key: biased("self_attn.k_proj"),
+    value: biased("self_attn.v_proj"),
+    gate: part("mlp.gate_proj"),
+    up: part("mlp.up_proj"),
+    down: part("mlp.down_proj"),
   };
 }
 
@@ -76,7 +83,7 @@ function makeBlock(config) {
   const shape = { heads, size, keyWidth, group: heads / config.num_key_value_heads };
   return {
     keyWidth,
-    /** @param {ReturnType<typeof layerTensors>} layer @param {number} depth @param {Row[]} rows @param {Float64Array} x */
+    /** @param {Layer} layer @param {number} depth @param {Row[]} rows @param {Float64Array} x */
     run(layer, depth, rows, x) {
       const n = rows.length;
       const array = (/** @type {number} */ columns) => new Float64Array(n * columns);

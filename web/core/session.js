@@ -8,8 +8,7 @@ import { makeTokenizer } from "./tokenizer.js";
 
 /** @typedef {{ text: string, tokens: number[], length: number, truncated: boolean, milliseconds: number }} Answer */
 /** @typedef {{ task: string, item: number, question: string, gold: string }} Item */
-/** @typedef {{ task: string, item: number, answer: string, correct: boolean, text: string, tokens: number[], length: number,
- *   truncated: boolean }} Grade */
+/** @typedef {Omit<Answer, "milliseconds"> & { task: string, item: number, answer: string, correct: boolean }} Grade */
 /** @typedef {{ fast: ArrayBuffer, slow: ArrayBuffer, config: any, tokenizer: any }} Files */
 /** @typedef {{ id: number, text: string, index: number }} Token */
 
@@ -77,7 +76,16 @@ export function makeSession({ fast, slow, config, tokenizer: json }) {
           const { task, item, gold } = part[i];
           const text = tokenizer.decode(tokens);
           const answer = answerOf(text);
-          const grade = { task, item, answer, correct: answer === gold, text, tokens, length: tokens.length, truncated };
+          const grade = {
+            task,
+            item,
+            answer,
+            correct: answer === gold,
+            text,
+            tokens,
+            length: tokens.length,
+            truncated,
+          };
           grades.push(grade);
           onItem(grade);
         }

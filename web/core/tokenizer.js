@@ -52,12 +52,20 @@ export function makeTokenizer(json) {
     decode: (tokens) => {
       const plain = tokens.filter((id) => ![...special.values()].includes(id));
       const shown = plain.flatMap((id) => [...(names.get(id) ?? "")]);
-      return new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(shown, (character) => bytes.get(character) ?? 0));
+      return new TextDecoder("utf-8", { ignoreBOM: true }).decode(
+        Uint8Array.from(shown, (character) => bytes.get(character) ?? 0),
+      );
     },
     unknown: (text) => {
       const strange = (/** @type {string} */ word) =>
         wordTokens(word).length > 1 || (word.length === 1 && !SIGNS.has(word));
-      return [...new Set(words(text).filter(strange).map((word) => word.trim() || "line break"))];
+      return [
+        ...new Set(
+          words(text)
+            .filter(strange)
+            .map((word) => word.trim() || "line break"),
+        ),
+      ];
     },
     size: Math.max(...names.keys(), ...special.values()) + 1,
   };
@@ -83,7 +91,8 @@ function joinPairs(parts, ranks) {
 }
 
 /**
- * The character that stands for each byte in a byte-level vocabulary: itself if it can be printed, else one from 256 on.
+ * The character that stands for each byte in a byte-level vocabulary: itself if it can be printed, else one from 256
+ * on.
  * @returns {string[]}
  */
 function byteCharacters() {

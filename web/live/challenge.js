@@ -4,6 +4,8 @@ import { make, makeButton, showNumber } from "./dom.js";
 import { isAbort } from "./runner.js";
 import { bootstrapInterval, judge, wilson } from "./statistics.js";
 
+const EMPTY = "Nothing was measured yet. It takes some ten seconds.";
+/** @type {Record<string, string>} */
 const WORDS = { won: "Won", lost: "Not beaten", open: "Not told apart" };
 
 /**
@@ -18,12 +20,21 @@ export function createChallenge(data, hooks) {
   const go = makeButton("Measure this merge", () => void run(), { class: "primary" });
   const halt = makeButton("Stop", () => stop("Stopped."));
   const running = make("div", { class: "row running", hidden: true }, progress, count, halt);
-  const result = make("div", { class: "result", role: "status" });
+  const result = make("div", { class: "result", role: "status" }, make("p", { class: "hint" }, EMPTY));
   const lead = `Be right as often as ${against}, with fewer tokens. ${items.length} problems decide.`;
-  const node = make("section", { class: "challenge" },
-    make("div", {}, make("h2", {}, "The challenge"), make("p", { class: "lead" }, lead),
-      make("div", { class: "row wrap" }, go, running), smallPrint(items, against)),
-    result);
+  const node = make(
+    "section",
+    { class: "challenge" },
+    make(
+      "div",
+      {},
+      make("h2", {}, "The challenge"),
+      make("p", { class: "lead" }, lead),
+      make("div", { class: "row wrap" }, go, running),
+      smallPrint(items, against),
+    ),
+    result,
+  );
   /** @type {AbortController | null} */
   let controller = null;
 
@@ -76,29 +87,65 @@ export function createChallenge(data, hooks) {
   return { node, stop, destroy: () => stop("") };
 }
 
-/** Accuracy in percent with Wilson's interval, length in tokens with a bootstrap's. @param {{ correct: boolean, length: number }[]} rows */
+/**
+ * Accuracy in percent with Wilson's interval, length in tokens with a bootstrap's.
+ * @param {import("./statistics.js").Graded[]} rows
+ */
 export function summaryOf(rows) {
   const accuracy = wilson(rows.filter((row) => row.correct).length, rows.length);
   const length = bootstrapInterval(rows.map((row) => row.length));
-  return { n: rows.length, accuracy: accuracy.mean, accuracy_low: accuracy.low, accuracy_high: accuracy.high,
-    length: length.mean, length_low: length.low, length_high: length.high };
+  return {
+    n: rows.length,
+    accuracy: accuracy.mean,
+    accuracy_low: accuracy.low,
+    accuracy_high: accuracy.high,
+    length: length.mean,
+    length_low: length.low,
+    length_high: length.high,
+  };
 }
 
+/**
+ * @param {string} name @param {any[]} rows @param {import("./statistics.js").Verdict} verdict @param {string} against
+ */
 function shownResult(name, rows, verdict, against) {
   const right = rows.filter((row) => row.correct).length;
   const tokens = summaryOf(rows).length;
-  const head = make("p", { class: `outcome ${verdict.outcome}` }, make("b", {}, `${WORDS[verdict.outcome]}. `), verdict.why);
-  const table = make("table", {},
-    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, `${name} less ${against}`),
-      make("th", { scope: "col" }, "difference"), make("th", { scope: "col" }, "95 % interval"))),
-    make("tbody", {}, row("right, points", verdict.accuracy), row("tokens", verdict.length)));
+  const head = make(
+    "p",
+    { class: `outcome ${verdict.outcome}` },
+    make("b", {}, `${WORDS[verdict.outcome]}. `),
+    verdict.why,
+  );
+  const table = make(
+    "table",
+    {},
+    make(
+      "thead",
+      {},
+      make(
+        "tr",
+        {},
+        make("th", { scope: "col" }, `${name} less ${against}`),
+        make("th", { scope: "col" }, "difference"),
+        make("th", { scope: "col" }, "95 % interval"),
+      ),
+    ),
+    make("tbody", {}, row("right, points", verdict.accuracy), row("tokens", verdict.length)),
+  );
   return [head, make("p", {}, `${right} of ${rows.length} right, ${tokens.toFixed(0)} tokens on average.`), table];
 }
 
+/** @param {string} name @param {import("./statistics.js").Interval} interval */
 function row(name, interval) {
   const { mean, low, high } = interval;
-  return make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, signed(mean)),
-    make("td", {}, `${signed(low)} to ${signed(high)}`));
+  return make(
+    "tr",
+    {},
+    make("th", { scope: "row" }, name),
+    make("td", {}, signed(mean)),
+    make("td", {}, `${signed(low)} to ${signed(high)}`),
+  );
 }
 
 /** @param {number} value */
@@ -106,13 +153,20 @@ function signed(value) {
   return `${value > 0 ? "+" : ""}${showNumber(value, 1)}`;
 }
 
+/** @param {any[]} items @param {string} against */
 function smallPrint(items, against) {
-  return make("details", { class: "help" }, make("summary", {}, "How this is judged"),
-    make("p", {}, `Your merge and ${against} answer the same ${items.length} problems. Won: fewer tokens with the whole `
-      + "interval of the difference, and right at least as often. Not beaten: shown to be right less often, or to be longer. "
-      + `Otherwise the two are not told apart. ${items.length} problems are few: only large differences of accuracy show.`),
-    make("p", {}, "The intervals are bootstraps of paired differences, 2,000 draws of the problems with a fixed seed. They "
-      + "cover the chance of having drawn these problems. They do not cover that you may try many merges and keep the "
-      + "best, nor that models trained anew would differ. Where both are right on the very same problems, the interval "
-      + "of the accuracy is 0 to 0: problems that would tell them apart were not among these."));
+  const rules = [
+    `Your merge and ${against} answer the same ${items.length} problems.`,
+    "Won: it has fewer tokens, with the whole interval of the difference, and was right at least as often.",
+    "Not beaten: it is shown to be right less often, or to be longer.",
+    `Not told apart: all else. ${items.length} problems are few, so only large differences of accuracy show.`,
+  ];
+  const limits = [
+    "The intervals are bootstraps of paired differences, with 2,000 draws of the problems and a fixed seed.",
+    "They cover the chance of having drawn these problems.",
+    "They do not cover that you keep the best of many merges, nor that models trained anew would differ.",
+    "Where both are right on the same problems, the interval of the accuracy is 0 to 0. Others might tell them apart.",
+  ];
+  const said = [rules, limits].map((sentences) => make("p", {}, sentences.join(" ")));
+  return make("details", { class: "help" }, make("summary", {}, "How this is judged"), ...said);
 }

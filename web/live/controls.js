@@ -21,7 +21,10 @@ export function createControls(data, model, runner) {
   const { layers } = data;
   const to = (/** @type {(state: State) => State} */ next) => model().change(next(model().get()));
   const settle = () => model().settle();
-  const jump = (/** @type {(state: State) => State} */ next) => { to(next); settle(); };
+  const jump = (/** @type {(state: State) => State} */ next) => {
+    to(next);
+    settle();
+  };
   const question = createQuestion((text) => to((state) => ({ ...state, question: text })));
   const dial = createDial(data, {
     onValue: (value) => to((state) => withOne(state, value, layers)),
@@ -41,18 +44,24 @@ export function createControls(data, model, runner) {
     onDensity: (density) => to((state) => ({ ...state, density })),
     onSettled: settle,
   });
-  const trail = createTrailView(layers, (tried) => jump(() => tried.state));
+  const trail = createTrailView(data, (tried) => jump(() => tried.state));
   return { question, dial, strip, method, trail, ...createMeasuring(data, model, runner) };
 }
 
-/** Chart and challenge: what is measured here becomes a point of the chart. */
+/**
+ * Chart and challenge: what is measured here becomes a point of the chart.
+ * @param {any} data @param {() => any} model @param {() => any} runner
+ */
 function createMeasuring(data, model, runner) {
-  const tradeoff = createTradeoff(data);
+  const tradeoff = createTradeoff(data, (lambda) => {
+    model().change(withOne(model().get(), lambda, data.layers));
+    model().settle();
+  });
   /** @type {{ name: string, row: any }[]} */
   const measured = [];
   const challenge = createChallenge(data, {
     measure: (items, options) => runner().measure(model().get(), items, options),
-    nameOf: () => titleOf(model().get(), data.layers),
+    nameOf: () => titleOf(model().get(), data),
     onMeasured(name, row) {
       measured.push({ name, row });
       tradeoff.measured(measured);

@@ -16,28 +16,63 @@ const PATIENCE = 2500;
  */
 export function createDial(data, hooks) {
   const list = freshId("ticks");
-  const input = make("input", { type: "range", min: 0, max: MOST, step: 0.01, id: freshId("dial"), list,
-    oninput: () => { player.stop(); hooks.onValue(Number(input.value)); }, onchange: () => hooks.onSettled() });
+  const input = make("input", {
+    type: "range",
+    min: 0,
+    max: MOST,
+    step: 0.01,
+    id: freshId("dial"),
+    list,
+    oninput: () => {
+      player.stop();
+      hooks.onValue(Number(input.value));
+    },
+    onchange: () => hooks.onSettled(),
+  });
   const value = make("output", { class: "value", for: input.id });
-  const hint = make("p", { class: "hint" });
+  const saying = make("p", { class: "hint" });
+  const undo = makeButton("Undo", () => hooks.onUndo(), { title: "Ctrl+Z", class: "quiet", "aria-disabled": "true" });
   const player = createPlayer(() => Number(input.value), hooks);
   const ticks = [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2];
-  const scale = make("div", { class: "scale", "aria-hidden": "true" }, ...ticks.map((tick) => {
-    const text = tick === 0 ? "0 fast" : tick === 1 ? "1 slow" : tick.toFixed(1);
-    const mark = make("span", { class: tick === 0 || tick === 1 ? "end" : "" }, text);
-    mark.style.setProperty("--at", String(tick / MOST));
-    return mark;
-  }));
-  const presets = createPresets(data, (preset) => { player.stop(); hooks.onPreset(preset); });
-  const node = make("section", { class: "dial" },
-    make("div", { class: "row" }, player.button,
-      make("label", { class: "caption", for: input.id }, "λ ", make("small", {}, "how far from fast to slow")), value),
+  const scale = make(
+    "div",
+    { class: "scale", "aria-hidden": "true" },
+    ...ticks.map((tick) => {
+      const text = tick === 0 ? "0 fast" : tick === 1 ? "1 slow" : tick.toFixed(1);
+      const mark = make("span", { class: tick === 0 || tick === 1 ? "end" : "" }, text);
+      mark.style.setProperty("--at", String(tick / MOST));
+      return mark;
+    }),
+  );
+  const presets = createPresets(data, (preset) => {
+    player.stop();
+    hooks.onPreset(preset);
+  });
+  const node = make(
+    "section",
+    { class: "dial" },
+    make(
+      "div",
+      { class: "row" },
+      player.button,
+      make("label", { class: "caption", for: input.id }, "λ ", make("small", {}, "how far from fast to slow")),
+      make("span", { class: "gap" }),
+      undo,
+      makeButton(
+        "Reset",
+        () => {
+          player.stop();
+          hooks.onReset();
+        },
+        { class: "quiet" },
+      ),
+      value,
+    ),
     make("div", { class: "track" }, input, scale),
     make("datalist", { id: list }, ...ticks.map((tick) => make("option", { value: tick }))),
-    hint,
-    make("div", { class: "row wrap" }, presets.node, make("span", { class: "gap" }),
-      makeButton("Undo", () => hooks.onUndo(), { title: "Ctrl+Z", class: "quiet" }),
-      makeButton("Reset", () => { player.stop(); hooks.onReset(); }, { class: "quiet" })));
+    presets.node,
+    saying,
+  );
   return {
     node,
     /** @param {import("./state.js").State} state */
@@ -47,14 +82,16 @@ export function createDial(data, hooks) {
       input.value = String(shown);
       input.setAttribute("aria-valuetext", `${shared === null ? "mean " : ""}λ ${showNumber(shown)}`);
       value.textContent = `${shared === null ? "mean " : ""}${showNumber(shown)}`;
-      hint.textContent = shared === null ? "The layers differ. Moving the dial gives all of them one λ again." : "";
-      presets.show(state);
+      const hint = presets.show(state);
+      saying.textContent =
+        shared === null ? `${hint || "λ of your own"}. The dial gives all layers the same again.` : hint;
     },
+    canUndo: (/** @type {boolean} */ can) => undo.setAttribute("aria-disabled", String(!can)),
     destroy: () => player.stop(),
   };
 }
 
-/** Moves λ from 0 to 1; each answer is shown to its end. @param {() => number} current */
+/** Moves λ from 0 to 1; each answer is shown to its end. @param {() => number} current @param {any} hooks */
 function createPlayer(current, hooks) {
   let timer = 0;
   let since = 0;
@@ -105,12 +142,15 @@ function createPlayer(current, hooks) {
 function createPresets(data, onPreset) {
   const all = presetsOf(data);
   const buttons = all.map((preset) =>
-    makeButton(preset.title, () => onPreset(preset), { title: preset.hint, "aria-pressed": "false", class: "chip" }));
+    makeButton(preset.title, () => onPreset(preset), { title: preset.hint, "aria-pressed": "false", class: "chip" }),
+  );
   return {
     node: make("div", { class: "presets", role: "group", "aria-label": "presets" }, ...buttons),
-    /** @param {import("./state.js").State} state */
+    /** Gives what the preset at hand is; nothing for none. @param {import("./state.js").State} state */
     show(state) {
-      all.forEach((preset, k) => buttons[k].setAttribute("aria-pressed", String(isPreset(state, preset, data.layers))));
+      const pressed = all.map((preset) => isPreset(state, preset, data.layers));
+      buttons.forEach((button, k) => button.setAttribute("aria-pressed", String(pressed[k])));
+      return all[pressed.indexOf(true)]?.hint ?? "";
     },
   };
 }

@@ -41,10 +41,17 @@ export function makeButton(text, onPress, attributes = {}) {
 export function makeChoice(legend, choices, onChoice) {
   const name = freshId("choice");
   const inputs = choices.map(([value]) =>
-    make("input", { type: "radio", name, value, onchange: () => onChoice(value) }));
+    make("input", { type: "radio", name, value, onchange: () => onChoice(value) }),
+  );
   const labels = choices.map(([, text], k) => make("label", {}, inputs[k], make("span", {}, text)));
   const node = make("fieldset", { class: "choice" }, make("legend", {}, legend), ...labels);
-  return { node, choose: (value) => inputs.forEach((input) => { input.checked = input.value === value; }) };
+  return {
+    node,
+    choose: (value) =>
+      inputs.forEach((input) => {
+        input.checked = input.value === value;
+      }),
+  };
 }
 
 let madeIds = 0;

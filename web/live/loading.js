@@ -10,7 +10,10 @@ export async function loadModels({ names, bytes, folder }, onProgress) {
   const loaded = names.map(() => 0);
   const tell = (/** @type {number} */ k) => (/** @type {number} */ count) => {
     loaded[k] = count;
-    onProgress(loaded.reduce((sum, size) => sum + size, 0), total);
+    onProgress(
+      loaded.reduce((sum, size) => sum + size, 0),
+      total,
+    );
   };
   onProgress(0, total);
   const load = location.protocol === "file:" ? loadByScript : fetchFile;
@@ -34,7 +37,11 @@ async function fetchFile(folder, name, onCount) {
   return new Blob(chunks).arrayBuffer();
 }
 
-/** The script calls acmFile(name, base64). @param {string} folder @param {string} name */
+/**
+ * The script calls acmFile(name, base64).
+ * @param {string} folder @param {string} name @param {(count: number) => void} onCount
+ * @returns {Promise<ArrayBuffer>}
+ */
 function loadByScript(folder, name, onCount) {
   return new Promise((resolve, reject) => {
     const script = document.createElement("script");

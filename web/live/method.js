@@ -2,22 +2,46 @@
 
 import { freshId, make, makeChoice, showNumber } from "./dom.js";
 
+/** @type {Record<string, string>} */
 const SAYING = {
   interpolation: "fast + λ · (slow − fast).",
-  task_arithmetic: "fast + λ · (task vector of slow). With one fine-tuned model this is plain interpolation: nothing changes.",
-  ties: "Of slow − fast only the largest entries are kept, then λ weighs them. With one fine-tuned model there are no signs to reconcile.",
+  task_arithmetic:
+    "fast + λ · (task vector of slow). With one fine-tuned model this is plain interpolation: nothing changes.",
+  ties:
+    "fast + λ · (the largest entries of slow − fast). " +
+    "With one fine-tuned model there are no signs that could disagree.",
 };
 
 /**
  * @param {{ onMethod: (method: string) => void, onDensity: (density: number) => void, onSettled: () => void }} hooks
  */
 export function createMethod(hooks) {
-  const choice = makeChoice("Method", [["interpolation", "interpolation"], ["task_arithmetic", "task arithmetic"],
-    ["ties", "TIES"]], hooks.onMethod);
-  const input = make("input", { type: "range", min: 0.05, max: 1, step: 0.05, id: freshId("density"),
-    oninput: () => hooks.onDensity(Number(input.value)), onchange: hooks.onSettled });
+  const choice = makeChoice(
+    "Method",
+    [
+      ["interpolation", "interpolation"],
+      ["task_arithmetic", "task arithmetic"],
+      ["ties", "TIES"],
+    ],
+    hooks.onMethod,
+  );
+  const input = make("input", {
+    type: "range",
+    min: 0.05,
+    max: 1,
+    step: 0.05,
+    id: freshId("density"),
+    oninput: () => hooks.onDensity(Number(input.value)),
+    onchange: hooks.onSettled,
+  });
   const text = make("output", { for: input.id, class: "value" });
-  const density = make("div", { class: "density" }, make("label", { for: input.id }, "density, share kept"), input, text);
+  const density = make(
+    "div",
+    { class: "density" },
+    make("label", { for: input.id }, "density, share kept"),
+    input,
+    text,
+  );
   const saying = make("p", { class: "hint" });
   return {
     node: make("section", { class: "method" }, make("div", { class: "row wrap" }, choice.node, density), saying),

@@ -14,18 +14,19 @@ const REST = 700;
  *   onSettled: (state: State) => void }} hooks
  */
 export function createModel(initial, layers, hooks) {
-  const keyOf = (/** @type {State} */ of) => `${of.method} ${of.mode} ${mergeKey(of, layers)} ${of.question}`;
+  const keyOf = (/** @type {State} */ of) => `${mergeKey(of, layers)} ${of.question}`;
+  const allOf = (/** @type {State} */ of) => `${of.method} ${of.mode} ${keyOf(of)}`;
   const trail = createTrail((/** @type {Tried} */ tried) => keyOf(tried.state));
   let state = initial;
-  let told = keyOf(initial);
+  let told = allOf(initial);
   let rest = 0;
   trail.push({ state });
 
   /** The reader has come to rest: trail and link follow. */
   function settle() {
     clearTimeout(rest);
-    if (keyOf(state) === told) return;
-    told = keyOf(state);
+    if (allOf(state) === told) return;
+    told = allOf(state);
     trail.push({ state });
     hooks.onTrail(trail.items());
     hooks.onSettled(state);
@@ -42,13 +43,14 @@ export function createModel(initial, layers, hooks) {
 
   return {
     get: () => state,
+    tried: trail.items,
     change,
     settle,
     undo() {
       settle();
       const before = trail.undo();
       if (!before) return;
-      told = keyOf(before.state);
+      told = allOf(before.state);
       change(before.state);
       hooks.onTrail(trail.items());
       hooks.onSettled(state);

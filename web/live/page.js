@@ -23,21 +23,29 @@ function takeTheme() {
   try {
     const mode = localStorage.getItem("mode");
     if (mode === "light" || mode === "dark") document.documentElement.dataset.theme = mode;
-  } catch { /* no storage: the system's theme */ }
+  } catch {
+    /* no storage: the system's theme */
+  }
 }
 
 /** A button that copies the address, which holds the state. @param {() => string} hashOf */
 function copyButton(hashOf) {
-  const button = makeButton("Copy link", async () => {
-    history.replaceState(null, "", hashOf());
-    try {
-      await navigator.clipboard.writeText(location.href);
-      button.textContent = "Copied";
-    } catch {
-      button.textContent = "It is in the address bar";
-    }
-    setTimeout(() => { button.textContent = "Copy link"; }, 2000);
-  }, { class: "quiet", "aria-live": "polite" });
+  const button = makeButton(
+    "Copy link",
+    async () => {
+      history.replaceState(null, "", hashOf());
+      try {
+        await navigator.clipboard.writeText(location.href);
+        button.textContent = "Copied";
+      } catch {
+        button.textContent = "It is in the address bar";
+      }
+      setTimeout(() => {
+        button.textContent = "Copy link";
+      }, 2000);
+    },
+    { class: "quiet", "aria-live": "polite" },
+  );
   return button;
 }
 

@@ -26,17 +26,27 @@ const FIRST_STEPS = 3;
 export function mount(root, { start, data, state = null, onChange = () => {} }) {
   const { layers } = data;
   const first = wordProblem(seeded(FIRST_SEED), FIRST_STEPS).question;
-  const streams = { fast: createStream("fast", "fast"), merged: createStream("merged", "merged"),
-    slow: createStream("slow", "slow") };
+  const streams = {
+    fast: createStream("fast", "fast"),
+    merged: createStream("merged", "merged"),
+    slow: createStream("slow", "slow"),
+  };
   const status = createStatus();
-  const controls = createControls(data, () => model, () => runner);
+  const controls = createControls(
+    data,
+    () => model,
+    () => runner,
+  );
   const model = createModel(normalised(state, layers, first), layers, {
     onState(now, merged) {
       if (merged) controls.challenge.stop("Stopped: the merge changed.");
       show(now);
       void runner.request(now);
     },
-    onTrail: controls.trail.show,
+    onTrail(tried) {
+      controls.trail.show(tried);
+      controls.dial.canUndo(tried.length > 1);
+    },
     onSettled: onChange,
   });
   const runner = createRunner(start, (of) => mergeKey(of, layers), answering(model, controls, streams, status));
@@ -44,28 +54,41 @@ export function mount(root, { start, data, state = null, onChange = () => {} }) 
   /** @param {State} now */
   function show(now) {
     controls.question.show(now.question);
-    for (const name of ["dial", "strip", "method", "tradeoff"]) controls[name].show(now);
-    streams.merged.tag(titleOf(now, layers));
+    for (const view of [controls.dial, controls.strip, controls.method, controls.tradeoff]) view.show(now);
+    streams.merged.tag(titleOf(now, data));
   }
 
   const release = [whenIdle(root, () => void runner.request(model.get())), listenForUndo(root, model.undo)];
+  for (const stream of Object.values(streams)) stream.clear("…");
   streams.fast.tag("λ 0");
   streams.slow.tag("λ 1");
   root.classList.add("acm-live");
   root.append(...layout(controls, streams, status));
   show(model.get());
+  controls.trail.show(model.tried());
   return {
     get: model.get,
     set: (wanted) => model.change(normalised({ ...model.get(), ...wanted }, layers, first)),
     destroy() {
-      [...release, model.destroy, runner.close, controls.question.destroy, controls.dial.destroy,
-        controls.challenge.destroy, controls.tradeoff.destroy].forEach((end) => end());
+      [
+        ...release,
+        model.destroy,
+        runner.close,
+        controls.question.destroy,
+        controls.dial.destroy,
+        controls.challenge.destroy,
+        controls.tradeoff.destroy,
+      ].forEach((end) => end());
       root.replaceChildren();
     },
   };
 }
 
-/** What the runner tells goes to the streams and the status line. @returns {import("./runner.js").Hooks} */
+/**
+ * What the runner tells goes to the streams and the status line.
+ * @param {any} model @param {any} controls @param {Record<string, any>} streams @param {any} status
+ * @returns {import("./runner.js").Hooks}
+ */
 function answering(model, controls, streams, status) {
   return {
     onStatus: status.show,
@@ -89,14 +112,32 @@ function answering(model, controls, streams, status) {
 
 /** @param {any} controls @param {any} streams @param {any} status @returns {HTMLElement[]} */
 function layout(controls, streams, status) {
-  const answers = make("section", { class: "streams", "aria-label": "answers" }, streams.fast.node, streams.merged.node,
-    streams.slow.node);
-  return [status.node, controls.question.node, make("div", {}, controls.dial.node, answers), controls.trail.node,
-    make("div", { class: "lower" }, make("div", {}, controls.strip.node, controls.method.node), controls.tradeoff.node,
-      controls.challenge.node)];
+  const answers = make(
+    "section",
+    { class: "streams", "aria-label": "answers" },
+    streams.fast.node,
+    streams.merged.node,
+    streams.slow.node,
+  );
+  return [
+    make("div", { class: "row wrap top" }, controls.question.caption, status.node),
+    controls.question.node,
+    make("div", {}, controls.dial.node, answers),
+    controls.trail.node,
+    make(
+      "div",
+      { class: "lower" },
+      make("div", {}, controls.strip.node, controls.method.node),
+      controls.tradeoff.node,
+      controls.challenge.node,
+    ),
+  ];
 }
 
-/** Calls at the first touch, or when the page has come to rest after its first paint. @param {HTMLElement} root */
+/**
+ * Calls at the first touch, or when the page has come to rest after its first paint.
+ * @param {HTMLElement} root @param {() => void} call
+ */
 function whenIdle(root, call) {
   const kinds = ["pointerdown", "keydown", "focusin"];
   const saving = /** @type {any} */ (navigator).connection?.saveData === true;
@@ -111,18 +152,34 @@ function whenIdle(root, call) {
   }
   kinds.forEach((kind) => root.addEventListener(kind, go));
   const idle = window.requestIdleCallback ?? ((/** @type {() => void} */ then) => setTimeout(then, 1));
-  if (!saving) requestAnimationFrame(() => { timer = window.setTimeout(() => idle(go), 300); });
+  if (!saving)
+    requestAnimationFrame(() => {
+      timer = window.setTimeout(() => idle(go), 300);
+    });
   return stop;
 }
 
-/** Ctrl+Z goes back, but not where the reader types. @param {HTMLElement} root @param {() => void} undo */
+/**
+ * Ctrl+Z goes back where the component was touched last, but not where the reader types.
+ * @param {HTMLElement} root @param {() => void} undo
+ */
 function listenForUndo(root, undo) {
+  let inside = false;
+  const onPress = (/** @type {Event} */ event) => {
+    inside = event.composedPath().includes(root);
+  };
   const onKey = (/** @type {KeyboardEvent} */ event) => {
+    const here = event.composedPath().includes(root) || (inside && event.target === document.body);
     const typing = event.target instanceof Element && event.target.matches("textarea");
-    if (typing || event.shiftKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return;
+    if (!here || typing || event.shiftKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z")
+      return;
     event.preventDefault();
     undo();
   };
-  root.addEventListener("keydown", onKey);
-  return () => root.removeEventListener("keydown", onKey);
+  document.addEventListener("pointerdown", onPress);
+  document.addEventListener("keydown", onKey);
+  return () => {
+    document.removeEventListener("pointerdown", onPress);
+    document.removeEventListener("keydown", onKey);
+  };
 }

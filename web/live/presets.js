@@ -13,35 +13,56 @@ import { coefficientOf, keysOf, tidy, withOne } from "./state.js";
  */
 export function presetsOf(data) {
   const layers = data.layers;
-  const straight = (/** @type {State} */ state) =>
-    ({ ...state, method: state.method === "ties" ? "interpolation" : state.method });
-  const one = (name, title, hint, value) =>
-    ({ name, title, hint, of: (state) => withOne(straight(state), value, layers) });
-  const many = (name, title, hint, coefficients) => ({ name, title, hint, of: (state) => {
-    const told = layers.map((layer) => [layer, tidy(coefficients[layer])]);
-    return { ...straight(state), mode: "layer", coefficients: Object.fromEntries(told) };
-  } });
-  const stored = Object.entries(data.presets ?? {}).map(([name, preset]) =>
-    many(name, TITLES[name] ?? preset.title, HINTS[name] ?? preset.title, preset.coefficients));
-  const rising = Object.fromEntries(layers.map((layer, k) => [layer, k / (layers.length - 1)]));
-  return [one("fast", "fast", "λ = 0: the fast model itself", 0),
-    one("average", "average", "λ = 0.5: the plain average of both", 0.5),
+  const straight = (/** @type {State} */ state) => ({
+    ...state,
+    method: state.method === "ties" ? "interpolation" : state.method,
+  });
+  /** @type {(name: string, title: string, hint: string, value: number) => Preset} */
+  const one = (name, title, hint, value) => ({
+    name,
+    title,
+    hint,
+    of: (state) => withOne(straight(state), value, layers),
+  });
+  /** @type {(name: string, title: string, hint: string, coefficients: Record<string, number>) => Preset} */
+  const many = (name, title, hint, coefficients) => ({
+    name,
+    title,
+    hint,
+    of: (state) => {
+      const told = layers.map((/** @type {string} */ layer) => [layer, tidy(coefficients[layer])]);
+      return { ...straight(state), mode: "layer", coefficients: Object.fromEntries(told) };
+    },
+  });
+  const stored = Object.entries(/** @type {Record<string, any>} */ (data.presets)).map(([name, preset]) =>
+    many(name, TITLES[name] ?? preset.title, HINTS[name] ?? preset.title, preset.coefficients),
+  );
+  const rising = Object.fromEntries(
+    layers.map((/** @type {string} */ layer, /** @type {number} */ k) => [layer, k / (layers.length - 1)]),
+  );
+  return [
+    one("fast", "fast", "The fast model itself", 0),
+    one("average", "average", "The plain average of both", 0.5),
     ...stored,
-    many("ramp", "ramp", "λ rises from 0 at the first layer to 1 at the last", rising)];
+    many("ramp", "ramp", "λ rises from 0 in the first layer to 1 in the last", rising),
+  ];
 }
 
+/** @type {Record<string, string>} */
 const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
+/** @type {Record<string, string>} */
 const HINTS = {
-  acm: "λ by mutual information, as ACM computes it",
+  acm: "λ as ACM computes them, from the mutual information of activations",
   noise: "λ that ACM's formula gives for pure noise: a control",
-  search: "the λ that a search by trial found",
+  search: "λ that a search by trial and error found",
 };
 
 /** Whether a state is the merge of a preset. @param {State} state @param {Preset} preset @param {string[]} layers */
 export function isPreset(state, preset, layers) {
   const wanted = preset.of(state);
-  const alike = keysOf("part", layers).every((key) =>
-    Math.abs(coefficientOf(state, key) - coefficientOf(wanted, key)) < 5e-4);
+  const alike = keysOf("part", layers).every(
+    (key) => Math.abs(coefficientOf(state, key) - coefficientOf(wanted, key)) < 5e-4,
+  );
   return alike && (state.method === "ties") === (wanted.method === "ties");
 }
 
@@ -67,6 +88,8 @@ export function createTrail(keyOf, limit = 12) {
       items = items.slice(0, -1);
       return items[items.length - 1];
     },
-    clear() { items = []; },
+    clear() {
+      items = [];
+    },
   };
 }

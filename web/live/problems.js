@@ -1,8 +1,20 @@
 // Draws arithmetic word problems as abacus/problems.py does, and reads their answer out of the text.
 
-const SUBJECTS = { tom: "he", ben: "he", max: "he", leo: "he", sam: "he",
-  anna: "she", mia: "she", nora: "she", lucy: "she", eva: "she" };
+/** @type {Record<string, string>} */
+const SUBJECTS = {
+  tom: "he",
+  ben: "he",
+  max: "he",
+  leo: "he",
+  sam: "he",
+  anna: "she",
+  mia: "she",
+  nora: "she",
+  lucy: "she",
+  eva: "she",
+};
 const THINGS = ["apples", "books", "coins", "eggs", "figs", "kites", "nuts", "pears", "shells", "toys"];
+/** @type {Record<string, string[]>} */
 const TOLD = {
   "+": ["buys # more", "finds # more", "wins # more"],
   "-": ["sells #", "loses #", "gives away #"],
@@ -10,13 +22,16 @@ const TOLD = {
   "/": ["sells half"],
 };
 const LARGEST = 99;
+/** @type {Record<string, number>} */
 const CHANCE = { "+": 0.35, "-": 0.35, "*": 0.15, "/": 0.15 };
 
 /** What the models can read, for people. */
 export const KNOWN = {
   names: Object.keys(SUBJECTS),
   things: THINGS,
-  sentences: Object.values(TOLD).flat().map((told) => `he ${told.replace("#", "12")}.`),
+  sentences: Object.values(TOLD)
+    .flat()
+    .map((told) => `he ${told.replace("#", "12")}.`),
 };
 
 /**
@@ -36,7 +51,9 @@ export function seeded(seed) {
 
 /** @param {string} op @param {number} value @param {number} number */
 function applyStep(op, value, number) {
-  return { "+": value + number, "-": value - number, "*": value * number, "/": value / number }[op];
+  if (op === "+") return value + number;
+  if (op === "-") return value - number;
+  return op === "*" ? value * number : value / number;
 }
 
 /** @template T @param {() => number} random @param {T[]} list @returns {T} */
@@ -44,7 +61,7 @@ function pick(random, list) {
   return list[Math.floor(random() * list.length)];
 }
 
-/** An integer from low to high, both included. @param {() => number} random */
+/** An integer from low to high, both included. @param {() => number} random @param {number} low @param {number} high */
 function integer(random, low, high) {
   return low + Math.floor(random() * (high - low + 1));
 }
@@ -112,5 +129,10 @@ export function goldOf(question) {
 
 /** A question in small letters, with single spaces, without "question:" and "answer:". @param {string} question */
 export function bare(question) {
-  return question.toLowerCase().replace(/\s+/g, " ").trim().replace(/^question: ?/, "").replace(/ ?answer:$/, "");
+  return question
+    .toLowerCase()
+    .replace(/\s+/g, " ")
+    .trim()
+    .replace(/^question: ?/, "")
+    .replace(/ ?answer:$/, "");
 }

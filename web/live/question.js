@@ -3,14 +3,31 @@
 import { make, makeButton, freshId } from "./dom.js";
 import { bare, KNOWN, seeded, wordProblem } from "./problems.js";
 
+const DONE = 300;
+const UNSURE = 1800;
+
 /**
  * @param {(question: string) => void} onQuestion
  */
 export function createQuestion(onQuestion) {
-  const box = make("textarea", { id: freshId("question"), rows: 2, maxlength: 400, spellcheck: "false",
-    autocapitalize: "off", autocomplete: "off", oninput: () => { fit(); later(); }, onkeydown: onKey });
-  const steps = make("select", { id: freshId("steps"), onchange: draw },
-    ...[1, 2, 3, 4, 5, 6].map((n) => make("option", { value: n }, `${n} step${n > 1 ? "s" : ""}`)));
+  const box = make("textarea", {
+    id: freshId("question"),
+    rows: 2,
+    maxlength: 400,
+    spellcheck: "false",
+    autocapitalize: "off",
+    autocomplete: "off",
+    oninput: () => {
+      fit();
+      later();
+    },
+    onkeydown: onKey,
+  });
+  const steps = make(
+    "select",
+    { id: freshId("steps"), onchange: draw },
+    ...[1, 2, 3, 4, 5, 6].map((n) => make("option", { value: n }, `of ${n} step${n > 1 ? "s" : ""}`)),
+  );
   steps.value = "3";
   const note = make("p", { class: "note", role: "alert" });
   const random = seeded(Math.floor(Math.random() * 4294967296));
@@ -29,9 +46,10 @@ export function createQuestion(onQuestion) {
     if (question) onQuestion(question);
   }
 
+  /** Asks when the reader seems to be done. */
   function later() {
     clearTimeout(timer);
-    timer = window.setTimeout(tell, 500);
+    timer = window.setTimeout(tell, /\?\s*$/.test(box.value) ? DONE : UNSURE);
   }
 
   /** @param {KeyboardEvent} event */
@@ -47,14 +65,42 @@ export function createQuestion(onQuestion) {
     tell();
   }
 
-  const node = make("section", { class: "question" },
+  const panel = help();
+  const opener = makeButton(
+    "What can they read?",
+    () => {
+      panel.hidden = !panel.hidden;
+      opener.setAttribute("aria-expanded", String(!panel.hidden));
+    },
+    { class: "quiet", "aria-expanded": "false", "aria-controls": panel.id },
+  );
+  const caption = make(
+    "div",
+    { class: "row wrap" },
     make("label", { class: "caption", for: box.id }, "The problem ", make("small", {}, "type your own, or draw one")),
-    make("div", { class: "row" }, box, make("div", { class: "buttons" },
-      makeButton("Another problem", draw, { class: "primary" }),
-      make("label", { class: "unseen", for: steps.id }, "steps of the next problem"), steps)),
-    note, help());
+    opener,
+  );
+  const node = make(
+    "section",
+    { class: "question" },
+    make(
+      "div",
+      { class: "row" },
+      box,
+      make(
+        "div",
+        { class: "buttons" },
+        makeButton("Another problem", draw, { class: "primary" }),
+        make("label", { class: "unseen", for: steps.id }, "steps of the next problem"),
+        steps,
+      ),
+    ),
+    note,
+    panel,
+  );
   return {
     node,
+    caption,
     show(/** @type {string} */ question) {
       if (bare(box.value) !== question) box.value = question;
       fit();
@@ -70,12 +116,21 @@ export function createQuestion(onQuestion) {
 /** @param {string[]} words */
 function refusal(words) {
   const named = words.map((word) => `“${word.trim()}”`).join(", ");
-  return `Not answered: the models never saw ${named}. They know few words; see what they can read.`;
+  return `Not answered: the models never saw ${named}. Press “What can they read?” for the words that they know.`;
 }
 
 function help() {
-  return make("details", { class: "help" }, make("summary", {}, "What can they read?"),
-    make("p", {}, "They know ", make("code", {}, "mia has 12 eggs. … how many eggs are left?"),
+  return make(
+    "div",
+    { class: "help", id: freshId("help"), hidden: true },
+    make(
+      "p",
+      {},
+      "They know ",
+      make("code", {}, "mia has 12 eggs. … how many eggs are left?"),
       ` with ${KNOWN.names.join(", ")}; ${KNOWN.things.join(", ")}; whole numbers from 1 to 99; and these sentences: `,
-      make("code", {}, KNOWN.sentences.join(" ")), " Anything else they have never seen."));
+      make("code", {}, KNOWN.sentences.join(" ")),
+      " They have never seen anything else.",
+    ),
+  );
 }

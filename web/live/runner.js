@@ -6,7 +6,8 @@ import { answerOf } from "../core/grading.js";
  * @typedef {import("./state.js").State} State
  * @typedef {"fast" | "merged" | "slow"} Who
  * @typedef {{
- *   onStatus: (kind: string, detail?: any) => void, onStart: (who: Who) => void, onToken: (who: Who, text: string) => void,
+ *   onStatus: (kind: string, detail?: any) => void,
+ *   onStart: (who: Who) => void, onToken: (who: Who, text: string) => void,
  *   onAnswer: (who: Who, result: { text: string, length: number, truncated: boolean }) => void,
  *   onUnknown: (words: string[]) => void,
  * }} Hooks
@@ -29,7 +30,10 @@ export function createRunner(start, mergeKeyOf, hooks) {
   let closed = false;
 
   function ready() {
-    loading ??= start((loaded, total) => hooks.onStatus("loading", { loaded, total }));
+    loading ??= start((loaded, total) => hooks.onStatus("loading", { loaded, total })).catch((error) => {
+      loading = null; // the next wish tries again
+      throw error;
+    });
     return loading;
   }
 
@@ -42,7 +46,8 @@ export function createRunner(start, mergeKeyOf, hooks) {
       if (asked && (await refused(engine, job))) continue;
       await mergeFor(engine, job);
       if (!wanted) void ask(engine, "merged", job.question);
-      if (asked && !wanted) for (const who of /** @type {Who[]} */ (["fast", "slow"])) void ask(engine, who, job.question);
+      if (asked && !wanted)
+        for (const who of /** @type {Who[]} */ (["fast", "slow"])) void ask(engine, who, job.question);
       if (asked && wanted) at.question = null;
     }
   }
@@ -88,7 +93,7 @@ export function createRunner(start, mergeKeyOf, hooks) {
       if (!isAbort(error)) fail(error);
     } finally {
       if (asking[who] === controller) delete asking[who];
-      if (!Object.keys(asking).length && !at.failed) hooks.onStatus("ready", at);
+      if (!Object.keys(asking).length && !pumping && !at.failed) hooks.onStatus("ready", at);
     }
   }
 
@@ -102,11 +107,14 @@ export function createRunner(start, mergeKeyOf, hooks) {
   /** Merges and answers as soon as can be; an older wish gives way. @param {State} state */
   function request(state) {
     wanted = state;
+    at.failed = false;
     asking.merged?.abort();
-    pumping ??= pump().catch(fail).finally(() => {
-      pumping = null;
-      if (wanted && !at.failed) void request(wanted);
-    });
+    pumping ??= pump()
+      .catch(fail)
+      .finally(() => {
+        pumping = null;
+        if (wanted && !at.failed) void request(wanted);
+      });
     return pumping;
   }
 

@@ -1,6 +1,7 @@
 // What the reader has set: method, density, λ and the question; and how it fits into a link.
 
 import { clamp } from "./dom.js";
+import { bare } from "./problems.js";
 
 export const LOWEST = -0.5;
 export const HIGHEST = 1.5;
@@ -36,14 +37,16 @@ export function withOne(state, value, layers) {
   return { ...state, mode: "one", coefficients: Object.fromEntries(layers.map((layer) => [layer, value])) };
 }
 
-/** The state in another mode; λ stay as far as it can hold them. @param {State} state @param {string[]} layers */
+/** The state in another mode; λ stay as far as it can hold them.
+ * @param {State} state @param {string} mode @param {string[]} layers @returns {State} */
 export function inMode(state, mode, layers) {
   if (mode === "one") return withOne(state, tidy(meanOf(state, layers)), layers);
   const coefficients = Object.fromEntries(keysOf(mode, layers).map((key) => [key, coefficientOf(state, key)]));
   return { ...state, mode, coefficients };
 }
 
-/** With another λ at some keys; one λ for all becomes λ by layer. @param {State} state @param {string[]} layers */
+/** With another λ at some keys; one λ for all becomes λ by layer.
+ * @param {State} state @param {Record<string, number>} changes @param {string[]} layers @returns {State} */
 export function withSome(state, changes, layers) {
   const open = state.mode === "one" ? inMode(state, "layer", layers) : state;
   return { ...open, coefficients: { ...open.coefficients, ...changes } };
@@ -71,8 +74,11 @@ export function tidy(value) {
   return Math.round(value * 1e4) / 1e4;
 }
 
-/** What was handed over or read from a link, completed and held to what may be.
- * @param {Partial<State> | null | undefined} given @param {string[]} layers @param {string} question @returns {State} */
+/**
+ * What was handed over or read from a link, completed and held to what may be.
+ * @param {Partial<State> | null | undefined} given @param {string[]} layers @param {string} question
+ * @returns {State}
+ */
 export function normalised(given, layers, question) {
   const start = given ?? {};
   const mode = MODES.includes(String(start.mode)) ? String(start.mode) : "one";
@@ -81,7 +87,7 @@ export function normalised(given, layers, question) {
     density: within(start.density, 0.05, 1, 0.2),
     mode,
     coefficients: {},
-    question: typeof start.question === "string" && start.question.trim() ? start.question.slice(0, LONGEST) : question,
+    question: (typeof start.question === "string" && bare(start.question.slice(0, LONGEST))) || question,
   };
   const told = start.coefficients ?? {};
   const coefficients = keysOf(mode, layers).map((key) => {
@@ -91,7 +97,7 @@ export function normalised(given, layers, question) {
   return { ...base, coefficients: Object.fromEntries(coefficients) };
 }
 
-/** @param {unknown} value */
+/** @param {unknown} value @param {number} low @param {number} high @param {number} otherwise @returns {number} */
 function within(value, low, high, otherwise) {
   const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
   return typeof number === "number" && Number.isFinite(number) ? tidy(clamp(number, low, high)) : otherwise;

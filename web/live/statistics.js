@@ -25,7 +25,7 @@ export function mean(values) {
 }
 
 /**
- * The mean with its 95 % interval: percentile bootstrap, items drawn with replacement, the same draws for the same seed.
+ * The mean with its 95 % interval: percentile bootstrap, items drawn with replacement.
  * @param {number[]} values one number an item
  * @returns {{ mean: number, low: number, high: number }}
  */

@@ -8,7 +8,14 @@ export function createStatus() {
   const bar = make("progress", { hidden: true, max: 1, value: 0, "aria-label": "loading the models" });
   const text = make("span", {}, "The models (5.2 MB) come with your first move, or in a moment.");
   const said = make("p", { class: "unseen", role: "status" });
-  const node = make("div", { class: "status" }, make("span", { class: "light", "aria-hidden": "true" }), bar, text, said);
+  const node = make(
+    "div",
+    { class: "status" },
+    make("span", { class: "light", "aria-hidden": "true" }),
+    bar,
+    text,
+    said,
+  );
 
   /** @param {string} kind @param {any} detail */
   function show(kind, detail) {
@@ -20,12 +27,18 @@ export function createStatus() {
       text.textContent = `loading ${megabytes(detail.loaded)} of ${megabytes(detail.total)} MB`;
     } else if (kind === "merging") text.textContent = "merging";
     else if (kind === "answering") text.textContent = "answering";
-    else if (kind === "failed") text.textContent = `This does not work here: ${detail}`;
+    else if (kind === "failed") text.textContent = `It did not work: ${detail}`;
     else text.textContent = readiness(detail);
     if (kind === "failed") text.setAttribute("role", "alert");
   }
 
-  return { node, show, say: (/** @type {string} */ sentence) => { said.textContent = sentence; } };
+  return {
+    node,
+    show,
+    say: (/** @type {string} */ sentence) => {
+      said.textContent = sentence;
+    },
+  };
 }
 
 /** @param {{ took: number, pace: number }} at */

@@ -14,8 +14,14 @@ export function createStream(name, title) {
   const verdict = make("p", { class: "verdict" }, " ");
   const count = make("p", { class: "count" }, " ");
   const bar = make("div", { class: "length-bar", "aria-hidden": "true" });
-  const node = make("article", { class: `stream ${name}`, "data-who": name },
-    make("header", {}, make("h3", {}, title), tag), make("div", { class: "facts" }, verdict, count), bar, body);
+  const node = make(
+    "article",
+    { class: `stream ${name}`, "data-who": name },
+    make("header", {}, make("h2", {}, title), tag),
+    make("div", { class: "facts" }, verdict, count),
+    bar,
+    body,
+  );
   const now = { text: "", tokens: 0, done: true, gold: /** @type {string | null} */ (null), longest: 1, frame: 0 };
 
   function draw() {
@@ -32,7 +38,9 @@ export function createStream(name, title) {
 
   return {
     node,
-    tag: (/** @type {string} */ text) => { tag.textContent = text; },
+    tag: (/** @type {string} */ text) => {
+      tag.textContent = text;
+    },
     /** A new answer is coming: the old one stays, pale, until its first token. @param {string | null} gold */
     start(gold) {
       Object.assign(now, { text: "", tokens: 0, done: false, gold });
@@ -71,14 +79,23 @@ export function createStream(name, title) {
   };
 }
 
-/** The pieces of an answer; a step is told from other text, a wrong one by colour and by a cross. */
+/**
+ * The pieces of an answer; a step is told from other text, a wrong one by colour and by a cross.
+ * @param {string} text @param {boolean} done
+ */
 function shownSteps(text, done) {
   const pieces = steps(text);
   return pieces.map((piece, k) => {
     const wrong = piece.wrong && (done || k < pieces.length - 1); // the last number may still grow
     const kind = wrong ? "step wrong" : piece.step ? "step" : "said";
-    const mark = wrong ? make("span", { class: "mark" }, make("span", { "aria-hidden": "true" }, " ✗"),
-      make("span", { class: "unseen" }, " wrong step")) : null;
+    const mark = wrong
+      ? make(
+          "span",
+          { class: "mark" },
+          make("span", { "aria-hidden": "true" }, " ✗"),
+          make("span", { class: "unseen" }, " wrong step"),
+        )
+      : null;
     return make("span", { class: kind }, piece.text, mark);
   });
 }
@@ -86,7 +103,8 @@ function shownSteps(text, done) {
 /** @param {{ text: string, truncated: boolean }} result @param {string | null} gold */
 function shownVerdict(result, gold) {
   const { answer, right } = gradeOf(result.text, gold);
-  if (answer === null) return [make("span", { class: "bad" }, result.truncated ? "✗ cut off, no answer" : "✗ no answer")];
+  if (answer === null)
+    return [make("span", { class: "bad" }, result.truncated ? "✗ cut off, no answer" : "✗ no answer")];
   const shown = make("b", {}, answer);
   if (right === null) return ["answers ", shown, ", not checked"];
   if (right) return [make("span", { class: "good" }, "✓ "), shown, make("span", { class: "good" }, " right")];

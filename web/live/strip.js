@@ -1,19 +1,30 @@
 // The strip of layers: λ as a heat map, to be painted with a brush or set cell by cell.
 
-import { clamp, freshId, make, makeChoice, showNumber } from "./dom.js";
+import { clamp, freshId, make, makeButton, makeChoice, showNumber } from "./dom.js";
 import { coefficientOf, HIGHEST, isBlock, LOWEST, tidy } from "./state.js";
 
 const NUDGE = 0.05;
+/** @type {Record<string, string>} */
 const NAMES = { embed: "embedding", norm: "last norm", lm_head: "head" };
+/** @type {Record<string, string>} */
 const SHORT = { embed: "emb", norm: "norm", lm_head: "head" };
 
 /**
  * @param {string[]} layers
- * @param {{ onPaint: (changes: Record<string, number>) => void, onSettled: () => void, onMode: (mode: string) => void }} hooks
+ * @param {{ onPaint: (changes: Record<string, number>) => void, onSettled: () => void,
+ *   onMode: (mode: string) => void }} hooks
  */
 export function createStrip(layers, hooks) {
   const brush = createBrush();
-  const mode = makeChoice("λ for", [["one", "all layers"], ["layer", "each layer"], ["part", "each part"]], hooks.onMode);
+  const mode = makeChoice(
+    "λ for",
+    [
+      ["one", "all layers"],
+      ["layer", "each layer"],
+      ["part", "each part"],
+    ],
+    hooks.onMode,
+  );
   const grid = make("div", { class: "cells", role: "group", "aria-label": "λ of each layer" });
   /** @type {Map<string, any>} */
   let cells = new Map();
@@ -34,8 +45,16 @@ export function createStrip(layers, hooks) {
   /** @param {KeyboardEvent} event @param {string} key */
   function onKey(event, key) {
     const value = Number(cells.get(key).getAttribute("aria-valuenow"));
-    const wanted = { ArrowUp: value + NUDGE, ArrowDown: value - NUDGE, PageUp: value + 5 * NUDGE,
-      PageDown: value - 5 * NUDGE, Home: LOWEST, End: HIGHEST, " ": brush.value(), Enter: brush.value() }[event.key];
+    const wanted = {
+      ArrowUp: value + NUDGE,
+      ArrowDown: value - NUDGE,
+      PageUp: value + 5 * NUDGE,
+      PageDown: value - 5 * NUDGE,
+      Home: LOWEST,
+      End: HIGHEST,
+      " ": brush.value(),
+      Enter: brush.value(),
+    }[event.key];
     const keys = [...cells.keys()];
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (wanted === undefined && step === undefined) return;
@@ -45,17 +64,29 @@ export function createStrip(layers, hooks) {
     if (step !== undefined) cells.get(keys[clamp(keys.indexOf(key) + step, 0, keys.length - 1)]).focus();
   }
 
-  letPaint(grid, (key) => hooks.onPaint({ [key]: brush.value() }), hooks.onSettled);
-  const node = make("section", { class: "strip" },
+  letPaint(grid, (/** @type {string} */ key) => hooks.onPaint({ [key]: brush.value() }), hooks.onSettled);
+  const node = make(
+    "section",
+    { class: "strip" },
     make("h2", {}, "Layer by layer"),
     make("p", { class: "lead" }, "Pick a value, then drag over the layers. Or go to one and press ↑ ↓."),
-    make("div", { class: "row wrap" }, brush.node, mode.node), grid, legend());
+    make("div", { class: "row wrap" }, brush.node, mode.node),
+    grid,
+    palette(brush.set),
+  );
   return { node, show };
 }
 
 function createBrush() {
-  const input = make("input", { type: "range", min: LOWEST, max: HIGHEST, step: NUDGE, value: 1, id: freshId("brush"),
-    oninput: show });
+  const input = make("input", {
+    type: "range",
+    min: LOWEST,
+    max: HIGHEST,
+    step: NUDGE,
+    value: 1,
+    id: freshId("brush"),
+    oninput: show,
+  });
   const text = make("output", { for: input.id, class: "value" });
   const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
   function show() {
@@ -64,27 +95,62 @@ function createBrush() {
     input.setAttribute("aria-valuetext", text.textContent);
   }
   show();
+  /** @param {number} value */
+  function set(value) {
+    input.value = String(value);
+    show();
+  }
   const node = make("div", { class: "brush" }, swatch, make("label", { for: input.id }, "brush"), input, text);
-  return { node, value: () => Number(input.value) };
+  return { node, set, value: () => Number(input.value) };
 }
 
-/** Builds the cells; a block has two in mode "part". @returns {Map<string, any>} */
+/**
+ * Builds the cells; a block has two in mode "part".
+ * @param {HTMLElement} grid @param {string[]} layers @param {string} kind
+ * @param {(event: KeyboardEvent, key: string) => void} onKey @returns {Map<string, any>}
+ */
 function fill(grid, layers, kind, onKey) {
   const cells = new Map();
   const columns = layers.map((layer) => {
     const keys = kind === "part" && isBlock(layer) ? [`${layer}.attention`, `${layer}.mlp`] : [layer];
     const made = keys.map((key) => {
-      const cell = make("div", { class: "cell", role: "slider", tabindex: 0, "data-key": key, "aria-label": nameOf(key),
-        "aria-valuemin": LOWEST, "aria-valuemax": HIGHEST, onkeydown: (event) => onKey(event, key) },
-        make("span", { class: "swatch" }), make("span", { class: "number" }));
+      const cell = make(
+        "div",
+        {
+          class: "cell",
+          role: "slider",
+          tabindex: 0,
+          "data-key": key,
+          "aria-label": nameOf(key),
+          "aria-valuemin": LOWEST,
+          "aria-valuemax": HIGHEST,
+          onkeydown: (/** @type {KeyboardEvent} */ event) => onKey(event, key),
+        },
+        make("span", { class: "swatch" }),
+        make("span", { class: "number" }),
+      );
       cells.set(key, cell);
       return cell;
     });
-    return make("div", { class: "column" }, make("span", { class: "name", "aria-hidden": "true" }, SHORT[layer] ?? layer),
-      ...made);
+    return make(
+      "div",
+      { class: "column" },
+      make("span", { class: "name", "aria-hidden": "true" }, SHORT[layer] ?? layer),
+      ...made,
+    );
   });
-  const rows = kind === "part" ? [make("div", { class: "column rows", "aria-hidden": "true" },
-    make("span", { class: "name" }, ""), make("span", {}, "att"), make("span", {}, "mlp"))] : [];
+  const rows =
+    kind === "part"
+      ? [
+          make(
+            "div",
+            { class: "column rows", "aria-hidden": "true" },
+            make("span", { class: "name" }, ""),
+            make("span", {}, "att"),
+            make("span", {}, "mlp"),
+          ),
+        ]
+      : [];
   grid.classList.toggle("parts", kind === "part");
   grid.replaceChildren(...rows, ...columns);
   return cells;
@@ -107,38 +173,54 @@ function paint(cell, key, value) {
 
 /** The colour of λ: the more, the stronger; below 0 hatched. @param {any} swatch @param {number} value */
 function tint(swatch, value) {
-  swatch.style.setProperty("--strength", `${Math.round(100 * Math.min(1, Math.abs(value) / (value < 0 ? 0.5 : 1.25)))}%`);
+  swatch.style.setProperty(
+    "--strength",
+    `${Math.round(100 * Math.min(1, Math.abs(value) / (value < 0 ? 0.5 : 1.25)))}%`,
+  );
   swatch.classList.toggle("below", value < 0);
 }
 
-/** Dragging over cells paints them, by mouse, pen or finger. */
+/**
+ * Dragging over cells paints them, by mouse, pen or finger.
+ * @param {HTMLElement} grid @param {(key: string) => void} onCell @param {() => void} onEnd
+ */
 function letPaint(grid, onCell, onEnd) {
   let last = "";
   /** @param {PointerEvent} event */
   function touch(event) {
     const under = document.elementFromPoint(event.clientX, event.clientY);
-    const cell = under?.closest?.("[data-key]") ?? (event.target instanceof Element ? event.target.closest("[data-key]") : null);
+    const cell =
+      under?.closest?.("[data-key]") ?? (event.target instanceof Element ? event.target.closest("[data-key]") : null);
     const key = cell && grid.contains(cell) ? cell.getAttribute("data-key") : null;
     if (!key || key === last) return;
     last = key;
     onCell(key);
   }
   grid.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || !event.target.closest("[data-key]")) return;
+    if (event.button !== 0 || !(event.target instanceof Element && event.target.closest("[data-key]"))) return;
     grid.setPointerCapture(event.pointerId);
     last = "";
     touch(event);
   });
-  grid.addEventListener("pointermove", (event) => { if (grid.hasPointerCapture(event.pointerId)) touch(event); });
-  grid.addEventListener("pointerup", (event) => { if (last) onEnd(); last = ""; });
-  grid.addEventListener("pointercancel", () => { if (last) onEnd(); last = ""; });
+  grid.addEventListener("pointermove", (event) => {
+    if (grid.hasPointerCapture(event.pointerId)) touch(event);
+  });
+  for (const kind of ["pointerup", "pointercancel"]) {
+    grid.addEventListener(kind, () => {
+      if (last) onEnd();
+      last = "";
+    });
+  }
 }
 
-function legend() {
+/** The colours, each a button that fills the brush. @param {(value: number) => void} onValue */
+function palette(onValue) {
   const stops = [-0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.25].map((value) => {
-    const swatch = make("span", { class: "swatch" });
+    const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
     tint(swatch, value);
-    return make("span", { class: "stop" }, swatch, showNumber(value));
+    const button = makeButton("", () => onValue(value), { "aria-label": `brush ${showNumber(value)}`, class: "stop" });
+    button.append(swatch, showNumber(value));
+    return button;
   });
-  return make("div", { class: "legend", "aria-hidden": "true" }, ...stops);
+  return make("div", { class: "palette", role: "group", "aria-label": "values for the brush" }, ...stops);
 }

@@ -26,19 +26,29 @@ export function alongFrontier(frontier, lambda) {
   return { accuracy: between("accuracy"), length: between("length"), measured: false };
 }
 
-/** @param {any} data live.json */
-export function createTradeoff(data) {
+/** @param {any} data live.json @param {(lambda: number) => void} onLambda a measured point was pressed */
+export function createTradeoff(data, onLambda) {
   const frontier = [...data.frontier].sort((a, b) => a.lambda - b.lambda);
   const place = make("div", { class: "plot" });
   const said = make("p", { class: "hint", "aria-live": "off" });
-  const node = make("section", { class: "tradeoff" },
+  const node = make(
+    "section",
+    { class: "tradeoff" },
     make("h2", {}, "Accuracy against length"),
     make("p", { class: "lead" }, `Measured on ${frontier[0].n} problems for one λ from 0 to 1, with 95 % intervals.`),
-    place, said);
+    place,
+    said,
+  );
   /** @type {any} */
   let chart = null;
   /** @type {any[]} */
   let live = [];
+
+  /** @param {string} name */
+  function onPoint(name) {
+    const point = frontier.find((measured) => nameOfPoint(measured) === name);
+    if (point) onLambda(point.lambda);
+  }
 
   return {
     node,
@@ -48,7 +58,7 @@ export function createTradeoff(data) {
       said.textContent = here.said;
       const spec = specOf(data, frontier, [...here.points, ...live]);
       if (chart) chart.update(spec);
-      else chart = drawChart(place, spec, {});
+      else chart = drawChart(place, spec, { onPoint });
     },
     /** Points measured here. @param {{ name: string, row: any }[]} measured */
     measured(measured) {
@@ -58,43 +68,87 @@ export function createTradeoff(data) {
   };
 }
 
-/** The point of the merge at hand, and what is to be said of it. */
+/**
+ * The point of the merge at hand, and what is to be said of it.
+ * @param {import("./state.js").State} state @param {Measured[]} frontier @param {string[]} layers
+ */
 function placeOf(state, frontier, layers) {
   const shared = sharedBy(state, layers);
   const lambda = shared ?? meanOf(state, layers);
   const at = alongFrontier(frontier, lambda);
   const name = `λ ${showNumber(lambda)}`;
-  if (state.method === "ties") return { points: [], said: "TIES has no measured line here. Measure it in the challenge." };
+  if (state.method === "ties")
+    return { points: [], said: "TIES has no measured line here. Measure it in the challenge." };
   if (!at) return { points: [], said: `${name} lies outside what was measured, λ from 0 to 1.` };
   const known = shared !== null;
   const said = !known
-    ? `These λ were not measured. The hollow point shows one λ of ${showNumber(lambda)}, their mean. Measure yours in the challenge.`
-    : at.measured ? `${name}: measured.` : `${name}: between two measured points, not measured itself.`;
-  const hint = `${known ? name : `one ${name}, the mean`}: ${Math.round(at.accuracy)} % right, ${Math.round(at.length)} tokens`;
-  const point = { name: known ? "this merge" : "its mean λ", x: at.length, y: at.accuracy, family: "here", marker: "circle",
-    hint, label: true, hollow: !known };
+    ? `These λ were not measured. The hollow point is one ${name}, their mean. Measure yours in the challenge.`
+    : at.measured
+      ? `${name}: measured.`
+      : `${name}: between two measured points, not measured itself.`;
+  const hint = hintOf(known ? name : `one ${name}, the mean`, at);
+  const point = {
+    name: known ? "this merge" : "its mean λ",
+    x: at.length,
+    y: at.accuracy,
+    family: "here",
+    marker: "circle",
+    hint,
+    label: true,
+    hollow: !known,
+  };
   return { points: [point], said };
+}
+
+/** @param {string} name @param {{ accuracy: number, length: number }} at */
+function hintOf(name, at) {
+  return `${name}: ${at.accuracy.toFixed(1)} % right, ${Math.round(at.length)} tokens.`;
+}
+
+/** @param {Measured} point */
+function nameOfPoint(point) {
+  return `λ ${showNumber(point.lambda, 1)}`;
 }
 
 /** @param {string} name @param {any} row @param {string} family @param {string} hint */
 function pointOf(name, row, family, hint, label = true) {
-  return { name, x: row.length, y: row.accuracy, xLow: row.length_low, xHigh: row.length_high, yLow: row.accuracy_low,
-    yHigh: row.accuracy_high, family, hint, label };
+  return {
+    name,
+    x: row.length,
+    y: row.accuracy,
+    xLow: row.length_low,
+    xHigh: row.length_high,
+    yLow: row.accuracy_low,
+    yHigh: row.accuracy_high,
+    family,
+    hint,
+    label,
+  };
 }
 
+/** @param {any} data @param {Measured[]} frontier @param {any[]} more @returns {import("../chart/spec.js").Spec} */
 function specOf(data, frontier, more) {
   const most = Math.max(...frontier.map((point) => point.length_high));
-  const points = frontier.map((point) => pointOf(`λ ${showNumber(point.lambda, 1)}`, point, "frontier",
-    `one λ = ${point.lambda}: ${point.accuracy} % right, ${point.length} tokens`, false));
-  const against = (data.methods ?? []).filter((row) => row.method === data.challenge?.against)
-    .map((row) => pointOf(row.method, row, "acm", `${row.method}: ${row.accuracy} % right, ${row.length} tokens`));
+  const points = frontier.map((point) =>
+    pointOf(nameOfPoint(point), point, "frontier", `${hintOf(nameOfPoint(point), point)} Press to go there.`, false),
+  );
+  const against = (data.methods ?? [])
+    .filter((/** @type {any} */ row) => row.method === data.challenge?.against)
+    .map((/** @type {any} */ row) => pointOf(row.method, row, "acm", hintOf(row.method, row)));
   return {
-    label: "accuracy against tokens: the line of one λ from fast to slow, and the merge at hand", height: 320,
+    label: "accuracy against tokens: the line of one λ from fast to slow, and the merge at hand",
+    height: 320,
     x: { label: "tokens an answer", range: [0, Math.ceil(most / 20) * 20], better: "left" },
     y: { label: "right, %", range: [40, 100], better: "up", percent: true },
     lines: [{ name: "one λ", points: frontier.map((point) => [point.length, point.accuracy]), family: "frontier" }],
-    bands: [{ name: "95 %", points: frontier.map((point) => [point.length, point.accuracy_low, point.accuracy_high]),
-      family: "frontier" }],
-    points: [...points, ...against, ...more], selected: null,
+    bands: [
+      {
+        name: "95 %",
+        points: frontier.map((point) => [point.length, point.accuracy_low, point.accuracy_high]),
+        family: "frontier",
+      },
+    ],
+    points: [...points, ...against, ...more],
+    selected: null,
   };
 }

@@ -1,35 +1,49 @@
 // What was tried: one button a merge, to go back to it.
 
 import { make, makeButton, showNumber } from "./dom.js";
+import { isPreset, presetsOf } from "./presets.js";
 import { meanOf, sharedBy } from "./state.js";
 
 /**
  * @typedef {{ state: import("./state.js").State, length?: number, right?: boolean | null }} Tried
- * @param {string[]} layers
+ * @param {any} data live.json
  * @param {(tried: Tried) => void} onBack
  */
-export function createTrailView(layers, onBack) {
+export function createTrailView(data, onBack) {
   const list = make("ol", {});
-  const node = make("section", { class: "trail", hidden: true }, make("h2", {}, "What you tried"), list);
+  const node = make("section", { class: "trail" }, make("h2", {}, "Tried"), list);
   return {
     node,
-    /** @param {Tried[]} items oldest first */
+    /** The newest comes first. @param {Tried[]} items oldest first */
     show(items) {
-      node.hidden = items.length < 2;
-      list.replaceChildren(...items.map((tried, k) => {
-        const now = k === items.length - 1;
-        const button = makeButton(titleOf(tried.state, layers), () => onBack(tried),
-          { class: "chip", title: tried.state.question, "aria-current": now ? "true" : null });
-        button.append(make("small", {}, outcomeOf(tried)));
-        return make("li", {}, button);
-      }));
+      const focused = list.contains(document.activeElement);
+      list.replaceChildren(
+        ...items
+          .map((tried, k) => {
+            const now = k === items.length - 1;
+            const button = makeButton(titleOf(tried.state, data), () => onBack(tried), {
+              class: "chip",
+              title: tried.state.question,
+              "aria-current": now ? "true" : null,
+            });
+            button.append(make("small", {}, outcomeOf(tried)));
+            return make("li", {}, button);
+          })
+          .reverse(),
+      );
+      if (focused) list.querySelector("button")?.focus();
     },
   };
 }
 
-/** A merge in few words. @param {import("./state.js").State} state @param {string[]} layers */
-export function titleOf(state, layers) {
+/** A merge in few words. @param {import("./state.js").State} state @param {any} data */
+export function titleOf(state, data) {
+  const { layers } = data;
   const shared = sharedBy(state, layers);
+  if (shared === null) {
+    const preset = presetsOf(data).find((known) => isPreset(state, known, layers));
+    if (preset) return preset.title;
+  }
   const lambda = shared === null ? `mean λ ${showNumber(meanOf(state, layers))}` : `λ ${showNumber(shared)}`;
   return state.method === "ties" ? `TIES ${lambda}` : lambda;
 }

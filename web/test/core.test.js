@@ -26,11 +26,19 @@ test("broken safetensors are refused", () => {
   assert.throws(() => readSafetensors(file({}).slice(0, 9)), /breaks off/);
   assert.throws(() => readSafetensors(file({ a: { dtype: "I64", shape: [1], data_offsets: [0, 8] } }, 8)), /dtype I64/);
   assert.throws(() => readSafetensors(file({ a: { dtype: "F32", shape: [3], data_offsets: [0, 8] } }, 8)), /tensor a/i);
-  assert.throws(() => readSafetensors(file({ a: { dtype: "F32", shape: [2], data_offsets: [8, 16] } }, 8)), /tensor a/i);
+  assert.throws(
+    () => readSafetensors(file({ a: { dtype: "F32", shape: [2], data_offsets: [8, 16] } }, 8)),
+    /tensor a/i,
+  );
 });
 
 test("products equal a plain sum, for any number of rows and of x", () => {
-  for (const [rows, columns, count] of [[5, 3, 1], [8, 4, 4], [7, 5, 6], [1, 1, 9]]) {
+  for (const [rows, columns, count] of [
+    [5, 3, 1],
+    [8, 4, 4],
+    [7, 5, 6],
+    [1, 1, 9],
+  ]) {
     const weight = Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(i));
     const bias = Float32Array.from({ length: rows }, (_, i) => i);
     const x = Float64Array.from({ length: count * columns }, (_, i) => Math.cos(i));
@@ -48,11 +56,25 @@ test("products equal a plain sum, for any number of rows and of x", () => {
 
 test("every tensor has its layer and its group", () => {
   const places = Object.fromEntries(
-    ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight", "model.layers.11.input_layernorm.weight",
-     "model.layers.2.self_attn.q_proj.bias", "model.layers.2.mlp.up_proj.weight",
-     "model.layers.2.post_attention_layernorm.weight"].map((name) => [name, placeOf(name).group]),
+    [
+      "model.embed_tokens.weight",
+      "model.norm.weight",
+      "lm_head.weight",
+      "model.layers.11.input_layernorm.weight",
+      "model.layers.2.self_attn.q_proj.bias",
+      "model.layers.2.mlp.up_proj.weight",
+      "model.layers.2.post_attention_layernorm.weight",
+    ].map((name) => [name, placeOf(name).group]),
   );
-  assert.deepEqual(Object.values(places), ["embed", "norm", "lm_head", "11.attention", "2.attention", "2.mlp", "2.mlp"]);
+  assert.deepEqual(Object.values(places), [
+    "embed",
+    "norm",
+    "lm_head",
+    "11.attention",
+    "2.attention",
+    "2.mlp",
+    "2.mlp",
+  ]);
 });
 
 test("a setting that cannot be merged is refused", () => {
@@ -68,8 +90,18 @@ test("a setting that cannot be merged is refused", () => {
 
 test("steps are checked from left to right", () => {
   const found = steps(" 17+4,-6=15. check: 15+6=20, yes. 9*2/3=6. the answer is 15.");
-  assert.equal(found.map((piece) => piece.text).join(""), " 17+4,-6=15. check: 15+6=20, yes. 9*2/3=6. the answer is 15.");
-  assert.deepEqual(found.filter((p) => p.step).map((p) => [p.text, p.wrong]), [["17+4,-6=15", false], ["15+6=20", true], ["9*2/3=6", false]]);
+  assert.equal(
+    found.map((piece) => piece.text).join(""),
+    " 17+4,-6=15. check: 15+6=20, yes. 9*2/3=6. the answer is 15.",
+  );
+  assert.deepEqual(
+    found.filter((p) => p.step).map((p) => [p.text, p.wrong]),
+    [
+      ["17+4,-6=15", false],
+      ["15+6=20", true],
+      ["9*2/3=6", false],
+    ],
+  );
   assert.deepEqual(steps("no working"), [{ text: "no working", step: false, wrong: false }]);
 });
 

@@ -57,7 +57,9 @@ const tasks = {
 function digest(data) {
   const words = new Uint32Array(data.buffer, data.byteOffset, data.length);
   if (words.some((word) => word & 0xffff)) throw new Error("not rounded to bfloat16");
-  return createHash("sha256").update(Uint16Array.from(words, (word) => word >>> 16)).digest("hex");
+  return createHash("sha256")
+    .update(Uint16Array.from(words, (word) => word >>> 16))
+    .digest("hex");
 }
 
 const results = [];

@@ -1,0 +1,252 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { createTrail, isPreset, presetsOf } from "../live/presets.js";
+import { bare, goldOf, seeded, wordProblem } from "../live/problems.js";
+import { gradeOf } from "../live/runner.js";
+import {
+  coefficientOf,
+  fromHash,
+  HIGHEST,
+  inMode,
+  keysOf,
+  LOWEST,
+  meanOf,
+  mergeKey,
+  normalised,
+  sharedBy,
+  toHash,
+  withOne,
+  withSome,
+} from "../live/state.js";
+import { bootstrapInterval, judge, quantile, wilson } from "../live/statistics.js";
+import { alongFrontier } from "../live/tradeoff.js";
+
+const ROOT = new URL("../../", import.meta.url);
+const data = JSON.parse(readFileSync(new URL("reports/tiny/long-to-short/live.json", ROOT), "utf8"));
+const { layers } = data;
+const start = normalised(null, layers, "mia has 2 eggs. how many eggs are left?");
+const near = (/** @type {number} */ found, /** @type {number} */ wanted, by = 1e-9) =>
+  assert.ok(Math.abs(found - wanted) <= by, `${found} is not ${wanted}`);
+
+test("the generator's problems are of the family, and their answer is read out of their text", () => {
+  const random = seeded(1);
+  const asked = new Set();
+  for (let k = 0; k < 3000; k += 1) {
+    const steps = 1 + (k % 6);
+    const { question, gold } = wordProblem(random, steps);
+    assert.equal(goldOf(question), gold);
+    assert.ok(Number(gold) >= 1 && Number(gold) <= 99);
+    assert.equal(question.split(/\. /).length, steps + 2);
+    asked.add(question);
+  }
+  assert.ok(asked.size > 2900);
+  assert.equal(wordProblem(seeded(5), 4).question, wordProblem(seeded(5), 4).question);
+});
+
+test("the answers of the committed benchmarks are read out of their questions", () => {
+  let read = 0;
+  for (const name of ["easy", "medium", "hard"]) {
+    const lines = readFileSync(new URL(`abacus/benchmarks/abacus_${name}.jsonl`, ROOT), "utf8")
+      .trim()
+      .split("\n");
+    for (const line of lines) {
+      const { question, gold } = JSON.parse(line);
+      assert.equal(goldOf(question), gold, question);
+      read += 1;
+    }
+  }
+  assert.equal(read, 1500);
+});
+
+test("the generator draws what the benchmarks have: the same sentences, about as often", () => {
+  const kinds = (/** @type {string[]} */ texts) => {
+    const all = texts.flatMap((text) => text.match(/buys|finds|wins|sells half|sells|loses|gives away|doubles/g) ?? []);
+    return Object.fromEntries(
+      [...new Set(all)].sort().map((kind) => [kind, all.filter((k) => k === kind).length / all.length]),
+    );
+  };
+  const lines = readFileSync(new URL("abacus/benchmarks/abacus_hard.jsonl", ROOT), "utf8").trim().split("\n");
+  const theirs = kinds(lines.map((line) => JSON.parse(line).question));
+  const random = seeded(2);
+  const ours = kinds(Array.from({ length: 2000 }, (_, k) => wordProblem(random, 5 + (k % 2)).question));
+  assert.deepEqual(Object.keys(ours), Object.keys(theirs));
+  for (const [kind, share] of Object.entries(theirs)) near(ours[kind], share, 0.03);
+});
+
+test("a text that is no such problem has no answer", () => {
+  for (const text of [
+    "what is 2+2?",
+    "mia has 3 eggs. she sells half. how many eggs are left?",
+    "mia has 3 eggs. she sells 9. how many eggs are left?",
+    "mia has 3 eggs. how many figs are left?",
+    "mia has 3 eggs. she eats 1. how many eggs are left?",
+  ])
+    assert.equal(goldOf(text), null, text);
+  assert.equal(goldOf("Question:  Mia has 3 eggs.\nshe finds 4 more. how many eggs are left? answer:"), "7");
+  assert.equal(bare(" question: A  b answer:"), "a b");
+  assert.deepEqual(gradeOf("17+4=21. the answer is 21.", "21"), { answer: "21", right: true });
+  assert.deepEqual(gradeOf("17+4=21.", "21"), { answer: null, right: false });
+  assert.deepEqual(gradeOf("the answer is 3.", null), { answer: "3", right: null });
+});
+
+test("intervals are those of other programs", () => {
+  // numpy.quantile, SciPy's Wilson, and numpy's bootstrap with 400,000 draws
+  const sorted = [1, 1, 2, 3, 4, 5, 6, 9];
+  near(quantile(sorted, 0.025), 1);
+  near(quantile(sorted, 0.5), 3.5);
+  near(quantile(sorted, 0.975), 8.475);
+  near(wilson(48, 50).low, 86.5399, 1e-3);
+  near(wilson(48, 50).high, 98.8961, 1e-3);
+  near(wilson(50, 50).low, 92.8652, 1e-3);
+  near(wilson(0, 7).high, 35.433, 1e-3);
+  const values = Array.from({ length: 50 }, (_, k) => ((k * 37) % 23) - 12);
+  const found = bootstrapInterval(values);
+  near(found.mean, -1.12);
+  near(found.low, -2.98, 0.12);
+  near(found.high, 0.74, 0.12);
+  assert.deepEqual(found, bootstrapInterval(values), "the seed is fixed");
+});
+
+test("a verdict asks for fewer tokens that are shown, and for as many right", () => {
+  const rows = (/** @type {(k: number) => boolean} */ correct, /** @type {(k: number) => number} */ length) =>
+    Array.from({ length: 50 }, (_, k) => ({ correct: correct(k), length: length(k) }));
+  const theirs = rows(
+    (k) => k !== 7,
+    (k) => 100 + (k % 5),
+  );
+  const outcome = (/** @type {any} */ correct, /** @type {any} */ length) =>
+    judge(rows(correct, length), theirs).outcome;
+  assert.equal(
+    outcome(
+      () => true,
+      (k) => 80 + (k % 7),
+    ),
+    "won",
+  );
+  assert.equal(
+    outcome(
+      (k) => k !== 9,
+      (k) => 80 + (k % 7),
+    ),
+    "won",
+  );
+  assert.equal(
+    outcome(
+      (k) => k > 8,
+      (k) => 80 + (k % 7),
+    ),
+    "lost",
+    "right less often, with its interval",
+  );
+  assert.equal(
+    outcome(
+      () => true,
+      (k) => 120 + (k % 7),
+    ),
+    "lost",
+    "longer",
+  );
+  assert.equal(
+    outcome(
+      (k) => k > 1,
+      (k) => 80 + (k % 7),
+    ),
+    "open",
+    "shorter, but right less often here",
+  );
+  assert.equal(
+    outcome(
+      () => true,
+      (k) => 102 + 40 * Math.sin(k),
+    ),
+    "open",
+    "about as long",
+  );
+  const same = judge(theirs, theirs);
+  assert.deepEqual([same.outcome, same.accuracy.mean, same.length.mean, same.length.high], ["open", 0, 0, 0]);
+});
+
+test("λ keep their values from mode to mode as far as a mode can hold them", () => {
+  const painted = withSome(withOne(start, 0.3, layers), { 2: 0.9, norm: -0.2 }, layers);
+  assert.equal(painted.mode, "layer");
+  assert.equal(sharedBy(painted, layers), null);
+  near(meanOf(painted, layers), (0.3 * 7 + 0.9 - 0.2) / 9);
+  const parts = inMode(painted, "part", layers);
+  assert.deepEqual(keysOf("part", layers).length, 15);
+  assert.equal(coefficientOf(parts, "2.mlp"), 0.9);
+  assert.equal(mergeKey(parts, layers), mergeKey(painted, layers), "the same merge");
+  const split = withSome(parts, { "2.mlp": 0.1 }, layers);
+  near(coefficientOf(inMode(split, "layer", layers), "2"), 0.5);
+  assert.notEqual(mergeKey(split, layers), mergeKey(painted, layers));
+  assert.equal(
+    mergeKey({ ...start, method: "task_arithmetic" }, layers),
+    mergeKey(start, layers),
+    "the same with one model",
+  );
+  assert.notEqual(mergeKey({ ...start, method: "ties" }, layers), mergeKey(start, layers));
+});
+
+test("a link holds the state; what does not belong is dropped", () => {
+  const split = withSome(inMode(start, "part", layers), { "2.mlp": -0.125, embed: 1.2 }, layers);
+  for (const state of [
+    start,
+    withSome(start, { 4: 0.1234 }, layers),
+    split,
+    { ...start, method: "ties", density: 0.35 },
+  ]) {
+    assert.deepEqual(normalised(fromHash(toHash(state, layers), layers), layers, ""), state);
+  }
+  assert.equal(fromHash("", layers), null);
+  assert.equal(fromHash("#section-2", layers), null);
+  const odd = normalised(fromHash("#l=NaN&method=evil&density=9&q=", layers), layers, "fallback");
+  assert.deepEqual(odd, { ...withOne(start, 0.5, layers), density: 1, question: "fallback" });
+  const far = normalised(fromHash(`#layers=${Array(9).fill("1e9").join("_")}`, layers), layers, "x");
+  assert.ok(Object.values(far.coefficients).every((value) => value === HIGHEST));
+  const short = normalised(fromHash("#layers=1_2", layers), layers, "x");
+  assert.equal(sharedBy(short, layers), 0.5);
+  assert.equal(normalised({ coefficients: { 0: -7 }, mode: "layer" }, layers, "x").coefficients[0], LOWEST);
+  assert.equal(normalised({ question: "y".repeat(1000) }, layers, "x").question.length, 400);
+});
+
+test("presets are known again, also after a link", () => {
+  const presets = presetsOf(data);
+  assert.deepEqual(
+    presets.map((preset) => preset.name),
+    ["fast", "average", "acm", "noise", "search", "ramp"],
+  );
+  for (const preset of presets) {
+    const state = preset.of({ ...start, method: "ties" });
+    const back = normalised(fromHash(toHash(state, layers), layers), layers, "");
+    assert.deepEqual(
+      presets.filter((other) => isPreset(back, other, layers)).map((other) => other.name),
+      [preset.name],
+    );
+    assert.equal(isPreset({ ...back, method: "ties" }, preset, layers), false);
+  }
+  assert.equal(coefficientOf(presets[5].of(start), "embed"), 0);
+  assert.equal(coefficientOf(presets[5].of(start), "lm_head"), 1);
+});
+
+test("the trail goes back, holds no repeats, and keeps an outcome", () => {
+  const trail = createTrail((/** @type {any} */ item) => item.name, 3);
+  for (const name of ["a", "b", "b", "c", "d"]) trail.push({ name });
+  trail.push({ name: "d", length: 5 });
+  assert.deepEqual(trail.items(), [{ name: "b" }, { name: "c" }, { name: "d", length: 5 }]);
+  assert.deepEqual(trail.undo(), { name: "c" });
+  assert.deepEqual(trail.undo(), { name: "b" });
+  assert.equal(trail.undo(), null);
+});
+
+test("a point travels along the measured line, and says where it was measured", () => {
+  const { frontier } = data;
+  const at = (/** @type {number} */ lambda) => alongFrontier(frontier, lambda);
+  for (const point of frontier)
+    assert.deepEqual(at(point.lambda), { accuracy: point.accuracy, length: point.length, measured: true });
+  const [low, high] = [frontier[2], frontier[3]];
+  const quarter = at(low.lambda + (high.lambda - low.lambda) / 4);
+  assert.equal(quarter?.measured, false);
+  near(Number(quarter?.length), low.length + (high.length - low.length) / 4, 1e-6);
+  assert.equal(at(1.1), null);
+  assert.equal(at(-0.1), null);
+});
