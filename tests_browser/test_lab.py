@@ -95,6 +95,7 @@ def test_the_start_page_opens_runs_and_leads_on(run_all, shot):
     expect(page.locator(".jp-OutputArea-output table").first).to_contain_text("ACM-TA")
     assert page.locator(".jp-OutputArea-output img").first.evaluate("i => i.naturalWidth") > 100
     shot(page, "lab-start")
+    assert page.get_by_text("Jupyter news").count() == 0, "JupyterLab asks for no news"
     page.get_by_role("link", name="trade-off").click()
     expect(page.locator(".jp-Notebook:visible h1", has_text="Explore the trade-off")).to_be_visible(timeout=STEP)
     assert quiet(page) == []
@@ -190,36 +191,6 @@ def test_coefficients_follow_temperature_and_shift(run_all, shot, timed):
     chip(page, "acm-shift", "layer").press("ArrowRight")
     changed(summary, before)
     expect(chip(page, "acm-shift", "global")).to_have_attribute("aria-checked", "true")
-    assert quiet(page) == []
-
-
-def test_the_playground_merges_answers_measures_and_undoes(run_all, shot):
-    page = run_all(EXPLORERS["2-merge-playground"])
-    answers = page.locator(".acm-answers .acm-card")
-    expect(answers).to_have_count(3, timeout=STEP)
-    slide(page, "acm-all", 3)
-    expect(page.locator(".acm-message")).to_contain_text("merged in", timeout=STEP)
-    page.locator(".acm-measure").click()
-    expect(page.locator(".acm-table table")).to_contain_text("merge 1", timeout=SLOW)
-    points = page.locator(".acm-playground .acm-point").count()
-    head = page.locator(".acm-layer-lm_head")
-    own = head.inner_text()
-    page.locator(".acm-preset-none").click()
-    changed(head, own)
-    preset = head.inner_text()
-    page.locator(".acm-measure").click()
-    expect(page.locator(".acm-table table")).to_contain_text("merge 2", timeout=SLOW)
-    assert page.locator(".acm-playground .acm-point").count() == points + 1
-    shot(page.locator(".acm-playground"), "2-merge-playground")
-    page.locator(".acm-undo").click()
-    changed(head, preset)
-    assert head.inner_text() == own
-    box = page.locator(".acm-problem textarea")
-    box.fill('<img src=x onerror="window.pwned = 1"> anna has 3 apples. she buys 4. how many apples are left?')
-    before = page.locator(".acm-answers").inner_text()
-    box.blur()
-    changed(page.locator(".acm-answers"), before)
-    assert page.evaluate("window.pwned") is None and page.locator(".acm-answers img, .acm-message img").count() == 0
     assert quiet(page) == []
 
 
