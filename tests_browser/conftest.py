@@ -140,8 +140,7 @@ def lab(tmp_path_factory):
         f"--IdentityProvider.token={token}",
         f"--notebook-dir={folder}",
         "--ServerApp.port_retries=0",
-        "--LabApp.news_url=None",  # as `make lab`
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        f"--LabApp.app_settings_dir={ROOT / 'notebooks/settings'}",  # as `make lab`: no question about news
         *(["--allow-root"] if os.geteuid() == 0 else []),
     ]
     command = [PYTHON, "-m", "jupyterlab", *options]

@@ -15,10 +15,10 @@ STEP = 40_000  # and for one change
 TALL = {"width": 1280, "height": 1500}  # a whole explorer fits
 SCREEN, NARROW = {"width": 1280, "height": 800}, {"width": 640, "height": 900}
 TIME = """name => {
-  window.began = null;
-  document.addEventListener("keydown", () => (window.began ??= performance.now()), true);
-  document.addEventListener("pointerdown", () => (window.began ??= performance.now()), true);
-  new MutationObserver(() => (window.took ??= window.began && performance.now() - window.began)).observe(
+  const timing = (window.timing = {began: null, took: null});
+  for (const kind of ["keydown", "pointerdown"])
+    document.addEventListener(kind, () => (timing.began ??= performance.now()), true);
+  new MutationObserver(() => (timing.took ??= timing.began && performance.now() - timing.began)).observe(
     document.querySelector(name), {subtree: true, childList: true, attributes: true, characterData: true});
 }"""  # from the first key or press until the part of this name has changed
 EXPLORERS = {p.stem: f"explore/{p.name}" for p in sorted((ROOT / "notebooks/explore").glob("*.ipynb"))}
@@ -109,7 +109,7 @@ def timed(record_property):
         page.evaluate(TIME, watched)
 
         def end():
-            took = round(page.wait_for_function("window.took", timeout=STEP).json_value())
+            took = round(page.wait_for_function("window.timing.took", timeout=STEP).json_value())
             kept = SHOTS / "milliseconds.json"
             kept.parent.mkdir(parents=True, exist_ok=True)
             known = json.loads(kept.read_text()) if kept.is_file() else {}
