@@ -68,7 +68,7 @@ benchmark-calibrate: $(VENV)/installed  ## estimators against scikit-learn, and 
 	$(VENV)/bin/python benchmarks/calibrate.py
 
 lab: $(VENV)/installed  ## JupyterLab on the start page, which leads to explorers, course and pipeline
-	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/start.ipynb
+	$(VENV)/bin/jupyter lab --notebook-dir=. --LabApp.app_settings_dir=notebooks/settings notebooks/start.ipynb
 
 course: $(VENV)/installed  ## the student copies of the lessons from their sources, and the solutions into runs/course (seconds)
 	$(VENV)/bin/python -m acm course

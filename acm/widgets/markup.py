@@ -47,7 +47,7 @@ CSS = """
 .acm-shared {opacity: 0.72}
 .acm-parting {background: #ffd6cc; color: #111; outline: 1px solid #c04d00}
 .acm-cards details[open] > summary > .acm-preview {display: none}
-.acm-preview {display: block; max-height: 7em; overflow: hidden}
+.acm-text.acm-preview {display: inline}
 .acm-explorer .acm-answers {max-height: 330px; overflow: auto} .acm-answers p {margin: 2px 0 6px; line-height: 1.4}
 .acm-explorer .acm-asked {max-height: 84px; overflow: auto} .acm-asked .widget-html-content {line-height: 1.4}
 .acm-unseen {opacity: 0.7; border: 1px dotted; font-size: 85%}
