@@ -217,7 +217,7 @@ def test_a_point_of_the_trade_off_leads_to_its_responses(run_all, shot, timed):
     page.locator(".acm-cap .noUi-handle").focus()
     for _ in range(30):  # far enough to cut responses
         page.keyboard.press("PageDown")
-    line = outline(page, "acm-first-chart", "plain interpolation")
+    expect(page.locator(".acm-message")).to_contain_text("cap 170:", timeout=STEP)
     took = timed(page, "trade-off, cap", ".acm-first-chart svg[role=group]")
     for _ in range(10):
         page.keyboard.press("PageDown")
