@@ -18,15 +18,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
+from website.chromium import OPTIONS, PROGRAM
+
 ROOT = Path(__file__).resolve().parent.parent
 SITE = Path(os.environ.get("ACM_SITE", ROOT / "runs" / "site"))
 SHOTS = ROOT / "runs" / "screenshots"
-CHROMIUM = (
-    os.environ.get("CHROMIUM")
-    or shutil.which("chromium")
-    or shutil.which("chromium-browser")
-    or shutil.which("google-chrome")
-)
 PYTHON = Path(
     os.environ.get("ACM_PYTHON", ROOT / ".venv/bin/python")
 )  # of the environment that holds JupyterLab and acm
@@ -36,12 +32,12 @@ DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 @pytest.fixture(scope="session")
 def browser():
-    if CHROMIUM is None:
+    if PROGRAM is None:
         pytest.skip(
             "Chromium is not installed: `apt-get install chromium`, or name the program in the variable CHROMIUM."
         )
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        found = playwright.chromium.launch(executable_path=PROGRAM, args=OPTIONS)
         yield found
         found.close()
 

@@ -8,13 +8,13 @@ Every frame is what Chromium shows once the merge has answered. What is hidden f
 from __future__ import annotations
 
 import io
-import os
-import shutil
 import sys
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+
+from website.chromium import OPTIONS, PROGRAM
 
 WIDTH, SCALE = 390, 2  # of the page in CSS pixels, and of the picture: text stays readable at 330 pixels
 QUESTION = "tom has 59 apples. he loses 22. he loses 11. he doubles them. how many apples are left?"
@@ -23,12 +23,6 @@ FRAME, FIRST, LAST = 450, 1500, 3000  # milliseconds
 LOOPS = 3
 HIDDEN = ".presets, .hint, .top, .question .buttons, .help, .note, .trail, .stream:not(.merged), .lower, .more, footer"
 READY = "document.querySelector('.status').dataset.kind === 'ready'"
-
-
-def chromium() -> str | None:
-    """The browser's program: that of the variable CHROMIUM, or one that is installed."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
 def rest(page: Page) -> None:
@@ -59,14 +53,18 @@ def frames(page: Page, address: str) -> list[Image.Image]:
 def main(site: str, out: str) -> None:
     """Write the picture. site: the folder of a built site; out: the file, whose ending gives the format."""
     with sync_playwright() as playwright:
-        root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=chromium(), args=root)
+        browser = playwright.chromium.launch(executable_path=PROGRAM, args=OPTIONS)
         page = browser.new_page(viewport={"width": WIDTH, "height": 900}, device_scale_factor=SCALE)
         shots = frames(page, (Path(site).resolve() / "index.html").as_uri())
         browser.close()
+    save(shots, Path(out))
+    print(f"{out}: {len(shots)} frames of {shots[0].width} × {shots[0].height}, {Path(out).stat().st_size // 1000} kB")
+
+
+def save(shots: list[Image.Image], out: Path) -> None:
+    """One animated picture; its first and last frames stay longer."""
     times = [FIRST, *[FRAME] * (len(shots) - 2), LAST]
     shots[0].save(out, save_all=True, append_images=shots[1:], duration=times, loop=LOOPS, quality=70, method=6)
-    print(f"{out}: {len(shots)} frames of {shots[0].width} × {shots[0].height}, {Path(out).stat().st_size // 1000} kB")
 
 
 if __name__ == "__main__":
