@@ -13,7 +13,7 @@ from acm.errors import UserError
 from acm.paths import ROOT
 
 COMMANDS = typer.main.get_command(app).commands
-QUICK = ("methods", "plan", "tasks", "compare", "check")  # they write nothing
+QUICK = ("methods", "plan", "tasks", "compare", "check", "inspect")  # they write nothing
 GROUPED = ("calibrate", "coefficients", "evaluate", "import", "merge")
 FAST = str(ROOT / "abacus" / "checkpoints" / "abacus-fast")
 

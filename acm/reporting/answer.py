@@ -12,7 +12,7 @@ from acm.reporting.dominance import dominance, pairs_of
 from acm.reporting.results import Results
 from acm.reporting.statistics import average, describe, share
 
-BAR = "*the bar*, the best that one λ for all layers reaches at that length or shorter"
+BAR = "*the bar*: the most that one λ for all layers reaches in as many tokens or fewer"
 CONTROLS = {"Null-": "one with λ of pure noise", "Uniform-": "one with the mean of its λ in every layer"}  # by prefix
 
 
