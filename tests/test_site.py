@@ -199,6 +199,16 @@ def test_no_link_of_the_projects_pages_leads_nowhere(tmp_path):
     assert len(set(stage.pages.values())) > 40
 
 
+def test_the_guide_describes_the_readme_by_its_first_sentence_and_the_picture_keeps_its_width(tmp_path):
+    stage = Stage(ROOT, tmp_path)
+    stage.collect()
+    title, text = stage.describe(Path("README.md"))
+    assert title == "ACM companion" and text.startswith("This Jupyter companion")
+    shown = stage.markdown((ROOT / "README.md").read_text(), Path("README.md"))
+    assert ":::{image} /figures/live.webp\n:width: 330px\n:alt: The live page" in shown and "<img" not in shown
+    assert (tmp_path / "figures/live.webp").is_file()
+
+
 def test_the_rows_of_others_have_a_page_with_their_figures_and_records(tmp_path):
     stage = Stage(ROOT, tmp_path)
     stage.write()

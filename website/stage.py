@@ -229,7 +229,7 @@ class Stage:
         notebook = path.suffix == ".ipynb"
         text = nbformat.read(page, as_version=4).cells[0].source if notebook else page.read_text(encoding="utf-8")
         title, _, rest = text.lstrip().partition("\n")
-        paragraph = next((p for p in re.split(r"\n\s*\n", rest.strip()) if not re.match(r"[-#<|`*!{]", p)), "")
+        paragraph = next((p for p in re.split(r"\n\s*\n", rest.strip()) if not re.match(r"[-#<|`*!{]|\[!", p)), "")
         return title.lstrip("# ").strip() + part_of(path), re.split(
             r"(?<=[.?!])\s+(?=[A-Z`*])", " ".join(paragraph.split())
         )[0]

@@ -55,12 +55,12 @@ def against_the_controls(table: pd.DataFrame) -> str:
 def in_numbers(results: Results) -> str:
     """Accuracy and mean length of the parents and of the first ACM merge."""
     merged = [m for m in results.experiment.methods if m.startswith("ACM")][:1]
-    told = []
+    told: list[str] = []
     for method in [*reversed(results.experiment.parents), *merged]:
         right = share(results.sample, method)["value"]
         tokens = describe(average(results.sample, method, "length"), 1)["value"]
-        told.append(f"{code(method)} on {right:.1f} % in {tokens:.0f} tokens")
-    told[0] = told[0].replace(" on ", " is right on ", 1)
+        verb = "" if told else " is right"
+        told.append(f"{code(method)}{verb} on {right:.1f} % in {tokens:.0f} tokens")
     return f"{', '.join(told[:-1])} and {told[-1]}."
 
 
