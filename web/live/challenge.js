@@ -4,9 +4,9 @@ import { make, makeButton, showNumber } from "./dom.js";
 import { isAbort } from "./runner.js";
 import { bootstrapInterval, judge, wilson } from "./statistics.js";
 
-const EMPTY = "Nothing was measured yet. It takes some ten seconds.";
+const EMPTY = "Nothing was measured yet. It takes ten seconds or more.";
 /** @type {Record<string, string>} */
-const WORDS = { won: "Won", lost: "Not beaten", open: "Not told apart" };
+const OUTCOMES = { won: "Won", lost: "Not beaten", open: "Not told apart" };
 
 /**
  * @param {any} data live.json
@@ -94,7 +94,7 @@ export function createChallenge(data, hooks) {
  * Accuracy in percent with Wilson's interval, length in tokens with a bootstrap's.
  * @param {import("./statistics.js").Graded[]} rows
  */
-export function summaryOf(rows) {
+function summaryOf(rows) {
   const accuracy = wilson(rows.filter((row) => row.correct).length, rows.length);
   const length = bootstrapInterval(rows.map((row) => row.length));
   return {
@@ -117,7 +117,7 @@ function shownResult(name, rows, verdict, against) {
   const head = make(
     "p",
     { class: `outcome ${verdict.outcome}` },
-    make("b", {}, `${WORDS[verdict.outcome]}. `),
+    make("b", {}, `${OUTCOMES[verdict.outcome]}. `),
     verdict.why,
   );
   const table = make(

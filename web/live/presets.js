@@ -35,7 +35,12 @@ export function presetsOf(data) {
     },
   });
   const stored = Object.entries(/** @type {Record<string, any>} */ (data.presets)).map(([name, preset]) =>
-    many(name, TITLES[name] ?? preset.title, HINTS[name] ?? preset.title, preset.coefficients),
+    many(
+      name,
+      TITLES[name] ?? preset.title,
+      [HINTS[name] ?? preset.title, preset.note].filter(Boolean).join(". "),
+      preset.coefficients,
+    ),
   );
   const rising = Object.fromEntries(
     layers.map((/** @type {string} */ layer, /** @type {number} */ k) => [layer, k / (layers.length - 1)]),
@@ -87,9 +92,6 @@ export function createTrail(keyOf, limit = 12) {
       if (items.length < 2) return null;
       items = items.slice(0, -1);
       return items[items.length - 1];
-    },
-    clear() {
-      items = [];
     },
   };
 }
