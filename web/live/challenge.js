@@ -6,7 +6,7 @@ import { bootstrapInterval, judge, wilson } from "./statistics.js";
 
 const EMPTY = "Nothing was measured yet. It takes ten seconds or more.";
 /** @type {Record<string, string>} */
-const OUTCOMES = { won: "Won", lost: "Not beaten", open: "Not told apart" };
+const OUTCOMES = { won: "Won", lost: "Lost", open: "Not told apart" };
 
 /**
  * @param {any} data live.json
@@ -168,15 +168,16 @@ function signed(value) {
 function smallPrint(items, against) {
   const rules = [
     `Your merge and ${against} answer the same ${items.length} problems.`,
-    "Won: it has fewer tokens, with the whole interval of the difference, and was right at least as often.",
-    "Not beaten: it is shown to be right less often, or to be longer.",
+    "Won: the whole interval of the difference of tokens lies below 0, and the merge was right at least as often.",
+    "Lost: the merge is shown to be right less often, or to be longer.",
     `Not told apart: all else. ${items.length} problems are few, so only large differences of accuracy show.`,
   ];
   const limits = [
     "The intervals are bootstraps of paired differences, with 2,000 draws of the problems and a fixed seed.",
     "They cover the chance of having drawn these problems.",
-    "They do not cover that you keep the best of many merges, nor that models trained anew would differ.",
-    "Where both are right on the same problems, the interval of the accuracy is 0 to 0. Others might tell them apart.",
+    "They do not cover a choice of the best among many merges. They do not cover models that are trained anew.",
+    "Where both are right on the same problems, the interval of the accuracy is 0 to 0.",
+    "Other problems might tell them apart.",
   ];
   const said = [rules, limits].map((sentences) => make("p", {}, sentences.join(" ")));
   return make("details", { class: "help" }, make("summary", {}, "How this is judged"), ...said);
