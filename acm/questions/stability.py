@@ -22,7 +22,7 @@ from acm.calibration.registry import CONTROLS, SHIFTS
 from acm.calibration.texts import read_texts
 from acm.calibration.walk import calibrate
 from acm.questions.study import Study, counted
-from acm.reporting.figures import name_layers
+from acm.reporting.coefficient_figures import name_layers
 from acm.reporting.plotting import COLOURS
 
 QUESTION = "How stable are the coefficients?"

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from acm.errors import UserError, unknown
 from acm.evaluation.reflections import pattern_of
 from acm.hypertext import shown
-from acm.reporting.figures import draw_points
+from acm.reporting.trade_off_figures import draw_points
 from acm.reporting.intervals import interval_in, interval_text
 from acm.reporting.plotting import label_points
 from acm.reporting.results import Results

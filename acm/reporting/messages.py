@@ -1,0 +1,121 @@
+"""Words what a figure shows, as its title: each function takes the numbers that the figure draws.
+
+What is not shown, by intervals, is not said. Names are those of methods, parents and layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from acm.reporting.intervals import Interval
+
+ALIKE = 0.05  # coefficients that differ by less than this share of them, on average, are called nearly the same
+EVEN = 0.1  # a range of λ, which lies between 0 and 1, as small as this is called nearly the same in every layer
+BEST = 2.0  # points of accuracy below the best that still count as level with it
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names as a phrase.
+
+    >>> joined(["TA", "TIES", "DARE"])
+    'TA, TIES and DARE'
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def on_trade_off(verdicts: Mapping[str, str], what: str = "merge", line: str = "plain interpolation") -> str:
+    """Which methods lie above the frontier's bar, and which below. verdicts: method → its verdict."""
+    above, below = ([name for name, found in verdicts.items() if found == side] for side in ("above", "below"))
+    if above:
+        text = f"{joined(above)} {'beats' if len(above) == 1 else 'beat'} {line}"
+    elif len(below) == len(verdicts) > 1:
+        return f"Every {what} falls below {line}"
+    else:
+        text = f"No {what} is shown to beat {line}"
+    return f"{text}, and {joined(below)} {'falls' if len(below) == 1 else 'fall'} below it" if below else text
+
+
+def on_accuracy(one: float, acm: float, difference: Interval, names: tuple[str, str]) -> str:
+    """One λ for all task vectors against an ACM merge. one, acm: accuracy, percent. difference: ACM's less the other's.
+
+    names: of the two.
+    """
+    if difference["low"] > 0:
+        return f"{names[1]} beats every single λ: {acm:.0f} % right against {one:.0f} %"
+    if difference["high"] < 0:
+        return f"A {names[0]} beats every ACM merge: {one:.0f} % right against {acm:.0f} %"
+    return f"No difference is shown between a {names[0]} ({one:.0f} % right) and {names[1]} ({acm:.0f} %)"
+
+
+def on_coefficients(share: float, most: str) -> str:
+    """λ of the real pair beside λ of noise. share: mean |difference| / mean λ. most: the layer that differs most."""
+    if share < ALIKE:
+        return f"Noise gives nearly ACM's λ: {100 * share:.1f} % apart on average, most in {most}"
+    return f"ACM's λ differ from those of noise by {100 * share:.1f} % on average, most in {most}"
+
+
+def on_layers(low: float, high: float, whose: str = "λ") -> str:
+    """How far λ ranges over the layers."""
+    told = "hardly differs" if high - low <= EVEN else "differs"
+    return f"{whose} {told} between layers: {low:.2f} to {high:.2f} of a possible 0 to 1"
+
+
+def on_scaling(accuracy: Mapping[float, float], length: Mapping[float, float]) -> str:
+    """From which λ on accuracy (percent) stays level, and what length (tokens) does from there."""
+    swept = sorted(accuracy)
+    level = max(accuracy.values()) - BEST
+    first = next(λ for i, λ in enumerate(swept) if all(accuracy[other] >= level for other in swept[i:])) if (
+        accuracy[swept[-1]] >= level
+    ) else None  # fmt: skip
+    if first is None:
+        best = max(swept, key=lambda λ: accuracy[λ])
+        return f"Accuracy is highest at λ = {best:g}, and falls after it"
+    if first == swept[-1]:
+        return "Accuracy grows up to the largest λ"
+    grown = 100 * (length[swept[-1]] / length[first] - 1)
+    told = f"by {abs(grown):.0f} %" if abs(grown) >= 0.5 else ""
+    also = f"length still {'grows' if grown > 0 else 'falls'} {told}" if told else "so does length"
+    return f"From λ = {first:g} on accuracy is level (within {BEST:g} points), {'but ' if told else ''}{also}"
+
+
+def on_steps(fewest: Mapping[str, float], most: Mapping[str, float], steps: tuple[int, int]) -> str:
+    """Accuracy (percent) by method, of the problems with the fewest and with the most steps."""
+    spread = [max(part.values()) - min(part.values()) for part in (fewest, most)]
+    few, many = (f"{min(part.values()):.0f} to {max(part.values()):.0f} %" for part in (fewest, most))
+    told = "tell the models apart" if spread[1] > spread[0] else "tell the models apart no better than short ones"
+    return f"Long problems {told}: {many} right at {steps[1]} steps, {few} at {steps[0]}"
+
+
+def on_thinking(open_thinking: Mapping[str, float]) -> str:
+    """Which model leaves its thinking open most often. open_thinking: model → percent of its responses."""
+    most = max(open_thinking, key=open_thinking.__getitem__)
+    if open_thinking[most] == 0:
+        return "Every response that thinks closes its thinking"
+    return f"{most} leaves its thinking open most often: in {open_thinking[most]:.0f} % of its responses"
+
+
+def on_replication(size: str, above: int, of: int) -> str:
+    """How many of a replication's ACM merges lie above its plain interpolation. No intervals are published."""
+    many = "none" if not above else "all" if above == of else f"{above}"
+    verb = "lies" if above == 1 or not above else "lie"
+    return f"{size}: {many} of a replication's {of} ACM merges {verb} above its plain interpolation"
+
+
+def on_published(size: str, right: int, of: int) -> str:
+    """How many of the paper's merges are as often right as R1."""
+    if not right:
+        return f"{size}: no merge of the paper is as often right as R1"
+    return f"{size}: {right} of the paper's {of} merges {'is' if right == 1 else 'are'} as often right as R1"
+
+
+def on_figure_2(scalings: tuple[float, float], longer: float, items: int) -> str:
+    """What a larger scaling gives. longer: ratio of lengths. items: of 30, how many more are right."""
+    if items > 0 and longer > 1:
+        return f"From λ = {scalings[0]:g} to {scalings[1]:g}: {longer:.1f} times as long, {items} of 30 more right"
+    return f"From λ = {scalings[0]:g} to {scalings[1]:g}: {longer:.1f} times as long, {items:+d} of 30 right"
+
+
+def on_figure_5(shorter: float, accuracy: float) -> str:
+    """ACM-TA against R1 at 1.5B. shorter: percent. accuracy: percent of R1's, signed."""
+    told = "more" if accuracy > 0 else "less"
+    return f"1.5B, as printed: ACM-TA is {shorter:.0f} % shorter than R1 and {abs(accuracy):.1f} % {told} often right"
