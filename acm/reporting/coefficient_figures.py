@@ -14,7 +14,7 @@ from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.registry import COEFFICIENT_CONTROLS
 from acm.escaping import figure_text
 from acm.reporting.messages import on_coefficients, on_layers
-from acm.reporting.plotting import COLOURS, TEXT, control_title, sheet
+from acm.reporting.plotting import COLOURS, TEXT, control_title, name_lines, sheet
 
 NOISE = "gaussian"
 NAMED = 10  # of more layers, a strip has no numbers
@@ -33,7 +33,7 @@ def coefficients_by_layer(
     message = on_coefficients(float(apart.mean().mean() / real.mean().mean()), str(apart.mean(axis=1).idxmax()))
     figure, panels = sheet(message, 0.9 + 3.0 * real.shape[1], real.shape[1], sharex=True, sharey=True)
     colours = [COLOURS[kind] for kind in ("acm", "control", "frontier", "baseline", "parent")]
-    for axes, model in zip(panels, real, strict=True):
+    for axes, model in zip(panels, found["none"], strict=True):
         for control, colour, marker in zip(found, colours, "D^osv", strict=False):
             layers = found[control][model]
             style: dict[str, Any] = {"marker": marker, "ms": 6, "color": colour, "label": control_title(control)}
@@ -42,18 +42,23 @@ def coefficients_by_layer(
         axes.set_title(figure_text(model), loc="left")
         axes.set(ylabel=f"λ at t = {t:g}", ylim=(0, 1))
     place = "lower right" if real.to_numpy().mean() > 0.5 else "upper right"
-    panels[0].legend(loc=place, fontsize=TEXT, frameon=False, labelcolor="linecolor")
+    name_lines(panels[0], place)
     panels[-1].set_xlabel("layer")
     return figure
 
 
-def name_layers(axes: Axes, layers: list[str]) -> None:
-    """Layers along the horizontal axis. Of more than 15 only the first, the last and each fifth block are named."""
+def name_layers(axes: Axes, layers: list[str], middle: float = 0) -> None:
+    """Layers along the horizontal axis. Of more than 15 only the first, the last and each fifth block are named.
+
+    middle: where the first layer stands.
+    """
     named = list(range(len(layers)))
     if len(layers) > 15:
         fifths = [i for i, layer in enumerate(layers) if layer.isdigit() and int(layer) % 5 == 0 < int(layer)]
         named = [0, *fifths, len(layers) - 1]
-    axes.set_xticks(named, [layers[i] for i in named], rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_xticks(
+        [i + middle for i in named], [layers[i] for i in named], rotation=60, ha="right", rotation_mode="anchor"
+    )
 
 
 def coefficient_strips(coefficients: dict[str, dict[str, float]]) -> Figure:
@@ -68,7 +73,6 @@ def coefficient_strips(coefficients: dict[str, dict[str, float]]) -> Figure:
         ends = f"{layers.min():.3f} ({layers.idxmin()}) to {layers.max():.3f} ({layers.idxmax()})"
         axes.set_title(figure_text(f"{model}: {ends}"), loc="left")
         axes.set(xlabel="", ylabel="", yticks=[])
-    name_layers(panels[-1], list(frame))
-    panels[-1].set_xticks(panels[-1].get_xticks() + 0.5, panels[-1].get_xticklabels(), rotation=60)
+    name_layers(panels[-1], list(next(iter(coefficients.values()))), middle=0.5)
     panels[-1].set_xlabel("layer; colours: λ from 0 (dark) to 1 (light)")
     return figure

@@ -39,10 +39,10 @@ class Drawing:
 def trade_off_caption(results: Results) -> str:
     """What the marks and the curve of the trade-off are."""
     return results.caption(
-        "Accuracy against length reduction, or accuracy alone where all lengths are alike. Length reduction is the mean "
-        "over tasks of 1 − length / length of the reference. The grey line is one λ for all layers, swept, with its "
-        "interval. Marks that would overlap are one, at the place of the first name. Verdicts compare at equal mean "
-        "length in tokens. So a point a little above the line need not be above the frontier."
+        "Accuracy against length reduction, means over tasks. Where all lengths are alike it is accuracy alone. "
+        "Length reduction is 1 − length / length of the reference. The grey line is one λ for all layers, swept, with "
+        "its interval. Marks that would overlap are one, at the place of the first name. The title's verdicts compare "
+        "at equal mean length in tokens. So a point a little above the line need not be above the frontier."
     )
 
 

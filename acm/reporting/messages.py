@@ -54,28 +54,25 @@ def on_coefficients(share: float, most: str) -> str:
     return f"ACM's λ differ from those of noise by {100 * share:.1f} % on average, most in {most}"
 
 
-def on_layers(low: float, high: float, whose: str = "λ") -> str:
-    """How far λ ranges over the layers."""
+def on_layers(low: float, high: float, whose: str = "λ", what: str = "layers") -> str:
+    """How far λ ranges over the layers, or what else it has."""
     told = "hardly differs" if high - low <= EVEN else "differs"
-    return f"{whose} {told} between layers: {low:.2f} to {high:.2f} of a possible 0 to 1"
+    return f"{whose} {told} between {what}: {low:.2f} to {high:.2f} of a possible 0 to 1"
 
 
 def on_scaling(accuracy: Mapping[float, float], length: Mapping[float, float]) -> str:
     """From which λ on accuracy (percent) stays level, and what length (tokens) does from there."""
-    swept = sorted(accuracy)
-    level = max(accuracy.values()) - BEST
-    first = next(λ for i, λ in enumerate(swept) if all(accuracy[other] >= level for other in swept[i:])) if (
-        accuracy[swept[-1]] >= level
-    ) else None  # fmt: skip
-    if first is None:
-        best = max(swept, key=lambda λ: accuracy[λ])
-        return f"Accuracy is highest at λ = {best:g}, and falls after it"
-    if first == swept[-1]:
-        return "Accuracy grows up to the largest λ"
-    grown = 100 * (length[swept[-1]] / length[first] - 1)
-    told = f"by {abs(grown):.0f} %" if abs(grown) >= 0.5 else ""
-    also = f"length still {'grows' if grown > 0 else 'falls'} {told}" if told else "so does length"
-    return f"From λ = {first:g} on accuracy is level (within {BEST:g} points), {'but ' if told else ''}{also}"
+    swept, level = sorted(accuracy), max(accuracy.values()) - BEST
+    lower = [i for i, λ in enumerate(swept) if accuracy[λ] < level]
+    tail = swept[max(lower, default=-1) + 1 :]
+    if len(tail) < 2:
+        best = max(swept, key=accuracy.__getitem__)
+        return f"Accuracy is highest at λ = {best:g}" + ("" if tail else ", and falls after it")
+    change = 100 * (length[tail[-1]] / length[tail[0]] - 1)
+    told = f"but length still {'grows' if change > 0 else 'falls'} by {abs(change):.0f} %"
+    if abs(change) < 0.5:
+        told = "and length stays too"
+    return f"From λ = {tail[0]:g} on accuracy stays within {BEST:g} points of its best, {told}"
 
 
 def on_steps(fewest: Mapping[str, float], most: Mapping[str, float], steps: tuple[int, int]) -> str:

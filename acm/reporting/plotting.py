@@ -50,7 +50,7 @@ def sheet(message: str, height: float, rows: int = 1, **options: Any) -> tuple[F
     message: what it shows, as its title and as its label, which :func:`save_figure` puts before the caption.
     height: inches, without the title. options: those of ``plt.subplots``.
     """
-    title = fill(figure_text(message), LINE)
+    title = balanced(figure_text(message))
     size = WIDE, height + 0.3 * (1 + title.count("\n"))
     with plt.rc_context({"axes.labelsize": TEXT, "axes.titlesize": TEXT}):
         figure, grid = plt.subplots(rows, 1, figsize=size, squeeze=False, **options)
@@ -61,10 +61,23 @@ def sheet(message: str, height: float, rows: int = 1, **options: Any) -> tuple[F
     return figure, list(grid[:, 0])
 
 
+def balanced(title: str) -> str:
+    """A title in as few lines as it needs, which are about equally long."""
+    lines = fill(title, LINE).count("\n")
+    return next(text for width in range(1, LINE + 1) if (text := fill(title, width)).count("\n") <= lines)
+
+
+def name_lines(axes: Axes, where: str) -> None:
+    """Name the lines of a panel in their own colours, in a corner that is empty. where: as ``Axes.legend`` has it."""
+    style: dict[str, Any] = {"loc": where, "fontsize": TEXT, "frameon": False, "labelcolor": "linecolor"}
+    axes.legend(**style)
+
+
 def mark_better(axes: Axes, where: str = "↗") -> None:
     """Say in a corner which way is better: an arrow up right, up, down or to the right."""
-    x, y, side, height = {"↗": (0.98, 0.97, "right", "top"), "↑": (0.02, 0.97, "left", "top"),
-                          "↓": (0.98, 0.04, "right", "bottom"), "→": (0.98, 0.02, "right", "bottom")}[where]  # fmt: skip
+    left, top = where == "↑", where in "↑↗"
+    x, y = 0.02 if left else 0.98, 0.97 if top else 0.03
+    side, height = "left" if left else "right", "top" if top else "bottom"
     style: dict[str, Any] = {"ha": side, "va": height, "fontsize": TEXT, "color": BETTER, "path_effects": HALO}
     axes.text(x, y, f"better {where}", transform=axes.transAxes, gid="better", **style)
 
@@ -108,8 +121,8 @@ def label_points(axes: Axes, size: float = 10) -> None:
     figure: Any = axes.figure  # no subfigures here
     figure.draw_without_rendering()
     drawn = drawn_pixels(axes)
-    radii = size / 10 * np.array([11, 16, 24, 34, 46])
-    around = np.array([(r * np.cos(a), r * np.sin(a)) for r in radii for a in np.pi / 8 * np.arange(16)])
+    radii = (11, 16, 24, 34, 46)
+    around = size / 10 * np.array([(r * np.cos(a), r * np.sin(a)) for r in radii for a in np.pi / 8 * np.arange(16)])
     pixels = figure.dpi / 72
     points = [(str(line.get_gid()), np.asarray(line.get_xydata())[0]) for line in axes.lines if line.get_gid()]
     markers = np.array([axes.transData.transform(place) for _, place in points])
@@ -134,7 +147,7 @@ def label_points(axes: Axes, size: float = 10) -> None:
 def crossings(boxes: list[Bbox], taken: list[Bbox], anchor: np.ndarray) -> np.ndarray:
     """Over how many other labels a line from the marker to each box would lead."""
     steps = np.linspace(0, 1, 12)[:, None]
-    lines = [anchor + steps * (box.min + box.size / 2 - anchor) for box in boxes]
+    lines = [anchor + steps * ((box.min + box.max) / 2 - anchor) for box in boxes]
     return np.array([sum(other.count_contains(line) > 0 for other in taken) for line in lines])
 
 

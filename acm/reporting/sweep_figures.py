@@ -25,7 +25,7 @@ def scaling_sweep(sample: Sample, swept: dict[float, str]) -> Figure:
     """Task arithmetic with its scaling swept: accuracy above, mean length below, with 95 % intervals."""
     accuracy = pd.DataFrame([share(sample, m) for m in swept.values()], list(swept))
     length = pd.DataFrame([describe(average(sample, m, "length"), 1) for m in swept.values()], list(swept))
-    message = on_scaling(accuracy["value"].to_dict(), length["value"].to_dict())
+    message = on_scaling(*(dict(zip(swept, found["value"], strict=True)) for found in (accuracy, length)))
     figure, (upper, lower) = sheet(message, 5.4, 2, sharex=True)
     for axes, found, label, top in ((upper, accuracy, "accuracy, %", 105), (lower, length, "length, tokens", None)):
         style: dict[str, Any] = {"fmt": "o-", "color": COLOURS["baseline"], "ms": 7, "capsize": 3}
@@ -89,7 +89,7 @@ def label_ends(axes: Axes, ends: Mapping[str, float], x: float, colours: Mapping
     for name, height, own in zip(names, places, wanted, strict=True):
         line = {"arrowstyle": "-", "color": colours[name], "lw": 0.7}
         style: dict[str, Any] = {"va": "center", "fontsize": TEXT, "color": colours[name], "path_effects": HALO}
-        place = {"xytext": (16, height - own), "textcoords": "offset points", "arrowprops": line}
+        place: dict[str, Any] = {"xytext": (16, height - own), "textcoords": "offset points", "arrowprops": line}
         axes.annotate(figure_text(name), (x, ends[name]), in_layout=False, **place, **style)
 
 

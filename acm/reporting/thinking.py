@@ -93,11 +93,11 @@ def closed_thinking(results: Results) -> Figure:
 
     table = thinking_table(results).set_index("method")
     methods = [m for m in results.experiment.methods if not math.isnan(table["mean_coefficient"][m])]
-    message = on_thinking(table.loc[[*results.frontier, *methods], "open"].to_dict())
+    message = on_thinking({m: float(table["open"][m]) for m in [*results.frontier, *methods]})
     figure, panels = sheet(message, 8.0, 2, sharex=True)
     for axes, (name, title) in zip(panels, TITLES.items(), strict=True):
         for method in [*results.frontier, *methods]:
-            row = table.loc[method]
+            row = table.T[method]
             kind = "parent" if method in results.experiment.parents else family(method)
             arms = [[max(0.0, row[name] - row[f"{name}_low"])], [max(0.0, row[f"{name}_high"] - row[name])]]
             style = {"color": COLOURS[kind], "fmt": MARKERS[kind], "elinewidth": 0.9, "ms": 7}

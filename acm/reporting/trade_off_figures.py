@@ -43,7 +43,7 @@ def trade_off(sample: Sample, methods: list[str], parents: list[str], frontier: 
     figure.draw_without_rendering()
     draw_curve(axes, points.loc[frontier], f"{line},\nλ swept", points.loc[[*parents, *methods]])
     for names in coinciding(axes, points, [*parents, *sorted(methods, key=lambda m: rank(m))]):
-        draw_mark(axes, points.loc[names[0]], names, parents)
+        draw_mark(axes, points.T[names[0]], names, parents)
     mark_better(axes)
     label_points(axes, TEXT)
     return figure
@@ -105,7 +105,7 @@ def accuracy_alone(sample: Sample, methods: list[str], parents: list[str], front
     figure, (axes,) = sheet(message, 1.0 + 0.31 * len(rows))
     for height, members in enumerate(rows.values()):
         kind = "parent" if members[0] in parents else family(members[0])
-        value, low, high = found[members[0]].values()
+        value, low, high = (found[members[0]][key] for key in ("value", "low", "high"))
         style: dict[str, Any] = {"color": COLOURS[kind], "fmt": {"frontier": "o"}.get(kind, MARKERS[kind]), "ms": MARK}
         axes.errorbar(value, height, xerr=[[value - low], [high - value]], **style)
     labels = [figure_text(", ".join(map(shown_name, members))) for members in rows.values()]
