@@ -39,7 +39,7 @@ def coefficients_by_layer(
             style: dict[str, Any] = {"marker": marker, "ms": 6, "color": colour, "label": control_title(control)}
             axes.plot(list(layers), list(layers.values()), **style)
             name_layers(axes, list(layers))
-        axes.set_title(figure_text(model), loc="left")
+        axes.set_title(figure_text(model), loc="left", fontsize=TEXT)
         axes.set(ylabel=f"λ at t = {t:g}", ylim=(0, 1))
     place = "lower right" if real.to_numpy().mean() > 0.5 else "upper right"
     name_lines(panels[0], place)
@@ -71,7 +71,7 @@ def coefficient_strips(coefficients: dict[str, dict[str, float]]) -> Figure:
         strip = layers.to_frame().T
         sns.heatmap(strip, annot=len(layers) <= NAMED, annot_kws={"size": TEXT}, ax=axes, **style)
         ends = f"{layers.min():.3f} ({layers.idxmin()}) to {layers.max():.3f} ({layers.idxmax()})"
-        axes.set_title(figure_text(f"{model}: {ends}"), loc="left")
+        axes.set_title(figure_text(f"{model}: {ends}"), loc="left", fontsize=TEXT)
         axes.set(xlabel="", ylabel="", yticks=[])
     name_layers(panels[-1], list(next(iter(coefficients.values()))), middle=0.5)
     panels[-1].set_xlabel("layer; colours: λ from 0 (dark) to 1 (light)")

@@ -107,9 +107,8 @@ def on_published(size: str, right: int, of: int) -> str:
 
 def on_figure_2(scalings: tuple[float, float], longer: float, items: int) -> str:
     """What a larger scaling gives. longer: ratio of lengths. items: of 30, how many more are right."""
-    if items > 0 and longer > 1:
-        return f"From λ = {scalings[0]:g} to {scalings[1]:g}: {longer:.1f} times as long, {items} of 30 more right"
-    return f"From λ = {scalings[0]:g} to {scalings[1]:g}: {longer:.1f} times as long, {items:+d} of 30 right"
+    told = f"{abs(items)} of 30 {'more' if items >= 0 else 'fewer'} right"
+    return f"From λ = {scalings[0]:g} to {scalings[1]:g}: {longer:.1f} times as long, {told}"
 
 
 def on_figure_5(shorter: float, accuracy: float) -> str:

@@ -201,7 +201,7 @@ def accuracy_against_length(size: str, ours: pd.DataFrame | None = None) -> Figu
     figure, drawn = sheet(message, 1.0 + 4.4 * panels, panels, sharex=True)
     reduction = -paper["length_change_percent"].fillna(0)  # R1's own is not printed: it is the reference
     draw_methods(drawn[0], reduction, paper["average_accuracy"], paper["method"])
-    drawn[0].set_title("paper", loc="left")
+    drawn[0].set_title("paper", loc="left", fontsize=TEXT)
     if len(sweep):
         draw_replication(drawn[1], rows, sweep, ours)
     drawn[-1].set_xlabel("length reduction against R1, %")
@@ -226,7 +226,7 @@ def draw_replication(axes: Axes, rows: pd.DataFrame, sweep: pd.DataFrame, ours: 
         kind = family(str(method))
         look = {"mfc": "none", "color": COLOURS[kind], "ms": 9, "gid": f"{method} (ours)"}
         axes.plot(100 * (1 - length / r1), right, MARKERS[kind], **look)
-    axes.set_title("replication", loc="left")
+    axes.set_title("replication", loc="left", fontsize=TEXT)
 
 
 def figure2() -> Figure:

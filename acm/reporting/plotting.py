@@ -136,7 +136,7 @@ def label_points(axes: Axes, size: float = 10) -> None:
         places = around + np.sign(around.round()) * (box.width / 2 / pixels, further)
         boxes = [box.translated(*(pixels * place)) for place in places]
         cost = costs(boxes, taken, axes.get_window_extent(), drawn) + np.hypot(*around.T)
-        cost += 99 * crossings(boxes, taken, anchor) + 40 * strangers(boxes, markers, anchor)
+        cost += 99 * crossings(boxes, taken, markers, anchor) + 40 * strangers(boxes, markers, anchor)
         taken.append(boxes[np.argmin(cost)])
         note.set_position(places[np.argmin(cost)])
         crowded = np.sum(np.hypot(*(markers - anchor).T) < 30) > 1
@@ -144,11 +144,12 @@ def label_points(axes: Axes, size: float = 10) -> None:
             note.arrow_patch.set_visible(bool(min(cost) > 20 or crowded))
 
 
-def crossings(boxes: list[Bbox], taken: list[Bbox], anchor: np.ndarray) -> np.ndarray:
-    """Over how many other labels a line from the marker to each box would lead."""
+def crossings(boxes: list[Bbox], taken: list[Bbox], markers: np.ndarray, anchor: np.ndarray) -> np.ndarray:
+    """Over how many other labels and markers a line from the marker to each box would lead."""
     steps = np.linspace(0, 1, 12)[:, None]
-    lines = [anchor + steps * ((box.min + box.max) / 2 - anchor) for box in boxes]
-    return np.array([sum(other.count_contains(line) > 0 for other in taken) for line in lines])
+    lines = [anchor + steps * (np.mean([box.min, box.max], axis=0) - anchor) for box in boxes]
+    others = [*taken, *(Bbox([place - 6, place + 6]) for place in markers if np.hypot(*(place - anchor)) > 9)]
+    return np.array([sum(other.count_contains(line) > 0 for other in others) for line in lines])
 
 
 def strangers(boxes: list[Bbox], markers: np.ndarray, anchor: np.ndarray) -> np.ndarray:
