@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from acm.profiles import load_profile
@@ -153,7 +154,7 @@ def drawn(request, tmp_path_factory):
 
 def test_every_figure_can_be_read_on_a_phone(drawn):
     for drawing, figure in drawn[1]:
-        figure.canvas.draw()
+        FigureCanvasAgg(figure).draw()  # a closed figure has no canvas that draws
         inches = figure.get_size_inches()[0]
         texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
         assert min(330 / (72 * inches) * text.get_fontsize() for text in texts) >= 9, drawing.name
