@@ -35,6 +35,28 @@ def on_trade_off(verdicts: Mapping[str, str], what: str = "merge", line: str = "
     return f"{text}, and {joined(below)} {'falls' if len(below) == 1 else 'fall'} below it" if below else text
 
 
+def on_leads(verdicts: Sequence[str]) -> str:
+    """Over how many other kinds of λ ACM's leads, and behind how many it is. verdicts: on its leads."""
+    above, below = verdicts.count("above"), verdicts.count("below")
+    if not verdicts:
+        return "No kind of λ could be compared with ACM's"
+    if not above and not below:
+        return f"ACM's λ is shown to lead none of {len(verdicts)} other kinds of λ"
+    told = f"ACM's λ leads {above} of {len(verdicts)} other kinds of λ"
+    return f"{told}, and trails {below}" if below else told
+
+
+def on_sizes(fewest: tuple[int, float], most: tuple[int, float], width: float, noise: float = 0.0) -> str:
+    """How λ of the blocks follows the number of calibration texts. fewest, most: texts and mean λ.
+
+    width: of the interval over draws with the most texts. noise: by how much λ of noise moves.
+    """
+    told = f"{fewest[1]:.2f} with {fewest[0]} to {most[1]:.2f} with {most[0]}"
+    if abs(most[1] - fewest[1]) > width:
+        return f"The number of texts moves λ{', of noise too' if abs(noise) > width else ''}: {told}"
+    return f"The number of texts hardly moves λ: {told}"
+
+
 def on_accuracy(one: float, acm: float, difference: Interval, names: tuple[str, str]) -> str:
     """One λ for all task vectors against an ACM merge. one, acm: accuracy, percent. difference: ACM's less the other's.
 

@@ -93,3 +93,15 @@ def test_the_papers_own_numbers():
     told = "1.5B, as printed: ACM-TA is 52 % shorter than R1 and 1.1 % {} often right"
     assert messages.on_figure_5(52, 1.14) == told.format("more")
     assert messages.on_figure_5(52, -1.14) == told.format("less")
+
+
+def test_leads_and_numbers_of_texts():
+    same = ["no difference shown"] * 2
+    assert messages.on_leads(same) == "ACM's λ is shown to lead none of 2 other kinds of λ"
+    assert messages.on_leads([*same, "above"]) == "ACM's λ leads 1 of 3 other kinds of λ"
+    assert messages.on_leads([*same, "above", "below"]) == "ACM's λ leads 1 of 4 other kinds of λ, and trails 1"
+    assert messages.on_leads([]) == "No kind of λ could be compared with ACM's"
+    told = "0.50 with 1 to 0.55 with 100"
+    assert messages.on_sizes((1, 0.5), (100, 0.55), 0.01, 0.05) == f"The number of texts moves λ, of noise too: {told}"
+    assert messages.on_sizes((1, 0.5), (100, 0.55), 0.01, 0.0) == f"The number of texts moves λ: {told}"
+    assert messages.on_sizes((1, 0.5), (100, 0.55), 0.1) == f"The number of texts hardly moves λ: {told}"
