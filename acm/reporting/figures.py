@@ -18,7 +18,7 @@ from acm.reporting.plotting import save_figure
 from acm.reporting.results import Results
 from acm.reporting.sweep_figures import by_steps, scaling_sweep
 from acm.reporting.thinking import closed_thinking, thinks
-from acm.reporting.trade_off_figures import trade_off
+from acm.reporting.trade_off_figures import alike, trade_off
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,13 @@ class Drawing:
 
 def trade_off_caption(results: Results) -> str:
     """What the marks and the curve of the trade-off are."""
+    if alike(results.sample, results.experiment.reference):
+        return results.caption(
+            "Accuracy of all models, means over tasks; their lengths are alike. A single λ is the same for all layers and "
+            "task vectors. Equal models share a row."
+        )
     return results.caption(
-        "Accuracy against length reduction, means over tasks. Where all lengths are alike it is accuracy alone. "
+        "Accuracy against length reduction, means over tasks. "
         "Length reduction is 1 − length / length of the reference. The grey line is one λ for all layers, swept, with "
         "its interval. Marks that would overlap are one, at the place of the first name. The title's verdicts compare "
         "at equal mean length in tokens. So a point a little above the line need not be above the frontier."

@@ -6,12 +6,13 @@ What is not shown, by intervals, is not said. Names are those of methods, parent
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 
 from acm.reporting.intervals import Interval
 
 ALIKE = 0.05  # coefficients that differ by less than this share of them, on average, are called nearly the same
 EVEN = 0.1  # a range of λ, which lies between 0 and 1, as small as this is called nearly the same in every layer
-BEST = 2.0  # points of accuracy below the best that still count as level with it
+BEST = 2.0  # points of accuracy below the best, or percent of length, that still count as level
 
 
 def joined(names: Sequence[str]) -> str:
@@ -46,6 +47,14 @@ def on_leads(verdicts: Sequence[str]) -> str:
     return f"{told}, and trails {below}" if below else told
 
 
+def on_lengths(estimator: str, pair: float, noise: float) -> str:
+    """How much of an estimate the length of the text explains: R² for the real pair and for noise; NaN: not defined."""
+    if isnan(pair):
+        return f"The {estimator} MI of texts against their length"
+    told = f"Text length explains {100 * pair:.1f} % of the variance of {estimator} MI"
+    return told if isnan(noise) else f"{told}, and {100 * noise:.1f} % for noise"
+
+
 def on_sizes(fewest: tuple[int, float], most: tuple[int, float], width: float, noise: float = 0.0) -> str:
     """How λ of the blocks follows the number of calibration texts. fewest, most: texts and mean λ.
 
@@ -63,9 +72,9 @@ def on_accuracy(one: float, acm: float, difference: Interval, names: tuple[str, 
     names: of the two.
     """
     if difference["low"] > 0:
-        return f"{names[1]} beats every single λ: {acm:.0f} % right against {one:.0f} %"
+        return f"{names[1]} beats the best single λ: {acm:.0f} % right against {one:.0f} %"
     if difference["high"] < 0:
-        return f"A {names[0]} beats every ACM merge: {one:.0f} % right against {acm:.0f} %"
+        return f"A {names[0]} beats the best ACM merge: {one:.0f} % right against {acm:.0f} %"
     return f"No difference is shown between a {names[0]} ({one:.0f} % right) and {names[1]} ({acm:.0f} %)"
 
 
@@ -85,6 +94,8 @@ def on_layers(low: float, high: float, whose: str = "λ", what: str = "layers") 
 def on_scaling(accuracy: Mapping[float, float], length: Mapping[float, float]) -> str:
     """From which λ on accuracy (percent) stays level, and what length (tokens) does from there."""
     swept, level = sorted(accuracy), max(accuracy.values()) - BEST
+    if len(swept) == 1:
+        return f"One λ alone was run: {swept[0]:g}"
     lower = [i for i, λ in enumerate(swept) if accuracy[λ] < level]
     tail = swept[max(lower, default=-1) + 1 :]
     if len(tail) < 2:
@@ -92,8 +103,8 @@ def on_scaling(accuracy: Mapping[float, float], length: Mapping[float, float]) -
         return f"Accuracy is highest at λ = {best:g}" + ("" if tail else ", and falls after it")
     change = 100 * (length[tail[-1]] / length[tail[0]] - 1)
     told = f"but length still {'grows' if change > 0 else 'falls'} by {abs(change):.0f} %"
-    if abs(change) < 0.5:
-        told = "and length stays too"
+    if abs(change) < BEST:
+        told = f"and length within {BEST:g} %"
     return f"From λ = {tail[0]:g} on accuracy stays within {BEST:g} points of its best, {told}"
 
 

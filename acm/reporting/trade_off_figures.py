@@ -29,7 +29,7 @@ def trade_off(sample: Sample, methods: list[str], parents: list[str], frontier: 
     with. The axes are the same for all experiments. Where all lengths are alike, :func:`accuracy_alone`.
     """
     everything = [*parents, *methods, *frontier]
-    if max(abs(length_change(sample, m, reference)[0]) for m in everything) < FLAT:
+    if alike(sample, reference):
         return accuracy_alone(sample, methods, parents, frontier)
     pair = len(parents) == 2
     line = "plain interpolation" if pair else "one λ for all task vectors"
@@ -47,6 +47,11 @@ def trade_off(sample: Sample, methods: list[str], parents: list[str], frontier: 
     mark_better(axes)
     label_points(axes, TEXT)
     return figure
+
+
+def alike(sample: Sample, reference: str) -> bool:
+    """Whether the lengths of all models differ too little to be an axis."""
+    return max(abs(length_change(sample, m, reference)[0]) for m in sample.methods) < FLAT
 
 
 def rank(method: str) -> int:
