@@ -40,8 +40,8 @@ def trade_off_caption(results: Results) -> str:
     """What the marks and the curve of the trade-off are."""
     if alike(results.sample, results.experiment.reference):
         return results.caption(
-            "Accuracy of all models, means over tasks; their lengths are alike. A single λ is the same for all layers and "
-            "task vectors. Equal models share a row."
+            "Accuracy of all models, means over tasks; their lengths are alike. A single λ is the same for all layers "
+            "and task vectors. Equal models share a row."
         )
     return results.caption(
         "Accuracy against length reduction, means over tasks. "
