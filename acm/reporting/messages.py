@@ -128,14 +128,14 @@ def on_replication(size: str, above: int, of: int) -> str:
     """How many of a replication's ACM merges lie above its plain interpolation. No intervals are published."""
     many = "none" if not above else "all" if above == of else f"{above}"
     verb = "lies" if above == 1 or not above else "lie"
-    return f"{size}: {many} of a replication's {of} ACM merges {verb} above its plain interpolation"
+    return f"{size}, as printed: {many} of a replication's {of} ACM merges {verb} above its plain interpolation"
 
 
 def on_published(size: str, right: int, of: int) -> str:
     """How many of the paper's merges are as often right as R1."""
     if not right:
-        return f"{size}: no merge of the paper is as often right as R1"
-    return f"{size}: {right} of the paper's {of} merges {'is' if right == 1 else 'are'} as often right as R1"
+        return f"{size}, as printed: no merge of the paper is as often right as R1"
+    return f"{size}, as printed: {right} of the paper's {of} merges {'is' if right == 1 else 'are'} as often right as R1"
 
 
 def on_figure_2(scalings: tuple[float, float], longer: float, items: int) -> str:

@@ -86,12 +86,12 @@ def test_steps_and_thinking():
 @pytest.mark.parametrize(("above", "text"), [(0, "none of a replication's 3 ACM merges lies"), (3, "all of a"),
                                              (1, "1 of a replication's 3 ACM merges lies"), (2, "2 of a")])  # fmt: skip
 def test_the_replication(above, text):
-    assert messages.on_replication("7B", above, 3).startswith(f"7B: {text}")
+    assert messages.on_replication("7B", above, 3).startswith(f"7B, as printed: {text}")
 
 
 def test_the_papers_own_numbers():
-    assert messages.on_published("32B", 0, 3) == "32B: no merge of the paper is as often right as R1"
-    assert messages.on_published("14B", 1, 3) == "14B: 1 of the paper's 3 merges is as often right as R1"
+    assert messages.on_published("32B", 0, 3) == "32B, as printed: no merge of the paper is as often right as R1"
+    assert messages.on_published("14B", 1, 3) == "14B, as printed: 1 of the paper's 3 merges is as often right as R1"
     assert messages.on_figure_2((0.3, 0.9), 2.4, 8) == "From λ = 0.3 to 0.9: 2.4 times as long, 8 of 30 more right"
     assert messages.on_figure_2((0.3, 0.9), 0.5, -2) == "From λ = 0.3 to 0.9: 0.5 times as long, 2 of 30 fewer right"
     told = "1.5B, as printed: ACM-TA is 52 % shorter than R1 and 1.1 % {} often right"
