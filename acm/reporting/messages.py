@@ -135,7 +135,8 @@ def on_published(size: str, right: int, of: int) -> str:
     """How many of the paper's merges are as often right as R1."""
     if not right:
         return f"{size}, as printed: no merge of the paper is as often right as R1"
-    return f"{size}, as printed: {right} of the paper's {of} merges {'is' if right == 1 else 'are'} as often right as R1"
+    verb = "is" if right == 1 else "are"
+    return f"{size}, as printed: {right} of the paper's {of} merges {verb} as often right as R1"
 
 
 def on_figure_2(scalings: tuple[float, float], longer: float, items: int) -> str:
