@@ -9,11 +9,12 @@ comparisons on more items, ``coefficients_answer.py`` puts all into words.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from acm.calibration.coefficients import coefficients_from_table, uniform
@@ -25,7 +26,8 @@ from acm.questions import variants
 from acm.questions.study import Coefficients, Study, apart, inside
 from acm.reporting import statistics
 from acm.reporting.intervals import interval_columns
-from acm.reporting.plotting import COLOURS
+from acm.reporting.messages import on_leads
+from acm.reporting.plotting import COLOURS, TEXT, mark_better, sheet
 from acm.reporting.statistics import (
     Sample,
     above_bar,
@@ -38,6 +40,8 @@ from acm.reporting.statistics import (
 )
 
 QUESTION = "Do the coefficients matter?"
+FAR = 5.0  # points from the kinds' median: a kind farther off would hide the others' differences
+LETTERS = 23  # of a row's name in a figure, on one line
 KINDS = {  # kind of λ → its name in words
     "acm": "ACM",
     "uniform": "uniform λ, same mean",
@@ -196,28 +200,47 @@ def judged(table: pd.DataFrame, compared: pd.Series) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Points above the bar by kind of λ, and ACM's lead over each kind.
+    """ACM's lead over each kind of λ, and below it each kind's points above the bar.
 
-    Bars: 95 %. Grey: leads smaller than could have been detected. table: of :func:`comparison`.
+    Bars: 95 %. Grey: leads smaller than could have been detected. A kind that lies far off has its number at the edge
+    instead. table: of :func:`comparison`.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(13, 0.45 * len(table) + 1.6), sharey=True)
-    places = len(table) - 1 - np.arange(len(table))
-    for axes, what in zip(panels, ("above", "lead"), strict=True):
-        known = table[what].notna().to_numpy()
-        part, heights = table[known], places[known]
-        if what == "lead":
-            least, words = part["detectable"], "smaller than could be detected"
-            axes.barh(heights, 2 * least, left=-least, height=0.75, color="0.9", label=words)
-        for y, row in zip(heights, part.to_dict("records"), strict=True):
-            colour = COLOURS["control" if row["kind"] in CONTROL_OF else "acm"]
+    led = table[table["lead"].notna()] if "lead" in table else table[:0]
+    verdicts = [str(found) for found in led["verdict"]] if len(led) else []
+    heights = [max(1, len(led)), len(table)]
+    figure, panels = sheet(on_leads(verdicts), 2.0 + 0.52 * sum(heights), 2, height_ratios=heights)
+    if len(led):
+        least = led["detectable"]
+        panels[0].barh(places(led), 2 * least, left=-least, height=0.75, color="0.9")
+    far = (table["above"] - table["above"].median()).abs() > FAR
+    draw_rows(panels[0], led, "lead", np.zeros(len(led), bool))
+    draw_rows(panels[1], table, "above", far.to_numpy())
+    panels[0].set_xlabel("lead of ACM over it, points above\nthe bar (grey: too small to detect)")
+    panels[1].set_xlabel("points of accuracy above the bar")
+    mark_better(panels[1], "→")
+    return figure
+
+
+def places(rows: pd.DataFrame) -> np.ndarray:
+    """The heights of rows, the first on top."""
+    return len(rows) - 1 - np.arange(len(rows))
+
+
+def draw_rows(axes: Axes, rows: pd.DataFrame, what: str, far: np.ndarray) -> None:
+    """A value with its interval for each row. far: which rows lie off, and are written at the edge."""
+    axes.set_yticks(places(rows), [fill(label(row), LETTERS) for row in rows.to_dict("records")])
+    axes.set_ylim(-1.1, max(1, len(rows)) - 0.4)
+    axes.axvline(0, color="0.3", lw=0.8)
+    for y, row, off in zip(places(rows), rows.to_dict("records"), far, strict=True):
+        colour = COLOURS["control" if row["kind"] in CONTROL_OF else "acm"]
+        if off:
+            place = (0.02 if row[what] < 0 else 0.98, y)
+            side = "left" if row[what] < 0 else "right"
+            style: dict[str, Any] = {"ha": side, "va": "center", "fontsize": TEXT, "color": colour}
+            axes.text(*place, f"off the axis: {row[what]:+.1f}", transform=axes.get_yaxis_transform(), **style)
+        elif not np.isnan(row[what]):
             arms = [[max(0.0, row[what] - row[f"{what}_low"])], [max(0.0, row[f"{what}_high"] - row[what])]]
             axes.errorbar(row[what], y, xerr=arms, fmt="o", color=colour, capsize=3)
-        axes.axvline(0, color="0.3", lw=0.8)
-    panels[0].set_yticks(places, [label(row) for row in table.to_dict("records")])
-    panels[0].set_xlabel("points of accuracy above the bar")
-    panels[1].set_xlabel("lead of ACM over it, points above the bar")
-    panels[1].legend(loc="upper right", fontsize=9)  # ACM has no lead over itself
-    return figure
 
 
 def label(row: dict[Hashable, Any]) -> str:

@@ -7,6 +7,7 @@ the length of the text; and the same by size, up to the paper's own (`sizes.py`)
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,8 @@ from acm.calibration.information import mutual_information
 from acm.calibration.registry import CONTROLS, DISTANCE, ESTIMATORS, PER_TOKEN, SIMILARITY
 from acm.paper import load
 from acm.questions.sizes import TEXTS, WIDTH, question_tokens
+from acm.reporting.messages import on_lengths
+from acm.reporting.plotting import TEXT, sheet
 
 QUESTION = "What does plug-in MI measure?"
 BLOCKS = 28  # of the paper's 7B models
@@ -92,14 +95,9 @@ def explained_by_length(table: pd.DataFrame) -> pd.DataFrame:
     NaN where a line explains nothing, or anything: constant MI, texts of one length, fewer than three texts.
     """
     blocks = table[table["layer"].str.isdigit()]
-
-    def r2(rows: pd.DataFrame) -> float:
-        rows = rows.dropna(subset=["value"])
-        if len(rows) < 3 or rows["value"].std() <= 1e-12 or rows["tokens"].nunique() == 1:
-            return np.nan
-        return float(np.corrcoef(np.log(rows["tokens"]), rows["value"])[0, 1] ** 2)
-
-    found = blocks.groupby(["estimator", "finetuned", "layer", "control"], sort=False)[["tokens", "value"]].apply(r2)
+    found = blocks.groupby(["estimator", "finetuned", "layer", "control"], sort=False)[["tokens", "value"]].apply(
+        explained_at
+    )
     return found.groupby(["estimator", "finetuned", "control"], sort=False).mean().unstack("control")
 
 
@@ -126,18 +124,31 @@ def kept_by_control(table: pd.DataFrame) -> pd.DataFrame:
 
 def draw_lengths(table: pd.DataFrame, layer: str) -> Figure:
     """MI against tokens at one layer: a panel for each estimator, a colour and a marker for each control."""
-    names, titles = list(table["estimator"].unique()), {name: control.title for name, control in CONTROLS.items()}
-    figure, grid = plt.subplots(1, len(names), figsize=(13 / 3 * len(names), 4.3), squeeze=False)
-    panels = grid.flat[:]
+    names, rows = list(table["estimator"].unique()), table[table["layer"] == layer]
+    first = rows[rows["estimator"] == names[0]]
+    explained = {c: explained_at(first[first["control"] == c]) for c in ("none", "gaussian")}
+    message = on_lengths(names[0], explained["none"], explained["gaussian"])
+    figure, panels = sheet(message, 1.7 + 3.1 * len(names), len(names), sharex=True)
     for axes, name in zip(panels, names, strict=True):
-        rows = table[(table["estimator"] == name) & (table["layer"] == layer)]
-        sns.scatterplot(
-            rows.assign(control=rows["control"].map(titles)), x="tokens", y="value", hue="control", style="control",
-            hue_order=titles.values(), palette="colorblind", s=28, alpha=0.8, ax=axes, legend=axes is panels[0],
-        )  # fmt: skip
-        axes.set(title=name, xlabel="tokens of the text", ylabel=f"MI at layer {layer}, nats")
-    legend_below(figure, panels[0])
+        for control, colour, marker in zip(CONTROLS.values(), sns.color_palette("colorblind"), "oXsPD^v", strict=False):
+            part = rows[(rows["estimator"] == name) & (rows["control"] == control.name)]
+            if len(part):
+                style: dict[str, Any] = {"color": colour, "marker": marker, "s": 28, "alpha": 0.8}
+                axes.scatter(part["tokens"], part["value"], label=control.title, **style)
+        axes.set_title(name, loc="left", fontsize=TEXT)
+        axes.set_ylabel(f"MI at layer {layer}, nats")
+    panels[-1].set_xlabel("tokens of the text")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncol=2, fontsize=TEXT, frameon=False)
     return figure
+
+
+def explained_at(rows: pd.DataFrame) -> float:
+    """R² of the straight line of MI against log tokens; NaN as in :func:`explained_by_length`."""
+    rows = rows.dropna(subset=["value"])
+    if len(rows) < 3 or rows["value"].std() <= 1e-12 or rows["tokens"].nunique() == 1:
+        return np.nan
+    return float(np.corrcoef(np.log(rows["tokens"]), rows["value"])[0, 1] ** 2)
 
 
 def paper_null(temperatures: tuple[float, ...] = (0.5, 0.7, 0.9), seed: int = 0) -> pd.DataFrame:

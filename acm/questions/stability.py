@@ -22,8 +22,10 @@ from acm.calibration.registry import CONTROLS, SHIFTS
 from acm.calibration.texts import read_texts
 from acm.calibration.walk import calibrate
 from acm.questions.study import Study, counted
-from acm.reporting.figures import name_layers
-from acm.reporting.plotting import COLOURS
+from acm.reporting.coefficient_figures import name_layers
+from acm.reporting.messages import on_sizes
+from acm.reporting.plotting import COLOURS, TEXT, sheet
+from acm.reporting.sweep_figures import label_ends
 
 QUESTION = "How stable are the coefficients?"
 DEALS = 20  # how often the texts are dealt to draws
@@ -35,6 +37,8 @@ SETTINGS = {
     "max_tokens": "the cap on tokens",
     "dtype": "the dtype",
 }
+BLOCKS = "blocks"  # the line of all blocks in a figure
+LINES = ("-", "--", ":", "-.")
 COLUMNS = 3  # panels side by side in the figure of settings
 
 
@@ -115,19 +119,42 @@ def settings(
 
 
 def draw_sizes(sizes: pd.DataFrame) -> Figure:
-    """λ of each layer against the number of texts, a panel for each control; bands hold 95 % of the draws."""
+    """λ against the number of texts, a panel for each control: the blocks' mean, and the other layers.
+
+    The band holds 95 % of the draws of a block, mean over blocks.
+    """
     controls = list(sizes["control"].unique())
-    figure, panels = plt.subplots(1, len(controls), figsize=(6.2 * len(controls), 4.6), sharey=True, squeeze=False)
-    for axes, control in zip(panels[0], controls, strict=True):
-        own = sizes[sizes["control"] == control]
-        colours = sns.color_palette("viridis", own["layer"].nunique())
-        for colour, (layer, rows) in zip(colours, own.groupby("layer", sort=False), strict=True):
-            axes.plot(rows["texts"], rows["mean"], marker=".", color=colour, label=layer)
-            axes.fill_between(rows["texts"], rows["low"], rows["high"], color=colour, alpha=0.1, lw=0)
-        axes.set(xscale="log", xlabel="calibration texts", title=CONTROLS[control].label)
-    panels[0, 0].set_ylabel("coefficient λ")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right center", title="layer")
+    shown = sizes.assign(layer=sizes["layer"].where(~sizes["layer"].str.isdigit(), BLOCKS))
+    shown = shown.groupby(["control", "layer", "texts"], sort=False)[["mean", "low", "high"]].mean()
+    blocks = shown.loc["none" if "none" in controls else controls[0]].loc[BLOCKS]
+    few, many = ((int(blocks.index[i]), float(blocks["mean"].iloc[i])) for i in (0, -1))
+    noise = shown.loc["gaussian"].loc[BLOCKS]["mean"] if "gaussian" in controls else blocks["mean"] * 0
+    width = float(blocks["high"].iloc[-1] - blocks["low"].iloc[-1])
+    message = on_sizes(few, many, width, float(noise.iloc[-1] - noise.iloc[0]))
+    figure, panels = sheet(message, 0.8 + 3.3 * len(controls), len(controls), sharex=True, sharey=True)
+    for axes, control in zip(panels, controls, strict=True):
+        for layer, style in zip(shown.loc[control].index.unique("layer"), itertools.cycle(LINES), strict=False):
+            rows = shown.loc[control].loc[layer]
+            axes.plot(rows.index, rows["mean"], ".", ls=style, color=COLOURS[kind_of(control)], label=layer)
+            if layer == BLOCKS:
+                band = {"color": COLOURS[kind_of(control)], "alpha": 0.2, "lw": 0}
+                axes.fill_between(rows.index, rows["low"], rows["high"], **band)
+        axes.set_title(CONTROLS[control].label, loc="left", fontsize=TEXT)
+        axes.set(xscale="log", ylabel="coefficient λ")
+        axes.set_xticks(blocks.index, [f"{n}" for n in blocks.index], minor=False)
+        axes.minorticks_off()
+        axes.set_xlim(None, blocks.index.max() * (blocks.index.max() / max(1, blocks.index.min())) ** 0.32)
+    panels[-1].set_xlabel("calibration texts")
+    figure.draw_without_rendering()
+    for axes, control in zip(panels, controls, strict=True):
+        ends = shown.loc[control].groupby("layer", sort=False)["mean"].last().to_dict()
+        label_ends(axes, ends, int(blocks.index.max()), dict.fromkeys(ends, COLOURS[kind_of(control)]))
     return figure
+
+
+def kind_of(control: str) -> str:
+    """The colour of a control, by its key."""
+    return "acm" if control == "none" else "frontier"
 
 
 def draw_layers(table: pd.DataFrame, size: int, temperatures: tuple[float, ...] = (0.5, 0.7, 0.9)) -> Figure:

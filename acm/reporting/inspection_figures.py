@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from acm.escaping import figure_text
 from acm.merging.inspection import ALL, Inspection
-from acm.reporting.figures import name_layers
+from acm.reporting.coefficient_figures import name_layers
 from acm.reporting.plotting import COLOURS, PALETTE
 
 KINSHIP = {  # score → its title, the ends of its colours, and its value for two equal task vectors

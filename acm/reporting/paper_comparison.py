@@ -20,7 +20,8 @@ from acm.paths import REPORTS, RUNS
 from acm.records import read_coefficients
 from acm.reporting import paper_numbers
 from acm.reporting.intervals import interval_text
-from acm.reporting.plotting import COLOURS, MARKERS, family, label_points
+from acm.reporting.plotting import COLOURS, family, name_lines
+from acm.reporting.replication import replicated
 from acm.reporting.statistics import bootstrap, describe, share
 
 NOT_RUN, NOT_PRINTED = "not run", "not printed"
@@ -170,10 +171,9 @@ def trade_off(size: str, records: pd.DataFrame | None = None) -> Figure:
     Ours are drawn where they were run on all tasks of the replication. UserError for records of a size that the
     replication has not: then no axis is in tokens.
     """
-    figure = paper_numbers.accuracy_against_length(size)
     if records is None:
-        return figure
-    if len(figure.axes) < 2:
+        return paper_numbers.accuracy_against_length(size)
+    if replicated(size)[1].empty:
         raise UserError(
             f"size {size} has no published frontier in tokens to draw ours beside; its table compares them."
         )
@@ -181,13 +181,8 @@ def trade_off(size: str, records: pd.DataFrame | None = None) -> Figure:
     wanted = set(scores[(scores["source"] == "evo-l2s-replication") & (scores["size"] == size)]["task"])
     whole = records[records["task"].isin(wanted)].groupby("method").filter(lambda part: set(part["task"]) == wanted)
     means = whole.groupby(["method", "task"])[["correct", "length"]].mean().groupby("method").mean()
-    axes = figure.axes[-1]
-    for method, row in means.iterrows():
-        kind = family(str(method))
-        style = {"mfc": "none", "color": COLOURS[kind], "ms": 9, "gid": f"{method} (ours)"}
-        axes.plot(row["length"], 100 * row["correct"], MARKERS[kind], **style)
-    label_points(axes)
-    return figure
+    ours = means.reset_index().assign(correct=lambda m: 100 * m["correct"]) if len(means) else None
+    return paper_numbers.accuracy_against_length(size, ours)
 
 
 def coefficients(ours: dict[str, dict[str, float]] | None = None) -> Figure:
@@ -198,7 +193,7 @@ def coefficients(ours: dict[str, dict[str, float]] | None = None) -> Figure:
         known = [layer for layer in layers if layer in paper_numbers.LAYERS]
         places, values = [paper_numbers.LAYERS.index(layer) for layer in known], [layers[layer] for layer in known]
         axes.plot(places, values, "D--", color=COLOURS["acm"], label=f"ours: {name}")
-        axes.legend(loc="lower center", ncols=2)
+        name_lines(axes, "lower center")
     return figure
 
 

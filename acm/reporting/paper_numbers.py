@@ -11,14 +11,16 @@ from typing import Any
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from acm.errors import unknown
 from acm.evaluation.benchmarks import BENCHMARKS
 from acm.paper import load
-from acm.reporting.plotting import COLOURS, MARKERS, family, label_points
+from acm.reporting.coefficient_figures import name_layers
+from acm.reporting.messages import on_figure_2, on_figure_5, on_layers, on_published, on_replication
+from acm.reporting.plotting import COLOURS, MARKERS, TEXT, family, label_points, mark_better, name_lines, sheet
+from acm.reporting.replication import above_interpolation, bar_of, replicated
 
 KEYS = ["source", "table", "size", "method"]
 # Benchmark → its number of items, for the benchmarks that the checks below cover.
@@ -172,77 +174,101 @@ def figures_against_tables() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["figure", "run", "quantity", "in_figure", "in_table"])
 
 
-def draw_methods(axes: Axes, x: pd.Series, y: pd.Series, names: pd.Series, **labels: str) -> None:
+def draw_methods(axes: Axes, x: pd.Series, y: pd.Series, names: pd.Series) -> None:
     """One marker for each method, in the colour of its family; R1, the slow parent, has the parents' colour."""
     for name, x_, y_ in zip(names.str.replace("DeepSeek-", ""), x, y, strict=True):
         kind = "parent" if name.startswith("R1") else family(name)
-        axes.plot(x_, y_, MARKERS[kind], color=COLOURS[kind], ms=8, gid=name)
-    axes.set(xmargin=0.14, ymargin=0.14, **labels)
+        axes.plot(x_, y_, MARKERS[kind], color=COLOURS[kind], ms=9, gid=name)
 
 
-def accuracy_against_length(size: str) -> Figure:
-    """Left the paper's averages, right the replication's with plain interpolation. The fast parents are not drawn.
+def accuracy_against_length(size: str, ours: pd.DataFrame | None = None) -> Figure:
+    """Above the paper's averages, below the replication's with plain interpolation. The fast parents are not drawn.
 
+    ours: method, length (tokens) and correct (percent) of merges to draw in the replication's panel, against its R1.
     UserError for a size of which the paper prints no lengths.
     """
-    rows = load("published_averages").query("size == @size and not method.str.startswith('Qwen')")
-    sweep = load("uniform_coefficient_frontier").query("size == @size").sort_values("mean_length")
-    paper = rows[rows["source"] == "acm-v1"]
+    paper = load("published_averages").query("size == @size and source == 'acm-v1'")
+    paper = paper[~paper["method"].str.startswith("Qwen")]
     if paper["length_change_percent"].isna().all():
         raise unknown("size with printed lengths", size, ["1.5b", "7b", "14b", "32b"])
-    columns = 1 if sweep.empty else 2
-    figure, panels = plt.subplots(1, columns, figsize=(6.8 * columns, 4.8), squeeze=False)
-    change = paper["length_change_percent"].fillna(0)  # R1's own is not printed: it is the reference
-    labels = {
-        "title": f"Paper, {size.upper()}",
-        "xlabel": "length change against R1, %",
-        "ylabel": "average accuracy, %",
-    }
-    draw_methods(panels[0, 0], change, paper["average_accuracy"], paper["method"], **labels)
-    if columns == 2:
-        other = rows[(rows["source"] == "evo-l2s-replication") & (rows["method"] != "Evo-L2S")]
-        panels[0, 1].plot(sweep["mean_length"], sweep["average_accuracy"], ".-", color=COLOURS["frontier"], ms=9)
-        labels |= {"title": f"Replication, {size.upper()}; grey: plain interpolation", "xlabel": "mean length, tokens"}
-        draw_methods(panels[0, 1], other["mean_length"], other["average_accuracy"], other["method"], **labels)
-    for axes in panels.flat:
-        label_points(axes)
+    rows, sweep = replicated(size)
+    merges = paper[~paper["method"].str.startswith("DeepSeek")]
+    r1 = paper.loc[paper["method"].str.startswith("DeepSeek"), "average_accuracy"].item()
+    message = on_published(size.upper(), int((merges["average_accuracy"] >= r1).sum()), len(merges))
+    if len(sweep):
+        message = on_replication(size.upper(), *above_interpolation(rows, sweep))
+    panels = 1 if sweep.empty else 2
+    figure, drawn = sheet(message, 1.0 + 4.4 * panels, panels, sharex=True)
+    reduction = -paper["length_change_percent"].fillna(0)  # R1's own is not printed: it is the reference
+    draw_methods(drawn[0], reduction, paper["average_accuracy"], paper["method"])
+    drawn[0].set_title("paper", loc="left", fontsize=TEXT)
+    if len(sweep):
+        draw_replication(drawn[1], rows, sweep, ours)
+    drawn[-1].set_xlabel("length reduction against R1, %")
+    for axes in drawn:
+        axes.set(xmargin=0.14, ymargin=0.16, ylabel="average accuracy, %")
+        mark_better(axes)
+    for axes in drawn:
+        label_points(axes, TEXT)
     return figure
 
 
+def draw_replication(axes: Axes, rows: pd.DataFrame, sweep: pd.DataFrame, ours: pd.DataFrame | None) -> None:
+    """The replication's methods, its interpolation as dots and their bar as a line, and ours as hollow markers."""
+    style = {"color": COLOURS["frontier"], "ms": 8}
+    axes.plot(sweep["reduction"], sweep["average_accuracy"], ".", **style)
+    bar = bar_of(sweep)
+    axes.plot(bar["reduction"], bar["average_accuracy"], "-", **style)
+    axes.plot(*bar[["reduction", "average_accuracy"]].iloc[0], ".", gid="plain\ninterpolation", **style)
+    draw_methods(axes, rows["reduction"], rows["average_accuracy"], rows["method"])
+    r1 = rows.loc[rows["method"].str.startswith("DeepSeek-R1"), "mean_length"].sum()
+    for method, length, right in [] if ours is None else ours[["method", "length", "correct"]].itertuples(index=False):
+        kind = family(str(method))
+        look = {"mfc": "none", "color": COLOURS[kind], "ms": 9, "gid": f"{method} (ours)"}
+        axes.plot(100 * (1 - length / r1), right, MARKERS[kind], **look)
+    axes.set_title("replication", loc="left", fontsize=TEXT)
+
+
 def figure2() -> Figure:
-    """Figure 2: AIME24 accuracy (bars, percent) and length (line, tokens) of task arithmetic against its scaling."""
+    """Figure 2: AIME24 accuracy (percent) and, below, length (tokens) of task arithmetic against its scaling."""
     sweep = load("figure2_task_arithmetic_14b")
-    figure, axes = plt.subplots(figsize=(6.8, 4.4))
-    bars = axes.bar(sweep["scaling"], sweep["aime24_accuracy"], width=0.07, color=COLOURS["baseline"])
-    axes.bar_label(bars, fmt="%.1f", label_type="center", fontsize=10, color="white")
-    axes.grid(axis="x", visible=False)
-    axes.set(title="Task arithmetic at 14B, AIME24 (30 items)", ylim=(0, 60))
-    axes.set(xlabel="scaling coefficient", ylabel="accuracy, % (bars)")
-    length = axes.twinx()
-    length.plot(sweep["scaling"], sweep["mean_length"], color=COLOURS["parent"], marker="o")
-    length.set(ylabel="mean length, tokens (line)", ylim=(0, 9000))
-    length.grid(False)
+    first, last = sweep.iloc[0], sweep.iloc[-1]
+    items = round((last["aime24_accuracy"] - first["aime24_accuracy"]) * ITEMS["aime24"] / 100)
+    ends = float(first["scaling"]), float(last["scaling"])
+    message = on_figure_2(ends, last["mean_length"] / first["mean_length"], items)
+    figure, panels = sheet(message, 6.4, 2, sharex=True)
+    for axes, column, label, way in zip(panels, ["aime24_accuracy", "mean_length"],
+                                        ["AIME24 accuracy, %", "length, tokens"], "↑↓", strict=True):  # fmt: skip
+        axes.plot(sweep["scaling"], sweep[column], "o-", color=COLOURS["baseline"], ms=7)
+        axes.set(ylabel=label, ylim=(0, 1.25 * sweep[column].max()))
+        mark_better(axes, way)
+    panels[1].set(xlabel="scaling λ of task arithmetic, 14B", xticks=sweep["scaling"])
     return figure
 
 
 def figure4() -> Figure:
     """Figure 4: coefficient λ (fraction of the task vector) of each layer at 7B, one line for each temperature t."""
     table = load("figure4_coefficients_7b").pivot(index="layer", columns="t", values="coefficient").loc[LAYERS]
-    figure, axes = plt.subplots(figsize=(9, 4.4))
+    blocks = table.loc[[layer for layer in LAYERS if layer.isdigit()], 0.7]
+    message = on_layers(blocks.min(), blocks.max(), "At 7B and t = 0.7 the paper's λ", "blocks")
+    figure, (axes,) = sheet(message, 4.6)
     for t, marker, colour in zip(table.columns[::-1], "^os", sns.color_palette("colorblind", 3), strict=True):
         axes.plot(range(len(LAYERS)), table[t], marker=marker, ms=5, color=colour, label=f"t = {t}")
-    axes.set_xticks(range(len(LAYERS)), LAYERS, rotation=90, fontsize=10)
-    axes.set(title="Coefficients at 7B", xlabel="layer", ylabel="coefficient λ")
-    axes.legend(loc="lower center", ncols=3)
+    name_layers(axes, LAYERS)
+    axes.set(xlabel="layer", ylabel="coefficient λ", ylim=(0, 1))
+    name_lines(axes, "lower center")
     return figure
 
 
 def figure5() -> Figure:
     """Figure 5: accuracy change against length reduction at 1.5B, both in percent of R1."""
     table = load("figure5_tradeoff_1.5b")
-    figure, axes = plt.subplots(figsize=(6.8, 4.4))
     x, y = table["length_reduction_percent"], table["accuracy_change_percent"]
-    labels = {"xlabel": "length reduction, % of R1", "ylabel": "accuracy change, % of R1"}
-    draw_methods(axes, x, y, table["method"], title="Trade-off at 1.5B", **labels)
-    label_points(axes)
+    acm = table.set_index("method").loc["ACM-TA"]
+    message = on_figure_5(*acm[["length_reduction_percent", "accuracy_change_percent"]])
+    figure, (axes,) = sheet(message, 5.2)
+    draw_methods(axes, x, y, table["method"])
+    axes.set(xlabel="length reduction against R1, %", ylabel="accuracy change, % of R1", xmargin=0.16, ymargin=0.3)
+    mark_better(axes)
+    label_points(axes, TEXT)
     return figure

@@ -21,7 +21,6 @@ from acm.records import coefficients_name, provenance, read_coefficients, read_r
 from acm.reporting.statistics import DRAWS, Sample, bootstrap
 
 PLAIN_MERGES = {"Average", "TA", "TIES"}  # methods that a short table shows beside those whose names begin with ACM
-FIGURE_4 = (0.5, 0.7, 0.9)  # the temperatures of the paper's Figure 4
 
 
 class Results:
@@ -71,11 +70,6 @@ class Results:
     def pair(self) -> bool:
         """Whether one model is merged into the base. Then λ swept is plain interpolation between two parents."""
         return len(self.experiment.finetuned) == 1
-
-    @property
-    def temperatures(self) -> list[float]:
-        """The temperatures t of the paper's Figure 4, and the experiment's own."""
-        return sorted({*FIGURE_4, self.experiment.t})
 
     @cached_property
     def sample(self) -> Sample:

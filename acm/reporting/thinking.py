@@ -87,16 +87,17 @@ def wide_thinking(table: pd.DataFrame) -> pd.DataFrame:
 
 def closed_thinking(results: Results) -> Figure:
     """Shares of closed and of open thinking against λ: the frontier as a line, each method at its mean λ."""
-    import matplotlib.pyplot as plt  # tables are shown where there is none
-
-    from acm.reporting.plotting import COLOURS, MARKERS, family, label_points
+    # tables are shown where there is no matplotlib
+    from acm.reporting.messages import on_thinking
+    from acm.reporting.plotting import COLOURS, MARKERS, TEXT, family, label_points, sheet
 
     table = thinking_table(results).set_index("method")
     methods = [m for m in results.experiment.methods if not math.isnan(table["mean_coefficient"][m])]
-    figure, panels = plt.subplots(1, 2, figsize=(12, 4.6), sharex=True)
+    message = on_thinking({m: float(table["open"][m]) for m in [*results.frontier, *methods]})
+    figure, panels = sheet(message, 8.0, 2, sharex=True)
     for axes, (name, title) in zip(panels, TITLES.items(), strict=True):
         for method in [*results.frontier, *methods]:
-            row = table.loc[method]
+            row = table.T[method]
             kind = "parent" if method in results.experiment.parents else family(method)
             arms = [[max(0.0, row[name] - row[f"{name}_low"])], [max(0.0, row[f"{name}_high"] - row[name])]]
             style = {"color": COLOURS[kind], "fmt": MARKERS[kind], "elinewidth": 0.9, "ms": 7}
@@ -104,6 +105,7 @@ def closed_thinking(results: Results) -> Figure:
             bars.lines[0].set_gid(literal(method) if method in methods else None)
         curve = table.loc[results.frontier].sort_values("mean_coefficient")
         axes.plot(curve["mean_coefficient"], curve[name], "-", color=COLOURS["frontier"], lw=1.3, zorder=1)
-        axes.set(xlabel="mean coefficient λ", ylabel=f"{title} (mean over tasks)", ylim=(-4, 104))
-        label_points(axes)
+        axes.set(ylabel=title, ylim=(-4, 104), xmargin=0.1)
+        label_points(axes, TEXT)
+    panels[-1].set_xlabel("mean coefficient λ")
     return figure

@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from acm.errors import UserError, unknown
 from acm.evaluation.reflections import pattern_of
 from acm.hypertext import shown
-from acm.reporting.figures import draw_points
 from acm.reporting.intervals import interval_in, interval_text
 from acm.reporting.plotting import label_points
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, bootstrap, describe, length_change, resampled, share
+from acm.reporting.trade_off_figures import draw_points
 from acm.widgets.markup import card, cards
 from acm.widgets.sources import results_with
 

@@ -206,7 +206,9 @@ def test_accuracy_against_length_draws_every_method(size):
     rows = paper_numbers.load("published_averages").query("size == @size and not method.str.startswith('Qwen')")
     expected = [rows["source"].eq("acm-v1").sum()]
     if size != "32b":
-        expected.append((rows["source"].eq("evo-l2s-replication") & rows["method"].ne("Evo-L2S")).sum())
+        named = rows["source"].eq("evo-l2s-replication") & rows["method"].ne("Evo-L2S")
+        expected.append(named.sum() + 1)  # and the name of plain interpolation
+        assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()
         frontier = [line for line in figure.axes[1].lines if not line.get_gid()]
         assert len(frontier[0].get_xdata()) == paper_numbers.load("uniform_coefficient_frontier")["size"].eq(size).sum()
     assert [len(labels(axes)) for axes in figure.axes] == expected
@@ -233,16 +235,19 @@ def test_no_figure_where_no_lengths_are_printed():
         paper_numbers.accuracy_against_length("llama2-7b")
 
 
-def test_figure2_has_a_bar_and_a_point_for_each_scaling():
-    bars, line = paper_numbers.figure2().axes
-    assert [patch.get_height() for patch in bars.patches] == [20.0, 23.3, 26.7, 33.3, 46.7, 40.0, 46.7]
-    assert len(line.lines[0].get_xdata()) == 7
+def test_figure2_has_two_points_for_each_scaling_and_no_second_axis():
+    figure = paper_numbers.figure2()
+    upper, lower = (axes.lines[0] for axes in figure.axes)
+    assert list(upper.get_ydata()) == [20.0, 23.3, 26.7, 33.3, 46.7, 40.0, 46.7]
+    assert list(upper.get_xdata()) == list(lower.get_xdata()) and lower.get_ydata()[0] == 3295
+    assert figure.get_label() == "From λ = 0.3 to 0.9: 2.4 times as long, 8 of 30 more right"
 
 
 def test_figure4_has_every_layer_in_order():
     axes = paper_numbers.figure4().axes[0]
-    names = [tick.get_text() for tick in axes.get_xticklabels()]
-    assert names == ["embed", *map(str, range(28)), "norm", "lm_head"]
+    names = dict(zip(axes.get_xticks(), (tick.get_text() for tick in axes.get_xticklabels()), strict=True))
+    assert names == {0: "embed", 6: "5", 11: "10", 16: "15", 21: "20", 26: "25", 30: "lm_head"}
+    assert axes.get_ylim() == (0, 1)
     assert [len(line.get_xdata()) for line in axes.lines] == [31, 31, 31]
     assert axes.lines[1].get_ydata()[[0, 1, 29, 30]].tolist() == [0.676, 0.695, 0.700, 0.634]  # t = 0.7
 
