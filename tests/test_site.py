@@ -6,6 +6,8 @@ What Sphinx makes of it is tested by `make test-browser`.
 import base64
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -263,6 +265,13 @@ def test_the_live_page_brings_its_models_for_servers_and_for_folders(tmp_path):
     assert handed["bytes"] == [len((checkpoints / name / "model.safetensors").read_bytes()) for name in handed["names"]]
     first = ("live/data.js", "live/page.js", "live/live.css", "index.html")
     assert sum((tmp_path / name).stat().st_size for name in first) < 300_000, "what comes before the models"
+
+
+def test_the_live_page_is_utf_8_wherever_it_is_built(tmp_path):
+    strict = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:website.live"]
+    run = [sys.executable, *strict, "-c", f"from website import live; live.main({str(tmp_path)!r})"]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_live_page_lets_nothing_in_from_elsewhere(tmp_path):

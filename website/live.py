@@ -31,10 +31,12 @@ def main(site: str, root: str = str(ROOT)) -> None:
         put_model(source / CHECKPOINTS / name / "model.safetensors", folder / name)
     (folder / "data.js").write_text(data_script(source, data, names), encoding="utf-8")
     (folder / "page.js").write_text(bundle("live/page.js"), encoding="utf-8")
-    (folder / "live.css").write_text("\n".join((source / style).read_text() for style in STYLES), encoding="utf-8")
+    style = "\n".join((source / name).read_text(encoding="utf-8") for name in STYLES)
+    (folder / "live.css").write_text(style, encoding="utf-8")
     page = (source / "web/live/index.html").read_text(encoding="utf-8")
     version = commit(source)
-    (out / "index.html").write_text(page.replace("{built}", f"Built from commit {version}. " if version else ""))
+    built = page.replace("{built}", f"Built from commit {version}. " if version else "")
+    (out / "index.html").write_text(built, encoding="utf-8")
 
 
 def put_model(weights: Path, target: Path) -> None:

@@ -122,7 +122,10 @@ def search_preset(search: str, point: pd.Series, facts: dict[str, Any]) -> dict[
     sampler, target, _ = parts_of(point["arm"])
     settings = facts["settings"]
     chosen = settings["validation"]
-    fresh = {"accuracy": "fresh_accuracy", "length": "fresh_tokens", "n": "fresh_asked"} if settings["fresh"] else {}
+    measured = {
+        "accuracy": round(float(point["fresh_accuracy"]), 4), "length": round(float(point["fresh_tokens"]), 4),
+        "n": int(point["fresh_asked"]),
+    } if settings["fresh"] else {}  # fmt: skip
     return {
         "title": f"Search, target {target} %" if not target.endswith("t") else f"Search, target {target[:-1]} tokens",
         "method": "task_arithmetic",
@@ -132,8 +135,7 @@ def search_preset(search: str, point: pd.Series, facts: dict[str, Any]) -> dict[
             "search": search, "point": point_of(point), "sampler": sampler, "candidates": settings["candidates"],
             "chosen_on": settings["validation"], "accuracy": round(float(point["accuracy"]), 4),
             "length": round(float(point["tokens"]), 4), "n": int(point["asked"]),
-            "fresh": {name: round(float(point[column]), 4) for name, column in fresh.items()},
-            "source": facts["source"], "versions": facts["versions"],
+            "fresh": measured, "source": facts["source"], "versions": facts["versions"],
         },
     }  # fmt: skip
 

@@ -7,8 +7,9 @@ report's tables; the drawings are in ``show_plots.py``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ import pandas as pd
 from acm.calibration import defaults
 from acm.calibration.registry import CONTROLS, ESTIMATORS
 from acm.display import Shown, draw_by_layer
-from acm.errors import UserError, listed, shown
+from acm.errors import UserError, listed, shown, unknown
 from acm.merging.recipe import Recipe, load_recipe
 from acm.reporting import comparison, show_plots
+from acm.reporting.comparison_sources import settings_of
 from acm.reporting.statistics import bootstrap
 from acm.reporting.tables import cell, long_table
 
@@ -30,7 +32,9 @@ KINDS = (
 INFORMATION = {"finetuned", "layer", "sample", "estimator", "control", "value"}
 COEFFICIENTS = {"layer", "coefficient"}
 RECORDS = {"method", "task", "item", "repeat", "correct", "length", "truncated"}
-COMPARISON = {"against", "method", "measure", "task", "n", "first", "second", "difference", "p_adjusted", "detectable"}
+COMPARED = ["n", *(f"{name}{end}" for name in ("first", "second", "difference") for end in ("", "_low", "_high")),
+            "only_first", "only_second", "p_adjusted", "detectable"]  # fmt: skip
+COMPARISON = {"against", "method", "measure", "task", *COMPARED}
 OUTSIDE = {"embed", "norm", "lm_head"}  # layers that are no blocks
 SEVERAL = 3  # columns that a title names
 FRACTION = "λ is a fraction without unit: 0 keeps the base, 1 takes the whole task vector"
@@ -47,7 +51,8 @@ def show(x: Any, *, estimator: str | None = None) -> Shown:
     estimator: of a table of mutual information that holds several; None: ``plug-in``, else its first.
 
     Returns what a notebook shows as a table beside its plot. ``print`` gives text, and ``.plot()`` the plot's axes.
-    Raises UserError for anything else, for tables without rows, and for methods that lack items of others.
+    Raises UserError for anything else, for tables without rows, for a λ or a response that comes twice, for methods
+    that lack items of others, and for a method of several models.
 
     The λ of three layers:
 
@@ -85,19 +90,46 @@ def show(x: Any, *, estimator: str | None = None) -> Shown:
         return show_coefficients(by_model(x))
     if all(is_layer(name) for name in x.index) and all(pd.api.types.is_numeric_dtype(kind) for kind in x.dtypes):
         names = [": ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in x.columns]
-        layers = [str(layer) for layer in x.index]
-        return show_coefficients({name: dict(zip(layers, map(float, x.iloc[:, i]), strict=True))
-                                  for i, name in enumerate(names)})  # fmt: skip
+        columns_of = ((name, floats(x.iloc[:, i])) for i, name in enumerate(names))
+        cells = ((name, layer, value) for name, own in columns_of for layer, value in zip(x.index, own, strict=True))
+        return show_coefficients(distinct(cells))
     raise UserError(f"acm.show takes {KINDS}, not a DataFrame with the columns {listed(x.columns)}.")
 
 
 def by_model(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Model → layer → λ, of a table with the columns layer, coefficient, and where it has them finetuned and part."""
+    models = table["finetuned"] if "finetuned" in table else repeat("λ", len(table))
+    parts = table["part"].astype(object).fillna("") if "part" in table else repeat("", len(table))  # of CSV files: NaN
+    layers = [f"{layer}.{part}" if part else str(layer) for layer, part in zip(table["layer"], parts, strict=True)]
+    return distinct(zip(map(str, models), layers, floats(table["coefficient"]), strict=True))
+
+
+def distinct(cells: Iterable[tuple[str, str, float]]) -> dict[str, dict[str, float]]:
+    """Model → layer → λ, of (model, layer, λ); UserError for a layer that comes twice."""
     curves: dict[str, dict[str, float]] = {}
-    for row in table.to_dict("records"):
-        part = f".{row['part']}" if row.get("part") else ""
-        curves.setdefault(str(row.get("finetuned", "λ")), {})[f"{row['layer']}{part}"] = float(row["coefficient"])
+    for model, layer, value in cells:
+        curve = curves.setdefault(model, {})
+        if layer in curve:
+            whose = "" if model == "λ" else f" of {shown(model)}"
+            raise UserError(f"several λ for layer {shown(layer)}{whose}; show those of one t, one control and so on.")
+        curve[layer] = value
     return curves
+
+
+def floats(column: pd.Series) -> list[float]:
+    """The numbers of a column; NaN where one is absent."""
+    return [float(value) for value in column.to_numpy(float, na_value=math.nan)]
+
+
+def with_numbers(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The table with these columns as numbers; UserError where they hold anything else."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = pd.to_numeric(table[name])
+        except (ValueError, TypeError):
+            raise UserError(f"column '{name}' must hold numbers alone; leave out the rows with others.") from None
+    return table.assign(**found)
 
 
 def described(x: object) -> str:
@@ -114,17 +146,15 @@ def show_mapping(x: Mapping[Any, Any]) -> Shown:
     """A recipe, coefficients or a comparison that came as a mapping."""
     if "merge_method" in x:
         return load_recipe(x)[0].shown
-    if {"first", "others", "rows"} <= x.keys():
-        table = pd.DataFrame(x["rows"])
-        if {*table.columns} >= COMPARISON:
-            tested = ("p_adjusted", "detectable")
-            return show_comparison(table.assign(**{name: table[name].astype(float) for name in tested}))
+    rows = x["rows"] if {"first", "others", "rows"} <= x.keys() else None
+    if isinstance(rows, list) and rows and all(isinstance(row, Mapping) and row.keys() >= COMPARISON for row in rows):
+        return show_comparison(pd.DataFrame(rows))
     held = x.get("coefficients", x)
     if isinstance(held, Mapping) and held and all(isinstance(of, Mapping) and of for of in held.values()):
         values = [value for of in held.values() for value in of.values()]
         if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
-            curves = {str(name): {str(layer): float(value) for layer, value in of.items()} for name, of in held.items()}
-            return show_coefficients(curves, x if "coefficients" in x else {})
+            cells = [(str(m), str(layer), float(value)) for m, of in held.items() for layer, value in of.items()]
+            return show_coefficients(distinct(cells), x if "coefficients" in x else {})
     raise UserError(f"acm.show takes {KINDS}, not a mapping with the keys {listed(x)}.")
 
 
@@ -133,10 +163,12 @@ def show_coefficients(curves: dict[str, dict[str, float]], facts: Mapping[Any, A
     facts = facts or {}
     layers = list(dict.fromkeys(layer for curve in curves.values() for layer in curve))
     values = np.array([[curve.get(layer, math.nan) for curve in curves.values()] for layer in layers])
-    if not np.isfinite(values).any():
-        raise UserError("these coefficients hold no finite number; calibrate again.")
+    if np.isinf(values).any() or np.isnan(values).all():
+        what = "an infinite number" if np.isinf(values).any() else "no finite number"
+        raise UserError(f"these coefficients hold {what}; calibrate again.")
     how = [f"{key} {shown(facts[key])}" for key in ("t", "shift", "estimator", "control") if key in facts]
-    whose = f"of {len(layers)} layers" if [*curves] == ["λ"] or len(curves) > SEVERAL else f"of {listed(curves)}"
+    whole = {head if is_layer(head := name.partition(".")[0]) else name for name in layers}  # 0.mlp is of layer 0
+    whose = f"of {len(whole)} layers" if [*curves] == ["λ"] or len(curves) > SEVERAL else f"of {listed(curves)}"
     title = f"Coefficients λ {whose}, from {np.nanmin(values):.3f} to {np.nanmax(values):.3f}"
     caption = f"{FRACTION}{'; ' if how else ''}{', '.join(how)}."
     texts = [["–" if math.isnan(value) else f"{value:.3f}" for value in row] for row in values]
@@ -146,6 +178,7 @@ def show_coefficients(curves: dict[str, dict[str, float]], facts: Mapping[Any, A
 
 def show_information(table: pd.DataFrame, estimator: str | None = None) -> Shown:
     """Mutual information: a row for each model and layer, a column for each control; means over the texts."""
+    table = with_numbers(table, ["value"])
     held = [*dict.fromkeys(map(str, table["estimator"]))]
     chosen = estimator or (defaults.ESTIMATOR if defaults.ESTIMATOR in held else held[0])
     if chosen not in held:
@@ -176,6 +209,8 @@ def show_records(records: pd.DataFrame) -> Shown:
             f"these records are of several experiments ({listed(records['experiment'].unique())}); show those of one: "
             "records[records['experiment'] == …]."
         )
+    check_responses(records)
+    records = with_numbers(records, ["correct", "length", "truncated"])
     methods, tasks = ([*dict.fromkeys(records[name])] for name in ("method", "task"))
     try:
         sample = bootstrap(records, methods, tasks)
@@ -195,8 +230,31 @@ def show_records(records: pd.DataFrame) -> Shown:
     return Shown(f"{what} on {listed(tasks)}", frame, caption, partial(show_plots.records, rows=rows, kind=kind))
 
 
+def check_responses(records: pd.DataFrame) -> None:
+    """UserError for rows without a key, for a response that comes twice, and for a method of several models."""
+    keys = ["method", "task", "item", "repeat"]
+    if records[keys].isna().to_numpy().any():
+        lacking = " or ".join(keys)
+        raise UserError(f"rows of these records lack {lacking}; leave them out: records.dropna(subset={keys}).")
+    mend = 'name each model by itself: acm.evaluate(…, labels={"method": …})'
+    for method, rows in records.groupby("method"):
+        names = {str(name) for name in rows.get("model", ())}
+        settings = rows.drop_duplicates("setting").groupby("setting") if "setting" in rows else ()
+        hashes = {str(settings_of(row).get("model")) for _, row in settings}
+        for models in (names, hashes):
+            if len(models) > 1:
+                raise UserError(f"method '{shown(method)}' is of several models ({listed(sorted(models))}); {mend}.")
+    if len(twice := records[records.duplicated(keys)]):
+        method, task, item, number = (shown(name) for name in twice[keys].iloc[0])
+        told = f"method '{method}' has several responses to item {item} of {task} in repeat {number}"
+        raise UserError(f"{told}; show the rows of one run, or {mend}.")
+
+
 def show_comparison(table: pd.DataFrame) -> Shown:
     """A comparison: a row for each measure and task, of several pairs of each measure's mean over tasks alone."""
+    table = with_numbers(table, COMPARED)
+    if odd := {*table["measure"].map(str)} - comparison.MEASURES.keys():
+        raise unknown("measure", min(odd), comparison.MEASURES)
     pairs = [*table[["against", "method"]].drop_duplicates().itertuples(index=False, name=None)]
     same = table.groupby("measure")[["only_first", "only_second"]].transform("sum").sum(axis=1) == 0
     told = table[table["p_adjusted"].notna() | ~same]  # of the measures that are not tested those that differ

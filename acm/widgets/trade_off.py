@@ -36,8 +36,8 @@ MEAN = " (mean over tasks)"
 class Points:
     """What is drawn.
 
-    table: a row for each method with x, y, their 95 % intervals (NaN: none) and n. parents, frontier: which rows they
-    are. left_out: methods without a number for one of the chosen tasks.
+    table: a row for each method with x, y, their 95 % intervals (NaN: none) and n items. parents, frontier: which rows
+    they are. left_out: methods without a number for one of the chosen tasks.
     """
 
     table: pd.DataFrame
@@ -62,7 +62,7 @@ class Points:
             for axis in "yx"
         )
         what = LENGTH if self.xlabel.startswith(LENGTH) else "length reduction, %"
-        return f"{name}\naccuracy, %: {accuracy}\n{what}: {length}\nn = {p['n']:,.0f} responses"
+        return f"{name}\naccuracy, %: {accuracy}\n{what}: {length}\nn = {p['n']:,.0f} items"
 
 
 class Source(Protocol):
@@ -242,7 +242,7 @@ def part_of(sample: Sample, methods: list[str], tasks: list[str]) -> Sample:
 
 
 def points(sample: Sample, reference: str | None) -> pd.DataFrame:
-    """x, y with their 95 % intervals, and n, of each method.
+    """x, y with their 95 % intervals, and n items, of each method.
 
     reference: x is the length reduction in percent of this model's; None: x is the length in tokens.
     """

@@ -116,7 +116,7 @@ class TradeOffExplorer(Explorer):
         said = [f"cap {cap}: what is longer is cut there and counts as wrong"] if cap else []
         if points.left_out:
             said = [f"left out, without numbers for all chosen tasks: {', '.join(points.left_out)}", *said]
-        shown = f"{len(points.table)} methods, n = {points.table['n'].iloc[0]:,.0f} responses each; means over tasks"
+        shown = f"{len(points.table)} methods, n = {points.table['n'].iloc[0]:,.0f} items each; means over tasks"
         known = "printed without intervals" if isinstance(data, Printed) else "95 % intervals"
         self.say("; ".join([f"{shown}, {known}", *said]))
 

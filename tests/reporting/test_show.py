@@ -108,6 +108,31 @@ def test_all_forms_of_coefficients_are_one(information):
     assert [text.get_text() for text in plotted(two).get_legend().get_texts()] == ["a: none", "a: gaussian"]
 
 
+def test_parts_of_a_layer_are_no_layers(tmp_path):
+    """Also from a CSV file, which has no empty text."""
+    whole = pd.DataFrame({"layer": ["embed", "norm", "lm_head"], "part": "", "coefficient": [0.5, 0.25, 1.0]})
+    blocks = [{"layer": str(i), "part": part, "coefficient": 0.5} for i in range(6) for part in ("attention", "mlp")]
+    parts = pd.concat([whole, pd.DataFrame(blocks)])
+    parts.to_csv(tmp_path / "parts.csv", index=False)
+    for table in (parts, pd.read_csv(tmp_path / "parts.csv")):
+        found = acm.show(table)
+        assert found.title == "Coefficients λ of 9 layers, from 0.250 to 1.000"
+        assert [*found.table.index] == [*whole["layer"], *(f"{row['layer']}.{row['part']}" for row in blocks)]
+    assert acm.show({"λ": {"vision.0": 0.5, "vision.1": 0.5}}).title.startswith("Coefficients λ of 2 layers")
+
+
+@pytest.mark.parametrize("x, says", [
+    (pd.read_csv(REPORTS / "paper-numbers" / "figure4_coefficients_7b.csv"), "for layer lm_head; show those of one t"),
+    (pd.DataFrame({"finetuned": "m", "layer": [0, 0], "coefficient": [0.1, 0.9]}), "for layer 0 of m;"),
+    (pd.DataFrame({"a": [0.1, 0.9]}, index=["embed", "embed"]), "for layer embed of a;"),
+    (pd.DataFrame([[0.1, 0.9]], index=["embed"], columns=["a", "a"]), "for layer embed of a;"),
+    ({"a": {0: 0.1, "0": 0.9}}, "for layer 0 of a;"),
+])  # fmt: skip
+def test_no_coefficient_hides_another(x, says):
+    with pytest.raises(UserError, match=f"several λ {says}"):
+        acm.show(x)
+
+
 def test_comparisons_have_their_finding_and_differences(records):
     table = compare(records, "TA", ["ACM-TA"])
     found = acm.show(table)
@@ -176,6 +201,40 @@ def test_tables_that_say_nothing_are_refused(records):
         acm.show(part)
     with pytest.raises(UserError, match="merge_method"):
         acm.show({"merge_method": "none"})
+
+
+def test_a_method_is_one_model(records):
+    own = records[records["method"] == "TA"]
+    other = json.dumps(json.loads(own["setting"].iloc[0]) | {"model": "0" * 16})
+    with pytest.raises(UserError, match=r"method 'TA' has several responses to item 0 of abacus_easy in repeat 0; .*"):
+        acm.show(pd.concat([own, own.assign(correct=0.0)]))
+    half = own["item"] < 9
+    for change in ({"model": own["model"].where(half, "b")}, {"setting": own["setting"].where(half, other)}):
+        with pytest.raises(UserError, match=r"'TA' is of several models \(.*, .*\); .* labels={\"method\": …}"):
+            acm.show(own.assign(**change))
+    assert acm.show(own.drop(columns=["model", "setting"])).title == acm.show(own).title
+
+
+def test_values_that_cannot_be_are_said_in_a_sentence(records, information):
+    compared = compare(records, "TA", ["ACM-TA"])
+    told = as_json(compared, ["TA", "ACM-TA"], [])
+    for absent in ("only_first", "difference_low"):
+        with pytest.raises(UserError, match="with the columns against"):
+            acm.show(compared.drop(columns=absent))
+        rows = [{name: value for name, value in row.items() if name != absent} for row in told["rows"]]
+        with pytest.raises(UserError, match="with the keys first"):
+            acm.show(told | {"rows": rows})
+    for x, says in (
+        ({"first": 1, "others": 2, "rows": 5}, "with the keys first, others, rows"),
+        (told | {"rows": [row | {"p_adjusted": "x"} for row in told["rows"]]}, "'p_adjusted' must hold numbers"),
+        (compared.assign(measure="speed"), "unknown measure 'speed'"),
+        (information.assign(value="x"), "'value' must hold numbers"),
+        (records.assign(correct="x"), "'correct' must hold numbers"),
+        (records.assign(method=None), r"records lack method .* records.dropna\(subset="),
+        (np.array([1.0, np.inf]), "hold an infinite number"),
+    ):
+        with pytest.raises(UserError, match=says):
+            acm.show(x)
 
 
 def hostile(records, information):

@@ -27,7 +27,7 @@ def test_points_are_the_tables_numbers(records):
     assert tokens.table.loc["ACM-TA", "y_low"] == pytest.approx(share(sample, "ACM-TA", sample.tasks[task])["low"])
     assert (tokens.table["n"] == 250).all() and not tokens.frontier
     hint = tokens.hint("TIES")
-    assert "n = 250" in hint and "tokens" in hint and hint.count("[") == 2
+    assert "n = 250 items" in hint and "tokens" in hint and hint.count("[") == 2
 
 
 def test_a_chart_has_the_points_and_axes_that_no_choice_moves(records):
@@ -128,7 +128,7 @@ def test_choosing_nothing_is_told(records):
 
 def test_trade_off_explorer_press_leads_to_responses():
     explorer = TradeOffExplorer(*HERE)
-    assert "23 methods, n = 750 responses" in explorer.message.value and len(explorer.chart.points()) == 23
+    assert "23 methods, n = 750 items" in explorer.message.value and len(explorer.chart.points()) == 23
     explorer.chart.chosen = "ACM-TA"
     assert "longest right" in explorer.panel.value and "ACM-TA" in explorer.panel.value
     explorer.chart.chosen = "TIES"
