@@ -35,7 +35,7 @@ def asked() -> dict[str, str]:
 
 
 def marks(notebook: NotebookNode) -> list[dict[str, Any]]:
-    """One row for each exercise of the notebook's lesson: lesson, exercise, solved, message. ValueError for no lesson."""
+    """A row for each exercise of the notebook's lesson: lesson, exercise, solved, message. ValueError for no lesson."""
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     numbers = [number for text in texts for number, _ in HEADING.findall(text)]
     lesson = numbers[0].partition(".")[0] if numbers else ""

@@ -76,7 +76,7 @@ def test_a_lesson_runs_to_its_end_unsolved_and_then_its_solutions_are_accepted(p
         assert said(solved).startswith(f"✓ Exercise {number}: ") and said(solved).count("\n") == 1
     live = [o.data for c in notebook.cells if c.get("id", "").startswith("live") for o in c.get("outputs", [])]
     assert live and all(WIDGET in data for data in live)
-    assert all("image/png" in data or data["text/plain"].startswith("Playground(") for data in live)
+    assert all("image/png" in data or "playground.Playground" in data["text/plain"] for data in live)
 
 
 @EACH
