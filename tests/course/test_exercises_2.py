@@ -8,7 +8,9 @@ import pytest
 from acm.course import NotYet, check, checkers, judged
 from acm.course.copies import COURSE
 
-SOURCES = [COURSE / "source" / name for name in ("4-acm.ipynb", "5-measuring.ipynb", "6-project.ipynb", "7-search.ipynb")]
+SOURCES = [
+    COURSE / "source" / name for name in ("4-acm.ipynb", "5-measuring.ipynb", "6-project.ipynb", "7-search.ipynb")
+]
 
 # exercise: (what the solution says, what the learner wrote instead, a part of the answer)
 MISTAKES = {
