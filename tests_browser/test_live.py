@@ -193,6 +193,16 @@ def test_play_shows_answers_from_fast_to_slow(live):
     assert answer(page) == answer(page, "slow")
 
 
+def test_painting_stops_the_motion(live):
+    page = live("l=0&q=" + QUESTION)
+    page.get_by_role("button", name="play").click()
+    until(page, "Number(document.querySelector('.dial .value').textContent) >= 0.1")
+    page.locator(".cell").first.press("End")
+    page.wait_for_timeout(1500)
+    rest(page)
+    assert numbers(page)[0] == 1.5 and page.get_by_role("button", name="play").is_visible()
+
+
 def test_ties_has_a_density_and_task_arithmetic_changes_nothing(live):
     page = live("l=0.3&q=" + QUESTION)
     before = answer(page)
@@ -341,6 +351,17 @@ def test_words_that_the_models_never_saw_are_named_not_answered(live):
     page.locator("textarea").fill("Mia has 3 eggs. she finds 4 more. how many eggs are left?")
     until(page, "document.querySelector('.stream.slow .verdict').textContent.includes('7')")
     assert page.locator(".note").inner_text() == "" and clean(page)
+
+
+def test_a_problem_that_is_too_long_is_refused_with_the_reason(live):
+    page = live()
+    page.locator("textarea").fill("7 " * 190)
+    page.locator("textarea").press("Enter")
+    until(page, "document.querySelector('.status').dataset.kind === 'failed'")
+    assert re.search(r"has \d+ tokens; the models have room for \d+", status(page)) and answer(page) == "no answer"
+    page.get_by_role("button", name="Another problem").click()
+    rest(page)
+    assert "the answer is" in answer(page) and "the answer is" in answer(page, "slow") and clean(page)
 
 
 def test_another_problem_has_as_many_steps_as_asked(live):

@@ -33,7 +33,7 @@ CSS = """
 .acm-panel .acm-cards {grid-template-columns: 1fr} .acm-panel .widget-html-content {line-height: 1.4}
 .acm-panel p {margin: 0 0 6px}
 @media (max-width: 900px) {.acm-side-by-side > * {flex-basis: 100% !important}}
-.acm-explorer .acm-table table {border-collapse: collapse}
+.acm-explorer .acm-table table {border-collapse: collapse} .acm-table .widget-html-content {line-height: 1.4}
 .acm-explorer .acm-table :is(td, th) {padding: 2px 10px; text-align: right; line-height: 1.4}
 .acm-cards {display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 12px;
   line-height: 1.4}
@@ -47,7 +47,7 @@ CSS = """
 .acm-shared {opacity: 0.72}
 .acm-parting {background: #ffd6cc; color: #111; outline: 1px solid #c04d00}
 .acm-cards details[open] > summary > .acm-preview {display: none}
-.acm-preview {display: block; max-height: 7em; overflow: hidden}
+.acm-text.acm-preview {display: inline}
 .acm-explorer .acm-answers {max-height: 330px; overflow: auto} .acm-answers p {margin: 2px 0 6px; line-height: 1.4}
 .acm-explorer .acm-asked {max-height: 84px; overflow: auto} .acm-asked .widget-html-content {line-height: 1.4}
 .acm-unseen {opacity: 0.7; border: 1px dotted; font-size: 85%}

@@ -30,8 +30,8 @@ EXPLORERS = {
             "CoefficientsExplorer",
             "acm.widgets.coefficients_explorer",
             "1-coefficients",
-            "t, shift, estimator, calibration draw",
-            "λ of each layer beside the null controls; how MI becomes λ",
+            "t, shift, nulls, estimator, calibration draw",
+            "λ of each layer beside the null controls, each with its band; how the MI of each text becomes λ",
         ),
         Row(
             "Playground",
@@ -44,15 +44,15 @@ EXPLORERS = {
             "TradeOffExplorer",
             "acm.widgets.trade_off_explorer",
             "3-trade-off",
-            "results, methods, tasks, token cap, what to compare with",
+            "results (two side by side), methods, tasks, unit, token cap, what to compare with",
             "accuracy against length; both less another method's, on the same items; the responses behind a point",
         ),
         Row(
             "ResponseBrowser",
             "acm.widgets.response_browser",
             "4-responses",
-            "question, models, search",
-            "all responses to a question, reflections marked",
+            "question, models, filters, search, what to compare with",
+            "the responses to a question, where they part from one another, reflections",
         ),
     )
 }

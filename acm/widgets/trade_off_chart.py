@@ -35,17 +35,25 @@ def methods_of(chosen: Iterable[str], methods: Sequence[str], swept: Sequence[st
     return [method for method in methods if method in names]
 
 
-def axes(data: Source, cap: int | None, reduction: bool) -> tuple[list[float], list[float]]:
-    """The ranges of length and accuracy for all methods and tasks of these results, whichever are chosen.
+Ranges = tuple[list[float], list[float]]  # of length and of accuracy
 
-    Under a lower cap they grow where something would lie outside, by steps.
+
+def home(data: Source, reduction: bool) -> Ranges:
+    """The ranges that hold all methods on each task, and their means over all tasks with intervals."""
+    single, means = data.ends(None, reduction), data.points(data.methods, data.tasks, None, reduction).table
+    x, y = (reach(pd.concat([single[axis], *(means[name] for name in ENDS if name[0] == axis)])) for axis in "xy")
+    return x, y
+
+
+def axes(data: Source, ranges: Ranges, cap: int | None, reduction: bool) -> Ranges:
+    """The ranges for all methods and tasks of these results, whichever are chosen.
+
+    ranges: those of :func:`home`. Under a lower cap they grow where something would lie outside, by steps.
     """
-    own = data.ends(None, reduction)
-    ranges = [reach(own[axis]) for axis in "xy"]
-    if cap is not None:
-        now = data.ends(cap, reduction)
-        ranges = [wider(axis, now[name]) for axis, name in zip(ranges, "xy", strict=True)]
-    return ranges[0], ranges[1]
+    if cap is None:
+        return ranges
+    now = data.ends(cap, reduction)
+    return wider(ranges[0], now["x"]), wider(ranges[1], now["y"])
 
 
 def wider(home: list[float], values: pd.Series) -> list[float]:
@@ -55,7 +63,7 @@ def wider(home: list[float], values: pd.Series) -> list[float]:
     return [home[0] - low, home[1] + high]
 
 
-def trade_off_chart(points: Points, ranges: tuple[list[float], list[float]], label: str) -> dict[str, Any]:
+def trade_off_chart(points: Points, ranges: Ranges, label: str) -> dict[str, Any]:
     """The chart. ranges: of length and accuracy. label: what it shows, for a screen reader."""
     table, tokens = points.table, points.xlabel.startswith(LENGTH)
     curve = table.loc[points.frontier]

@@ -16,7 +16,7 @@ from acm.widgets.differences import differences_html, usual
 from acm.widgets.markup import busy, note
 from acm.widgets.parts import Explorer, Worker, choice, labelled, offer, results_choice, row, side_by_side
 from acm.widgets.printed import Printed, printed
-from acm.widgets.trade_off_chart import axes, chips, methods_of, trade_off_chart
+from acm.widgets.trade_off_chart import Ranges, axes, chips, home, methods_of, trade_off_chart
 
 UNITS = {"reduction": "reduction, %", "tokens": "tokens"}
 NOTHING = "<p>Press a point: its numbers, and the shortest and longest responses behind it, show here.</p>"
@@ -30,6 +30,7 @@ class TradeOffExplorer(Explorer):
 
     def build(self, profile: str, experiment: str) -> None:
         self.worker = Worker(self.fail)
+        self.homes: dict[tuple[str, bool], Ranges] = {}
         records, papers = state.record_sources(), printed()
         self.sources: dict[str, state.Source] = {**records, **papers}
         self.source = results_choice(list(records), profile, experiment, papers)
@@ -88,6 +89,7 @@ class TradeOffExplorer(Explorer):
             offered = UNITS if data.reference else {"tokens": UNITS["tokens"]}
             kept = self.units.value if self.units.value and self.units.value[0] in offered else [next(iter(offered))]
             self.units.offer([{"name": name, "label": label} for name, label in offered.items()], kept)
+            self.cap.layout.visibility = "hidden" if data.cap is None else "visible"
             self.cap.disabled = data.cap is None
             self.cap.max = self.cap.value = data.cap or 1
 
@@ -108,18 +110,15 @@ class TradeOffExplorer(Explorer):
         """Draw what the controls say."""
         data, cap = self.data, self.lower_cap()
         points = data.points(self.chosen_methods(), self.tasks.value, cap, self.reduction)
-        self.chart.spec = drawn(data, points, cap, self.reduction, f"Accuracy against length, {self.source.value}")
+        self.chart.spec = self.drawn(self.source.value, points, cap, self.reduction)
         self.press(self.chart.chosen, data, self.tasks.value)
         self.compare()
         said = [f"cap {cap}: what is longer is cut there and counts as wrong"] if cap else []
         if points.left_out:
             said = [f"left out, without numbers for all chosen tasks: {', '.join(points.left_out)}", *said]
-        n = int(points.table["n"].iloc[0])
-        self.say(
-            "; ".join(
-                [f"{len(points.table)} methods, n = {n:,} responses each; means over tasks, 95 % intervals", *said]
-            )
-        )
+        shown = f"{len(points.table)} methods, n = {points.table['n'].iloc[0]:,.0f} responses each; means over tasks"
+        known = "printed without intervals" if isinstance(data, Printed) else "95 % intervals"
+        self.say("; ".join([f"{shown}, {known}", *said]))
 
     def draw_second(self) -> None:
         """Draw all of the results beside, if there are some."""
@@ -128,7 +127,15 @@ class TradeOffExplorer(Explorer):
         if other is not None:
             reduction = self.reduction and other.reference is not None
             points = other.points(other.methods, other.tasks, None, reduction)
-            self.second.spec = drawn(other, points, None, reduction, f"Accuracy against length, {self.beside.value}")
+            self.second.spec = self.drawn(self.beside.value, points, None, reduction)
+
+    def drawn(self, title: str, points: state.Points, cap: int | None, reduction: bool) -> dict[str, Any]:
+        """What a chart is told of these results; its axes stay as long as results and unit do."""
+        data, key = self.sources[title], (title, reduction)
+        if key not in self.homes:
+            self.homes[key] = home(data, reduction)
+        ranges = axes(data, self.homes[key], cap, reduction)
+        return trade_off_chart(points, ranges, f"Accuracy against length, {title}")
 
     def press(self, name: str, data: state.Source, tasks: list[str] | None = None) -> None:
         """Show what lies behind a point, with all its numbers. tasks: None for all."""
@@ -150,8 +157,3 @@ class TradeOffExplorer(Explorer):
                 self.table.value = found
 
         self.worker.start(job)
-
-
-def drawn(data: state.Source, points: state.Points, cap: int | None, reduction: bool, label: str) -> dict[str, Any]:
-    """What the chart is told of these results."""
-    return trade_off_chart(points, axes(data, cap, reduction), label)

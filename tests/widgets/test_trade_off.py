@@ -12,7 +12,7 @@ from acm.hypertext import image
 from acm.paths import REPORTS
 from acm.reporting.statistics import bootstrap, share
 from acm.widgets import printed, trade_off
-from acm.widgets.trade_off_chart import INTERPOLATION, axes, chips, methods_of, trade_off_chart
+from acm.widgets.trade_off_chart import INTERPOLATION, axes, chips, home, methods_of, trade_off_chart
 from acm.widgets.trade_off_explorer import TradeOffExplorer
 
 
@@ -31,7 +31,8 @@ def test_points_are_the_tables_numbers(records):
 
 
 def test_a_chart_has_the_points_and_axes_that_no_choice_moves(records):
-    ranges = axes(records, None, True)
+    ranges = home(records, True)
+    assert axes(records, ranges, None, True) == ranges
     points = records.points(["abacus-fast", "abacus-slow", "TIES", "frontier-0.5"], records.tasks)
     chart = trade_off_chart(points, ranges, "a picture")
     json.dumps(chart, allow_nan=False)
@@ -44,10 +45,13 @@ def test_a_chart_has_the_points_and_axes_that_no_choice_moves(records):
         table = records.points(records.methods, tasks).table
         for name, (low, high) in zip("xy", ranges, strict=True):
             assert table[name].between(low, high).all(), "no choice of tasks leaves the picture"
-    lower = axes(records, 40, True)
+    for name, (low, high) in zip("xy", ranges, strict=True):
+        whole = records.points(records.methods, records.tasks).table
+        assert whole[f"{name}_low"].min() > low and whole[f"{name}_high"].max() < high
+    lower = axes(records, ranges, 40, True)
     table = records.points(records.methods, records.tasks, 40).table
     assert table["y"].between(*lower[1]).all() and lower[1][1] == ranges[1][1] and lower[1][0] <= ranges[1][0]
-    tokens = trade_off_chart(records.points(["TA"], records.tasks, reduction=False), axes(records, None, False), "")
+    tokens = trade_off_chart(records.points(["TA"], records.tasks, reduction=False), home(records, False), "")
     assert tokens["x"]["better"] == "left" and tokens["x"]["label"] == "length, tokens" and not tokens["lines"]
 
 
@@ -143,3 +147,4 @@ def test_trade_off_explorer_press_leads_to_responses():
     assert "smol_seen" in explorer.panel.value
     explorer.source.value = "printed / acm-v1 / 32b"
     assert "32B" in "".join(explorer.chart.points()) and explorer.cap.disabled and explorer.compared.disabled
+    assert "printed without intervals" in explorer.message.value

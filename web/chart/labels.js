@@ -46,6 +46,17 @@ function coveredMarks(box, drawn) {
 }
 
 /**
+ * Whether a name there would stand nearer to another name's mark than to its own.
+ * @param {Box} box @param {Place} own @param {Place[]} marks
+ */
+function misleads(box, own, marks) {
+  const away = (/** @type {Place} */ [x, y]) =>
+    Math.hypot(Math.max(box.left - x, 0, x - box.right), Math.max(box.top - y, 0, y - box.bottom));
+  const limit = away(own);
+  return marks.some((mark) => (mark[0] !== own[0] || mark[1] !== own[1]) && away(mark) < limit);
+}
+
+/**
  * Each name's place; null where every place would cover another name or leave the frame.
  * @param {Label[]} labels @param {Box} frame
  * @param {Place[]} drawn marks and lines, as pixels that a name should not cover
@@ -56,6 +67,7 @@ export function placeLabels(labels, frame, drawn) {
   const taken = [];
   /** @type {(Placed | null)[]} */
   const found = labels.map(() => null);
+  const marks = labels.filter(({ anchors }) => anchors.length === 1).map(({ anchors }) => anchors[0]);
   const order = labels.map((_, i) => i).sort((a, b) => Number(!!labels[b].first) - Number(!!labels[a].first) || a - b);
   for (const i of order) {
     let best = null,
@@ -66,12 +78,13 @@ export function placeLabels(labels, frame, drawn) {
       const outside =
         box.left < frame.left || box.right > frame.right || box.top < frame.top || box.bottom > frame.bottom;
       if (outside || taken.some((other) => boxesOverlap(box, other))) continue;
-      const cost = place.cost + 12 * coveredMarks(box, drawn);
+      const astray = labels[i].anchors.length === 1 && misleads(box, place.anchor, marks);
+      const cost = place.cost + 12 * coveredMarks(box, drawn) + (astray ? 25 : 0);
       if (cost < least) [best, least] = [place, cost];
     }
     if (!best) continue;
     taken.push(boxAround(best.x, best.y, labels[i]));
-    found[i] = { x: best.x, y: best.y, anchor: best.anchor, far: best.cost > DISTANCES[1] + 9 };
+    found[i] = { x: best.x, y: best.y, anchor: best.anchor, far: least > DISTANCES[1] + 9 };
   }
   return found;
 }

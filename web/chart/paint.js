@@ -68,8 +68,14 @@ function tickNodes(spec, frame, axis) {
   const ticks =
     spec[axis].ticks?.filter(({ at }) => at >= range[0] && at <= range[1]) ??
     tickValues(range, room).map((at) => ({ at, label: tickText(at, step, !!spec[axis].percent) }));
-  const widest = Math.max(1, ...ticks.map(({ label }) => textWidth(label) + 8));
-  const every = across ? Math.max(1, Math.ceil((ticks.length * widest) / (frame.right - frame.left))) : 1;
+  const ends = ticks.map(({ at, label }) => [
+    frame[axis](at) - textWidth(label) / 2,
+    frame[axis](at) + textWidth(label) / 2,
+  ]);
+  const crowded = (/** @type {number} */ every) =>
+    ends.some(([left], i) => i >= every && !(i % every) && left < ends[i - every][1] + 6);
+  let every = 1;
+  while (across && every < ticks.length && crowded(every)) every += 1;
   return ticks.flatMap(({ at, label }, i) => {
     const place = frame[axis](at);
     const ends = across

@@ -21,7 +21,7 @@ export function createChallenge(data, hooks) {
   const halt = makeButton("Stop", () => stop("Stopped."));
   const running = make("div", { class: "row running", hidden: true }, progress, count, halt);
   const result = make("div", { class: "result", role: "status" }, make("p", { class: "hint" }, EMPTY));
-  const lead = `Be right as often as ${against}, with fewer tokens. ${items.length} problems decide.`;
+  const lead = `As often right as ${against}, with fewer tokens, on ${items.length} problems.`;
   const node = make(
     "section",
     { class: "challenge" },
@@ -37,6 +37,7 @@ export function createChallenge(data, hooks) {
   );
   /** @type {AbortController | null} */
   let controller = null;
+  let shortest = { name: "", length: Infinity };
 
   async function run() {
     const mine = new AbortController();
@@ -80,7 +81,9 @@ export function createChallenge(data, hooks) {
   /** @param {string} name @param {any[]} rows */
   function conclude(name, rows) {
     const verdict = judge(rows, items);
-    result.replaceChildren(...shownResult(name, rows, verdict, against));
+    const { length } = summaryOf(rows);
+    if (verdict.outcome === "won" && length < shortest.length) shortest = { name, length };
+    result.replaceChildren(...shownResult(name, rows, verdict, against), ...shownBest(shortest));
     hooks.onMeasured(name, summaryOf(rows));
   }
 
@@ -134,6 +137,14 @@ function shownResult(name, rows, verdict, against) {
     make("tbody", {}, row("right, points", verdict.accuracy), row("tokens", verdict.length)),
   );
   return [head, make("p", {}, `${right} of ${rows.length} right, ${tokens.toFixed(0)} tokens on average.`), table];
+}
+
+/** What is to be beaten next. @param {{ name: string, length: number }} shortest */
+function shownBest({ name, length }) {
+  if (!name) return [];
+  return [
+    make("p", { class: "hint" }, `Your shortest win: ${length.toFixed(0)} tokens, with ${name}. How short can it be?`),
+  ];
 }
 
 /** @param {string} name @param {import("./statistics.js").Interval} interval */

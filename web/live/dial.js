@@ -78,23 +78,32 @@ export function createDial(data, hooks) {
     /** @param {import("./state.js").State} state */
     show(state) {
       const shared = sharedBy(state, data.layers);
+      player.follow(shared);
       const shown = shared ?? meanOf(state, data.layers);
       input.value = String(shown);
       input.setAttribute("aria-valuetext", `${shared === null ? "mean " : ""}λ ${showNumber(shown)}`);
       value.textContent = `${shared === null ? "mean " : ""}${showNumber(shown)}`;
-      const hint = presets.show(state);
-      saying.textContent =
-        shared === null ? `${hint || "λ of your own"}. The dial gives all layers the same again.` : hint;
+      saying.textContent = presets.show(state) || sayingOf(state, shared);
     },
     canUndo: (/** @type {boolean} */ can) => undo.setAttribute("aria-disabled", String(!can)),
     destroy: () => player.stop(),
   };
 }
 
+/** What the merge at hand is. @param {import("./state.js").State} state @param {number | null} shared */
+function sayingOf(state, shared) {
+  if (shared === null) return "The layers differ. Moving the dial gives all of them one λ again.";
+  const number = showNumber(shared);
+  return state.method === "ties"
+    ? `TIES with λ ${number} in every layer`
+    : `fast + ${number} · (slow − fast) in every layer`;
+}
+
 /** Moves λ from 0 to 1; each answer is shown to its end. @param {() => number} current @param {any} hooks */
 function createPlayer(current, hooks) {
   let timer = 0;
   let since = 0;
+  let last = 0;
   const button = makeButton("▶", toggle, { class: "play", "aria-label": "play λ from 0 to 1" });
 
   function name() {
@@ -120,7 +129,8 @@ function createPlayer(current, hooks) {
 
   /** @param {number} value */
   function step(value) {
-    hooks.onValue(Math.min(1, Math.round(value * 100) / 100));
+    last = Math.min(1, Math.round(value * 100) / 100);
+    hooks.onValue(last);
     since = performance.now();
     timer = window.setTimeout(() => wait(value), PAUSE);
     name();
@@ -135,7 +145,11 @@ function createPlayer(current, hooks) {
       hooks.onSettled();
     }
   }
-  return { button, stop };
+  /** Whoever sets another λ stops the motion. @param {number | null} shared */
+  function follow(shared) {
+    if (timer && (shared === null || Math.abs(shared - last) > 1e-6)) stop();
+  }
+  return { button, stop, follow };
 }
 
 /** @param {any} data @param {(preset: any) => void} onPreset */

@@ -91,8 +91,11 @@ export function mount(root, { start, data, state = null, onChange = () => {} }) 
  */
 function answering(model, controls, streams, status) {
   return {
-    onStatus: status.show,
-    onStart: (who) => streams[who].start(goldOf(model.get().question)),
+    onStatus(kind, detail) {
+      status.show(kind, detail);
+      if (kind === "failed") for (const stream of Object.values(streams)) stream.clear("no answer");
+    },
+    onStart: (who, question) => streams[who].start(question),
     onToken: (who, text) => streams[who].token(text),
     onAnswer(who, result) {
       streams[who].finish(result);

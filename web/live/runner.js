@@ -2,12 +2,14 @@
 
 import { answerOf } from "../core/grading.js";
 
+const GRACE = 150; // milliseconds that an answer has for its first token before a newer wish stops it
+
 /**
  * @typedef {import("./state.js").State} State
  * @typedef {"fast" | "merged" | "slow"} Who
  * @typedef {{
  *   onStatus: (kind: string, detail?: any) => void,
- *   onStart: (who: Who) => void, onToken: (who: Who, text: string) => void,
+ *   onStart: (who: Who, question: string) => void, onToken: (who: Who, text: string) => void,
  *   onAnswer: (who: Who, result: { text: string, length: number, truncated: boolean }) => void,
  *   onUnknown: (words: string[]) => void,
  * }} Hooks
@@ -28,6 +30,7 @@ export function createRunner(start, mergeKeyOf, hooks) {
   let wanted = null;
   let pumping = /** @type {Promise<void> | null} */ (null);
   let closed = false;
+  let shown = Promise.resolve(); // the merge at hand has shown a token, or took its time
 
   function ready() {
     loading ??= start((loaded, total) => hooks.onStatus("loading", { loaded, total })).catch((error) => {
@@ -40,6 +43,8 @@ export function createRunner(start, mergeKeyOf, hooks) {
   async function pump() {
     const engine = await ready();
     while (wanted && !closed) {
+      await shown;
+      asking.merged?.abort();
       const job = wanted;
       wanted = null;
       const asked = job.question !== at.question;
@@ -79,10 +84,13 @@ export function createRunner(start, mergeKeyOf, hooks) {
     asking[who]?.abort();
     const controller = new AbortController();
     asking[who] = controller;
+    const begun = patience();
+    if (who === "merged") shown = begun.over;
     hooks.onStatus("answering");
-    hooks.onStart(who);
+    hooks.onStart(who, question);
     try {
       const onToken = (/** @type {{ text: string }} */ token) => {
+        begun.end();
         if (!controller.signal.aborted) hooks.onToken(who, token.text);
       };
       const result = await engine.ask(who, question, { onToken, signal: controller.signal });
@@ -92,6 +100,7 @@ export function createRunner(start, mergeKeyOf, hooks) {
     } catch (error) {
       if (!isAbort(error)) fail(error);
     } finally {
+      begun.end();
       if (asking[who] === controller) delete asking[who];
       if (!Object.keys(asking).length && !pumping && !at.failed) hooks.onStatus("ready", at);
     }
@@ -108,7 +117,6 @@ export function createRunner(start, mergeKeyOf, hooks) {
   function request(state) {
     wanted = state;
     at.failed = false;
-    asking.merged?.abort();
     pumping ??= pump()
       .catch(fail)
       .finally(() => {
@@ -122,7 +130,7 @@ export function createRunner(start, mergeKeyOf, hooks) {
   async function measure(state, items, options) {
     const engine = await ready();
     await pumping;
-    asking.merged?.abort();
+    options.signal.throwIfAborted();
     await mergeFor(engine, state);
     return engine.measure(items, options);
   }
@@ -137,6 +145,17 @@ export function createRunner(start, mergeKeyOf, hooks) {
       void loading?.then((engine) => engine.close()).catch(() => {});
     },
   };
+}
+
+/** A promise that is kept when `end` is called, or a little later. */
+function patience() {
+  let end = () => {};
+  /** @type {Promise<void>} */
+  const over = new Promise((resolve) => {
+    end = resolve;
+    setTimeout(resolve, GRACE);
+  });
+  return { over, end };
 }
 
 /** Whether an error only says that work was stopped. @param {any} error */

@@ -40,7 +40,7 @@ export function withOne(state, value, layers) {
 /** The state in another mode; λ stay as far as it can hold them.
  * @param {State} state @param {string} mode @param {string[]} layers @returns {State} */
 export function inMode(state, mode, layers) {
-  if (mode === "one") return withOne(state, tidy(meanOf(state, layers)), layers);
+  if (mode === "one") return withOne(state, Math.round(meanOf(state, layers) * 100) / 100, layers);
   const coefficients = Object.fromEntries(keysOf(mode, layers).map((key) => [key, coefficientOf(state, key)]));
   return { ...state, mode, coefficients };
 }
@@ -69,9 +69,10 @@ export function mergeKey(state, layers) {
   return `${state.method === "ties" ? `ties ${state.density}` : "straight"} ${values.join(" ")}`;
 }
 
-/** At most four digits after the point. @param {number} value */
+/** Without the noise of sums: twelve digits after the point, more than a merge in float32 tells apart.
+ * @param {number} value */
 export function tidy(value) {
-  return Math.round(value * 1e4) / 1e4;
+  return Math.round(value * 1e12) / 1e12;
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { steps } from "../core/grading.js";
 import { make } from "./dom.js";
+import { goldOf } from "./problems.js";
 import { gradeOf } from "./runner.js";
 
 /**
@@ -22,14 +23,20 @@ export function createStream(name, title) {
     bar,
     body,
   );
-  const now = { text: "", tokens: 0, done: true, gold: /** @type {string | null} */ (null), longest: 1, frame: 0 };
+  const gold = /** @type {string | null} */ (null);
+  const now = { text: "", old: "", tokens: 0, done: true, gold, question: "", longest: 1, frame: 0 };
 
   function draw() {
     now.frame = 0;
     const pieces = shownSteps(now.text, now.done);
-    body.replaceChildren(...pieces, ...(now.done ? [] : [make("span", { class: "cursor", "aria-hidden": "true" })]));
+    body.replaceChildren(...pieces, ...(now.done ? [] : comingNodes(remains())));
     count.textContent = `${now.tokens} token${now.tokens === 1 ? "" : "s"}`;
     bar.style.setProperty("--share", String(Math.min(1, now.tokens / now.longest)));
+  }
+
+  /** What the coming answer has not written over yet. */
+  function remains() {
+    return now.old.slice(now.text.length);
   }
 
   function later() {
@@ -41,10 +48,12 @@ export function createStream(name, title) {
     tag: (/** @type {string} */ text) => {
       tag.textContent = text;
     },
-    /** A new answer is coming: the old one stays, pale, until its first token. @param {string | null} gold */
-    start(gold) {
-      Object.assign(now, { text: "", tokens: 0, done: false, gold });
+    /** A new answer is coming. It writes over the old one, which stays pale. @param {string} question */
+    start(question) {
+      const old = question === now.question ? now.text + (now.done ? "" : remains()) : "";
+      Object.assign(now, { text: "", old, tokens: 0, done: false, gold: goldOf(question), question });
       node.classList.add("stale");
+      later();
     },
     /** @param {string} text */
     token(text) {
@@ -69,7 +78,8 @@ export function createStream(name, title) {
       later();
     },
     clear(/** @type {string} */ text) {
-      Object.assign(now, { text: "", tokens: 0, done: true });
+      cancelAnimationFrame(now.frame);
+      Object.assign(now, { text: "", old: "", question: "", tokens: 0, done: true, frame: 0 });
       node.classList.remove("stale");
       body.replaceChildren(text);
       verdict.replaceChildren(" ");
@@ -77,6 +87,14 @@ export function createStream(name, title) {
       bar.style.setProperty("--share", "0");
     },
   };
+}
+
+/** The cursor, and what is left of the answer before. @param {string} old */
+function comingNodes(old) {
+  return [
+    make("span", { class: "cursor", "aria-hidden": "true" }),
+    make("span", { class: "old", "aria-hidden": "true" }, old),
+  ];
 }
 
 /**

@@ -164,7 +164,7 @@ function nameOf(key) {
 
 /** @param {any} cell @param {string} key @param {number} value */
 function paint(cell, key, value) {
-  cell.setAttribute("aria-valuenow", String(tidy(value)));
+  cell.setAttribute("aria-valuenow", String(Number(value.toFixed(4))));
   cell.setAttribute("aria-valuetext", showNumber(value));
   cell.title = `${nameOf(key)}: ${showNumber(value)}`;
   cell.lastChild.textContent = showNumber(value);

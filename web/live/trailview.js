@@ -44,7 +44,7 @@ export function titleOf(state, data) {
     const preset = presetsOf(data).find((known) => isPreset(state, known, layers));
     if (preset) return preset.title;
   }
-  const lambda = shared === null ? `mean λ ${showNumber(meanOf(state, layers))}` : `λ ${showNumber(shared)}`;
+  const lambda = shared === null ? `own λ, mean ${showNumber(meanOf(state, layers))}` : `λ ${showNumber(shared)}`;
   return state.method === "ties" ? `TIES ${lambda}` : lambda;
 }
 

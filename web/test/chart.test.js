@@ -92,6 +92,21 @@ test("names overlap no other name, stay in the frame and, where there is room, l
   assert.ok(!alone.far && !boxesOverlap(box, { left: 297, right: 303, top: 177, bottom: 183 }));
 });
 
+test("a name stands nearest to its own mark, or a line leads there", () => {
+  const frame = { left: 0, top: 0, right: 400, bottom: 200 };
+  const marks = [
+    [200, 100],
+    [230, 100],
+    [215, 115],
+  ];
+  const labels = marks.map((at) => ({ width: 60, height: 14, anchors: [at] }));
+  placeLabels(labels, frame, marks).forEach((place, i) => {
+    const { left, right, top, bottom } = boxAround(place.x, place.y, labels[i]);
+    const away = marks.map(([x, y]) => Math.hypot(Math.max(left - x, 0, x - right), Math.max(top - y, 0, y - bottom)));
+    assert.ok(place.far || away[i] === Math.min(...away));
+  });
+});
+
 test("a name without room is left out, and the chosen one comes first", () => {
   const frame = { left: 0, top: 0, right: 60, bottom: 30 };
   const label = { width: 50, height: 14, anchors: [[30, 28]] };

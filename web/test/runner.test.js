@@ -35,7 +35,7 @@ const wish = (embed, question = "q") => ({
   coefficients: { embed },
   question,
 });
-const soon = (milliseconds = 20) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const soon = (milliseconds = 200) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** @param {(() => Promise<any>) | null} start */
 function runnerWith(start = null) {

@@ -9,8 +9,8 @@ import { drawChart } from "../chart/chart.js";
  */
 
 /**
- * Draw the widget's `spec`, with the point `chosen` ringed. Where `pressable`, a pressed point becomes `chosen`; pressed again,
- * none is.
+ * Draw the widget's `spec`, with the point `chosen` ringed. Where `pressable`, a pressed point
+ * becomes `chosen`; pressed again, none is.
  * @param {{ model: WidgetModel, el: HTMLElement }} widget
  */
 function renderChart({ model, el }) {
