@@ -75,7 +75,7 @@ def cell(made: NotebookNode, name: str, tag: str) -> NotebookNode:
 
 
 def frame(notebook: NotebookNode, links: str, name: str, kind: str, home: str) -> None:
-    """Put badges and links below the title, and progress and links at the end.
+    """Put badges and links below the title, progress before the last cell, the lesson's own assertions, and links last.
 
     name: of the notebook's file. kind: ``student`` or ``solution``. home: OWNER/NAME on GitHub, or nothing.
     """
@@ -87,6 +87,6 @@ def frame(notebook: NotebookNode, links: str, name: str, kind: str, home: str) -
     end = [cell(new_markdown_cell(links), "navigation-end", "navigation")] if links else []
     if found := re.match(r"Lesson (\d+) ·", title_of(notebook)):
         shown = f"course.progress({found[1]})  # counts what the checks above found in this session"
-        end.insert(0, cell(new_code_cell(shown), "progress", "progress"))
+        end = [cell(new_code_cell(shown), "progress", "progress"), notebook.cells.pop(), *end]
     notebook.cells[1:1] = start
     notebook.cells += end

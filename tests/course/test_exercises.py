@@ -260,11 +260,15 @@ def test_an_exception_is_told_with_the_learners_line():
         judged("3.3", 7)
 
 
-def test_notebooks_show_the_sentence_alone():
-    with pytest.raises(NotYet) as found:
-        judged("3.3", lambda *_: 1)
-    (line,) = found.value._render_traceback_()
-    assert line == f"Not yet. {found.value}" and "Traceback" not in line
+def test_a_check_prints_one_sentence_and_stops_nothing(capsys):
+    check("3.3", raises(NotImplementedError("Exercise 3.3")))
+    check("3.3", lambda *_: 1)
+    check("3.3", SOLUTIONS["3.3"])
+    waits, wrong, solved = capsys.readouterr().out.splitlines()
+    assert waits.startswith("○ Exercise 3.3 waits for you. Its cell still holds `raise NotImplementedError`: ")
+    assert wrong.startswith("✗ Exercise 3.3, not yet. For 20 and 60 labels") and solved.startswith("✓ Exercise 3.3: ")
+    with pytest.raises(UserError, match="unknown exercise"):
+        check("3.99", None)
 
 
 def test_an_unknown_exercise_is_refused_with_the_nearest():
