@@ -16,7 +16,7 @@ import pandas as pd
 import traitlets
 
 from abacus import CHECKPOINTS
-from acm.errors import UserError, unknown
+from acm.errors import UserError, brief, unknown
 from acm.paths import CLONE, REPORTS, WEB
 from acm.widgets.bundle import bundle
 
@@ -25,7 +25,8 @@ METHODS = ("interpolation", "task_arithmetic", "ties")  # those that the browser
 PARTS = {"attention": ("input_layernorm", "self_attn"), "mlp": ("post_attention_layernorm", "mlp")}
 SHARED = ("config", "tokenizer")  # what both models have alike
 OUTSIDE = {"embed": "embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}  # layer outside the blocks → its tensor
-LOWEST, HIGHEST = -0.5, 1.5  # of λ on the page
+LOWEST, HIGHEST = -0.5, 1.5  # of λ on the page, see web/live/state.js
+LONGEST = 400  # characters of a question
 FILE = "live.json"
 
 
@@ -112,8 +113,8 @@ class Playground(anywidget.AnyWidget):
 
     @question.setter
     def question(self, value: str) -> None:
-        if not isinstance(value, str) or not value.strip():
-            raise UserError(f"the question must be a text, not {value!r}.")
+        if not isinstance(value, str) or not 0 < len(value.strip()) <= LONGEST:
+            raise UserError(f"the question must be a text of at most {LONGEST} characters, not {brief(value)}.")
         self.state = self.state | {"question": value}
 
     def setting(self, value: Any, before: Mapping[str, float]) -> dict[str, Any]:
@@ -185,7 +186,7 @@ def given_by_key(value: Any) -> dict[str, Any]:
     UserError for what is no mapping, Series or table.
     """
     if isinstance(value, pd.DataFrame):
-        return flat(value)
+        value = flat(value)
     if not isinstance(value, (Mapping, pd.Series)):
         kind = type(value).__name__
         raise UserError(f"coefficients must be a number, a table, or a mapping or Series from layer to λ, not {kind}.")

@@ -60,6 +60,14 @@ def test_the_worker_is_a_script(node, tmp_path):
     node("--check", str(tmp_path / "worker.cjs"))
 
 
+def test_no_two_modules_declare_a_name():
+    owners: dict[str, list[str]] = {}
+    for path in MODULES:
+        for name in joining.declared(path.read_text(encoding="utf-8")):
+            owners.setdefault(name, []).append(path.name)
+    assert not {name: found for name, found in owners.items() if len(found) > 1}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_modules_are_small_and_harmless(path):
     text = path.read_text(encoding="utf-8")

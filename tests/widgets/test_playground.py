@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ from safetensors.torch import load_file
 from abacus import CHECKPOINTS
 from acm import merge
 from acm.errors import UserError
-from acm.paths import REPORTS
-from acm.widgets import Playground, measured
+from acm.paths import REPORTS, WEB
+from acm.widgets import Playground, measured, playground
 
 
 def lambdas(play: Playground) -> dict[str, float]:
@@ -47,6 +48,8 @@ def test_a_table_that_was_a_file_in_between_is_taken(tmp_path):
     play.coefficients.to_csv(tmp_path / "table.csv", index=False)
     other = Playground(pd.read_csv(tmp_path / "table.csv"))
     pd.testing.assert_frame_equal(other.coefficients, play.coefficients)
+    mixed = pd.DataFrame({"layer": ["0", "0"], "part": ["mlp", ""], "coefficient": [0.75, 0.5]})
+    assert lambdas(Playground(mixed))["0.mlp"] == 0.75, "a part goes before its layer"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,14 @@ def test_wrong_coefficients_are_refused_and_change_nothing(wrong, words):
     before = play.state
     with pytest.raises(UserError, match=words):
         play.coefficients = wrong
-    for name, value in (("method", "soup"), ("method", 3), ("density", 0.0), ("density", True), ("question", None)):
+    for name, value in (
+        ("method", "soup"),
+        ("method", 3),
+        ("density", 0.0),
+        ("density", True),
+        ("question", None),
+        ("question", "x" * 401),
+    ):
         with pytest.raises(UserError, match=name):
             setattr(play, name, value)
     assert play.state == before
@@ -86,6 +96,15 @@ def test_its_recipe_is_the_merge_of_the_browser_bit_for_bit(ask, tmp_path, metho
         for name, tensor in weights.items()
     }
     assert ask("merge", setting={key: play.state[key] for key in ("method", "density", "coefficients")}) == expected
+
+
+def test_its_limits_are_those_of_the_page():
+    state, merging = ((WEB / path).read_text() for path in ("live/state.js", "core/merge.js"))
+    for name in ("LOWEST", "HIGHEST", "LONGEST"):
+        assert float(re.search(rf"const {name} = (.+?);", state)[1]) == getattr(playground, name)
+    assert json.loads(re.search(r"METHODS = (\[.+?\]);", merging)[1]) == list(playground.METHODS)
+    session = (WEB / "core/session.js").read_text()
+    assert int(re.search(r"const CAP = (\d+);", session)[1]) == Playground().numbers["cap"]
 
 
 def test_the_models_are_sent_when_the_page_asks_and_are_no_traits(monkeypatch):

@@ -1,5 +1,6 @@
 // One chart for the live page and the explorers: an SVG that fits its width, with points that are buttons.
 
+import { freshId } from "./ids.js";
 import { axesNodes, labelNodes, seriesNodes, svgNode } from "./paint.js";
 import { hideHint, placePoints } from "./points.js";
 import { frameOf, homeView, markerPath } from "./spec.js";
@@ -16,8 +17,6 @@ import { movedView, watchZoom } from "./zoom.js";
  *   clip: SVGElement, axes: SVGElement, series: SVGElement, names: SVGElement, points: Points, view: View | null,
  *   spec: Spec, frame: import("./spec.js").Frame }} Drawn
  */
-
-let chartsMade = 0;
 
 /**
  * Draw a chart into an element. Axes keep their range until a spec says otherwise; a zoom lasts as long.
@@ -58,7 +57,7 @@ export function drawChart(root, spec, { onPoint } = {}) {
  * @param {HTMLElement} root @param {Spec} spec @param {((name: string) => void)} [onPoint] @returns {Drawn}
  */
 function chartParts(root, spec, onPoint) {
-  const id = `acm-chart-${(chartsMade += 1)}`;
+  const id = freshId("chart");
   const [legend, figure, hint, tools] = ["legend", "figure", "hint", "tools"].map((name) => {
     const part = document.createElement("div");
     part.className = `acm-chart-${name}`;

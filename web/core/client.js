@@ -60,7 +60,11 @@ export function startEngine(source) {
 
   return {
     /** @param {import("./session.js").Files} files @returns {Promise<{ layers: string[], groups: string[] }>} */
-    load: (files) => post("load", [files]),
+    load: (files) =>
+      post("load", [files]).catch((error) => {
+        worker.terminate();
+        throw error;
+      }),
     /** @param {import("./merge.js").Setting} setting @returns {Promise<{ milliseconds: number }>} */
     merge: (setting) => post("merge", [setting]),
     /** @param {string} question @returns {Promise<string[]>} */

@@ -7,6 +7,8 @@ const scope = globalThis;
 /** @type {any} */
 let session = null;
 /** @type {Set<number>} */
+const running = new Set();
+/** @type {Set<number>} */
 const aborted = new Set();
 let lastPause = 0;
 
@@ -42,9 +44,10 @@ async function answer(call, name, given) {
 
 scope.onmessage = async (/** @type {MessageEvent} */ { data: { call, name, given } }) => {
   if (name === "abort") {
-    aborted.add(call);
+    if (running.has(call)) aborted.add(call);
     return;
   }
+  running.add(call);
   try {
     scope.postMessage({ call, result: await answer(call, name, given) });
   } catch (error) {
@@ -52,5 +55,6 @@ scope.onmessage = async (/** @type {MessageEvent} */ { data: { call, name, given
     scope.postMessage({ call, error: { name: kind, message } });
   } finally {
     aborted.delete(call);
+    running.delete(call);
   }
 };

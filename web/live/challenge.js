@@ -4,9 +4,9 @@ import { make, makeButton, showNumber } from "./dom.js";
 import { isAbort } from "./runner.js";
 import { bootstrapInterval, judge, wilson } from "./statistics.js";
 
-const EMPTY = "Nothing was measured yet. It takes some ten seconds.";
+const EMPTY = "Nothing was measured yet. It takes ten seconds or more.";
 /** @type {Record<string, string>} */
-const WORDS = { won: "Won", lost: "Not beaten", open: "Not told apart" };
+const OUTCOMES = { won: "Won", lost: "Lost", open: "Not told apart" };
 
 /**
  * @param {any} data live.json
@@ -94,7 +94,7 @@ export function createChallenge(data, hooks) {
  * Accuracy in percent with Wilson's interval, length in tokens with a bootstrap's.
  * @param {import("./statistics.js").Graded[]} rows
  */
-export function summaryOf(rows) {
+function summaryOf(rows) {
   const accuracy = wilson(rows.filter((row) => row.correct).length, rows.length);
   const length = bootstrapInterval(rows.map((row) => row.length));
   return {
@@ -117,7 +117,7 @@ function shownResult(name, rows, verdict, against) {
   const head = make(
     "p",
     { class: `outcome ${verdict.outcome}` },
-    make("b", {}, `${WORDS[verdict.outcome]}. `),
+    make("b", {}, `${OUTCOMES[verdict.outcome]}. `),
     verdict.why,
   );
   const table = make(
@@ -168,15 +168,16 @@ function signed(value) {
 function smallPrint(items, against) {
   const rules = [
     `Your merge and ${against} answer the same ${items.length} problems.`,
-    "Won: it has fewer tokens, with the whole interval of the difference, and was right at least as often.",
-    "Not beaten: it is shown to be right less often, or to be longer.",
+    "Won: the whole interval of the difference of tokens lies below 0, and the merge was right at least as often.",
+    "Lost: the merge is shown to be right less often, or to be longer.",
     `Not told apart: all else. ${items.length} problems are few, so only large differences of accuracy show.`,
   ];
   const limits = [
     "The intervals are bootstraps of paired differences, with 2,000 draws of the problems and a fixed seed.",
     "They cover the chance of having drawn these problems.",
-    "They do not cover that you keep the best of many merges, nor that models trained anew would differ.",
-    "Where both are right on the same problems, the interval of the accuracy is 0 to 0. Others might tell them apart.",
+    "They do not cover a choice of the best among many merges. They do not cover models that are trained anew.",
+    "Where both are right on the same problems, the interval of the accuracy is 0 to 0.",
+    "Other problems might tell them apart.",
   ];
   const said = [rules, limits].map((sentences) => make("p", {}, sentences.join(" ")));
   return make("details", { class: "help" }, make("summary", {}, "How this is judged"), ...said);

@@ -4,7 +4,7 @@ import { createChallenge } from "./challenge.js";
 import { createDial } from "./dial.js";
 import { createMethod } from "./method.js";
 import { createQuestion } from "./question.js";
-import { inMode, withOne, withSome } from "./state.js";
+import { inMode, mergeKey, withOne, withSome } from "./state.js";
 import { createStrip } from "./strip.js";
 import { createTradeoff } from "./tradeoff.js";
 import { createTrailView, titleOf } from "./trailview.js";
@@ -57,14 +57,16 @@ function createMeasuring(data, model, runner) {
     model().change(withOne(model().get(), lambda, data.layers));
     model().settle();
   });
-  /** @type {{ name: string, row: any }[]} */
-  const measured = [];
+  /** @type {Map<string, { title: string, name: string, row: any }>} by merge, so that the same merge has one point */
+  const measured = new Map();
   const challenge = createChallenge(data, {
     measure: (items, options) => runner().measure(model().get(), items, options),
     nameOf: () => titleOf(model().get(), data),
     onMeasured(name, row) {
-      measured.push({ name, row });
-      tradeoff.measured(measured);
+      const key = mergeKey(model().get(), data.layers);
+      const others = [...measured].filter(([other, point]) => other !== key && point.title === name).length;
+      measured.set(key, { title: name, name: others ? `${name} (${others + 1})` : name, row });
+      tradeoff.measured([...measured.values()]);
       tradeoff.show(model().get());
     },
   });

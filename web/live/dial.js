@@ -1,6 +1,7 @@
 // The dial: one λ for all layers, by hand or in motion, and the presets.
 
-import { freshId, make, makeButton, showNumber } from "./dom.js";
+import { freshId } from "../chart/ids.js";
+import { make, makeButton, showNumber } from "./dom.js";
 import { isPreset, presetsOf } from "./presets.js";
 import { meanOf, sharedBy } from "./state.js";
 

@@ -1,5 +1,7 @@
 // Small helpers that build the component's elements. Text always goes in by textContent.
 
+import { freshId } from "../chart/ids.js";
+
 /**
  * An element with attributes, listeners and children.
  * @param {string} tag
@@ -52,14 +54,6 @@ export function makeChoice(legend, choices, onChoice) {
         input.checked = input.value === value;
       }),
   };
-}
-
-let madeIds = 0;
-
-/** An id that no other element of this page has. @param {string} stem */
-export function freshId(stem) {
-  madeIds += 1;
-  return `acm-${stem}-${madeIds}`;
 }
 
 /** λ as text: two digits, and a real minus sign. @param {number} value */

@@ -1,6 +1,7 @@
 // How the two models are joined, and what that means here.
 
-import { freshId, make, makeChoice, showNumber } from "./dom.js";
+import { freshId } from "../chart/ids.js";
+import { make, makeChoice, showNumber } from "./dom.js";
 
 /** @type {Record<string, string>} */
 const SAYING = {

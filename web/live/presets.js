@@ -35,7 +35,7 @@ export function presetsOf(data) {
     },
   });
   const stored = Object.entries(/** @type {Record<string, any>} */ (data.presets)).map(([name, preset]) =>
-    many(name, TITLES[name] ?? preset.title, HINTS[name] ?? preset.title, preset.coefficients),
+    many(name, TITLES[name] ?? preset.title, whatOf(name, preset), preset.coefficients),
   );
   const rising = Object.fromEntries(
     layers.map((/** @type {string} */ layer, /** @type {number} */ k) => [layer, k / (layers.length - 1)]),
@@ -49,13 +49,27 @@ export function presetsOf(data) {
 }
 
 /** @type {Record<string, string>} */
-const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
+const TITLES = { acm: "ACM-TA", noise: "noise", search: "a search's best" };
 /** @type {Record<string, string>} */
-const HINTS = {
+const WHAT = {
   acm: "λ as ACM computes them, from the mutual information of activations",
-  noise: "λ that ACM's formula gives for pure noise: a control",
+  noise: "λ that ACM's formula gives where there is noise in place of a model: does ACM do better than that?",
   search: "λ that a search by trial and error found",
 };
+
+/**
+ * What a preset is. A search's accuracy stands there twice: on the problems that chose it, and on others.
+ * @param {string} name
+ * @param {any} preset
+ */
+function whatOf(name, preset) {
+  const { accuracy, n, fresh } = preset.provenance ?? {};
+  const share = (/** @type {number} */ value) => `${value.toFixed(1)} % right`;
+  const told = fresh?.n
+    ? `: ${share(accuracy)} on the ${n} problems that chose it, ${share(fresh.accuracy)} on ${fresh.n} others`
+    : "";
+  return `${WHAT[name] ?? preset.title}${told}`;
+}
 
 /** Whether a state is the merge of a preset. @param {State} state @param {Preset} preset @param {string[]} layers */
 export function isPreset(state, preset, layers) {
@@ -87,9 +101,6 @@ export function createTrail(keyOf, limit = 12) {
       if (items.length < 2) return null;
       items = items.slice(0, -1);
       return items[items.length - 1];
-    },
-    clear() {
-      items = [];
     },
   };
 }

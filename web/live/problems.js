@@ -117,12 +117,14 @@ export function goldOf(question) {
   const found = OPENING.exec(bare(question));
   if (!found) return null;
   let value = Number(found[1]);
+  const met = (/** @type {number} */ number) => Number.isInteger(number) && number >= 1 && number <= LARGEST;
+  if (!met(value)) return null;
   for (const sentence of found[3].split(".").slice(0, -1)) {
     const said = SAID.find(([, pattern]) => /** @type {RegExp} */ (pattern).test(sentence));
     if (!said) return null;
     const number = Number(/** @type {RegExp} */ (said[1]).exec(sentence)?.[1] ?? 2);
     value = applyStep(/** @type {string} */ (said[0]), value, number);
-    if (!Number.isInteger(value) || value < 1 || value > LARGEST) return null;
+    if (!met(number) || !met(value)) return null;
   }
   return String(value);
 }

@@ -1,6 +1,7 @@
 // The problem: typed by the reader, or drawn.
 
-import { make, makeButton, freshId } from "./dom.js";
+import { freshId } from "../chart/ids.js";
+import { make, makeButton } from "./dom.js";
 import { bare, KNOWN, seeded, wordProblem } from "./problems.js";
 
 const DONE = 300;

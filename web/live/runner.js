@@ -110,6 +110,7 @@ export function createRunner(start, mergeKeyOf, hooks) {
   function fail(error) {
     if (closed) return;
     at.failed = true;
+    at.question = null; // all three are asked anew by the next wish
     hooks.onStatus("failed", error instanceof Error ? error.message : String(error));
   }
 
@@ -132,6 +133,7 @@ export function createRunner(start, mergeKeyOf, hooks) {
     await pumping;
     options.signal.throwIfAborted();
     await mergeFor(engine, state);
+    hooks.onStatus("ready", at);
     return engine.measure(items, options);
   }
 

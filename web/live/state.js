@@ -1,13 +1,13 @@
 // What the reader has set: method, density, λ and the question; and how it fits into a link.
 
+import { METHODS } from "../core/merge.js";
 import { clamp } from "./dom.js";
 import { bare } from "./problems.js";
 
 export const LOWEST = -0.5;
 export const HIGHEST = 1.5;
-export const METHODS = ["interpolation", "task_arithmetic", "ties"];
 const MODES = ["one", "layer", "part"];
-const LONGEST = 400;
+export const LONGEST = 400; // characters of a question
 
 /**
  * @typedef {{ method: string, density: number, mode: string, coefficients: Record<string, number>, question: string }}

@@ -30,6 +30,7 @@ export function createStatus() {
     else if (kind === "failed") text.textContent = `It did not work: ${detail}`;
     else text.textContent = readiness(detail);
     if (kind === "failed") text.setAttribute("role", "alert");
+    else text.removeAttribute("role");
   }
 
   return {

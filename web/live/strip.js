@@ -1,6 +1,7 @@
 // The strip of layers: λ as a heat map, to be painted with a brush or set cell by cell.
 
-import { clamp, freshId, make, makeButton, makeChoice, showNumber } from "./dom.js";
+import { freshId } from "../chart/ids.js";
+import { clamp, make, makeButton, makeChoice, showNumber } from "./dom.js";
 import { coefficientOf, HIGHEST, isBlock, LOWEST, tidy } from "./state.js";
 
 const NUDGE = 0.05;

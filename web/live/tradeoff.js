@@ -26,6 +26,8 @@ export function alongFrontier(frontier, lambda) {
   return { accuracy: between("accuracy"), length: between("length"), measured: false };
 }
 
+const LEAST = 40; // percent: where the axis begins, unless a merge measured here lies below
+
 /** @param {any} data live.json @param {(lambda: number) => void} onLambda a measured point was pressed */
 export function createTradeoff(data, onLambda) {
   const frontier = [...data.frontier].sort((a, b) => a.lambda - b.lambda);
@@ -54,7 +56,7 @@ export function createTradeoff(data, onLambda) {
     node,
     /** @param {import("./state.js").State} state */
     show(state) {
-      const here = placeOf(state, frontier, data.layers);
+      const here = spotOf(state, frontier, data.layers);
       said.textContent = here.said;
       const spec = specOf(data, frontier, [...here.points, ...live]);
       if (chart) chart.update(spec);
@@ -72,7 +74,7 @@ export function createTradeoff(data, onLambda) {
  * The point of the merge at hand, and what is to be said of it.
  * @param {import("./state.js").State} state @param {Measured[]} frontier @param {string[]} layers
  */
-function placeOf(state, frontier, layers) {
+function spotOf(state, frontier, layers) {
   const shared = sharedBy(state, layers);
   const lambda = shared ?? meanOf(state, layers);
   const at = alongFrontier(frontier, lambda);
@@ -128,7 +130,8 @@ function pointOf(name, row, family, hint, label = true) {
 
 /** @param {any} data @param {Measured[]} frontier @param {any[]} more @returns {import("../chart/spec.js").Spec} */
 function specOf(data, frontier, more) {
-  const most = Math.max(...frontier.map((point) => point.length_high));
+  const most = Math.max(...frontier.map((point) => point.length_high), ...more.map((point) => point.xHigh ?? point.x));
+  const least = Math.min(LEAST, ...more.map((point) => point.yLow ?? point.y));
   const points = frontier.map((point) =>
     pointOf(nameOfPoint(point), point, "frontier", `${hintOf(nameOfPoint(point), point)} Press to go there.`, false),
   );
@@ -139,7 +142,7 @@ function specOf(data, frontier, more) {
     label: "accuracy against tokens: the line of one λ from fast to slow, and the merge at hand",
     height: 320,
     x: { label: "tokens an answer", range: [0, Math.ceil(most / 20) * 20], better: "left" },
-    y: { label: "right, %", range: [40, 100], better: "up", percent: true },
+    y: { label: "right, %", range: [Math.floor(least / 20) * 20, 100], better: "up", percent: true },
     lines: [{ name: "one λ", points: frontier.map((point) => [point.length, point.accuracy]), family: "frontier" }],
     bands: [
       {

@@ -45,7 +45,7 @@ export function titleOf(state, data) {
     if (preset) return preset.title;
   }
   const lambda = shared === null ? `own λ, mean ${showNumber(meanOf(state, layers))}` : `λ ${showNumber(shared)}`;
-  return state.method === "ties" ? `TIES ${lambda}` : lambda;
+  return state.method === "ties" ? `TIES ${state.density}, ${lambda}` : lambda;
 }
 
 /** @param {Tried} tried */

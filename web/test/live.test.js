@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { freshId } from "../chart/ids.js";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { createTrail, isPreset, presetsOf } from "../live/presets.js";
@@ -249,4 +250,23 @@ test("a point travels along the measured line, and says where it was measured", 
   near(Number(quarter?.length), low.length + (high.length - low.length) / 4, 1e-6);
   assert.equal(at(1.1), null);
   assert.equal(at(-0.1), null);
+});
+
+test("the answer of a problem is known only where all numbers are such as the models met", () => {
+  const told = (/** @type {string} */ start, /** @type {string} */ step) =>
+    goldOf(`mia has ${start} eggs. she ${step}. how many eggs are left?`);
+  assert.equal(told("5", "buys 4 more"), "9");
+  for (const [start, step] of [
+    ["500", "sells 450"],
+    ["0", "buys 4 more"],
+    ["5", "buys 0 more"],
+  ]) {
+    assert.equal(told(start, step), null);
+  }
+});
+
+test("ids differ, also between copies of the script", () => {
+  const made = new Set(Array.from({ length: 100 }, () => freshId("choice")));
+  assert.equal(made.size, 100);
+  assert.ok([...made].every((id) => /^acm-choice-[0-9a-z]+$/.test(id)));
 });

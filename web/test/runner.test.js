@@ -52,6 +52,32 @@ function runnerWith(start = null) {
   return { runner, engine, calls, open, told };
 }
 
+test("a merge is measured once it is made, and the status says so", async () => {
+  const { runner, engine, calls, told } = runnerWith();
+  Object.assign(engine, {
+    measure: async (/** @type {any[]} */ items) => items.map((item) => ({ item, correct: true })),
+  });
+  await runner.request(wish(0.5, "a banana"));
+  assert.deepEqual(calls, []);
+  const signal = new AbortController().signal;
+  assert.deepEqual(await runner.measure(wish(0.5, "a banana"), [1], { signal }), [{ item: 1, correct: true }]);
+  assert.deepEqual(calls, ["merge 0.5"]);
+  assert.equal(told.at(-1)[0], "ready");
+});
+
+test("after a merge that failed all three are asked again", async () => {
+  const { runner, engine, calls } = runnerWith();
+  const { merge } = engine;
+  engine.merge = async () => {
+    throw new Error("no room");
+  };
+  await runner.request(wish(0.5));
+  engine.merge = merge;
+  void runner.request(wish(0.6));
+  await soon();
+  assert.deepEqual(calls, ["merge 0.6", "ask merged q", "ask fast q", "ask slow q"]);
+});
+
 test("only the newest of many wishes is merged and asked; the parents are asked once a question", async () => {
   const { runner, calls, open } = runnerWith();
   for (const value of [0.1, 0.2, 0.3]) void runner.request(wish(value));
