@@ -15,6 +15,7 @@ from acm.commands import (  # noqa: F401  (each adds commands)
     searching,
     sharing,
     tasks,
+    teaching,
 )
 from acm.commands.app import app
 from acm.errors import UserError, absent, os_refusal

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import acm
+from acm.course.copies import lessons, read_lesson
 from acm.errors import UserError, absent
 from acm.paths import PROFILES, ROOT, TASKS, require_clone
 
@@ -27,7 +29,9 @@ PLATFORMS = {
     "win32": ("nt", "AMD64"),
 }
 # by what they are imported, where that is not their name
-IMPORTED = {"sklearn": "scikit-learn", "yaml": "pyyaml", "lm_eval": "lm-eval"}
+IMPORTED = {"sklearn": "scikit-learn", "yaml": "pyyaml", "lm_eval": "lm-eval", "IPython": "ipykernel"}
+# what a course's environment lacks
+HIDDEN = ["lm_eval", "datasets", "snakemake", "papermill", "jupyterlab", "nbclient", "optuna", "tabulate"]
 # imported where it is there, or with instructions of its own: docs/backends.md, requirements-smol-train.txt; peft and
 # nltk come with lm-eval, langdetect with lm-eval[ifeval]: docs/benchmarks.md
 UNLISTED = {"vllm", "sentence_transformers", "reasoning_gym", "peft", "nltk", "langdetect"}
@@ -61,7 +65,7 @@ def wanted(*extras: str) -> list[Requirement]:
 def test_the_lock_satisfies_pyproject_everywhere(platform, python):
     assert python in SpecifierSet(PROJECT["requires-python"])
     locked = listed("requirements.lock", environment(platform, python))
-    for requirement in wanted("evaluate", "notebooks", "test", "dev"):
+    for requirement in wanted("evaluate", "notebooks", "course", "test", "dev"):
         assert locked[canonicalize_name(requirement.name)] in requirement.specifier, requirement
 
 
@@ -93,16 +97,19 @@ def test_what_is_installed_is_what_is_locked():
 
 def third_party(path: Path) -> set[str]:
     """The packages that a module imports, at its top or within a function."""
+    return tops(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def tops(tree: ast.Module) -> set[str]:
+    """The packages that code imports, at its top or within a function."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names.add(node.module)
-    tops = (
-        {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"acm", "abacus", "smol"} - UNLISTED
-    )
-    return {canonicalize_name(IMPORTED.get(top, top)) for top in tops}
+    first = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
+    return {canonicalize_name(IMPORTED.get(top, top)) for top in first - {"acm", "abacus", "smol"} - UNLISTED}
 
 
 def test_what_is_imported_is_asked_for():
@@ -115,6 +122,27 @@ def test_what_is_imported_is_asked_for():
     for folder in ("abacus", "acm", "acm/calibration", "acm/merging"):
         for path in (ROOT / folder).glob("*.py"):
             assert third_party(path) <= core | {"datasets", "matplotlib"}, f"{path}: texts of the hub and plots apart"
+
+
+def test_lessons_import_what_the_course_brings():
+    brought = {canonicalize_name(r.name) for r in wanted("course")}
+    assert brought <= {canonicalize_name(r.name) for r in wanted("notebooks")}, "`make` brings the course too"
+    for path in lessons():
+        cells = [cell.source for cell in read_lesson(path).cells if cell.cell_type == "code"]
+        assert tops(ast.parse("\n".join(cells))) <= brought, path
+
+
+@pytest.mark.slow
+def test_lessons_import_without_the_pipelines_packages():
+    imports = []
+    for path in lessons():
+        code = "\n".join(cell.source for cell in read_lesson(path).cells if cell.cell_type == "code")
+        found = [node for node in ast.parse(code).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        imports += [ast.unparse(node) for node in found]
+    start = f"import sys; sys.modules.update(dict.fromkeys({HIDDEN!r}))"
+    code = "\n".join([start, *dict.fromkeys(imports), "Playground(0.5)", "course.checkers()"])
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_conda_and_binder_install_the_lock_on_a_python_that_it_is_for():

@@ -208,16 +208,3 @@ def several(
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     make_records(profile, load_profile(profile), records)
-
-
-@app.command(epilog="Example: acm course")
-def course(
-    overwrite: Annotated[
-        bool, typer.Option(help="start student copies anew even where someone has worked in them")
-    ] = False,
-) -> None:
-    """Write the course's student copies into notebooks/course, and its solutions into runs/course/solutions."""
-    require_clone("acm course")
-    from acm.course.copies import build
-
-    say(build(overwrite=overwrite))

@@ -1,10 +1,10 @@
 """Checks a learner's answers to the exercises of the course.
 
-``check("1.2", answer)`` prints what is right with an answer, or raises :class:`NotYet` with one sentence on what is
-wrong. Each exercise has a checker, a function that takes the answer. ``@exercise("1.2")`` registers it; the checker of
-exercise 1.2 is in ``lesson1.py``. A checker raises NotYet by the helpers below, such as ``need`` and ``same``, and
-returns a sentence of praise. If the answer itself raises an exception, the report names the learner's line that raised
-it.
+``check("1.2", answer)`` prints one sentence: what is right with an answer, what is wrong, or that it is still to be
+written. It never stops a notebook. ``judged("1.2", answer)`` raises :class:`NotYet` instead. Each exercise has a
+checker, a function that takes the answer. ``@exercise("1.2")`` registers it; the checker of exercise 1.2 is in
+``lesson1.py``. A checker raises NotYet by the helpers below, such as ``need`` and ``same``, and returns a sentence of
+praise. If the answer itself raises an exception, the report names the learner's line that raised it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ from acm.errors import unknown
 Answer = Callable[..., Any]  # what an exercise asks for
 Checker = Callable[[Any], str]  # answer → sentence of praise
 CHECKERS: dict[str, Checker] = {}
-UNSOLVED = "Its cell still holds `raise NotImplementedError`: replace that line by your own and run the cell again."
+SOLVED: set[str] = set()  # exercises whose last check in this session was passed
+UNSOLVED = "Its cell still holds `raise NotImplementedError`: replace that line by your own, and run both cells again."
 OTHERS = (str(Path(__file__).parent.parent), sysconfig.get_path("stdlib"), "<frozen")  # code that is not a learner's
 
 
 class NotYet(Exception):
-    """An answer is not right yet. Notebooks show the sentence alone, without a traceback."""
+    """An answer is not right yet. The message is one sentence for the learner."""
 
-    def _render_traceback_(self) -> list[str]:
-        return [f"Not yet. {self}"]
+
+class Unsolved(NotYet):
+    """An answer is still to be written."""
 
 
 def exercise(number: str) -> Callable[[Checker], Checker]:
@@ -52,12 +54,13 @@ def exercise(number: str) -> Callable[[Checker], Checker]:
 def checkers() -> dict[str, Checker]:
     """Number → checker, of every lesson module."""
     for module in pkgutil.iter_modules(__path__):
-        import_module(f"{__name__}.{module.name}")
+        if module.name.startswith("lesson"):
+            import_module(f"{__name__}.{module.name}")
     return CHECKERS
 
 
-def check(number: str, answer: object) -> None:
-    """Print what is right with the answer to an exercise, or raise NotYet; UserError for an unknown number.
+def judged(number: str, answer: object) -> str:
+    """What is right with the answer to an exercise. NotYet with what is wrong; UserError for an unknown number.
 
     answer: what the exercise asks for, most often a function. Random inputs are seeded, so the same answer gets the
     same reply.
@@ -65,17 +68,37 @@ def check(number: str, answer: object) -> None:
     if number not in checkers():
         raise unknown("exercise", number, CHECKERS)
     try:
-        praise = CHECKERS[number](answer)
-    except NotYet as error:
-        reason = str(error)
+        return CHECKERS[number](answer)
+    except NotYet:
+        raise
     except NotImplementedError:
-        reason = UNSOLVED
+        raise Unsolved(UNSOLVED) from None
     except Exception as error:
-        reason = kindly(error)
+        raise NotYet(kindly(error)) from error
+
+
+def check(number: str, answer: object) -> None:
+    """Print in one sentence how right the answer to an exercise is, and go on. UserError for an unknown number."""
+    SOLVED.discard(number)
+    try:
+        praise = judged(number, answer)
+    except Unsolved as wanted:
+        print(f"○ Exercise {number} waits for you. {wanted} What follows does not need it.")
+    except NotYet as wrong:
+        print(f"✗ Exercise {number}, not yet. {wrong}")
     else:
+        SOLVED.add(number)
         print(f"✓ Exercise {number}: {praise}")
-        return
-    raise NotYet(reason)
+
+
+def progress(lesson: int) -> None:
+    """Print how many exercises of a lesson its checks found solved, and which are open. UserError for no lesson."""
+    numbers = [number for number in sorted(checkers()) if number.startswith(f"{lesson}.")]
+    if not numbers:
+        raise unknown("lesson", str(lesson), {number.partition(".")[0] for number in CHECKERS})
+    still = [number for number in numbers if number not in SOLVED]
+    told = f"Still open: {', '.join(still)}." if still else "All of them: well done."
+    print(f"{len(numbers) - len(still)} of {len(numbers)} exercises of lesson {lesson} solved. {told}")
 
 
 def kindly(error: Exception) -> str:

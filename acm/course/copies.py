@@ -1,8 +1,9 @@
 """Makes two copies of each lesson in ``notebooks/course/source``: one for students, one with the solutions.
 
 A lesson marks its cells by tags: ``exercise`` (markdown), ``solution`` (code) and ``check`` (code). In a solution, the
-learner writes the lines between ``# BEGIN SOLUTION`` and ``# END SOLUTION``. A student copy records a hash of itself.
-The hash shows whether someone has worked in the copy; if so, the copy is kept as it is unless overwriting is asked for.
+learner writes the lines between ``# BEGIN SOLUTION`` and ``# END SOLUTION``. A student copy has each solution folded
+below its check; teachers can leave them out. A student copy records a hash of itself. The hash shows whether someone
+has worked in the copy; if so, the copy is kept as it is unless overwriting is asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from acm.course.frame import folded, frame, neighbours, repository, title_of
 from acm.errors import UserError
 from acm.files import write_text
 from acm.paths import ROOT, RUNS
@@ -43,38 +45,70 @@ def tagged(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
 
 
-def student_copy(source: Path) -> NotebookNode:
+def student_copy(source: Path, solutions: bool = True, home: str | None = None) -> NotebookNode:
     """The lesson with each solution replaced by ``raise NotImplementedError("Exercise 1.2")``.
 
-    Raises UserError, which names the exercise, for a solution without its two marks, or with other marks than these.
+    solutions: whether each solution stands folded below its check. home: as of :func:`framed`. Raises UserError, which
+    names the exercise, for a solution without its two marks, or with other marks than these.
     """
     notebook = read_lesson(source)
-    number = ""
+    number, answer, cells = "", "", []
     for cell in notebook.cells:
+        cells.append(cell)
         tags = cell.metadata.get("tags", [])
         if "exercise" in tags and (found := HEADING.search(cell.source)):
             number = found[1]
         if "solution" in tags:
-            text, count = MARKED.subn(rf'\1raise NotImplementedError("Exercise {number}")', cell.source)
-            if count != 1 or MARKER.search(text):
-                told = "a solution needs one pair of # BEGIN SOLUTION and # END SOLUTION, each on a line."
-                raise UserError(f"{source}, exercise {number}: {told}")
-            cell.source = text
+            answer, cell.source = without_marks(cell.source), emptied(cell.source, f"{source}, exercise {number}")
         elif MARKER.search(cell.source):
             told = "a cell with # BEGIN SOLUTION needs the tag `solution`."
             raise UserError(f"{source}, after exercise {number}: {told}")
         elif cell.cell_type == "markdown":
             cell.source = cell.source.replace("](../", "](")  # the copy lies one folder higher
+        if "check" in tags and solutions:
+            cells.append(folded(number, answer))
+    notebook.cells = cells
+    framed(notebook, source, "student", home)
     notebook.metadata["student_copy"] = fingerprint(notebook)
     return notebook
 
 
-def solution_copy(source: Path) -> NotebookNode:
-    """The lesson with its solutions, without the marks."""
+def emptied(code: str, place: str) -> str:
+    """A solution with ``raise NotImplementedError`` between its marks. place: named by a UserError."""
+    number = place.rpartition(" ")[2]
+    text, count = MARKED.subn(rf'\1raise NotImplementedError("Exercise {number}")', code)
+    if count != 1 or MARKER.search(text):
+        raise UserError(f"{place}: a solution needs one pair of # BEGIN SOLUTION and # END SOLUTION, each on a line.")
+    return text
+
+
+def without_marks(code: str) -> str:
+    """A solution as one would write it."""
+    return MARKER.sub("", code).rstrip("\n")
+
+
+def solution_copy(source: Path, home: str | None = None) -> NotebookNode:
+    """The lesson with its solutions, without the marks. home: as of :func:`framed`."""
     notebook = read_lesson(source)
     for cell in tagged(notebook, "solution"):
-        cell.source = MARKER.sub("", cell.source).rstrip("\n")
+        cell.source = without_marks(cell.source)
+    framed(notebook, source, "solution", home)
     return notebook
+
+
+def framed(notebook: NotebookNode, source: Path, kind: str, home: str | None) -> None:
+    """Give a copy what stands around a lesson: see :mod:`acm.course.frame`.
+
+    home: OWNER/NAME of the public repository; None: as CITATION.cff says.
+    """
+    every = sorted(source.parent.glob("*.ipynb"))
+    place = every.index(source)
+    before, after = (
+        (every[k].name, title_of(read_lesson(every[k]))) if 0 <= k < len(every) else None
+        for k in (place - 1, place + 1)
+    )
+    home = repository() if home is None else home
+    frame(notebook, neighbours(before, after), source.name, kind, home)
 
 
 def fingerprint(notebook: NotebookNode) -> str:
@@ -96,13 +130,15 @@ def text_of(notebook: NotebookNode) -> str:
     return nbformat.writes(notebook) + "\n"
 
 
-def build(course: Path = COURSE, solutions: Path = SOLUTIONS, overwrite: bool = False) -> str:
+def build(
+    course: Path = COURSE, solutions: Path = SOLUTIONS, overwrite: bool = False, folded_solutions: bool = True
+) -> str:
     """Write the student copies into ``course`` and the solution copies into ``solutions``; returns a line on each.
 
-    overwrite: replace student copies that hold someone's work too; else they stay as they are. Raises UserError for a
-    broken lesson, before anything is written.
+    overwrite: replace student copies that hold someone's work too; else they stay as they are. folded_solutions: put
+    each solution below its check, to be opened. Raises UserError for a broken lesson, before anything is written.
     """
-    made = {path: (student_copy(path), solution_copy(path)) for path in lessons(course)}
+    made = {path: (student_copy(path, folded_solutions), solution_copy(path)) for path in lessons(course)}
     if not made:
         raise UserError(f"{course / 'source'} holds no lessons; restore it.")
     kept = {path.name for path in made if not overwrite and in_use(course / path.name)}

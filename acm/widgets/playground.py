@@ -19,7 +19,6 @@ from abacus import CHECKPOINTS
 from acm.errors import UserError, brief, unknown
 from acm.paths import CLONE, REPORTS, WEB
 from acm.widgets.bundle import bundle
-from acm.widgets.measured import measure
 
 BASE, FINETUNED = "abacus-fast", "abacus-slow"
 METHODS = ("interpolation", "task_arithmetic", "ties")  # those that the browser has, see web/core/merge.js
@@ -159,6 +158,8 @@ class Playground(anywidget.AnyWidget):
 
     def measure(self, items: int = 34) -> pd.DataFrame:
         """What the current merge is worth, by the engine: :func:`acm.widgets.measured.measure`, items of each task."""
+        from acm.widgets.measured import measure  # needs lm-eval, which lessons do without
+
         return measure(self.recipe(), items=items)
 
 

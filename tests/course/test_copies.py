@@ -1,4 +1,4 @@
-"""The course: its lessons run, its form is as agreed, its student copies stop exactly where a learner has to write."""
+"""The course: its lessons run, solved and unsolved, and its form is as agreed."""
 
 import re
 
@@ -26,6 +26,7 @@ from acm.paths import ROOT
 
 SOURCES = lessons()
 EACH = pytest.mark.parametrize("path", SOURCES, ids=[p.stem for p in SOURCES])
+WIDGET = "application/vnd.jupyter.widget-view+json"
 LEVELS = r"Difficulty [●○]{5} · importance [●○]{5} · (\d+) minutes"
 
 
@@ -34,16 +35,16 @@ def tags(cell):
 
 
 def with_solutions(path):
-    """A student copy with the solution and its check again after each check."""
+    """A student copy, and after its end the solutions with their checks, and the progress again."""
     notebook, lesson = student_copy(path), nbformat.read(path, 4)
-    solutions = iter(zip(tagged(lesson, "solution"), tagged(lesson, "check"), strict=True))
-    cells = []
-    for cell in notebook.cells:
-        cells.append(cell)
-        if "check" in tags(cell):
-            solution, check = next(solutions)
-            cells += [new_code_cell(solution.source), new_code_cell(check.source, metadata={"tags": ["solved"]})]
-    return new_notebook(cells=cells, metadata=notebook.metadata)
+    (progress,) = tagged(notebook, "progress")
+    solved = [
+        new_code_cell(cell.source, metadata={"tags": ["solved"] if "check" in tags(cell) else []})
+        for cell in lesson.cells
+        if {"solution", "check"} & set(tags(cell))
+    ]
+    again = new_code_cell(progress.source, metadata={"tags": ["progress"]})
+    return new_notebook(cells=[*notebook.cells, *solved, again], metadata=notebook.metadata)
 
 
 @pytest.fixture(scope="module")
@@ -55,21 +56,27 @@ def kernel():
     manager.shutdown_kernel(now=True)
 
 
+def said(cell):
+    """What a cell printed."""
+    return "".join(o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout")
+
+
 @pytest.mark.pipeline
 @EACH
-def test_a_lesson_runs_and_its_student_copy_stops_in_the_checks_alone(path, kernel):
+def test_a_lesson_runs_to_its_end_unsolved_and_then_its_solutions_are_accepted(path, kernel):
     notebook = with_solutions(path)
     notebook.cells.insert(0, new_code_cell("%reset -f"))
-    NotebookClient(notebook, km=kernel, allow_errors=True).execute()
-    for i, cell in enumerate(notebook.cells):
-        errors = [o for o in cell.get("outputs", []) if o.output_type == "error"]
-        assert [o.ename for o in errors] == ["NotYet"] * ("check" in tags(cell)), f"cell {i}: {errors}"
-        for error in errors:
-            assert "raise NotImplementedError" in error.evalue
-            assert error.traceback == [f"Not yet. {error.evalue}"], "a learner sees one sentence"
-        if "solved" in tags(cell):
-            assert cell.outputs[0].text.startswith("✓ Exercise ")
-    assert sum("solved" in tags(cell) for cell in notebook.cells) == len(tagged(student_copy(path), "exercise"))
+    NotebookClient(notebook, km=kernel).execute()  # raises for a cell that fails
+    first, last = (said(cell) for cell in tagged(notebook, "progress"))
+    asked = [HEADING.search(cell.source)[1] for cell in tagged(notebook, "exercise")]
+    assert first.startswith(f"0 of {len(asked)} exercises of lesson {path.name[0]} solved. Still open: {asked[0]}, ")
+    assert last == f"{len(asked)} of {len(asked)} exercises of lesson {path.name[0]} solved. All of them: well done.\n"
+    for number, waiting, solved in zip(asked, tagged(notebook, "check"), tagged(notebook, "solved"), strict=True):
+        assert said(waiting).startswith(f"○ Exercise {number} waits for you. Its cell still holds `raise Not")
+        assert said(solved).startswith(f"✓ Exercise {number}: ") and said(solved).count("\n") == 1
+    live = [o.data for c in notebook.cells if c.get("id", "").startswith("live") for o in c.get("outputs", [])]
+    assert live and all(WIDGET in data for data in live)
+    assert all("image/png" in data or "playground.Playground" in data["text/plain"] for data in live)
 
 
 @EACH
@@ -109,7 +116,8 @@ def test_an_exercise_has_its_three_cells(path):
         number, lines = HEADING.search(cell.source)[1], cell.source.split("\n")
         assert cell.cell_type == "markdown" and HEADING.fullmatch(lines[0]) and re.fullmatch(LEVELS, lines[2])
         assert all(re.fullmatch("●+○*", dots) for dots in re.findall("[●○]{5}", lines[2]))
-        assert re.search(r"<details><summary>Hint</summary>\n\n.+\n\n</details>$", cell.source, re.DOTALL)
+        first, second = re.findall(r"<details><summary>.+?</summary>\n\n(.+?)\n\n</details>", cell.source, re.DOTALL)
+        assert first != second and re.findall("<summary>(.+?)</summary>", cell.source) == ["Hint", "Second hint"]
         solution, checked = notebook.cells[notebook.cells.index(cell) + 1 :][:2]
         assert tags(solution) == ["solution"] and tags(checked) == ["check"]
         name = re.match(r"def (\w+)\(", solution.source)[1]

@@ -10,7 +10,7 @@ import torch
 
 from acm import course
 from acm.checkpoints import layer_of
-from acm.course import NotYet, check, checkers, exercise, need, read, same
+from acm.course import NotYet, check, checkers, exercise, judged, need, read, same
 from acm.course.copies import lessons, tagged
 from acm.errors import UserError
 
@@ -223,7 +223,7 @@ WRONG = [
 @pytest.mark.parametrize(("number", "answer", "said"), WRONG, ids=[f"{n}-{s[:24]}" for n, _, s in WRONG])
 def test_tells_what_is_wrong(number, answer, said):
     with pytest.raises(NotYet, match=said):
-        check(number, answer)
+        judged(number, answer)
 
 
 def test_two_mistakes_are_known_of_each_exercise():
@@ -235,7 +235,7 @@ def test_two_mistakes_are_known_of_each_exercise():
 @pytest.mark.parametrize("number", SOLUTIONS)
 def test_an_answer_of_nothing_is_no_answer(number):
     with pytest.raises(NotYet) as found:
-        check(number, lambda *_: None)
+        judged(number, lambda *_: None)
     assert len(str(found.value)) > 20 and "cannot be checked" not in str(found.value)
 
 
@@ -248,28 +248,32 @@ def raises(error):
 
 def test_what_is_not_written_yet_says_so():
     with pytest.raises(NotYet, match="still holds `raise NotImplementedError`"):
-        check("1.1", raises(NotImplementedError("Exercise 1.1")))
+        judged("1.1", raises(NotImplementedError("Exercise 1.1")))
 
 
 def test_an_exception_is_told_with_the_learners_line():
     with pytest.raises(NotYet, match=r"ZeroDivisionError \(a b\) in line \d+ of its cell: `raise error`\."):
-        check("3.3", raises(ZeroDivisionError("a\nb.")))
+        judged("3.3", raises(ZeroDivisionError("a\nb.")))
     with pytest.raises(NotYet, match=r"cannot be checked \(TypeError: .* takes 0 positional arguments"):
-        check("3.3", lambda: 0)
+        judged("3.3", lambda: 0)
     with pytest.raises(NotYet, match="cannot be checked"):
-        check("3.3", 7)
+        judged("3.3", 7)
 
 
-def test_notebooks_show_the_sentence_alone():
-    with pytest.raises(NotYet) as found:
-        check("3.3", lambda *_: 1)
-    (line,) = found.value._render_traceback_()
-    assert line == f"Not yet. {found.value}" and "Traceback" not in line
+def test_a_check_prints_one_sentence_and_stops_nothing(capsys):
+    check("3.3", raises(NotImplementedError("Exercise 3.3")))
+    check("3.3", lambda *_: 1)
+    check("3.3", SOLUTIONS["3.3"])
+    waits, wrong, solved = capsys.readouterr().out.splitlines()
+    assert waits.startswith("○ Exercise 3.3 waits for you. Its cell still holds `raise NotImplementedError`: ")
+    assert wrong.startswith("✗ Exercise 3.3, not yet. For 20 and 60 labels") and solved.startswith("✓ Exercise 3.3: ")
+    with pytest.raises(UserError, match="unknown exercise"):
+        check("3.99", None)
 
 
 def test_an_unknown_exercise_is_refused_with_the_nearest():
     with pytest.raises(UserError, match=r"unknown exercise '1\.77'. Did you mean '1\.7'"):
-        check("1.77", None)
+        judged("1.77", None)
 
 
 def test_a_number_has_one_checker():

@@ -1,14 +1,16 @@
-"""Lessons 4 to 6: every checker takes the solution and tells typical mistakes apart."""
+"""Lessons 4 to 7: every checker takes the solution and tells typical mistakes apart."""
 
 import ast
 
 import nbformat
 import pytest
 
-from acm.course import NotYet, check, checkers
+from acm.course import NotYet, check, checkers, judged
 from acm.course.copies import COURSE
 
-SOURCES = [COURSE / "source" / name for name in ("4-acm.ipynb", "5-measuring.ipynb", "6-project.ipynb")]
+SOURCES = [
+    COURSE / "source" / name for name in ("4-acm.ipynb", "5-measuring.ipynb", "6-project.ipynb", "7-search.ipynb")
+]
 
 # exercise: (what the solution says, what the learner wrote instead, a part of the answer)
 MISTAKES = {
@@ -229,6 +231,51 @@ MISTAKES = {
         ("passed[place] = True", "passed[k] = True", "order given"),
         ("level / (len(p) - k)", "0.05 / (len(p) - k)", "`level`"),
     ],
+    "7.1": [
+        ("accuracy - price", "accuracy + price", "worth less"),
+        ("np.maximum(0, tokens - target)", "(tokens - target)", "gains from being short"),
+        ("tokens - target", "tokens", "Every token is priced"),
+        ("price * ", "", "price is missing"),
+        ("accuracy - price", "-price", "taken from the accuracy"),
+        ("return accuracy", "accuracy = np.atleast_1d(accuracy)\n    return accuracy", "one number"),
+    ],
+    "7.2": [
+        ("size=(count, len(genes)))", "size=(len(genes), count)).T", "continue a search"),
+        ("default_rng(seed)", "default_rng()", "one seed differ"),
+        ("size=(count, len(genes)))", "size=(count, 1)) * np.ones(len(genes))", "that is one λ"),
+        ("uniform(low, high,", "uniform(0, 1,", "spread evenly"),
+        ("columns=genes", "columns=genes[::-1]", "columns should be"),
+        ("default_rng(seed)", "default_rng(0)", "Every seed gives"),
+    ],
+    "7.3": [
+        ("places.append(place)", "places.append(best)", "places are asked"),
+        ("value_of_k > best", "value_of_k >= best", "earlier stays"),
+        ("value_of_k > best", "not value_of_k <= best", "stopped has nan"),
+        ("return np.array(places)", "return np.full(len(places), place)", "only at the end"),
+        ("-np.inf", "0.0", "below 0"),
+    ],
+    "7.4": [
+        (" - share", "", "subtract the true share"),
+        ("right.max(axis=1).mean()", "right.mean()", "near 0"),
+        ("100 * (", "(", "fraction"),
+        ("right.max(axis=1).mean()", "right.max()", "all searches together"),
+        ("default_rng(seed)", "default_rng()", "one seed differ"),
+    ],
+    "7.5": [
+        ("chose.mean(axis=1).argmax()", "judge.mean(axis=1).argmax()", "first items alone"),
+        ("chose[place].mean() - judge[place].mean()", "judge[place].mean() - chose[place].mean()", "sign is turned"),
+        ("judge[place].mean()", "judge.mean(axis=1).max()", "follow the .chosen. candidate"),
+        ("judge[place].mean()", "judge.mean()", "mean of all candidates"),
+        ("100 * ", "", "fraction"),
+    ],
+    "7.6": [
+        ("if text(item) not in seen:", "if True:", "leave it out"),
+        ('" ".join(item["question"].lower().split())', 'item["question"].lower()', "a space alone"),
+        (".lower()", "", "by case alone"),
+        ('item["question"].lower()', 'item["gold"].lower()', "compare questions|leave it out"),
+        ("seen.add(text(item))", "pass", "comes twice"),
+        ("return kept", "return kept[::-1]", "order of the items"),
+    ],
 }
 
 
@@ -276,7 +323,7 @@ def test_the_solution_is_accepted(number, capsys):
 )
 def test_a_mistake_is_told_in_one_sentence(number, old, new, said):
     with pytest.raises(NotYet, match=said) as found:
-        check(number, answer(number, old, new))
+        judged(number, answer(number, old, new))
     assert "\n" not in str(found.value) and len(str(found.value)) < 400
 
 
@@ -288,4 +335,4 @@ def test_a_mistake_is_told_in_one_sentence(number, old, new, said):
 )
 def test_nonsense_is_answered_kindly(number, wrong):
     with pytest.raises(NotYet):
-        check(number, wrong)
+        judged(number, wrong)
