@@ -1,5 +1,6 @@
 // The points of a chart: buttons for mouse, keyboard and screen reader, with a hint.
 
+import { ownKeys } from "./keys.js";
 import { pileOf } from "./labels.js";
 import { svgNode } from "./paint.js";
 import { markerPath, withinFrame } from "./spec.js";
@@ -41,7 +42,7 @@ function isSeen(point, frame) {
 
 /** @param {Points} points @param {string} name @returns {SVGElement} */
 function newPoint(points, name) {
-  const node = svgNode("g", { class: "acm-chart-point", "data-name": name });
+  const node = ownKeys(svgNode("g", { class: "acm-chart-point", "data-name": name }));
   node.append(
     svgNode("path", { class: "acm-chart-ends" }),
     svgNode("circle", { class: "acm-chart-ring", r: 11 }),

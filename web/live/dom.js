@@ -1,6 +1,9 @@
 // Small helpers that build the component's elements. Text always goes in by textContent.
 
 import { freshId } from "../chart/ids.js";
+import { ownKeys } from "../chart/keys.js";
+
+const FOCUSED = "button, input, select, textarea, summary, [tabindex]";
 
 /**
  * An element with attributes, listeners and children.
@@ -12,6 +15,7 @@ import { freshId } from "../chart/ids.js";
 export function make(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) setAttribute(made, name, value);
+  if (made.matches(FOCUSED)) ownKeys(made);
   made.append(...children.filter((child) => child !== null));
   return made;
 }
