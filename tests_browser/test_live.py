@@ -390,3 +390,39 @@ def test_another_pages_theme_is_taken_over(live, site):
     page.goto(f"{site}/contents.html")
     page.goto(f"{site}/index.html")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 20, 24)"
+
+
+def test_keys_pressed_in_the_component_run_no_shortcut_of_jupyterlab(live):
+    page = live()
+    page.get_by_text("each part").click()
+    focused = ".acm-live :is(button, input, select, textarea, summary, [tabindex])"
+    assert page.locator(focused).count() > 60
+    assert page.evaluate(f"[...document.querySelectorAll('{focused}')].every((e) => e.dataset.lmSuppressShortcuts)")
+
+
+def test_what_is_being_typed_is_kept_and_a_move_takes_it_along(live):
+    page, typed = live(), "mia has 3 eggs. she finds 4 more. how many eggs are left"
+    page.locator("textarea").fill(typed)
+    page.locator(".dial input").press("End")
+    assert page.locator("textarea").input_value() == typed
+    until(page, "document.querySelector('.stream.slow .tag').textContent && location.hash.includes('mia+has+3')", 3)
+    page.locator("textarea").fill("")
+    page.get_by_role("button", name="play").evaluate("button => button.click()")
+    page.wait_for_timeout(400)
+    assert page.locator("textarea").input_value() == "" and clean(page)
+
+
+def test_a_long_word_is_cut_and_the_page_stays_narrow(live):
+    page = live(viewport=PHONE)
+    page.locator("textarea").fill("x" * 400)
+    page.locator("textarea").press("Enter")
+    until(page, "document.querySelector('.note').textContent !== ''")
+    assert f"“{'x' * 30}…”" in page.locator(".note").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_keys_with_ctrl_leave_a_cell_alone(live):
+    page = live()
+    for keys in ("Control+ArrowUp", "Shift+End", "Alt+PageUp"):
+        page.locator(".cell").nth(2).press(keys)
+    assert numbers(page) == [0.5] * 9

@@ -19,7 +19,11 @@ const MIDDLE = 0.5;
  */
 export function createControls(data, model, runner) {
   const { layers } = data;
-  const to = (/** @type {(state: State) => State} */ next) => model().change(next(model().get()));
+  /** A change takes along what was typed just before. @param {(state: State) => State} next */
+  const to = (next) => {
+    const typed = question.takePending();
+    model().change(next(typed ? { ...model().get(), question: typed } : model().get()));
+  };
   const settle = () => model().settle();
   const jump = (/** @type {(state: State) => State} */ next) => {
     to(next);

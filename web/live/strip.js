@@ -45,6 +45,7 @@ export function createStrip(layers, hooks) {
 
   /** @param {KeyboardEvent} event @param {string} key */
   function onKey(event, key) {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
     const value = Number(cells.get(key).getAttribute("aria-valuenow"));
     const wanted = {
       ArrowUp: value + NUDGE,
