@@ -426,3 +426,27 @@ def test_keys_with_ctrl_leave_a_cell_alone(live):
     for keys in ("Control+ArrowUp", "Shift+End", "Alt+PageUp"):
         page.locator(".cell").nth(2).press(keys)
     assert numbers(page) == [0.5] * 9
+
+
+def test_to_measure_stops_the_motion(live):
+    page = live("l=0.1&q=" + QUESTION)
+    page.get_by_role("button", name="play").click()
+    page.get_by_role("button", name="Measure this merge").click()
+    until(page, "parseInt(document.querySelector('.running .count').textContent) >= 1", 20)
+    assert page.get_by_role("button", name="play").is_visible() and "measuring" in status(page)
+    page.get_by_role("button", name="Stop").click()
+    rest(page)
+    assert page.locator(".result").inner_text() == "Stopped."
+
+
+def test_without_a_connection_it_is_said_and_the_next_press_tries_again(live):
+    page = live()
+    page.add_init_script("const real = fetch; window.fetch = (...a) => window.online ? real(...a) : Promise.reject(1);")
+    page.reload()
+    until(page, "document.querySelector('.status').dataset.kind === 'failed'")
+    page.get_by_role("button", name="Measure this merge").click()
+    page.get_by_text("It could not be measured: the models could not be fetched.").wait_for()
+    assert "Is there a connection?" in status(page)
+    page.evaluate("window.online = true")
+    page.get_by_role("button", name="Measure this merge").click()
+    until(page, "parseInt(document.querySelector('.running .count').textContent) >= 1", 20)

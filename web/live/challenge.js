@@ -54,7 +54,10 @@ export function createChallenge(data, hooks) {
       const rows = await hooks.measure(items, { onItem, signal: mine.signal });
       if (!mine.signal.aborted) conclude(name, rows);
     } catch (error) {
-      if (!isAbort(error)) result.replaceChildren(make("p", {}, `It could not be measured: ${error}`));
+      if (!isAbort(error)) {
+        const why = error instanceof Error ? error.message : String(error);
+        result.replaceChildren(make("p", {}, `It could not be measured: ${why}`));
+      }
     } finally {
       if (controller === mine) toggle(false);
     }

@@ -49,14 +49,14 @@ export function createControls(data, model, runner) {
     onSettled: settle,
   });
   const trail = createTrailView(data, (tried) => jump(() => tried.state));
-  return { question, dial, strip, method, trail, ...createMeasuring(data, model, runner) };
+  return { question, dial, strip, method, trail, ...createMeasuring(data, model, runner, dial.pause) };
 }
 
 /**
  * Chart and challenge: what is measured here becomes a point of the chart.
- * @param {any} data @param {() => any} model @param {() => any} runner
+ * @param {any} data @param {() => any} model @param {() => any} runner @param {() => void} pause stops the motion
  */
-function createMeasuring(data, model, runner) {
+function createMeasuring(data, model, runner, pause) {
   const tradeoff = createTradeoff(data, (lambda) => {
     model().change(withOne(model().get(), lambda, data.layers));
     model().settle();
@@ -64,7 +64,10 @@ function createMeasuring(data, model, runner) {
   /** @type {Map<string, { title: string, name: string, row: any }>} by merge, so that the same merge has one point */
   const measured = new Map();
   const challenge = createChallenge(data, {
-    measure: (items, options) => runner().measure(model().get(), items, options),
+    measure(items, options) {
+      pause();
+      return runner().measure(model().get(), items, options);
+    },
     nameOf: () => titleOf(model().get(), data),
     onMeasured(name, row) {
       const key = mergeKey(model().get(), data.layers);

@@ -87,7 +87,8 @@ export function createDial(data, hooks) {
       saying.textContent = presets.show(state) || sayingOf(state, shared);
     },
     canUndo: (/** @type {boolean} */ can) => undo.setAttribute("aria-disabled", String(!can)),
-    destroy: () => player.stop(),
+    pause: player.stop,
+    destroy: player.stop,
   };
 }
 
