@@ -450,3 +450,46 @@ def test_without_a_connection_it_is_said_and_the_next_press_tries_again(live):
     page.evaluate("window.online = true")
     page.get_by_role("button", name="Measure this merge").click()
     until(page, "parseInt(document.querySelector('.running .count').textContent) >= 1", 20)
+
+
+def swipe(context, page, place, dx, dy):
+    """A finger comes down there, moves in eight steps and is lifted."""
+    session, (x, y) = context.new_cdp_session(page), place
+    for kind, steps in (("touchStart", [0]), ("touchMove", range(1, 9))):
+        for k in steps:
+            point = {"x": x + dx * k / 8, "y": y + dy * k / 8}
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_timeout(300)
+    rest(page)
+
+
+def test_a_finger_that_scrolls_from_dial_or_cell_changes_nothing(browser, site):
+    context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{site}/index.html#l=0.5&q={QUESTION}")
+    rest(page)
+
+    def place(part, x, y):
+        box = part.bounding_box()
+        return box["x"] + x, box["y"] + y
+
+    dial, cell = page.locator(".dial input"), page.locator(".cell").nth(4)
+    swipe(context, page, place(dial, 300, 14), 3, -200)
+    assert numbers(page) == [0.5] * 9 and dial.input_value() == "0.5" and page.evaluate("scrollY") > 50
+    cell.scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
+    swipe(context, page, place(cell, 8, 20), 3, -200)
+    assert numbers(page) == [0.5] * 9 and page.evaluate("scrollY") > before + 50
+    page.evaluate("scrollTo(0, 0)")
+    swipe(context, page, place(dial, 300, 14), -120, 4)
+    dragged = numbers(page)[0]
+    assert 0.3 < dragged < 0.75 and dragged != 0.5
+    page.touchscreen.tap(*place(dial, 13, 14))
+    rest(page)
+    assert numbers(page) == [0] * 9
+    cell.scroll_into_view_if_needed()
+    page.touchscreen.tap(*place(cell, 8, 20))
+    rest(page)
+    assert numbers(page) == [0, 0, 0, 0, 1, 0, 0, 0, 0]
+    context.close()

@@ -3,6 +3,7 @@
 import { freshId } from "../chart/ids.js";
 import { clamp, make, makeButton, makeChoice, showNumber } from "./dom.js";
 import { coefficientOf, HIGHEST, isBlock, LOWEST, tidy } from "./state.js";
+import { createFinger } from "./touch.js";
 
 const NUDGE = 0.05;
 /** @type {Record<string, string>} */
@@ -183,10 +184,11 @@ function tint(swatch, value) {
 }
 
 /**
- * Dragging over cells paints them, by mouse, pen or finger.
+ * Dragging over cells paints them, by mouse, pen or finger. A finger that goes up or down scrolls the page.
  * @param {HTMLElement} grid @param {(key: string) => void} onCell @param {() => void} onEnd
  */
 function letPaint(grid, onCell, onEnd) {
+  const finger = createFinger();
   let last = "";
   /** @param {PointerEvent} event */
   function touch(event) {
@@ -198,19 +200,32 @@ function letPaint(grid, onCell, onEnd) {
     last = key;
     onCell(key);
   }
+  /** @param {PointerEvent} event */
+  function follow(event) {
+    const start = finger.start();
+    finger.move(event);
+    if (finger.waits()) return;
+    if (start) touch(start);
+    touch(event);
+  }
   grid.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || !(event.target instanceof Element && event.target.closest("[data-key]"))) return;
     grid.setPointerCapture(event.pointerId);
     last = "";
-    touch(event);
+    finger.down(event);
+    if (!finger.waits()) touch(event);
   });
   grid.addEventListener("pointermove", (event) => {
-    if (grid.hasPointerCapture(event.pointerId)) touch(event);
+    if (grid.hasPointerCapture(event.pointerId)) follow(event);
+  });
+  grid.addEventListener("pointerup", (event) => {
+    if (finger.waits()) touch(event);
   });
   for (const kind of ["pointerup", "pointercancel"]) {
     grid.addEventListener(kind, () => {
       if (last) onEnd();
       last = "";
+      finger.end();
     });
   }
 }
