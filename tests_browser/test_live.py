@@ -231,6 +231,9 @@ def test_the_challenge_gives_the_recorded_grades_of_acm(live, shot):
     assert f"{right} of {len(items)} right, {length:.0f} tokens on average" in result
     assert "Not told apart" in result and result.count("0.0 to 0.0") == 2
     assert page.locator("[data-family=own]").count() >= 1
+    assert page.locator(".result.past").count() == 0
+    turn(page, 0.3)
+    assert page.locator(".result.past").inner_text().count("ACM: ") == 1
     shot(page, "live-challenge")
     assert clean(page)
 
@@ -265,9 +268,8 @@ def test_the_keyboard_alone_is_enough(live):
     assert page.evaluate("document.activeElement.dataset.key") == "1" and numbers(page)[1:4] == [1.2, 0.85, 1.2]
     assert page.locator(".cell[data-key='1']").get_attribute("aria-valuetext") == "0.85"
     page.keyboard.press("Control+z")
-    page.keyboard.press("Control+z")
     rest(page)
-    assert numbers(page)[2] == 1.15
+    assert numbers(page)[2] == 1.2, "the keys were one gesture"
 
 
 @pytest.mark.parametrize("viewport", [PHONE, NARROW, TABLET, DESK], ids=lambda v: str(v["width"]))
@@ -493,3 +495,49 @@ def test_a_finger_that_scrolls_from_dial_or_cell_changes_nothing(browser, site):
     rest(page)
     assert numbers(page) == [0, 0, 0, 0, 1, 0, 0, 0, 0]
     context.close()
+
+
+def test_the_skip_link_moves_the_focus_and_leaves_the_address(live):
+    page = live()
+    before = page.url
+    page.locator(".skip").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "playground" and page.url == before
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('.acm-live') !== null")
+
+
+def test_a_link_without_a_problem_keeps_the_present_one_and_is_tidied(live):
+    page = live()
+    page.evaluate("location.hash = 'l=7'")
+    until(page, "document.querySelector('.dial .value').textContent === '1.50'")
+    assert page.locator("textarea").input_value() == QUESTION and "#l=1.5&q=nora" in page.url
+
+
+def test_keys_on_the_dial_are_one_gesture(live):
+    page = live()
+    for _ in range(6):
+        page.locator(".dial input").press("ArrowRight")
+    page.wait_for_timeout(900)
+    assert page.locator(".trail button").count() == 2 and numbers(page) == [0.56] * 9
+    page.keyboard.press("Control+z")
+    rest(page)
+    assert numbers(page) == [0.5] * 9
+
+
+def test_the_focus_goes_to_stop_and_back(live):
+    page = live()
+    page.get_by_role("button", name="Measure this merge").press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Stop"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Measure this merge"
+
+
+def test_in_forced_colours_what_is_chosen_is_seen(live, shot):
+    page = live("l=0.5&q=" + QUESTION)
+    page.emulate_media(forced_colors="active")
+    colour = "(s) => getComputedStyle(document.querySelector(s)).backgroundColor"
+    chosen, other = (page.evaluate(colour, f".presets [aria-pressed={state}]") for state in ("true", "false"))
+    assert chosen != other
+    checked, free = ".choice input:checked + span", ".choice input:not(:checked) + span"
+    assert page.evaluate(colour, checked) != page.evaluate(colour, free)
+    shot(page, "live-forced-colours")

@@ -69,6 +69,7 @@ function createMeasuring(data, model, runner, pause) {
       return runner().measure(model().get(), items, options);
     },
     nameOf: () => titleOf(model().get(), data),
+    keyOf: () => mergeKey(model().get(), data.layers),
     onMeasured(name, row) {
       const key = mergeKey(model().get(), data.layers);
       const others = [...measured].filter(([other, point]) => other !== key && point.title === name).length;

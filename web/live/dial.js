@@ -1,7 +1,7 @@
 // The dial: one λ for all layers, by hand or in motion, and the presets.
 
 import { freshId } from "../chart/ids.js";
-import { clamp, make, makeButton, showNumber } from "./dom.js";
+import { clamp, letSettle, make, makeButton, showNumber } from "./dom.js";
 import { isPreset, presetsOf } from "./presets.js";
 import { meanOf, sharedBy } from "./state.js";
 import { createFinger } from "./touch.js";
@@ -30,8 +30,8 @@ export function createDial(data, hooks) {
       player.stop();
       hooks.onValue(Number(input.value));
     },
-    onchange: () => hooks.onSettled(),
   });
+  letSettle(input, hooks.onSettled);
   letScroll(input);
   const value = make("output", { class: "value", for: input.id });
   const saying = make("p", { class: "hint" });

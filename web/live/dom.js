@@ -60,6 +60,18 @@ export function makeChoice(legend, choices, onChoice) {
   };
 }
 
+/**
+ * Lets a slider settle: when a pointer is lifted, or when it is left; after keys the model waits for a rest.
+ * @param {any} input @param {() => void} onSettled
+ */
+export function letSettle(input, onSettled) {
+  let keyed = false;
+  input.addEventListener("keydown", () => (keyed = true));
+  input.addEventListener("pointerdown", () => (keyed = false));
+  input.addEventListener("change", () => keyed || onSettled());
+  input.addEventListener("blur", onSettled);
+}
+
 /** λ as text: two digits, and a real minus sign. @param {number} value */
 export function showNumber(value, digits = 2) {
   const text = Math.abs(value).toFixed(digits);

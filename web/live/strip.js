@@ -38,7 +38,7 @@ export function createStrip(layers, hooks) {
     const kind = state.mode === "part" ? "part" : "layer";
     if (built !== kind) {
       built = kind;
-      cells = fill(grid, layers, kind, onKey);
+      cells = fill(grid, layers, kind, onKey, hooks.onSettled);
     }
     mode.choose(state.mode);
     for (const [key, cell] of cells) paint(cell, key, coefficientOf(state, key));
@@ -63,7 +63,6 @@ export function createStrip(layers, hooks) {
     if (wanted === undefined && step === undefined) return;
     event.preventDefault();
     if (wanted !== undefined) hooks.onPaint({ [key]: tidy(clamp(wanted, LOWEST, HIGHEST)) });
-    if (wanted !== undefined) hooks.onSettled();
     if (step !== undefined) cells.get(keys[clamp(keys.indexOf(key) + step, 0, keys.length - 1)]).focus();
   }
 
@@ -110,9 +109,10 @@ function createBrush() {
 /**
  * Builds the cells; a block has two in mode "part".
  * @param {HTMLElement} grid @param {string[]} layers @param {string} kind
- * @param {(event: KeyboardEvent, key: string) => void} onKey @returns {Map<string, any>}
+ * @param {(event: KeyboardEvent, key: string) => void} onKey @param {() => void} onblur
+ * @returns {Map<string, any>}
  */
-function fill(grid, layers, kind, onKey) {
+function fill(grid, layers, kind, onKey, onblur) {
   const cells = new Map();
   const columns = layers.map((layer) => {
     const keys = kind === "part" && isBlock(layer) ? [`${layer}.attention`, `${layer}.mlp`] : [layer];
@@ -128,6 +128,7 @@ function fill(grid, layers, kind, onKey) {
           "aria-valuemin": LOWEST,
           "aria-valuemax": HIGHEST,
           onkeydown: (/** @type {KeyboardEvent} */ event) => onKey(event, key),
+          onblur,
         },
         make("span", { class: "swatch" }),
         make("span", { class: "number" }),
