@@ -234,6 +234,13 @@ def test_the_challenge_gives_the_recorded_grades_of_acm(live, shot):
     assert page.locator(".result.past").count() == 0
     turn(page, 0.3)
     assert page.locator(".result.past").inner_text().count("ACM: ") == 1
+    own = page.locator(".acm-chart-point[data-name=ACM]")
+    assert re.search(r"% right \(.* to .*\), .* tokens \(.*\), n = 50\.", own.get_attribute("aria-label"))
+    for name in ("ACM", "ACM-TA"):
+        turn(page, 0.3)
+        page.locator(f".acm-chart-point[data-name={name}]").press("Enter")
+        rest(page)
+        assert preset(page, "ACM").get_attribute("aria-pressed") == "true" and page.locator(".past").count() == 0
     shot(page, "live-challenge")
     assert clean(page)
 

@@ -49,19 +49,20 @@ export function createControls(data, model, runner) {
     onSettled: settle,
   });
   const trail = createTrailView(data, (tried) => jump(() => tried.state));
-  return { question, dial, strip, method, trail, ...createMeasuring(data, model, runner, dial.pause) };
+  return { question, dial, strip, method, trail, ...createMeasuring(data, model, runner, { pause: dial.pause, jump }) };
 }
 
 /**
  * Chart and challenge: what is measured here becomes a point of the chart.
- * @param {any} data @param {() => any} model @param {() => any} runner @param {() => void} pause stops the motion
+ * @param {any} data @param {() => any} model @param {() => any} runner
+ * @param {{ pause: () => void, jump: (next: (state: State) => State) => void }} moves pause: stops the motion
  */
-function createMeasuring(data, model, runner, pause) {
-  const tradeoff = createTradeoff(data, (lambda) => {
-    model().change(withOne(model().get(), lambda, data.layers));
-    model().settle();
-  });
-  /** @type {Map<string, { title: string, name: string, row: any }>} by merge, so that the same merge has one point */
+function createMeasuring(data, model, runner, { pause, jump }) {
+  const tradeoff = createTradeoff(data, jump);
+  /**
+   * By merge, so that the same merge has one point.
+   * @type {Map<string, { title: string, name: string, row: any, state: State }>}
+   */
   const measured = new Map();
   const challenge = createChallenge(data, {
     measure(items, options) {
@@ -73,7 +74,7 @@ function createMeasuring(data, model, runner, pause) {
     onMeasured(name, row) {
       const key = mergeKey(model().get(), data.layers);
       const others = [...measured].filter(([other, point]) => other !== key && point.title === name).length;
-      measured.set(key, { title: name, name: others ? `${name} (${others + 1})` : name, row });
+      measured.set(key, { title: name, name: others ? `${name} (${others + 1})` : name, row, state: model().get() });
       tradeoff.measured([...measured.values()]);
       tradeoff.show(model().get());
     },
