@@ -231,6 +231,16 @@ def test_the_challenge_gives_the_recorded_grades_of_acm(live, shot):
     assert f"{right} of {len(items)} right, {length:.0f} tokens on average" in result
     assert "Not told apart" in result and result.count("0.0 to 0.0") == 2
     assert page.locator("[data-family=own]").count() >= 1
+    assert page.locator(".result.past").count() == 0
+    turn(page, 0.3)
+    assert page.locator(".result.past").inner_text().count("ACM: ") == 1
+    own = page.locator(".acm-chart-point[data-name=ACM]")
+    assert re.search(r"% right \(.* to .*\), .* tokens \(.*\), n = 50\.", own.get_attribute("aria-label"))
+    for name in ("ACM", "ACM-TA"):
+        turn(page, 0.3)
+        page.locator(f".acm-chart-point[data-name={name}]").press("Enter")
+        rest(page)
+        assert preset(page, "ACM").get_attribute("aria-pressed") == "true" and page.locator(".past").count() == 0
     shot(page, "live-challenge")
     assert clean(page)
 
@@ -265,9 +275,8 @@ def test_the_keyboard_alone_is_enough(live):
     assert page.evaluate("document.activeElement.dataset.key") == "1" and numbers(page)[1:4] == [1.2, 0.85, 1.2]
     assert page.locator(".cell[data-key='1']").get_attribute("aria-valuetext") == "0.85"
     page.keyboard.press("Control+z")
-    page.keyboard.press("Control+z")
     rest(page)
-    assert numbers(page)[2] == 1.15
+    assert numbers(page)[2] == 1.2, "the keys were one gesture"
 
 
 @pytest.mark.parametrize("viewport", [PHONE, NARROW, TABLET, DESK], ids=lambda v: str(v["width"]))
@@ -390,3 +399,152 @@ def test_another_pages_theme_is_taken_over(live, site):
     page.goto(f"{site}/contents.html")
     page.goto(f"{site}/index.html")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 20, 24)"
+
+
+def test_keys_pressed_in_the_component_run_no_shortcut_of_jupyterlab(live):
+    page = live()
+    page.get_by_text("each part").click()
+    focused = ".acm-live :is(button, input, select, textarea, summary, [tabindex])"
+    assert page.locator(focused).count() > 60
+    assert page.evaluate(f"[...document.querySelectorAll('{focused}')].every((e) => e.dataset.lmSuppressShortcuts)")
+
+
+def test_what_is_being_typed_is_kept_and_a_move_takes_it_along(live):
+    page, typed = live(), "mia has 3 eggs. she finds 4 more. how many eggs are left"
+    page.locator("textarea").fill(typed)
+    page.locator(".dial input").press("End")
+    assert page.locator("textarea").input_value() == typed
+    until(page, "document.querySelector('.stream.slow .tag').textContent && location.hash.includes('mia+has+3')", 3)
+    page.locator("textarea").fill("")
+    page.get_by_role("button", name="play").evaluate("button => button.click()")
+    page.wait_for_timeout(400)
+    assert page.locator("textarea").input_value() == "" and clean(page)
+
+
+def test_a_long_word_is_cut_and_the_page_stays_narrow(live):
+    page = live(viewport=PHONE)
+    page.locator("textarea").fill("x" * 400)
+    page.locator("textarea").press("Enter")
+    until(page, "document.querySelector('.note').textContent !== ''")
+    assert f"“{'x' * 30}…”" in page.locator(".note").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_keys_with_ctrl_leave_a_cell_alone(live):
+    page = live()
+    for keys in ("Control+ArrowUp", "Shift+End", "Alt+PageUp"):
+        page.locator(".cell").nth(2).press(keys)
+    assert numbers(page) == [0.5] * 9
+
+
+def test_to_measure_stops_the_motion(live):
+    page = live("l=0.1&q=" + QUESTION)
+    page.get_by_role("button", name="play").click()
+    page.get_by_role("button", name="Measure this merge").click()
+    until(page, "parseInt(document.querySelector('.running .count').textContent) >= 1", 20)
+    assert page.get_by_role("button", name="play").is_visible() and "measuring" in status(page)
+    page.get_by_role("button", name="Stop").click()
+    rest(page)
+    assert page.locator(".result").inner_text() == "Stopped."
+
+
+def test_without_a_connection_it_is_said_and_the_next_press_tries_again(live):
+    page = live()
+    page.add_init_script("const real = fetch; window.fetch = (...a) => window.online ? real(...a) : Promise.reject(1);")
+    page.reload()
+    until(page, "document.querySelector('.status').dataset.kind === 'failed'")
+    page.get_by_role("button", name="Measure this merge").click()
+    page.get_by_text("It could not be measured: the models could not be fetched.").wait_for()
+    assert "Is there a connection?" in status(page)
+    page.evaluate("window.online = true")
+    page.get_by_role("button", name="Measure this merge").click()
+    until(page, "parseInt(document.querySelector('.running .count').textContent) >= 1", 20)
+
+
+def swipe(context, page, place, dx, dy):
+    """A finger comes down there, moves in eight steps and is lifted."""
+    session, (x, y) = context.new_cdp_session(page), place
+    for kind, steps in (("touchStart", [0]), ("touchMove", range(1, 9))):
+        for k in steps:
+            point = {"x": x + dx * k / 8, "y": y + dy * k / 8}
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_timeout(300)
+    rest(page)
+
+
+def test_a_finger_that_scrolls_from_dial_or_cell_changes_nothing(browser, site):
+    context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{site}/index.html#l=0.5&q={QUESTION}")
+    rest(page)
+
+    def place(part, x, y):
+        box = part.bounding_box()
+        return box["x"] + x, box["y"] + y
+
+    dial, cell = page.locator(".dial input"), page.locator(".cell").nth(4)
+    swipe(context, page, place(dial, 300, 14), 3, -200)
+    assert numbers(page) == [0.5] * 9 and dial.input_value() == "0.5" and page.evaluate("scrollY") > 50
+    cell.scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
+    swipe(context, page, place(cell, 8, 20), 3, -200)
+    assert numbers(page) == [0.5] * 9 and page.evaluate("scrollY") > before + 50
+    page.evaluate("scrollTo(0, 0)")
+    swipe(context, page, place(dial, 300, 14), -120, 4)
+    dragged = numbers(page)[0]
+    assert 0.3 < dragged < 0.75 and dragged != 0.5
+    page.touchscreen.tap(*place(dial, 13, 14))
+    rest(page)
+    assert numbers(page) == [0] * 9
+    cell.scroll_into_view_if_needed()
+    page.touchscreen.tap(*place(cell, 8, 20))
+    rest(page)
+    assert numbers(page) == [0, 0, 0, 0, 1, 0, 0, 0, 0]
+    context.close()
+
+
+def test_the_skip_link_moves_the_focus_and_leaves_the_address(live):
+    page = live()
+    before = page.url
+    page.locator(".skip").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "playground" and page.url == before
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('.acm-live') !== null")
+
+
+def test_a_link_without_a_problem_keeps_the_present_one_and_is_tidied(live):
+    page = live()
+    page.evaluate("location.hash = 'l=7'")
+    until(page, "document.querySelector('.dial .value').textContent === '1.50'")
+    assert page.locator("textarea").input_value() == QUESTION and "#l=1.5&q=nora" in page.url
+
+
+def test_keys_on_the_dial_are_one_gesture(live):
+    page = live()
+    for _ in range(6):
+        page.locator(".dial input").press("ArrowRight")
+    page.wait_for_timeout(900)
+    assert page.locator(".trail button").count() == 2 and numbers(page) == [0.56] * 9
+    page.keyboard.press("Control+z")
+    rest(page)
+    assert numbers(page) == [0.5] * 9
+
+
+def test_the_focus_goes_to_stop_and_back(live):
+    page = live()
+    page.get_by_role("button", name="Measure this merge").press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Stop"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Measure this merge"
+
+
+def test_in_forced_colours_what_is_chosen_is_seen(live, shot):
+    page = live("l=0.5&q=" + QUESTION)
+    page.emulate_media(forced_colors="active")
+    colour = "(s) => getComputedStyle(document.querySelector(s)).backgroundColor"
+    chosen, other = (page.evaluate(colour, f".presets [aria-pressed={state}]") for state in ("true", "false"))
+    assert chosen != other
+    checked, free = ".choice input:checked + span", ".choice input:not(:checked) + span"
+    assert page.evaluate(colour, checked) != page.evaluate(colour, free)
+    shot(page, "live-forced-colours")

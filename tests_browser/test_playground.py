@@ -35,6 +35,10 @@ def test_the_live_merge_in_jupyterlab_follows_python_and_is_read_back(run_all, s
     began = time.monotonic()
     page.keyboard.press("Home")
     expect(merged).to_contain_text("λ 0.00", timeout=STEP)
+    cells = page.locator(".jp-Cell").count()
+    for key in ("x", "a", "b"):
+        page.keyboard.press(key)
+    assert page.locator(".jp-Cell").count() == cells, "keys edit no notebook"
     print(f"the merge moves {1000 * (time.monotonic() - began):.0f} ms after the key")
     assert run_cell(page, "set(play.coefficients['coefficient'])") == "{0.0}"
     run_cell(page, "play.coefficients = {'0': 1.0, '3.mlp': 0.25}; 'set'")

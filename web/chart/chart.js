@@ -1,6 +1,7 @@
 // One chart for the live page and the explorers: an SVG that fits its width, with points that are buttons.
 
 import { freshId } from "./ids.js";
+import { ownKeys } from "./keys.js";
 import { axesNodes, labelNodes, seriesNodes, svgNode } from "./paint.js";
 import { hideHint, placePoints } from "./points.js";
 import { frameOf, homeView, markerPath } from "./spec.js";
@@ -63,7 +64,7 @@ function chartParts(root, spec, onPoint) {
     part.className = `acm-chart-${name}`;
     return part;
   });
-  const svg = /** @type {SVGSVGElement} */ (svgNode("svg", { role: "group" }));
+  const svg = /** @type {SVGSVGElement} */ (ownKeys(svgNode("svg", { role: "group" })));
   const clip = svgNode("rect");
   const holder = svgNode("clipPath", { id });
   holder.append(clip);
@@ -83,7 +84,7 @@ function chartParts(root, spec, onPoint) {
 
 /** @param {string} text @param {string} label @param {() => void} handler @returns {HTMLButtonElement} */
 function toolButton(text, label, handler) {
-  const button = document.createElement("button");
+  const button = ownKeys(document.createElement("button"));
   button.type = "button";
   button.textContent = text;
   button.title = label;

@@ -1,5 +1,6 @@
 // The points of a chart: buttons for mouse, keyboard and screen reader, with a hint.
 
+import { ownKeys } from "./keys.js";
 import { pileOf } from "./labels.js";
 import { svgNode } from "./paint.js";
 import { markerPath, withinFrame } from "./spec.js";
@@ -41,7 +42,7 @@ function isSeen(point, frame) {
 
 /** @param {Points} points @param {string} name @returns {SVGElement} */
 function newPoint(points, name) {
-  const node = svgNode("g", { class: "acm-chart-point", "data-name": name });
+  const node = ownKeys(svgNode("g", { class: "acm-chart-point", "data-name": name }));
   node.append(
     svgNode("path", { class: "acm-chart-ends" }),
     svgNode("circle", { class: "acm-chart-ring", r: 11 }),
@@ -67,10 +68,11 @@ function dressPoint(node, point, { spec, frame, onPoint }, home) {
   node.setAttribute("transform", `translate(${x.toFixed(1)},${y.toFixed(1)})`);
   node.toggleAttribute("hidden", !withinFrame(frame, x, y));
   node.setAttribute("data-family", point.family ?? "");
-  node.setAttribute("role", onPoint ? "button" : "img");
+  const acts = onPoint && !point.idle;
+  node.setAttribute("role", acts ? "button" : "img");
   node.setAttribute("tabindex", home ? "0" : "-1");
   node.setAttribute("aria-label", (point.hint ?? point.name).split("\n").join(", "));
-  if (onPoint) node.setAttribute("aria-pressed", String(chosen));
+  if (acts && "selected" in spec) node.setAttribute("aria-pressed", String(chosen));
   node.classList.toggle("acm-chart-chosen", chosen);
   node.classList.toggle("acm-chart-hollow", !!point.hollow);
   const ends = [];
@@ -91,10 +93,11 @@ function seenPlaces({ spec, frame }) {
 
 /** Choose a point; pressed again, the next of its pile. @param {Points} points @param {string} name */
 function pressPoint(points, name) {
-  const pile = pileOf(seenPlaces(points), name);
+  const idle = (points.spec.points ?? []).filter((point) => point.idle).map((point) => point.name);
+  const pile = pileOf(seenPlaces(points), name).filter((other) => !idle.includes(other));
   const place = pile.indexOf(points.spec.selected ?? "");
-  const chosen = place < 0 ? name : pile[(place + 1) % pile.length];
-  points.onPoint?.(chosen);
+  const chosen = place < 0 && !idle.includes(name) ? name : pile[(place + 1) % pile.length];
+  if (chosen !== undefined) points.onPoint?.(chosen);
 }
 
 /**
@@ -131,7 +134,8 @@ function showHint(points, name) {
   const { hint, frame, spec, onPoint } = points;
   const point = spec.points?.find((other) => other.name === name);
   if (!point) return;
-  const others = onPoint ? pileOf(seenPlaces(points), name).filter((other) => other !== name) : [];
+  const others =
+    onPoint && "selected" in spec ? pileOf(seenPlaces(points), name).filter((other) => other !== name) : [];
   const more = others.length ? `\npress again for ${others.join(", ")}` : "";
   hint.textContent = (point.hint ?? name) + more;
   hint.dataset.name = name;

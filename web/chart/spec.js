@@ -13,7 +13,8 @@ import { linearScale } from "./scale.js";
  * @typedef {{ name: string, points: Place[], family?: string }} Dots marks without names
  * @typedef {{ name: string, x: number, y: number, xLow?: number | null, xHigh?: number | null, yLow?: number | null,
  *   yHigh?: number | null, family?: string, marker?: string, hint?: string, label?: boolean | string,
- *   hollow?: boolean }} Point label: whether its name, or which text, stands beside it
+ *   hollow?: boolean, idle?: boolean }} Point label: whether its name, or which text, stands beside it; idle: to press
+ *   it does nothing
  * @typedef {{ family: string, label: string, marker?: string, kind?: "point" | "line" | "band" }} Key of the legend
  * @typedef {{ label: string, height?: number, x: Axis, y: Axis, lines?: Line[], bands?: Band[], bars?: Bar[],
  *   dots?: Dots[], points?: Point[], legend?: Key[], selected?: string | null, zoomable?: boolean }} Spec

@@ -10,7 +10,7 @@ const OUTCOMES = { won: "Won", lost: "Lost", open: "Not told apart" };
 
 /**
  * @param {any} data live.json
- * @param {{ measure: (items: any[], options: any) => Promise<any[]>, nameOf: () => string,
+ * @param {{ measure: (items: any[], options: any) => Promise<any[]>, nameOf: () => string, keyOf: () => string,
  *   onMeasured: (name: string, row: any) => void }} hooks
  */
 export function createChallenge(data, hooks) {
@@ -37,6 +37,7 @@ export function createChallenge(data, hooks) {
   );
   /** @type {AbortController | null} */
   let controller = null;
+  let shown = ""; // which merge the result is of
   let shortest = { name: "", length: Infinity };
 
   async function run() {
@@ -54,7 +55,10 @@ export function createChallenge(data, hooks) {
       const rows = await hooks.measure(items, { onItem, signal: mine.signal });
       if (!mine.signal.aborted) conclude(name, rows);
     } catch (error) {
-      if (!isAbort(error)) result.replaceChildren(make("p", {}, `It could not be measured: ${error}`));
+      if (!isAbort(error)) {
+        const why = error instanceof Error ? error.message : String(error);
+        result.replaceChildren(make("p", {}, `It could not be measured: ${why}`));
+      }
     } finally {
       if (controller === mine) toggle(false);
     }
@@ -62,12 +66,17 @@ export function createChallenge(data, hooks) {
 
   /** @param {boolean} on */
   function toggle(on) {
+    const focused = [go, halt].includes(document.activeElement);
     running.hidden = !on;
     go.hidden = on;
+    if (focused) (on ? halt : go).focus();
     progress.value = 0;
     count.textContent = "";
-    if (on) result.replaceChildren();
-    else controller = null;
+    if (on) {
+      shown = "";
+      result.classList.remove("past");
+      result.replaceChildren();
+    } else controller = null;
   }
 
   /** @param {string} why */
@@ -82,12 +91,19 @@ export function createChallenge(data, hooks) {
   function conclude(name, rows) {
     const verdict = judge(rows, items);
     const { length } = summaryOf(rows);
+    shown = hooks.keyOf();
     if (verdict.outcome === "won" && length < shortest.length) shortest = { name, length };
     result.replaceChildren(...shownResult(name, rows, verdict, against), ...shownBest(shortest));
     hooks.onMeasured(name, summaryOf(rows));
   }
 
-  return { node, stop, destroy: () => stop("") };
+  /** A result that is of another merge than the one at hand is dimmed. */
+  function show() {
+    const past = shown !== "" && shown !== hooks.keyOf() && !controller;
+    result.classList.toggle("past", past);
+  }
+
+  return { node, show, stop, destroy: () => stop("") };
 }
 
 /**
@@ -136,7 +152,11 @@ function shownResult(name, rows, verdict, against) {
     ),
     make("tbody", {}, row("right, points", verdict.accuracy), row("tokens", verdict.length)),
   );
-  return [head, make("p", {}, `${right} of ${rows.length} right, ${tokens.toFixed(0)} tokens on average.`), table];
+  return [
+    head,
+    make("p", {}, `${name}: ${right} of ${rows.length} right, ${tokens.toFixed(0)} tokens on average.`),
+    table,
+  ];
 }
 
 /** What is to be beaten next. @param {{ name: string, length: number }} shortest */

@@ -19,7 +19,11 @@ const MIDDLE = 0.5;
  */
 export function createControls(data, model, runner) {
   const { layers } = data;
-  const to = (/** @type {(state: State) => State} */ next) => model().change(next(model().get()));
+  /** A change takes along what was typed just before. @param {(state: State) => State} next */
+  const to = (next) => {
+    const typed = question.takePending();
+    model().change(next(typed ? { ...model().get(), question: typed } : model().get()));
+  };
   const settle = () => model().settle();
   const jump = (/** @type {(state: State) => State} */ next) => {
     to(next);
@@ -45,27 +49,32 @@ export function createControls(data, model, runner) {
     onSettled: settle,
   });
   const trail = createTrailView(data, (tried) => jump(() => tried.state));
-  return { question, dial, strip, method, trail, ...createMeasuring(data, model, runner) };
+  return { question, dial, strip, method, trail, ...createMeasuring(data, model, runner, { pause: dial.pause, jump }) };
 }
 
 /**
  * Chart and challenge: what is measured here becomes a point of the chart.
  * @param {any} data @param {() => any} model @param {() => any} runner
+ * @param {{ pause: () => void, jump: (next: (state: State) => State) => void }} moves pause: stops the motion
  */
-function createMeasuring(data, model, runner) {
-  const tradeoff = createTradeoff(data, (lambda) => {
-    model().change(withOne(model().get(), lambda, data.layers));
-    model().settle();
-  });
-  /** @type {Map<string, { title: string, name: string, row: any }>} by merge, so that the same merge has one point */
+function createMeasuring(data, model, runner, { pause, jump }) {
+  const tradeoff = createTradeoff(data, jump);
+  /**
+   * By merge, so that the same merge has one point.
+   * @type {Map<string, { title: string, name: string, row: any, state: State }>}
+   */
   const measured = new Map();
   const challenge = createChallenge(data, {
-    measure: (items, options) => runner().measure(model().get(), items, options),
+    measure(items, options) {
+      pause();
+      return runner().measure(model().get(), items, options);
+    },
     nameOf: () => titleOf(model().get(), data),
+    keyOf: () => mergeKey(model().get(), data.layers),
     onMeasured(name, row) {
       const key = mergeKey(model().get(), data.layers);
       const others = [...measured].filter(([other, point]) => other !== key && point.title === name).length;
-      measured.set(key, { title: name, name: others ? `${name} (${others + 1})` : name, row });
+      measured.set(key, { title: name, name: others ? `${name} (${others + 1})` : name, row, state: model().get() });
       tradeoff.measured([...measured.values()]);
       tradeoff.show(model().get());
     },

@@ -1,14 +1,16 @@
 // The dial: one λ for all layers, by hand or in motion, and the presets.
 
 import { freshId } from "../chart/ids.js";
-import { make, makeButton, showNumber } from "./dom.js";
+import { clamp, letSettle, make, makeButton, showNumber } from "./dom.js";
 import { isPreset, presetsOf } from "./presets.js";
 import { meanOf, sharedBy } from "./state.js";
+import { createFinger } from "./touch.js";
 
 const MOST = 1.2;
 const STRIDE = 0.05;
 const PAUSE = 260;
 const PATIENCE = 2500;
+const THUMB = 26; // pixels, as the style sheet has it
 
 /**
  * @param {any} data
@@ -28,8 +30,9 @@ export function createDial(data, hooks) {
       player.stop();
       hooks.onValue(Number(input.value));
     },
-    onchange: () => hooks.onSettled(),
   });
+  letSettle(input, hooks.onSettled);
+  letScroll(input);
   const value = make("output", { class: "value", for: input.id });
   const saying = make("p", { class: "hint" });
   const undo = makeButton("Undo", () => hooks.onUndo(), { title: "Ctrl+Z", class: "quiet", "aria-disabled": "true" });
@@ -87,8 +90,40 @@ export function createDial(data, hooks) {
       saying.textContent = presets.show(state) || sayingOf(state, shared);
     },
     canUndo: (/** @type {boolean} */ can) => undo.setAttribute("aria-disabled", String(!can)),
-    destroy: () => player.stop(),
+    pause: player.stop,
+    destroy: player.stop,
   };
+}
+
+/**
+ * A finger that comes down on the track and goes up or down scrolls the page; λ stays.
+ * @param {any} input the dial
+ */
+function letScroll(input) {
+  const finger = createFinger();
+  let before = "";
+  const back = (/** @type {Event} */ event) => {
+    if (!finger.waits()) return;
+    input.value = before;
+    event.stopImmediatePropagation();
+  };
+  for (const kind of ["input", "change"]) input.addEventListener(kind, back, { capture: true });
+  input.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => {
+    before = input.value;
+    finger.down(event);
+  });
+  input.addEventListener("pointermove", finger.move);
+  input.addEventListener("pointerup", (/** @type {PointerEvent} */ event) => {
+    if (!finger.waits()) return;
+    finger.end();
+    const { left, width } = input.getBoundingClientRect();
+    input.value = String(clamp((event.clientX - left - THUMB / 2) / (width - THUMB), 0, 1) * MOST);
+    for (const kind of ["input", "change"]) input.dispatchEvent(new Event(kind));
+  });
+  input.addEventListener("pointercancel", () => {
+    if (finger.waits()) input.value = before;
+    finger.end();
+  });
 }
 
 /** What the merge at hand is. @param {import("./state.js").State} state @param {number | null} shared */

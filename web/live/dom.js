@@ -1,6 +1,9 @@
 // Small helpers that build the component's elements. Text always goes in by textContent.
 
 import { freshId } from "../chart/ids.js";
+import { ownKeys } from "../chart/keys.js";
+
+const FOCUSED = "button, input, select, textarea, summary, [tabindex]";
 
 /**
  * An element with attributes, listeners and children.
@@ -12,6 +15,7 @@ import { freshId } from "../chart/ids.js";
 export function make(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) setAttribute(made, name, value);
+  if (made.matches(FOCUSED)) ownKeys(made);
   made.append(...children.filter((child) => child !== null));
   return made;
 }
@@ -54,6 +58,18 @@ export function makeChoice(legend, choices, onChoice) {
         input.checked = input.value === value;
       }),
   };
+}
+
+/**
+ * Lets a slider settle: when a pointer is lifted, or when it is left; after keys the model waits for a rest.
+ * @param {any} input @param {() => void} onSettled
+ */
+export function letSettle(input, onSettled) {
+  let keyed = false;
+  input.addEventListener("keydown", () => (keyed = true));
+  input.addEventListener("pointerdown", () => (keyed = false));
+  input.addEventListener("change", () => keyed || onSettled());
+  input.addEventListener("blur", onSettled);
 }
 
 /** λ as text: two digits, and a real minus sign. @param {number} value */

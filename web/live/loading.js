@@ -22,7 +22,9 @@ export async function loadModels({ names, bytes, folder }, onProgress) {
 
 /** @param {string} folder @param {string} name @param {(count: number) => void} onCount */
 async function fetchFile(folder, name, onCount) {
-  const response = await fetch(`${folder}/${name}.safetensors`);
+  const response = await fetch(`${folder}/${name}.safetensors`).catch(() => {
+    throw new Error("the models could not be fetched. Is there a connection? The next move tries again.");
+  });
   if (!response.ok || !response.body) throw new Error(`${name} could not be fetched (${response.status}).`);
   const reader = response.body.getReader();
   const chunks = [];

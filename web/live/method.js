@@ -1,7 +1,7 @@
 // How the two models are joined, and what that means here.
 
 import { freshId } from "../chart/ids.js";
-import { make, makeChoice, showNumber } from "./dom.js";
+import { letSettle, make, makeChoice, showNumber } from "./dom.js";
 
 /** @type {Record<string, string>} */
 const SAYING = {
@@ -33,8 +33,8 @@ export function createMethod(hooks) {
     step: 0.05,
     id: freshId("density"),
     oninput: () => hooks.onDensity(Number(input.value)),
-    onchange: hooks.onSettled,
   });
+  letSettle(input, hooks.onSettled);
   const text = make("output", { for: input.id, class: "value" });
   const density = make(
     "div",

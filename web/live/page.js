@@ -58,9 +58,24 @@ function startPage() {
     onChange: (state) => history.replaceState(null, "", toHash(state, layers)),
   });
   root.querySelector(".status")?.append(copyButton(() => toHash(live.get(), layers)));
+  const write = () => history.replaceState(null, "", toHash(live.get(), layers));
+  if (fromHash(location.hash, layers)) write();
   window.addEventListener("hashchange", () => {
     const state = fromHash(location.hash, layers);
-    if (state) live.set(state);
+    if (!state) return;
+    live.set(state);
+    write();
+  });
+  letSkip(root);
+}
+
+/** The link past the head of the page moves the focus, and leaves the address alone. @param {HTMLElement} root */
+function letSkip(root) {
+  root.tabIndex = -1;
+  document.querySelector(".skip")?.addEventListener("click", (event) => {
+    event.preventDefault();
+    root.focus();
+    root.scrollIntoView();
   });
 }
 

@@ -54,7 +54,8 @@ export function mount(root, { start, data, state = null, onChange = () => {} }) 
   /** @param {State} now */
   function show(now) {
     controls.question.show(now.question);
-    for (const view of [controls.dial, controls.strip, controls.method, controls.tradeoff]) view.show(now);
+    for (const view of [controls.dial, controls.strip, controls.method, controls.tradeoff, controls.challenge])
+      view.show(now);
     streams.merged.tag(titleOf(now, data));
   }
 

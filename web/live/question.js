@@ -6,6 +6,7 @@ import { bare, KNOWN, seeded, wordProblem } from "./problems.js";
 
 const DONE = 300;
 const UNSURE = 1800;
+const LONGEST_SHOWN = 30; // letters of a word
 
 /**
  * @param {(question: string) => void} onQuestion
@@ -41,15 +42,20 @@ export function createQuestion(onQuestion) {
     box.style.height = `${box.scrollHeight + 2}px`;
   }
 
-  function tell() {
+  function rest() {
     clearTimeout(timer);
+    timer = 0;
+  }
+
+  function tell() {
+    rest();
     const question = bare(box.value);
     if (question) onQuestion(question);
   }
 
   /** Asks when the reader seems to be done. */
   function later() {
-    clearTimeout(timer);
+    rest();
     timer = window.setTimeout(tell, /\?\s*$/.test(box.value) ? DONE : UNSURE);
   }
 
@@ -102,22 +108,35 @@ export function createQuestion(onQuestion) {
   return {
     node,
     caption,
-    show(/** @type {string} */ question) {
-      if (bare(box.value) !== question) box.value = question;
+    /** Another problem takes the place of this one, but not of one that is being typed. @param {string} question */
+    show(question) {
+      const typing = timer || (box === document.activeElement && !bare(box.value));
+      if (!typing && bare(box.value) !== question) box.value = question;
       fit();
+    },
+    /** What was typed and not told yet, once the reader has left the box; else nothing. */
+    takePending() {
+      if (!timer || box === document.activeElement) return "";
+      rest();
+      return bare(box.value);
     },
     /** @param {string[]} words */
     unknown(words) {
       note.textContent = words.length ? refusal(words) : "";
     },
-    destroy: () => clearTimeout(timer),
+    destroy: rest,
   };
 }
 
 /** @param {string[]} words */
 function refusal(words) {
-  const named = words.map((word) => `“${word.trim()}”`).join(", ");
+  const named = words.map((word) => `“${shortened(word.trim())}”`).join(", ");
   return `Not answered: the models never saw ${named}. Press “What can they read?” for the words that they know.`;
+}
+
+/** @param {string} word */
+export function shortened(word) {
+  return word.length > LONGEST_SHOWN ? `${word.slice(0, LONGEST_SHOWN)}…` : word;
 }
 
 function help() {

@@ -21,7 +21,14 @@ const GRACE = 150; // milliseconds that an answer has for its first token before
  * @param {Hooks} hooks
  */
 export function createRunner(start, mergeKeyOf, hooks) {
-  const at = { merged: "", question: /** @type {string | null} */ (null), failed: false, pace: 0, took: 0 };
+  const at = {
+    merged: "",
+    question: /** @type {string | null} */ (null),
+    failed: false,
+    measuring: 0,
+    pace: 0,
+    took: 0,
+  };
   /** @type {Partial<Record<Who, AbortController>>} */
   const asking = {};
   /** @type {Promise<any> | null} */
@@ -38,6 +45,11 @@ export function createRunner(start, mergeKeyOf, hooks) {
       throw error;
     });
     return loading;
+  }
+
+  /** Nothing is asked any more. */
+  function rest() {
+    if (!closed) hooks.onStatus(at.measuring ? "measuring" : "ready", at);
   }
 
   async function pump() {
@@ -63,7 +75,7 @@ export function createRunner(start, mergeKeyOf, hooks) {
     at.question = job.question;
     hooks.onUnknown(words);
     if (words.length) for (const controller of Object.values(asking)) controller?.abort();
-    if (words.length) hooks.onStatus("ready", at);
+    if (words.length) rest();
     if (words.length) at.question = null;
     return words.length > 0;
   }
@@ -102,7 +114,7 @@ export function createRunner(start, mergeKeyOf, hooks) {
     } finally {
       begun.end();
       if (asking[who] === controller) delete asking[who];
-      if (!Object.keys(asking).length && !pumping && !at.failed) hooks.onStatus("ready", at);
+      if (!Object.keys(asking).length && !pumping && !at.failed) rest();
     }
   }
 
@@ -129,12 +141,22 @@ export function createRunner(start, mergeKeyOf, hooks) {
 
   /** Grades the merge of a state on items. @param {State} state @param {any[]} items @param {any} options */
   async function measure(state, items, options) {
-    const engine = await ready();
-    await pumping;
-    options.signal.throwIfAborted();
-    await mergeFor(engine, state);
-    hooks.onStatus("ready", at);
-    return engine.measure(items, options);
+    at.failed = false;
+    at.measuring += 1;
+    try {
+      const engine = await ready();
+      await pumping;
+      options.signal.throwIfAborted();
+      await mergeFor(engine, state);
+      hooks.onStatus("measuring");
+      return await engine.measure(items, options);
+    } catch (error) {
+      if (!isAbort(error)) fail(error);
+      throw error;
+    } finally {
+      at.measuring -= 1;
+      if (!Object.keys(asking).length && !pumping && !at.failed) rest();
+    }
   }
 
   return {

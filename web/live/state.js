@@ -119,7 +119,8 @@ export function toHash(state, layers) {
   return `#${parts}`;
 }
 
-/** The state that a link holds; null where it holds none. What is out of place is left out.
+/** The state that a link holds, with no question where it holds none; null where it holds no state.
+ * What is out of place is left out.
  * @param {string} hash @param {string[]} layers @returns {Partial<State> | null} */
 export function fromHash(hash, layers) {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
@@ -128,11 +129,12 @@ export function fromHash(hash, layers) {
   const keys = keysOf(mode ?? "one", layers);
   const values = (parts.get("parts") ?? parts.get("layers") ?? "").split("_");
   const told = values.length === keys.length ? Object.fromEntries(keys.map((key, k) => [key, values[k]])) : {};
+  const question = parts.get("q");
   return /** @type {any} */ ({
+    ...(question === null ? {} : { question }),
     mode: mode ?? "one",
     coefficients: mode === "one" ? { all: parts.get("l") } : told,
     method: parts.get("method") ?? "interpolation",
     density: parts.get("density") ?? 0.2,
-    question: parts.get("q") ?? "",
   });
 }

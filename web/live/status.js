@@ -26,7 +26,7 @@ export function createStatus() {
       bar.value = detail.loaded / detail.total;
       text.textContent = `loading ${megabytes(detail.loaded)} of ${megabytes(detail.total)} MB`;
     } else if (kind === "merging") text.textContent = "merging";
-    else if (kind === "answering") text.textContent = "answering";
+    else if (kind === "answering" || kind === "measuring") text.textContent = kind;
     else if (kind === "failed") text.textContent = `It did not work: ${detail}`;
     else text.textContent = readiness(detail);
     if (kind === "failed") text.setAttribute("role", "alert");

@@ -3,6 +3,7 @@
 import { freshId } from "../chart/ids.js";
 import { clamp, make, makeButton, makeChoice, showNumber } from "./dom.js";
 import { coefficientOf, HIGHEST, isBlock, LOWEST, tidy } from "./state.js";
+import { createFinger } from "./touch.js";
 
 const NUDGE = 0.05;
 /** @type {Record<string, string>} */
@@ -37,7 +38,7 @@ export function createStrip(layers, hooks) {
     const kind = state.mode === "part" ? "part" : "layer";
     if (built !== kind) {
       built = kind;
-      cells = fill(grid, layers, kind, onKey);
+      cells = fill(grid, layers, kind, onKey, hooks.onSettled);
     }
     mode.choose(state.mode);
     for (const [key, cell] of cells) paint(cell, key, coefficientOf(state, key));
@@ -45,6 +46,7 @@ export function createStrip(layers, hooks) {
 
   /** @param {KeyboardEvent} event @param {string} key */
   function onKey(event, key) {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
     const value = Number(cells.get(key).getAttribute("aria-valuenow"));
     const wanted = {
       ArrowUp: value + NUDGE,
@@ -61,7 +63,6 @@ export function createStrip(layers, hooks) {
     if (wanted === undefined && step === undefined) return;
     event.preventDefault();
     if (wanted !== undefined) hooks.onPaint({ [key]: tidy(clamp(wanted, LOWEST, HIGHEST)) });
-    if (wanted !== undefined) hooks.onSettled();
     if (step !== undefined) cells.get(keys[clamp(keys.indexOf(key) + step, 0, keys.length - 1)]).focus();
   }
 
@@ -108,9 +109,10 @@ function createBrush() {
 /**
  * Builds the cells; a block has two in mode "part".
  * @param {HTMLElement} grid @param {string[]} layers @param {string} kind
- * @param {(event: KeyboardEvent, key: string) => void} onKey @returns {Map<string, any>}
+ * @param {(event: KeyboardEvent, key: string) => void} onKey @param {() => void} onblur
+ * @returns {Map<string, any>}
  */
-function fill(grid, layers, kind, onKey) {
+function fill(grid, layers, kind, onKey, onblur) {
   const cells = new Map();
   const columns = layers.map((layer) => {
     const keys = kind === "part" && isBlock(layer) ? [`${layer}.attention`, `${layer}.mlp`] : [layer];
@@ -126,6 +128,7 @@ function fill(grid, layers, kind, onKey) {
           "aria-valuemin": LOWEST,
           "aria-valuemax": HIGHEST,
           onkeydown: (/** @type {KeyboardEvent} */ event) => onKey(event, key),
+          onblur,
         },
         make("span", { class: "swatch" }),
         make("span", { class: "number" }),
@@ -182,10 +185,11 @@ function tint(swatch, value) {
 }
 
 /**
- * Dragging over cells paints them, by mouse, pen or finger.
+ * Dragging over cells paints them, by mouse, pen or finger. A finger that goes up or down scrolls the page.
  * @param {HTMLElement} grid @param {(key: string) => void} onCell @param {() => void} onEnd
  */
 function letPaint(grid, onCell, onEnd) {
+  const finger = createFinger();
   let last = "";
   /** @param {PointerEvent} event */
   function touch(event) {
@@ -197,19 +201,32 @@ function letPaint(grid, onCell, onEnd) {
     last = key;
     onCell(key);
   }
+  /** @param {PointerEvent} event */
+  function follow(event) {
+    const start = finger.start();
+    finger.move(event);
+    if (finger.waits()) return;
+    if (start) touch(start);
+    touch(event);
+  }
   grid.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || !(event.target instanceof Element && event.target.closest("[data-key]"))) return;
     grid.setPointerCapture(event.pointerId);
     last = "";
-    touch(event);
+    finger.down(event);
+    if (!finger.waits()) touch(event);
   });
   grid.addEventListener("pointermove", (event) => {
-    if (grid.hasPointerCapture(event.pointerId)) touch(event);
+    if (grid.hasPointerCapture(event.pointerId)) follow(event);
+  });
+  grid.addEventListener("pointerup", (event) => {
+    if (finger.waits()) touch(event);
   });
   for (const kind of ["pointerup", "pointercancel"]) {
     grid.addEventListener(kind, () => {
       if (last) onEnd();
       last = "";
+      finger.end();
     });
   }
 }

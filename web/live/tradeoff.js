@@ -2,7 +2,8 @@
 
 import { drawChart } from "../chart/chart.js";
 import { make, showNumber } from "./dom.js";
-import { meanOf, sharedBy } from "./state.js";
+import { presetsOf } from "./presets.js";
+import { meanOf, sharedBy, withOne } from "./state.js";
 
 /**
  * @typedef {{ lambda: number, accuracy: number, accuracy_low: number, accuracy_high: number, length: number,
@@ -28,8 +29,12 @@ export function alongFrontier(frontier, lambda) {
 
 const LEAST = 40; // percent: where the axis begins, unless a merge measured here lies below
 
-/** @param {any} data live.json @param {(lambda: number) => void} onLambda a measured point was pressed */
-export function createTradeoff(data, onLambda) {
+/**
+ * @param {any} data live.json
+ * @param {(next: (state: import("./state.js").State) => import("./state.js").State) => void} onGo a point was pressed:
+ *   to its merge
+ */
+export function createTradeoff(data, onGo) {
   const frontier = [...data.frontier].sort((a, b) => a.lambda - b.lambda);
   const place = make("div", { class: "plot" });
   const said = make("p", { class: "hint", "aria-live": "off" });
@@ -46,10 +51,17 @@ export function createTradeoff(data, onLambda) {
   /** @type {any[]} */
   let live = [];
 
+  /** @type {any[]} */
+  let kept = [];
+
   /** @param {string} name */
   function onPoint(name) {
+    const own = kept.find((one) => one.name === name);
     const point = frontier.find((measured) => nameOfPoint(measured) === name);
-    if (point) onLambda(point.lambda);
+    if (own) onGo((state) => ({ ...own.state, question: state.question }));
+    else if (point) onGo((state) => straight(state, point.lambda, data.layers));
+    else if (name === MEAN) onGo((state) => straight(state, meanOf(state, data.layers), data.layers));
+    else if (name === data.challenge?.against) onGo((state) => acmOf(data)?.of(state) ?? state);
   }
 
   return {
@@ -62,12 +74,30 @@ export function createTradeoff(data, onLambda) {
       if (chart) chart.update(spec);
       else chart = drawChart(place, spec, { onPoint });
     },
-    /** Points measured here. @param {{ name: string, row: any }[]} measured */
+    /** Points measured here. @param {{ name: string, row: any, state: import("./state.js").State }[]} measured */
     measured(measured) {
-      live = measured.map(({ name, row }) => pointOf(name, row, "own", `${name}, measured here on ${row.n} problems`));
+      kept = measured;
+      live = measured.map(({ name, row }) =>
+        pointOf(name, row, "own", `${measuredHint(`${name}, measured here`, row)} Press to go back to it.`),
+      );
     },
     destroy: () => chart?.close(),
   };
+}
+
+const MEAN = "its mean λ";
+
+/** @param {any} data */
+function acmOf(data) {
+  return presetsOf(data).find(({ name }) => name === "acm");
+}
+
+/**
+ * One λ of plain interpolation, of which the line is.
+ * @param {import("./state.js").State} state @param {number} lambda @param {string[]} layers
+ */
+function straight(state, lambda, layers) {
+  return withOne({ ...state, method: state.method === "ties" ? "interpolation" : state.method }, lambda, layers);
 }
 
 /**
@@ -88,9 +118,9 @@ function spotOf(state, frontier, layers) {
     : at.measured
       ? `${name}: measured.`
       : `${name}: between two measured points, not measured itself.`;
-  const hint = hintOf(known ? name : `one ${name}, the mean`, at);
+  const hint = hintOf(known ? name : `one ${name}, the mean`, at) + (known ? "" : " Press to go there.");
   const point = {
-    name: known ? "this merge" : "its mean λ",
+    name: known ? "this merge" : MEAN,
     x: at.length,
     y: at.accuracy,
     family: "here",
@@ -98,6 +128,7 @@ function spotOf(state, frontier, layers) {
     hint,
     label: true,
     hollow: !known,
+    idle: known,
   };
   return { points: [point], said };
 }
@@ -105,6 +136,13 @@ function spotOf(state, frontier, layers) {
 /** @param {string} name @param {{ accuracy: number, length: number }} at */
 function hintOf(name, at) {
   return `${name}: ${at.accuracy.toFixed(1)} % right, ${Math.round(at.length)} tokens.`;
+}
+
+/** With 95 % intervals, and on how many problems. @param {string} name @param {any} row */
+export function measuredHint(name, row) {
+  const [accuracy, low, high] = [row.accuracy, row.accuracy_low, row.accuracy_high].map((value) => value.toFixed(1));
+  const [length, least, most] = [row.length, row.length_low, row.length_high].map(Math.round);
+  return `${name}: ${accuracy} % right (${low} to ${high}), ${length} tokens (${least} to ${most}), n = ${row.n}.`;
 }
 
 /** @param {Measured} point */
@@ -133,11 +171,20 @@ function specOf(data, frontier, more) {
   const most = Math.max(...frontier.map((point) => point.length_high), ...more.map((point) => point.xHigh ?? point.x));
   const least = Math.min(LEAST, ...more.map((point) => point.yLow ?? point.y));
   const points = frontier.map((point) =>
-    pointOf(nameOfPoint(point), point, "frontier", `${hintOf(nameOfPoint(point), point)} Press to go there.`, false),
+    pointOf(
+      nameOfPoint(point),
+      point,
+      "frontier",
+      `${measuredHint(nameOfPoint(point), point)} Press to go there.`,
+      false,
+    ),
   );
   const against = (data.methods ?? [])
     .filter((/** @type {any} */ row) => row.method === data.challenge?.against)
-    .map((/** @type {any} */ row) => pointOf(row.method, row, "acm", hintOf(row.method, row)));
+    .map((/** @type {any} */ row) => {
+      const way = acmOf(data) ? " Press to go to ACM." : "";
+      return { ...pointOf(row.method, row, "acm", measuredHint(row.method, row) + way), idle: !way };
+    });
   return {
     label: "accuracy against tokens: the line of one λ from fast to slow, and the merge at hand",
     height: 320,
@@ -152,6 +199,5 @@ function specOf(data, frontier, more) {
       },
     ],
     points: [...points, ...against, ...more],
-    selected: null,
   };
 }

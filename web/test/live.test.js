@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { createTrail, isPreset, presetsOf } from "../live/presets.js";
 import { bare, goldOf, seeded, wordProblem } from "../live/problems.js";
+import { shortened } from "../live/question.js";
 import { gradeOf } from "../live/runner.js";
 import {
   coefficientOf,
@@ -21,7 +22,7 @@ import {
   withSome,
 } from "../live/state.js";
 import { bootstrapInterval, judge, quantile, wilson } from "../live/statistics.js";
-import { alongFrontier } from "../live/tradeoff.js";
+import { alongFrontier, measuredHint } from "../live/tradeoff.js";
 
 const ROOT = new URL("../../", import.meta.url);
 const data = JSON.parse(readFileSync(new URL("reports/tiny/long-to-short/live.json", ROOT), "utf8"));
@@ -269,4 +270,21 @@ test("ids differ, also between copies of the script", () => {
   const made = new Set(Array.from({ length: 100 }, () => freshId("choice")));
   assert.equal(made.size, 100);
   assert.ok([...made].every((id) => /^acm-choice-[0-9a-z]+$/.test(id)));
+});
+
+test("a hint tells accuracy and tokens with intervals and n", () => {
+  const row = data.frontier.find((/** @type {any} */ { lambda }) => lambda === 0.3);
+  const [low, high] = [row.accuracy_low.toFixed(1), row.accuracy_high.toFixed(1)];
+  const said = measuredHint("λ 0.3", row);
+  assert.ok(said.includes(`% right (${low} to ${high})`) && said.endsWith(`n = ${row.n}.`), said);
+});
+
+test("a link without a problem leaves the problem to the page", () => {
+  assert.equal("question" in /** @type {any} */ (fromHash("#l=0.4", layers)), false);
+  assert.equal(fromHash("#l=0.4&q=a", layers)?.question, "a");
+});
+
+test("a long word is cut", () => {
+  assert.equal(shortened("x".repeat(400)), `${"x".repeat(30)}…`);
+  assert.equal(shortened("bananas"), "bananas");
 });

@@ -65,6 +65,38 @@ test("a merge is measured once it is made, and the status says so", async () => 
   assert.equal(told.at(-1)[0], "ready");
 });
 
+test("while it measures the status says so, also once the answers are there", async () => {
+  const { runner, engine, open, told } = runnerWith();
+  let end = () => {};
+  Object.assign(engine, { measure: () => new Promise((resolve) => (end = () => resolve([]))) });
+  void runner.request(wish(0.5));
+  await soon();
+  const measured = runner.measure(wish(0.5), [1], { signal: new AbortController().signal });
+  await soon();
+  for (const { resolve } of open) resolve({ text: "a", length: 1, milliseconds: 1 });
+  await soon();
+  assert.equal(told.at(-1)[0], "measuring");
+  end();
+  await measured;
+  assert.equal(told.at(-1)[0], "ready");
+});
+
+test("a measurement without models fails in the status too, and the next one tries again", async () => {
+  const { engine } = fakeEngine();
+  Object.assign(engine, { measure: async () => [] });
+  let tries = 0;
+  const { runner, told } = runnerWith(async () => {
+    tries += 1;
+    if (tries === 1) throw new Error("no network");
+    return engine;
+  });
+  const signal = new AbortController().signal;
+  await assert.rejects(runner.measure(wish(0.5), [], { signal }), /no network/);
+  assert.deepEqual(told.at(-1), ["failed", "no network"]);
+  assert.deepEqual(await runner.measure(wish(0.5), [], { signal }), []);
+  assert.equal(told.at(-1)[0], "ready");
+});
+
 test("after a merge that failed all three are asked again", async () => {
   const { runner, engine, calls } = runnerWith();
   const { merge } = engine;

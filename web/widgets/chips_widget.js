@@ -1,5 +1,6 @@
 // A choice as a row of buttons: of several that are on or off, or of one.
 
+import { ownKeys } from "../chart/keys.js";
 import { svgNode } from "../chart/paint.js";
 import { markerPath } from "../chart/spec.js";
 
@@ -60,7 +61,7 @@ function drawChips(el, model, choose) {
 
 /** @param {string} text @param {WidgetModel} model @param {() => void} handler @returns {HTMLButtonElement} */
 function quickButton(text, model, handler) {
-  const button = document.createElement("button");
+  const button = ownKeys(document.createElement("button"));
   button.type = "button";
   button.className = "acm-chips-quick";
   button.textContent = text;
@@ -74,7 +75,7 @@ function quickButton(text, model, handler) {
  * @returns {HTMLButtonElement}
  */
 function chipButton({ name, label, family, hint }, model, choose) {
-  const button = document.createElement("button");
+  const button = ownKeys(document.createElement("button"));
   const single = model.get("single");
   button.type = "button";
   button.dataset.name = name;
