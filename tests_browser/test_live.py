@@ -164,7 +164,7 @@ def test_a_finger_paints_and_the_page_stays_in_place(browser, site):
 
 def test_presets_undo_reset_and_the_trail(live):
     page = live()
-    preset(page, "ACM-TA").click()
+    preset(page, "ACM").click()
     rest(page)
     assert numbers(page) == [round(value, 4) for value in DATA["presets"]["acm"]["coefficients"].values()]
     preset(page, "ramp").click()
@@ -174,7 +174,7 @@ def test_presets_undo_reset_and_the_trail(live):
     assert numbers(page) == [k / 8 for k in range(9)]
     page.locator(".trail button").nth(1).click()  # the newest comes first
     rest(page)
-    assert preset(page, "ACM-TA").get_attribute("aria-pressed") == "true"
+    assert preset(page, "ACM").get_attribute("aria-pressed") == "true"
     page.keyboard.press("Control+z")
     rest(page)
     assert answer(page) == ramp and page.locator(".stream.merged .tag").inner_text() == "ramp"
@@ -221,7 +221,7 @@ def test_ties_has_a_density_and_task_arithmetic_changes_nothing(live):
 
 def test_the_challenge_gives_the_recorded_grades_of_acm(live, shot):
     page = live()
-    preset(page, "ACM-TA").click()
+    preset(page, "ACM").click()
     rest(page)
     page.get_by_role("button", name="Measure this merge").click()
     page.locator(".outcome").wait_for(timeout=180_000)

@@ -49,10 +49,10 @@ export function presetsOf(data) {
 }
 
 /** @type {Record<string, string>} */
-const TITLES = { acm: "ACM-TA", noise: "noise", search: "a search's best" };
+const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
 /** @type {Record<string, string>} */
 const WHAT = {
-  acm: "λ as ACM computes them, from the mutual information of activations",
+  acm: "ACM-TA: λ as ACM computes them, from the mutual information of activations",
   noise: "λ that ACM's formula gives where there is noise in place of a model: does ACM do better than that?",
   search: "λ that a search by trial and error found",
 };
