@@ -73,7 +73,7 @@ def test_the_first_paint_needs_no_model_and_a_move_brings_them(site, open_page):
     page.on("response", lambda response: bodies.append((response.url, len(response.body()))))
     page.add_init_script("window.requestIdleCallback = () => 0;")
     page.goto(f"{site}/index.html", wait_until="networkidle")
-    assert "come with your first move" in status(page)
+    assert "at your first move" in status(page)
     assert 20_000 < sum(size for _, size in bodies) < 300_000 and not [url for url, _ in bodies if "abacus" in url]
     page.locator(".dial input[type=range]").press("ArrowRight")
     rest(page)

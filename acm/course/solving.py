@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 
 from abacus import BENCHMARKS, problems
+from acm.evaluation.task_files import read_task
 
 Item = dict[str, Any]  # question and gold
 CAP = 320  # tokens of a response, as in the profile `tiny`
-ANSWER = re.compile(r"the answer is ([^.]*)\.")
 
 
 def items_of(task: str, first: int, end: int, fresh: bool = False) -> list[Item]:
@@ -44,7 +44,9 @@ def responses(
     ended = (written == tokenizer.eos_token_id).int()
     length = torch.where(ended.any(1), ended.argmax(1), written.shape[1]).tolist()
     texts = tokenizer.batch_decode(written, skip_special_tokens=True)
-    said = [(ANSWER.findall(text) or [""])[-1] for text in texts]
+    (grading,) = read_task("abacus_easy")["filter_list"]  # that of all embedded tasks
+    pattern = grading["filter"][0]["regex_pattern"]
+    said = [(re.findall(pattern, text) or [""])[-1].strip() for text in texts]
     found = [
         (method, task, place, float(answer == item["gold"]), tokens, not end)
         for (task, place, item), answer, tokens, end in zip(rows, said, length, ended.any(1).tolist(), strict=True)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from acm.escaping import code, markdown
 from acm.reporting.dominance import dominance, pairs_of
+from acm.reporting.messages import joined
 from acm.reporting.results import Results
 from acm.reporting.statistics import average, describe, share
 
@@ -36,7 +37,9 @@ def against_the_bar(verdicts: pd.DataFrame) -> str:
     if (told == "outside").all():
         return f"The lengths of the ACM merges lie beyond those of plain interpolation, so none is held against {BAR}."
     above = [markdown(method) for method in told.index[told == "above"]]
-    return f"{listed(above)} shown to be above {BAR}." if above else f"No ACM merge is shown to be above {BAR}."
+    if not above:
+        return f"No ACM merge is shown to be above {BAR}."
+    return f"{joined(above)} {'is' if len(above) == 1 else 'are'} shown to be above {BAR}."
 
 
 def against_the_controls(table: pd.DataFrame) -> str:
@@ -61,9 +64,4 @@ def in_numbers(results: Results) -> str:
         tokens = describe(average(results.sample, method, "length"), 1)["value"]
         verb = "" if told else " is right"
         told.append(f"{code(method)}{verb} on {right:.1f} % in {tokens:.0f} tokens")
-    return f"{', '.join(told[:-1])} and {told[-1]}."
-
-
-def listed(names: list[str]) -> str:
-    """``A is``, or ``A and B are``."""
-    return f"{names[0]} is" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} are"
+    return f"{joined(told)}."

@@ -19,17 +19,14 @@ from acm.widgets.sources import preferred, results_with
 
 
 def measure(
-    recipe: dict[str, Any],
-    profile: str = "tiny",
-    experiment: str = "long-to-short",
-    items: int = 34,
+    recipe: dict[str, Any], profile: str = "tiny", experiment: str = "long-to-short", items: int = 34
 ) -> pd.DataFrame:
     """A row of texts: accuracy, length, both less TA's on the same items, and the verdict against the bar.
 
     recipe: as :func:`acm.merge` takes it. items: how many of each task of the experiment, from its start. The settings
     of the evaluation are the profile's. The columns are those of :func:`acm.widgets.differences.measured_merges`;
     intervals are 95 %. Raises UserError for a profile without results, for more items than were recorded, and for what
-    :func:`acm.merge` and :func:`acm.evaluate` refuse. It takes about a minute at 100 items of the profile tiny.
+    :func:`acm.merge` and :func:`acm.evaluate` refuse.
     """
     sources = results_with("records.parquet") | results_with("records")
     results = sources[preferred(list(sources), profile, experiment)]

@@ -55,8 +55,8 @@ class Playground(anywidget.AnyWidget):
     def __init__(
         self, coefficients: Any = 0.5, method: str = "interpolation", density: float = 0.2, question: str | None = None
     ) -> None:
-        self.layers = recorded()["layers"]
         super().__init__(numbers=recorded(), worker=bundle("core/worker.js"))
+        self.layers = self.numbers["layers"]
         self.state = {"question": question or "", **self.setting(coefficients, dict.fromkeys(self.layers, 0.5))}
         self.method, self.density = method, density
         self.on_msg(self.hand_over)
@@ -65,7 +65,8 @@ class Playground(anywidget.AnyWidget):
         """Send the models when the page asks for them. As traits, a saved notebook would hold them."""
         if content == {"wanted": "models"}:
             weights = [(CHECKPOINTS / name / "model.safetensors").read_bytes() for name in (BASE, FINETUNED)]
-            shared = {name: json.loads((CHECKPOINTS / BASE / f"{name}.json").read_text()) for name in SHARED}
+            texts = {name: (CHECKPOINTS / BASE / f"{name}.json").read_text(encoding="utf-8") for name in SHARED}
+            shared = {name: json.loads(text) for name, text in texts.items()}
             self.send(shared, weights)
 
     @property

@@ -21,7 +21,7 @@ export function createChallenge(data, hooks) {
   const halt = makeButton("Stop", () => stop("Stopped."));
   const running = make("div", { class: "row running", hidden: true }, progress, count, halt);
   const result = make("div", { class: "result", role: "status" }, make("p", { class: "hint" }, EMPTY));
-  const lead = `As often right as ${against}, with fewer tokens, on ${items.length} problems.`;
+  const lead = `Can a merge be right as often as ${against}, with fewer tokens? ${items.length} problems decide.`;
   const node = make(
     "section",
     { class: "challenge" },

@@ -3,6 +3,7 @@
 import { freshId } from "../chart/ids.js";
 import { make, makeButton } from "./dom.js";
 import { bare, KNOWN, seeded, wordProblem } from "./problems.js";
+import { LONGEST } from "./state.js";
 
 const DONE = 300;
 const UNSURE = 1800;
@@ -15,7 +16,7 @@ export function createQuestion(onQuestion) {
   const box = make("textarea", {
     id: freshId("question"),
     rows: 2,
-    maxlength: 400,
+    maxlength: LONGEST,
     spellcheck: "false",
     autocapitalize: "off",
     autocomplete: "off",

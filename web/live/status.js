@@ -6,7 +6,7 @@ const MEGABYTE = 1e6;
 
 export function createStatus() {
   const bar = make("progress", { hidden: true, max: 1, value: 0, "aria-label": "loading the models" });
-  const text = make("span", {}, "The models (5.2 MB) come with your first move, or in a moment.");
+  const text = make("span", {}, "The two models (5.2 MB) load in a moment, or at your first move.");
   const said = make("p", { class: "unseen", role: "status" });
   const node = make(
     "div",
