@@ -26,14 +26,16 @@ def write(
 ) -> None:
     """Write the course's student copies into notebooks/course, and its solutions into runs/course/solutions.
 
+    Once CITATION.cff names a repository on GitHub, lessons and explorers get badges for Colab and Binder.
     `acm course check FOLDER` marks a class's notebooks.
     """
     if context.invoked_subcommand:
         return
     require_clone("acm course")
-    from acm.course.copies import build
+    from acm.course.copies import badge_explorers, build
 
     say(build(overwrite=overwrite, folded_solutions=not without_solutions))
+    badge_explorers()
 
 
 @course.command(epilog="Example: acm course check submitted --out marks.csv")

@@ -15,12 +15,13 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from acm.course.frame import folded, frame, neighbours, repository, title_of
+from acm.course.frame import folded, frame, neighbours, open_in, repository, title_of
 from acm.errors import UserError
 from acm.files import write_text
 from acm.paths import ROOT, RUNS
 
 COURSE = ROOT / "notebooks" / "course"
+EXPLORERS = ROOT / "notebooks" / "explore"
 SOLUTIONS = RUNS / "course" / "solutions"
 HEADING = re.compile(r"^### Exercise (\d+\.\d+) · (.+)$", re.MULTILINE)
 MARKED = re.compile(r"^([ \t]*)# BEGIN SOLUTION\n(.*?\n)?[ \t]*# END SOLUTION$", re.MULTILINE | re.DOTALL)
@@ -128,6 +129,16 @@ def in_use(path: Path) -> bool:
 def text_of(notebook: NotebookNode) -> str:
     """A notebook as the text of its file."""
     return nbformat.writes(notebook) + "\n"
+
+
+def badge_explorers(folder: Path = EXPLORERS, home: str | None = None) -> None:
+    """Give the explorers' notebooks badges and a cell for Colab, or take them away. home: as of :func:`framed`."""
+    home = repository() if home is None else home
+    for path in sorted(folder.glob("*.ipynb")):
+        notebook, stored = read_lesson(path), read_lesson(path)
+        open_in(notebook, f"notebooks/explore/{path.name}", home)
+        if notebook != stored:
+            write_text(path, text_of(notebook))
 
 
 def build(

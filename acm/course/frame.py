@@ -1,4 +1,7 @@
-"""What stands around a lesson's own cells in its copies: badges, links to its neighbours, solutions, progress."""
+"""What stands around a lesson's own cells in its copies: badges, links to its neighbours, solutions, progress.
+
+Explorers get the badges alone.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ CITATION = ROOT / "CITATION.cff"
 PLACES = {"student": "notebooks/course", "solution": "notebooks/course/source"}  # in the repository; source is solved
 GITHUB = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 BRANCH = "main"
-COLAB = """# Only in Colab: fetches the course and installs what it imports (a few minutes). Elsewhere it does nothing.
+COLAB = """# Only in Colab: fetches the repository and installs what this notebook imports (a few minutes). Elsewhere it does nothing.
 import sys
 
 if "google.colab" in sys.modules:
@@ -25,7 +28,7 @@ if "google.colab" in sys.modules:
     place = pathlib.Path("/content/acm-companion")
     if not place.exists():
         subprocess.run(["git", "clone", "--quiet", "--depth", "1", "{address}", place], check=True)
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", f"{{place}}[course]"], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", f"{{place}}[{extras}]"], check=True)
     sys.path.insert(0, str(place))"""
 
 
@@ -74,6 +77,25 @@ def cell(made: NotebookNode, name: str, tag: str) -> NotebookNode:
     return made
 
 
+def setup(home: str, extras: str) -> list[NotebookNode]:
+    """The cell that installs what a notebook imports, if it runs in Colab; none without a repository.
+
+    home: OWNER/NAME on GitHub. extras: of the package.
+    """
+    code = COLAB.format(address=f"https://github.com/{home}", extras=extras)
+    return [cell(new_code_cell(code), "colab", "setup")] if home else []
+
+
+def open_in(notebook: NotebookNode, path: str, home: str) -> None:
+    """Put badges and the cell for Colab below the title of an explorer, or take them away without a repository.
+
+    path: of the notebook in the repository. home: OWNER/NAME on GitHub, or nothing.
+    """
+    own = [c for c in notebook.cells if c.id not in ("badges", "colab")]
+    shown = [cell(new_markdown_cell(badges(home, path)), "badges", "navigation")] if home else []
+    notebook.cells = [*own[:1], *shown, *setup(home, "evaluate,notebooks"), *own[1:]]
+
+
 def frame(notebook: NotebookNode, links: str, name: str, kind: str, home: str) -> None:
     """Put badges and links below the title, progress before the last cell, the lesson's own assertions, and links last.
 
@@ -81,9 +103,7 @@ def frame(notebook: NotebookNode, links: str, name: str, kind: str, home: str) -
     """
     top = "\n\n".join(filter(None, (badges(home, f"{PLACES[kind]}/{name}"), links)))
     start = [cell(new_markdown_cell(top), "navigation", "navigation")] if top else []
-    if home:
-        code = COLAB.format(address=f"https://github.com/{home}")
-        start.append(cell(new_code_cell(code), "colab", "setup"))
+    start += setup(home, "course")
     end = [cell(new_markdown_cell(links), "navigation-end", "navigation")] if links else []
     if found := re.match(r"Lesson (\d+) ·", title_of(notebook)):
         shown = f"course.progress({found[1]})  # counts what the checks above found in this session"

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from acm.course import SOLVED, check, frame, progress
-from acm.course.copies import COURSE, HEADING, build, lessons, solution_copy, student_copy, tagged
+from acm.course.copies import (
+    COURSE,
+    EXPLORERS,
+    HEADING,
+    badge_explorers,
+    build,
+    lessons,
+    read_lesson,
+    solution_copy,
+    student_copy,
+    tagged,
+)  # fmt: skip
 from acm.errors import UserError
 from acm.paths import ROOT
 
@@ -42,6 +53,25 @@ def test_without_a_repository_there_are_no_badges_and_with_one_there_are(path):
         compile(setup.source, "setup", "exec")
         assert f'"https://github.com/{HOME}"' in setup.source and "[course]" in setup.source
         nbformat.validate(home)
+
+
+def test_explorers_get_badges_with_a_repository_and_lose_them_without_one(tmp_path):
+    stored = {path.name: path.read_bytes() for path in EXPLORERS.glob("*.ipynb")}
+    for name, text in stored.items():
+        (tmp_path / name).write_bytes(text)
+    badge_explorers(tmp_path, "")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == stored, "none is named, so nothing changes"
+    badge_explorers(tmp_path, HOME)
+    for path in tmp_path.iterdir():
+        title, badges, setup, *_ = read_lesson(path).cells
+        assert title.source.startswith("# ") and f"/{HOME}/blob/main/notebooks/explore/{path.name}" in badges.source
+        assert "[evaluate,notebooks]" in setup.source
+        nbformat.validate(read_lesson(path))
+    once = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    badge_explorers(tmp_path, HOME)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == once
+    badge_explorers(tmp_path, "")
+    assert all(read_lesson(path) == read_lesson(EXPLORERS / path.name) for path in tmp_path.iterdir())
 
 
 def test_the_setup_does_nothing_outside_of_colab(monkeypatch):
