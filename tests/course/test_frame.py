@@ -18,7 +18,7 @@ from acm.course.copies import (
     solution_copy,
     student_copy,
     tagged,
-)  # fmt: skip
+)
 from acm.errors import UserError
 from acm.paths import ROOT
 
