@@ -18,7 +18,7 @@ CITATION = ROOT / "CITATION.cff"
 PLACES = {"student": "notebooks/course", "solution": "notebooks/course/source"}  # in the repository; source is solved
 GITHUB = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 BRANCH = "main"
-COLAB = """# In Colab: fetches the repository and installs what this notebook imports (a few minutes). Elsewhere: nothing.
+COLAB = """# In Colab: fetches the repository and installs what this notebook imports, in minutes. Elsewhere: nothing.
 import sys
 
 if "google.colab" in sys.modules:
