@@ -30,6 +30,7 @@ from acm.reporting.statistics import average, describe, length_change, share
 
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
 LOW = 20  # percent; where no merge reaches this, the report says that it can conclude nothing about accuracy
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?![a-z])")
 VERDICT_COLUMNS = ["points above the frontier", "points above the bar", "verdict"]
 
 
@@ -43,6 +44,7 @@ def write_report(profile: Profile, reports: Path, figures: Path) -> Path:
         "cell": tables.cell,
         "md": escaping.markdown,
         "code": escaping.code,
+        "listed": listed,
     }
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         profile=profile,
@@ -181,15 +183,35 @@ def first_sentence(text: str) -> str:
     >>> first_sentence("Of 5.91 nats 0.008 remain, i.e. little. λ is 0.5.")
     'Of 5.91 nats 0.008 remain, i.e. little.'
     """
-    return re.split(r"(?<=[.!?])\s+(?![a-z])", text.strip(), maxsplit=1)[0]
+    return SENTENCE_END.split(text.strip(), maxsplit=1)[0]
+
+
+def listed(text: str, indent: str = "") -> str:
+    """A Markdown list of a text's sentences; what a sentence counts up, three parts or more, is a list in it.
+
+    >>> print(listed("λ is 0.5. Over families: one 2; two 3; three 4."))
+    - λ is 0.5.
+    - Over families:
+      - one 2;
+      - two 3;
+      - three 4.
+    """
+    lines = []
+    for sentence in SENTENCE_END.split(text.strip()):
+        head, _, rest = sentence.partition(": ")
+        parts = rest.replace("; ", ";\n").splitlines()
+        lines += [f"- {head}:", *(f"  - {part}" for part in parts)] if len(parts) > 2 else [f"- {sentence}"]
+    return "\n".join(indent + line for line in lines)
 
 
 def verdict_list(reports: Path, figures: Path, page: Path) -> str:
-    """All questions as a numbered list: the plain answer, then the numbers. page: the folder where links start."""
+    """All questions as a numbered list: the plain answer; its numbers fold. page: the folder where links start."""
     lines = []
     for number, question in enumerate(questions(reports, figures), 1):
         notebook = os.path.relpath(reports / "questions" / question["name"] / question["notebook"], page)
         link = f"([notebook]({Path(notebook).as_posix()}))"
         lines.append(f"{number}. **{question['question']}** {question['answer']} {link}\n")
-        lines += [f"\n   {question['details']}\n"] if question["details"] else []
+        if question["details"]:
+            folded = "   <details><summary>The numbers</summary>", listed(question["details"], "   "), "   </details>"
+            lines += [f"\n{part}\n" for part in folded]
     return "".join(lines)

@@ -40,9 +40,10 @@ def test_questions_are_read_in_their_order_with_notebook_and_figures(folders):
 
 
 def test_the_list_of_verdicts_links_each_notebook_from_where_the_page_lies(folders, tmp_path):
+    begin, end = "\n\n   <details><summary>The numbers</summary>\n\n   - ", "\n\n   </details>\n"
     assert report.verdict_list(*folders, tmp_path) == (
-        "1. **Q1?** V1. ([notebook](reports/mini/questions/estimate/1-estimate.ipynb))\n\n   Of 1.5 λ.\n"
-        "2. **Q4?** V4. Of 1.5 ([notebook](reports/mini/questions/layers/4-layers.ipynb))\n\n   λ.\n"
+        f"1. **Q1?** V1. ([notebook](reports/mini/questions/estimate/1-estimate.ipynb)){begin}Of 1.5 λ.{end}"
+        f"2. **Q4?** V4. Of 1.5 ([notebook](reports/mini/questions/layers/4-layers.ipynb)){begin}λ.{end}"
     )
     assert "](../reports/mini/questions/layers/4-layers.ipynb)" in report.verdict_list(*folders, tmp_path / "docs")
 
