@@ -12,6 +12,7 @@ from acm.reporting.intervals import Interval
 
 ALIKE = 0.05  # coefficients that differ by less than this share of them, on average, are called nearly the same
 EVEN = 0.1  # a range of λ, which lies between 0 and 1, as small as this is called nearly the same in every layer
+SEVERAL = 3  # of more layers, a title does not have the names
 BEST = 2.0  # points of accuracy below the best, or percent of length, that still count as level
 
 
@@ -109,16 +110,20 @@ def on_shifts(apart: Mapping[str, float]) -> str:
     return told if most == least else f"{told}, and by {apart[least]:.2f} with shift {least}"
 
 
-def on_effects(largest: Mapping[str, tuple[str, str]]) -> str:
-    """With which layer a measure changes most. largest: measure → layer left out, and alone; "" where none is shown."""
+def on_effects(largest: Mapping[str, tuple[Sequence[str], Sequence[str]]], span: float) -> str:
+    """With which layers a measure changes most. largest: measure → those left out, and alone, that may be the largest.
+
+    None: no layer is shown to change it. span: largest λ less the smallest.
+    """
     parts = []
     for what, (out, alone) in largest.items():
-        if out == alone:
-            parts.append(f"{what} most with {out}" if out else f"{what} with no layer that is shown")
+        one, other = (joined(names, "or") if len(names) <= SEVERAL else "several layers" for names in (out, alone))
+        if one == other:
+            parts.append(f"{what} changes most with {one}" if one else f"no layer is shown to change {what}")
         else:
-            told = {f"{out} (left out)": out, f"{alone} (alone)": alone}
-            parts.append(f"{what} most with {joined([text for text, layer in told.items() if layer])}")
-    text = "; ".join(parts)
+            told = filter(None, (one and f"{one} left out", other and f"{other} alone"))
+            parts.append(f"{what} changes most with {joined(list(told))}")
+    text = "; ".join([*parts, f"λ {'hardly differs' if span <= EVEN else 'differs'}"])
     return f"{text[0].upper()}{text[1:]}"
 
 

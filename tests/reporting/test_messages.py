@@ -153,10 +153,16 @@ def test_settings_and_shifts():
 
 
 def test_effects_of_layers():
-    told = messages.on_effects({"length": ("the head", "the head"), "accuracy": ("the embedding", "the head")})
-    assert told == "Length most with the head; accuracy most with the embedding (left out) and the head (alone)"
-    assert messages.on_effects({"accuracy": ("", "the head")}) == "Accuracy most with the head (alone)"
-    assert messages.on_effects({"accuracy": ("", "")}) == "Accuracy with no layer that is shown"
+    head, both = ["the head"], ["the head", "block 5"]
+    told = messages.on_effects({"length": (head, head), "accuracy": (["the embedding"], both)}, 0.05)
+    assert told == (
+        "Length changes most with the head; accuracy changes most with the embedding left out and the head or block 5 "
+        "alone; λ hardly differs"
+    )
+    assert messages.on_effects({"accuracy": ([], head)}, 0.2) == "Accuracy changes most with the head alone; λ differs"
+    assert messages.on_effects({"accuracy": ([], [])}, 0.2) == "No layer is shown to change accuracy; λ differs"
+    many = messages.on_effects({"length": (list("abcd"), [])}, 0)
+    assert many == "Length changes most with several layers left out; λ hardly differs"
 
 
 @pytest.mark.parametrize(
