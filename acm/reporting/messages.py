@@ -104,10 +104,9 @@ def on_settings(moved: Mapping[str, float]) -> str:
 
 
 def on_shifts(apart: Mapping[str, float]) -> str:
-    """With which shift λ of the pair and of noise differ most. apart: shift → mean difference over layers."""
-    most, least = (end(apart, key=apart.__getitem__) for end in (max, min))
-    told = f"λ of the pair and of noise differ by {apart[most]:.2f} on average with shift {most}"
-    return told if most == least else f"{told}, and by {apart[least]:.2f} with shift {least}"
+    """How far λ of the pair and of noise are apart. apart: shift → mean difference over layers."""
+    told = [f"{found:.2f} with shift {shift}" for shift, found in apart.items()]
+    return f"On average λ of the pair and of noise differ by {joined(told)}"
 
 
 def on_effects(largest: Mapping[str, tuple[Sequence[str], Sequence[str]]], span: float) -> str:
