@@ -115,7 +115,8 @@ def test_settings_change_one_thing_at_a_time(settled, quick):
     ]
     assert same.groupby("layer")["coefficient"].nunique().eq(1).all()
     figure = stability.draw_settings(found)
-    assert labelled(figure) == 5 and {axes.get_xlim() for axes in figure.axes} == {(0, 1)}
+    assert [axes.get_title("left") for axes in figure.axes] == [stability.SETTINGS[name] for name in tried]
+    assert {axes.get_xlim() for axes in figure.axes} == {(0, 1)}
     moved = stability.moved_by(stability.block_means(found))
     assert set(moved) == set(tried) and f"most with the shift: by {moved['shift']:.2f}" in figure.get_label()
     rows = found[(found["setting"] == "t") & (found["value"] == "0.3") & found["layer"].str.isdigit()]
@@ -169,7 +170,8 @@ def test_layers_are_drawn_for_each_shift_on_the_whole_range_beside_noise():
 
 def test_an_interval_below_its_estimate_can_be_drawn():
     found = stability.with_interval("t", "0.7", information(), 0.7, "layer")
-    assert labelled(stability.draw_settings(found.assign(high=found["coefficient"] - 0.001))) == 1
+    figure = stability.draw_settings(found.assign(high=found["coefficient"] - 0.001))
+    assert figure.get_label().startswith("λ moves by 0.00 with t")
 
 
 def test_pool_passes_the_profiles_setting_on(quick, monkeypatch):
