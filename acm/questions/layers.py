@@ -107,7 +107,8 @@ def shown(table: pd.DataFrame, kind: str, what: str) -> list[str]:
     if not len(sure):
         return []
     ends = sure[[f"{what}_low", f"{what}_high"]].abs()
-    return [named(str(layer)) for layer in sure.index[ends.max(axis=1) >= ends.min(axis=1)[sure[what].abs().idxmax()]]]
+    largest = ends.min(axis=1).iloc[int(sure[what].abs().to_numpy().argmax())]
+    return [named(str(layer)) for layer in sure.index[ends.max(axis=1) >= largest]]
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike, seed: int = 0) -> tuple[float, float]:

@@ -180,7 +180,7 @@ def draw(table: pd.DataFrame) -> Figure:
     compared = table[table["rule"] != "ACM"]
     whole = compared[compared["family"] == "all"].reset_index(drop=True)
     single = [compared[(compared["family"] != "all") & (compared["rule"] == rule)] for rule in whole["rule"]]
-    flat_lead = interval_in(whole.set_index("rule").loc["flat"], "lead")
+    flat_lead = interval_in(whole[whole["rule"] == "flat"].iloc[0], "lead")
     names = [SHOWN.get(rule, rule) for rule in whole["rule"]]
     return draw_contrasts(on_flat(flat_lead, len(single[0])), whole, names, single, " less ACM's")
 

@@ -237,7 +237,7 @@ def draw(made: dict[str, pd.DataFrame], t: float) -> Figure:
     chance = {name: 100 * table["chance"] / table["real"] for name, table in made.items()}
     shares = [each.loc[at] for name, each in chance.items() if name != UNPAIRED and at in each.index]
     message = on_chance(shares) if shares else "Plug-in MI of texts of several sizes"
-    figure, panels = sheet(message, 6.4, 2, sharex=True)
+    figure, panels = sheet(message, 7.0, 2, sharex=True, height_ratios=(1, 1.4))
     looks = dict(zip(made, zip(sns.color_palette("colorblind").as_hex(), "osDv^XP", strict=False), strict=False))
     looks |= {NOISE: (COLOURS["frontier"], "")}
     found = {name: table["coefficient"] for name, table in made.items()}
