@@ -6,27 +6,27 @@ the length of the text; and the same by size, up to the paper's own (`sizes.py`)
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from acm.calibration.coefficients import layer_coefficients
 from acm.calibration.information import mutual_information
-from acm.calibration.registry import CONTROLS, DISTANCE, ESTIMATORS, PER_TOKEN, SIMILARITY
+from acm.calibration.registry import CONTROLS, ESTIMATORS, PER_TOKEN
 from acm.paper import load
 from acm.questions.sizes import TEXTS, WIDTH, question_tokens
-from acm.reporting.messages import on_lengths
+from acm.reporting.messages import joined, on_estimators, on_lengths
 from acm.reporting.plotting import TEXT, sheet
 
 QUESTION = "What does plug-in MI measure?"
 BLOCKS = 28  # of the paper's 7B models
-COLUMNS = 3  # panels side by side in the figure on data of known MI
+FOLLOWED = {"truth": ("the truth", "#0173B2"), "size": ("size of the data", "#DE8F05"), "rest": ("the rest", "0.6")}
+ROOM = 8  # percent of a bar that hold a number
+REPEATS = 0.99  # estimates of one layer that correlate as much draw the same picture
 
 
 def known_gaussians(
@@ -51,42 +51,39 @@ def known_gaussians(
     return pd.DataFrame(rows, columns=["estimator", "tokens", "channels", "rho", "seed", "truth", "estimate"])
 
 
+def followed(table: pd.DataFrame) -> pd.DataFrame:
+    """What the estimates follow: shares of each estimator's variance over all pairs, a row for each estimator.
+
+    table: of :func:`known_gaussians`. truth: share that the truth makes; size: that tokens and channels make; rest:
+    both together, and the seeds. They add up to 1 where all combinations are equally often there.
+    """
+    rows = {}
+    for name, part in table.groupby("estimator", sort=False):
+        value = part["estimate"]
+        means = [value.groupby([part[c] for c in by]).transform("mean") for by in (["rho"], ["tokens", "channels"])]
+        truth, size = (float(mean.var() / value.var()) for mean in means)
+        rows[name] = {"truth": truth, "size": size, "rest": 1 - truth - size}
+    return pd.DataFrame(rows).T
+
+
 def draw_known(table: pd.DataFrame) -> Figure:
-    """Estimate against truth: a panel for each estimator, colours for tokens, line styles for channels."""
-    names, most = list(table["estimator"].unique()), table["truth"].max()
-    lines = math.ceil(len(names) / COLUMNS)
-    figure, grid = plt.subplots(lines, COLUMNS, figsize=(4 * COLUMNS, 3.5 * lines), sharex=True, squeeze=False)
-    panels = grid.flat[: len(names)]
-    for axes, name in zip(panels, names, strict=True):
-        unit = ESTIMATORS[name].unit
-        of_mi = unit not in (SIMILARITY, DISTANCE)
-        rows = table[table["estimator"] == name].astype({"tokens": str, "channels": str})
-        if of_mi:
-            axes.plot([0, most], [0, most], color="0.6", lw=1, zorder=0)
-        sns.lineplot(
-            rows, x="truth", y="estimate", hue="tokens", style="channels", markers=True, dashes=True,
-            errorbar=("ci", 95), n_boot=200, seed=0, palette="colorblind", ax=axes, legend=axes is panels[0],
-        )  # fmt: skip
-        axes.set(
-            title=name,
-            xlabel="true MI, nats per channel",
-            ylabel="estimate, nats" if of_mi else unit,
-        )
-    for axes in grid.flat[len(names) :]:  # what a whole row would have more
-        axes.set_axis_off()
-    for axes in panels[-COLUMNS:]:  # the lowest of each column
-        axes.tick_params(axis="x", labelbottom=True)
-        axes.xaxis.label.set_visible(True)
-    legend_below(figure, panels[0])
+    """What each estimate follows, as shares of its variance: a row for each estimator, the most truthful on top."""
+    shares = 100 * followed(table).sort_values("truth")
+    message = on_estimators("plug-in MI", *shares.loc["plug-in", ["truth", "size"]])
+    figure, (axes,) = sheet(message, 1.2 + 0.42 * len(shares))
+    left = np.zeros(len(shares))
+    for (part, (text, colour)), side in zip(FOLLOWED.items(), ("left", "center", "right"), strict=True):
+        axes.barh(range(len(shares)), shares[part], left=left, color=colour, lw=0)
+        for height, (start, width) in enumerate(zip(left, shares[part], strict=True)):
+            if width >= ROOM:
+                style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": TEXT, "color": "black"}
+                axes.text(start + width / 2, height, f"{width:.0f}", **style)
+        left += shares[part].to_numpy()
+        place = {"left": 1, "center": 50, "right": 99}[side]
+        axes.text(place, len(shares) - 0.4, text, ha=side, va="bottom", fontsize=TEXT, color=colour, fontweight="bold")
+    axes.set_yticks(range(len(shares)), shares.index)
+    axes.set(xlabel="% of the variance of the estimates", xlim=(0, 100), ylim=(-0.6, len(shares) + 0.3))
     return figure
-
-
-def legend_below(figure: Figure, axes: plt.Axes) -> None:
-    """Move the legend of one panel below all panels."""
-    handles, labels = axes.get_legend_handles_labels()
-    if own := axes.get_legend():
-        own.remove()
-    figure.legend(handles, labels, loc="outside lower center", ncol=len(labels))
 
 
 def explained_by_length(table: pd.DataFrame) -> pd.DataFrame:
@@ -123,24 +120,44 @@ def kept_by_control(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_lengths(table: pd.DataFrame, layer: str) -> Figure:
-    """MI against tokens at one layer: a panel for each estimator, a colour and a marker for each control."""
-    names, rows = list(table["estimator"].unique()), table[table["layer"] == layer]
+    """MI against tokens at one layer: a panel for each estimator, a colour and a marker for each control.
+
+    Estimators of which one repeats the other share the panel of the first, on a common axis.
+    """
+    rows = table[table["layer"] == layer]
+    alike = repeating(rows)
+    names = list(alike)
     first = rows[rows["estimator"] == names[0]]
     explained = {c: explained_at(first[first["control"] == c]) for c in ("none", "gaussian")}
     message = on_lengths(names[0], explained["none"], explained["gaussian"])
-    figure, panels = sheet(message, 1.7 + 3.1 * len(names), len(names), sharex=True)
+    figure, panels = sheet(message, 1.7 + 3.1 * len(names), len(names), sharex=True, sharey=True)
     for axes, name in zip(panels, names, strict=True):
         for control, colour, marker in zip(CONTROLS.values(), sns.color_palette("colorblind"), "oXsPD^v", strict=False):
             part = rows[(rows["estimator"] == name) & (rows["control"] == control.name)]
             if len(part):
                 style: dict[str, Any] = {"color": colour, "marker": marker, "s": 28, "alpha": 0.8}
                 axes.scatter(part["tokens"], part["value"], label=control.title, **style)
-        axes.set_title(name, loc="left", fontsize=TEXT)
+        others = f" ({joined(alike[name])} moves alike)" if alike[name] else ""
+        axes.set_title(f"{name}{others}", loc="left", fontsize=TEXT)
         axes.set_ylabel(f"MI at layer {layer}, nats")
     panels[-1].set_xlabel("tokens of the text")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncol=2, fontsize=TEXT, frameon=False)
     return figure
+
+
+def repeating(rows: pd.DataFrame) -> dict[str, list[str]]:
+    """Estimator → others whose estimates correlate with its by :data:`REPEATS` or more. rows: of one layer."""
+    names = list(rows["estimator"].unique())
+    together = rows.pivot_table(index=["finetuned", "sample", "control"], columns="estimator", values="value").corr()
+    found: dict[str, list[str]] = {}
+    for name in names:
+        like = next((one for one in found if together.loc[one, name] >= REPEATS), None)
+        if like is None:
+            found[name] = []
+        else:
+            found[like].append(name)
+    return found
 
 
 def explained_at(rows: pd.DataFrame) -> float:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -18,7 +16,8 @@ from acm.evaluation.task_files import is_ours
 from acm.questions.coefficients import judged, lead_over, names_of
 from acm.questions.study import SLIM, Study, evaluate_model
 from acm.records import write_parquet
-from acm.reporting.plotting import COLOURS
+from acm.reporting.contrast_figures import draw_contrasts
+from acm.reporting.messages import on_contrasts
 from acm.reporting.statistics import Sample, above_bar
 
 PLAIN = "TA"  # the method of the profile that the paper compares ACM-TA with
@@ -27,7 +26,6 @@ NAMES = {
     "sized": "ACM at the paper's size", "uniform-sized": "its mean",
 }  # fmt: skip
 CONTRASTS = [("acm", "uniform"), ("acm", "null"), ("acm", PLAIN), ("null", PLAIN), ("sized", "uniform-sized")]
-MEASURES = {"lead": "points above the bar", "righter": "accuracy, points", "longer": "length, tokens"}
 
 
 def tasks_of(study: Study) -> list[str]:
@@ -85,17 +83,8 @@ def counterpart(name: str, kind: str) -> str:
 
 def draw(table: pd.DataFrame) -> Figure:
     """The contrasts by lead, accuracy and length, with 95 % intervals. table: of :func:`contrasts`."""
-    figure, panels = plt.subplots(1, 3, figsize=(13, 0.5 * len(table) + 1.5), sharey=True)
-    places = len(table) - 1 - np.arange(len(table))
-    for axes, (what, label) in zip(panels, MEASURES.items(), strict=True):
-        if what == "lead":
-            least = table["detectable"]
-            axes.barh(places, 2 * least, left=-least, height=0.7, color="0.9", label="smaller than could be detected")
-        arms = np.maximum([table[what] - table[f"{what}_low"], table[f"{what}_high"] - table[what]], 0)
-        axes.errorbar(table[what], places, xerr=arms, fmt="o", color=COLOURS["acm"], capsize=3)
-        axes.axvline(0, color="0.3", lw=0.8)
-        axes.set_xlabel(label)
+    ours = table[table["ours"] == "acm"]
+    verdicts = {NAMES[theirs]: str(found) for theirs, found in zip(ours["theirs"], ours["verdict"], strict=True)}
     pairs = zip(table["ours"], table["theirs"], strict=True)
-    panels[0].set_yticks(places, [f"{NAMES[ours]} less {NAMES[theirs]}" for ours, theirs in pairs])
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", fontsize=9)
-    return figure
+    names = [f"{NAMES[one]} less {NAMES[other]}" for one, other in pairs]
+    return draw_contrasts(on_contrasts(verdicts, int(table["n"].iloc[0])), table, names)

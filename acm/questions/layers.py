@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
@@ -22,13 +21,14 @@ from acm.errors import UserError
 from acm.questions.study import Coefficients, apart, counted
 from acm.questions.variants import Layers, chosen
 from acm.reporting.intervals import Interval, interval_in, interval_text
-from acm.reporting.plotting import COLOURS
+from acm.reporting.messages import on_effects
+from acm.reporting.plotting import COLOURS, name_lines, sheet
 from acm.reporting.statistics import Sample
 
 QUESTION = "Which layers carry length, which accuracy, left out and alone?"
 KINDS = {  # kind of merge → its name in words
-    "without": "left out: the fine-tuned model with this layer of the base",
-    "only": "alone: the base with this layer of the fine-tuned model",
+    "without": "Left out: the fine-tuned model with this layer of the base",
+    "only": "Alone: the base with this layer of the fine-tuned model",
 }
 
 
@@ -72,27 +72,43 @@ def effects(sample: Sample, layers: Layers, base: str, finetuned: str) -> pd.Dat
     return pd.DataFrame(rows).rename(columns=lambda c: c.replace("righter", "accuracy").replace("longer", "length"))
 
 
-PANELS: list[Any] = [["without accuracy", "without length", "λ"], ["only accuracy", "only length", "λ"]]
+MEASURES = {"accuracy": "change of accuracy, points", "length": "change of length, tokens"}
+LOOKS = {"without": ("left out", "o", "baseline", 0.16), "only": ("alone", "^", "control", -0.16)}
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Bars of the change of accuracy and length by layer, and λ beside them. table: of :func:`effects`."""
-    figure, axes = plt.subplot_mosaic(PANELS, figsize=(13.5, 7), sharex=True)
-    for kind, title in KINDS.items():
-        part = table[table["kind"] == kind]
-        for what, unit, colour in (("accuracy", "points", "baseline"), ("length", "tokens", "acm")):
-            panel = axes[f"{kind} {what}"]
+    """The change of accuracy and length by layer, left out and alone, and λ below them. table: of :func:`effects`."""
+    names = list(table["layer"].unique())
+    largest = {what: (shown(table, "without", what), shown(table, "only", what)) for what in ("length", "accuracy")}
+    places = len(names) - 1 - np.arange(len(names))
+    figure, panels = sheet(on_effects(largest, float(np.ptp(table["coefficient"]))), 2.4 + 0.9 * len(names), 3)
+    for axes, (what, label) in zip(panels, MEASURES.items(), strict=False):
+        for kind, (name, marker, colour, up) in LOOKS.items():
+            part = table[table["kind"] == kind]
             arms = np.maximum([part[what] - part[f"{what}_low"], part[f"{what}_high"] - part[what]], 0)
-            panel.bar(part["layer"], part[what], yerr=arms, color=COLOURS[colour], alpha=0.75, capsize=3)
-            panel.axhline(0, color="0.3", lw=0.8)
-            panel.set_ylabel(f"change of {what}, {unit}")
-        axes[f"{kind} accuracy"].set_title(title.replace("layer", at_a_time(table)), loc="left", fontsize=11)
-    axes["λ"].plot(part["layer"], part["coefficient"], "D-", color=COLOURS["acm"])
-    axes["λ"].set(ylabel="ACM's λ", title="for comparison" if at_a_time(table) == "layer" else "for comparison, means")
-    for name in ("only accuracy", "only length", "λ"):
-        axes[name].set_xlabel(at_a_time(table))
-        axes[name].tick_params(axis="x", rotation=60)
+            style: dict[str, Any] = {"color": COLOURS[colour], "marker": marker, "ls": "none", "capsize": 2}
+            axes.errorbar(part[what], places + up, xerr=arms, label=name, **style)
+        axes.axvline(0, color="0.3", lw=0.8)
+        axes.set_xlabel(label)
+    name_lines(panels[0], "best")
+    panels[2].plot(part["coefficient"], places, "D", color=COLOURS["acm"])
+    mean = "" if at_a_time(table) == "layer" else ", mean"
+    panels[2].set(xlabel=f"ACM's λ{mean}, of a possible 0 to 1", xlim=(0, 1))
+    for axes in panels:
+        axes.set_yticks(places, names)
+        axes.set(ylabel=at_a_time(table), ylim=(-0.6, len(names) - 0.4))
     return figure
+
+
+def shown(table: pd.DataFrame, kind: str, what: str) -> list[str]:
+    """Layers in words whose merges of a kind are shown to change a measure, and not less than the largest change."""
+    part = table[table["kind"] == kind].set_index("layer")
+    sure = part[(part[f"{what}_low"] > 0) | (part[f"{what}_high"] < 0)]
+    if not len(sure):
+        return []
+    ends = sure[[f"{what}_low", f"{what}_high"]].abs()
+    largest = ends.min(axis=1).iloc[int(sure[what].abs().to_numpy().argmax())]
+    return [named(str(layer)) for layer in sure.index[ends.max(axis=1) >= largest]]
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike, seed: int = 0) -> tuple[float, float]:

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from abacus.families import FOLDER, FRESH
@@ -42,9 +41,10 @@ from acm.questions.study import (
 )
 from acm.questions.variants import Layers, line, parted
 from acm.reporting import statistics
+from acm.reporting.contrast_figures import draw_contrasts
 from acm.reporting.dominance import chosen_elsewhere
-from acm.reporting.intervals import interval_columns
-from acm.reporting.plotting import COLOURS
+from acm.reporting.intervals import interval_columns, interval_in
+from acm.reporting.messages import on_flat
 from acm.reporting.statistics import above_bar, average, bootstrap, describe, detectable, over_draws
 from acm.reporting.tables import cell
 
@@ -62,6 +62,7 @@ RULES = {  # rule → its name in words
     SINGLE: "the λ most often right on the other half of the items, among those not longer than ACM there",
     PLAIN: "λ = 0.4 everywhere",
 }
+SHOWN = {"flat": "flat (ACM's mean λ)", "ramp": "ramp (λ = 0.1 to 0.5)"}  # rule → its name in the figure
 RAMP, LATE = (0.1, 0.5), (1.0, 0.5)
 HEADS = {  # verdict on the lead of the flat rule over ACM → the beginning of the answer
     "above": "Yes: above the bar one λ for all layers beats the paper's rule",
@@ -174,31 +175,14 @@ def together(differences: Apart, lead: np.ndarray) -> dict[str, float]:
     return row | {"detectable": np.nan if statistics.verdict(ahead) == "outside" else 100 * detectable(ahead)}
 
 
-DRAWN = (("ACM", "D", "acm"), ("flat", "o", "baseline"), ("ramp", "v", "control"), (TILT, "^", "control"))
-
-
-def draw(records: pd.DataFrame, tasks: list[str], frontier: list[str]) -> Figure:
-    """A panel for each family, three in a row: its frontier, and the rules on it."""
-    names = list(records["family"].unique())
-    columns = min(3, len(names))
-    rows = -(-len(names) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(4.6 * columns, 4.3 * rows), squeeze=False, sharey=True)
-    panels = list(grid.flat)
-    for axes, family in zip(panels, names, strict=False):
-        part = records[(records["family"] == family) & records["task"].isin(tasks)]
-        means = part.groupby(["method", "task"])[["correct", "length"]].mean().groupby("method").mean()
-        curve = means.loc[[BASE, *frontier, FINETUNED]].sort_values("length")
-        axes.plot(curve["length"], 100 * curve["correct"], ".-", color=COLOURS["frontier"], label="frontier")
-        for rule, marker, colour in DRAWN:
-            x, y = means.loc[rule, "length"], 100 * means.loc[rule, "correct"]
-            axes.plot(x, y, marker, color=COLOURS[colour], ms=8, ls="none", label=rule)
-        axes.set(title=family, xlabel="mean length, tokens")
-    for axes in panels[len(names) :]:
-        axes.remove()
-    for axes in grid[:, 0]:
-        axes.set_ylabel("accuracy, %")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncol=3)
-    return figure
+def draw(table: pd.DataFrame) -> Figure:
+    """What each rule has more than ACM over all families, and small what it has in each. table: of :func:`leads`."""
+    compared = table[table["rule"] != "ACM"]
+    whole = compared[compared["family"] == "all"].reset_index(drop=True)
+    single = [compared[(compared["family"] != "all") & (compared["rule"] == rule)] for rule in whole["rule"]]
+    flat_lead = interval_in(whole[whole["rule"] == "flat"].iloc[0], "lead")
+    names = [SHOWN.get(rule, rule) for rule in whole["rule"]]
+    return draw_contrasts(on_flat(flat_lead, len(single[0])), whole, names, single, " less ACM's")
 
 
 def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataFrame) -> tuple[str, dict[str, Any]]:

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
@@ -38,6 +38,8 @@ from acm.paper import load
 from acm.paths import require_clone
 from acm.questions.study import Coefficients, Study
 from acm.reporting.intervals import interval_columns
+from acm.reporting.messages import on_chance
+from acm.reporting.plotting import COLOURS, TEXT, name_lines, sheet
 from acm.reporting.statistics import describe
 
 CHARACTERS_PER_TOKEN = 3.2  # in s1K's questions; a rule of thumb
@@ -56,7 +58,7 @@ KINDS = {  # which two arrays are measured → its name in figures
     "gaussian": "independent Gaussians",
 }
 LAMBDAS = {"coefficient": "real", "shuffled": "shuffled", "gaussian": "gaussian"}  # column → kind
-PARTS = {"chance": "0.75", "marginals": "#DE8F05", "pairing": "#0173B2"}  # part → its colour
+NOISE = "noise: independent Gaussians"  # its line in the figure
 Pair = tuple[Tensor, Tensor]
 
 
@@ -226,24 +228,30 @@ def coefficients(table: pd.DataFrame, t: float, draws: int = 200) -> pd.DataFram
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("n")
 
 
-def draw(tables: dict[str, pd.DataFrame], t: float) -> Figure:
-    """For each pair of layers, what MI is made of, and λ, against n. tables: name → table of :func:`by_size`."""
-    size = (3.6 * len(tables) + 1, 7)
-    figure, grid = plt.subplots(2, len(tables), figsize=size, sharex=True, sharey="row", squeeze=False)
-    for (upper, lower), (name, table) in zip(grid.T, tables.items(), strict=True):
-        made, found = parts(table), coefficients(table, t)
-        heights = [made[part].clip(lower=0) for part in PARTS]
-        upper.stackplot(made.index, heights, colors=PARTS.values(), labels=PARTS, alpha=0.9)
-        upper.set(title=name, xscale="log")
-        for (column, kind), marker in zip(LAMBDAS.items(), "osD", strict=True):
-            lower.plot(found.index, found[column], marker=marker, label=f"λ: {KINDS[kind]}")
-        for axes in (upper, lower):
-            axes.axvline(paper_size(), color="0.3", ls=":", lw=1.2, label="s1K's mean question")
-        lower.set_xlabel("entries n of a text")
-    grid[0, 0].set_ylabel("plug-in MI, nats")
-    grid[1, 0].set_ylabel(f"λ at t = {t:g}")
-    handles = {text: line for axes in grid[:, 0] for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncol=len(tables) + 1)
+def draw(made: dict[str, pd.DataFrame], t: float) -> Figure:
+    """How much of MI is chance, and λ, against n; a line for each pair of layers, and in grey λ of noise.
+
+    made: name → table of :func:`parts` joined with that of :func:`coefficients`.
+    """
+    at = paper_size()
+    chance = {name: 100 * table["chance"] / table["real"] for name, table in made.items()}
+    shares = [each.loc[at] for name, each in chance.items() if name != UNPAIRED and at in each.index]
+    message = on_chance(shares) if shares else "Plug-in MI of texts of several sizes"
+    figure, panels = sheet(message, 7.0, 2, sharex=True, height_ratios=(1, 1.4))
+    looks = dict(zip(made, zip(sns.color_palette("colorblind").as_hex(), "osDv^XP", strict=False), strict=False))
+    looks |= {NOISE: (COLOURS["frontier"], "")}
+    found = {name: table["coefficient"] for name, table in made.items()}
+    found[NOISE] = pd.concat([table["gaussian"] for table in made.values()]).groupby(level="n").mean()
+    axis = f"λ at t = {t:g}"
+    for axes, lines, label, top in ((panels[0], chance, "chance, % of plug-in MI", 105), (panels[1], found, axis, 1)):
+        for name, line in lines.items():
+            colour, marker = looks[name]
+            axes.plot(line.index, line, marker=marker, color=colour, label=name, lw=1.8, ms=6)
+        axes.set(ylabel=label, ylim=(0, top), xscale="log")
+        axes.axvline(at, color="0.3", ls=":", lw=1.2)
+    panels[1].set_xlabel("entries of a text: tokens · channels")
+    panels[0].text(at, 3, "the paper's size ", ha="right", fontsize=TEXT, color="0.3")
+    name_lines(panels[1], "lower left")
     return figure
 
 

@@ -7,13 +7,10 @@ settings field, t, shift, dtype and token cap, of which one is changed at a time
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
@@ -21,10 +18,11 @@ from acm.calibration.coefficients import draws_of, layer_coefficients, matrix
 from acm.calibration.registry import CONTROLS, SHIFTS
 from acm.calibration.texts import read_texts
 from acm.calibration.walk import calibrate
+from acm.escaping import figure_text
 from acm.questions.study import Study, counted
 from acm.reporting.coefficient_figures import name_layers
-from acm.reporting.messages import on_sizes
-from acm.reporting.plotting import COLOURS, TEXT, sheet
+from acm.reporting.messages import on_settings, on_shifts, on_sizes
+from acm.reporting.plotting import COLOURS, TEXT, name_lines, sheet
 from acm.reporting.sweep_figures import label_ends
 
 QUESTION = "How stable are the coefficients?"
@@ -38,8 +36,8 @@ SETTINGS = {
     "dtype": "the dtype",
 }
 BLOCKS = "blocks"  # the line of all blocks in a figure
+RANGE = 0.4, 0.7  # of λ in the figure of the number of texts; its whole range would hide a change of 0.05
 LINES = ("-", "--", ":", "-.")
-COLUMNS = 3  # panels side by side in the figure of settings
 
 
 def pool(study: Study, texts: int, controls: tuple[str, ...] = ("none", "gaussian"), **changes: Any) -> pd.DataFrame:
@@ -131,7 +129,7 @@ def draw_sizes(sizes: pd.DataFrame) -> Figure:
     noise = shown.loc["gaussian"].loc[BLOCKS]["mean"] if "gaussian" in controls else blocks["mean"] * 0
     width = float(blocks["high"].iloc[-1] - blocks["low"].iloc[-1])
     message = on_sizes(few, many, width, float(noise.iloc[-1] - noise.iloc[0]))
-    figure, panels = sheet(message, 0.8 + 3.3 * len(controls), len(controls), sharex=True, sharey=True)
+    figure, panels = sheet(message, 0.8 + 2.9 * len(controls), len(controls), sharex=True, sharey=True)
     for axes, control in zip(panels, controls, strict=True):
         for layer, style in zip(shown.loc[control].index.unique("layer"), itertools.cycle(LINES), strict=False):
             rows = shown.loc[control].loc[layer]
@@ -140,7 +138,7 @@ def draw_sizes(sizes: pd.DataFrame) -> Figure:
                 band = {"color": COLOURS[kind_of(control)], "alpha": 0.2, "lw": 0}
                 axes.fill_between(rows.index, rows["low"], rows["high"], **band)
         axes.set_title(CONTROLS[control].label, loc="left", fontsize=TEXT)
-        axes.set(xscale="log", ylabel="coefficient λ")
+        axes.set(xscale="log", ylabel="λ", ylim=(min(RANGE[0], shown["low"].min()), max(RANGE[1], shown["high"].max())))
         axes.set_xticks(blocks.index, [f"{n}" for n in blocks.index], minor=False)
         axes.minorticks_off()
         axes.set_xlim(None, blocks.index.max() * (blocks.index.max() / max(1, blocks.index.min())) ** 0.32)
@@ -157,54 +155,71 @@ def kind_of(control: str) -> str:
     return "acm" if control == "none" else "frontier"
 
 
-def draw_layers(table: pd.DataFrame, size: int, temperatures: tuple[float, ...] = (0.5, 0.7, 0.9)) -> Figure:
-    """λ by layer, a row of panels for each shift and a column for each t: the real pair beside noise.
+def draw_layers(table: pd.DataFrame, size: int, t: float = 0.7) -> Figure:
+    """λ by layer, a panel for each shift on the whole range from 0 to 1: the real pair beside noise.
 
-    table: the pool. Lines are means over 500 draws of ``size`` texts; bands hold 95 % of the draws.
+    table: the pool. Marks are means over 500 draws of ``size`` texts; bands hold 95 % of the draws.
     """
-    shape = len(SHIFTS), len(temperatures)
-    figure, grid = plt.subplots(*shape, figsize=(4.2 * shape[1], 0.6 + 2.7 * shape[0]), sharex=True, sharey="row")
-    for (shift, row), (control, kind) in itertools.product(
-        zip(SHIFTS, grid, strict=True), (("gaussian", "frontier"), ("none", "acm"))
-    ):
-        layers, mi = matrix(table, control)
-        for axes, t in zip(row, temperatures, strict=True):
-            drawn = draws_of(mi, size, 500, t, shift)
-            low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-            axes.fill_between(layers, low, high, color=COLOURS[kind], alpha=0.25, lw=0)
-            axes.plot(layers, drawn.mean(0), ".-", color=COLOURS[kind], label=CONTROLS[control].title)
-            axes.set_title(f"shift {shift}, t = {t:g}", fontsize=11)
-            name_layers(axes, layers)
-        row[0].set_ylabel("coefficient λ")
-    for axes in grid[-1]:
-        axes.set_xlabel("layer")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=2)
+    drawn = {
+        (shift, control): draws_of(matrix(table, control)[1], size, 500, t, shift)
+        for shift in SHIFTS
+        for control in ("gaussian", "none")
+    }
+    names = matrix(table, "none")[0]
+    apart = {
+        shift: float(np.abs(drawn[shift, "none"].mean(0) - drawn[shift, "gaussian"].mean(0)).mean()) for shift in SHIFTS
+    }
+    figure, panels = sheet(on_shifts(apart), 1.2 + 2.4 * len(SHIFTS), len(SHIFTS), sharex=True, sharey=True)
+    for axes, shift in zip(panels, SHIFTS, strict=True):
+        for control, marker in (("gaussian", "^"), ("none", "D")):
+            found, colour = drawn[shift, control], COLOURS[kind_of(control)]
+            low, high = np.quantile(found, [0.025, 0.975], axis=0)
+            axes.fill_between(names, low, high, color=colour, alpha=0.25, lw=0)
+            axes.plot(names, found.mean(0), marker, ls="-", color=colour, ms=5, label=CONTROLS[control].label)
+        axes.set_title(f"shift {shift}, t = {t:g}", loc="left", fontsize=TEXT)
+        axes.set(ylabel="λ", ylim=(0, 1))
+        name_layers(axes, names)
+    name_lines(panels[0], "lower right")
+    panels[-1].set_xlabel("layer")
     return figure
 
 
+def block_means(found: pd.DataFrame) -> pd.Series:
+    """The blocks' mean λ by setting and value. found: of :func:`settings`."""
+    blocks = found[found["layer"].str.isdigit()]
+    return blocks.groupby(["setting", "value"], sort=False)["coefficient"].mean()
+
+
+def moved_by(means: pd.Series) -> dict[str, float]:
+    """By how much each setting moves the blocks' mean λ. means: of :func:`block_means`."""
+    return {str(name): float(values.max() - values.min()) for name, values in means.groupby("setting", sort=False)}
+
+
 def draw_settings(found: pd.DataFrame) -> Figure:
-    """λ against layer, a panel for each setting, with 95 % intervals over texts."""
+    """λ with one setting changed at a time, a row for each value: the blocks' mean as a number, and each layer.
+
+    A bar is a block's 95 % interval over texts, mean over blocks.
+    """
+    means = block_means(found)
     names = list(found["setting"].unique())
-    lines = math.ceil(len(names) / COLUMNS)
-    figure, grid = plt.subplots(lines, COLUMNS, figsize=(13, 3.75 * lines), sharex=True, squeeze=False)
-    for axes, name in zip(grid.flat[: len(names)], names, strict=True):
-        looks = zip(itertools.cycle("osD^v"), itertools.cycle(sns.color_palette("colorblind")), strict=True)
-        for value, rows in found[found["setting"] == name].groupby("value", sort=False):
-            marker, colour = next(looks)
-            arms = np.maximum([rows["coefficient"] - rows["low"], rows["high"] - rows["coefficient"]], 0)
-            axes.errorbar(
-                rows["layer"], rows["coefficient"], arms, color=colour, label=value,
-                marker=marker, capsize=2, lw=1.2, ms=5,
-            )  # fmt: skip
-        axes.set(xlabel="layer", ylabel="coefficient λ")
-        axes.tick_params(axis="x", labelbottom=True)
-        name_layers(axes, list(found["layer"].unique()))
-        axes.legend(
-            title=name, fontsize=9, title_fontsize=11, ncol=3, frameon=False,
-            loc="lower center", bbox_to_anchor=(0.5, 1),
-        )  # fmt: skip
-    for axes in grid.flat[len(names) :]:  # what a whole row would have more
-        axes.set_axis_off()
+    message = on_settings({SETTINGS[name]: change for name, change in moved_by(means).items()})
+    rows = [len(means[name]) for name in names]
+    figure, panels = sheet(
+        message, 0.9 + 0.55 * len(names) + 0.3 * sum(rows), len(names), sharex=True, height_ratios=rows
+    )
+    for axes, name in zip(panels, names, strict=True):
+        own = means[name]
+        for height, value in enumerate(own.index):
+            layers = found[(found["setting"] == name) & (found["value"] == value)]
+            axes.plot(layers["coefficient"], [height] * len(layers), "|", color=COLOURS["frontier"], ms=11, mew=1.5)
+            ends = layers[layers["layer"].str.isdigit()][["low", "high"]].mean()
+            arms = [[max(0.0, own[value] - ends["low"])], [max(0.0, ends["high"] - own[value])]]
+            axes.errorbar(own[value], height, xerr=arms, fmt="D", color=COLOURS["acm"], ms=6)
+            axes.text(1.02, height, f"{own[value]:.2f}", transform=axes.get_yaxis_transform(), va="center", size=TEXT)
+        axes.set_yticks(range(len(own)), [figure_text(value) for value in own.index])
+        axes.set(xlim=(0, 1), ylim=(len(own) - 0.4, -0.6))
+        axes.set_title(SETTINGS[name], loc="left", fontsize=TEXT)
+    panels[-1].set_xlabel("λ; diamonds and numbers: mean of the blocks\ngrey: each layer")
     return figure
 
 
@@ -218,8 +233,8 @@ def verdict(
     """
     blocks = sizes[sizes["layer"].str.isdigit() & (sizes["control"] == "none")]
     typical, fewest = blocks[blocks["texts"] == size], blocks[blocks["texts"] == sizes["texts"].min()]
-    means = found[found["layer"].str.isdigit()].groupby(["setting", "value"], sort=False)["coefficient"].mean()
-    moved = {name: float(values.max() - values.min()) for name, values in means.groupby("setting", sort=False)}
+    means = block_means(found)
+    moved = moved_by(means)
     numbers = {
         "draw_size": size,
         "interval_width": float((typical["high"] - typical["low"]).mean()),

@@ -12,16 +12,17 @@ from acm.reporting.intervals import Interval
 
 ALIKE = 0.05  # coefficients that differ by less than this share of them, on average, are called nearly the same
 EVEN = 0.1  # a range of λ, which lies between 0 and 1, as small as this is called nearly the same in every layer
+SEVERAL = 3  # of more layers, a title does not have the names
 BEST = 2.0  # points of accuracy below the best, or percent of length, that still count as level
 
 
-def joined(names: Sequence[str]) -> str:
+def joined(names: Sequence[str], word: str = "and") -> str:
     """Names as a phrase.
 
     >>> joined(["TA", "TIES", "DARE"])
     'TA, TIES and DARE'
     """
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    return f" {word} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def on_trade_off(verdicts: Mapping[str, str], what: str = "merge", line: str = "plain interpolation") -> str:
@@ -64,6 +65,77 @@ def on_sizes(fewest: tuple[int, float], most: tuple[int, float], width: float, n
     if abs(most[1] - fewest[1]) > width:
         return f"The number of texts moves λ{', of noise too' if abs(noise) > width else ''}: {told}"
     return f"The number of texts hardly moves λ: {told}"
+
+
+def on_estimators(estimator: str, truth: float, size: float) -> str:
+    """What an estimate follows: the share of its variance (percent) that the truth makes, and that the size makes."""
+    name = f"{estimator[0].upper()}{estimator[1:]}"
+    if truth > size:
+        return f"{name} follows the truth ({truth:.0f} % of its variance) more than the size of the data ({size:.0f} %)"
+    told = f"{name} follows the size of the data ({size:.0f} % of its variance)"
+    return f"{told}, {'not' if truth < BEST else 'more than'} the truth ({truth:.0f} %)"
+
+
+def on_chance(shares: Sequence[float]) -> str:
+    """How much of plug-in MI (percent) is what chance alone gives, in texts of the paper's size, over pairs."""
+    low, high = (f"{end:.0f}" for end in (min(shares), max(shares)))
+    span = low if low == high else f"{low} to {high}"
+    return f"In texts of the paper's size chance alone makes {span} % of plug-in MI"
+
+
+def on_contrasts(verdicts: Mapping[str, str], items: int) -> str:
+    """Whom ACM's λ lead and trail on fresh items. verdicts: name of the other → verdict on the lead."""
+    above, below = ([name for name, found in verdicts.items() if found == side] for side in ("above", "below"))
+    parts = [f"lead {joined(above)}"] * bool(above) + [f"trail {joined(below)}"] * bool(below)
+    if parts:
+        return f"On {items:,} fresh items ACM's λ {joined(parts)}"
+    compared = [name for name, found in verdicts.items() if found != "outside"]
+    if not compared:
+        return f"On {items:,} fresh items ACM's λ lie outside the frontier"
+    return f"On {items:,} fresh items ACM's λ are not shown to lead {joined(compared, 'or')}"
+
+
+def on_settings(moved: Mapping[str, float]) -> str:
+    """Which setting moves λ most, and which least. moved: setting in words → by how much the blocks' mean λ moves."""
+    most, least = (end(moved, key=moved.__getitem__) for end in (max, min))
+    if len(moved) == 1:
+        return f"λ moves by {moved[most]:.2f} with {most}"
+    return f"λ moves most with {most}: by {moved[most]:.2f}. It moves least with {least}: by {moved[least]:.2f}"
+
+
+def on_shifts(apart: Mapping[str, float]) -> str:
+    """How far λ of the pair and of noise are apart. apart: shift → mean difference over layers."""
+    told = [f"{found:.2f} with shift {shift}" for shift, found in apart.items()]
+    return f"On average λ of the pair and of noise differ by {joined(told)}"
+
+
+def on_effects(largest: Mapping[str, tuple[Sequence[str], Sequence[str]]], span: float) -> str:
+    """With which layers a measure changes most. largest: measure → those left out, and alone, that may be the largest.
+
+    None: no layer is shown to change it. span: largest λ less the smallest.
+    """
+    parts = []
+    for what, (out, alone) in largest.items():
+        one, other = (joined(names, "or") if len(names) <= SEVERAL else "several layers" for names in (out, alone))
+        if one == other:
+            parts.append(f"{what} changes most with {one}" if one else f"no layer is shown to change {what}")
+        else:
+            told = filter(None, (one and f"{one} left out", other and f"{other} alone"))
+            parts.append(f"{what} changes most with {joined(list(told))}")
+    text = "; ".join([*parts, f"λ {'hardly differs' if span <= EVEN else 'differs'}"])
+    return f"{text[0].upper()}{text[1:]}"
+
+
+def on_flat(lead: Interval, families: int) -> str:
+    """The mean of ACM's λ everywhere against ACM's λ, above the bar. lead: of the mean, over fresh families."""
+    where = "1 fresh family" if families == 1 else f"{families} fresh families"
+    if isnan(lead["value"]):
+        return f"On {where} the mean of ACM's λ everywhere cannot be compared with ACM's λ"
+    if lead["low"] > 0:
+        return f"On {where} the mean of ACM's λ everywhere leads ACM's λ"
+    if lead["high"] < 0:
+        return f"On {where} ACM's λ lead their mean everywhere"
+    return f"On {where} no difference is shown between ACM's λ and their mean everywhere"
 
 
 def on_accuracy(one: float, acm: float, difference: Interval, names: tuple[str, str]) -> str:

@@ -62,7 +62,8 @@ def sheet(message: str, height: float, rows: int = 1, **options: Any) -> tuple[F
 
 
 def balanced(title: str) -> str:
-    """A title in as few lines as it needs, which are about equally long."""
+    """A title in as few lines as it needs, which are about equally long. No line begins with a percent sign."""
+    title = title.replace(" %", "\N{NO-BREAK SPACE}%")
     lines = fill(title, LINE).count("\n")
     return next(text for width in range(1, LINE + 1) if (text := fill(title, width)).count("\n") <= lines)
 

@@ -182,7 +182,27 @@ def test_estimates_of_known_gaussians_have_the_truth_beside_them():
     assert (means.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
     assert found[(found["estimator"] == "plug-in") & (found["rho"] == 0)]["estimate"].min() > 1  # of a truth of 0
     figure = estimate.draw_known(found)
-    assert labelled(figure) == len(ESTIMATORS)
+    assert labelled(figure) == 1
+    assert {text.get_text() for text in figure.axes[0].get_yticklabels()} == set(ESTIMATORS)
+
+
+def test_what_an_estimate_follows_is_a_share_of_its_variance():
+    table = estimate.known_gaussians((30, 60), (4, 8), 2).query("estimator in ['plug-in', 'cosine', 'cka']")
+    size = table["tokens"] * table["channels"]
+    by_truth = {"plug-in": size * 1.0, "cosine": table["truth"], "cka": table["truth"] / table["truth"].max()}
+    made = pd.concat([part.assign(estimate=by_truth[name]) for name, part in table.groupby("estimator")])
+    mixed = made["estimator"] == "cka"
+    made.loc[mixed, "estimate"] += 2 * made["tokens"] / 30
+    found = estimate.followed(made)
+    assert found.sum(axis=1).tolist() == pytest.approx([1] * 3)
+    assert found.loc["plug-in"].tolist() == pytest.approx([0, 1, 0], abs=1e-9)
+    assert found.loc["cosine"].tolist() == pytest.approx([1, 0, 0], abs=1e-9)
+    truth = (made["truth"] / made["truth"].max())[mixed].var(ddof=0)
+    assert found.loc["cka", "truth"] == pytest.approx(truth / (truth + 1)) and found.loc["cka", "rest"] < 1e-9
+    figure = estimate.draw_known(made)
+    rows = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert rows == ["plug-in", "cka", "cosine"]  # the lowest first
+    assert figure.get_label().startswith("Plug-in MI follows the size of the data (100 %")
 
 
 def test_gaussian_estimate_is_per_channel():
@@ -209,4 +229,10 @@ def test_the_papers_null_is_the_rule_on_noise(monkeypatch):
 
 def test_lengths_are_drawn_by_estimator_and_control():
     table = exact()
-    assert labelled(estimate.draw_lengths(table, "3")) == 3
+    assert labelled(estimate.draw_lengths(table, "3")) == 1  # all three have the same values
+    other = table["estimator"] == "shuffle-corrected"
+    noise = np.random.default_rng(0).normal(size=len(table))
+    figure = estimate.draw_lengths(table.assign(value=table["value"].mask(other, noise)), "3")
+    assert labelled(figure) == 2 and figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    titles = [axes.get_title("left") for axes in figure.axes]
+    assert titles == ["plug-in (miller-madow moves alike)", "shuffle-corrected"]

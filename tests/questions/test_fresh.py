@@ -35,6 +35,7 @@ def test_contrasts_pair_the_draws_and_hold_all_against_task_arithmetic():
     figure = fresh.draw(table.reset_index())
     assert labelled(figure) == 3
     assert next(t.get_text() for t in figure.axes[0].get_yticklabels()) == "ACM less uniform λ"
+    assert figure.get_label() == "On 120 fresh items ACM's λ lead uniform λ, λ of noise and Task Arithmetic"
 
 
 def test_contrasts_are_adjusted_as_one_family_of_their_own():

@@ -46,7 +46,18 @@ def test_effects_of_layers_are_the_changes_by_construction():
             ("only", layer), "length"
         ] == pytest.approx(tokens)
         assert table.loc[("without", layer), "coefficient"] == LAMBDA[layer]
-    assert labelled(layers.draw(table.reset_index())) == 5
+    figure = layers.draw(table.reset_index())
+    assert labelled(figure) == 3 and figure.axes[2].get_xlim() == (0, 1)
+    points = figure.axes[1].containers[0].lines[0].get_xdata()
+    assert points.tolist() == pytest.approx([-change[layer][1] for layer in LAYERS])
+
+
+def test_a_layer_is_said_to_change_most_only_where_its_interval_stands_apart():
+    rows = [("without", "0", -9, -10, -8), ("without", "1", 5, 4, 6), ("only", "0", 9, 5, 13), ("only", "1", 6, 2, 10)]
+    table = pd.DataFrame(rows, columns=["kind", "layer", "length", "length_low", "length_high"])
+    assert layers.shown(table, "without", "length") == ["block 0"]
+    assert layers.shown(table, "only", "length") == ["block 0", "block 1"]
+    assert layers.shown(table.assign(length_low=-20, length_high=20), "only", "length") == []
 
 
 def test_the_answer_names_the_layers_with_the_largest_changes_and_their_relation_to_lambda():

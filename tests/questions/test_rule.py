@@ -130,17 +130,18 @@ def test_the_items_of_families_are_drawn_together():
     np.testing.assert_array_equal(lead["ramp"][0], lead["ramp"][1])
 
 
-def test_panels_of_families_show_means_over_tasks_along_their_frontier():
-    records = family_table(names=["one", "two"])
-    records = records[(records["task"] == "easy") | (records["item"] < 20)]  # tasks of other sizes
-    figure = rule.draw(records, TASKS, ["frontier-0.5"])
-    assert labelled(figure) == 2
-    sample = statistics.bootstrap(records[records["family"] == "one"], FRONTIER, TASKS, draws=2)
-    line = figure.axes[0].lines[0].get_xydata()
-    assert line[:, 0].tolist() == sorted(line[:, 0])
-    np.testing.assert_allclose(
-        line, [[statistics.average(sample, m, "length")[0], 100 * statistics.average(sample, m)[0]] for m in FRONTIER]
-    )
+def test_each_rule_has_a_row_with_its_mean_and_a_mark_for_each_family():
+    table, _ = rule.leads(family_table(flat=[0.01, 0.03, 0.05]), TASKS, ["frontier-0.5"], 0)
+    figure = rule.draw(table)
+    assert labelled(figure) == 3
+    panel = figure.axes[1]
+    whole = table[table["family"] == "all"].set_index("rule")["righter"]
+    rules = [name for name in whole.index if name != "ACM"]
+    assert [text.get_text().split()[0] for text in panel.get_yticklabels()] == [name.split()[0] for name in rules]
+    drawn = {round(y, 2): xs for xs, (y, *_) in (line.get_data() for line in panel.lines if len(line.get_xdata()) == 3)}
+    assert drawn[round(len(rules) - 1.28, 2)].tolist() == pytest.approx([1, 3, 5])  # the flat rule by family
+    assert panel.containers[0].lines[0].get_xdata().tolist() == pytest.approx(whole[rules].tolist())
+    assert panel.get_xlim() == figure.axes[0].get_xlim() != figure.axes[2].get_xlim()  # points alike, tokens not
 
 
 def test_rules_and_tilts_stay_on_the_layers_and_in_range():

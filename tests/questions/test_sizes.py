@@ -9,6 +9,7 @@ from sklearn.metrics import mutual_info_score
 
 from acm.calibration.coefficients import layer_coefficients
 from acm.questions import sizes
+from acm.reporting.messages import on_chance
 
 WIDTH = 32
 
@@ -117,9 +118,20 @@ def test_gaussian_information_is_the_closed_form():
     assert sizes.gaussian_information(0.985) == pytest.approx(1.7566, abs=1e-3) and sizes.gaussian_information(0) == 0
 
 
-def test_each_pair_has_two_panels():
-    tables = {name: sizes.by_size(pair(0.9, 500), [1000, 10_000], texts=4) for name in ("left", "right")}
-    assert labelled(sizes.draw(tables, 0.7)) == 4
+def test_pairs_share_a_panel_of_chance_and_one_of_coefficients(monkeypatch):
+    monkeypatch.setattr(sizes, "paper_size", lambda: 10_000)
+    tables = {name: sizes.by_size(pair(rho, 500), [1000, 10_000], texts=4) for name, rho in (("a", 0.9), ("b", 0.99))}
+    made = {name: sizes.parts(table).join(sizes.coefficients(table, 0.7, 5)) for name, table in tables.items()}
+    figure = sizes.draw(made, 0.7)
+    assert labelled(figure) == 2
+    upper, lower = ({line.get_label(): line.get_ydata() for line in axes.lines} for axes in figure.axes)
+    shares = {name: 100 * table["chance"] / table["real"] for name, table in made.items()}
+    assert upper["b"].tolist() == pytest.approx(shares["b"].tolist())
+    assert lower["a"].tolist() == pytest.approx(made["a"]["coefficient"].tolist())
+    noise = (made["a"]["gaussian"] + made["b"]["gaussian"]) / 2
+    assert lower[sizes.NOISE].tolist() == pytest.approx(noise.tolist())
+    ends = sorted(share.loc[10_000] for share in shares.values())
+    assert figure.get_label() == on_chance(ends)
 
 
 def test_the_papers_size_is_that_of_its_mean_question():

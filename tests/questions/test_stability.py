@@ -114,7 +114,14 @@ def test_settings_change_one_thing_at_a_time(settled, quick):
         | ((found["setting"] == "shift") & (found["value"] == "layer"))
     ]
     assert same.groupby("layer")["coefficient"].nunique().eq(1).all()
-    assert labelled(stability.draw_settings(found)) == 5
+    figure = stability.draw_settings(found)
+    assert [axes.get_title("left") for axes in figure.axes] == [stability.SETTINGS[name] for name in tried]
+    assert {axes.get_xlim() for axes in figure.axes} == {(0, 1)}
+    moved = stability.moved_by(stability.block_means(found))
+    assert set(moved) == set(tried) and f"most with the shift: by {moved['shift']:.2f}" in figure.get_label()
+    rows = found[(found["setting"] == "t") & (found["value"] == "0.3") & found["layer"].str.isdigit()]
+    assert figure.axes[0].containers[0].lines[0].get_xdata() == pytest.approx(rows["coefficient"].mean())
+    assert figure.axes[0].texts[0].get_text() == f"{rows['coefficient'].mean():.2f}"
 
 
 def test_the_answer_on_stability_is_true_to_its_numbers(settled):
@@ -151,9 +158,20 @@ def test_without_a_shift_the_number_of_texts_is_no_hidden_parameter():
     assert_in_order(text, "with 2 texts to", "no more than draws differ")
 
 
+def test_layers_are_drawn_for_each_shift_on_the_whole_range_beside_noise():
+    table = information(40)
+    figure = stability.draw_layers(table, 40, 0.9)
+    assert labelled(figure) == len(SHIFTS) and {axes.get_ylim() for axes in figure.axes} == {(0, 1)}
+    for axes, shift in zip(figure.axes, SHIFTS, strict=True):
+        noise, pair = (layer_coefficients(matrix(table, c)[1], 0.9, shift) for c in ("gaussian", "none"))
+        np.testing.assert_allclose([line.get_ydata() for line in axes.lines], [noise, pair])
+        assert f"{np.abs(pair - noise).mean():.2f} with shift {shift}" in figure.get_label()
+
+
 def test_an_interval_below_its_estimate_can_be_drawn():
     found = stability.with_interval("t", "0.7", information(), 0.7, "layer")
-    assert labelled(stability.draw_settings(found.assign(high=found["coefficient"] - 0.001))) == 1
+    figure = stability.draw_settings(found.assign(high=found["coefficient"] - 0.001))
+    assert figure.get_label().startswith("λ moves by 0.00 with t")
 
 
 def test_pool_passes_the_profiles_setting_on(quick, monkeypatch):
