@@ -12,6 +12,7 @@ from acm.reporting.intervals import Interval
 
 ALIKE = 0.05  # coefficients that differ by less than this share of them, on average, are called nearly the same
 EVEN = 0.1  # a range of λ, which lies between 0 and 1, as small as this is called nearly the same in every layer
+SOME = 3  # more names than these are counted, not told
 BEST = 2.0  # points of accuracy below the best, or percent of length, that still count as level
 
 
@@ -149,3 +150,12 @@ def on_figure_5(shorter: float, accuracy: float) -> str:
     """ACM-TA against R1 at 1.5B. shorter: percent. accuracy: percent of R1's, signed."""
     told = "more" if accuracy > 0 else "less"
     return f"1.5B, as printed: ACM-TA is {shorter:.0f} % shorter than R1 and {abs(accuracy):.1f} % {told} often right"
+
+
+def on_rivals(above: Sequence[str], below: int, of: int, none: str, line: str) -> str:
+    """Which merges lie above plain merging, and how many below it. above: names. none: such as "merge is shown"."""
+    told = f"no {none} to beat {line}"
+    if above:
+        told = f"{joined(above) if len(above) <= SOME else len(above)} {'beats' if len(above) == 1 else 'beat'} {line}"
+    fall = "falls" if below == 1 else "fall"
+    return f"At equal norm {told}{f', and {below} of {of} {fall} below it' if below else f', of {of} tried'}"

@@ -116,3 +116,17 @@ def test_what_length_explains():
     assert messages.on_lengths("plug-in", 0.95, 0.9) == f"{told}, and 90.0 % for noise"
     assert messages.on_lengths("plug-in", 0.95, float("nan")) == told
     assert messages.on_lengths("plug-in", float("nan"), 0.5) == "The plug-in MI of texts against their length"
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "text"),
+    [
+        ([], 0, "no merge is shown to beat the line, of 9 tried"),
+        ([], 1, "no merge is shown to beat the line, and 1 of 9 falls below it"),
+        (["TIES"], 2, "TIES beats the line, and 2 of 9 fall below it"),
+        (["TIES", "DARE"], 0, "TIES and DARE beat the line, of 9 tried"),
+        ([*"abcd"], 2, "4 beat the line, and 2 of 9 fall below it"),
+    ],
+)
+def test_rivals(above, below, text):
+    assert messages.on_rivals(above, below, 9, "merge is shown", "the line") == f"At equal norm {text}"
