@@ -159,3 +159,49 @@ def on_rivals(above: Sequence[str], below: int, of: int, none: str, line: str) -
         told = f"{joined(above) if len(above) <= SOME else len(above)} {'beats' if len(above) == 1 else 'beat'} {line}"
     fall = "falls" if below == 1 else "fall"
     return f"At equal norm {told}{f', and {below} of {of} {fall} below it' if below else f', of {of} tried'}"
+
+
+def on_front(above: int, of: int, acm: str) -> str:
+    """How many best points of a search lie above one λ. acm: verdict on ACM's λ; empty: not tried."""
+    told = f"{'All' if 0 < above == of else above or 'None'} {'' if 0 < above == of else 'of '}{of} λ by layer"
+    lie = "lies" if above == 1 else "lie"
+    words = {
+        "above": "too",
+        "below": "below it",
+        "no difference shown": "not told apart",
+        "outside": "out of its range",
+    }
+    return f"{told} from a search {lie} above one λ{f'; those of ACM {words[acm]}' if acm else ''}"
+
+
+def on_searches(verdicts: Mapping[str, str]) -> str:
+    """In how many tests λ from a search beat one λ, and in which they do not. verdicts: search → its verdict."""
+    rest = [name for name, verdict in verdicts.items() if verdict != "above"]
+    told = f"λ from a search beat one λ in {len(verdicts) - len(rest)} of {len(verdicts)} tests"
+    return f"{told}, not in {joined(rest)}" if 0 < len(rest) <= SOME else told
+
+
+def on_back(lost: Mapping[str, Mapping[str, float]]) -> str:
+    """Which layers' λ cannot be at the mean. lost: layer → points lost there, and their interval's ends.
+
+    Named are those that lose most: all whose interval reaches that of the first.
+    """
+    first = max(lost, key=lambda layer: lost[layer]["lost"])
+    if lost[first]["lost_low"] <= 0:
+        return "No λ is shown to lose by going back to the mean of all"
+    most = [layer for layer, row in lost.items() if row["lost_high"] >= lost[first]["lost_low"]]
+    layers, up = (f"layer {first} counts", "") if len(most) == 1 else (f"layers {joined(most)} count", "up to ")
+    return f"The λ of {layers} most: the mean there costs {up}{lost[first]['lost']:.0f} points"
+
+
+def on_nulls(shown: int, of: int) -> str:
+    """How many null merges are shown to lose against the λ by layer that they are made from."""
+    if not shown:
+        return f"None of {of} null merges is shown to lose against λ that were found elsewhere"
+    return f"{shown} of {of} null merges {'loses' if shown == 1 else 'lose'} against λ that were found elsewhere"
+
+
+def on_fresh(optimism: float) -> str:
+    """By how much the best points of a search are better on the items that chose them, points on average."""
+    told = f"{abs(optimism):.1f} points {'lower' if optimism > 0 else 'higher'}"
+    return f"On fresh items the best points are {told} than on the items that chose them, on average"

@@ -74,8 +74,20 @@ def name_lines(axes: Axes, where: str) -> None:
     axes.legend(**style)
 
 
-def write_key(axes: Axes, named: dict[str, str]) -> None:
-    """What the marks of a panel are, in lines :data:`KEY` inches high at its foot. named: label → colour."""
+def write_key(axes: Axes, named: dict[str, str], room: bool = False) -> None:
+    """What the marks of a panel are, in lines :data:`KEY` inches high at its foot. named: label → colour.
+
+    room: whether the vertical axis is made longer by them. Call it when the axis is set.
+    """
+    if room:
+        figure: Any = axes.figure
+        figure.draw_without_rendering()
+        (low, high), ticks = axes.get_ylim(), axes.get_yticks()
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        kept = [i for i, tick in enumerate(ticks) if min(low, high) <= tick <= max(low, high)]
+        part = KEY * (len(named) + 0.3) * figure.dpi / axes.get_window_extent().height
+        axes.set_ylim(high - (high - low) / (1 - part), high)
+        axes.set_yticks(ticks[kept], [names[i] for i in kept])
     for i, (label, colour) in enumerate(reversed(named.items())):
         style: dict[str, Any] = {"fontsize": TEXT, "color": colour, "path_effects": HALO, "in_layout": False}
         place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}

@@ -130,3 +130,30 @@ def test_what_length_explains():
 )
 def test_rivals(above, below, text):
     assert messages.on_rivals(above, below, 9, "merge is shown", "the line") == f"At equal norm {text}"
+
+
+def test_searches():
+    assert (
+        messages.on_front(12, 12, "below") == "All 12 λ by layer from a search lie above one λ; those of ACM below it"
+    )
+    assert messages.on_front(1, 2, "above") == "1 of 2 λ by layer from a search lies above one λ; those of ACM too"
+    assert messages.on_front(0, 2, "") == "None of 2 λ by layer from a search lie above one λ"
+    told = "λ from a search beat one λ in"
+    assert messages.on_searches({"a at 75 %": "above", "b": "no difference shown"}) == f"{told} 1 of 2 tests, not in b"
+    assert messages.on_searches({"a": "above"}) == f"{told} 1 of 1 tests"
+    assert messages.on_searches(dict.fromkeys("abcd", "below")) == f"{told} 0 of 4 tests"
+    assert messages.on_nulls(0, 12).startswith("None of 12 null merges is shown to lose")
+    assert messages.on_nulls(1, 12).startswith("1 of 12 null merges loses")
+    assert messages.on_nulls(2, 12).startswith("2 of 12 null merges lose ")
+    assert "3.1 points lower than" in messages.on_fresh(3.14) and "1.0 points higher" in messages.on_fresh(-1)
+
+
+def test_the_layers_whose_coefficients_count():
+    lost = {"4": (7.0, 6.0, 8.0), "5": (15.0, 13.0, 16.0), "head": (14.0, 11.0, 16.0)}
+    rows = {layer: dict(zip(("lost", "lost_low", "lost_high"), row, strict=True)) for layer, row in lost.items()}
+    told = messages.on_back(rows)
+    assert told == "The λ of layers 5 and head count most: the mean there costs up to 15 points"
+    del rows["head"]
+    assert messages.on_back(rows) == "The λ of layer 5 counts most: the mean there costs 15 points"
+    rows["5"]["lost_low"] = -1.0
+    assert messages.on_back(rows) == "No λ is shown to lose by going back to the mean of all"
