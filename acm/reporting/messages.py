@@ -205,3 +205,13 @@ def on_fresh(optimism: float) -> str:
     """By how much the best points of a search are better on the items that chose them, points on average."""
     told = f"{abs(optimism):.1f} points {'lower' if optimism > 0 else 'higher'}"
     return f"On fresh items the best points are {told} than on the items that chose them, on average"
+
+
+def on_worth(shown: Sequence[str], of: int) -> str:
+    """Which scores of task vectors go with an outcome of a merge. shown: their names. of: how many were tested."""
+    if not shown:
+        return f"None of {of} tests shows a score that goes with its outcome"
+    names = f": {joined(shown)}" if len(shown) <= SOME else ""
+    return (
+        f"{len(shown)} of {of} tests {'shows' if len(shown) == 1 else 'show'} a score that goes with its outcome{names}"
+    )

@@ -157,3 +157,10 @@ def test_the_layers_whose_coefficients_count():
     assert messages.on_back(rows) == "The λ of layer 5 counts most: the mean there costs 15 points"
     rows["5"]["lost_low"] = -1.0
     assert messages.on_back(rows) == "No λ is shown to lose by going back to the mean of all"
+
+
+def test_what_scores_are_worth():
+    assert messages.on_worth([], 23) == "None of 23 tests shows a score that goes with its outcome"
+    assert messages.on_worth(["a"], 23) == "1 of 23 tests shows a score that goes with its outcome: a"
+    assert messages.on_worth(["a", "b"], 3) == "2 of 3 tests show a score that goes with its outcome: a and b"
+    assert messages.on_worth([*"abcd"], 9) == "4 of 9 tests show a score that goes with its outcome"
