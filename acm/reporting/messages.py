@@ -117,12 +117,17 @@ def on_steps(fewest: Mapping[str, float], most: Mapping[str, float], steps: tupl
     return f"Long problems {told}: {many} right at {steps[1]} steps, {few} at {steps[0]}"
 
 
-def on_thinking(open_thinking: Mapping[str, float]) -> str:
-    """Which model leaves its thinking open most often. open_thinking: model → percent of its responses."""
-    most = max(open_thinking, key=open_thinking.__getitem__)
-    if open_thinking[most] == 0:
+def on_thinking(merges: Interval, parents: Interval) -> str:
+    """Whether merges leave their thinking open more often than their parents: of each the model that does it most.
+
+    In percent of its responses.
+    """
+    if merges["value"] == parents["value"] == 0:
         return "Every response that thinks closes its thinking"
-    return f"{most} leaves its thinking open most often: in {open_thinking[most]:.0f} % of its responses"
+    told = f"up to {merges['value']:.0f} % of responses, parents in {parents['value']:.0f} %"
+    if merges["low"] > parents["high"]:
+        return f"Merges never close their thinking in {told}"
+    return f"No merge is shown to leave thinking open more often than its parents: in {told}"
 
 
 def on_replication(size: str, above: int, of: int) -> str:

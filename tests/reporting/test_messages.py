@@ -78,9 +78,14 @@ def test_steps_and_thinking():
     assert messages.on_steps(wide, close, (1, 6)) == (
         "Long problems tell the models apart no better than short ones: 96 to 100 % right at 6 steps, 16 to 97 % at 1"
     )
-    assert messages.on_thinking({"a": 0.0, "b": 0.0}) == "Every response that thinks closes its thinking"
-    told = "b leaves its thinking open most often: in 40 % of its responses"
-    assert messages.on_thinking({"a": 0.0, "b": 40.0}) == told
+    none, few, many = ({"value": n, "low": n, "high": n + 5.0} for n in (0.0, 4.0, 40.0))
+    assert messages.on_thinking(none, none) == "Every response that thinks closes its thinking"
+    told = "up to 40 % of responses, parents in 4 %"
+    assert messages.on_thinking(many, few) == f"Merges never close their thinking in {told}"
+    told = "in up to 4 % of responses, parents in 0 %"
+    assert messages.on_thinking(few, none) == (
+        f"No merge is shown to leave thinking open more often than its parents: {told}"
+    )
 
 
 @pytest.mark.parametrize(("above", "text"), [(0, "none of a replication's 3 ACM merges lies"), (3, "all of a"),
