@@ -6,7 +6,7 @@ What is not shown, by intervals, is not said. Names are those of methods, parent
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isnan
+from math import ceil, isnan
 
 from acm.reporting.intervals import Interval
 
@@ -220,3 +220,30 @@ def on_worth(shown: Sequence[str], of: int) -> str:
     return (
         f"{len(shown)} of {of} tests {'shows' if len(shown) == 1 else 'show'} a score that goes with its outcome{names}"
     )
+
+
+def on_changes(model: str, kind: str, layer: str, change: float) -> str:
+    """Where a fine-tuning changed the weights most. change: ‖δ‖ / ‖θ_0‖."""
+    return f"{model} changed most in {kind}, layer {layer}: by {100 * change:.0f} % of the weights' norm"
+
+
+def on_kin(cosines: Mapping[str, float]) -> str:
+    """Which task vectors are nearest. cosines: pair → cosine."""
+    nearest, *others = sorted(cosines, key=cosines.__getitem__, reverse=True)
+    told = f"{nearest} are kin with cosine {cosines[nearest]:.2f}"
+    return f"{told}, all others with {cosines[others[0]]:.2f} at most" if others else told
+
+
+def on_conflicts(gap: float) -> str:
+    """How far the sign conflict of the blocks is from what the correlation gives; NaN: there are no blocks."""
+    if isnan(gap):
+        return "How often two task vectors have opposite signs"
+    off = ceil(100 * gap) / 100
+    return f"In the blocks the share of opposite signs is within {off:g} of what the correlation alone gives"
+
+
+def on_overlaps(fewest: float, most: float) -> str:
+    """How many times as much as random ones singular directions overlap, over layers and pairs."""
+    if f"{fewest:.1f}" == f"{most:.1f}":
+        return f"Singular directions overlap {fewest:.1f} times as much as random ones"
+    return f"Singular directions overlap {fewest:.1f} to {most:.1f} times as much as random ones"

@@ -169,3 +169,17 @@ def test_what_scores_are_worth():
     assert messages.on_worth(["a"], 23) == "1 of 23 tests shows a score that goes with its outcome: a"
     assert messages.on_worth(["a", "b"], 3) == "2 of 3 tests show a score that goes with its outcome: a and b"
     assert messages.on_worth([*"abcd"], 9) == "4 of 9 tests show a score that goes with its outcome"
+
+
+def test_inspections():
+    assert messages.on_changes("slow", "down", "1", 0.278) == (
+        "slow changed most in down, layer 1: by 28 % of the weights' norm"
+    )
+    assert messages.on_kin({"a and b": 0.75}) == "a and b are kin with cosine 0.75"
+    assert messages.on_kin({"c": 0.1, "a and b": 0.75, "d": -0.2}) == (
+        "a and b are kin with cosine 0.75, all others with 0.10 at most"
+    )
+    assert messages.on_conflicts(float("nan")) == "How often two task vectors have opposite signs"
+    assert "within 0.02 of what the correlation alone gives" in messages.on_conflicts(0.013)
+    assert messages.on_overlaps(2.5, 9.9) == "Singular directions overlap 2.5 to 9.9 times as much as random ones"
+    assert messages.on_overlaps(2.5, 2.5) == "Singular directions overlap 2.5 times as much as random ones"
