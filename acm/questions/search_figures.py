@@ -107,7 +107,7 @@ def draw_layers(table: pd.DataFrame, acm: pd.Series, judged: Judged) -> Figure:
     flat = flat[flat["what"].isin(layers)]
     targets = [target for target in best_points(judged.front) if target in set(table["target"])]
     looks = dict(zip(targets, (("D-", SEARCHED[1], "◆"), ("o--", COLOURS["control"], "●")), strict=False))
-    first = flat[flat["target"] == targets[0]].set_index("what")[["lost", "lost_low", "lost_high"]]
+    first = flat[flat["target"] == targets[0]].set_index("what")[["lost", "lost_low", "lost_high"]].dropna()
     lost = {str(layer): {str(end): float(value) for end, value in row.items()} for layer, row in first.iterrows()}
     figure, (top, low) = sheet(on_back(lost), 8.2, 2, sharex=True)
     named = {}

@@ -191,8 +191,8 @@ def on_back(lost: Mapping[str, Mapping[str, float]]) -> str:
 
     Named are those that lose most: all whose interval reaches that of the first.
     """
-    first = max(lost, key=lambda layer: lost[layer]["lost"])
-    if lost[first]["lost_low"] <= 0:
+    first = max(lost, key=lambda layer: lost[layer]["lost"], default="")
+    if not lost or lost[first]["lost_low"] <= 0:
         return "No λ is shown to lose by going back to the mean of all"
     most = [layer for layer, row in lost.items() if row["lost_high"] >= lost[first]["lost_low"]]
     layers, up = (f"layer {first} counts", "") if len(most) == 1 else (f"layers {joined(most)} count", "up to ")

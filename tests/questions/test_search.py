@@ -293,6 +293,16 @@ def test_a_search_that_was_not_run_is_named(tmp_path, monkeypatch):
         search_points.home_of("none", "abacus")
 
 
+def test_the_figure_of_layers_names_those_that_count(searches):
+    first, found = searches[0], search.coefficients(searches[:1])
+    figure = search_figures.draw_layers(found, pd.Series(0.5, GENES), first)
+    lost = search.flatness(first).set_index("what").loc["0", "lost"]
+    assert figure.get_label() == f"The λ of layer 0 counts most: the mean there costs {lost:.0f} points"
+    top, low = figure.axes
+    assert [text.get_text() for text in top.texts] == ["■ ACM", "◆ found, a line for each seed, at 75 %"]
+    assert [label.get_text() for label in low.get_xticklabels()] == GENES
+
+
 def test_figures_show_every_arm(searches):
     best_points(searches[0].front)
     for figure in (
