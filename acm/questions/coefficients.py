@@ -23,10 +23,10 @@ from acm.calibration.registry import SHIFTS
 from acm.calibration.texts import read_texts, select_texts
 from acm.errors import UserError, unknown
 from acm.questions import variants
+from acm.questions.messages import on_leads
 from acm.questions.study import Coefficients, Study, apart, inside
 from acm.reporting import statistics
 from acm.reporting.intervals import interval_columns
-from acm.reporting.messages import on_leads
 from acm.reporting.plotting import COLOURS, TEXT, mark_better, sheet
 from acm.reporting.statistics import (
     Sample,

@@ -18,8 +18,9 @@ from acm.calibration.coefficients import layer_coefficients
 from acm.calibration.information import mutual_information
 from acm.calibration.registry import CONTROLS, ESTIMATORS, PER_TOKEN
 from acm.paper import load
+from acm.questions.messages import on_estimators, on_lengths
 from acm.questions.sizes import TEXTS, WIDTH, question_tokens
-from acm.reporting.messages import joined, on_estimators, on_lengths
+from acm.reporting.messages import joined
 from acm.reporting.plotting import TEXT, sheet
 
 QUESTION = "What does plug-in MI measure?"

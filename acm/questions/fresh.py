@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from acm.evaluation.task_files import is_ours
 from acm.questions.coefficients import judged, lead_over, names_of
+from acm.questions.messages import on_contrasts
 from acm.questions.study import SLIM, Study, evaluate_model
 from acm.records import write_parquet
 from acm.reporting.contrast_figures import draw_contrasts
-from acm.reporting.messages import on_contrasts
 from acm.reporting.statistics import Sample, above_bar
 
 PLAIN = "TA"  # the method of the profile that the paper compares ACM-TA with

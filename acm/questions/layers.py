@@ -18,10 +18,10 @@ from scipy.stats import rankdata
 from scipy.stats import t as student
 
 from acm.errors import UserError
+from acm.questions.messages import on_effects
 from acm.questions.study import Coefficients, apart, counted
 from acm.questions.variants import Layers, chosen
 from acm.reporting.intervals import Interval, interval_in, interval_text
-from acm.reporting.messages import on_effects
 from acm.reporting.plotting import COLOURS, name_lines, sheet
 from acm.reporting.statistics import Sample
 

@@ -1,22 +1,17 @@
-"""The tables, the figures and the answer of question 6, from the trials and records of ``rivals.py``."""
+"""The tables and the answer of question 6, from the trials and records of ``rivals.py``."""
 
 from __future__ import annotations
 
-from textwrap import fill
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from acm.questions import rivals_families, rivals_fresh
 from acm.questions.rivals import EQUAL, USUAL, WEIGHED, Scene, Trial
 from acm.questions.study import Study, apart, counted, inside
 from acm.reporting.comparison import p_text
 from acm.reporting.intervals import interval_columns
-from acm.reporting.plotting import COLOURS
 from acm.reporting.statistics import (
     DRAWS,
     Sample,
@@ -36,9 +31,6 @@ UNCONFIRMED = (
     "task vectors."
 )
 VERDICTS = {"above": "above", "below": "below", "no difference shown": "not told apart", "outside": "outside"}
-BAR, AVERAGE = "points above the bar", "points above plain averaging"
-DRAWN = {USUAL: ("o", "0.55"), EQUAL: ("D", COLOURS["acm"]), WEIGHED: ("^", COLOURS["baseline"])}
-DRAWN |= {control: (mark, COLOURS["control"]) for control, mark in (("permuted", "v"), ("reversed", "<"))}
 
 
 def table_of(study: Study, scene: Scene, trials: list[Trial], records: pd.DataFrame) -> pd.DataFrame:
@@ -111,42 +103,6 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def draw(tables: list[tuple[Scene, pd.DataFrame]], kind: str) -> Figure:
-    """Points above the bar of the trials of a kind, a panel for each scene; rivals in the order of the first."""
-    parts = [(scene, table[(table["kind"] == kind) & (table["same_as"] == "")]) for scene, table in tables]
-    parts = [(scene, part) for scene, part in parts if part["above"].notna().any()]
-    if not parts:
-        raise ValueError(f"no {kind} has a model of its own within the bar's range.")
-    names = list(dict.fromkeys(name for _, part in parts for name in part["rival"]))
-    size = (1.2 + 4.4 * len(parts), 1.6 + 0.3 * len(names))
-    figure, grid = plt.subplots(1, len(parts), figsize=size, squeeze=False, sharey=True)
-    for axes, (scene, part) in zip(grid.flat, parts, strict=True):
-        draw_panel(axes, part, names)
-        axes.set_title(fill(scene.title, 30), fontsize=11)
-        axes.set(xlabel=BAR if part["barred"].all() else AVERAGE)
-    grid[0, 0].set_yticks(range(len(names)), names)
-    grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
-    handles = {text: line for axes in grid.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncol=2 if len(parts) == 1 else len(handles)
-    )
-    return figure
-
-
-def draw_panel(axes: Axes, part: pd.DataFrame, names: list[str]) -> None:
-    """The trials of one scene."""
-    settings = [setting for setting in DRAWN if setting in set(part["setting"])]
-    for i, setting in enumerate(settings):
-        rows = part[part["setting"] == setting]
-        places = np.array([names.index(name) for name in rows["rival"]]) + 0.6 * ((i + 0.5) / len(settings) - 0.5)
-        arms = np.maximum([rows["above"] - rows["above_low"], rows["above_high"] - rows["above"]], 0)
-        mark, colour = DRAWN[setting]
-        axes.errorbar(rows["above"], places, xerr=arms, fmt=mark, color=colour, ms=4, lw=1, label=setting)
-    axes.axvline(0, color="0.3", lw=0.8)
-    for place in range(1, len(names), 2):
-        axes.axhspan(place - 0.5, place + 0.5, color="0.95", zorder=0)
-
-
 def verdict(
     tables: list[tuple[Scene, pd.DataFrame]], fresh: pd.DataFrame | None = None, families: pd.DataFrame | None = None
 ) -> tuple[str, dict[str, Any]]:
@@ -185,12 +141,17 @@ def verdict(
 
 def head(winners: list[tuple[str, str, str]], fresh: pd.DataFrame | None) -> str:
     """The answer in a sentence. winners: scene, rival and setting of all that are above at equal norm."""
-    rows: list[Any] = [] if fresh is None else fresh.to_dict("records")
-    lost = {(row["scene"], row["rival"], row["setting"]) for row in rows if row["verdict"] != rivals_fresh.CONFIRMED}
-    stand = [f"{name} ({scene}, {setting})" for scene, name, setting in winners if (scene, name, setting) not in lost]
+    stand = [f"{name} ({scene}, {setting})" for scene, name, setting in standing(winners, fresh)]
     if stand:
         return f"At equal norm above the bar or plain averaging: {'; '.join(stand)}."
     return UNCONFIRMED if winners else NONE_IS
+
+
+def standing(winners: list[tuple[str, str, str]], fresh: pd.DataFrame | None) -> list[tuple[str, str, str]]:
+    """The winners that fresh items do not take back."""
+    rows: list[Any] = [] if fresh is None else fresh.to_dict("records")
+    lost = {(row["scene"], row["rival"], row["setting"]) for row in rows if row["verdict"] != rivals_fresh.CONFIRMED}
+    return [winner for winner in winners if winner not in lost]
 
 
 def counts(part: pd.DataFrame) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from acm.calibration.coefficients import coefficients_from_table
 from acm.calibration.walk import calibrate
 from acm.errors import UserError
 from acm.profiles.experiment import frontier_name
+from acm.questions.messages import on_flat
 from acm.questions.study import (
     SLIM,
     Apart,
@@ -44,7 +45,6 @@ from acm.reporting import statistics
 from acm.reporting.contrast_figures import draw_contrasts
 from acm.reporting.dominance import chosen_elsewhere
 from acm.reporting.intervals import interval_columns, interval_in
-from acm.reporting.messages import on_flat
 from acm.reporting.statistics import above_bar, average, bootstrap, describe, detectable, over_draws
 from acm.reporting.tables import cell
 

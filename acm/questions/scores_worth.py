@@ -16,22 +16,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
+from acm.escaping import literal
 from acm.files import write_json
+from acm.questions.messages import on_worth
 from acm.questions.rivals import EQUAL, USUAL
 from acm.questions.scores import MODELS, OF_LAYERS, OF_PAIRS, OF_VECTORS, Outcomes
 from acm.questions.study import plain
 from acm.reporting.comparison import p_text
 from acm.reporting.inspection import SCORES
 from acm.reporting.intervals import interval_columns, interval_in, interval_text
-from acm.reporting.plotting import COLOURS, PALETTE
+from acm.reporting.plotting import COLOURS, PALETTE, TEXT, label_points, mark_better, sheet
 from acm.reporting.statistics import bootstrap_p, describe, holm
 from acm.reporting.tables import cell
 
@@ -39,6 +42,7 @@ DEPTH = "depth"  # a control: the place of a layer in its model
 TITLES = {score.name: score.title.removesuffix(", mean") for score in SCORES} | {DEPTH: "depth (control)"}
 KEPT, OWN = "points of an average less the better model's", "points of an average less the model's own"
 POINTS, TOKENS = "points that the layer alone adds", "tokens that the layer alone adds"
+LETTERS = 24  # of a score's name, on one line
 NONE_DOES = "None is shown to foretell an outcome."
 
 
@@ -237,25 +241,48 @@ def found_text(row: pd.Series) -> str:
 
 
 def draw(table: pd.DataFrame, rows: pd.DataFrame, kept: np.ndarray) -> Figure:
-    """The correlations with their intervals, and beside them the pair's cosine against what the average keeps.
+    """The correlations with their intervals, a panel for each outcome; last the pair's cosine against what it keeps.
 
-    rows: the pairs. kept: (pairs,), points.
+    Blue: shown. rows: the pairs. kept: (pairs,), points.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 1.2 + 0.3 * len(table)), width_ratios=[1.2, 1])
-    places = len(table) - 1 - np.arange(len(table))
-    colours = dict(zip(table["outcome"].unique(), PALETTE, strict=False))
-    for outcome, part in table.groupby("outcome", sort=False):
-        at = places[part.index]
-        arms = np.maximum([part["found"] - part["found_low"], part["found_high"] - part["found"]], 0)
-        left.errorbar(part["found"], at, xerr=arms, fmt="o", ms=5, color=colours[outcome], label=outcome)
-    left.axvline(0, color="0.3", lw=0.8)
-    left.set(xlabel="rank correlation", xlim=(-1.02, 1.02), yticks=places, yticklabels=table["title"])
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), fontsize=9)
-    for i, (kind, part) in enumerate(rows.groupby("kind", sort=False)):
-        label = str(kind).replace("abacus-", "")
-        colour = PALETTE[i % len(PALETTE)]
-        right.plot(part["cosine"], kept[part.index], "osD^vP"[i % 6], ms=7, color=colour, label=label)
-    right.axhline(0, color=COLOURS["frontier"], lw=0.8)
-    right.set(xlabel="cosine of the two task vectors", ylabel=KEPT)
-    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=2, fontsize=9)
+    scores = table[table["score"] != DEPTH]
+    told = [f"{row['title']} of a {row['of']}" for _, row in scores[scores["shown"]].iterrows()]
+    parts = [(outcome, part) for outcome, part in table.groupby("outcome", sort=False)]
+    tall = [(0.45 if part["title"].str.len().max() > LETTERS else 0.33) * len(part) for _, part in parts] + [4.0]
+    height = sum(tall) + 0.75 * len(tall)
+    figure, panels = sheet(on_worth(told, len(scores)), height, len(tall), height_ratios=tall)
+    for axes, (outcome, part) in zip(panels, parts, strict=False):
+        draw_rows(axes, part)
+        axes.set_title(f"with {outcome}", loc="right", fontsize=TEXT)
+    panels[-2].set_xlabel("rank correlation (blue: shown; orange: control)")
+    draw_pairs(panels[-1], rows.assign(kept=kept))
     return figure
+
+
+def draw_rows(axes: Axes, part: pd.DataFrame) -> None:
+    """The correlations of one outcome."""
+    for y, (_, row) in enumerate(part.iterrows()):
+        arms = [[max(0.0, row["found"] - row["found_low"])], [max(0.0, row["found_high"] - row["found"])]]
+        kind = "control" if row["score"] == DEPTH else "baseline" if row["shown"] else "frontier"
+        axes.errorbar(row["found"], y, xerr=arms, fmt="o", ms=6, color=COLOURS[kind])
+    axes.axvline(0, color="0.3", lw=0.8)
+    axes.set(xlim=(-1.04, 1.04), ylim=(len(part) - 0.4, -0.6))
+    axes.set_yticks(range(len(part)), [fill(title, LETTERS) for title in part["title"]])
+    axes.grid(visible=False, axis="y")
+
+
+def draw_pairs(axes: Axes, rows: pd.DataFrame) -> None:
+    """What averages keep against the cosine of their models. The kind is named at the point most apart from others."""
+    axes.axhline(0, color=COLOURS["frontier"], lw=0.8)
+    at = rows[["cosine", "kept"]] / rows[["cosine", "kept"]].agg(np.ptp).replace(0, 1)
+    for i, (kind, part) in enumerate(rows.groupby("kind", sort=False)):
+        others = at[rows["kind"] != kind].to_numpy()
+        apart = [np.hypot(*(others - place).T).min(initial=9) for place in at.loc[part.index].to_numpy()]
+        named = part.index[int(np.argmax(apart))]
+        style: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "marker": "osD^vP"[i % 6], "ls": "", "ms": 7}
+        label = literal(str(kind).replace("abacus-", ""))
+        axes.plot(*part.loc[[named], ["cosine", "kept"]].to_numpy().T, gid=label, **style)
+        axes.plot(*part.drop(named)[["cosine", "kept"]].to_numpy().T, **style)
+    axes.set(xlabel="cosine of the two task vectors", ylabel=fill(KEPT, 26), xmargin=0.4, ymargin=0.12)
+    mark_better(axes, "↑")
+    label_points(axes, TEXT)

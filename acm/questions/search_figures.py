@@ -1,26 +1,31 @@
-"""The figures of question 8: fronts, leads by search, and λ by layer."""
+"""The figures of question 8: fronts, leads by search, λ by layer, and null merges."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from acm.questions.messages import on_back, on_fresh, on_front, on_nulls, on_searches
 from acm.questions.search import Judged, flatness
 from acm.questions.search_answer import SAMPLERS
-from acm.reporting.plotting import COLOURS, label_points
+from acm.reporting.coefficient_figures import name_layers
+from acm.reporting.plotting import COLOURS, TEXT, family, label_points, mark_better, sheet, write_key
 from acm.reporting.statistics import average
 from acm.searching.points import best_points
 
-SEARCHED = ("D", COLOURS["acm"])
-LOOKS = {"random": ("^", COLOURS["control"])}
-NULL_MARKS = "sov"  # one for each null of search_nulls.py
+SEARCHED = ("D", COLOURS["baseline"], "◆")  # marker, colour, and the marker as a letter
+LOOKS = {"random": ("^", COLOURS["control"], "▲"), "one": (".", COLOURS["frontier"], "●")}
+NULL_MARKS = (("s", "■"), ("o", "●"), ("v", "▼"))  # of each null of search_nulls.py: marker, and as a letter
+NULL_COLOURS = (COLOURS["control"], COLOURS["frontier"], COLOURS["parent"])
+LETTERS, NARROW = 18, 14  # of a line of a row's name, and of a point's
 
 
-def draw_fronts(judged: Judged, coarse: Sequence[Judged], title: str) -> Figure:
+def draw_fronts(judged: Judged, coarse: Sequence[Judged]) -> Figure:
     """Accuracy against tokens on fresh items: the bar, the best points of the arms, and layer rules by name.
 
     coarse: searches of fewer λ on the same items; their best points too, without random ones.
@@ -29,22 +34,33 @@ def draw_fronts(judged: Judged, coarse: Sequence[Judged], title: str) -> Figure:
     def at(point: str) -> tuple[float, float]:
         return float(average(judged.sample, point, "length")[0]), 100 * float(average(judged.sample, point)[0])
 
-    figure, axes = plt.subplots(figsize=(8.5, 5.5))
-    axes.plot(*zip(*sorted(map(at, judged.bar)), strict=True), ".-", color=COLOURS["frontier"], label="one λ")
-    for sampler, part in judged.best().groupby("sampler", sort=False):
-        mark, colour = LOOKS.get(str(sampler), SEARCHED)
-        axes.plot(part["length"], part["accuracy"], mark, color=colour, label=f"λ by layer, {SAMPLERS[str(sampler)]}")
+    best = judged.best()
+    tried = judged.tried().query("kind == 'rule'") if len(judged.trials) else pd.DataFrame(columns=["trial", "verdict"])
+    acm = dict(zip(tried["trial"], tried["verdict"], strict=True)).get("ACM", "")
+    figure, (axes,) = sheet(on_front(int((best["lead_low"] > 0).sum()), len(best), acm), 6.2)
+    bar = np.array(sorted(map(at, judged.bar)))
+    axes.plot(*bar.T, ".-", color=COLOURS["frontier"])
+    named = {"● one λ": COLOURS["frontier"]}
+    for sampler, part in best.groupby("sampler", sort=False):
+        mark, colour, letter = LOOKS.get(str(sampler), SEARCHED)
+        axes.plot(part["length"], part["accuracy"], mark, color=colour)
+        named[f"{letter} λ by layer, {SAMPLERS[str(sampler)]}"] = colour
     for other in coarse:
         part = other.best().query("sampler != 'random'")
-        axes.plot(part["length"], part["accuracy"], "o", mfc="none", color=SEARCHED[1], label=f"fewer λ ({other.name})")
-    for rule in judged.trials.query("kind == 'rule'")["trial"] if len(judged.trials) else ():
-        axes.plot(*at(rule), "s", color=COLOURS["baseline"], ms=5, gid=rule)
-    for length in judged.targets.values():
+        axes.plot(part["length"], part["accuracy"], "o", mfc="none", color=SEARCHED[1])
+        named[f"○ fewer λ ({other.name})"] = SEARCHED[1]
+    for rule in tried["trial"]:
+        colour = COLOURS["acm" if family(rule) == "acm" else "parent"]
+        axes.plot(*at(rule), "s", color=colour, ms=6, gid=fill(rule.partition(" (")[0], NARROW))
+    if len(tried):
+        named["■ a layer rule"] = COLOURS["parent"]
+    axes.set(xlabel="length, tokens", ylabel="accuracy, %", ylim=(0, 108))
+    write_key(axes, named, room=True)
+    for target, length in judged.targets.items():
         axes.axvline(length, color="0.6", lw=0.8, ls=":")
-    axes.set(xlabel="tokens (shorter is better)", ylabel="accuracy, %")
-    axes.set_title(title, loc="left")
-    axes.legend(loc="center right", fontsize=9)
-    label_points(axes)
+        axes.text(length, 0, f" {short(target)}", fontsize=TEXT, color="0.4", va="bottom", ha="left")
+    mark_better(axes, "↖")
+    label_points(axes, TEXT)
     return figure
 
 
@@ -53,80 +69,94 @@ def short(target: str) -> str:
     return f"{target[:-1]} tokens" if target.endswith("t") else f"{target} %"
 
 
-def draw_leads(table: pd.DataFrame, title: str) -> Figure:
+def arms_of(part: pd.DataFrame, what: str) -> np.ndarray:
+    """Lengths of error bars (2, n)."""
+    return np.maximum([part[what] - part[f"{what}_low"], part[f"{what}_high"] - part[what]], 0)
+
+
+def rows_of(axes: Axes, names: Sequence[str], label: str, named: dict[str, str]) -> None:
+    """The names of rows, from the top, a line at 0, the label of the axis, and a key at the foot."""
+    axes.axvline(0, color="0.3", lw=0.8)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(ylim=(len(names) - 0.4, -0.6), xlabel=label)
+    axes.grid(visible=False, axis="y")
+    write_key(axes, named, room=True)
+
+
+def draw_leads(table: pd.DataFrame) -> Figure:
     """Points above the bar of every search, target and sampler. table: of ``summary``."""
     names = [f"{row['search']}, {short(row['target'])}" for _, row in table.iterrows()]
     order = list(dict.fromkeys(names))
-    figure, axes = plt.subplots(figsize=(8, 0.45 * len(order) + 1.8))
+    tests = table[table["tested"].astype(bool)]
+    found = {f"{row['search']} at {short(row['target'])}": str(row["verdict"]) for _, row in tests.iterrows()}
+    figure, (axes,) = sheet(on_searches(found), 0.45 * len(order) + 1.6)
+    named = {}
     for sampler, part in table.assign(place=[order.index(name) for name in names]).groupby("sampler", sort=False):
-        mark, colour = LOOKS.get(str(sampler), SEARCHED)
-        arms = np.maximum([part["lead"] - part["lead_low"], part["lead_high"] - part["lead"]], 0)
+        mark, colour, letter = LOOKS.get(str(sampler), SEARCHED)
         places = part["place"] + (0.15 if sampler == "random" else -0.15)
-        axes.errorbar(part["lead"], places, xerr=arms, fmt=mark, color=colour, label=SAMPLERS[str(sampler)])
-    axes.axvline(0, color="0.3", lw=0.8)
-    axes.set_yticks(range(len(order)), order)
-    axes.set_ylim(len(order) - 0.4, -0.6)
-    axes.set_xlabel("points above the bar of one λ, on fresh items")
-    axes.set_title(title, loc="left")
-    axes.legend(loc="lower right", fontsize=9)
+        axes.errorbar(part["lead"], places, xerr=arms_of(part, "lead"), fmt=mark, color=colour)
+        named[f"{letter} {SAMPLERS[str(sampler)]}"] = colour
+    rows_of(axes, order, "points above the bar of one λ, fresh items", named)
+    mark_better(axes, "→")
     return figure
 
 
-def draw_layers(table: pd.DataFrame, acm: pd.Series, judged: Judged, title: str) -> Figure:
+def draw_layers(table: pd.DataFrame, acm: pd.Series, judged: Judged) -> Figure:
     """λ by layer of every best point of one search beside ACM's, and what each λ is worth there."""
-    flat = flatness(judged)
-    figure, (top, low) = plt.subplots(2, 1, figsize=(8, 6.5), sharex=True)
-    layers = [*dict.fromkeys(table["layer"])]
-    for (target, seed), part in table.groupby(["target", "seed"], sort=False):
-        target = str(target)
-        first = target == next(iter(best_points(judged.front)))
-        top.plot(part["layer"], part["coefficient"], "D-" if first else "o--", color=COLOURS["acm"], alpha=0.55, ms=4,
-                 label=f"found at {short(target)}" if seed == table["seed"].min() else None)  # fmt: skip
-    top.plot(layers, acm[layers], "s-", color=COLOURS["baseline"], ms=4, label="ACM")
-    top.axhline(0, color="0.3", lw=0.8)
-    top.set(ylabel="λ")
-    top.set_title(title, loc="left")
-    top.legend(fontsize=9)
-    for i, (target, part) in enumerate(flat[flat["what"].isin(layers)].groupby("target", sort=False)):
-        arms = np.maximum([part["lost"] - part["lost_low"], part["lost_high"] - part["lost"]], 0)
+    flat, layers = flatness(judged), [*dict.fromkeys(table["layer"])]
+    flat = flat[flat["what"].isin(layers)]
+    targets = [target for target in best_points(judged.front) if target in set(table["target"])]
+    looks = dict(zip(targets, (("D-", SEARCHED[1], "◆"), ("o--", COLOURS["control"], "●")), strict=False))
+    first = flat[flat["target"] == targets[0]].set_index("what")[["lost", "lost_low", "lost_high"]].dropna()
+    lost = {str(layer): {str(end): float(value) for end, value in row.items()} for layer, row in first.iterrows()}
+    figure, (top, low) = sheet(on_back(lost), 8.2, 2, sharex=True)
+    named = {}
+    for (target, _), part in table[table["target"].isin(looks)].groupby(["target", "seed"], sort=False):
+        style, colour, letter = looks[str(target)]
+        top.plot(part["layer"], part["coefficient"], style, color=colour, alpha=0.7, ms=5)
+        named[f"{letter} found, a line for each seed, at {short(str(target))}"] = colour
+    top.plot(layers, acm[layers], "s-", color=COLOURS["acm"], ms=5)
+    top.set_ylabel("λ")
+    for i, (target, (style, colour, _)) in enumerate(looks.items()):
+        part = flat[flat["target"] == target]
         places = [layers.index(what) + 0.16 * (2 * i - 1) for what in part["what"]]
-        low.errorbar(places, part["lost"], yerr=arms, fmt="D" if i == 0 else "o", color=COLOURS["acm"],
-                     alpha=0.9 if i == 0 else 0.5, ms=4, label=f"at {short(str(target))}")  # fmt: skip
-    low.axhline(0, color="0.3", lw=0.8)
-    low.set(ylabel="points lost with this λ\nat the mean of all", xlabel="layer")
-    low.legend(loc="upper left", fontsize=9)
+        low.errorbar(places, part["lost"], yerr=arms_of(part, "lost"), fmt=style[0], color=colour, ms=6)
+    low.set_ylabel("points lost with this λ\nat the mean of all")
+    name_layers(low, layers)
+    low.set_xlabel("layer")
+    for axes in (top, low):
+        axes.axhline(0, color="0.3", lw=0.8)
+    write_key(top, named | {"■ ACM": COLOURS["acm"]}, room=True)
     return figure
 
 
-def draw_nulls(nulls: pd.DataFrame, title: str) -> Figure:
+def draw_nulls(nulls: pd.DataFrame) -> Figure:
     """What each null merge loses against what it is made from, with 95 % intervals. nulls: of ``null_table``."""
     trials = [*dict.fromkeys(nulls["of"])]
-    figure, axes = plt.subplots(figsize=(8, 0.55 * len(trials) + 1.8))
-    for i, (mark, (null, part)) in enumerate(zip(NULL_MARKS, nulls.groupby("null", sort=False), strict=False)):
+    figure, (axes,) = sheet(on_nulls(int((nulls["p_adjusted"] < 0.05).sum()), len(nulls)), 0.75 * len(trials) + 1.9)
+    named = {}
+    parts = list(nulls.groupby("null", sort=False))
+    for i, ((mark, letter), colour, (null, part)) in enumerate(zip(NULL_MARKS, NULL_COLOURS, parts, strict=False)):
         places = [trials.index(of) + 0.2 * (i - 1) for of in part["of"]]
-        arms = np.maximum([part["less"] - part["less_low"], part["less_high"] - part["less"]], 0)
-        axes.errorbar(part["less"], places, xerr=arms, fmt=mark, color=COLOURS["control"], label=null)
-    axes.axvline(0, color="0.3", lw=0.8)
-    axes.set_yticks(range(len(trials)), trials)
-    axes.set_ylim(len(trials) - 0.5, -0.5)
-    axes.set_xlabel("points lost in a null merge, each token above the target priced")
-    axes.set_title(title, loc="left")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+        axes.errorbar(part["less"], places, xerr=arms_of(part, "less"), fmt=mark, color=colour)
+        named[f"{letter} {null}"] = colour
+    names = [fill(of, LETTERS) for of in trials]
+    rows_of(axes, names, "points lost in a null merge,\neach token above the target priced", named)
     return figure
 
 
-def draw_front_pairs(judged: Judged, title: str) -> Figure:
+def draw_front_pairs(judged: Judged) -> Figure:
     """Judged points by arm, each with an arrow from the items that chose to the fresh ones."""
-    figure, axes = plt.subplots(figsize=(8.5, 5.5))
+    figure, (axes,) = sheet(on_fresh(float(judged.best()["optimism"].mean())), 6.0)
+    named = {}
     for sampler, part in judged.front.groupby(judged.front["arm"].str.partition("-")[0], sort=False):
-        mark, colour = {"one": (".", COLOURS["frontier"])}.get(str(sampler), LOOKS.get(str(sampler), SEARCHED))
-        axes.plot(
-            part["fresh_tokens"], part["fresh_accuracy"], mark, color=colour, label=SAMPLERS.get(str(sampler), "one λ")
-        )
+        mark, colour, letter = LOOKS.get(str(sampler), SEARCHED)
+        axes.plot(part["fresh_tokens"], part["fresh_accuracy"], mark, color=colour)
+        named[f"{letter} {SAMPLERS.get(str(sampler), 'one λ')}"] = colour
         for _, row in part.iterrows():
             ends = (row["fresh_tokens"], row["fresh_accuracy"]), (row["tokens"], row["accuracy"])
             axes.annotate("", *ends, arrowprops={"arrowstyle": "->", "color": colour, "alpha": 0.5})
-    axes.set(xlabel="tokens (shorter is better)", ylabel="accuracy, %")
-    axes.set_title(title, loc="left")
-    axes.legend(loc="lower right", fontsize=9)
+    axes.set(xlabel="length, tokens", ylabel="accuracy, %", ylim=(0, 108))
+    mark_better(axes, "↖")
+    write_key(axes, named, room=True)
     return figure

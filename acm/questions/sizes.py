@@ -36,9 +36,9 @@ from acm.calibration.information import mutual_information
 from acm.calibration.texts import read_texts
 from acm.paper import load
 from acm.paths import require_clone
+from acm.questions.messages import on_chance
 from acm.questions.study import Coefficients, Study
 from acm.reporting.intervals import interval_columns
-from acm.reporting.messages import on_chance
 from acm.reporting.plotting import COLOURS, TEXT, name_lines, sheet
 from acm.reporting.statistics import describe
 

@@ -19,9 +19,9 @@ from acm.calibration.registry import CONTROLS, SHIFTS
 from acm.calibration.texts import read_texts
 from acm.calibration.walk import calibrate
 from acm.escaping import figure_text
+from acm.questions.messages import on_settings, on_shifts, on_sizes
 from acm.questions.study import Study, counted
 from acm.reporting.coefficient_figures import name_layers
-from acm.reporting.messages import on_settings, on_shifts, on_sizes
 from acm.reporting.plotting import COLOURS, TEXT, name_lines, sheet
 from acm.reporting.sweep_figures import label_ends
 

@@ -6,13 +6,13 @@ What is not shown, by intervals, is not said. Names are those of methods, parent
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isnan
+from math import ceil, isnan
 
 from acm.reporting.intervals import Interval
 
 ALIKE = 0.05  # coefficients that differ by less than this share of them, on average, are called nearly the same
 EVEN = 0.1  # a range of λ, which lies between 0 and 1, as small as this is called nearly the same in every layer
-SEVERAL = 3  # of more layers, a title does not have the names
+SOME = 3  # more names than these are counted, not told
 BEST = 2.0  # points of accuracy below the best, or percent of length, that still count as level
 
 
@@ -35,107 +35,6 @@ def on_trade_off(verdicts: Mapping[str, str], what: str = "merge", line: str = "
     else:
         text = f"No {what} is shown to beat {line}"
     return f"{text}, and {joined(below)} {'falls' if len(below) == 1 else 'fall'} below it" if below else text
-
-
-def on_leads(verdicts: Sequence[str]) -> str:
-    """Over how many other kinds of λ ACM's leads, and behind how many it is. verdicts: on its leads."""
-    above, below = verdicts.count("above"), verdicts.count("below")
-    if not verdicts:
-        return "No kind of λ could be compared with ACM's"
-    if not above and not below:
-        return f"ACM's λ is shown to lead none of {len(verdicts)} other kinds of λ"
-    told = f"ACM's λ leads {above} of {len(verdicts)} other kinds of λ"
-    return f"{told}, and trails {below}" if below else told
-
-
-def on_lengths(estimator: str, pair: float, noise: float) -> str:
-    """How much of an estimate the length of the text explains: R² for the real pair and for noise; NaN: not defined."""
-    if isnan(pair):
-        return f"The {estimator} MI of texts against their length"
-    told = f"Text length explains {100 * pair:.1f} % of the variance of {estimator} MI"
-    return told if isnan(noise) else f"{told}, and {100 * noise:.1f} % for noise"
-
-
-def on_sizes(fewest: tuple[int, float], most: tuple[int, float], width: float, noise: float = 0.0) -> str:
-    """How λ of the blocks follows the number of calibration texts. fewest, most: texts and mean λ.
-
-    width: of the interval over draws with the most texts. noise: by how much λ of noise moves.
-    """
-    told = f"{fewest[1]:.2f} with {fewest[0]} to {most[1]:.2f} with {most[0]}"
-    if abs(most[1] - fewest[1]) > width:
-        return f"The number of texts moves λ{', of noise too' if abs(noise) > width else ''}: {told}"
-    return f"The number of texts hardly moves λ: {told}"
-
-
-def on_estimators(estimator: str, truth: float, size: float) -> str:
-    """What an estimate follows: the share of its variance (percent) that the truth makes, and that the size makes."""
-    name = f"{estimator[0].upper()}{estimator[1:]}"
-    if truth > size:
-        return f"{name} follows the truth ({truth:.0f} % of its variance) more than the size of the data ({size:.0f} %)"
-    told = f"{name} follows the size of the data ({size:.0f} % of its variance)"
-    return f"{told}, {'not' if truth < BEST else 'more than'} the truth ({truth:.0f} %)"
-
-
-def on_chance(shares: Sequence[float]) -> str:
-    """How much of plug-in MI (percent) is what chance alone gives, in texts of the paper's size, over pairs."""
-    low, high = (f"{end:.0f}" for end in (min(shares), max(shares)))
-    span = low if low == high else f"{low} to {high}"
-    return f"In texts of the paper's size chance alone makes {span} % of plug-in MI"
-
-
-def on_contrasts(verdicts: Mapping[str, str], items: int) -> str:
-    """Whom ACM's λ lead and trail on fresh items. verdicts: name of the other → verdict on the lead."""
-    above, below = ([name for name, found in verdicts.items() if found == side] for side in ("above", "below"))
-    parts = [f"lead {joined(above)}"] * bool(above) + [f"trail {joined(below)}"] * bool(below)
-    if parts:
-        return f"On {items:,} fresh items ACM's λ {joined(parts)}"
-    compared = [name for name, found in verdicts.items() if found != "outside"]
-    if not compared:
-        return f"On {items:,} fresh items ACM's λ lie outside the frontier"
-    return f"On {items:,} fresh items ACM's λ are not shown to lead {joined(compared, 'or')}"
-
-
-def on_settings(moved: Mapping[str, float]) -> str:
-    """Which setting moves λ most, and which least. moved: setting in words → by how much the blocks' mean λ moves."""
-    most, least = (end(moved, key=moved.__getitem__) for end in (max, min))
-    if len(moved) == 1:
-        return f"λ moves by {moved[most]:.2f} with {most}"
-    return f"λ moves most with {most}: by {moved[most]:.2f}. It moves least with {least}: by {moved[least]:.2f}"
-
-
-def on_shifts(apart: Mapping[str, float]) -> str:
-    """How far λ of the pair and of noise are apart. apart: shift → mean difference over layers."""
-    told = [f"{found:.2f} with shift {shift}" for shift, found in apart.items()]
-    return f"On average λ of the pair and of noise differ by {joined(told)}"
-
-
-def on_effects(largest: Mapping[str, tuple[Sequence[str], Sequence[str]]], span: float) -> str:
-    """With which layers a measure changes most. largest: measure → those left out, and alone, that may be the largest.
-
-    None: no layer is shown to change it. span: largest λ less the smallest.
-    """
-    parts = []
-    for what, (out, alone) in largest.items():
-        one, other = (joined(names, "or") if len(names) <= SEVERAL else "several layers" for names in (out, alone))
-        if one == other:
-            parts.append(f"{what} changes most with {one}" if one else f"no layer is shown to change {what}")
-        else:
-            told = filter(None, (one and f"{one} left out", other and f"{other} alone"))
-            parts.append(f"{what} changes most with {joined(list(told))}")
-    text = "; ".join([*parts, f"λ {'hardly differs' if span <= EVEN else 'differs'}"])
-    return f"{text[0].upper()}{text[1:]}"
-
-
-def on_flat(lead: Interval, families: int) -> str:
-    """The mean of ACM's λ everywhere against ACM's λ, above the bar. lead: of the mean, over fresh families."""
-    where = "1 fresh family" if families == 1 else f"{families} fresh families"
-    if isnan(lead["value"]):
-        return f"On {where} the mean of ACM's λ everywhere cannot be compared with ACM's λ"
-    if lead["low"] > 0:
-        return f"On {where} the mean of ACM's λ everywhere leads ACM's λ"
-    if lead["high"] < 0:
-        return f"On {where} ACM's λ lead their mean everywhere"
-    return f"On {where} no difference is shown between ACM's λ and their mean everywhere"
 
 
 def on_accuracy(one: float, acm: float, difference: Interval, names: tuple[str, str]) -> str:
@@ -188,12 +87,17 @@ def on_steps(fewest: Mapping[str, float], most: Mapping[str, float], steps: tupl
     return f"Long problems {told}: {many} right at {steps[1]} steps, {few} at {steps[0]}"
 
 
-def on_thinking(open_thinking: Mapping[str, float]) -> str:
-    """Which model leaves its thinking open most often. open_thinking: model → percent of its responses."""
-    most = max(open_thinking, key=open_thinking.__getitem__)
-    if open_thinking[most] == 0:
+def on_thinking(merges: Interval, parents: Interval) -> str:
+    """Whether merges leave their thinking open more often than their parents: of each the model that does it most.
+
+    In percent of its responses.
+    """
+    if merges["value"] == parents["value"] == 0:
         return "Every response that thinks closes its thinking"
-    return f"{most} leaves its thinking open most often: in {open_thinking[most]:.0f} % of its responses"
+    told = f"up to {merges['value']:.0f} % of responses, parents in {parents['value']:.0f} %"
+    if merges["low"] > parents["high"]:
+        return f"Merges never close their thinking in {told}"
+    return f"No merge is shown to leave thinking open more often than its parents: in {told}"
 
 
 def on_replication(size: str, above: int, of: int) -> str:
@@ -221,3 +125,30 @@ def on_figure_5(shorter: float, accuracy: float) -> str:
     """ACM-TA against R1 at 1.5B. shorter: percent. accuracy: percent of R1's, signed."""
     told = "more" if accuracy > 0 else "less"
     return f"1.5B, as printed: ACM-TA is {shorter:.0f} % shorter than R1 and {abs(accuracy):.1f} % {told} often right"
+
+
+def on_changes(model: str, kind: str, layer: str, change: float) -> str:
+    """Where a fine-tuning changed the weights most. change: ‖δ‖ / ‖θ_0‖."""
+    return f"{model} changed most in {kind}, layer {layer}: by {100 * change:.0f} % of the weights' norm"
+
+
+def on_kin(cosines: Mapping[str, float]) -> str:
+    """Which task vectors are nearest. cosines: pair → cosine."""
+    nearest, *others = sorted(cosines, key=cosines.__getitem__, reverse=True)
+    told = f"{nearest} are kin with cosine {cosines[nearest]:.2f}"
+    return f"{told}, all others with {cosines[others[0]]:.2f} at most" if others else told
+
+
+def on_conflicts(gap: float) -> str:
+    """How far the sign conflict of the blocks is from what the correlation gives; NaN: there are no blocks."""
+    if isnan(gap):
+        return "How often two task vectors have opposite signs"
+    off = ceil(100 * gap) / 100
+    return f"In the blocks the share of opposite signs is within {off:g} of what the correlation alone gives"
+
+
+def on_overlaps(fewest: float, most: float) -> str:
+    """How many times as much as random ones singular directions overlap, over layers and pairs."""
+    if f"{fewest:.1f}" == f"{most:.1f}":
+        return f"Singular directions overlap {fewest:.1f} times as much as random ones"
+    return f"Singular directions overlap {fewest:.1f} to {most:.1f} times as much as random ones"

@@ -34,6 +34,7 @@ NOTE: dict[str, Any] = {  # the style of the label beside a point
 # A figure as wide as a phone, 330 pixels, shows letters of TEXT points 9 pixels high.
 WIDE, TEXT = 6.5, 13  # inches, points
 LINE = 48  # characters of a title's line
+KEY = 0.25  # inches: height of a line of a key
 
 
 def use_theme() -> None:
@@ -74,9 +75,29 @@ def name_lines(axes: Axes, where: str) -> None:
     axes.legend(**style)
 
 
+def write_key(axes: Axes, named: dict[str, str], room: bool = False) -> None:
+    """What the marks of a panel are, in lines :data:`KEY` inches high at its foot. named: label → colour.
+
+    room: whether the vertical axis is made longer by them. Call it when the axis is set.
+    """
+    if room:
+        figure: Any = axes.figure
+        figure.draw_without_rendering()
+        (low, high), ticks = axes.get_ylim(), axes.get_yticks()
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        kept = [i for i, tick in enumerate(ticks) if min(low, high) <= tick <= max(low, high)]
+        part = KEY * (len(named) + 0.3) * figure.dpi / axes.get_window_extent().height
+        axes.set_ylim(high - (high - low) / (1 - part), high)
+        axes.set_yticks(ticks[kept], [names[i] for i in kept])
+    for i, (label, colour) in enumerate(reversed(named.items())):
+        style: dict[str, Any] = {"fontsize": TEXT, "color": colour, "path_effects": HALO, "in_layout": False}
+        place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(label, (0, 0), xytext=(6, 7 + 72 * KEY * i), gid="key", **place, **style)
+
+
 def mark_better(axes: Axes, where: str = "↗") -> None:
-    """Say in a corner which way is better: an arrow up right, up, down or to the right."""
-    left, top = where == "↑", where in "↑↗"
+    """Say in a corner which way is better: an arrow up right, up, up left, down or to the right."""
+    left, top = where in "↑↖", where in "↑↗↖"
     x, y = 0.02 if left else 0.98, 0.97 if top else 0.03
     side, height = "left" if left else "right", "top" if top else "bottom"
     style: dict[str, Any] = {"ha": side, "va": height, "fontsize": TEXT, "color": BETTER, "path_effects": HALO}

@@ -93,19 +93,21 @@ def closed_thinking(results: Results) -> Figure:
 
     table = thinking_table(results).set_index("method")
     methods = [m for m in results.experiment.methods if not math.isnan(table["mean_coefficient"][m])]
-    message = on_thinking({m: float(table["open"][m]) for m in [*results.frontier, *methods]})
-    figure, panels = sheet(message, 8.0, 2, sharex=True)
+    drawn, parents = [*results.frontier, *methods], list(results.experiment.parents)
+    merges = [m for m in drawn if m not in parents]
+    most = (table.loc[names, "open"].idxmax() for names in (merges, parents))
+    figure, panels = sheet(on_thinking(*(interval_in(table.T[m], "open") for m in most)), 8.0, 2, sharex=True)
     for axes, (name, title) in zip(panels, TITLES.items(), strict=True):
-        for method in [*results.frontier, *methods]:
+        for method in drawn:
             row = table.T[method]
-            kind = "parent" if method in results.experiment.parents else family(method)
+            kind = "parent" if method in parents else family(method)
             arms = [[max(0.0, row[name] - row[f"{name}_low"])], [max(0.0, row[f"{name}_high"] - row[name])]]
             style = {"color": COLOURS[kind], "fmt": MARKERS[kind], "elinewidth": 0.9, "ms": 7}
             bars = axes.errorbar(row["mean_coefficient"], row[name], yerr=arms, **style)
-            bars.lines[0].set_gid(literal(method) if method in methods else None)
+            bars.lines[0].set_gid(literal(method) if method in (*methods, *parents) else None)
         curve = table.loc[results.frontier].sort_values("mean_coefficient")
         axes.plot(curve["mean_coefficient"], curve[name], "-", color=COLOURS["frontier"], lw=1.3, zorder=1)
-        axes.set(ylabel=title, ylim=(-4, 104), xmargin=0.1)
+        axes.set(ylabel=title + " (better ↓)" * (name == "open"), ylim=(-6, 106), xmargin=0.15)
         label_points(axes, TEXT)
-    panels[-1].set_xlabel("mean coefficient λ")
+    panels[-1].set_xlabel("mean coefficient λ (line: one λ for all layers)")
     return figure

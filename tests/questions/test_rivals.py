@@ -14,7 +14,7 @@ from abacus import CHECKPOINTS
 from acm.errors import UserError
 from acm.merging.registry import METHODS
 from acm.profiles import load_profile
-from acm.questions import rivals, rivals_answer, rivals_families, rivals_fresh, rivals_inputs
+from acm.questions import rivals, rivals_answer, rivals_families, rivals_figures, rivals_fresh, rivals_inputs
 from acm.questions.rivals import EQUAL, USUAL, Scene, Trial
 from acm.questions.study import Study, plain
 from acm.reporting import statistics
@@ -226,11 +226,37 @@ def test_the_answer_names_who_is_above_and_counts_the_rest(table):
 
 
 def test_figures_show_every_rival_that_is_no_known_model(table):
-    figure = rivals_answer.draw([table], "method")
+    figure = rivals_figures.draw([table], "method")
     assert labelled(figure) == 1
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+    assert figure.get_label() == "At equal norm TIES beats plain interpolation, and 1 of 3 falls below it"
+    assert [label.get_text().replace("\n", " ") for label in figure.axes[0].get_yticklabels()] == [
         METHODS[name].title for name in ("ties", "iso_c", "ota")
     ]
+
+
+def test_a_figure_claims_no_winner_that_fresh_items_do_not_confirm(table):
+    figure = rivals_figures.draw([table], "method", found_twice(0.0, 0.05))
+    assert figure.get_label().startswith("At equal norm no merge is confirmed to beat plain interpolation")
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "TIES\n(not confirmed)"
+
+
+def test_a_figure_of_many_names_those_that_are_told_apart(table):
+    scene, rows = table
+    alike = rows[rows["name"] == "iso_c"]
+    more = [alike.assign(rival=f"other {i}") for i in range(rivals_figures.MANY)]
+    figure = rivals_figures.draw([(scene, pd.concat([rows, *more]))], "method")
+    titles = {METHODS[name].title for name in ("ties", "ota")}
+    names = {label.get_text().replace("\n", " ") for label in figure.axes[0].get_yticklabels()}
+    assert names == {*titles, "41 more, not told apart"}
+
+
+def test_what_lies_off_the_axis_or_outside_the_bar_is_written(table):
+    rows = table[1].copy()
+    rows.loc[rows["name"] == "ota", ["above", "above_low", "above_high"]] -= 60
+    columns = ["above", "above_low", "above_high"]
+    rows.loc[rows["name"] == "iso_c", [*columns, "verdict"]] = [np.nan] * 3 + ["outside"]
+    texts = [text.get_text() for text in rivals_figures.draw([(table[0], rows)], "method").axes[0].texts]
+    assert "← −80" in texts and "outside the bar's range" in texts
 
 
 def test_the_table_as_text(table):

@@ -207,9 +207,11 @@ def test_inspect_reads_what_the_scores_were_worth(table, tmp_path):
 def test_the_figure_shows_every_row(table, outcomes):
     pairs = tables()["pairs"]
     figure = scores_worth.draw(table, pairs, outcomes.pairs(pairs)[:, 0])
-    left, right = figure.axes
-    assert [label.get_text() for label in left.get_yticklabels()] == [*table["title"]]
-    assert len(right.get_legend_handles_labels()[0]) == 3 and [*scores_worth.shown(table)["score"]] == [*table["title"]]
+    *left, right = figure.axes
+    shown = [label.get_text().replace("\n", " ") for axes in left for label in axes.get_yticklabels()]
+    assert shown == [*table["title"]] == [*scores_worth.shown(table)["score"]]
+    assert len({line.get_gid() for line in right.lines if line.get_gid()}) == 3
+    assert f"of {(table['score'] != scores_worth.DEPTH).sum()} tests" in figure.get_label()
 
 
 def test_families_that_are_not_trained_are_left_out(tmp_path):

@@ -293,13 +293,23 @@ def test_a_search_that_was_not_run_is_named(tmp_path, monkeypatch):
         search_points.home_of("none", "abacus")
 
 
+def test_the_figure_of_layers_names_those_that_count(searches):
+    first, found = searches[0], search.coefficients(searches[:1])
+    figure = search_figures.draw_layers(found, pd.Series(0.5, GENES), first)
+    lost = search.flatness(first).set_index("what").loc["0", "lost"]
+    assert figure.get_label() == f"The λ of layer 0 counts most: the mean there costs {lost:.0f} points"
+    top, low = figure.axes
+    assert [text.get_text() for text in top.texts] == ["■ ACM", "◆ found, a line for each seed, at 75 %"]
+    assert [label.get_text() for label in low.get_xticklabels()] == GENES
+
+
 def test_figures_show_every_arm(searches):
     best_points(searches[0].front)
     for figure in (
-        search_figures.draw_fronts(searches[0], [searches[1]], "a"),
-        search_figures.draw_leads(search.summary(searches), "b"),
-        search_figures.draw_front_pairs(searches[0], "c"),
-        search_figures.draw_nulls(search_nulls.null_table(searches[1:]), "d"),
+        search_figures.draw_fronts(searches[0], [searches[1]]),
+        search_figures.draw_leads(search.summary(searches)),
+        search_figures.draw_front_pairs(searches[0]),
+        search_figures.draw_nulls(search_nulls.null_table(searches[1:])),
     ):  # fmt: skip
-        axes = figure.axes[0]
-        assert axes.get_title(loc="left") and len(axes.get_legend().get_texts()) >= 2
+        assert figure.get_label()
+        assert sum(text.get_gid() == "key" for text in figure.axes[0].texts) >= 2

@@ -46,17 +46,18 @@ def test_conflicts_are_drawn_as_they_were_found(found):
     figure = figures.conflicts(found)
     axes, rows = shown(figure)[0], found.pairs.query("first == 'left' and second == 'right' and kind == 'all'")
     lines = {line.get_label(): line.get_ydata() for line in axes.lines}
-    for label, column in (("sign conflict", "sign_conflict"), ("normal at this r", "sign_expected")):
+    for label, column in (("sign conflict", "sign_conflict"), ("expected", "sign_expected")):
         assert np.array_equal(lines[label], rows[column][1:])
     bars = [(bar.get_y(), bar.get_height()) for bar in axes.patches]
     assert bars == [pytest.approx((0.5 - half, 2 * half)) for half in rows["sign_half_width"][1:]]
-    assert len(figure.legends[0].get_texts()) == 4
+    assert sum(text.get_gid() == "key" for text in axes.texts) == 4
+    assert "of what the correlation alone gives" in figure.get_label()
 
 
 def test_overlaps_leave_out_layers_without_matrices(found):
     lines = {line.get_label(): line.get_ydata() for line in shown(figures.overlaps(found))[0].lines}
     rows = found.pairs.query("first == 'left' and second == 'right' and kind == 'all' and layer in ('0', '1')")
-    assert np.array_equal(lines["left (outputs)"], rows["overlap_left"])
+    assert np.array_equal(lines["left"], rows["overlap_left"])
     assert np.array_equal(lines["right, random"], rows["overlap_right_null"])
 
 

@@ -78,9 +78,14 @@ def test_steps_and_thinking():
     assert messages.on_steps(wide, close, (1, 6)) == (
         "Long problems tell the models apart no better than short ones: 96 to 100 % right at 6 steps, 16 to 97 % at 1"
     )
-    assert messages.on_thinking({"a": 0.0, "b": 0.0}) == "Every response that thinks closes its thinking"
-    told = "b leaves its thinking open most often: in 40 % of its responses"
-    assert messages.on_thinking({"a": 0.0, "b": 40.0}) == told
+    none, few, many = ({"value": n, "low": n, "high": n + 5.0} for n in (0.0, 4.0, 40.0))
+    assert messages.on_thinking(none, none) == "Every response that thinks closes its thinking"
+    told = "up to 40 % of responses, parents in 4 %"
+    assert messages.on_thinking(many, few) == f"Merges never close their thinking in {told}"
+    told = "in up to 4 % of responses, parents in 0 %"
+    assert messages.on_thinking(few, none) == (
+        f"No merge is shown to leave thinking open more often than its parents: {told}"
+    )
 
 
 @pytest.mark.parametrize(("above", "text"), [(0, "none of a replication's 3 ACM merges lies"), (3, "all of a"),
@@ -99,83 +104,15 @@ def test_the_papers_own_numbers():
     assert messages.on_figure_5(52, -1.14) == told.format("less")
 
 
-def test_leads_and_numbers_of_texts():
-    same = ["no difference shown"] * 2
-    assert messages.on_leads(same) == "ACM's λ is shown to lead none of 2 other kinds of λ"
-    assert messages.on_leads([*same, "above"]) == "ACM's λ leads 1 of 3 other kinds of λ"
-    assert messages.on_leads([*same, "above", "below"]) == "ACM's λ leads 1 of 4 other kinds of λ, and trails 1"
-    assert messages.on_leads([]) == "No kind of λ could be compared with ACM's"
-    told = "0.50 with 1 to 0.55 with 100"
-    assert messages.on_sizes((1, 0.5), (100, 0.55), 0.01, 0.05) == f"The number of texts moves λ, of noise too: {told}"
-    assert messages.on_sizes((1, 0.5), (100, 0.55), 0.01, 0.0) == f"The number of texts moves λ: {told}"
-    assert messages.on_sizes((1, 0.5), (100, 0.55), 0.1) == f"The number of texts hardly moves λ: {told}"
-
-
-def test_what_length_explains():
-    told = "Text length explains 95.0 % of the variance of plug-in MI"
-    assert messages.on_lengths("plug-in", 0.95, 0.9) == f"{told}, and 90.0 % for noise"
-    assert messages.on_lengths("plug-in", 0.95, float("nan")) == told
-    assert messages.on_lengths("plug-in", float("nan"), 0.5) == "The plug-in MI of texts against their length"
-
-
-def test_estimators_and_chance():
-    told = "Plug-in follows the size of the data (98 % of its variance), {} the truth ({} %)"
-    assert messages.on_estimators("plug-in", 0.4, 98) == told.format("not", 0)
-    assert messages.on_estimators("plug-in", 30, 98) == told.format("more than", 30)
-    assert messages.on_estimators("plug-in", 60, 40) == (
-        "Plug-in follows the truth (60 % of its variance) more than the size of the data (40 %)"
+def test_inspections():
+    assert messages.on_changes("slow", "down", "1", 0.278) == (
+        "slow changed most in down, layer 1: by 28 % of the weights' norm"
     )
-    told = "In texts of the paper's size chance alone makes {} % of plug-in MI"
-    assert messages.on_chance([71.4, 88]) == told.format("71 to 88") and messages.on_chance([71.4]) == told.format(71)
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "text"),
-    [
-        ({"a": SAME, "b": SAME, "c": SAME}, "are not shown to lead a, b or c"),
-        ({"a": SAME, "b": "outside"}, "are not shown to lead a"),
-        ({"a": "outside"}, "lie outside the frontier"),
-        ({"a": ABOVE, "b": SAME}, "lead a"),
-        ({"a": ABOVE, "b": BELOW, "c": BELOW}, "lead a and trail b and c"),
-    ],
-)
-def test_contrasts(verdicts, text):
-    assert messages.on_contrasts(verdicts, 2001) == f"On 2,001 fresh items ACM's λ {text}"
-
-
-def test_settings_and_shifts():
-    told = "λ moves most with the shift: by 0.58. It moves least with the dtype: by 0.00"
-    assert messages.on_settings({"t": 0.1, "the shift": 0.58, "the dtype": 0.001}) == told
-    assert messages.on_settings({"t": 0.1}) == "λ moves by 0.10 with t"
-    told = "On average λ of the pair and of noise differ by 0.01 with shift layer and 0.06 with shift global"
-    assert messages.on_shifts({"layer": 0.01, "global": 0.06}) == told
-
-
-def test_effects_of_layers():
-    head, both = ["the head"], ["the head", "block 5"]
-    told = messages.on_effects({"length": (head, head), "accuracy": (["the embedding"], both)}, 0.05)
-    assert told == (
-        "Length changes most with the head; accuracy changes most with the embedding left out and the head or block 5 "
-        "alone; λ hardly differs"
+    assert messages.on_kin({"a and b": 0.75}) == "a and b are kin with cosine 0.75"
+    assert messages.on_kin({"c": 0.1, "a and b": 0.75, "d": -0.2}) == (
+        "a and b are kin with cosine 0.75, all others with 0.10 at most"
     )
-    assert messages.on_effects({"accuracy": ([], head)}, 0.2) == "Accuracy changes most with the head alone; λ differs"
-    assert messages.on_effects({"accuracy": ([], [])}, 0.2) == "No layer is shown to change accuracy; λ differs"
-    many = messages.on_effects({"length": (list("abcd"), [])}, 0)
-    assert many == "Length changes most with several layers left out; λ hardly differs"
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "text"),
-    [
-        (-1, 1, "On 5 fresh families no difference is shown between ACM's λ and their mean everywhere"),
-        (1, 2, "On 5 fresh families the mean of ACM's λ everywhere leads ACM's λ"),
-        (-2, -1, "On 5 fresh families ACM's λ lead their mean everywhere"),
-    ],
-)
-def test_the_mean_everywhere(low, high, text):
-    assert messages.on_flat({"value": (low + high) / 2, "low": low, "high": high}, 5) == text
-
-
-def test_the_mean_everywhere_outside_the_frontier():
-    unknown = messages.on_flat(dict.fromkeys(("value", "low", "high"), float("nan")), 1)
-    assert unknown == "On 1 fresh family the mean of ACM's λ everywhere cannot be compared with ACM's λ"
+    assert messages.on_conflicts(float("nan")) == "How often two task vectors have opposite signs"
+    assert "within 0.02 of what the correlation alone gives" in messages.on_conflicts(0.013)
+    assert messages.on_overlaps(2.5, 9.9) == "Singular directions overlap 2.5 to 9.9 times as much as random ones"
+    assert messages.on_overlaps(2.5, 2.5) == "Singular directions overlap 2.5 times as much as random ones"

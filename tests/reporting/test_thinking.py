@@ -98,7 +98,8 @@ def test_the_figure_has_the_frontier_and_each_method_that_has_a_place(results):
         curve = max(axes.lines, key=lambda line: len(line.get_xdata()))
         assert curve.get_xdata() == pytest.approx([0, 0.3, 0.6, 1])
         assert curve.get_ydata() == pytest.approx(table.loc[results.frontier, name])
-        assert sorted(text.get_text() for text in axes.texts) == ["ACM-TA", "TA", "Uniform-TA"]
+        names = ["ACM-TA", "TA", "Uniform-TA", *results.experiment.parents]
+        assert sorted(text.get_text() for text in axes.texts) == sorted(names)
     matplotlib.pyplot.close(figure)
 
 
