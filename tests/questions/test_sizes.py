@@ -9,7 +9,7 @@ from sklearn.metrics import mutual_info_score
 
 from acm.calibration.coefficients import layer_coefficients
 from acm.questions import sizes
-from acm.reporting.messages import on_chance
+from acm.questions.messages import on_chance
 
 WIDTH = 32
 
