@@ -180,7 +180,8 @@ def test_presets_undo_reset_and_the_trail(live):
     assert answer(page) == ramp and page.locator(".stream.merged .tag").inner_text() == "ramp"
     page.get_by_role("button", name="Reset").click()
     rest(page)
-    assert numbers(page) == [0.5] * 9 and "tokens" in page.locator(".trail button").last.inner_text()
+    assert preset(page, "ACM").get_attribute("aria-pressed") == "true"
+    assert "tokens" in page.locator(".trail button").last.inner_text()
     assert clean(page)
 
 
@@ -518,6 +519,14 @@ def test_a_link_without_a_problem_keeps_the_present_one_and_is_tidied(live):
     page.evaluate("location.hash = 'l=7'")
     until(page, "document.querySelector('.dial .value').textContent === '1.50'")
     assert page.locator("textarea").input_value() == QUESTION and "#l=1.5&q=nora" in page.url
+
+
+@pytest.mark.parametrize("hash", ["", f"q={QUESTION}", f"l=half&q={QUESTION}"], ids=["none", "problem", "unreadable"])
+def test_a_link_without_a_merge_opens_acms(live, hash):
+    page = live(hash)
+    assert preset(page, "ACM").get_attribute("aria-pressed") == "true"
+    assert numbers(page) == [round(value, 4) for value in DATA["presets"]["acm"]["coefficients"].values()]
+    assert (page.locator("textarea").input_value() == QUESTION) == bool(hash) and clean(page)
 
 
 def test_keys_on_the_dial_are_one_gesture(live):

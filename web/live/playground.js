@@ -3,6 +3,7 @@
 import { createControls } from "./controls.js";
 import { make } from "./dom.js";
 import { createModel } from "./model.js";
+import { firstState } from "./presets.js";
 import { goldOf, seeded, wordProblem } from "./problems.js";
 import { createRunner, gradeOf } from "./runner.js";
 import { mergeKey, normalised } from "./state.js";
@@ -25,7 +26,7 @@ const FIRST_STEPS = 3;
  */
 export function mount(root, { start, data, state = null, onChange = () => {} }) {
   const { layers } = data;
-  const first = wordProblem(seeded(FIRST_SEED), FIRST_STEPS).question;
+  const first = firstState(data, wordProblem(seeded(FIRST_SEED), FIRST_STEPS).question);
   const streams = {
     fast: createStream("fast", "fast"),
     merged: createStream("merged", "merged"),

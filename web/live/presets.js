@@ -48,6 +48,17 @@ export function presetsOf(data) {
   ];
 }
 
+/**
+ * What the component opens with: ACM's merge; the plain average where there is none.
+ * @param {any} data @param {string} question @returns {State}
+ */
+export function firstState(data, question) {
+  const plain = { method: "interpolation", density: 0.2, mode: "one", coefficients: {}, question };
+  const presets = presetsOf(data);
+  const found = presets.find(({ name }) => name === "acm") ?? presets.find(({ name }) => name === "average");
+  return /** @type {Preset} */ (found).of(plain);
+}
+
 /** @type {Record<string, string>} */
 const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
 /** @type {Record<string, string>} */

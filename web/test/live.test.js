@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { freshId } from "../chart/ids.js";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { createTrail, isPreset, presetsOf } from "../live/presets.js";
+import { createTrail, firstState, isPreset, presetsOf } from "../live/presets.js";
 import { bare, goldOf, seeded, wordProblem } from "../live/problems.js";
 import { shortened } from "../live/question.js";
 import { gradeOf } from "../live/runner.js";
@@ -17,6 +17,7 @@ import {
   mergeKey,
   normalised,
   sharedBy,
+  tidy,
   toHash,
   withOne,
   withSome,
@@ -27,7 +28,9 @@ import { alongFrontier, measuredHint } from "../live/tradeoff.js";
 const ROOT = new URL("../../", import.meta.url);
 const data = JSON.parse(readFileSync(new URL("reports/tiny/long-to-short/live.json", ROOT), "utf8"));
 const { layers } = data;
-const start = normalised(null, layers, "mia has 2 eggs. how many eggs are left?");
+const plain = { method: "interpolation", density: 0.2, mode: "one", coefficients: {}, question: "" };
+const half = (question = "") => withOne({ ...plain, question }, 0.5, layers);
+const start = half("mia has 2 eggs. how many eggs are left?");
 const near = (/** @type {number} */ found, /** @type {number} */ wanted, by = 1e-9) =>
   assert.ok(Math.abs(found - wanted) <= by, `${found} is not ${wanted}`);
 
@@ -197,18 +200,35 @@ test("a link holds the state; what does not belong is dropped", () => {
     split,
     { ...start, method: "ties", density: 0.35 },
   ]) {
-    assert.deepEqual(normalised(fromHash(toHash(state, layers), layers), layers, ""), state);
+    assert.deepEqual(normalised(fromHash(toHash(state, layers), layers), layers, half()), state);
   }
   assert.equal(fromHash("", layers), null);
   assert.equal(fromHash("#section-2", layers), null);
-  const odd = normalised(fromHash("#l=NaN&method=evil&density=9&q=", layers), layers, "fallback");
+  const odd = normalised(fromHash("#l=0.5&method=evil&density=9&q=", layers), layers, half("fallback"));
   assert.deepEqual(odd, { ...withOne(start, 0.5, layers), density: 1, question: "fallback" });
-  const far = normalised(fromHash(`#layers=${Array(9).fill("1e9").join("_")}`, layers), layers, "x");
+  const far = normalised(fromHash(`#layers=${Array(9).fill("1e9").join("_")}`, layers), layers, half("x"));
   assert.ok(Object.values(far.coefficients).every((value) => value === HIGHEST));
-  const short = normalised(fromHash("#layers=1_2", layers), layers, "x");
-  assert.equal(sharedBy(short, layers), 0.5);
-  assert.equal(normalised({ coefficients: { 0: -7 }, mode: "layer" }, layers, "x").coefficients[0], LOWEST);
-  assert.equal(normalised({ question: "y".repeat(1000) }, layers, "x").question.length, 400);
+  assert.equal(normalised({ coefficients: { 0: -7 }, mode: "layer" }, layers, half("x")).coefficients[0], LOWEST);
+  assert.equal(normalised({ question: "y".repeat(1000) }, layers, half("x")).question.length, 400);
+});
+
+test("a link whose merge is missing or cannot be read opens what the page opens with, its problem filled in", () => {
+  const first = firstState(data, "the first problem");
+  const acm = data.presets.acm.coefficients;
+  assert.ok(layers.every((/** @type {string} */ layer) => first.coefficients[layer] === tidy(acm[layer])));
+  for (const hash of [
+    "#q=a",
+    "#q=a&method=ties",
+    "#l=NaN&q=a",
+    "#l=&q=a",
+    "#layers=1_2&q=a",
+    `#layers=${"x_".repeat(8)}1&q=a`,
+  ])
+    assert.deepEqual(normalised(fromHash(hash, layers), layers, first), { ...first, question: "a" }, hash);
+  assert.deepEqual(normalised(fromHash("", layers), layers, first), first);
+  assert.equal(fromHash("#layers=1_2", layers), null);
+  const average = { ...data, presets: {} };
+  assert.equal(sharedBy(firstState(average, ""), layers), 0.5);
 });
 
 test("presets are known again, also after a link", () => {
@@ -219,7 +239,7 @@ test("presets are known again, also after a link", () => {
   );
   for (const preset of presets) {
     const state = preset.of({ ...start, method: "ties" });
-    const back = normalised(fromHash(toHash(state, layers), layers), layers, "");
+    const back = normalised(fromHash(toHash(state, layers), layers), layers, half());
     assert.deepEqual(
       presets.filter((other) => isPreset(back, other, layers)).map((other) => other.name),
       [preset.name],
