@@ -529,6 +529,17 @@ def test_a_link_without_a_merge_opens_acms(live, hash):
     assert (page.locator("textarea").input_value() == QUESTION) == bool(hash) and clean(page)
 
 
+def test_what_was_tried_names_its_problem(live):
+    page = live()
+    page.locator("textarea").fill("mia has 3 eggs. she finds 4 more. how many eggs are left?")
+    page.locator("textarea").press("Enter")
+    turn(page, 1)
+    page.wait_for_timeout(900)
+    chips = page.locator(".trail button").all_inner_texts()
+    assert re.fullmatch(r"λ 1\.00 ✓ \d+ tokens\s+mia: 3 eggs \+4", chips[0]), chips
+    assert chips[-1].split("\n")[-1] == "nora: 17 shells +4 −6" and clean(page)
+
+
 def test_keys_on_the_dial_are_one_gesture(live):
     page = live()
     for _ in range(6):

@@ -2,12 +2,11 @@
 
 import { freshId } from "../chart/ids.js";
 import { make, makeButton } from "./dom.js";
-import { bare, KNOWN, seeded, wordProblem } from "./problems.js";
+import { bare, KNOWN, seeded, shortened, wordProblem } from "./problems.js";
 import { LONGEST } from "./state.js";
 
 const DONE = 300;
 const UNSURE = 1800;
-const LONGEST_SHOWN = 30; // letters of a word
 
 /**
  * @param {(question: string) => void} onQuestion
@@ -133,11 +132,6 @@ export function createQuestion(onQuestion) {
 function refusal(words) {
   const named = words.map((word) => `“${shortened(word.trim())}”`).join(", ");
   return `Not answered: the models never saw ${named}. Press “What can they read?” for the words that they know.`;
-}
-
-/** @param {string} word */
-export function shortened(word) {
-  return word.length > LONGEST_SHOWN ? `${word.slice(0, LONGEST_SHOWN)}…` : word;
 }
 
 function help() {

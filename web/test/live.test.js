@@ -3,8 +3,7 @@ import { freshId } from "../chart/ids.js";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { createTrail, firstState, isPreset, presetsOf } from "../live/presets.js";
-import { bare, goldOf, seeded, wordProblem } from "../live/problems.js";
-import { shortened } from "../live/question.js";
+import { bare, goldOf, problemName, seeded, shortened, wordProblem } from "../live/problems.js";
 import { gradeOf } from "../live/runner.js";
 import {
   coefficientOf,
@@ -302,6 +301,19 @@ test("a hint tells accuracy and tokens with intervals and n", () => {
 test("a link without a problem leaves the problem to the page", () => {
   assert.equal("question" in /** @type {any} */ (fromHash("#l=0.4", layers)), false);
   assert.equal(fromHash("#l=0.4&q=a", layers)?.question, "a");
+});
+
+test("a problem has a short name that holds its numbers", () => {
+  assert.equal(
+    problemName("Nora has 17 shells. she finds 4 more. she gives away 6. she doubles them. how many shells are left?"),
+    "nora: 17 shells +4 −6 ×2",
+  );
+  assert.equal(problemName("mia has 8 eggs. she sells half. how many eggs are left?"), "mia: 8 eggs ÷2");
+  assert.equal(problemName("what is this?"), "what is this?");
+  assert.equal(
+    problemName("mia has 8 eggs. she eats them. how many eggs are left?"),
+    "mia has 8 eggs. she eats them.…",
+  );
 });
 
 test("a long word is cut", () => {
