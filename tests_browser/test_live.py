@@ -236,7 +236,7 @@ def test_the_challenge_gives_the_recorded_grades_of_acm(live, shot):
     turn(page, 0.3)
     assert page.locator(".result.past").inner_text().count("ACM: ") == 1
     own = page.locator(".acm-chart-point[data-name=ACM]")
-    assert re.search(r"% right \(.* to .*\), .* tokens \(.*\), n = 50\.", own.get_attribute("aria-label"))
+    assert re.search(r"% right \(.* to .*\), .* tokens \(.*\), .* than slow, n = 50\.", own.get_attribute("aria-label"))
     for name in ("ACM", "ACM-TA"):
         turn(page, 0.3)
         page.locator(f".acm-chart-point[data-name={name}]").press("Enter")
@@ -290,6 +290,20 @@ def test_it_fits_every_screen_in_every_mode(live, viewport, shot):
     shot(page, f"live-{viewport['width']}")
     merged, fast = (page.locator(f".stream.{who}").bounding_box()["y"] for who in ("merged", "fast"))
     assert merged < fast if viewport["width"] < 850 else merged == fast
+
+
+@pytest.mark.parametrize("viewport", [NARROW, PHONE, {"width": 768, "height": 1000}, DESK], ids=lambda v: str(v["width"]))
+def test_names_and_numbers_of_the_layers_fit_their_columns(live, viewport):
+    page = live(f"layers={'_'.join(['-0.25', '1.25', '0.5'] * 3)}&q={QUESTION}", viewport)
+    for part in ("each layer", "each part"):
+        page.get_by_text(part, exact=True).click()
+        rest(page)
+        wide = "e => e.scrollWidth > e.clientWidth"
+        texts = page.locator(".column :is(.name, .number)")
+        assert texts.count() > 17
+        assert [text.inner_text() for text in texts.all() if text.evaluate(wide)] == []
+    tall = [button.bounding_box()["height"] for button in page.locator(".dial .row > *").all()]
+    assert max(tall) < 60, "the dial's value stays on one line"
 
 
 def test_the_first_screen_of_a_desk_has_question_dial_and_answers(live):
@@ -538,6 +552,42 @@ def test_what_was_tried_names_its_problem(live):
     chips = page.locator(".trail button").all_inner_texts()
     assert re.fullmatch(r"λ 1\.00 ✓ \d+ tokens\s+mia: 3 eggs \+4", chips[0]), chips
     assert chips[-1].split("\n")[-1] == "nora: 17 shells +4 −6" and clean(page)
+
+
+WORDS = {
+    "What do λ and token mean?": ("lambda", "weights", "digit"),
+    "What are these layers?": ("0.attention", "0.mlp", "embed", "lm_head", "last normalization"),
+    "How to read this chart": ("frontier", "95 % interval", "hollow", "40 % fewer tokens"),
+    "How this is judged": ("Won", "bootstraps"),
+}
+
+
+def test_each_word_is_explained_where_it_stands_by_key_and_by_touch(browser, site):
+    context = browser.new_context(viewport=NARROW, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{site}/index.html#l=0.5&q={QUESTION}")
+    rest(page)
+    for k, (title, words) in enumerate(WORDS.items()):
+        summary = page.locator("summary", has_text=title)
+        summary.tap() if k % 2 else summary.press("Enter")
+        said = page.locator("details[open]", has=summary).inner_text()
+        assert all(word in said for word in words), said
+        assert page.evaluate("document.documentElement.scrollWidth") <= 330
+    context.close()
+
+
+def test_the_chart_has_the_report_s_direction_and_a_legend(live):
+    page = live("")
+    chart = page.locator(".tradeoff")
+    assert chart.locator(".acm-chart-better").all_text_contents() == ["↑ better", "better →"]
+    assert "fewer tokens than slow" in chart.locator(".acm-chart-title").nth(1).text_content()
+    place = {name: chart.locator(f"[data-name='{name}']").bounding_box()["x"] for name in ("λ 0.0", "λ 0.4", "λ 1.0")}
+    assert place["λ 1.0"] < place["λ 0.4"] < place["λ 0.0"]
+    keys = chart.locator(".acm-chart-legend > span").all_inner_texts()
+    assert keys == ["one λ for all layers", "95 % interval", "this merge", "ACM-TA"]
+    assert "measured, the point ACM-TA" in chart.locator("p.hint").inner_text()
+    chart.locator("[data-name='λ 0.4']").focus()
+    assert "81 tokens" in chart.locator(".acm-chart-hint").inner_text() and clean(page)
 
 
 def test_keys_on_the_dial_are_one_gesture(live):

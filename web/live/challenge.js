@@ -3,6 +3,7 @@
 import { make, makeButton, showNumber } from "./dom.js";
 import { isAbort } from "./runner.js";
 import { bootstrapInterval, judge, wilson } from "./statistics.js";
+import { makeFold } from "./words.js";
 
 const EMPTY = "Nothing was measured yet. It takes ten seconds or more.";
 /** @type {Record<string, string>} */
@@ -21,7 +22,9 @@ export function createChallenge(data, hooks) {
   const halt = makeButton("Stop", () => stop("Stopped."));
   const running = make("div", { class: "row running", hidden: true }, progress, count, halt);
   const result = make("div", { class: "result", role: "status" }, make("p", { class: "hint" }, EMPTY));
-  const lead = `Can a merge be right as often as ${against}, with fewer tokens? ${items.length} problems decide.`;
+  const lead =
+    `Can a merge be right as often as ${against}, with fewer tokens? ${items.length} problems decide. ` +
+    `${against} is the paper’s merge, the preset ACM.`;
   const node = make(
     "section",
     { class: "challenge" },
@@ -199,6 +202,5 @@ function smallPrint(items, against) {
     "Where both are right on the same problems, the interval of the accuracy is 0 to 0.",
     "Other problems might tell them apart.",
   ];
-  const said = [rules, limits].map((sentences) => make("p", {}, sentences.join(" ")));
-  return make("details", { class: "help" }, make("summary", {}, "How this is judged"), ...said);
+  return makeFold("How this is judged", rules.join(" "), limits.join(" "));
 }

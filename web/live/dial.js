@@ -86,7 +86,7 @@ export function createDial(data, hooks) {
       const shown = shared ?? meanOf(state, data.layers);
       input.value = String(shown);
       input.setAttribute("aria-valuetext", `${shared === null ? "mean " : ""}λ ${showNumber(shown)}`);
-      value.textContent = `${shared === null ? "mean " : ""}${showNumber(shown)}`;
+      value.replaceChildren(...(shared === null ? [make("small", {}, "mean ")] : []), showNumber(shown));
       saying.textContent = presets.show(state) || sayingOf(state, shared);
     },
     canUndo: (/** @type {boolean} */ can) => undo.setAttribute("aria-disabled", String(!can)),

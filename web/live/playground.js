@@ -10,6 +10,7 @@ import { mergeKey, normalised } from "./state.js";
 import { createStatus } from "./status.js";
 import { createStream } from "./stream.js";
 import { titleOf } from "./trailview.js";
+import { wordsOfTheDial } from "./words.js";
 
 const FIRST_SEED = 7;
 const FIRST_STEPS = 3;
@@ -127,7 +128,7 @@ function layout(controls, streams, status) {
   return [
     make("div", { class: "row wrap top" }, controls.question.caption, status.node),
     controls.question.node,
-    make("div", {}, controls.dial.node, answers),
+    make("div", {}, controls.dial.node, wordsOfTheDial(), answers),
     controls.trail.node,
     make(
       "div",

@@ -63,8 +63,8 @@ export function firstState(data, question) {
 const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
 /** @type {Record<string, string>} */
 const WHAT = {
-  acm: "ACM-TA: λ as ACM computes them, from the mutual information of activations",
-  noise: "λ that ACM's formula gives where there is noise in place of a model: does ACM do better than that?",
+  acm: "The paper’s λ, one for each layer, from how much fast’s inner numbers tell of slow’s (mutual information)",
+  noise: "λ that ACM’s formula gives where noise stands in place of a model: does ACM do better than that?",
   search: "λ that a search by trial and error found",
 };
 

@@ -144,7 +144,7 @@ export function goldOf(question) {
 }
 
 /** @type {Record<string, string>} */
-const SIGNS = { "+": "+", "-": "−", "*": "×", "/": "÷" };
+const OPERATIONS_SHOWN = { "+": "+", "-": "−", "*": "×", "/": "÷" };
 
 /**
  * A problem in few words, such as "nora: 17 shells +4 −6"; the first words of any other text.
@@ -154,7 +154,9 @@ export function problemName(question) {
   const story = storyOf(question);
   if (!story) return shortened(bare(question));
   const { name, start, things, steps } = story;
-  return [`${name}: ${start} ${things}`, ...steps.map(({ op, number }) => `${SIGNS[op]}${number}`)].join(" ");
+  return [`${name}: ${start} ${things}`, ...steps.map(({ op, number }) => `${OPERATIONS_SHOWN[op]}${number}`)].join(
+    " ",
+  );
 }
 
 const LONGEST_SHOWN = 30; // letters

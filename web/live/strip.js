@@ -4,8 +4,12 @@ import { freshId } from "../chart/ids.js";
 import { clamp, make, makeButton, makeChoice, showNumber } from "./dom.js";
 import { coefficientOf, HIGHEST, isBlock, LOWEST, tidy } from "./state.js";
 import { createFinger } from "./touch.js";
+import { wordsOfTheLayers } from "./words.js";
 
 const NUDGE = 0.05;
+const HOW =
+  "The brush holds a λ. Drag over layers to give it to them, or tap one. " +
+  "With the keyboard: go to a layer and press ↑ or ↓, or Enter for the brush’s λ.";
 /** @type {Record<string, string>} */
 const NAMES = { embed: "embedding", norm: "last norm", lm_head: "head" };
 /** @type {Record<string, string>} */
@@ -71,10 +75,11 @@ export function createStrip(layers, hooks) {
     "section",
     { class: "strip" },
     make("h2", {}, "Layer by layer"),
-    make("p", { class: "lead" }, "Pick a value, then drag over the layers. Or go to one and press ↑ ↓."),
+    make("p", { class: "lead" }, HOW),
     make("div", { class: "row wrap" }, brush.node, mode.node),
     grid,
     palette(brush.set),
+    wordsOfTheLayers(layers),
   );
   return { node, show };
 }
@@ -171,7 +176,9 @@ function paint(cell, key, value) {
   cell.setAttribute("aria-valuenow", String(Number(value.toFixed(4))));
   cell.setAttribute("aria-valuetext", showNumber(value));
   cell.title = `${nameOf(key)}: ${showNumber(value)}`;
-  cell.lastChild.textContent = showNumber(value);
+  const [sign, digits] = showNumber(value).split(/(?=\d)(.*)/);
+  const zero = make("span", { class: "zero" }, digits[0]);
+  cell.lastChild.replaceChildren(...(digits[0] === "0" ? [sign, zero, digits.slice(1)] : [sign, digits]));
   tint(cell.firstChild, value);
 }
 

@@ -22,7 +22,9 @@ import {
   withSome,
 } from "../live/state.js";
 import { bootstrapInterval, judge, quantile, wilson } from "../live/statistics.js";
-import { alongFrontier, measuredHint } from "../live/tradeoff.js";
+import { makeTokenizer } from "../core/tokenizer.js";
+import { EXAMPLE } from "../live/words.js";
+import { alongFrontier, measuredHint, reductionOf, specOf, spotOf } from "../live/tradeoffspec.js";
 
 const ROOT = new URL("../../", import.meta.url);
 const data = JSON.parse(readFileSync(new URL("reports/tiny/long-to-short/live.json", ROOT), "utf8"));
@@ -294,13 +296,49 @@ test("ids differ, also between copies of the script", () => {
 test("a hint tells accuracy and tokens with intervals and n", () => {
   const row = data.frontier.find((/** @type {any} */ { lambda }) => lambda === 0.3);
   const [low, high] = [row.accuracy_low.toFixed(1), row.accuracy_high.toFixed(1)];
-  const said = measuredHint("λ 0.3", row);
+  const said = measuredHint("λ 0.3", row, data.frontier);
   assert.ok(said.includes(`% right (${low} to ${high})`) && said.endsWith(`n = ${row.n}.`), said);
+});
+
+test("the chart shows length reduction, better to the right, and its hints tell tokens", () => {
+  const { frontier } = data;
+  const [fast, slow] = [frontier[0], frontier[frontier.length - 1]];
+  assert.equal(reductionOf(slow.length, frontier), 0);
+  near(reductionOf(slow.length / 2, frontier), 50);
+  const spec = specOf(data, frontier, spotOf(start, data, frontier).points);
+  assert.deepEqual([spec.x.better, spec.y.better, spec.x.percent], ["right", "up", true]);
+  const points = spec.points ?? [];
+  for (const { x, xLow, xHigh } of points) {
+    assert.ok(x >= spec.x.range[0] && x <= spec.x.range[1]);
+    assert.ok(xLow === undefined || (Number(xLow) < x && x < Number(xHigh)));
+  }
+  const hint = String(points[0].hint);
+  assert.ok(hint.includes(`${Math.round(fast.length)} tokens (`) && hint.includes("76 % fewer than slow"), hint);
+  assert.deepEqual(
+    spec.legend?.map(({ label }) => label),
+    ["one λ for all layers", "95 % interval", "this merge", "ACM-TA"],
+  );
+  const longer = specOf(data, frontier, [{ name: "own", family: "own", x: -12, y: 20 }]);
+  assert.deepEqual([longer.x.range[0], longer.y.range[0]], [-20, 20]);
+});
+
+test("ACM's own merge stands where it was measured", () => {
+  const { points, said } = spotOf(firstState(data, ""), data, data.frontier);
+  const row = data.methods.find((/** @type {any} */ { method }) => method === "ACM-TA");
+  assert.deepEqual([points[0].y, points[0].hollow], [row.accuracy, false]);
+  assert.ok(said.includes("measured, the point ACM-TA"));
+  const painted = withSome(firstState(data, ""), { 2: 0.9 }, layers);
+  assert.equal(spotOf(painted, data, data.frontier).points[0].hollow, true);
 });
 
 test("a link without a problem leaves the problem to the page", () => {
   assert.equal("question" in /** @type {any} */ (fromHash("#l=0.4", layers)), false);
   assert.equal(fromHash("#l=0.4&q=a", layers)?.question, "a");
+});
+
+test("the example of tokens has so many", () => {
+  const json = JSON.parse(readFileSync(new URL("abacus/checkpoints/abacus-fast/tokenizer.json", ROOT), "utf8"));
+  assert.equal(makeTokenizer(json).encode(EXAMPLE.text).length, EXAMPLE.tokens);
 });
 
 test("a problem has a short name that holds its numbers", () => {
