@@ -1,7 +1,7 @@
 // Says in a widget of Jupyter that its kernel is gone.
 
 const GONE =
-  "The kernel was restarted or stopped, so what you set here does not reach Python: run the cell above this output again.";
+  "The kernel was restarted, so what you set here does not reach Python: run the cell above this output again.";
 
 /**
  * One sentence on top of the widget once it is cut off from its kernel; of an explorer, in its first chart alone.
