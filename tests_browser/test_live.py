@@ -13,6 +13,7 @@ QUESTION = "nora has 17 shells. she finds 4 more. she sells 6. how many shells a
 SPY = "window.refused = []; addEventListener('securitypolicyviolation', (e) => refused.push(e.violatedDirective));"
 READY = "document.querySelector('.status').dataset.kind === 'ready'"
 NARROW, TABLET = {"width": 330, "height": 700}, {"width": 820, "height": 1000}
+MIDDLE = {"width": 768, "height": 1000}
 
 
 def until(page, expression: str, seconds: float = 12) -> None:
@@ -292,7 +293,7 @@ def test_it_fits_every_screen_in_every_mode(live, viewport, shot):
     assert merged < fast if viewport["width"] < 850 else merged == fast
 
 
-@pytest.mark.parametrize("viewport", [NARROW, PHONE, {"width": 768, "height": 1000}, DESK], ids=lambda v: str(v["width"]))
+@pytest.mark.parametrize("viewport", [NARROW, PHONE, MIDDLE, DESK], ids=lambda v: str(v["width"]))
 def test_names_and_numbers_of_the_layers_fit_their_columns(live, viewport):
     page = live(f"layers={'_'.join(['-0.25', '1.25', '0.5'] * 3)}&q={QUESTION}", viewport)
     for part in ("each layer", "each part"):

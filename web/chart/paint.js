@@ -190,7 +190,7 @@ function wantedNames(spec, points, lines, onPlot) {
   return [...ofLines, ...ofPoints].map((label) => ({ ...label, width: textWidth(label.text) + 4, height: 14 }));
 }
 
-/** A name, and a line to its mark where that is far. @param {Named} label @param {import("./labels.js").Placed} place */
+/** A name, and a line to a mark that is far. @param {Named} label @param {import("./labels.js").Placed} place */
 function nameNodes({ text, family, width }, place) {
   const look = { class: "acm-chart-name", "data-family": family, "text-anchor": "middle" };
   const name = svgNode("text", { ...look, x: place.x, y: place.y + 4 }, text);
