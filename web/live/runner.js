@@ -96,7 +96,7 @@ async function pump(running) {
     const job = work.wanted;
     work.wanted = null;
     const asked = job.question !== work.question;
-    if (asked && (await refused(running, engine, job))) continue;
+    if (asked && (await hasUnknownWords(running, engine, job))) continue;
     await mergeFor(running, engine, job);
     const newer = () => work.wanted !== null;
     if (!newer()) void askModel(running, engine, "merged", job.question);
@@ -110,7 +110,7 @@ async function pump(running) {
  * Whether the question has words that the models never saw.
  * @param {Running} running @param {any} engine @param {State} job
  */
-async function refused({ work, hooks }, engine, job) {
+async function hasUnknownWords({ work, hooks }, engine, job) {
   const words = await engine.unknown(job.question);
   work.question = job.question;
   hooks.onUnknown(words);
