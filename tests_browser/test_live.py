@@ -236,6 +236,7 @@ def test_the_challenge_gives_the_recorded_grades_of_acm(live, shot):
     assert page.locator(".result.past").count() == 0
     turn(page, 0.3)
     assert page.locator(".result.past").inner_text().count("ACM: ") == 1
+    assert "measured." in page.locator(".tradeoff p.hint").inner_text()
     own = page.locator(".acm-chart-point[data-name=ACM]")
     assert re.search(r"% right \(.* to .*\), .* tokens \(.*\), .* than slow, n = 50\.", own.get_attribute("aria-label"))
     for name in ("ACM", "ACM-TA"):
@@ -243,6 +244,7 @@ def test_the_challenge_gives_the_recorded_grades_of_acm(live, shot):
         page.locator(f".acm-chart-point[data-name={name}]").press("Enter")
         rest(page)
         assert preset(page, "ACM").get_attribute("aria-pressed") == "true" and page.locator(".past").count() == 0
+        assert page.locator(".tradeoff p.hint").inner_text() == "Measured here on 50 problems: the star ACM."
     shot(page, "live-challenge")
     assert clean(page)
 
@@ -279,6 +281,31 @@ def test_the_keyboard_alone_is_enough(live):
     page.keyboard.press("Control+z")
     rest(page)
     assert numbers(page)[2] == 1.2, "the keys were one gesture"
+    goes_to(page, "textContent === 'What are these layers?'")
+    page.keyboard.press("Enter")
+    assert "0.attention" in page.locator("details[open]").inner_text()
+    goes_to(page, "value === 'interpolation'")
+    page.keyboard.press("ArrowRight")
+    rest(page)
+    assert "nothing changes" in page.locator(".method .hint").inner_text()
+    goes_to(page, "matches?.('.tradeoff .acm-chart-point')")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    rest(page)
+    assert "measured." in page.locator(".tradeoff p.hint").inner_text() and len(set(numbers(page))) == 1
+    goes_to(page, "textContent === 'Measure this merge'")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Stop"
+
+
+def goes_to(page, test: str) -> None:
+    """Presses Tab until the element with the focus passes this test."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate(f"document.activeElement.{test}"):
+            return
+        assert page.evaluate("document.activeElement.getBoundingClientRect().width") > 0
+    raise AssertionError(f"Tab never came to {test}")
 
 
 @pytest.mark.parametrize("viewport", [PHONE, NARROW, TABLET, DESK], ids=lambda v: str(v["width"]))

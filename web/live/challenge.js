@@ -104,8 +104,8 @@ function challengeParts(items, against, [onGo, onHalt]) {
 /** @param {any[]} items @param {string} against @param {HTMLElement} go @param {HTMLElement} running */
 function invitation(items, against, go, running) {
   const lead =
-    `Can a merge be right as often as ${against}, with fewer tokens? ${items.length} problems decide. ` +
-    `${against} is the paper’s merge, the preset ACM.`;
+    `Can a merge be right as often as ${against}, the preset ACM, with fewer tokens? ` +
+    `Set one above, then measure it: ${items.length} problems decide.`;
   return make(
     "div",
     {},
@@ -171,7 +171,7 @@ function shownResult(name, rows, verdict, against) {
         make("th", { scope: "col" }, "95 % interval"),
       ),
     ),
-    make("tbody", {}, row("right, points", verdict.accuracy), row("tokens", verdict.length)),
+    make("tbody", {}, row("right, percentage points", verdict.accuracy), row("tokens", verdict.length)),
   );
   return [
     head,

@@ -34,7 +34,10 @@ export function createDial(data, hooks) {
   const value = make("output", { class: "value", for: input.id });
   const saying = make("p", { class: "hint" });
   const undo = makeButton("Undo", () => hooks.onUndo(), { title: "Ctrl+Z", class: "quiet", "aria-disabled": "true" });
-  const buttons = [undo, makeButton("Reset", byHand(hooks.onReset), { class: "quiet" })];
+  const buttons = [
+    undo,
+    makeButton("Reset", byHand(hooks.onReset), { title: "back to the first λ, ACM’s", class: "quiet" }),
+  ];
   const node = dialNode(input, player.button, [...buttons, value], [presets.node, saying]);
   return {
     node,

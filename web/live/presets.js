@@ -63,7 +63,9 @@ export function firstState(data, question) {
 const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
 /** @type {Record<string, string>} */
 const WHAT = {
-  acm: "The paper’s λ, one for each layer, from how much fast’s inner numbers tell of slow’s (mutual information)",
+  acm:
+    "ACM, the method of a paper: a λ for each layer, " +
+    "from how much fast’s inner numbers tell of slow’s (mutual information)",
   noise: "λ that ACM’s formula gives where noise stands in place of a model: does ACM do better than that?",
   search: "λ that a search by trial and error found",
 };

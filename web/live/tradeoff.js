@@ -3,7 +3,7 @@
 import { drawChart } from "../chart/chart.js";
 import { make } from "./dom.js";
 import { presetsOf } from "./presets.js";
-import { meanOf, withOne } from "./state.js";
+import { meanOf, mergeKey, withOne } from "./state.js";
 import { MEAN, measuredHint, nameOfPoint, pointOf, recordedOf, specOf, spotOf } from "./tradeoffspec.js";
 import { wordsOfTheChart } from "./words.js";
 
@@ -27,7 +27,8 @@ export function createTradeoff(data, onGo) {
     /** @param {State} state */
     show(state) {
       const here = spotOf(state, data, frontier);
-      said.textContent = here.said;
+      const own = kept.find((one) => mergeKey(one.state, data.layers) === mergeKey(state, data.layers));
+      said.textContent = own ? `Measured here on ${own.row.n} problems: the star ${own.name}.` : here.said;
       const spec = specOf(data, frontier, [...here.points, ...kept.map((own) => ownPoint(own, frontier))]);
       if (chart) chart.update(spec);
       else chart = drawChart(place, spec, { onPoint: (/** @type {string} */ name) => goTo(name, data, kept, onGo) });

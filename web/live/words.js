@@ -28,8 +28,11 @@ export function wordsOfTheDial() {
     "A token is a piece of text: the models write one at a time. " +
       "Here it is a digit, a sign, a word or a part of a word. " +
       `“${EXAMPLE.text}” has ${EXAMPLE.tokens} tokens. Fewer tokens are a shorter answer, and less to compute.`,
+    "In an answer, a comma between two operations reads “and then”. A wrong step is red, with a cross.",
   );
 }
+
+const HATCHED = "The stronger a cell’s colour, the larger its λ. Hatched is below 0: away from slow.";
 
 /** Of the strip. @param {string[]} layers */
 export function wordsOfTheLayers(layers) {
@@ -46,7 +49,12 @@ export function wordsOfTheLayers(layers) {
     ["head", "The head gives each token that may come next a score; the highest is written. In recipes: lm_head."],
   ].filter(([short]) => short !== "head" || layers.includes("lm_head"));
   const list = terms.flatMap(([term, text]) => [make("dt", {}, term), make("dd", {}, text)]);
-  return makeFold("What are these layers?", "A token passes through them from left to right.", make("dl", {}, ...list));
+  return makeFold(
+    "What are these layers?",
+    "A token passes through them from left to right.",
+    make("dl", {}, ...list),
+    HATCHED,
+  );
 }
 
 /** Of the chart. @param {string} against the recorded merge @param {number} slow mean tokens of the slow model */
