@@ -13,6 +13,7 @@ QUESTION = "nora has 17 shells. she finds 4 more. she sells 6. how many shells a
 SPY = "window.refused = []; addEventListener('securitypolicyviolation', (e) => refused.push(e.violatedDirective));"
 READY = "document.querySelector('.status').dataset.kind === 'ready'"
 NARROW, TABLET = {"width": 330, "height": 700}, {"width": 820, "height": 1000}
+MIDDLE = {"width": 768, "height": 1000}
 
 
 def until(page, expression: str, seconds: float = 12) -> None:
@@ -180,7 +181,8 @@ def test_presets_undo_reset_and_the_trail(live):
     assert answer(page) == ramp and page.locator(".stream.merged .tag").inner_text() == "ramp"
     page.get_by_role("button", name="Reset").click()
     rest(page)
-    assert numbers(page) == [0.5] * 9 and "tokens" in page.locator(".trail button").last.inner_text()
+    assert preset(page, "ACM").get_attribute("aria-pressed") == "true"
+    assert "tokens" in page.locator(".trail button").last.inner_text()
     assert clean(page)
 
 
@@ -234,13 +236,15 @@ def test_the_challenge_gives_the_recorded_grades_of_acm(live, shot):
     assert page.locator(".result.past").count() == 0
     turn(page, 0.3)
     assert page.locator(".result.past").inner_text().count("ACM: ") == 1
+    assert "measured." in page.locator(".tradeoff p.hint").inner_text()
     own = page.locator(".acm-chart-point[data-name=ACM]")
-    assert re.search(r"% right \(.* to .*\), .* tokens \(.*\), n = 50\.", own.get_attribute("aria-label"))
+    assert re.search(r"% right \(.* to .*\), .* tokens \(.*\), .* than slow, n = 50\.", own.get_attribute("aria-label"))
     for name in ("ACM", "ACM-TA"):
         turn(page, 0.3)
         page.locator(f".acm-chart-point[data-name={name}]").press("Enter")
         rest(page)
         assert preset(page, "ACM").get_attribute("aria-pressed") == "true" and page.locator(".past").count() == 0
+        assert page.locator(".tradeoff p.hint").inner_text() == "Measured here on 50 problems: the star ACM."
     shot(page, "live-challenge")
     assert clean(page)
 
@@ -277,6 +281,31 @@ def test_the_keyboard_alone_is_enough(live):
     page.keyboard.press("Control+z")
     rest(page)
     assert numbers(page)[2] == 1.2, "the keys were one gesture"
+    goes_to(page, "textContent === 'What are these layers?'")
+    page.keyboard.press("Enter")
+    assert "0.attention" in page.locator("details[open]").inner_text()
+    goes_to(page, "value === 'interpolation'")
+    page.keyboard.press("ArrowRight")
+    rest(page)
+    assert "nothing changes" in page.locator(".method .hint").inner_text()
+    goes_to(page, "matches?.('.tradeoff .acm-chart-point')")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    rest(page)
+    assert "measured." in page.locator(".tradeoff p.hint").inner_text() and len(set(numbers(page))) == 1
+    goes_to(page, "textContent === 'Measure this merge'")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Stop"
+
+
+def goes_to(page, test: str) -> None:
+    """Presses Tab until the element with the focus passes this test."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate(f"document.activeElement.{test}"):
+            return
+        assert page.evaluate("document.activeElement.getBoundingClientRect().width") > 0
+    raise AssertionError(f"Tab never came to {test}")
 
 
 @pytest.mark.parametrize("viewport", [PHONE, NARROW, TABLET, DESK], ids=lambda v: str(v["width"]))
@@ -289,6 +318,20 @@ def test_it_fits_every_screen_in_every_mode(live, viewport, shot):
     shot(page, f"live-{viewport['width']}")
     merged, fast = (page.locator(f".stream.{who}").bounding_box()["y"] for who in ("merged", "fast"))
     assert merged < fast if viewport["width"] < 850 else merged == fast
+
+
+@pytest.mark.parametrize("viewport", [NARROW, PHONE, MIDDLE, DESK], ids=lambda v: str(v["width"]))
+def test_names_and_numbers_of_the_layers_fit_their_columns(live, viewport):
+    page = live(f"layers={'_'.join(['-0.25', '1.25', '0.5'] * 3)}&q={QUESTION}", viewport)
+    for part in ("each layer", "each part"):
+        page.get_by_text(part, exact=True).click()
+        rest(page)
+        wide = "e => e.scrollWidth > e.clientWidth"
+        texts = page.locator(".column :is(.name, .number)")
+        assert texts.count() > 17
+        assert [text.inner_text() for text in texts.all() if text.evaluate(wide)] == []
+    tall = [button.bounding_box()["height"] for button in page.locator(".dial .row > *").all()]
+    assert max(tall) < 60, "the dial's value stays on one line"
 
 
 def test_the_first_screen_of_a_desk_has_question_dial_and_answers(live):
@@ -518,6 +561,61 @@ def test_a_link_without_a_problem_keeps_the_present_one_and_is_tidied(live):
     page.evaluate("location.hash = 'l=7'")
     until(page, "document.querySelector('.dial .value').textContent === '1.50'")
     assert page.locator("textarea").input_value() == QUESTION and "#l=1.5&q=nora" in page.url
+
+
+@pytest.mark.parametrize("hash", ["", f"q={QUESTION}", f"l=half&q={QUESTION}"], ids=["none", "problem", "unreadable"])
+def test_a_link_without_a_merge_opens_acms(live, hash):
+    page = live(hash)
+    assert preset(page, "ACM").get_attribute("aria-pressed") == "true"
+    assert numbers(page) == [round(value, 4) for value in DATA["presets"]["acm"]["coefficients"].values()]
+    assert (page.locator("textarea").input_value() == QUESTION) == bool(hash) and clean(page)
+
+
+def test_what_was_tried_names_its_problem(live):
+    page = live()
+    page.locator("textarea").fill("mia has 3 eggs. she finds 4 more. how many eggs are left?")
+    page.locator("textarea").press("Enter")
+    turn(page, 1)
+    page.wait_for_timeout(900)
+    chips = page.locator(".trail button").all_inner_texts()
+    assert re.fullmatch(r"λ 1\.00 ✓ \d+ tokens\s+mia: 3 eggs \+4", chips[0]), chips
+    assert chips[-1].split("\n")[-1] == "nora: 17 shells +4 −6" and clean(page)
+
+
+WORDS = {
+    "What do λ and token mean?": ("lambda", "weights", "digit"),
+    "What are these layers?": ("0.attention", "0.mlp", "embed", "lm_head", "last normalization"),
+    "How to read this chart": ("frontier", "95 % interval", "hollow", "40 % fewer tokens"),
+    "How this is judged": ("Won", "bootstraps"),
+}
+
+
+def test_each_word_is_explained_where_it_stands_by_key_and_by_touch(browser, site):
+    context = browser.new_context(viewport=NARROW, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{site}/index.html#l=0.5&q={QUESTION}")
+    rest(page)
+    for k, (title, words) in enumerate(WORDS.items()):
+        summary = page.locator("summary", has_text=title)
+        summary.tap() if k % 2 else summary.press("Enter")
+        said = page.locator("details[open]", has=summary).inner_text()
+        assert all(word in said for word in words), said
+        assert page.evaluate("document.documentElement.scrollWidth") <= 330
+    context.close()
+
+
+def test_the_chart_has_the_report_s_direction_and_a_legend(live):
+    page = live("")
+    chart = page.locator(".tradeoff")
+    assert chart.locator(".acm-chart-better").all_text_contents() == ["↑ better", "better →"]
+    assert "fewer tokens than slow" in chart.locator(".acm-chart-title").nth(1).text_content()
+    place = {name: chart.locator(f"[data-name='{name}']").bounding_box()["x"] for name in ("λ 0.0", "λ 0.4", "λ 1.0")}
+    assert place["λ 1.0"] < place["λ 0.4"] < place["λ 0.0"]
+    keys = chart.locator(".acm-chart-legend > span").all_inner_texts()
+    assert keys == ["one λ for all layers", "95 % interval", "this merge", "ACM-TA"]
+    assert "measured, the point ACM-TA" in chart.locator("p.hint").inner_text()
+    chart.locator("[data-name='λ 0.4']").focus()
+    assert "81 tokens" in chart.locator(".acm-chart-hint").inner_text() and clean(page)
 
 
 def test_keys_on_the_dial_are_one_gesture(live):

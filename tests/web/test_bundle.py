@@ -1,5 +1,7 @@
 """The browser's modules join into one script, and keep the rules of the house."""
 
+import re
+
 import pytest
 
 from acm.paths import WEB
@@ -66,6 +68,36 @@ def test_no_two_modules_declare_a_name():
         for name in joining.declared(path.read_text(encoding="utf-8")):
             owners.setdefault(name, []).append(path.name)
     assert not {name: found for name, found in owners.items() if len(found) > 1}
+
+
+LONGEST = 40  # lines of a function, with what it holds
+START = re.compile(r"(?:export )?(?:(?:async )?function\*? ?(\w+)|const (\w+) = (?:async )?(?:\(|function\b|\w+ =>))")
+
+
+def functions(text: str) -> dict[str, int]:
+    """Top-level functions of a module as Prettier writes it, and how many lines each has."""
+    lines, found = text.splitlines(), {}
+    for first, line in enumerate(lines):
+        if not (match := START.match(line)):
+            continue
+        rest = [] if line.endswith(("}", ";")) else lines[first + 1 :]
+        found[match[1] or match[2]] = next((i + 2 for i, end in enumerate(rest) if re.match(r"[})]+;?$", end)), 1)
+    return found
+
+
+def test_the_lines_of_a_function_are_counted_with_what_it_holds():
+    text = (
+        "export async function a(x, {\n  y,\n}) {\n  const b = () => {\n    x();\n  };\n}\n\n"
+        "const c = ({\n  x,\n}) => {\n};\n"
+        "const d = (x) => x;\nfunction e() {}\nconst NAMES = {\n  f: 1,\n};\n"
+    )
+    assert functions(text) == {"a": 7, "c": 4, "d": 1, "e": 1}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_functions_are_short(path):
+    found = functions(path.read_text(encoding="utf-8"))
+    assert {name: lines for name, lines in found.items() if lines > LONGEST} == {}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)

@@ -148,30 +148,17 @@ export function seriesNodes(spec, frame) {
   return [...bands, ...bars, ...dots, ...lines];
 }
 
+/** @typedef {import("./labels.js").Label & { text: string, family?: string }} Named */
+
 /** The names beside points and lines. @param {Spec} spec @param {Frame} frame @returns {SVGElement[]} */
 export function labelNodes(spec, frame) {
   const onPlot = (/** @type {Place} */ [x, y]) => withinFrame(frame, x, y);
-  const places = (spec.points ?? []).map((point) => ({
-    point,
-    at: /** @type {Place} */ ([frame.x(point.x), frame.y(point.y)]),
-  }));
+  const points = (spec.points ?? []).map(({ x, y }) => /** @type {Place} */ ([frame.x(x), frame.y(y)]));
   const lines = (spec.lines ?? []).map((line) =>
     line.points.map(([x, y]) => /** @type {Place} */ ([frame.x(x), frame.y(y)])),
   );
-  const ofPoints = places
-    .filter(({ point, at }) => point.label && onPlot(at))
-    .map(({ point, at }) => ({
-      text: point.label === true ? point.name : String(point.label),
-      family: point.family,
-      anchors: [at],
-      first: point.name === spec.selected,
-    }));
-  const ofLines = (spec.lines ?? []).flatMap(({ label, family }, i) => {
-    const anchors = lines[i].filter(onPlot).reverse();
-    return label && anchors.length ? [{ text: label, family, anchors, first: true }] : [];
-  });
-  const wanted = [...ofLines, ...ofPoints].map((label) => ({ ...label, width: textWidth(label.text) + 4, height: 14 }));
-  const marks = places.flatMap(({ at: [x, y] }) => [
+  const wanted = wantedNames(spec, points, lines, onPlot);
+  const marks = points.flatMap(([x, y]) => [
     [x, y],
     [x - 5, y],
     [x + 5, y],
@@ -181,19 +168,34 @@ export function labelNodes(spec, frame) {
   const drawn = /** @type {Place[]} */ (
     [...marks, ...lines.flatMap((line) => alongLine(line))].filter((place) => onPlot(/** @type {Place} */ (place)))
   );
-  return placeLabels(wanted, frame, drawn).flatMap((place, i) => {
-    if (!place) return [];
-    const { text, family } = wanted[i];
-    const name = svgNode(
-      "text",
-      { class: "acm-chart-name", "data-family": family, x: place.x, y: place.y + 4, "text-anchor": "middle" },
-      text,
-    );
-    const [x2, y2] = place.anchor;
-    const start = {
-      x1: place.x + Math.max(-wanted[i].width / 2, Math.min(wanted[i].width / 2, x2 - place.x)),
-      y1: place.y,
-    };
-    return place.far ? [svgNode("line", { class: "acm-chart-leader", ...start, x2, y2 }), name] : [name];
+  return placeLabels(wanted, frame, drawn).flatMap((place, i) => (place ? nameNodes(wanted[i], place) : []));
+}
+
+/**
+ * The names that there are, lines first, with their sizes.
+ * @param {Spec} spec @param {Place[]} points @param {Place[][]} lines pixels of both
+ * @param {(place: Place) => boolean} onPlot @returns {Named[]}
+ */
+function wantedNames(spec, points, lines, onPlot) {
+  const ofLines = (spec.lines ?? []).flatMap(({ label, family }, i) => {
+    const anchors = lines[i].filter(onPlot).reverse();
+    return label && anchors.length ? [{ text: label, family, anchors, first: true }] : [];
   });
+  const ofPoints = (spec.points ?? []).flatMap(({ label, name, family }, i) => {
+    if (!label || !onPlot(points[i])) return [];
+    return [
+      { text: label === true ? name : String(label), family, anchors: [points[i]], first: name === spec.selected },
+    ];
+  });
+  return [...ofLines, ...ofPoints].map((label) => ({ ...label, width: textWidth(label.text) + 4, height: 14 }));
+}
+
+/** A name, and a line to a mark that is far. @param {Named} label @param {import("./labels.js").Placed} place */
+function nameNodes({ text, family, width }, place) {
+  const look = { class: "acm-chart-name", "data-family": family, "text-anchor": "middle" };
+  const name = svgNode("text", { ...look, x: place.x, y: place.y + 4 }, text);
+  if (!place.far) return [name];
+  const [x2, y2] = place.anchor;
+  const x1 = place.x + Math.max(-width / 2, Math.min(width / 2, x2 - place.x));
+  return [svgNode("line", { class: "acm-chart-leader", x1, y1: place.y, x2, y2 }), name];
 }

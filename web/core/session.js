@@ -15,18 +15,19 @@ import { makeTokenizer } from "./tokenizer.js";
 const CAP = 320; // tokens of an answer, as in the profile tiny
 const TOGETHER = 8; // items that are measured at a time
 
+/** @typedef {{ tokenizer: ReturnType<typeof makeTokenizer>, end: number, cap: number }} Writing */
+
 /**
  * @param {Files} files
  */
 export function makeSession({ fast, slow, config, tokenizer: json }) {
-  const tokenizer = makeTokenizer(json);
   const [base, finetuned] = [readSafetensors(fast), readSafetensors(slow)];
   /** @type {Record<string, import("./qwen2.js").Model>} */
   const models = { fast: makeModel(config, base), slow: makeModel(config, finetuned) };
-  const end = config.eos_token_id;
+  const writing = { tokenizer: makeTokenizer(json), end: config.eos_token_id, cap: CAP };
   return {
     ...layersOf(base, config),
-    unknown: (/** @type {string} */ question) => tokenizer.unknown(prompt(question)),
+    unknown: (/** @type {string} */ question) => writing.tokenizer.unknown(prompt(question)),
     /** @param {import("./merge.js").Setting} setting */
     merge(setting) {
       const began = performance.now();
@@ -41,20 +42,7 @@ export function makeSession({ fast, slow, config, tokenizer: json }) {
      * @param {() => Promise<void>} pause
      * @returns {Promise<Answer>}
      */
-    async ask(who, question, onToken, pause) {
-      const model = chosen(models, who);
-      const text = startText(model, tokenizer.encode(prompt(question)), CAP);
-      let milliseconds = 0;
-      while (!text.done) {
-        await pause();
-        const [began, before] = [performance.now(), text.tokens.length];
-        addTokens(model, [text], end, CAP);
-        milliseconds += performance.now() - began;
-        text.tokens.slice(before).forEach((id) => onToken({ id, text: tokenizer.decode([id]), index: before }));
-      }
-      const { tokens, truncated } = text;
-      return { text: tokenizer.decode(tokens), tokens, length: tokens.length, truncated, milliseconds };
-    },
+    ask: async (who, question, onToken, pause) => writeAnswer(writing, chosen(models, who), question, onToken, pause),
     /**
      * Grades of the merge on items, in their order.
      * @param {Item[]} items
@@ -62,37 +50,51 @@ export function makeSession({ fast, slow, config, tokenizer: json }) {
      * @param {() => Promise<void>} pause
      * @returns {Promise<Grade[]>}
      */
-    async measure(items, onItem, pause) {
-      const model = chosen(models, "merged");
-      const grades = [];
-      for (let first = 0; first < items.length; first += TOGETHER) {
-        const part = items.slice(first, first + TOGETHER);
-        const texts = part.map((item) => startText(model, tokenizer.encode(item.question), CAP));
-        while (texts.some((text) => !text.done)) {
-          await pause();
-          addTokens(model, texts, end, CAP);
-        }
-        for (const [i, { tokens, truncated }] of texts.entries()) {
-          const { task, item, gold } = part[i];
-          const text = tokenizer.decode(tokens);
-          const answer = answerOf(text);
-          const grade = {
-            task,
-            item,
-            answer,
-            correct: answer === gold,
-            text,
-            tokens,
-            length: tokens.length,
-            truncated,
-          };
-          grades.push(grade);
-          onItem(grade);
-        }
-      }
-      return grades;
-    },
+    measure: async (items, onItem, pause) => gradeItems(writing, chosen(models, "merged"), items, onItem, pause),
   };
+}
+
+/**
+ * @param {Writing} writing @param {import("./qwen2.js").Model} model @param {string} question
+ * @param {(token: Token) => void} onToken @param {() => Promise<void>} pause
+ */
+async function writeAnswer({ tokenizer, end, cap }, model, question, onToken, pause) {
+  const text = startText(model, tokenizer.encode(prompt(question)), cap);
+  let milliseconds = 0;
+  while (!text.done) {
+    await pause();
+    const [began, before] = [performance.now(), text.tokens.length];
+    addTokens(model, [text], end, cap);
+    milliseconds += performance.now() - began;
+    text.tokens.slice(before).forEach((id) => onToken({ id, text: tokenizer.decode([id]), index: before }));
+  }
+  const { tokens, truncated } = text;
+  return { text: tokenizer.decode(tokens), tokens, length: tokens.length, truncated, milliseconds };
+}
+
+/**
+ * @param {Writing} writing @param {import("./qwen2.js").Model} model @param {Item[]} items
+ * @param {(grade: Grade) => void} onItem @param {() => Promise<void>} pause
+ */
+async function gradeItems({ tokenizer, end, cap }, model, items, onItem, pause) {
+  const grades = [];
+  for (let first = 0; first < items.length; first += TOGETHER) {
+    const part = items.slice(first, first + TOGETHER);
+    const texts = part.map((item) => startText(model, tokenizer.encode(item.question), cap));
+    while (texts.some((text) => !text.done)) {
+      await pause();
+      addTokens(model, texts, end, cap);
+    }
+    for (const [i, { tokens, truncated }] of texts.entries()) {
+      const { task, item, gold } = part[i];
+      const text = tokenizer.decode(tokens);
+      const answer = answerOf(text);
+      const grade = { task, item, answer, correct: answer === gold, text, tokens, length: tokens.length, truncated };
+      grades.push(grade);
+      onItem(grade);
+    }
+  }
+  return grades;
 }
 
 /**

@@ -56,19 +56,15 @@ export function makeTokenizer(json) {
         Uint8Array.from(shown, (character) => bytes.get(character) ?? 0),
       );
     },
-    unknown: (text) => {
-      const strange = (/** @type {string} */ word) =>
-        wordTokens(word).length > 1 || (word.length === 1 && !SIGNS.has(word));
-      return [
-        ...new Set(
-          words(text)
-            .filter(strange)
-            .map((word) => word.trim() || "line break"),
-        ),
-      ];
-    },
+    unknown: (text) => strangeWords(words(text), wordTokens),
     size: Math.max(...names.keys(), ...special.values()) + 1,
   };
+}
+
+/** Words that are not one token each. @param {string[]} words @param {(word: string) => number[]} wordTokens */
+function strangeWords(words, wordTokens) {
+  const strange = words.filter((word) => wordTokens(word).length > 1 || (word.length === 1 && !SIGNS.has(word)));
+  return [...new Set(strange.map((word) => word.trim() || "line break"))];
 }
 
 /**

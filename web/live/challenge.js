@@ -1,69 +1,79 @@
 // The challenge: as often right as a published merge, with fewer tokens; measured here, judged by paired intervals.
 
 import { make, makeButton, showNumber } from "./dom.js";
-import { isAbort } from "./runner.js";
+import { isAbort, messageOf } from "./runner.js";
 import { bootstrapInterval, judge, wilson } from "./statistics.js";
+import { makeFold } from "./words.js";
 
 const EMPTY = "Nothing was measured yet. It takes ten seconds or more.";
 /** @type {Record<string, string>} */
 const OUTCOMES = { won: "Won", lost: "Lost", open: "Not told apart" };
 
 /**
+ * @typedef {{ measure: (items: any[], options: any) => Promise<any[]>, nameOf: () => string, keyOf: () => string,
+ *   onMeasured: (name: string, row: any) => void }} Measuring
  * @param {any} data live.json
- * @param {{ measure: (items: any[], options: any) => Promise<any[]>, nameOf: () => string, keyOf: () => string,
- *   onMeasured: (name: string, row: any) => void }} hooks
+ * @param {Measuring} hooks
  */
 export function createChallenge(data, hooks) {
   const { items, against } = data.challenge;
-  const progress = make("progress", { max: items.length, value: 0, "aria-label": "problems measured" });
-  const count = make("span", { class: "count" });
-  const go = makeButton("Measure this merge", () => void run(), { class: "primary" });
-  const halt = makeButton("Stop", () => stop("Stopped."));
-  const running = make("div", { class: "row running", hidden: true }, progress, count, halt);
-  const result = make("div", { class: "result", role: "status" }, make("p", { class: "hint" }, EMPTY));
-  const lead = `Can a merge be right as often as ${against}, with fewer tokens? ${items.length} problems decide.`;
-  const node = make(
-    "section",
-    { class: "challenge" },
-    make(
-      "div",
-      {},
-      make("h2", {}, "The challenge"),
-      make("p", { class: "lead" }, lead),
-      make("div", { class: "row wrap" }, go, running),
-      smallPrint(items, against),
-    ),
-    result,
-  );
-  /** @type {AbortController | null} */
-  let controller = null;
-  let shown = ""; // which merge the result is of
-  let shortest = { name: "", length: Infinity };
-
+  const parts = challengeParts(items, against, [() => void run(), () => stop("Stopped.")]);
+  const now = { controller: /** @type {AbortController | null} */ (null), of: "" }; // of: the merge of the result
+  const best = { name: "", length: Infinity };
+  const end = () => {
+    now.controller = null;
+    parts.end();
+  };
   async function run() {
     const mine = new AbortController();
-    controller = mine;
     const name = hooks.nameOf();
-    let done = 0;
-    toggle(true);
-    const onItem = () => {
-      done += 1;
-      progress.value = done;
-      count.textContent = `${done} of ${items.length}`;
-    };
-    try {
-      const rows = await hooks.measure(items, { onItem, signal: mine.signal });
-      if (!mine.signal.aborted) conclude(name, rows);
-    } catch (error) {
-      if (!isAbort(error)) {
-        const why = error instanceof Error ? error.message : String(error);
-        result.replaceChildren(make("p", {}, `It could not be measured: ${why}`));
-      }
-    } finally {
-      if (controller === mine) toggle(false);
+    Object.assign(now, { controller: mine, of: "" });
+    parts.begin();
+    const rows = await measuredRows(hooks, items, parts, mine.signal);
+    if (rows) {
+      now.of = hooks.keyOf();
+      parts.say(...conclusion(name, rows, data.challenge, best));
+      hooks.onMeasured(name, summaryOf(rows));
     }
+    if (now.controller === mine) end();
   }
+  /** @param {string} why */
+  const stop = (why) => {
+    if (!now.controller) return;
+    now.controller.abort();
+    end();
+    parts.say(make("p", {}, why));
+  };
+  const show = () => parts.dim(now.of !== "" && now.of !== hooks.keyOf() && !now.controller);
+  return { node: parts.node, show, stop, destroy: () => stop("") };
+}
 
+/**
+ * The grades; null where it was stopped or failed, which is said.
+ * @param {Measuring} hooks @param {any[]} items @param {ReturnType<typeof challengeParts>} parts
+ * @param {AbortSignal} signal
+ */
+async function measuredRows(hooks, items, parts, signal) {
+  try {
+    const rows = await hooks.measure(items, { onItem: parts.count, signal });
+    return signal.aborted ? null : rows;
+  } catch (error) {
+    if (!isAbort(error)) parts.say(make("p", {}, `It could not be measured: ${messageOf(error)}`));
+    return null;
+  }
+}
+
+/**
+ * The elements, and how they change while a merge is measured.
+ * @param {any[]} items @param {string} against @param {(() => void)[]} handlers of go and of stop
+ */
+function challengeParts(items, against, [onGo, onHalt]) {
+  const progress = make("progress", { max: items.length, value: 0, "aria-label": "problems measured" });
+  const count = make("span", { class: "count" });
+  const go = makeButton("Measure this merge", onGo, { class: "primary" });
+  const halt = makeButton("Stop", onHalt);
+  const running = make("div", { class: "row running", hidden: true }, progress, count, halt);
+  const result = make("div", { class: "result", role: "status" }, make("p", { class: "hint" }, EMPTY));
   /** @param {boolean} on */
   function toggle(on) {
     const focused = [go, halt].includes(document.activeElement);
@@ -72,38 +82,49 @@ export function createChallenge(data, hooks) {
     if (focused) (on ? halt : go).focus();
     progress.value = 0;
     count.textContent = "";
-    if (on) {
-      shown = "";
+  }
+  return {
+    node: make("section", { class: "challenge" }, invitation(items, against, go, running), result),
+    say: (/** @type {HTMLElement[]} */ ...told) => result.replaceChildren(...told),
+    /** A result that is of another merge than the one at hand is dimmed. @param {boolean} past */
+    dim: (past) => result.classList.toggle("past", past),
+    begin() {
+      toggle(true);
       result.classList.remove("past");
       result.replaceChildren();
-    } else controller = null;
-  }
+    },
+    count() {
+      progress.value += 1;
+      count.textContent = `${progress.value} of ${items.length}`;
+    },
+    end: () => toggle(false),
+  };
+}
 
-  /** @param {string} why */
-  function stop(why) {
-    if (!controller) return;
-    controller.abort();
-    toggle(false);
-    result.replaceChildren(make("p", {}, why));
-  }
+/** @param {any[]} items @param {string} against @param {HTMLElement} go @param {HTMLElement} running */
+function invitation(items, against, go, running) {
+  const lead =
+    `Can a merge be right as often as ${against}, the preset ACM, with fewer tokens? ` +
+    `Set one above, then measure it: ${items.length} problems decide.`;
+  return make(
+    "div",
+    {},
+    make("h2", {}, "The challenge"),
+    make("p", { class: "lead" }, lead),
+    make("div", { class: "row wrap" }, go, running),
+    smallPrint(items, against),
+  );
+}
 
-  /** @param {string} name @param {any[]} rows */
-  function conclude(name, rows) {
-    const verdict = judge(rows, items);
-    const { length } = summaryOf(rows);
-    shown = hooks.keyOf();
-    if (verdict.outcome === "won" && length < shortest.length) shortest = { name, length };
-    result.replaceChildren(...shownResult(name, rows, verdict, against), ...shownBest(shortest));
-    hooks.onMeasured(name, summaryOf(rows));
-  }
-
-  /** A result that is of another merge than the one at hand is dimmed. */
-  function show() {
-    const past = shown !== "" && shown !== hooks.keyOf() && !controller;
-    result.classList.toggle("past", past);
-  }
-
-  return { node, show, stop, destroy: () => stop("") };
+/**
+ * @param {string} name @param {any[]} rows @param {any} challenge of live.json
+ * @param {{ name: string, length: number }} best the shortest win so far; takes a shorter one
+ */
+function conclusion(name, rows, { items, against }, best) {
+  const verdict = judge(rows, items);
+  const { length } = summaryOf(rows);
+  if (verdict.outcome === "won" && length < best.length) Object.assign(best, { name, length });
+  return [...shownResult(name, rows, verdict, against), ...shownBest(best)];
 }
 
 /**
@@ -150,7 +171,7 @@ function shownResult(name, rows, verdict, against) {
         make("th", { scope: "col" }, "95 % interval"),
       ),
     ),
-    make("tbody", {}, row("right, points", verdict.accuracy), row("tokens", verdict.length)),
+    make("tbody", {}, row("right, percentage points", verdict.accuracy), row("tokens", verdict.length)),
   );
   return [
     head,
@@ -199,6 +220,5 @@ function smallPrint(items, against) {
     "Where both are right on the same problems, the interval of the accuracy is 0 to 0.",
     "Other problems might tell them apart.",
   ];
-  const said = [rules, limits].map((sentences) => make("p", {}, sentences.join(" ")));
-  return make("details", { class: "help" }, make("summary", {}, "How this is judged"), ...said);
+  return makeFold("How this is judged", rules.join(" "), limits.join(" "));
 }

@@ -3,13 +3,12 @@
 import { createChallenge } from "./challenge.js";
 import { createDial } from "./dial.js";
 import { createMethod } from "./method.js";
+import { firstState } from "./presets.js";
 import { createQuestion } from "./question.js";
 import { inMode, mergeKey, withOne, withSome } from "./state.js";
 import { createStrip } from "./strip.js";
 import { createTradeoff } from "./tradeoff.js";
 import { createTrailView, titleOf } from "./trailview.js";
-
-const MIDDLE = 0.5;
 
 /**
  * @typedef {import("./state.js").State} State
@@ -34,7 +33,7 @@ export function createControls(data, model, runner) {
     onValue: (value) => to((state) => withOne(state, value, layers)),
     onSettled: settle,
     onPreset: (preset) => jump(preset.of),
-    onReset: () => jump((state) => withOne({ ...state, method: "interpolation" }, MIDDLE, layers)),
+    onReset: () => jump((state) => firstState(data, state.question)),
     onUndo: () => model().undo(),
     busy: () => runner().busy(),
   });

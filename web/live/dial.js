@@ -7,92 +7,96 @@ import { meanOf, sharedBy } from "./state.js";
 import { createFinger } from "./touch.js";
 
 const MOST = 1.2;
+const TICKS = [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2];
 const STRIDE = 0.05;
 const PAUSE = 260;
 const PATIENCE = 2500;
 const THUMB = 26; // pixels, as the style sheet has it
 
 /**
+ * @typedef {{ onValue: (value: number) => void, onSettled: () => void, onPreset: (preset: any) => void,
+ *   onReset: () => void, onUndo: () => void, busy: () => boolean }} DialHooks
  * @param {any} data
- * @param {{ onValue: (value: number) => void, onSettled: () => void, onPreset: (preset: any) => void,
- *   onReset: () => void, onUndo: () => void, busy: () => boolean }} hooks
+ * @param {DialHooks} hooks
  */
 export function createDial(data, hooks) {
-  const list = freshId("ticks");
-  const input = make("input", {
-    type: "range",
-    min: 0,
-    max: MOST,
-    step: 0.01,
-    id: freshId("dial"),
-    list,
-    oninput: () => {
-      player.stop();
-      hooks.onValue(Number(input.value));
-    },
-  });
-  letSettle(input, hooks.onSettled);
-  letScroll(input);
+  /** A move by hand stops the motion. @param {(given: any) => void} then @returns {(given?: any) => void} */
+  const byHand = (then) => (given) => {
+    player.stop();
+    then(given);
+  };
+  const input = dialInput(
+    byHand(() => hooks.onValue(Number(input.value))),
+    hooks.onSettled,
+  );
+  const player = createPlayer(() => Number(input.value), hooks);
+  const presets = createPresets(data, byHand(hooks.onPreset));
   const value = make("output", { class: "value", for: input.id });
   const saying = make("p", { class: "hint" });
   const undo = makeButton("Undo", () => hooks.onUndo(), { title: "Ctrl+Z", class: "quiet", "aria-disabled": "true" });
-  const player = createPlayer(() => Number(input.value), hooks);
-  const ticks = [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2];
-  const scale = make(
-    "div",
-    { class: "scale", "aria-hidden": "true" },
-    ...ticks.map((tick) => {
-      const text = tick === 0 ? "0 fast" : tick === 1 ? "1 slow" : tick.toFixed(1);
-      const mark = make("span", { class: tick === 0 || tick === 1 ? "end" : "" }, text);
-      mark.style.setProperty("--at", String(tick / MOST));
-      return mark;
-    }),
-  );
-  const presets = createPresets(data, (preset) => {
-    player.stop();
-    hooks.onPreset(preset);
-  });
-  const node = make(
-    "section",
-    { class: "dial" },
-    make(
-      "div",
-      { class: "row" },
-      player.button,
-      make("label", { class: "caption", for: input.id }, "λ ", make("small", {}, "how far from fast to slow")),
-      make("span", { class: "gap" }),
-      undo,
-      makeButton(
-        "Reset",
-        () => {
-          player.stop();
-          hooks.onReset();
-        },
-        { class: "quiet" },
-      ),
-      value,
-    ),
-    make("div", { class: "track" }, input, scale),
-    make("datalist", { id: list }, ...ticks.map((tick) => make("option", { value: tick }))),
-    presets.node,
-    saying,
-  );
+  const buttons = [
+    undo,
+    makeButton("Reset", byHand(hooks.onReset), { title: "back to the first λ, ACM’s", class: "quiet" }),
+  ];
+  const node = dialNode(input, player.button, [...buttons, value], [presets.node, saying]);
   return {
     node,
     /** @param {import("./state.js").State} state */
     show(state) {
       const shared = sharedBy(state, data.layers);
       player.follow(shared);
-      const shown = shared ?? meanOf(state, data.layers);
-      input.value = String(shown);
-      input.setAttribute("aria-valuetext", `${shared === null ? "mean " : ""}λ ${showNumber(shown)}`);
-      value.textContent = `${shared === null ? "mean " : ""}${showNumber(shown)}`;
+      showDial(input, value, shared, shared ?? meanOf(state, data.layers));
       saying.textContent = presets.show(state) || sayingOf(state, shared);
     },
     canUndo: (/** @type {boolean} */ can) => undo.setAttribute("aria-disabled", String(!can)),
     pause: player.stop,
     destroy: player.stop,
   };
+}
+
+/** @param {any} input @param {HTMLElement} play @param {HTMLElement[]} right @param {HTMLElement[]} below */
+function dialNode(input, play, right, below) {
+  const label = make(
+    "label",
+    { class: "caption", for: input.id },
+    "λ ",
+    make("small", {}, "how far from fast to slow"),
+  );
+  return make(
+    "section",
+    { class: "dial" },
+    make("div", { class: "row" }, play, label, make("span", { class: "gap" }), ...right),
+    make("div", { class: "track" }, input, dialScale()),
+    make("datalist", { id: input.getAttribute("list") }, ...TICKS.map((tick) => make("option", { value: tick }))),
+    ...below,
+  );
+}
+
+/** @param {() => void} oninput @param {() => void} onSettled */
+function dialInput(oninput, onSettled) {
+  const list = freshId("ticks");
+  const input = make("input", { type: "range", min: 0, max: MOST, step: 0.01, id: freshId("dial"), list, oninput });
+  letSettle(input, onSettled);
+  letScroll(input);
+  return input;
+}
+
+function dialScale() {
+  const marks = TICKS.map((tick) => {
+    const text = tick === 0 ? "0 fast" : tick === 1 ? "1 slow" : tick.toFixed(1);
+    const mark = make("span", { class: tick === 0 || tick === 1 ? "end" : "" }, text);
+    mark.style.setProperty("--at", String(tick / MOST));
+    return mark;
+  });
+  return make("div", { class: "scale", "aria-hidden": "true" }, ...marks);
+}
+
+/** @param {any} input @param {any} value @param {number | null} shared @param {number} shown λ, or its mean */
+function showDial(input, value, shared, shown) {
+  const mean = shared === null ? "mean " : "";
+  input.value = String(shown);
+  input.setAttribute("aria-valuetext", `${mean}λ ${showNumber(shown)}`);
+  value.replaceChildren(...(mean ? [make("small", {}, mean)] : []), showNumber(shown));
 }
 
 /**
@@ -135,56 +139,44 @@ function sayingOf(state, shared) {
     : `fast + ${number} · (slow − fast) in every layer`;
 }
 
-/** Moves λ from 0 to 1; each answer is shown to its end. @param {() => number} current @param {any} hooks */
+/** Moves λ from 0 to 1; each answer is shown to its end. @param {() => number} current @param {DialHooks} hooks */
 function createPlayer(current, hooks) {
-  let timer = 0;
-  let since = 0;
-  let last = 0;
-  const button = makeButton("▶", toggle, { class: "play", "aria-label": "play λ from 0 to 1" });
-
-  function name() {
-    button.textContent = timer ? "❚❚" : "▶";
-    button.setAttribute("aria-label", timer ? "pause" : "play λ from 0 to 1");
-  }
-
-  function stop() {
-    clearTimeout(timer);
-    timer = 0;
+  const now = { timer: 0, since: 0, last: 0 };
+  const name = () => {
+    button.textContent = now.timer ? "❚❚" : "▶";
+    button.setAttribute("aria-label", now.timer ? "pause" : "play λ from 0 to 1");
+  };
+  const stop = () => {
+    clearTimeout(now.timer);
+    now.timer = 0;
     name();
-  }
-
-  function toggle() {
-    if (timer) {
-      stop();
-      hooks.onSettled();
-      return;
-    }
-    const first = current() >= 1 - 1e-9 || current() < STRIDE ? 0 : current();
-    step(first);
-  }
-
+  };
+  const end = () => {
+    stop();
+    hooks.onSettled();
+  };
   /** @param {number} value */
   function step(value) {
-    last = Math.min(1, Math.round(value * 100) / 100);
-    hooks.onValue(last);
-    since = performance.now();
-    timer = window.setTimeout(() => wait(value), PAUSE);
+    now.last = Math.min(1, Math.round(value * 100) / 100);
+    hooks.onValue(now.last);
+    now.since = performance.now();
+    now.timer = window.setTimeout(() => wait(value), PAUSE);
     name();
   }
-
   /** @param {number} value */
   function wait(value) {
-    if (hooks.busy() && performance.now() - since < PATIENCE) timer = window.setTimeout(() => wait(value), 40);
+    const patient = performance.now() - now.since < PATIENCE;
+    if (hooks.busy() && patient) now.timer = window.setTimeout(() => wait(value), 40);
     else if (value + STRIDE <= 1 + 1e-9) step(value + STRIDE);
-    else {
-      stop();
-      hooks.onSettled();
-    }
+    else end();
   }
+  const begin = () => step(current() >= 1 - 1e-9 || current() < STRIDE ? 0 : current());
+  const button = makeButton("▶", () => (now.timer ? end() : begin()), { class: "play" });
+  name();
   /** Whoever sets another λ stops the motion. @param {number | null} shared */
-  function follow(shared) {
-    if (timer && (shared === null || Math.abs(shared - last) > 1e-6)) stop();
-  }
+  const follow = (shared) => {
+    if (now.timer && (shared === null || Math.abs(shared - now.last) > 1e-6)) stop();
+  };
   return { button, stop, follow };
 }
 

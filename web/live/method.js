@@ -7,9 +7,10 @@ import { letSettle, make, makeChoice, showNumber } from "./dom.js";
 const SAYING = {
   interpolation: "fast + λ · (slow − fast).",
   task_arithmetic:
-    "fast + λ · (task vector of slow). With one fine-tuned model this is plain interpolation: nothing changes.",
+    "fast + λ · (task vector of slow), which is slow − fast. " +
+    "With one fine-tuned model this is plain interpolation: nothing changes.",
   ties:
-    "fast + λ · (the largest entries of slow − fast). " +
+    "fast + λ · (the largest entries of slow − fast; density is the share that is kept). " +
     "With one fine-tuned model there are no signs that could disagree.",
 };
 

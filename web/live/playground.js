@@ -3,12 +3,14 @@
 import { createControls } from "./controls.js";
 import { make } from "./dom.js";
 import { createModel } from "./model.js";
+import { firstState } from "./presets.js";
 import { goldOf, seeded, wordProblem } from "./problems.js";
 import { createRunner, gradeOf } from "./runner.js";
 import { mergeKey, normalised } from "./state.js";
 import { createStatus } from "./status.js";
 import { createStream } from "./stream.js";
 import { titleOf } from "./trailview.js";
+import { wordsOfTheDial } from "./words.js";
 
 const FIRST_SEED = 7;
 const FIRST_STEPS = 3;
@@ -25,12 +27,8 @@ const FIRST_STEPS = 3;
  */
 export function mount(root, { start, data, state = null, onChange = () => {} }) {
   const { layers } = data;
-  const first = wordProblem(seeded(FIRST_SEED), FIRST_STEPS).question;
-  const streams = {
-    fast: createStream("fast", "fast"),
-    merged: createStream("merged", "merged"),
-    slow: createStream("slow", "slow"),
-  };
+  const first = firstState(data, wordProblem(seeded(FIRST_SEED), FIRST_STEPS).question);
+  const streams = createStreams();
   const status = createStatus();
   const controls = createControls(
     data,
@@ -40,7 +38,7 @@ export function mount(root, { start, data, state = null, onChange = () => {} }) 
   const model = createModel(normalised(state, layers, first), layers, {
     onState(now, merged) {
       if (merged) controls.challenge.stop("Stopped: the merge changed.");
-      show(now);
+      showState(now, data, controls, streams);
       void runner.request(now);
     },
     onTrail(tried) {
@@ -50,39 +48,37 @@ export function mount(root, { start, data, state = null, onChange = () => {} }) 
     onSettled: onChange,
   });
   const runner = createRunner(start, (of) => mergeKey(of, layers), answering(model, controls, streams, status));
-
-  /** @param {State} now */
-  function show(now) {
-    controls.question.show(now.question);
-    for (const view of [controls.dial, controls.strip, controls.method, controls.tradeoff, controls.challenge])
-      view.show(now);
-    streams.merged.tag(titleOf(now, data));
-  }
-
   const release = [whenIdle(root, () => void runner.request(model.get())), listenForUndo(root, model.undo)];
-  for (const stream of Object.values(streams)) stream.clear("…");
-  streams.fast.tag("λ 0");
-  streams.slow.tag("λ 1");
   root.classList.add("acm-live");
   root.append(...layout(controls, streams, status));
-  show(model.get());
+  showState(model.get(), data, controls, streams);
   controls.trail.show(model.tried());
   return {
     get: model.get,
     set: (wanted) => model.change(normalised({ ...model.get(), ...wanted }, layers, first)),
     destroy() {
-      [
-        ...release,
-        model.destroy,
-        runner.close,
-        controls.question.destroy,
-        controls.dial.destroy,
-        controls.challenge.destroy,
-        controls.tradeoff.destroy,
-      ].forEach((end) => end());
+      const { question, dial, challenge, tradeoff } = controls;
+      const parts = [question, dial, challenge, tradeoff].map((part) => part.destroy);
+      for (const end of [...release, model.destroy, runner.close, ...parts]) end();
       root.replaceChildren();
     },
   };
+}
+
+function createStreams() {
+  const [fast, merged, slow] = ["fast", "merged", "slow"].map((name) => createStream(name, name));
+  for (const stream of [fast, merged, slow]) stream.clear("…");
+  fast.tag("λ 0");
+  slow.tag("λ 1");
+  return { fast, merged, slow };
+}
+
+/** @param {State} now @param {any} data @param {any} controls @param {ReturnType<typeof createStreams>} streams */
+function showState(now, data, controls, streams) {
+  controls.question.show(now.question);
+  for (const view of [controls.dial, controls.strip, controls.method, controls.tradeoff, controls.challenge])
+    view.show(now);
+  streams.merged.tag(titleOf(now, data));
 }
 
 /**
@@ -126,7 +122,7 @@ function layout(controls, streams, status) {
   return [
     make("div", { class: "row wrap top" }, controls.question.caption, status.node),
     controls.question.node,
-    make("div", {}, controls.dial.node, answers),
+    make("div", {}, controls.dial.node, wordsOfTheDial(), answers),
     controls.trail.node,
     make(
       "div",

@@ -48,12 +48,25 @@ export function presetsOf(data) {
   ];
 }
 
+/**
+ * What the component opens with: ACM's merge; the plain average where there is none.
+ * @param {any} data @param {string} question @returns {State}
+ */
+export function firstState(data, question) {
+  const plain = { method: "interpolation", density: 0.2, mode: "one", coefficients: {}, question };
+  const presets = presetsOf(data);
+  const found = presets.find(({ name }) => name === "acm") ?? presets.find(({ name }) => name === "average");
+  return /** @type {Preset} */ (found).of(plain);
+}
+
 /** @type {Record<string, string>} */
 const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
 /** @type {Record<string, string>} */
 const WHAT = {
-  acm: "ACM-TA: λ as ACM computes them, from the mutual information of activations",
-  noise: "λ that ACM's formula gives where there is noise in place of a model: does ACM do better than that?",
+  acm:
+    "ACM, the method of a paper: a λ for each layer, " +
+    "from how much fast’s inner numbers tell of slow’s (mutual information)",
+  noise: "λ that ACM’s formula gives where noise stands in place of a model: does ACM do better than that?",
   search: "λ that a search by trial and error found",
 };
 

@@ -99,7 +99,7 @@ export function wordProblem(random, steps) {
   return { question: `${sentences.join(" ")} how many ${things} are left?`, gold: String(value) };
 }
 
-const OPENING = /^[a-z]+ has (\d+) ([a-z]+)\.((?: [^.?]+\.)*) how many \2 are left\?$/;
+const OPENING = /^([a-z]+) has (\d+) ([a-z]+)\.((?: [^.?]+\.)*) how many \3 are left\?$/;
 const SAID = [
   ["+", /^ (?:he|she) (?:buys|finds|wins) (\d+) more$/],
   ["-", /^ (?:he|she) (?:sells|loses|gives away) (\d+)$/],
@@ -108,25 +108,62 @@ const SAID = [
 ];
 
 /**
+ * What a word problem tells; null where the text is no such problem.
+ * @param {string} question
+ */
+function storyOf(question) {
+  const found = OPENING.exec(bare(question));
+  if (!found) return null;
+  const [, name, start, things, told] = found;
+  const steps = [];
+  for (const sentence of told.split(".").slice(0, -1)) {
+    const said = SAID.find(([, pattern]) => /** @type {RegExp} */ (pattern).test(sentence));
+    if (!said) return null;
+    const [op, pattern] = /** @type {[string, RegExp]} */ (said);
+    steps.push({ op, number: Number(pattern.exec(sentence)?.[1] ?? 2) });
+  }
+  return { name, start: Number(start), things, steps };
+}
+
+/**
  * The answer of a word problem, read from its text. Null where the text is no such problem, or leaves the numbers that
  * the models have met (whole numbers from 1 to 99).
  * @param {string} question
  * @returns {string | null}
  */
 export function goldOf(question) {
-  const found = OPENING.exec(bare(question));
-  if (!found) return null;
-  let value = Number(found[1]);
+  const story = storyOf(question);
   const met = (/** @type {number} */ number) => Number.isInteger(number) && number >= 1 && number <= LARGEST;
-  if (!met(value)) return null;
-  for (const sentence of found[3].split(".").slice(0, -1)) {
-    const said = SAID.find(([, pattern]) => /** @type {RegExp} */ (pattern).test(sentence));
-    if (!said) return null;
-    const number = Number(/** @type {RegExp} */ (said[1]).exec(sentence)?.[1] ?? 2);
-    value = applyStep(/** @type {string} */ (said[0]), value, number);
+  if (!story || !met(story.start)) return null;
+  let value = story.start;
+  for (const { op, number } of story.steps) {
+    value = applyStep(op, value, number);
     if (!met(number) || !met(value)) return null;
   }
   return String(value);
+}
+
+/** @type {Record<string, string>} */
+const OPERATIONS_SHOWN = { "+": "+", "-": "−", "*": "×", "/": "÷" };
+
+/**
+ * A problem in few words, such as "nora: 17 shells +4 −6"; the first words of any other text.
+ * @param {string} question
+ */
+export function problemName(question) {
+  const story = storyOf(question);
+  if (!story) return shortened(bare(question));
+  const { name, start, things, steps } = story;
+  return [`${name}: ${start} ${things}`, ...steps.map(({ op, number }) => `${OPERATIONS_SHOWN[op]}${number}`)].join(
+    " ",
+  );
+}
+
+const LONGEST_SHOWN = 30; // letters
+
+/** @param {string} text */
+export function shortened(text) {
+  return text.length > LONGEST_SHOWN ? `${text.slice(0, LONGEST_SHOWN)}…` : text;
 }
 
 /** A question in small letters, with single spaces, without "question:" and "answer:". @param {string} question */

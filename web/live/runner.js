@@ -16,159 +16,195 @@ const GRACE = 150; // milliseconds that an answer has for its first token before
  */
 
 /**
- * @param {(onProgress: (loaded: number, total: number) => void) => Promise<any>} start
- * @param {(state: State) => string} mergeKeyOf
- * @param {Hooks} hooks
+ * What is under way. merged: the key of the engine's merge. question: what all three were asked. took, pace:
+ * milliseconds of the last merge, and a token. shown: kept once the merge at hand has shown a token, or took its time.
  */
-export function createRunner(start, mergeKeyOf, hooks) {
-  const at = {
+function newWork() {
+  return {
     merged: "",
     question: /** @type {string | null} */ (null),
+    wanted: /** @type {State | null} */ (null),
     failed: false,
+    closed: false,
     measuring: 0,
     pace: 0,
     took: 0,
+    asking: /** @type {Partial<Record<Who, AbortController>>} */ ({}),
+    pumping: /** @type {Promise<void> | null} */ (null),
+    loading: /** @type {Promise<any> | null} */ (null),
+    shown: Promise.resolve(),
   };
-  /** @type {Partial<Record<Who, AbortController>>} */
-  const asking = {};
-  /** @type {Promise<any> | null} */
-  let loading = null;
-  /** @type {State | null} */
-  let wanted = null;
-  let pumping = /** @type {Promise<void> | null} */ (null);
-  let closed = false;
-  let shown = Promise.resolve(); // the merge at hand has shown a token, or took its time
+}
 
-  function ready() {
-    loading ??= start((loaded, total) => hooks.onStatus("loading", { loaded, total })).catch((error) => {
-      loading = null; // the next wish tries again
+/**
+ * @typedef {ReturnType<typeof newWork>} Work
+ * @typedef {{ work: Work, hooks: Hooks, keyOf: (state: State) => string, ready: () => Promise<any> }} Running
+ */
+
+/**
+ * @param {(onProgress: (loaded: number, total: number) => void) => Promise<any>} start
+ * @param {(state: State) => string} keyOf the same for states that merge alike
+ * @param {Hooks} hooks
+ */
+export function createRunner(start, keyOf, hooks) {
+  const work = newWork();
+  const ready = () => {
+    work.loading ??= start((loaded, total) => hooks.onStatus("loading", { loaded, total })).catch((error) => {
+      work.loading = null; // the next wish tries again
       throw error;
     });
-    return loading;
-  }
-
-  /** Nothing is asked any more. */
-  function rest() {
-    if (!closed) hooks.onStatus(at.measuring ? "measuring" : "ready", at);
-  }
-
-  async function pump() {
-    const engine = await ready();
-    while (wanted && !closed) {
-      await shown;
-      asking.merged?.abort();
-      const job = wanted;
-      wanted = null;
-      const asked = job.question !== at.question;
-      if (asked && (await refused(engine, job))) continue;
-      await mergeFor(engine, job);
-      if (!wanted) void ask(engine, "merged", job.question);
-      if (asked && !wanted)
-        for (const who of /** @type {Who[]} */ (["fast", "slow"])) void ask(engine, who, job.question);
-      if (asked && wanted) at.question = null;
-    }
-  }
-
-  /** Whether the question has words that the models never saw. @param {any} engine @param {State} job */
-  async function refused(engine, job) {
-    const words = await engine.unknown(job.question);
-    at.question = job.question;
-    hooks.onUnknown(words);
-    if (words.length) for (const controller of Object.values(asking)) controller?.abort();
-    if (words.length) rest();
-    if (words.length) at.question = null;
-    return words.length > 0;
-  }
-
-  /** @param {any} engine @param {State} job */
-  async function mergeFor(engine, job) {
-    const key = mergeKeyOf(job);
-    if (key === at.merged) return;
-    hooks.onStatus("merging");
-    at.merged = "";
-    const { method, density, coefficients } = job;
-    at.took = (await engine.merge({ method, density, coefficients })).milliseconds;
-    at.merged = key;
-  }
-
-  /** @param {any} engine @param {Who} who @param {string} question */
-  async function ask(engine, who, question) {
-    asking[who]?.abort();
-    const controller = new AbortController();
-    asking[who] = controller;
-    const begun = patience();
-    if (who === "merged") shown = begun.over;
-    hooks.onStatus("answering");
-    hooks.onStart(who, question);
-    try {
-      const onToken = (/** @type {{ text: string }} */ token) => {
-        begun.end();
-        if (!controller.signal.aborted) hooks.onToken(who, token.text);
-      };
-      const result = await engine.ask(who, question, { onToken, signal: controller.signal });
-      if (controller.signal.aborted) return;
-      at.pace = result.milliseconds / Math.max(1, result.length);
-      hooks.onAnswer(who, result);
-    } catch (error) {
-      if (!isAbort(error)) fail(error);
-    } finally {
-      begun.end();
-      if (asking[who] === controller) delete asking[who];
-      if (!Object.keys(asking).length && !pumping && !at.failed) rest();
-    }
-  }
-
-  /** @param {unknown} error */
-  function fail(error) {
-    if (closed) return;
-    at.failed = true;
-    at.question = null; // all three are asked anew by the next wish
-    hooks.onStatus("failed", error instanceof Error ? error.message : String(error));
-  }
-
-  /** Merges and answers as soon as can be; an older wish gives way. @param {State} state */
-  function request(state) {
-    wanted = state;
-    at.failed = false;
-    pumping ??= pump()
-      .catch(fail)
-      .finally(() => {
-        pumping = null;
-        if (wanted && !at.failed) void request(wanted);
-      });
-    return pumping;
-  }
-
-  /** Grades the merge of a state on items. @param {State} state @param {any[]} items @param {any} options */
-  async function measure(state, items, options) {
-    at.failed = false;
-    at.measuring += 1;
-    try {
-      const engine = await ready();
-      await pumping;
-      options.signal.throwIfAborted();
-      await mergeFor(engine, state);
-      hooks.onStatus("measuring");
-      return await engine.measure(items, options);
-    } catch (error) {
-      if (!isAbort(error)) fail(error);
-      throw error;
-    } finally {
-      at.measuring -= 1;
-      if (!Object.keys(asking).length && !pumping && !at.failed) rest();
-    }
-  }
-
+    return work.loading;
+  };
+  const running = { work, hooks, keyOf, ready };
   return {
-    request,
-    measure,
-    busy: () => pumping !== null || asking.merged !== undefined,
+    request: (/** @type {State} */ state) => requestMerge(running, state),
+    measure: (/** @type {State} */ state, /** @type {any[]} */ items, /** @type {any} */ options) =>
+      measureMerge(running, state, items, options),
+    busy: () => work.pumping !== null || work.asking.merged !== undefined,
     close() {
-      closed = true;
-      for (const controller of Object.values(asking)) controller?.abort();
-      void loading?.then((engine) => engine.close()).catch(() => {});
+      work.closed = true;
+      stopAsking(work);
+      void work.loading?.then((engine) => engine.close()).catch(() => {});
     },
   };
+}
+
+/**
+ * Merges and answers as soon as can be; an older wish gives way.
+ * @param {Running} running @param {State} state @returns {Promise<void>}
+ */
+function requestMerge(running, state) {
+  const { work } = running;
+  work.wanted = state;
+  work.failed = false;
+  work.pumping ??= pump(running)
+    .catch((error) => fail(running, error))
+    .finally(() => {
+      work.pumping = null;
+      if (work.wanted && !work.failed) void requestMerge(running, work.wanted);
+    });
+  return work.pumping;
+}
+
+/** @param {Running} running */
+async function pump(running) {
+  const { work } = running;
+  const engine = await running.ready();
+  while (work.wanted && !work.closed) {
+    await work.shown;
+    work.asking.merged?.abort();
+    const job = work.wanted;
+    work.wanted = null;
+    const asked = job.question !== work.question;
+    if (asked && (await hasUnknownWords(running, engine, job))) continue;
+    await mergeFor(running, engine, job);
+    const newer = () => work.wanted !== null;
+    if (!newer()) void askModel(running, engine, "merged", job.question);
+    if (asked && !newer())
+      for (const who of /** @type {Who[]} */ (["fast", "slow"])) void askModel(running, engine, who, job.question);
+    if (asked && newer()) work.question = null;
+  }
+}
+
+/**
+ * Whether the question has words that the models never saw.
+ * @param {Running} running @param {any} engine @param {State} job
+ */
+async function hasUnknownWords({ work, hooks }, engine, job) {
+  const words = await engine.unknown(job.question);
+  work.question = job.question;
+  hooks.onUnknown(words);
+  if (!words.length) return false;
+  stopAsking(work);
+  rest(work, hooks);
+  work.question = null;
+  return true;
+}
+
+/** @param {Running} running @param {any} engine @param {State} job */
+async function mergeFor({ work, hooks, keyOf }, engine, job) {
+  const key = keyOf(job);
+  if (key === work.merged) return;
+  hooks.onStatus("merging");
+  work.merged = "";
+  const { method, density, coefficients } = job;
+  work.took = (await engine.merge({ method, density, coefficients })).milliseconds;
+  work.merged = key;
+}
+
+/** @param {Running} running @param {any} engine @param {Who} who @param {string} question */
+async function askModel(running, engine, who, question) {
+  const { work, hooks } = running;
+  work.asking[who]?.abort();
+  const controller = new AbortController();
+  work.asking[who] = controller;
+  const begun = patience();
+  if (who === "merged") work.shown = begun.over;
+  hooks.onStatus("answering");
+  hooks.onStart(who, question);
+  try {
+    const onToken = (/** @type {{ text: string }} */ token) => {
+      begun.end();
+      if (!controller.signal.aborted) hooks.onToken(who, token.text);
+    };
+    const result = await engine.ask(who, question, { onToken, signal: controller.signal });
+    if (controller.signal.aborted) return;
+    work.pace = result.milliseconds / Math.max(1, result.length);
+    hooks.onAnswer(who, result);
+  } catch (error) {
+    if (!isAbort(error)) fail(running, error);
+  } finally {
+    begun.end();
+    if (work.asking[who] === controller) delete work.asking[who];
+    restIfIdle(running);
+  }
+}
+
+/**
+ * Grades the merge of a state on items.
+ * @param {Running} running @param {State} state @param {any[]} items @param {any} options
+ */
+async function measureMerge(running, state, items, options) {
+  const { work, hooks } = running;
+  work.failed = false;
+  work.measuring += 1;
+  try {
+    const engine = await running.ready();
+    await work.pumping;
+    options.signal.throwIfAborted();
+    await mergeFor(running, engine, state);
+    hooks.onStatus("measuring");
+    return await engine.measure(items, options);
+  } catch (error) {
+    if (!isAbort(error)) fail(running, error);
+    throw error;
+  } finally {
+    work.measuring -= 1;
+    restIfIdle(running);
+  }
+}
+
+/** @param {Running} running @param {unknown} error */
+function fail({ work, hooks }, error) {
+  if (work.closed) return;
+  work.failed = true;
+  work.question = null; // all three are asked anew by the next wish
+  hooks.onStatus("failed", messageOf(error));
+}
+
+/** @param {Work} work */
+function stopAsking({ asking }) {
+  for (const controller of Object.values(asking)) controller?.abort();
+}
+
+/** Nothing is asked any more. @param {Work} work @param {Hooks} hooks */
+function rest(work, hooks) {
+  if (!work.closed) hooks.onStatus(work.measuring ? "measuring" : "ready", work);
+}
+
+/** @param {Running} running */
+function restIfIdle({ work, hooks }) {
+  if (!Object.keys(work.asking).length && !work.pumping && !work.failed) rest(work, hooks);
 }
 
 /** A promise that is kept when `end` is called, or a little later. */
@@ -195,4 +231,9 @@ export function gradeOf(text, gold) {
   const found = answerOf(text);
   const answer = found === "[invalid]" ? null : found;
   return { answer, right: gold === null ? null : answer === gold };
+}
+
+/** @param {unknown} error */
+export function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
 }

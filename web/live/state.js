@@ -77,25 +77,25 @@ export function tidy(value) {
 
 /**
  * What was handed over or read from a link, completed and held to what may be.
- * @param {Partial<State> | null | undefined} given @param {string[]} layers @param {string} question
+ * @param {Partial<State> | null | undefined} given @param {string[]} layers @param {State} otherwise whose merge and
+ * whose problem stand in for those that are not given
  * @returns {State}
  */
-export function normalised(given, layers, question) {
-  const start = given ?? {};
+export function normalised(given, layers, otherwise) {
+  const start = given?.coefficients ? given : { ...otherwise, question: given?.question };
   const mode = MODES.includes(String(start.mode)) ? String(start.mode) : "one";
-  const base = {
+  const told = /** @type {Record<string, number>} */ (start.coefficients);
+  const coefficients = keysOf(mode, layers).map((key) => {
+    const value = told[key] ?? told[key.split(".")[0]];
+    return [key, within(value, LOWEST, HIGHEST, 0.5)];
+  });
+  return {
     method: METHODS.includes(String(start.method)) ? String(start.method) : "interpolation",
     density: within(start.density, 0.05, 1, 0.2),
     mode,
-    coefficients: {},
-    question: (typeof start.question === "string" && bare(start.question.slice(0, LONGEST))) || question,
+    coefficients: Object.fromEntries(coefficients),
+    question: (typeof start.question === "string" && bare(start.question.slice(0, LONGEST))) || otherwise.question,
   };
-  const told = start.coefficients ?? {};
-  const coefficients = keysOf(mode, layers).map((key) => {
-    const value = told[key] ?? told[key.split(".")[0]] ?? told.all;
-    return [key, within(value, LOWEST, HIGHEST, 0.5)];
-  });
-  return { ...base, coefficients: Object.fromEntries(coefficients) };
 }
 
 /** @param {unknown} value @param {number} low @param {number} high @param {number} otherwise @returns {number} */
@@ -119,22 +119,34 @@ export function toHash(state, layers) {
   return `#${parts}`;
 }
 
-/** The state that a link holds, with no question where it holds none; null where it holds no state.
- * What is out of place is left out.
+/** The state that a link holds, without its problem or its merge where the link holds none that can be read; null where
+ * it holds neither. What is out of place is left out.
  * @param {string} hash @param {string[]} layers @returns {Partial<State> | null} */
 export function fromHash(hash, layers) {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
-  const mode = parts.has("parts") ? "part" : parts.has("layers") ? "layer" : parts.has("l") ? "one" : null;
-  if (mode === null && !parts.has("q")) return null;
-  const keys = keysOf(mode ?? "one", layers);
-  const values = (parts.get("parts") ?? parts.get("layers") ?? "").split("_");
-  const told = values.length === keys.length ? Object.fromEntries(keys.map((key, k) => [key, values[k]])) : {};
   const question = parts.get("q");
-  return /** @type {any} */ ({
-    ...(question === null ? {} : { question }),
-    mode: mode ?? "one",
-    coefficients: mode === "one" ? { all: parts.get("l") } : told,
+  const coefficients = coefficientsIn(parts, layers);
+  if (!coefficients && question === null) return null;
+  const merge = coefficients && {
+    mode: modeIn(parts),
+    coefficients,
     method: parts.get("method") ?? "interpolation",
     density: parts.get("density") ?? 0.2,
-  });
+  };
+  return /** @type {any} */ ({ ...merge, ...(question === null ? {} : { question }) });
+}
+
+/** @param {URLSearchParams} parts */
+function modeIn(parts) {
+  return parts.has("parts") ? "part" : parts.has("layers") ? "layer" : "one";
+}
+
+/** λ of a link; null where one is missing or is no number. @param {URLSearchParams} parts @param {string[]} layers */
+function coefficientsIn(parts, layers) {
+  const mode = modeIn(parts);
+  const keys = keysOf(mode, layers);
+  const one = parts.get("l") ?? "";
+  const values = mode === "one" ? keys.map(() => one) : (parts.get("parts") ?? parts.get("layers") ?? "").split("_");
+  const known = values.length === keys.length && values.every((value) => Number.isFinite(within(value, -9, 9, NaN)));
+  return known ? Object.fromEntries(keys.map((key, k) => [key, values[k]])) : null;
 }

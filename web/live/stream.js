@@ -5,15 +5,62 @@ import { make } from "./dom.js";
 import { goldOf } from "./problems.js";
 import { gradeOf } from "./runner.js";
 
+/** @typedef {{ node: any, tag: any, body: any, verdict: any, count: any, bar: any }} StreamParts */
+/** @typedef {{ text: string, length: number, truncated: boolean }} Result */
+
 /**
  * @param {string} name "fast", "merged" or "slow"
  * @param {string} title
  */
 export function createStream(name, title) {
+  const parts = streamParts(name, title);
+  const now = newAnswer();
+  const later = () => {
+    now.frame ||= requestAnimationFrame(() => drawAnswer(parts, now));
+  };
+  return {
+    node: parts.node,
+    tag: (/** @type {string} */ text) => {
+      parts.tag.textContent = text;
+    },
+    /** A new answer is coming. It writes over the old one, which stays pale. @param {string} question */
+    start(question) {
+      const old = question === now.question ? now.text + (now.done ? "" : remains(now)) : "";
+      Object.assign(now, { text: "", old, tokens: 0, done: false, gold: goldOf(question), question });
+      parts.node.classList.add("stale");
+      later();
+    },
+    /** @param {string} text */
+    token(text) {
+      if (now.tokens === 0) {
+        parts.node.classList.remove("stale");
+        parts.verdict.replaceChildren("…");
+      }
+      now.text += text;
+      now.tokens += 1;
+      later();
+    },
+    finish: (/** @type {Result} */ result) => finishAnswer(parts, now, result),
+    /** The bar shows the share of so many tokens. @param {number} tokens */
+    longest(tokens) {
+      now.longest = Math.max(1, tokens);
+      later();
+    },
+    clear: (/** @type {string} */ text) => clearAnswer(parts, now, text),
+  };
+}
+
+function newAnswer() {
+  const gold = /** @type {string | null} */ (null);
+  return { text: "", old: "", tokens: 0, done: true, gold, question: "", longest: 1, frame: 0 };
+}
+
+/** @param {string} name @param {string} title @returns {StreamParts} */
+function streamParts(name, title) {
   const tag = make("span", { class: "tag" });
   const body = make("div", { class: "answer", tabindex: 0, role: "group", "aria-label": `answer of ${title}` });
-  const verdict = make("p", { class: "verdict" }, " ");
-  const count = make("p", { class: "count" }, " ");
+  const verdict = make("p", { class: "verdict" }, " ");
+  const count = make("p", { class: "count" }, " ");
   const bar = make("div", { class: "length-bar", "aria-hidden": "true" });
   const node = make(
     "article",
@@ -23,70 +70,39 @@ export function createStream(name, title) {
     bar,
     body,
   );
-  const gold = /** @type {string | null} */ (null);
-  const now = { text: "", old: "", tokens: 0, done: true, gold, question: "", longest: 1, frame: 0 };
+  return { node, tag, body, verdict, count, bar };
+}
 
-  function draw() {
-    now.frame = 0;
-    const pieces = shownSteps(now.text, now.done);
-    body.replaceChildren(...pieces, ...(now.done ? [] : comingNodes(remains())));
-    count.textContent = `${now.tokens} token${now.tokens === 1 ? "" : "s"}`;
-    bar.style.setProperty("--share", String(Math.min(1, now.tokens / now.longest)));
-  }
+/** @param {StreamParts} parts @param {ReturnType<typeof newAnswer>} now */
+function drawAnswer({ body, count, bar }, now) {
+  now.frame = 0;
+  body.replaceChildren(...shownSteps(now.text, now.done), ...(now.done ? [] : comingNodes(remains(now))));
+  count.textContent = `${now.tokens} token${now.tokens === 1 ? "" : "s"}`;
+  bar.style.setProperty("--share", String(Math.min(1, now.tokens / now.longest)));
+}
 
-  /** What the coming answer has not written over yet. */
-  function remains() {
-    return now.old.slice(now.text.length);
-  }
+/** What the coming answer has not written over yet. @param {{ text: string, old: string }} now */
+function remains({ text, old }) {
+  return old.slice(text.length);
+}
 
-  function later() {
-    now.frame ||= requestAnimationFrame(draw);
-  }
+/** @param {StreamParts} parts @param {ReturnType<typeof newAnswer>} now @param {Result} result */
+function finishAnswer(parts, now, result) {
+  Object.assign(now, { text: result.text, tokens: result.length, done: true });
+  parts.node.classList.remove("stale");
+  drawAnswer(parts, now);
+  parts.verdict.replaceChildren(...shownVerdict(result, now.gold));
+}
 
-  return {
-    node,
-    tag: (/** @type {string} */ text) => {
-      tag.textContent = text;
-    },
-    /** A new answer is coming. It writes over the old one, which stays pale. @param {string} question */
-    start(question) {
-      const old = question === now.question ? now.text + (now.done ? "" : remains()) : "";
-      Object.assign(now, { text: "", old, tokens: 0, done: false, gold: goldOf(question), question });
-      node.classList.add("stale");
-      later();
-    },
-    /** @param {string} text */
-    token(text) {
-      if (now.tokens === 0) {
-        node.classList.remove("stale");
-        verdict.replaceChildren("…");
-      }
-      now.text += text;
-      now.tokens += 1;
-      later();
-    },
-    /** @param {{ text: string, length: number, truncated: boolean }} result */
-    finish(result) {
-      Object.assign(now, { text: result.text, tokens: result.length, done: true });
-      node.classList.remove("stale");
-      draw();
-      verdict.replaceChildren(...shownVerdict(result, now.gold));
-    },
-    /** The bar shows the share of so many tokens. @param {number} tokens */
-    longest(tokens) {
-      now.longest = Math.max(1, tokens);
-      later();
-    },
-    clear(/** @type {string} */ text) {
-      cancelAnimationFrame(now.frame);
-      Object.assign(now, { text: "", old: "", question: "", tokens: 0, done: true, frame: 0 });
-      node.classList.remove("stale");
-      body.replaceChildren(text);
-      verdict.replaceChildren(" ");
-      count.textContent = " ";
-      bar.style.setProperty("--share", "0");
-    },
-  };
+/** @param {StreamParts} parts @param {ReturnType<typeof newAnswer>} now @param {string} text */
+function clearAnswer({ node, body, verdict, count, bar }, now, text) {
+  cancelAnimationFrame(now.frame);
+  Object.assign(now, { text: "", old: "", question: "", tokens: 0, done: true, frame: 0 });
+  node.classList.remove("stale");
+  body.replaceChildren(text);
+  verdict.replaceChildren(" ");
+  count.textContent = " ";
+  bar.style.setProperty("--share", "0");
 }
 
 /** The cursor, and what is left of the answer before. @param {string} old */

@@ -2,10 +2,20 @@
 
 import { freshId } from "../chart/ids.js";
 import { clamp, make, makeButton, makeChoice, showNumber } from "./dom.js";
-import { coefficientOf, HIGHEST, isBlock, LOWEST, tidy } from "./state.js";
+import { coefficientOf, HIGHEST, keysOf, LOWEST, tidy } from "./state.js";
 import { createFinger } from "./touch.js";
+import { wordsOfTheLayers } from "./words.js";
 
 const NUDGE = 0.05;
+const HOW =
+  "The brush holds a λ. Drag over layers to give it to them, or tap one. " +
+  "With the keyboard: go to a layer and press ↑ or ↓, or Enter for the brush’s λ.";
+/** @type {[string, string][]} */
+const MODES_SHOWN = [
+  ["one", "all layers"],
+  ["layer", "each layer"],
+  ["part", "each part"],
+];
 /** @type {Record<string, string>} */
 const NAMES = { embed: "embedding", norm: "last norm", lm_head: "head" };
 /** @type {Record<string, string>} */
@@ -18,65 +28,61 @@ const SHORT = { embed: "emb", norm: "norm", lm_head: "head" };
  */
 export function createStrip(layers, hooks) {
   const brush = createBrush();
-  const mode = makeChoice(
-    "λ for",
-    [
-      ["one", "all layers"],
-      ["layer", "each layer"],
-      ["part", "each part"],
-    ],
-    hooks.onMode,
-  );
+  const mode = makeChoice("λ for", MODES_SHOWN, hooks.onMode);
   const grid = make("div", { class: "cells", role: "group", "aria-label": "λ of each layer" });
   /** @type {Map<string, any>} */
   let cells = new Map();
   let built = "";
-  grid.style.setProperty("--columns", String(layers.length));
-
+  /** @param {KeyboardEvent} event @param {string} key */
+  const onKey = (event, key) => {
+    const move = moveOf(event, Number(cells.get(key).getAttribute("aria-valuenow")), brush.value());
+    if (!move) return;
+    event.preventDefault();
+    if (move.to !== undefined) hooks.onPaint({ [key]: tidy(clamp(move.to, LOWEST, HIGHEST)) });
+    const keys = [...cells.keys()];
+    if (move.step) cells.get(keys[clamp(keys.indexOf(key) + move.step, 0, keys.length - 1)]).focus();
+  };
   /** @param {import("./state.js").State} state */
-  function show(state) {
+  const show = (state) => {
     const kind = state.mode === "part" ? "part" : "layer";
-    if (built !== kind) {
-      built = kind;
-      cells = fill(grid, layers, kind, onKey, hooks.onSettled);
-    }
+    if (built !== kind) cells = fillGrid(grid, layers, kind, onKey, hooks.onSettled);
+    built = kind;
     mode.choose(state.mode);
     for (const [key, cell] of cells) paint(cell, key, coefficientOf(state, key));
-  }
-
-  /** @param {KeyboardEvent} event @param {string} key */
-  function onKey(event, key) {
-    if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
-    const value = Number(cells.get(key).getAttribute("aria-valuenow"));
-    const wanted = {
-      ArrowUp: value + NUDGE,
-      ArrowDown: value - NUDGE,
-      PageUp: value + 5 * NUDGE,
-      PageDown: value - 5 * NUDGE,
-      Home: LOWEST,
-      End: HIGHEST,
-      " ": brush.value(),
-      Enter: brush.value(),
-    }[event.key];
-    const keys = [...cells.keys()];
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (wanted === undefined && step === undefined) return;
-    event.preventDefault();
-    if (wanted !== undefined) hooks.onPaint({ [key]: tidy(clamp(wanted, LOWEST, HIGHEST)) });
-    if (step !== undefined) cells.get(keys[clamp(keys.indexOf(key) + step, 0, keys.length - 1)]).focus();
-  }
-
+  };
   letPaint(grid, (/** @type {string} */ key) => hooks.onPaint({ [key]: brush.value() }), hooks.onSettled);
   const node = make(
     "section",
     { class: "strip" },
     make("h2", {}, "Layer by layer"),
-    make("p", { class: "lead" }, "Pick a value, then drag over the layers. Or go to one and press ↑ ↓."),
+    make("p", { class: "lead" }, HOW),
     make("div", { class: "row wrap" }, brush.node, mode.node),
     grid,
     palette(brush.set),
+    wordsOfTheLayers(layers),
   );
   return { node, show };
+}
+
+/**
+ * What a key asks for: λ that the cell goes to, or a step to another cell.
+ * @param {KeyboardEvent} event @param {number} value of the cell @param {number} brush
+ * @returns {{ to?: number, step?: number } | undefined}
+ */
+function moveOf({ key, ctrlKey, altKey, metaKey, shiftKey }, value, brush) {
+  if (ctrlKey || altKey || metaKey || shiftKey) return undefined;
+  return /** @type {Record<string, { to?: number, step?: number }>} */ ({
+    ArrowUp: { to: value + NUDGE },
+    ArrowDown: { to: value - NUDGE },
+    PageUp: { to: value + 5 * NUDGE },
+    PageDown: { to: value - 5 * NUDGE },
+    Home: { to: LOWEST },
+    End: { to: HIGHEST },
+    " ": { to: brush },
+    Enter: { to: brush },
+    ArrowLeft: { step: -1 },
+    ArrowRight: { step: 1 },
+  })[key];
 }
 
 function createBrush() {
@@ -112,52 +118,37 @@ function createBrush() {
  * @param {(event: KeyboardEvent, key: string) => void} onKey @param {() => void} onblur
  * @returns {Map<string, any>}
  */
-function fill(grid, layers, kind, onKey, onblur) {
-  const cells = new Map();
+function fillGrid(grid, layers, kind, onKey, onblur) {
+  const cells = new Map(keysOf(kind, layers).map((key) => [key, makeCell(key, onKey, onblur)]));
   const columns = layers.map((layer) => {
-    const keys = kind === "part" && isBlock(layer) ? [`${layer}.attention`, `${layer}.mlp`] : [layer];
-    const made = keys.map((key) => {
-      const cell = make(
-        "div",
-        {
-          class: "cell",
-          role: "slider",
-          tabindex: 0,
-          "data-key": key,
-          "aria-label": nameOf(key),
-          "aria-valuemin": LOWEST,
-          "aria-valuemax": HIGHEST,
-          onkeydown: (/** @type {KeyboardEvent} */ event) => onKey(event, key),
-          onblur,
-        },
-        make("span", { class: "swatch" }),
-        make("span", { class: "number" }),
-      );
-      cells.set(key, cell);
-      return cell;
-    });
-    return make(
-      "div",
-      { class: "column" },
-      make("span", { class: "name", "aria-hidden": "true" }, SHORT[layer] ?? layer),
-      ...made,
-    );
+    const name = make("span", { class: "name", "aria-hidden": "true" }, SHORT[layer] ?? layer);
+    const own = [...cells].filter(([key]) => key.split(".")[0] === layer).map(([, cell]) => cell);
+    return make("div", { class: "column" }, name, ...own);
   });
-  const rows =
-    kind === "part"
-      ? [
-          make(
-            "div",
-            { class: "column rows", "aria-hidden": "true" },
-            make("span", { class: "name" }, ""),
-            make("span", {}, "att"),
-            make("span", {}, "mlp"),
-          ),
-        ]
-      : [];
   grid.classList.toggle("parts", kind === "part");
-  grid.replaceChildren(...rows, ...columns);
+  grid.replaceChildren(...(kind === "part" ? [namesOfRows()] : []), ...columns);
   return cells;
+}
+
+/** @param {string} key @param {(event: KeyboardEvent, key: string) => void} onKey @param {() => void} onblur */
+function makeCell(key, onKey, onblur) {
+  const attributes = {
+    class: "cell",
+    role: "slider",
+    tabindex: 0,
+    "data-key": key,
+    "aria-label": nameOf(key),
+    "aria-valuemin": LOWEST,
+    "aria-valuemax": HIGHEST,
+    onkeydown: (/** @type {KeyboardEvent} */ event) => onKey(event, key),
+    onblur,
+  };
+  return make("div", attributes, make("span", { class: "swatch" }), make("span", { class: "number" }));
+}
+
+function namesOfRows() {
+  const names = [make("span", { class: "name" }, ""), make("span", {}, "att"), make("span", {}, "mlp")];
+  return make("div", { class: "column rows", "aria-hidden": "true" }, ...names);
 }
 
 /** What a screen reader calls a cell. @param {string} key */
@@ -171,7 +162,9 @@ function paint(cell, key, value) {
   cell.setAttribute("aria-valuenow", String(Number(value.toFixed(4))));
   cell.setAttribute("aria-valuetext", showNumber(value));
   cell.title = `${nameOf(key)}: ${showNumber(value)}`;
-  cell.lastChild.textContent = showNumber(value);
+  const [sign, digits] = showNumber(value).split(/(?=\d)(.*)/);
+  const zero = make("span", { class: "zero" }, digits[0]);
+  cell.lastChild.replaceChildren(...(digits[0] === "0" ? [sign, zero, digits.slice(1)] : [sign, digits]));
   tint(cell.firstChild, value);
 }
 
@@ -193,21 +186,10 @@ function letPaint(grid, onCell, onEnd) {
   let last = "";
   /** @param {PointerEvent} event */
   function touch(event) {
-    const under = document.elementFromPoint(event.clientX, event.clientY);
-    const cell =
-      under?.closest?.("[data-key]") ?? (event.target instanceof Element ? event.target.closest("[data-key]") : null);
-    const key = cell && grid.contains(cell) ? cell.getAttribute("data-key") : null;
+    const key = keyUnder(grid, event);
     if (!key || key === last) return;
     last = key;
     onCell(key);
-  }
-  /** @param {PointerEvent} event */
-  function follow(event) {
-    const start = finger.start();
-    finger.move(event);
-    if (finger.waits()) return;
-    if (start) touch(start);
-    touch(event);
   }
   grid.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || !(event.target instanceof Element && event.target.closest("[data-key]"))) return;
@@ -217,11 +199,14 @@ function letPaint(grid, onCell, onEnd) {
     if (!finger.waits()) touch(event);
   });
   grid.addEventListener("pointermove", (event) => {
-    if (grid.hasPointerCapture(event.pointerId)) follow(event);
+    if (!grid.hasPointerCapture(event.pointerId)) return;
+    const start = finger.start();
+    finger.move(event);
+    if (finger.waits()) return;
+    if (start) touch(start);
+    touch(event);
   });
-  grid.addEventListener("pointerup", (event) => {
-    if (finger.waits()) touch(event);
-  });
+  grid.addEventListener("pointerup", (event) => finger.waits() && touch(event));
   for (const kind of ["pointerup", "pointercancel"]) {
     grid.addEventListener(kind, () => {
       if (last) onEnd();
@@ -229,6 +214,16 @@ function letPaint(grid, onCell, onEnd) {
       finger.end();
     });
   }
+}
+
+/**
+ * The key of the cell under a pointer, or of the one where the event began.
+ * @param {HTMLElement} grid @param {PointerEvent} event
+ */
+function keyUnder(grid, { clientX, clientY, target }) {
+  const under = document.elementFromPoint(clientX, clientY)?.closest("[data-key]");
+  const cell = under ?? (target instanceof Element ? target.closest("[data-key]") : null);
+  return cell && grid.contains(cell) ? cell.getAttribute("data-key") : null;
 }
 
 /** The colours, each a button that fills the brush. @param {(value: number) => void} onValue */

@@ -2,6 +2,7 @@
 
 import { make, makeButton, showNumber } from "./dom.js";
 import { isPreset, presetsOf } from "./presets.js";
+import { problemName } from "./problems.js";
 import { meanOf, sharedBy } from "./state.js";
 
 /**
@@ -26,7 +27,8 @@ export function createTrailView(data, onBack) {
               title: tried.state.question,
               "aria-current": now ? "true" : null,
             });
-            button.append(make("small", {}, outcomeOf(tried)));
+            const problem = make("span", { class: "problem" }, problemName(tried.state.question));
+            button.append(make("small", {}, outcomeOf(tried)), problem);
             return make("li", {}, button);
           })
           .reverse(),

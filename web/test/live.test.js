@@ -2,32 +2,20 @@ import assert from "node:assert/strict";
 import { freshId } from "../chart/ids.js";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { createTrail, isPreset, presetsOf } from "../live/presets.js";
-import { bare, goldOf, seeded, wordProblem } from "../live/problems.js";
-import { shortened } from "../live/question.js";
+import { createTrail } from "../live/presets.js";
+import { bare, goldOf, problemName, seeded, shortened, wordProblem } from "../live/problems.js";
 import { gradeOf } from "../live/runner.js";
-import {
-  coefficientOf,
-  fromHash,
-  HIGHEST,
-  inMode,
-  keysOf,
-  LOWEST,
-  meanOf,
-  mergeKey,
-  normalised,
-  sharedBy,
-  toHash,
-  withOne,
-  withSome,
-} from "../live/state.js";
+import { coefficientOf, inMode, keysOf, meanOf, mergeKey, sharedBy, withOne, withSome } from "../live/state.js";
 import { bootstrapInterval, judge, quantile, wilson } from "../live/statistics.js";
-import { alongFrontier, measuredHint } from "../live/tradeoff.js";
+import { makeTokenizer } from "../core/tokenizer.js";
+import { EXAMPLE } from "../live/words.js";
 
 const ROOT = new URL("../../", import.meta.url);
 const data = JSON.parse(readFileSync(new URL("reports/tiny/long-to-short/live.json", ROOT), "utf8"));
 const { layers } = data;
-const start = normalised(null, layers, "mia has 2 eggs. how many eggs are left?");
+const plain = { method: "interpolation", density: 0.2, mode: "one", coefficients: {}, question: "" };
+const half = (question = "") => withOne({ ...plain, question }, 0.5, layers);
+const start = half("mia has 2 eggs. how many eggs are left?");
 const near = (/** @type {number} */ found, /** @type {number} */ wanted, by = 1e-9) =>
   assert.ok(Math.abs(found - wanted) <= by, `${found} is not ${wanted}`);
 
@@ -189,47 +177,6 @@ test("λ keep their values from mode to mode as far as a mode can hold them", ()
   assert.notEqual(mergeKey({ ...start, method: "ties" }, layers), mergeKey(start, layers));
 });
 
-test("a link holds the state; what does not belong is dropped", () => {
-  const split = withSome(inMode(start, "part", layers), { "2.mlp": -0.125, embed: 1.2 }, layers);
-  for (const state of [
-    start,
-    withSome(start, { 4: 0.1234 }, layers),
-    split,
-    { ...start, method: "ties", density: 0.35 },
-  ]) {
-    assert.deepEqual(normalised(fromHash(toHash(state, layers), layers), layers, ""), state);
-  }
-  assert.equal(fromHash("", layers), null);
-  assert.equal(fromHash("#section-2", layers), null);
-  const odd = normalised(fromHash("#l=NaN&method=evil&density=9&q=", layers), layers, "fallback");
-  assert.deepEqual(odd, { ...withOne(start, 0.5, layers), density: 1, question: "fallback" });
-  const far = normalised(fromHash(`#layers=${Array(9).fill("1e9").join("_")}`, layers), layers, "x");
-  assert.ok(Object.values(far.coefficients).every((value) => value === HIGHEST));
-  const short = normalised(fromHash("#layers=1_2", layers), layers, "x");
-  assert.equal(sharedBy(short, layers), 0.5);
-  assert.equal(normalised({ coefficients: { 0: -7 }, mode: "layer" }, layers, "x").coefficients[0], LOWEST);
-  assert.equal(normalised({ question: "y".repeat(1000) }, layers, "x").question.length, 400);
-});
-
-test("presets are known again, also after a link", () => {
-  const presets = presetsOf(data);
-  assert.deepEqual(
-    presets.map((preset) => preset.name),
-    ["fast", "average", "acm", "noise", "search", "ramp"],
-  );
-  for (const preset of presets) {
-    const state = preset.of({ ...start, method: "ties" });
-    const back = normalised(fromHash(toHash(state, layers), layers), layers, "");
-    assert.deepEqual(
-      presets.filter((other) => isPreset(back, other, layers)).map((other) => other.name),
-      [preset.name],
-    );
-    assert.equal(isPreset({ ...back, method: "ties" }, preset, layers), false);
-  }
-  assert.equal(coefficientOf(presets[5].of(start), "embed"), 0);
-  assert.equal(coefficientOf(presets[5].of(start), "lm_head"), 1);
-});
-
 test("the trail goes back, holds no repeats, and keeps an outcome", () => {
   const trail = createTrail((/** @type {any} */ item) => item.name, 3);
   for (const name of ["a", "b", "b", "c", "d"]) trail.push({ name });
@@ -238,19 +185,6 @@ test("the trail goes back, holds no repeats, and keeps an outcome", () => {
   assert.deepEqual(trail.undo(), { name: "c" });
   assert.deepEqual(trail.undo(), { name: "b" });
   assert.equal(trail.undo(), null);
-});
-
-test("a point travels along the measured line, and says where it was measured", () => {
-  const { frontier } = data;
-  const at = (/** @type {number} */ lambda) => alongFrontier(frontier, lambda);
-  for (const point of frontier)
-    assert.deepEqual(at(point.lambda), { accuracy: point.accuracy, length: point.length, measured: true });
-  const [low, high] = [frontier[2], frontier[3]];
-  const quarter = at(low.lambda + (high.lambda - low.lambda) / 4);
-  assert.equal(quarter?.measured, false);
-  near(Number(quarter?.length), low.length + (high.length - low.length) / 4, 1e-6);
-  assert.equal(at(1.1), null);
-  assert.equal(at(-0.1), null);
 });
 
 test("the answer of a problem is known only where all numbers are such as the models met", () => {
@@ -272,16 +206,22 @@ test("ids differ, also between copies of the script", () => {
   assert.ok([...made].every((id) => /^acm-choice-[0-9a-z]+$/.test(id)));
 });
 
-test("a hint tells accuracy and tokens with intervals and n", () => {
-  const row = data.frontier.find((/** @type {any} */ { lambda }) => lambda === 0.3);
-  const [low, high] = [row.accuracy_low.toFixed(1), row.accuracy_high.toFixed(1)];
-  const said = measuredHint("λ 0.3", row);
-  assert.ok(said.includes(`% right (${low} to ${high})`) && said.endsWith(`n = ${row.n}.`), said);
+test("the example of tokens has so many", () => {
+  const json = JSON.parse(readFileSync(new URL("abacus/checkpoints/abacus-fast/tokenizer.json", ROOT), "utf8"));
+  assert.equal(makeTokenizer(json).encode(EXAMPLE.text).length, EXAMPLE.tokens);
 });
 
-test("a link without a problem leaves the problem to the page", () => {
-  assert.equal("question" in /** @type {any} */ (fromHash("#l=0.4", layers)), false);
-  assert.equal(fromHash("#l=0.4&q=a", layers)?.question, "a");
+test("a problem has a short name that holds its numbers", () => {
+  assert.equal(
+    problemName("Nora has 17 shells. she finds 4 more. she gives away 6. she doubles them. how many shells are left?"),
+    "nora: 17 shells +4 −6 ×2",
+  );
+  assert.equal(problemName("mia has 8 eggs. she sells half. how many eggs are left?"), "mia: 8 eggs ÷2");
+  assert.equal(problemName("what is this?"), "what is this?");
+  assert.equal(
+    problemName("mia has 8 eggs. she eats them. how many eggs are left?"),
+    "mia has 8 eggs. she eats them.…",
+  );
 });
 
 test("a long word is cut", () => {

@@ -1,6 +1,7 @@
 // The chart of web/chart as a widget of Jupyter: Python gives the numbers, a pressed point goes back by its name.
 
 import { drawChart } from "../chart/chart.js";
+import { tellWhenGone } from "./kernel.js";
 
 /** @typedef {import("../chart/spec.js").Spec} Spec */
 /**
@@ -28,7 +29,9 @@ function renderChart({ model, el }) {
   update();
   model.on("change:spec", update);
   model.on("change:chosen", update);
+  const end = tellWhenGone(model, el);
   return () => {
+    end();
     model.off("change:spec", update);
     model.off("change:chosen", update);
     chart?.close();

@@ -2,6 +2,7 @@
 
 import { startEngine } from "../core/client.js";
 import { mount } from "../live/playground.js";
+import { tellWhenGone } from "./kernel.js";
 
 const LONGEST_WAIT = 180_000; // milliseconds; the kernel answers once it has run what is before it
 
@@ -50,7 +51,9 @@ function render({ model, el }) {
     if (JSON.stringify(model.get("state")) !== JSON.stringify(live.get())) live.set(model.get("state"));
   };
   model.on("change:state", follow);
+  const end = tellWhenGone(model, el);
   return () => {
+    end();
     model.off("change:state", follow);
     live.destroy();
   };
