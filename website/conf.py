@@ -42,7 +42,7 @@ myst_url_schemes = sorted(safe.SCHEMES | {LIVE_LINK.rstrip(":")})
 
 # MathJax with its fonts in one file, from the package; \href, \require and the like are off
 MATHJAX = next(f.locate() for f in files("sphinx-mathjax-offline") or [] if f.name == "tex-svg.js")
-mathjax_path = "tex-svg.js"
+mathjax_path = "math.js"  # fetches it
 mathjax3_config = {
     "tex": {"packages": {"[-]": ["autoload", "html", "newcommand", "require"]}},
     "options": {"processHtmlClass": "math", "ignoreHtmlClass": ".*", "enableMenu": False},
@@ -61,6 +61,7 @@ pygments_style = "a11y-high-contrast-light"
 html_theme_options = {
     "logo": {"text": project},
     "navbar_align": "left",
+    "collapse_navigation": True,  # no toggles without a name
     "navbar_center": ["sections"],
     "navbar_persistent": ["search-button-field"],
     "navbar_end": ["theme-switcher"],
