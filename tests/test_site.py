@@ -357,18 +357,19 @@ def test_a_page_says_first_what_was_found(repository):
     title, box, *_ = repository.notebook(Path("reports/tiny/questions/q/1-q.ipynb")).cells[0].source.split("\n\n")
     assert title == "# Tables" and box.startswith("::::{div} finding\n**Finding.** Length comes with `head`")
     assert "not \\[x\\](java" in box
-    said = [[new_output("stream", name="stdout", text=text)] for text in ("No.", "None is\nabove. All are below.")]
+    said = [[new_output("stream", name="stdout", text=text)] for text in ("No.", "None is\nabove\nbelow: all.")]
     ended = [new_markdown_cell("# T"), new_code_cell("0", outputs=said[0]),
              new_markdown_cell("## Conclusion"), new_code_cell("1", outputs=said[1])]  # fmt: skip
     path = notebook(repository.root / "reports/paper", *ended).relative_to(repository.root)
-    assert repository.books.finding(path) == "None is above. All are below."
+    assert repository.books.finding(path) == "None is above; below\\: all."
 
 
 @pytest.mark.parametrize("name", ["tiny", "smol", "smol+new"])
 def test_a_report_says_its_finding_once_in_its_own_words(name):
     report = (ROOT / "reports" / name / "report.md").read_text()
     told, shown = findings.of_report(report), findings.report(report)
-    assert told and shown.startswith(report.split("\n")[0] + f"\n\n::::{{div}} finding\n**Finding.** {told}\n::::")
+    title, box = report.split("\n")[0], findings.box(told)
+    assert told and shown.startswith(f"{title}\n\n{box}\n") and box.startswith("::::{div} finding\n**Finding.**")
     assert all(line in report for line in told.strip().split("\n"))
     assert shown.count("No ACM merge is shown") <= 1
 

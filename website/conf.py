@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from website import safe  # noqa: E402
-from website.navigation import LIVE, LIVE_LINK, SECTIONS, section_of  # noqa: E402
+from website.navigation import LIVE, LIVE_LINK, SECTIONS, section_of, tasks  # noqa: E402
 from website.stage import ASIDE, commit  # noqa: E402
 
 project = "ACM companion"
@@ -61,7 +61,6 @@ pygments_style = "a11y-high-contrast-light"
 html_theme_options = {
     "logo": {"text": project},
     "navbar_align": "left",
-    "collapse_navigation": True,  # no toggles without a name
     "navbar_center": ["sections"],
     "navbar_persistent": ["search-button-field"],
     "navbar_end": ["theme-switcher"],
@@ -97,11 +96,14 @@ class Harmless(SphinxPostTransform):
 
 
 def finish(app, page: str, template: str, context: dict, doctree) -> None:
-    """Tell the header where a page stands; have pictures fetched when they come into view."""
+    """Tell header and sidebar where a page stands; have pictures fetched when they come into view."""
     above = [parent["link"] for parent in context.get("parents", [])]
     names = [(PurePosixPath(page).parent / link).as_posix() for link in above]
     places = [posixpath.normpath(name).removesuffix(".html") for name in names]
     context["section"] = section_of(page, places)
+    context["tasks"] = {}
+    if context["section"] == "Guide" and "notebooks" not in [page, *places]:
+        context["tasks"] = tasks(app.env.found_docs)
     if "body" in context:
         context["body"] = re.sub(r"<img (?!loading)", '<img loading="lazy" decoding="async" ', context["body"])
 

@@ -16,7 +16,8 @@ METHOD = re.compile(r"^- \*\*ACM-.*(?:\n  .*)*", re.MULTILINE)
 
 def box(text: str) -> str:
     """The box in which a page says what was found; nothing for nothing. text: Markdown."""
-    return f"::::{{div}} finding\n**Finding.** {text}\n::::" if text else ""
+    gap = "\n\n" if text.startswith("- ") else " "
+    return f"::::{{div}} finding\n**Finding.**{gap}{text}\n::::" if text else ""
 
 
 def of_notebook(book: NotebookNode, path: Path, verdict: Path) -> str:
@@ -34,7 +35,8 @@ def of_notebook(book: NotebookNode, path: Path, verdict: Path) -> str:
             told = [] if re.search(r"^#+ Conclusion", cell.source, re.MULTILINE) else None
         elif told is not None and cell.cell_type == "code":
             told += [output.text for output in cell.outputs if output.output_type == "stream"]
-    return prose(short(" ".join("".join(told or []).split())))
+    text = re.sub(r"(?<=[^.;:,?!\n])\n+(?=[\w ]+: )", "; ", "".join(told or []))  # a list by lines
+    return prose(short(" ".join(text.split())))
 
 
 def of_report(text: str) -> str:
@@ -44,7 +46,7 @@ def of_report(text: str) -> str:
         return first
     if nothing := NOTHING.search(text):
         return nothing[1]
-    return "\n" + "\n".join(METHOD.findall(text)) if METHOD.search(text) else ""
+    return "\n".join(METHOD.findall(text))
 
 
 def report(text: str) -> str:

@@ -124,6 +124,15 @@ def section_of(page: str, parents: list[str]) -> str:
     return next((names[place] for place in [page, *parents] if place in names), "")
 
 
+def tasks(there: set[str]) -> dict[str, dict[str, str]]:
+    """The guide for its sidebar: task → page of Sphinx → short title. there: the pages of the site."""
+    named = {
+        task: {str(Path(name).with_suffix("")): short for name, (short, _) in pages.items()}
+        for task, pages in GUIDE.items()
+    }
+    return {task: {page: short for page, short in pages.items() if page in there} for task, pages in named.items()}
+
+
 def links(current: str = "Live") -> str:
     """The header's links as HTML, for a page at the top of the site. current: the section that it stands in."""
     marks = {name: ' aria-current="page"' if name == current else "" for name in SECTIONS}

@@ -68,10 +68,11 @@ class Sections:
         name = short_title(self.stage.source_of(path), title)
         where = f" ({page.parts[1]})" if "questions" in page.parts and page.parts[1] != "tiny" else ""
         if page.name == "report.md":
-            text = " ".join(findings.of_report((self.stage.root / page).read_text(encoding="utf-8")).split("\n- "))
+            told = findings.of_report((self.stage.root / page).read_text(encoding="utf-8"))
+            text = " ".join(told.removeprefix("- ").replace("\n- ", " ").split())
         found = self.stage.books.finding(page) if page.suffix == ".ipynb" else ""
         return {
-            "title": title, "short": name + where, "text": found or text, "path": f"/{page}",
+            "title": title, "short": name + where, "text": found or text, "about": text, "path": f"/{page}",
             "picture": self.stage.books.thumbnail(page), "place": ", ".join(page.parts[1:3]),
         }  # fmt: skip
 

@@ -180,7 +180,11 @@ class Stage:
         notebook = path.suffix == ".ipynb"
         text = nbformat.read(page, as_version=4).cells[0].source if notebook else page.read_text(encoding="utf-8")
         title, _, rest = text.lstrip().partition("\n")
-        paragraph = next((p for p in re.split(r"\n\s*\n", rest.strip()) if not re.match(r"[-#<|`*!{]|\[!", p)), "")
+        blocks = re.split(r"\n\s*\n", rest.strip())
+        place = next((n for n, block in enumerate(blocks) if not re.match(r"[-#<|`*!{]|\[!", block)), None)
+        paragraph = "" if place is None else blocks[place]
+        if re.search(r"\w$", paragraph) and blocks[place + 1 : place + 2]:  # goes on as a list
+            paragraph += " " + re.split(r"\n- ", blocks[place + 1].removeprefix("- "))[0].rstrip(".,;") + "."
         return title.lstrip("# ").strip() + part_of(path), sentences(paragraph)[0]
 
 
