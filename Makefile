@@ -82,9 +82,10 @@ site: $(SITE_VENV)/installed  ## the live page, report, notebooks, course and do
 animation: $(SITE_VENV)/browser site  ## record the live page anew for the README: figures/live.webp (a minute, needs Chromium)
 	$(SITE_VENV)/bin/python -m website.animation runs/site figures/live.webp
 
-site-notebooks: $(VENV)/installed  ## run the explorers and lessons once, for `make site` to show with their outputs (about 5 min)
+site-notebooks: $(VENV)/installed  ## run the explorers and lessons, and keep what they show in website/executed, for `make site` (5 min)
 	@for path in notebooks/explore notebooks/course; do \
-	  $(VENV)/bin/jupyter nbconvert --log-level WARN --to notebook --execute --allow-errors --output-dir runs/executed/$$path $$path/*.ipynb || exit 1; done
+	  $(VENV)/bin/jupyter nbconvert --log-level WARN --to notebook --execute --output-dir runs/executed/$$path $$path/*.ipynb || exit 1; done
+	@$(VENV)/bin/python -m website.executed runs/executed
 
 test-browser: $(SITE_VENV)/browser $(VENV)/installed site  ## the site and JupyterLab with its explorers, seen by Chromium (7 min)
 	$(SITE_VENV)/bin/python -m pytest -q -p no:cacheprovider tests_browser

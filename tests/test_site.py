@@ -13,15 +13,19 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import typer
 from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
 
+import acm
+from acm.__main__ import app
 from acm.display import Shown
 from acm.paths import ROOT
-from website import figures, live, safe
+from website import commands, executed, findings, live, navigation, reference, safe
 from website.stage import Stage
+from website.text import plain, prose
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -95,7 +99,7 @@ def test_links_of_the_web_and_of_the_site_pass():
     "text", ["*a* _b_ `c` [d](e) ![f](g) <b>h</b> $i$ | j", "# k", "{raw}`l` &lt; \\m https://x.y", *HOSTILE]
 )
 def test_captions_are_taken_as_plain_text(text):
-    tokens = MarkdownIt().parse(figures.plain(text))
+    tokens = MarkdownIt().parse(plain(text))
     assert [t.type for t in tokens] == ["paragraph_open", "inline", "paragraph_close"]
     assert {t.type for t in tokens[1].children} <= {"text", "text_special"}
     assert "".join(t.content for t in tokens[1].children) == " ".join(text.split())
@@ -174,11 +178,11 @@ def test_a_figure_brings_caption_alternative_text_and_sources(repository):
 
 def test_a_notebook_shows_its_saved_figure_and_no_unknown_output(repository):
     book = repository.notebook(Path("reports/tiny/e/notebooks/6-figures.ipynb"))
-    assert [c.cell_type for c in book.cells] == ["markdown", "markdown", "code", "markdown", "markdown"]
+    assert [c.cell_type for c in book.cells] == ["markdown", "code", "markdown", "markdown"]
     assert "[one](/notebooks/1-one.ipynb)" in book.cells[0].source, "links start from where the notebook is stored"
-    assert "Executed copy of `notebooks/6-figures.ipynb`" in book.cells[1].source
-    assert book.cells[2].outputs == [] and book.cells[3].source == "**The title**"
-    assert "figures/tiny/e/plot.svg" in book.cells[4].source
+    assert "Executed copy of `notebooks/6-figures.ipynb`" in book.cells[0].source
+    assert book.cells[1].outputs == [] and book.cells[2].source == "**The title**"
+    assert "figures/tiny/e/plot.svg" in book.cells[3].source
 
 
 def test_a_picture_without_a_name_is_the_figure_that_its_cell_saves(repository):
@@ -220,7 +224,7 @@ def test_the_rows_of_others_have_a_page_with_their_figures_and_records(tmp_path)
     assert all((tmp_path / target).is_file() for target in targets) and "| verdict" in page
     results = (tmp_path / "results.md").read_text()
     assert "[Results from other hardware](/reports/community/README.md)" in results
-    assert "\nResults from other hardware </reports/community/README.md>\n" in results
+    assert "\nOther hardware </reports/community/README.md>\n" in results
 
 
 def test_the_start_page_leads_somewhere():
@@ -282,3 +286,152 @@ def test_the_live_page_lets_nothing_in_from_elsewhere(tmp_path):
     assert not page.select("[style], style, script:not([src]), base, iframe, form, [onclick], [onload]")
     for tag in page.select("script, link, img"):
         assert re.match(r"live/|data:image/svg", tag.get("src") or tag["href"]), tag
+
+
+def notebook(folder, *cells):
+    """A notebook in a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=list(cells)), folder / "a.ipynb")
+    return folder / "a.ipynb"
+
+
+@pytest.mark.parametrize("folder", executed.FOLDERS)
+def test_the_kept_copies_are_of_the_notebooks_as_they_are_and_small(folder):
+    kept = ROOT / executed.KEPT
+    stored = sorted((ROOT / folder).glob("*.ipynb"))
+    assert [path.name for path in sorted((kept / folder).glob("*"))] == [path.name for path in stored]
+    for path in stored:
+        copy = kept / path.relative_to(ROOT)
+        text, book = copy.read_text(encoding="utf-8"), nbformat.read(copy, 4)
+        assert executed.cells_of(book) == executed.cells_of(nbformat.read(path, 4)), "run `make site-notebooks`"
+        assert executed.best(ROOT, path.relative_to(ROOT)) == copy
+        assert "/home/" not in text and "/root/" not in text and len(text) < 400_000
+        kinds = [o.output_type for c in book.cells for o in c.get("outputs", [])]
+        assert kinds and "error" not in kinds
+
+
+def test_a_kept_copy_has_outputs_but_no_state_of_widgets(tmp_path):
+    cells = [new_code_cell("a"), new_markdown_cell("b")]
+    notebook(tmp_path / "notebooks/explore", *cells)
+    widget = new_output("display_data", {executed.WIDGET: {"model_id": "x"}, "text/plain": "Box()"})
+    said = [new_output("stream", name=name, text=name) for name in ("stdout", "stderr")]
+    ran = notebook(tmp_path / "ran", new_code_cell("a", outputs=[widget, *said]), new_markdown_cell("b"))
+    path = Path("notebooks/explore/a.ipynb")
+    executed.keep(ran, path, tmp_path)
+    found = nbformat.read(executed.best(tmp_path, path), 4).cells[0].outputs
+    assert [o.get("text") or o.data for o in found] == [{executed.WIDGET: {}}, "stdout"]
+    notebook(tmp_path / "notebooks/explore", new_code_cell("another"))
+    assert executed.best(tmp_path, path) == tmp_path / path, "a copy of other cells is not shown"
+    with pytest.raises(ValueError, match="other cells"):
+        executed.keep(ran, path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        (new_output("error", ename="KeyError", evalue="x", traceback=[]), "a cell failed: KeyError"),
+        (new_output("stream", name="stdout", text=str(ROOT)), "a path of this machine"),
+    ],
+)
+def test_what_failed_or_names_this_machine_is_not_kept(output, why, monkeypatch):
+    monkeypatch.setattr(Path, "write_text", lambda *_, **__: pytest.fail("written"))
+    book = new_notebook(cells=[new_code_cell("a", outputs=[output])])
+    monkeypatch.setattr(nbformat, "read", lambda *_: nbformat.from_dict(json.loads(json.dumps(book))))
+    with pytest.raises(ValueError, match=why):
+        executed.keep(Path("ran"), Path("a.ipynb"), ROOT)
+
+
+def test_a_widget_gives_way_to_a_link_to_the_live_page(repository):
+    widget = new_output("display_data", {executed.WIDGET: {}})
+    path = Path("notebooks/explore/a.ipynb")
+    notebook((repository.root / path).parent, new_markdown_cell("# A\n\nIntro."), new_code_cell("a", outputs=[widget]))
+    opening, code, after = repository.notebook(path).cells
+    assert code.outputs == [] and f"[live page]({navigation.LIVE_LINK})" in after.source
+    assert f"({navigation.LIVE_LINK})" in opening.source and "as executed" in opening.source
+
+
+def test_a_page_says_first_what_was_found(repository):
+    verdict = {"answer": "Length comes with `head`, not [x](javascript:y)."}
+    folder = repository.root / "reports/tiny/questions/q"
+    (folder / "verdict.json").write_text(json.dumps(verdict))
+    title, box, *_ = repository.notebook(Path("reports/tiny/questions/q/1-q.ipynb")).cells[0].source.split("\n\n")
+    assert title == "# Tables" and box.startswith("::::{div} finding\n**Finding.** Length comes with `head`")
+    assert "not \\[x\\](java" in box
+    said = [[new_output("stream", name="stdout", text=text)] for text in ("No.", "None is\nabove\nbelow: all.")]
+    ended = [new_markdown_cell("# T"), new_code_cell("0", outputs=said[0]),
+             new_markdown_cell("## Conclusion"), new_code_cell("1", outputs=said[1])]  # fmt: skip
+    path = notebook(repository.root / "reports/paper", *ended).relative_to(repository.root)
+    assert repository.books.finding(path) == "None is above; below\\: all."
+
+
+@pytest.mark.parametrize("name", ["tiny", "smol", "smol+new"])
+def test_a_report_says_its_finding_once_in_its_own_words(name):
+    report = (ROOT / "reports" / name / "report.md").read_text()
+    told, shown = findings.of_report(report), findings.report(report)
+    title, box = report.split("\n")[0], findings.box(told)
+    assert told and shown.startswith(f"{title}\n\n{box}\n") and box.startswith("::::{div} finding\n**Finding.**")
+    assert all(line in report for line in told.strip().split("\n"))
+    assert shown.count("No ACM merge is shown") <= 1
+
+
+def test_the_guide_has_every_page_once_by_a_short_title():
+    listed = [name for pages in navigation.GUIDE.values() for name in pages]
+    found = [p.relative_to(ROOT).as_posix() for p in (*ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md"))]
+    assert len(set(listed)) == len(listed) and set(found) <= set(listed)
+    assert all(len(short) <= navigation.LONGEST for short in navigation.SHORT.values())
+    made = {"commands.md", "python.md", "notebooks.md"}
+    assert [name for name in navigation.SHORT if name not in made and not (ROOT / name).is_file()] == []
+
+
+def test_every_title_in_a_sidebar_is_short_and_every_page_has_one(tmp_path):
+    stage = Stage(ROOT, tmp_path)
+    stage.write()
+    for page in tmp_path.glob("*.md"):
+        for block in re.findall(r"```{toctree}\n:hidden:\n(.*?)```", page.read_text(), re.DOTALL):
+            for title in re.findall(r"^(.+) <.*>$", block, re.MULTILINE):
+                assert len(title) <= navigation.LONGEST + 8, (page, title)
+    untitled = [p for p in tmp_path.rglob("*.md") if "_downloads-only" not in p.parts
+                and not re.search(r"^# \S", p.read_text(), re.MULTILINE)]  # fmt: skip
+    assert untitled == []
+
+
+def test_the_live_page_has_the_sections_of_all_pages(tmp_path):
+    live.main(str(tmp_path))
+    found = BeautifulSoup((tmp_path / "index.html").read_text(), "html.parser").select("nav[aria-label=sections] a")
+    assert {a.get_text(): a["href"] for a in found} == navigation.SECTIONS
+    assert [a.get_text() for a in found if a.get("aria-current")] == ["Live"]
+    with pytest.raises(ValueError, match="nav"):
+        live.with_sections("<nav></nav>")
+
+
+def test_the_page_of_the_command_line_has_every_command_with_its_example():
+    page = commands.page()
+    for name, command in typer.main.get_command(app).commands.items():
+        part = page.split(f"## acm {name}\n", 1)[1].split("\n## ", 1)[0]
+        example = command.epilog.removeprefix("Example: ")
+        assert example in part.replace(" \\\n  ", " ")
+        for param in command.params:
+            assert all(f"`{option}`" in part for option in param.opts), (name, param.name)
+    assert (
+        max(len(line) for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.split("\n")) < 120
+    )
+
+
+def test_the_page_of_the_python_interface_has_every_public_name_with_its_docstring():
+    page = reference.page(ROOT)
+    for name in acm.__all__:
+        part = page.split(f"### {name}\n", 1)[1].split("\n### ", 1)[0]
+        doc = getattr(acm, name).__doc__
+        assert re.split(r"[.:`]", doc)[0].strip() in part.replace("\\", "")
+        assert ">>>" not in doc or "```pycon\n>>>" in part
+        assert "defaults." not in part.split("```")[1], "a default stands as its value"
+    assert "estimator: str = 'plug-in'" in page and "- `finetuned`: name" in page
+
+
+@pytest.mark.parametrize("words", ["`a|b` c|d", "x_1 *y* <b>z</b>", "``q`` `r` $s$", *HOSTILE])
+def test_prose_keeps_code_and_interprets_nothing_else(words):
+    inline = MarkdownIt().parse(prose(words))[1]
+    assert {t.type for t in inline.children} <= {"text", "text_special", "softbreak", "code_inline"}
+    assert [t.content for t in inline.children if t.type == "code_inline"] == [
+        found.strip("`").strip() for found in re.findall("``?[^`\n]+``?", words)
+    ]

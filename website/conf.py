@@ -1,8 +1,10 @@
 """The Sphinx settings of the website. website/stage.py collects its pages."""
 
+import posixpath
+import re
 import sys
 from importlib.metadata import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -11,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from website import safe  # noqa: E402
+from website.navigation import LIVE, LIVE_LINK, SECTIONS, section_of, tasks  # noqa: E402
 from website.stage import ASIDE, commit  # noqa: E402
 
 project = "ACM companion"
@@ -35,11 +38,11 @@ nb_render_markdown_format = "commonmark"  # for Markdown in outputs: it has no d
 myst_enable_extensions = ["attrs_block", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 myst_update_mathjax = False
-myst_url_schemes = sorted(safe.SCHEMES)
+myst_url_schemes = sorted(safe.SCHEMES | {LIVE_LINK.rstrip(":")})
 
 # MathJax with its fonts in one file, from the package; \href, \require and the like are off
 MATHJAX = next(f.locate() for f in files("sphinx-mathjax-offline") or [] if f.name == "tex-svg.js")
-mathjax_path = "tex-svg.js"
+mathjax_path = "math.js"  # fetches it
 mathjax3_config = {
     "tex": {"packages": {"[-]": ["autoload", "html", "newcommand", "require"]}},
     "options": {"processHtmlClass": "math", "ignoreHtmlClass": ".*", "enableMenu": False},
@@ -57,8 +60,8 @@ html_show_sourcelink = False
 pygments_style = "a11y-high-contrast-light"
 html_theme_options = {
     "logo": {"text": project},
-    "header_links_before_dropdown": 8,
     "navbar_align": "left",
+    "navbar_center": ["sections"],
     "navbar_persistent": ["search-button-field"],
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
@@ -69,7 +72,7 @@ html_theme_options = {
     "footer_start": ["built"],
     "footer_end": [],
 }
-html_context = {"default_mode": "auto"}
+html_context = {"default_mode": "auto", "sections": SECTIONS}
 
 
 class Harmless(SphinxPostTransform):
@@ -81,7 +84,10 @@ class Harmless(SphinxPostTransform):
         for node in list(self.document.findall(nodes.raw)):
             cleaned = safe.clean(node.astext()) if "html" in node.get("format", "") else ""
             node.replace_self(nodes.raw("", cleaned, format="html"))
+        up = "../" * self.env.docname.count("/")
         for node in list(self.document.findall(nodes.reference)):
+            if node.get("refuri") == LIVE_LINK:
+                node["refuri"] = f"{up}{LIVE}"
             if not safe.is_safe_link(node.get("refuri", "")):
                 node.replace_self(nodes.inline("", node.astext()))
         for node in list(self.document.findall(nodes.image)):
@@ -89,5 +95,19 @@ class Harmless(SphinxPostTransform):
                 node.replace_self(nodes.inline("", node.get("alt", "")))
 
 
+def finish(app, page: str, template: str, context: dict, doctree) -> None:
+    """Tell header and sidebar where a page stands; have pictures fetched when they come into view."""
+    above = [parent["link"] for parent in context.get("parents", [])]
+    names = [(PurePosixPath(page).parent / link).as_posix() for link in above]
+    places = [posixpath.normpath(name).removesuffix(".html") for name in names]
+    context["section"] = section_of(page, places)
+    context["tasks"] = {}
+    if context["section"] == "Guide" and "notebooks" not in [page, *places]:
+        context["tasks"] = tasks(app.env.found_docs)
+    if "body" in context:
+        context["body"] = re.sub(r"<img (?!loading)", '<img loading="lazy" decoding="async" ', context["body"])
+
+
 def setup(app) -> None:
     app.add_post_transform(Harmless)
+    app.connect("html-page-context", finish)

@@ -10,14 +10,11 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
+from website.text import plain
+
 NUMBERS = "paper-numbers"  # name of the folder of the paper's own numbers, in reports/ and in figures/
 QUOTED = re.compile(r'"(\w[\w.-]*)"')
 SENTENCE_END = re.compile(r"(?<=[.;]) ")
-
-
-def plain(text: str) -> str:
-    """Text in which Markdown finds nothing to interpret."""
-    return re.sub(r"([\\`*_{}\[\]<>$|#!&:])", r"\\\1", " ".join(text.split()))
 
 
 def figures_of(notebook: Path) -> Path:
@@ -68,7 +65,7 @@ class Figures:
         for path in [*data, svg, svg.with_suffix(".json")]:
             links.append(f"[{path.name if path.suffix else f'{path}/'}]({self.address(path)})")
         source = (facts.get("drawn_with") or facts).get("source", "unknown")
-        first = SENTENCE_END.split(f"{alt}: {text}" if alt else text)[0]
+        first = f"{alt}: {self.first(svg)}" if alt else self.first(svg)
         return "\n".join([
             f":::{{figure}} {self.address(svg)}",
             f":alt: {json.dumps(first, ensure_ascii=False)}",
@@ -78,13 +75,62 @@ class Figures:
             ":::",
         ])  # fmt: skip
 
-    def gallery(self) -> str:
-        """All committed figures, folder by folder; those of the paper's own numbers come last."""
-        lines, last = [], None
-        drawn = (path.relative_to(self.root) for path in (self.root / "figures").rglob("*.svg"))
-        for svg in sorted(drawn, key=lambda path: (NUMBERS in path.parts, path)):
-            if svg.parent != last:
-                last = svg.parent
-                lines += [f"## {' · '.join(last.parts[1:])}", ""]
-            lines += [f"### {svg.stem.replace('_', ' ')}", "", self.block(svg), ""]
+    def groups(self) -> list[Group]:
+        """The committed figures by profile and experiment; the paper's own numbers come last."""
+        drawn = sorted(path.relative_to(self.root) for path in (self.root / "figures").rglob("*.svg"))
+        places = dict.fromkeys(path.parts[1:3] if NUMBERS not in path.parts else (NUMBERS,) for path in drawn)
+        order = {"tiny": 0, "smol": 1, "smol+new": 2, NUMBERS: 4}
+        groups = [Group(place, [p for p in drawn if p.parts[1 : 1 + len(place)] == place], self) for place in places]
+        return sorted(groups, key=lambda group: (order.get(group.place[0], 3), "long-to-short" not in group.place))
+
+    def first(self, svg: Path) -> str:
+        """The first sentence of a figure's caption."""
+        caption = (self.root / svg).with_suffix(".json")
+        text = json.loads(caption.read_text(encoding="utf-8"))["caption"] if caption.is_file() else svg.stem
+        return SENTENCE_END.split(text)[0]
+
+    def gallery(self, group: Group) -> str:
+        """The page of a group: its figures whole, with captions and sources."""
+        lines = [f"# {group.title}", ""]
+        for svg in group.drawn:
+            lines += [f"({label(svg)})=", f"## {name_of(svg)}", "", self.block(svg), ""]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Figures that have a page together. place: profile and experiment; drawn: the SVG files."""
+
+    place: tuple[str, ...]
+    drawn: list[Path]
+    figures: Figures
+
+    @property
+    def title(self) -> str:
+        """What the group is called."""
+        return "The paper's own numbers" if self.place == (NUMBERS,) else ": ".join(self.place)
+
+    @property
+    def page(self) -> str:
+        """The page's file on the site."""
+        return f"figures/{'/'.join(self.place)}/figures.md"
+
+    @property
+    def cards(self) -> list[dict[str, str]]:
+        """Each figure with title, first words, place on the group's page, and picture."""
+        return [
+            {"title": name_of(svg), "text": plain(self.figures.first(svg)), "ref": label(svg),
+             "picture": self.figures.address(svg)}
+            for svg in self.drawn
+        ]  # fmt: skip
+
+
+def name_of(svg: Path) -> str:
+    """What a figure is called: of a question, with the question's name."""
+    name = svg.stem.replace("_", " ")
+    return f"{svg.parent.name}: {name}" if "questions" in svg.parts else name
+
+
+def label(svg: Path) -> str:
+    """The mark by which pages link to a figure."""
+    return re.sub(r"[^a-z0-9]+", "-", svg.with_suffix("").as_posix().lower())

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
 
 from acm.widgets.bundle import bundle
+from website.navigation import links
 from website.stage import ROOT, commit
 
 DATA = "reports/tiny/long-to-short/live.json"
 STYLES = ("web/chart/chart.css", "web/live/playground.css", "web/live/page.css")
 CHECKPOINTS = "abacus/checkpoints"
+SECTIONS = re.compile(r'(<nav aria-label="sections">\n).*?(</nav>)', re.DOTALL)
 
 
 def main(site: str, root: str = str(ROOT)) -> None:
@@ -33,10 +36,18 @@ def main(site: str, root: str = str(ROOT)) -> None:
     (folder / "page.js").write_text(bundle("live/page.js"), encoding="utf-8")
     style = "\n".join((source / name).read_text(encoding="utf-8") for name in STYLES)
     (folder / "live.css").write_text(style, encoding="utf-8")
-    page = (source / "web/live/index.html").read_text(encoding="utf-8")
+    page = with_sections((source / "web/live/index.html").read_text(encoding="utf-8"))
     version = commit(source)
     built = page.replace("{built}", f"Built from commit {version}. " if version else "")
     (out / "index.html").write_text(built, encoding="utf-8")
+
+
+def with_sections(page: str) -> str:
+    """The page with the header's links of all pages. page: HTML with a ``nav`` of sections."""
+    page, count = SECTIONS.subn(lambda m: f"{m[1]}{links()}\n{m[2]}", page)
+    if count != 1:
+        raise ValueError('web/live/index.html needs one <nav aria-label="sections">')
+    return page
 
 
 def put_model(weights: Path, target: Path) -> None:

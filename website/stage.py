@@ -1,7 +1,8 @@
 """Collects the pages of the site into one folder, which Sphinx reads.
 
 A page is a Markdown file or a notebook of the repository. It keeps its path. A notebook with an executed copy in
-``reports/`` is shown with the outputs of that copy. Other notebooks are shown as they are stored. Nothing is run.
+``reports/`` or ``website/executed/`` is shown with the outputs of that copy. Other notebooks are shown as they are
+stored. Nothing is run.
 Links keep working: a link to a page leads there, a link to another file downloads it, a link to a folder lists its
 files.
 """
@@ -16,15 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from website import findings
+from website.books import FIRST, Books, part_of
 from website.figures import NUMBERS, Figures
+from website.navigation import LIVE_LINK
+from website.sections import Sections
+from website.text import sentences
 
 ASIDE = "_downloads-only"
-RAN = "runs/executed"  # copies, executed for the site, of notebooks that are stored without outputs
 ROOT = Path(__file__).resolve().parent.parent
-HERE = Path(__file__).resolve().parent
-SHOWN = ("image/png", "text/html", "text/markdown", "text/plain")  # kinds of notebook output that the site shows
 TEXTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "benchmarks/*.md", "reports/*/report.md",
          "reports/*/*/tables/*.md", "reports/community/README.md")  # fmt: skip
 NOTEBOOKS = tuple(
@@ -40,8 +42,7 @@ EXECUTED = (
     "reports/*/*/notebooks/*.ipynb",
     "reports/*/*/notebooks/*/ACM-TA.ipynb",
 )
-FIRST = "reports/tiny/long-to-short"  # the folder whose executed copies are shown for the pipeline's notebooks
-RESULTS = Path("docs", "results.md")  # its marked parts also stand on pages of the site
+LIVE_PAGE = Path("web", "live", "index.html")
 LINK = re.compile(r"(\]\()<?([^)\s>]+)>?(\))")
 HTML_IMAGE = re.compile(r'^<img src="([^"\s]+)" width="(\d+)" alt="([^"\n]*)">$', re.MULTILINE)
 IMAGE = re.compile(r"^!\[([^\]]*)\]\(([^)\s]+\.svg)\)$", re.MULTILINE)
@@ -65,6 +66,11 @@ class Stage:
     def figures(self) -> Figures:
         """The figures of the repository, with addresses on this site."""
         return Figures(self.root, self.address)
+
+    @property
+    def books(self) -> Books:
+        """The notebooks as pages."""
+        return Books(self)
 
     def collect(self) -> None:
         """Find all pages; a notebook's executed copy stands for it."""
@@ -98,10 +104,11 @@ class Stage:
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".md":
                 text = (self.root / path).read_text(encoding="utf-8")
+                text = findings.report(text) if path.name == "report.md" else text
                 target.write_text(self.markdown(text, path), encoding="utf-8")
             else:
                 nbformat.write(self.notebook(path), target)
-        sections(self)
+        Sections(self).write()
         done: set[Path] = set()
         while self.folders - done:
             folder = min(self.folders - done)
@@ -110,6 +117,8 @@ class Stage:
 
     def markdown(self, text: str, origin: Path) -> str:
         """Give figures their caption and provenance, and make links absolute. origin: the file whose links they are."""
+        if origin.parent.name == "tables" and not text.startswith("# "):
+            text = f"# {origin.stem.capitalize()}: {origin.parts[1]}, {origin.parts[2]}\n\n{text}"
         text = HTML_IMAGE.sub(
             lambda m: f":::{{image}} {self.link(m[1], origin)}\n:width: {m[2]}px\n:alt: {m[3]}\n:::", text
         )
@@ -134,6 +143,8 @@ class Stage:
 
     def address(self, path: Path) -> str:
         """Where the site has this file or folder; files that are no pages are copied to be downloaded."""
+        if path == LIVE_PAGE:
+            return LIVE_LINK
         if (self.root / path).is_dir():
             self.folders.add(path)
             return f"/{path}/files.md" if path.parts else "/README.md"
@@ -148,68 +159,8 @@ class Stage:
         return place
 
     def notebook(self, path: Path) -> nbformat.NotebookNode:
-        """A notebook as a page: outputs of the known kinds alone, figures as SVG, and a line on where it comes from."""
-        book, origin = nbformat.read(self.best(path), as_version=4), self.source_of(path)
-        book.metadata = {"kernelspec": book.metadata.get("kernelspec", {"name": "python3", "display_name": "Python 3"})}
-        cells, heading = [], ""
-        for number, cell in enumerate(book.cells):
-            if cell.cell_type == "markdown":
-                cell.source = self.markdown(cell.source, path)
-                heading = next(
-                    (line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")), heading
-                )
-                cells.append(cell)
-                if number == 0:
-                    cell.source = re.sub("$", part_of(path), cell.source, count=1, flags=re.MULTILINE)
-                    cells.append(nbformat.v4.new_markdown_cell(self.provenance(path, origin)))
-            elif cell.cell_type == "code":
-                cells += self.code(cell, path, heading)
-        book.cells = cells
-        return book
-
-    def code(self, cell: nbformat.NotebookNode, path: Path, heading: str) -> list[nbformat.NotebookNode]:
-        """A code cell. Pictures that were also saved as SVG give way to the SVG with its caption, after the cell.
-
-        What the cell says above a picture goes with it.
-        """
-        waiting = "check" in cell.metadata.get("tags", [])  # an exercise waits for its reader
-        kept = [] if waiting else cell.outputs
-        outputs = [o for o in kept if o.output_type in ("stream", "error") or set(o.get("data", {})) & set(SHOWN)]
-        pictures = [o for o in outputs if "image/png" in o.get("data", {})]
-        saved = self.figures.saved_by(path, cell.source, pictures)
-        for output in (o for o in outputs if "data" in o):
-            output.data = {kind: output.data[kind] for kind in SHOWN if kind in output.data}
-            output.metadata = {}
-        after: list[str] = []
-        if pictures and len(saved) == len(pictures):
-            moved = [o for o in outputs if o in pictures or "text/markdown" in o.get("data", {})]
-            outputs = [o for o in outputs if o not in moved]
-            paths = iter(saved)
-            after = [self.figures.block(next(paths)) if o in pictures else o.data["text/markdown"] for o in moved]
-        cell.outputs, cell.metadata = outputs, {"mystnb": {"image": {"alt": f"figure: {heading}"}}}
-        return [cell, *map(nbformat.v4.new_markdown_cell, after)]
-
-    def best(self, path: Path) -> Path:
-        """Where to read a notebook: as `make site-notebooks` ran it, if it did."""
-        ran = self.root / RAN / path
-        return ran if ran.is_file() else self.root / path
-
-    def provenance(self, path: Path, origin: Path) -> str:
-        """The line under a notebook's title."""
-        ran = any(c.get("outputs") for c in nbformat.read(self.best(path), as_version=4).cells)
-        state = (
-            f"Executed copy of `{origin}`"
-            if path != origin
-            else f"`{origin}`, as executed"
-            if ran
-            else f"`{origin}`, shown without outputs"
-        )
-        line = f"{{.provenance}}\n{state} · {{download}}`download </{self.copy(path)}>`"
-        picture = Path("website", "explorers", f"{path.stem}.png")
-        if path.parent.name != "explore" or not (self.root / picture).is_file():
-            return line
-        alt = f"the explorer {path.stem} with its controls and pictures, in JupyterLab"
-        return f"{line}\n\n![{alt}]({self.address(picture)})"
+        """A notebook as a page, see :class:`website.books.Books`."""
+        return self.books.page(path)
 
     def listing(self, folder: Path) -> None:
         """A page that lists a folder's files and leads into its folders."""
@@ -229,48 +180,17 @@ class Stage:
         notebook = path.suffix == ".ipynb"
         text = nbformat.read(page, as_version=4).cells[0].source if notebook else page.read_text(encoding="utf-8")
         title, _, rest = text.lstrip().partition("\n")
-        paragraph = next((p for p in re.split(r"\n\s*\n", rest.strip()) if not re.match(r"[-#<|`*!{]|\[!", p)), "")
-        return title.lstrip("# ").strip() + part_of(path), re.split(
-            r"(?<=[.?!])\s+(?=[A-Z`*])", " ".join(paragraph.split())
-        )[0]
-
-
-def part_of(path: Path) -> str:
-    """What a title needs to tell a further experiment's executed copies from those of the first."""
-    return f" ({path.parts[2]})" if "notebooks" in path.parts[1:] and not path.is_relative_to(FIRST) else ""
+        blocks = re.split(r"\n\s*\n", rest.strip())
+        place = next((n for n, block in enumerate(blocks) if not re.match(r"[-#<|`*!{]|\[!", block)), None)
+        paragraph = "" if place is None else blocks[place]
+        if re.search(r"\w$", paragraph) and blocks[place + 1 : place + 2]:  # goes on as a list
+            paragraph += " " + re.split(r"\n- ", blocks[place + 1].removeprefix("- "))[0].rstrip(".,;") + "."
+        return title.lstrip("# ").strip() + part_of(path), sentences(paragraph)[0]
 
 
 def natural(path: Path) -> list:
     """Sorts 2 before 10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.as_posix())]
-
-
-def sections(stage: Stage) -> None:
-    """Render the home page and the page of each section from the templates."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE / "pages"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    results = stage.root / RESULTS
-    text = results.read_text(encoding="utf-8") if results.is_file() else ""
-
-    def pages(*patterns: str) -> list[dict]:
-        shown = list(dict.fromkeys(stage.pages[p] for p in stage.found(patterns) if p in stage.pages))
-        return [dict(zip(("title", "text"), stage.describe(p), strict=True)) | {"path": f"/{p}"} for p in shown]
-
-    def marked(name: str) -> str:
-        inside = re.search(rf"<!-- acm: {name} -->(.*?)<!-- end -->", text, re.DOTALL)
-        return stage.markdown(inside[1].strip(), RESULTS) if inside else ""
-
-    context = {
-        "pages": pages,
-        "marked": marked,
-        "figure": lambda path: stage.figures.block(Path(path)),
-        "gallery": stage.figures.gallery,
-        "address": lambda path: stage.address(Path(path)),
-    }
-    for template in sorted((HERE / "pages").glob("*.md")):
-        shown = environment.get_template(template.name).render(context)
-        (stage.out / template.name).write_text(shown, encoding="utf-8")
 
 
 def commit(root: Path) -> str:
