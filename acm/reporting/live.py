@@ -1,9 +1,11 @@
 """Writes ``live.json``: what a page needs to let a reader merge a pair in a browser and compare with our results.
 
     presets     λ by layer of ACM, of the Gaussian null, and of the best point of a search by layer
-    frontier    plain interpolation, parents included: λ, accuracy (percent), length (tokens), 95 % intervals, n
+    frontier    plain interpolation, parents included: λ, accuracy (percent), length (tokens), length reduction against
+                the slow parent (percent, mean over tasks of each task's reduction), 95 % intervals, n
     methods     the same of every method
-    challenge   items that the reader's merge answers, with ACM-TA's grade and length of each; no search chose by them
+    challenge   items that the reader's merge answers, with ACM-TA's grade and length and the slow parent's length of each; no
+                search chose by them
 
 Numbers are means over tasks, those of the table ``main`` (:func:`acm.reporting.tables.long_table`). An experiment has
 the file where a browser can hold its two models, where decoding is greedy, and where records hold their questions.
@@ -34,6 +36,9 @@ AGAINST = "ACM-TA"  # whose presets and grades stand beside the reader's
 ASKED = 50  # items of the challenge
 MOST = 20 * 10**6  # bytes of a model's weights
 MEASURES = [f"{name}{end}" for name in ("accuracy", "length") for end in ("", "_low", "_high")]
+REDUCTION = {  # name here → column of the table, whose sign is the other
+    "reduction": "length_change", "reduction_low": "length_change_high", "reduction_high": "length_change_low",
+}  # fmt: skip
 TITLES = {"acm": ("ACM", "none"), "noise": ("Gaussian noise", "gaussian")}  # preset → title, and control of its λ
 
 
@@ -76,8 +81,9 @@ def live(results: Results) -> dict[str, Any]:
 
 
 def numbers(row: Row) -> dict[str, float | int]:
-    """Accuracy, length and n of a row of the table, with as many digits as its CSV file."""
-    return {name: round(float(row[name]), 4) for name in MEASURES} | {"n": int(row["n"])}
+    """Accuracy, length, reduction and n of a row of the table, with as many digits as its CSV file."""
+    shorter = {name: 0.0 - round(float(row[column]), 4) for name, column in REDUCTION.items()}
+    return {name: round(float(row[name]), 4) for name in MEASURES} | shorter | {"n": int(row["n"])}
 
 
 def coefficient_presets(results: Results, finetuned: str) -> dict[str, dict[str, Any]]:
@@ -141,7 +147,7 @@ def search_preset(search: str, point: pd.Series, facts: dict[str, Any]) -> dict[
 
 
 def challenge(results: Results) -> list[dict[str, Any]]:
-    """Items of the tasks in turn, with question, gold answer, and ACM-TA's grade and length (tokens).
+    """Items of the tasks in turn, with question, gold answer, ACM-TA's grade and length, and slow's length (tokens).
 
     They come after those on which the profile's searches choose λ, so that no preset has seen them. Where none are
     left, the list is empty.
@@ -152,10 +158,12 @@ def challenge(results: Results) -> list[dict[str, Any]]:
     own = records[(records["method"] == AGAINST) & (records["item"] >= max(seen, default=0))].sort_values("item")
     parts = [part.assign(turn=range(len(part))) for part in (own[own["task"] == t] for t in results.experiment.tasks)]
     rows = pd.concat(parts).sort_values("turn", kind="stable").head(ASKED)
+    slow = records[records["method"] == [*results.experiment.parents][1]].set_index(["task", "item"])["length"]
     return [
         {
             "task": row["task"], "item": int(row["item"]), "question": row["question"], "gold": row["gold"],
             "correct": bool(row["correct"]), "length": int(row["length"]),
+            "slow": int(slow[row["task"], row["item"]]),
         }
         for _, row in rows.iterrows()
     ]  # fmt: skip

@@ -51,6 +51,8 @@ def test_numbers_are_those_of_the_main_table(found):
     for name, row in rows.items():
         for column in ("n", *(f"{what}{end}" for what in ("accuracy", "length") for end in ("", "_low", "_high"))):
             assert row[column] == pytest.approx(table.loc[name, column], abs=1e-9), (name, column)
+        for end, other in (("", ""), ("_low", "_high"), ("_high", "_low")):
+            assert row[f"reduction{end}"] == pytest.approx(-table.loc[name, f"length_change{other}"], abs=1e-9), name
     assert [row["lambda"] for row in found["frontier"]] == [i / 10 for i in range(11)]
 
 

@@ -2,7 +2,7 @@
 
 import { make, makeButton, showNumber } from "./dom.js";
 import { isAbort, messageOf } from "./runner.js";
-import { bootstrapInterval, judge, wilson } from "./statistics.js";
+import { bootstrapInterval, judge, mean, reductionInterval, wilson } from "./statistics.js";
 import { makeFold } from "./words.js";
 
 const EMPTY = "Nothing was measured yet. It takes ten seconds or more.";
@@ -33,7 +33,7 @@ export function createChallenge(data, hooks) {
     if (rows) {
       now.of = hooks.keyOf();
       parts.say(...conclusion(name, rows, data.challenge, best));
-      hooks.onMeasured(name, summaryOf(rows));
+      hooks.onMeasured(name, summaryOf(rows, items));
     }
     if (now.controller === mine) end();
   }
@@ -122,18 +122,19 @@ function invitation(items, against, go, running) {
  */
 function conclusion(name, rows, { items, against }, best) {
   const verdict = judge(rows, items);
-  const { length } = summaryOf(rows);
+  const length = mean(rows.map((row) => row.length));
   if (verdict.outcome === "won" && length < best.length) Object.assign(best, { name, length });
   return [...shownResult(name, rows, verdict, against), ...shownBest(best)];
 }
 
 /**
- * Accuracy in percent with Wilson's interval, length in tokens with a bootstrap's.
- * @param {import("./statistics.js").Graded[]} rows
+ * Accuracy in percent with Wilson's interval; length in tokens and length reduction in percent, with a bootstrap's.
+ * @param {import("./statistics.js").Graded[]} rows @param {{ task: string, slow: number }[]} items
  */
-function summaryOf(rows) {
+function summaryOf(rows, items) {
   const accuracy = wilson(rows.filter((row) => row.correct).length, rows.length);
   const length = bootstrapInterval(rows.map((row) => row.length));
+  const reduction = reductionInterval(rows, items);
   return {
     n: rows.length,
     accuracy: accuracy.mean,
@@ -142,6 +143,9 @@ function summaryOf(rows) {
     length: length.mean,
     length_low: length.low,
     length_high: length.high,
+    reduction: reduction.mean,
+    reduction_low: reduction.low,
+    reduction_high: reduction.high,
   };
 }
 
@@ -150,7 +154,7 @@ function summaryOf(rows) {
  */
 function shownResult(name, rows, verdict, against) {
   const right = rows.filter((row) => row.correct).length;
-  const tokens = summaryOf(rows).length;
+  const tokens = mean(rows.map((row) => row.length));
   const head = make(
     "p",
     { class: `outcome ${verdict.outcome}` },

@@ -29,7 +29,7 @@ export function createTradeoff(data, onGo) {
       const here = spotOf(state, data, frontier);
       const own = kept.find((one) => mergeKey(one.state, data.layers) === mergeKey(state, data.layers));
       said.textContent = own ? `Measured here on ${own.row.n} problems: the star ${own.name}.` : here.said;
-      const spec = specOf(data, frontier, [...here.points, ...kept.map((own) => ownPoint(own, frontier))]);
+      const spec = specOf(data, frontier, [...here.points, ...kept.map(ownPoint)]);
       if (chart) chart.update(spec);
       else chart = drawChart(place, spec, { onPoint: (/** @type {string} */ name) => goTo(name, data, kept, onGo) });
     },
@@ -55,10 +55,10 @@ function frameWith(data, frontier, place, said) {
   );
 }
 
-/** @param {Own} own @param {any[]} frontier */
-function ownPoint({ name, row }, frontier) {
-  const hint = `${measuredHint(`${name}, measured here`, row, frontier)} Press to go back to it.`;
-  return pointOf(name, row, "own", hint, frontier);
+/** @param {Own} own */
+function ownPoint({ name, row }) {
+  const hint = `${measuredHint(`${name}, measured here`, row)} Press to go back to it.`;
+  return pointOf(name, row, "own", hint);
 }
 
 /**

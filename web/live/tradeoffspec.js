@@ -6,7 +6,9 @@ import { meanOf, sharedBy } from "./state.js";
 
 /**
  * @typedef {{ lambda: number, accuracy: number, accuracy_low: number, accuracy_high: number, length: number,
- *   length_low: number, length_high: number, n: number }} Measured
+ *   length_low: number, length_high: number, reduction: number, reduction_low: number, reduction_high: number,
+ *   n: number }} Measured reduction: of length against slow, percent, mean over tasks
+ * @typedef {{ accuracy: number, length: number, reduction: number }} Place
  * @typedef {import("./state.js").State} State
  */
 
@@ -19,40 +21,33 @@ const ROUND = 10; // percent shorter: the axis ends at multiples of it
  * Where λ lies on the measured line: between two measured points, linear. Null beyond the measured λ.
  * @param {Measured[]} frontier sorted by λ
  * @param {number} lambda
- * @returns {{ accuracy: number, length: number, measured: boolean } | null}
+ * @returns {Place & { measured: boolean } | null}
  */
 export function alongFrontier(frontier, lambda) {
   const after = frontier.findIndex((point) => point.lambda >= lambda - 1e-9);
   if (after < 0 || lambda < frontier[0].lambda - 1e-9) return null;
   const high = frontier[after];
-  if (Math.abs(high.lambda - lambda) < 1e-9) return { accuracy: high.accuracy, length: high.length, measured: true };
+  const { accuracy, length, reduction } = high;
+  if (Math.abs(high.lambda - lambda) < 1e-9) return { accuracy, length, reduction, measured: true };
   const low = frontier[after - 1];
   const share = (lambda - low.lambda) / (high.lambda - low.lambda);
-  const between = (/** @type {"accuracy" | "length"} */ name) => low[name] + share * (high[name] - low[name]);
-  return { accuracy: between("accuracy"), length: between("length"), measured: false };
+  const between = (/** @type {keyof Place} */ name) => low[name] + share * (high[name] - low[name]);
+  return { accuracy: between("accuracy"), length: between("length"), reduction: between("reduction"), measured: false };
 }
 
-/**
- * Length reduction in percent of slow's mean length, the last of the line.
- * @param {number} length mean tokens @param {Measured[]} frontier sorted by λ
- */
-export function reductionOf(length, frontier) {
-  return 100 * (1 - length / frontier[frontier.length - 1].length);
-}
-
-/** Tokens, and how many fewer than slow. @param {number} length @param {Measured[]} frontier @param {string} more */
-function tokensText(length, frontier, more = "") {
-  const reduction = Math.round(reductionOf(length, frontier));
+/** Tokens, and how many fewer than slow. @param {Place} place @param {string} more */
+function tokensText({ length, reduction: exact }, more = "") {
+  const reduction = Math.round(exact);
   const than =
     reduction > 0 ? `, ${reduction} % fewer than slow` : reduction < 0 ? `, ${-reduction} % more than slow` : "";
   return `${Math.round(length)} tokens${more}${than}`;
 }
 
-/** With 95 % intervals, and on how many problems. @param {string} name @param {any} row @param {Measured[]} frontier */
-export function measuredHint(name, row, frontier) {
+/** With 95 % intervals, and on how many problems. @param {string} name @param {any} row */
+export function measuredHint(name, row) {
   const [accuracy, low, high] = [row.accuracy, row.accuracy_low, row.accuracy_high].map((value) => value.toFixed(1));
   const [least, most] = [row.length_low, row.length_high].map(Math.round);
-  const tokens = tokensText(row.length, frontier, ` (${least} to ${most})`);
+  const tokens = tokensText(row, ` (${least} to ${most})`);
   return `${name}: ${accuracy} % right (${low} to ${high}), ${tokens}, n = ${row.n}.`;
 }
 
@@ -72,8 +67,8 @@ export function spotOf(state, data, frontier) {
   const acm = presetsOf(data).find((preset) => preset.name === "acm");
   const recorded = recordedOf(data);
   if (acm && recorded && isPreset(state, acm, data.layers)) {
-    const hint = `This merge: ${measuredHint(recorded.method, recorded, frontier)}`;
-    return { points: [spot(recorded, frontier, hint, true)], said: `ACM’s λ: measured, the point ${recorded.method}.` };
+    const hint = `This merge: ${measuredHint(recorded.method, recorded)}`;
+    return { points: [spot(recorded, hint, true)], said: `ACM’s λ: measured, the point ${recorded.method}.` };
   }
   if (state.method === "ties")
     return { points: [], said: "TIES has no measured line here. Measure it in the challenge." };
@@ -81,9 +76,9 @@ export function spotOf(state, data, frontier) {
   if (!at) return { points: [], said: `${name} lies outside what was measured, λ from 0 to 1.` };
   const known = shared !== null;
   const called = known ? name : `one ${name}, the mean`;
-  const hint = `${called}: ${at.accuracy.toFixed(1)} % right, ${tokensText(at.length, frontier)}.`;
+  const hint = `${called}: ${at.accuracy.toFixed(1)} % right, ${tokensText(at)}.`;
   return {
-    points: [spot(at, frontier, hint + (known ? "" : " Press to go there."), known)],
+    points: [spot(at, hint + (known ? "" : " Press to go there."), known)],
     said: sayingOfSpot(name, known, at.measured),
   };
 }
@@ -96,13 +91,12 @@ function sayingOfSpot(name, known, measured) {
 }
 
 /**
- * @param {{ accuracy: number, length: number }} at @param {Measured[]} frontier @param {string} hint
- * @param {boolean} known
+ * @param {Place} at @param {string} hint @param {boolean} known
  */
-function spot(at, frontier, hint, known) {
+function spot(at, hint, known) {
   return {
     name: known ? AT_HAND : MEAN,
-    x: reductionOf(at.length, frontier),
+    x: at.reduction,
     y: at.accuracy,
     family: "here",
     marker: "circle",
@@ -119,15 +113,15 @@ export function nameOfPoint(point) {
 }
 
 /**
- * @param {string} name @param {any} row @param {string} family @param {string} hint @param {Measured[]} frontier
+ * @param {string} name @param {any} row @param {string} family @param {string} hint
  */
-export function pointOf(name, row, family, hint, frontier) {
+export function pointOf(name, row, family, hint) {
   return {
     name,
-    x: reductionOf(row.length, frontier),
+    x: row.reduction,
     y: row.accuracy,
-    xLow: reductionOf(row.length_high, frontier),
-    xHigh: reductionOf(row.length_low, frontier),
+    xLow: row.reduction_low,
+    xHigh: row.reduction_high,
     yLow: row.accuracy_low,
     yHigh: row.accuracy_high,
     family,
@@ -139,21 +133,15 @@ export function pointOf(name, row, family, hint, frontier) {
 /** @param {any} data @param {Measured[]} frontier @param {any[]} more @returns {import("../chart/spec.js").Spec} */
 export function specOf(data, frontier, more) {
   const swept = frontier.map((point) => {
-    const hint = `${measuredHint(nameOfPoint(point), point, frontier)} Press to go there.`;
-    return pointOf(nameOfPoint(point), point, "frontier", hint, frontier);
+    const hint = `${measuredHint(nameOfPoint(point), point)} Press to go there.`;
+    return pointOf(nameOfPoint(point), point, "frontier", hint);
   });
   const recorded = recordedOf(data);
   const way = "acm" in data.presets ? " Press to go to ACM." : "";
   const against = recorded
     ? [
         {
-          ...pointOf(
-            recorded.method,
-            recorded,
-            "acm",
-            measuredHint(recorded.method, recorded, frontier) + way,
-            frontier,
-          ),
+          ...pointOf(recorded.method, recorded, "acm", measuredHint(recorded.method, recorded) + way),
           idle: !way,
         },
       ]
@@ -180,11 +168,10 @@ export function specOf(data, frontier, more) {
 
 /** The line of one λ, and its band. @param {Measured[]} frontier */
 function lineOf(frontier) {
-  const x = (/** @type {Measured} */ point) => reductionOf(point.length, frontier);
   /** @type {[number, number][]} */
-  const line = frontier.map((point) => [x(point), point.accuracy]);
+  const line = frontier.map((point) => [point.reduction, point.accuracy]);
   /** @type {[number, number, number][]} */
-  const band = frontier.map((point) => [x(point), point.accuracy_low, point.accuracy_high]);
+  const band = frontier.map((point) => [point.reduction, point.accuracy_low, point.accuracy_high]);
   return {
     lines: [{ name: "one λ", points: line, family: "frontier" }],
     bands: [{ name: "95 %", points: band, family: "frontier" }],

@@ -70,7 +70,6 @@ export function wordsOfTheChart(against, slow) {
     "A 95 % interval (the band, and the thin lines at points) shows how much the choice of the problems may matter. " +
       "A hollow point is not the merge at hand, but the one λ that is its mean.",
     "Press a point to go to its merge. With the keyboard: Tab to the chart, arrows to the next point, Enter.",
-    "The report’s figure shows the mean of the tasks’ reductions; here it is the reduction of their mean length. " +
-      "So the numbers differ a little.",
+    "The reduction is the mean of those of the three kinds of problems, as in the report’s figure.",
   );
 }

@@ -15,7 +15,7 @@ import {
   withOne,
   withSome,
 } from "../live/state.js";
-import { alongFrontier, measuredHint, reductionOf, specOf, spotOf } from "../live/tradeoffspec.js";
+import { alongFrontier, measuredHint, specOf, spotOf } from "../live/tradeoffspec.js";
 
 const ROOT = new URL("../../", import.meta.url);
 const data = JSON.parse(readFileSync(new URL("reports/tiny/long-to-short/live.json", ROOT), "utf8"));
@@ -88,11 +88,17 @@ test("a point travels along the measured line, and says where it was measured", 
   const { frontier } = data;
   const at = (/** @type {number} */ lambda) => alongFrontier(frontier, lambda);
   for (const point of frontier)
-    assert.deepEqual(at(point.lambda), { accuracy: point.accuracy, length: point.length, measured: true });
+    assert.deepEqual(at(point.lambda), {
+      accuracy: point.accuracy,
+      length: point.length,
+      reduction: point.reduction,
+      measured: true,
+    });
   const [low, high] = [frontier[2], frontier[3]];
   const quarter = at(low.lambda + (high.lambda - low.lambda) / 4);
   assert.equal(quarter?.measured, false);
   near(Number(quarter?.length), low.length + (high.length - low.length) / 4, 1e-6);
+  near(Number(quarter?.reduction), low.reduction + (high.reduction - low.reduction) / 4, 1e-6);
   assert.equal(at(1.1), null);
   assert.equal(at(-0.1), null);
 });
@@ -100,24 +106,27 @@ test("a point travels along the measured line, and says where it was measured", 
 test("a hint tells accuracy and tokens with intervals and n", () => {
   const row = data.frontier.find((/** @type {any} */ { lambda }) => lambda === 0.3);
   const [low, high] = [row.accuracy_low.toFixed(1), row.accuracy_high.toFixed(1)];
-  const said = measuredHint("λ 0.3", row, data.frontier);
+  const said = measuredHint("λ 0.3", row);
   assert.ok(said.includes(`% right (${low} to ${high})`) && said.endsWith(`n = ${row.n}.`), said);
 });
 
 test("the chart shows length reduction, better to the right, and its hints tell tokens", () => {
   const { frontier } = data;
   const [fast, slow] = [frontier[0], frontier[frontier.length - 1]];
-  assert.equal(reductionOf(slow.length, frontier), 0);
-  near(reductionOf(slow.length / 2, frontier), 50);
+  assert.equal(slow.reduction, 0);
   const spec = specOf(data, frontier, spotOf(start, data, frontier).points);
   assert.deepEqual([spec.x.better, spec.y.better, spec.x.percent], ["right", "up", true]);
   const points = spec.points ?? [];
   for (const { x, xLow, xHigh } of points) {
     assert.ok(x >= spec.x.range[0] && x <= spec.x.range[1]);
-    assert.ok(xLow === undefined || (Number(xLow) < x && x < Number(xHigh)));
+    assert.ok(xLow === undefined || (Number(xLow) <= x && x <= Number(xHigh)));
   }
   const hint = String(points[0].hint);
-  assert.ok(hint.includes(`${Math.round(fast.length)} tokens (`) && hint.includes("76 % fewer than slow"), hint);
+  assert.ok(
+    hint.includes(`${Math.round(fast.length)} tokens (`) &&
+      hint.includes(`${Math.round(fast.reduction)} % fewer than slow`),
+    hint,
+  );
   assert.deepEqual(
     spec.legend?.map(({ label }) => label),
     ["one λ for all layers", "95 % interval", "this merge", "ACM-TA"],

@@ -6,7 +6,7 @@ import { createTrail } from "../live/presets.js";
 import { bare, goldOf, problemName, seeded, shortened, wordProblem } from "../live/problems.js";
 import { gradeOf } from "../live/runner.js";
 import { coefficientOf, inMode, keysOf, meanOf, mergeKey, sharedBy, withOne, withSome } from "../live/state.js";
-import { bootstrapInterval, judge, quantile, wilson } from "../live/statistics.js";
+import { bootstrapInterval, judge, quantile, reductionInterval, wilson } from "../live/statistics.js";
 import { makeTokenizer } from "../core/tokenizer.js";
 import { EXAMPLE } from "../live/words.js";
 
@@ -227,4 +227,22 @@ test("a problem has a short name that holds its numbers", () => {
 test("a long word is cut", () => {
   assert.equal(shortened("x".repeat(400)), `${"x".repeat(30)}…`);
   assert.equal(shortened("bananas"), "bananas");
+});
+
+test("the reduction is the mean over tasks of each task's ratio of means, with an interval", () => {
+  const items = [10, 30, 100, 300].map((slow, k) => ({ task: k < 2 ? "easy" : "hard", slow }));
+  const rows = [10, 10, 100, 100].map((length) => ({ length }));
+  const { mean, low, high } = reductionInterval(rows, items);
+  near(mean, (50 + 50) / 2, 1e-9); // 1 - 20 / 40 and 1 - 200 / 400; of all together it would be the same
+  assert.ok(low < mean && mean < high);
+  const uneven = reductionInterval(
+    [5, 15, 100, 300].map((length) => ({ length })),
+    items,
+  );
+  near(uneven.mean, (50 + 0) / 2, 1e-9); // of all together it would be 4.5
+  const same = reductionInterval(
+    items.map(({ slow }) => ({ length: slow })),
+    items,
+  );
+  assert.deepEqual([same.mean, same.low, same.high], [0, 0, 0]);
 });
