@@ -4,8 +4,8 @@
     frontier    plain interpolation, parents included: λ, accuracy (percent), length (tokens), length reduction against
                 the slow parent (percent, mean over tasks of each task's reduction), 95 % intervals, n
     methods     the same of every method
-    challenge   items that the reader's merge answers, with ACM-TA's grade and length and the slow parent's length of each; no
-                search chose by them
+    challenge   items that the reader's merge answers, with ACM-TA's grade and length, and the slow parent's length, of
+                each; no search chose by them
 
 Numbers are means over tasks, those of the table ``main`` (:func:`acm.reporting.tables.long_table`). An experiment has
 the file where a browser can hold its two models, where decoding is greedy, and where records hold their questions.
