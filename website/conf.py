@@ -75,8 +75,11 @@ html_theme_options = {
 html_context = {"default_mode": "auto", "sections": SECTIONS}
 
 
+NUMBERS = re.compile(r"[-+−–\d.,\s\[\]()%]+")  # of a cell that is never broken: a number, with its interval
+
+
 class Harmless(SphinxPostTransform):
-    """The last word on raw HTML, links and pictures, see website/safe.py."""
+    """The last word on raw HTML, links, pictures and cells of tables, see website/safe.py."""
 
     default_priority = 990
 
@@ -90,6 +93,9 @@ class Harmless(SphinxPostTransform):
                 node["refuri"] = f"{up}{LIVE}"
             if not safe.is_safe_link(node.get("refuri", "")):
                 node.replace_self(nodes.inline("", node.astext()))
+        for node in self.document.findall(nodes.entry):
+            if NUMBERS.fullmatch(node.astext()):
+                node["classes"].append("number")
         for node in list(self.document.findall(nodes.image)):
             if not safe.is_local(node["uri"]):
                 node.replace_self(nodes.inline("", node.get("alt", "")))
