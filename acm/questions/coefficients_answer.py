@@ -69,7 +69,7 @@ def others(lead: dict[str, dict[str, Any]], rows: dict[str, dict[str, Any]], bas
         of = {k: f"{KINDS[CONTROL_OF[k]]} ({rows[CONTROL_OF[k]]['length']:.0f} tokens)" for k in shifts}
         read = "; ".join(f"{of[k]} {words(lead[k])}" for k in shifts)
         same = "Lead over uniform λ of the same mean where ACM's λ are read otherwise, from one calibration set each"
-        parts.append(f"{same}: {read}. The base has {base_length:.0f} tokens.")
+        parts.append(f"{same}: {read}. The base has {base_length:.0f} tokens on average.")
     return parts
 
 
@@ -102,7 +102,7 @@ def over_uniform(uniform: dict[str, Any], acm: dict[str, Any]) -> str:
     found = f"On the benchmark's items ACM's lead over uniform λ is {words(uniform)} points over {draws}."
     if np.isnan(least):
         return f"{found} This lead is not tested, because both get the same items right."
-    return f"{found} The {LEAST} is {least:.1f} points there."
+    return f"{found} The {LEAST} is {least:.1f} points on these items."
 
 
 def on_the_same_items(rows: dict[str, dict[str, Any]]) -> list[str]:

@@ -107,8 +107,8 @@ def order_in_words(layers: pd.DataFrame) -> tuple[str, dict[str, Any]]:
         f"At that size λ of {count} blocks differ by up to {span['coefficient']:.3f}, and with tokens shuffled by up "
         f"to {span['shuffled']:.3f}. The rank correlation of these λ with how alike the outputs of both models are is "
         f"{rank['median']:+.2f} in the median of {len(values)} draws of lengths ({rank['low']:+.2f} to "
-        f"{rank['high']:+.2f}). Its p is below 5 % in {numbers['shown_in']} of these draws. The same rank correlation "
-        f"of λ of this profile's own texts is {own[0]:+.2f} (p = {own[1]:.2f})."
+        f"{rank['high']:+.2f}). The p of this rank correlation is below 5 % in {numbers['shown_in']} of these draws. "
+        f"Of λ of the calibration texts, the same rank correlation is {own[0]:+.2f} (p = {own[1]:.2f})."
     ), numbers
 
 
@@ -131,14 +131,14 @@ def answer(plug: pd.DataFrame, by_length: float) -> list[str]:
     noise has the bias alone, with other values.
     """
     bias = plug.loc[[name for name in ("shuffled", "gaussian") if name in plug.index]]
-    length = ", and with that bias the length of the text" if by_length > 0.5 else ""
+    length = ", and with that bias the length of each text" if by_length > 0.5 else ""
     if (bias["low"] > 0.5).all():
         most = "almost only" if (bias["low"] > 0.9).all() else "mostly"
-        return [f"Plug-in MI measures {most} its own bias on this profile's texts{length}."]
+        return [f"Plug-in MI measures {most} its own bias on the calibration texts{length}."]
     if (bias["high"] < 0.5).all():
-        return ["Plug-in MI owes less than half of its value to its own bias on this profile's texts."]
+        return ["Plug-in MI owes less than half of its value to its own bias on the calibration texts."]
     reason = "The controls that tell the bias differ, or their intervals are too wide."
-    return ["Plug-in MI is not shown to measure mostly its own bias on this profile's texts.", reason]
+    return ["Plug-in MI is not shown to measure mostly its own bias on the calibration texts.", reason]
 
 
 def kept_in_words(kept: dict[str, dict[str, float]]) -> str:
@@ -154,16 +154,17 @@ def null_in_words(printed: pd.DataFrame, layers: pd.DataFrame) -> str:
     unlike = np.ptp(layers.groupby("layer")["shuffled"].mean())
     means, spans = [], []
     for t, row in printed.iterrows():
-        means.append(f"{cell(row, 'null', 3)} and {row['paper']:.3f} for t = {t:g}")
-        spans.append(f"{row['null_span']:.3f} and {row['paper_span']:.3f} for t = {t:g}")
+        means.append(f"{cell(row, 'null', 3)} of noise and {row['paper']:.3f} of the paper for t = {t:g}")
+        spans.append(f"{row['null_span']:.3f} of noise and {row['paper_span']:.3f} of the paper for t = {t:g}")
     level = (
         "So noise would explain the level of the paper's λ. A pair of layers that shares something would explain that "
         "level too. "
     )
+    differ = "So the same noise would not explain how the paper's λ differ. "
     return (
-        f"λ of noise at the paper's width and lengths (with 95 % of draws of {TEXTS} texts), and the mean λ of the "
-        f"paper's blocks: {'; '.join(means)}. {level if inside else ''}The largest λ minus the smallest, of {BLOCKS} "
+        f"Mean λ of noise at the paper's width and lengths (with 95 % of draws of {TEXTS} texts), and of the paper's "
+        f"blocks: {'; '.join(means)}. {level if inside else ''}The largest λ minus the smallest, of {BLOCKS} "
         f"layers of one noise on the same texts, and of the paper's blocks: {'; '.join(spans)}. "
-        f"{'So the same noise would not explain how the λ of the blocks differ. ' if beyond else ''}Layers of unlike "
-        f"values with nothing paired, the blocks here with tokens shuffled, differ by up to {unlike:.3f} at t = 0.7."
+        f"{differ if beyond else ''}Layers of unlike values with "
+        f"nothing paired, the blocks here with tokens shuffled, differ by up to {unlike:.3f} at t = 0.7."
     )

@@ -149,9 +149,10 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
     }  # fmt: skip
     shown = any(rank["p"] < 0.05 / len(ranks) for rank in ranks.values())
     text = (
-        f"{answer(sides)} λ is {'' if shown else 'not '}shown to go with the size of these changes. Left out is the "
-        f"fine-tuned model with one {at_a_time(table)} of the base, alone is the base with one of the fine-tuned "
-        f"model. The largest changes: {'; '.join(parts)}. Over {count}, {relation(ranks, layers)}"
+        f"{answer(sides)} λ is {'' if shown else 'not '}shown to go with the size of these changes. Left out means "
+        f"the fine-tuned model with one {at_a_time(table)} of the base. Alone means the base with one "
+        f"{at_a_time(table)} of the fine-tuned model. The largest changes: {'; '.join(parts)}. Over {count}, "
+        f"{relation(ranks, layers)}"
     )
     return text, numbers
 
@@ -232,5 +233,5 @@ def relation(ranks: dict[str, dict[str, float]], layers: int) -> str:
         return f"{text} Shown to differ from 0: {' and '.join(related)}."
     least = student.ppf(1 - 0.025 / len(ranks), layers - 2)
     beyond = least / np.sqrt(layers - 2 + least**2)
-    none = f"None is shown to differ from 0. Over so many layers only one beyond about ±{beyond:.2f} would be"
-    return f"{text} {none}, because {len(ranks)} are tested."
+    none = f"No rank correlation is shown to differ from 0. Because {len(ranks)} are tested over so few layers, only"
+    return f"{text} {none} one beyond about ±{beyond:.2f} would be."

@@ -28,7 +28,7 @@ from acm.reporting.tables import cell
 
 EQUALLY = "when all merges move the weights equally far"
 UNCONFIRMED = (
-    "No other method or rule is confirmed on fresh items to beat plain interpolation and plain averages of equal "
+    "No other method or rule is confirmed on fresh items to beat both plain interpolation and plain averages of equal "
     "length or shorter."
 )
 VERDICTS = {  # verdict → what a count of trials is followed by
@@ -133,8 +133,8 @@ def verdict(
     farther = sum(len(words["above"]) for _, setting, words in every if setting == USUAL)
     parts = [
         "At equal norm a merge moves the weights as far as plain interpolation at λ = 0.7, or as plain averaging.",
-        f"At equal norm {below} of {counted(total, 'trial')} that are models of their own are below.",
-        f"As they are, before they are scaled to equal norm, {farther} are above.",
+        f"At equal norm {below} of {counted(total, 'trial')} are below, where each model counts once.",
+        f"Before merges are scaled to equal norm, {counted(farther, 'trial')} are above.",
         *(of_scene(scene, numbers[scene.name]) for scene, _ in tables),
         "Verdicts are adjusted by Holm for the trials of their scene, and not over several scenes.",
     ]
@@ -197,4 +197,4 @@ def of_scene(scene: Scene, kinds: dict[str, Any]) -> str:
             words = [f"{len(own[verdict])} {name}" for verdict, name in VERDICTS.items() if own[verdict]]
             words += [f"{len(own['same'])} the same as an earlier model"] if own["same"] else []
             parts.append(f"{kind}s {SETTINGS.get(setting, setting)} {', '.join(words)}")
-    return f"Trials of {scene.title.replace(': ', ', ')}: {'; '.join(parts)}."
+    return f"Trials in scene {scene.name}, {scene.title.replace(': ', ', ')}: {'; '.join(parts)}."

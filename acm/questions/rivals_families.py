@@ -125,7 +125,7 @@ def told(table: pd.DataFrame) -> list[str]:
         above, lead, points, tokens = (cell(row, name, signed=True) for name in ("above", "lead", "righter", "longer"))
         found += [
             f"Over {len(own)} fresh families {row['rival']} ({row['scene']}, {row['setting']}) is {above} points above "
-            "their bars.",
+            "the families' bars.",
             f"Shortened plain averages raise these bars, and {row['rival']} is {lead} points above the raised bars.",
             f"In {(own['verdict'] == 'above').sum()} of these families {row['rival']} is shown to be above the raised "
             "bar.",

@@ -210,7 +210,7 @@ def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataF
     text = (
         f"{HEADS[outcome]} On the same items of {fresh(n)} a ramp fixed in advance {ramp}. The best single λ of other "
         f"items {single}. That single λ is hardly ever longer than ACM, because of how it is chosen. The rules: "
-        f"{'; '.join(f'{rule} is {RULES[rule]}' for rule in rules)}. {above_the_bar(rules, outcome, n)} On the same "
+        f"{'; '.join(f'{rule}: {RULES[rule]}' for rule in rules)}. {above_the_bar(rules, outcome, n)} On the same "
         f"items, with the number of families where a difference is shown, accuracy and length minus ACM's: "
         f"{'; '.join(on_the_same_items(rule, rules[rule], counts[rule], n) for rule in lead)}. These intervals and "
         f"counts are not adjusted. {of_tilts(attempts)}"
@@ -240,7 +240,7 @@ def above_the_bar(rules: dict[str, dict[str, Any]], outcome: str, families: int)
             f"Over {fresh(families)} flat lies {words(rules['flat'], 'lead')} points farther above the bar than ACM. "
             f"The {LEAST} is {rules['flat']['detectable']:.1f} points."
         )
-    stand = "; ".join(f"{rule} {words(row, 'above') if row['above'] else 'on it'}" for rule, row in rules.items())
+    stand = "; ".join(f"{rule} {words(row, 'above') if row['above'] else 'on the bar'}" for rule, row in rules.items())
     return f"{found} Points above the bar, mean over families: {stand}."
 
 
@@ -262,10 +262,10 @@ def of_tilts(attempts: pd.DataFrame) -> str:
     verdicts, bar = attempts["verdict"], attempts["bar_verdict"]
     over, under = ((bar == word).sum() or "none" for word in ("above", "below"))
     return (
-        f"Of {counted(len(attempts), 'tilt')} tried on the shipped family {(verdicts == 'above').sum()} lie above "
-        f"plain interpolation of the same length and {(verdicts == 'below').sum()} below. Above the bar lie {over} of "
-        f"these tilts and below the bar {under}, adjusted together by Holm. A tilt has λ that rise, fall or part from "
-        f"layer to layer."
+        f"A tilt has λ that rise, fall or part from layer to layer. Of {counted(len(attempts), 'tilt')} tried on the "
+        f"shipped family {(verdicts == 'above').sum()} lie above plain "
+        f"interpolation of the same length and {(verdicts == 'below').sum()} below. Above the bar lie {over} of "
+        f"these tilts and below the bar {under}, adjusted together by Holm."
     )
 
 

@@ -37,12 +37,14 @@ def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
     ]
     cosine = scores[(scores["score"] == "cosine") & scores["unlike"].notna()]
     parts += [
-        f"Cosine of a pair and {SAID[row['outcome']]}: {found_text(row)}. The same is {row['unlike']:+.2f} without "
-        "pairs of like skills."
+        f"Cosine of a pair and {SAID[row['outcome']]}: {found_text(row)}. Without pairs of like skills "
+        f"this rank correlation is {row['unlike']:+.2f}."
         for _, row in cosine.iterrows()
     ]
     if len(kinds):
-        parts.append(f"Within a kind of merge {apart} of {len(kinds)} intervals exclude 0. These are not adjusted.")
+        parts.append(
+            f"Within a kind of merge {apart} of {len(kinds)} intervals exclude 0. These intervals are not adjusted."
+        )
     parts.append(
         f"Numbers are rank correlations with 95 % intervals. Each p is adjusted by Holm for {len(table)} tests. "
         "Bootstrap draws take families, items, and kinds of pair, models or depths anew. With four models the "

@@ -30,6 +30,7 @@ from acm.reporting.messages import joined
 from acm.reporting.statistics import bootstrap_p, describe, detectable, over_draws, verdict
 from acm.searching.spaces import PARTS
 
+ALONE = "; no λ without a new search is shown to"
 WORTH = 2.0  # points; a λ that is worth less at the best point is said to be worth little
 
 
@@ -75,9 +76,7 @@ def answer(table: pd.DataFrame, rules: pd.DataFrame) -> str:
     head = f"λ by layer from a search beat one λ for all in {above} of {counted(len(tested), 'test')}"
     if not len(rules):
         return f"{head}."
-    return (
-        f"{head}{', and some λ without a new search do too' if winners else '; no λ without a new search is shown to'}."
-    )
+    return f"{head}{', and some λ without a new search do too' if winners else ALONE}."
 
 
 def leads(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame, finer: pd.DataFrame) -> list[str]:
@@ -116,8 +115,8 @@ def beyond_nulls(winners: list[str], nulls: pd.DataFrame) -> list[str]:
         return []
     won = set(nulls.loc[shown(nulls, "less"), ["of", "null"]].itertuples(index=False, name=None))
     left = [trial for trial in winners if all((trial, null) in won for null in OF_BLOCKS)]
-    lead = f"{named(left)} are" if left else "none are"
-    return [f"Of these λ, {lead} shown to be better than the same λ of the blocks, all alike or dealt at random."]
+    lead = f"Of these λ, {named(left)}" if left else "None of these λ"
+    return [f"{lead} are shown to beat both of their null merges, where λ of blocks are all alike or dealt at random."]
 
 
 def arms_told(table: pd.DataFrame, targets: dict[str, float]) -> list[str]:
@@ -135,8 +134,8 @@ def arms_told(table: pd.DataFrame, targets: dict[str, float]) -> list[str]:
         parts = [
             f"{SAMPLERS[row['sampler']]} {told(row, 'lead', 'points')} above the bar, mean of "
             f"{counted(int(row['n']), 'best point')} ({LEAST}: {row['detectable']:.1f})",
-            f"minus the one λ that the same items chose {told(row, 'righter', 'points')} and "
-            f"{told(row, 'longer', 'tokens', 0)}",
+            f"{SAMPLERS[row['sampler']]} minus the one λ that the same items chose {told(row, 'righter', 'points')} "
+            f"and {told(row, 'longer', 'tokens', 0)}",
             f"accuracy on the items that chose minus that on fresh items {row['optimism']:+.1f} points",
         ]
         same = table[(table["search"] == row["search"]) & (table["target"] == target) & (table["sampler"] == "random")]
@@ -193,7 +192,7 @@ def leads_told(rules: pd.DataFrame, place: str) -> list[str]:
     parts = [
         f"{title(row['trial'])} {told(row, 'lead', 'points')}{missed(row)}"
         if np.isfinite(row["lead"])
-        else f"{title(row['trial'])} in the bar's range in {row['within']} of {counted(row['searches'], 'pair')} only"
+        else f"{title(row['trial'])} in the bar's range for {row['within']} of {counted(row['searches'], 'pair')} alone"
         for _, row in rules.iterrows()
     ]
     return [f"Without a new search, above the bar over {place}: {'; '.join(parts)}."] if parts else []
@@ -210,7 +209,7 @@ def nulls_told(at_home: pd.DataFrame, nulls: pd.DataFrame, finer: pd.DataFrame) 
         for of, rows in part.groupby("of", sort=False) if len(part) else ():
             losses = "; ".join(f"{told(row, 'less', 'points')} {NULLS[row['null']]}" + missed(row)
                                for _, row in rows.iterrows())  # fmt: skip
-            found.append(f"Lost by {title(str(of))} on {place}: {losses}.")
+            found.append(f"Lost on {place}, by {title(str(of))}: {losses}.")
     for _, row in finer.iterrows():
         place = PLACES.get(row["search"], row["search"])
         found.append(
@@ -231,7 +230,7 @@ def verdict_of(tables: dict[str, pd.DataFrame], first: Judged) -> tuple[str, dic
     table, rules, nulls, finer = (tables[name] for name in ("summary", "rules", "nulls", "finer"))
     by_layer = table[~table["search"].isin(finer["search"] if len(finer) else [])]
     sentences = [answer(by_layer, rules), *leads(by_layer, rules, nulls, finer), *arms_told(table, first.targets)]
-    sentences.append(f'Below, "not shown" comes with the {LEAST}.')
+    sentences.append(f'Where "not shown" stands below, the number beside it is the {LEAST}.')
     sentences += layers_told(tables["coefficients"], tables["flatness"]) + rules_told(rules, tables["ranks"])
     sentences += nulls_told(tables["at_home"], nulls, finer) + leads_told(tables["elsewhere"], PLACES["smol"])
     stored = tables | {"ranks": tables["ranks"].rename_axis("quantity").reset_index()}

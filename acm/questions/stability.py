@@ -259,7 +259,7 @@ def in_words(numbers: dict[str, Any]) -> str:
             "The order of the blocks agrees between disjoint draws with a median rank correlation of "
             f"{ranks['median']:.2f} (5 to 95 % of the pairs: {ranks['low']:.2f} to {ranks['high']:.2f})."
         )
-    hidden = "This is no more than draws differ."
+    hidden = "This move is no more than draws differ."
     if abs(mean - fewest) > width:
         hidden = "So the number of texts is a hidden parameter of the shift."
     moved = "; ".join(f"{SETTINGS[name]} {change:.3f}" for name, change in numbers["moved_by"].items())
