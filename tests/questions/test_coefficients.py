@@ -26,7 +26,7 @@ def family_of(acm, uniform, kinds=("null", "permuted", "reversed", "magnitude"),
 @pytest.mark.parametrize(
     "acm, uniform, word, head",
     [
-        (0.03, 0.0, "above", "Yes: "),
+        (0.03, 0.0, "above", "ACM's λ by layer beat one λ"),
         (0.0, 0.03, "below", "One λ for all layers beats ACM's λ by layer with"),
         (
             0.0,

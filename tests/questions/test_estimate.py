@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers_questions import assert_in_order, information, labelled
+from questions.made_up import assert_plain
 
 from acm.calibration.registry import ESTIMATORS
 from acm.questions import estimate, estimate_answer
@@ -111,7 +112,7 @@ def test_several_models_are_told_apart_by_what_length_explains():
 
 
 @pytest.mark.parametrize("share, head", [
-    (0.97, "Plug-in MI measures almost only its own bias on the calibration texts, and with that bias the length of each"),
+    (0.97, "Plug-in MI measures almost only its own bias on the calibration texts, and with that bias the length"),
     (0.7, "Plug-in MI measures mostly its own bias on the calibration texts, and with that"),
     (0.2, "Plug-in MI owes less than half of its value to its own bias on"),
     (0.5, "Plug-in MI is not shown to measure mostly its own bias on"),

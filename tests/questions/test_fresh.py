@@ -47,7 +47,7 @@ def test_contrasts_are_adjusted_as_one_family_of_their_own():
 
 
 @pytest.mark.parametrize(
-    "acm, head", [(0.05, "ACM's λ by layer beat one λ"), (0.0, "ACM's λ by layer are not shown to beat one λ")]
+    "acm, head", [(0.05, "ACM's λ by layer beat one λ"), (0.0, "ACM's λ by layer are not shown to beat")]
 )
 def test_the_answer_leans_on_the_fresh_items(acm, head):
     table = coefficients.comparison(sampled(placed(), noise=0.02), FRONTIER)

@@ -6,7 +6,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 import pytest
-from questions.made_up import LAMBDA, LAYERS, PARENTS, TASKS, assert_in_order, labelled, made_up
+from questions.made_up import LAMBDA, LAYERS, PARENTS, TASKS, assert_in_order, assert_plain, labelled, made_up
 from scipy.stats import spearmanr
 
 from acm.questions import layers

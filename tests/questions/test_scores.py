@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from questions.made_up import assert_plain
 from scipy.stats import spearmanr
 
 from acm.paths import ROOT
@@ -189,7 +190,7 @@ def test_the_answer_names_what_is_shown(table, score):
         "norm": f"Scores of `acm inspect` are shown to foretell what a merge does in 2 of "
         f"{(table['score'] != scores_worth.DEPTH).sum()} tests. No score is shown to foretell what an average of two "
         f"models keeps. Rank correlations that are shown: the size ‖δ‖ of a layer's update and the points",
-        "cosine": "Only the cosine of a pair is shown to foretell an outcome, how much accuracy an average of two models",
+        "cosine": "Only the cosine of a pair is shown to foretell an outcome, how much accuracy an average of",
     }
     assert text.startswith(heads.get(score, scores_answer.NONE_DOES)) and len(numbers["tests"]) == len(table)
     assert "Depth alone, a control, and" in text and "Without pairs of like skills" in text

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from helpers_questions import LAYERS, assert_in_order, information, labelled
+from questions.made_up import assert_plain
 from scipy.special import expit
 
 from acm.calibration.coefficients import draws_of, layer_coefficients, matrix
