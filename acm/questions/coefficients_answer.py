@@ -10,7 +10,6 @@ import pandas as pd
 from acm.questions.coefficients import CONTROL_OF, KINDS
 from acm.questions.fresh import NAMES
 from acm.questions.study import APART, LEAST, counted
-from acm.reporting.messages import joined
 from acm.reporting.tables import cell
 
 HEADS = {  # verdict on the lead over uniform λ → the answer
@@ -124,7 +123,9 @@ def after_holm(lead: dict[str, dict[str, Any]]) -> str:
 
 def from_zero(leads: list[str]) -> str:
     """Which leads are shown to differ from 0, as the end of a sentence."""
-    return f"{joined(leads) or 'none'} {'are' if len(leads) > 1 else 'is'} shown to differ from 0"
+    if not leads:
+        return "none is shown to differ from 0"
+    return f"{'these are' if len(leads) > 1 else 'one is'} shown to differ from 0: {'; '.join(leads)}"
 
 
 def words(row: dict[str, Any]) -> str:

@@ -163,7 +163,7 @@ def test_a_temperature_that_the_paper_lacks_is_left_out_of_the_sentence():
     null = pd.concat([NULL, pd.DataFrame([row], index=[1.5])])
     text, numbers = answered(table, null)
     assert len(numbers["null"]) == 3
-    told = "0.600 [0.520, 0.650] of noise and 0.640 of the paper for t = 0.7. The"
+    told = "0.600 [0.520, 0.650] of noise and 0.640 of the paper for t = 0.7. So noise"
     assert_in_order(text, told)
     below, alike = NULL.assign(paper=0.4), NULL.assign(paper_span=NULL["null_span"])
     assert "would explain" not in answered(table, below)[0] and "would not explain" not in answered(table, alike)[0]

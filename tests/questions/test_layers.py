@@ -114,7 +114,7 @@ def test_what_no_interval_shows_is_not_in_the_answer():
 def test_a_change_that_may_be_nothing_is_called_so():
     table = effects_of({layer: (0.0, float(i)) for i, layer in enumerate(LAYERS)})
     table.loc[3, ["accuracy", "accuracy_low", "accuracy_high"]] = 0.4, -0.8, 1.6
-    assert_in_order(layers.verdict(table)[0], "(+0.4 [-0.8, +1.6] points, not shown to differ from 0)")
+    assert_in_order(layers.verdict(table)[0], "(left out, +0.4 [-0.8, +1.6] points, not shown to differ from 0)")
 
 
 @pytest.mark.parametrize("names", [["0"], ["0", "1"], ["0", "1", "2"]])
