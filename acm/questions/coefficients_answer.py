@@ -9,17 +9,21 @@ import pandas as pd
 
 from acm.questions.coefficients import CONTROL_OF, KINDS
 from acm.questions.fresh import NAMES
-from acm.questions.study import APART, counted
+from acm.questions.study import APART, LEAST, counted
 from acm.reporting.tables import cell
 
-HEADS = {  # verdict on the lead over uniform λ → the answer's first sentence
-    "above": "Yes: ACM's λ beat one λ for all layers at the same mean.",
-    "below": "Not for the better: one λ for all layers at the same mean is ahead of ACM's.",
-    "outside": "Undecided: the lengths lie outside the frontier.",
-    "no difference shown": "ACM's λ are not shown to beat one λ for all layers at the same mean.",
+HEADS = {  # verdict on the lead over uniform λ → the answer
+    "above": "ACM's λ by layer beat one λ for all layers with the same mean.",
+    "below": "One λ for all layers beats ACM's λ by layer with the same mean.",
+    "outside": "ACM's λ by layer are not shown to matter, because some merges have lengths outside the bar's range.",
+    "no difference shown": "ACM's λ by layer are not shown to beat one λ for all layers with the same mean.",
 }
-NOR_NOISE = "ACM's λ are shown to beat neither one λ for all layers at the same mean nor λ of pure noise."
-NOR_SIZED = f"{NOR_NOISE[:-1]}, nor do λ measured on texts of the paper's size beat their mean."
+NOR_NOISE = "ACM's λ by layer are not shown to beat one λ for all layers with the same mean, or λ of pure noise."
+NOR_SIZED = "Nor are λ that were measured on texts of the paper's size shown to beat their own mean."
+MEANT = (
+    "Uniform λ are one λ for all layers, the mean of ACM's. A lead is by how many points one merge lies farther above "
+    "the bar than another."
+)
 
 
 def verdict(table: pd.DataFrame, base_length: float, fresh: pd.DataFrame | None = None) -> tuple[str, dict[str, Any]]:
@@ -37,31 +41,34 @@ def verdict(table: pd.DataFrame, base_length: float, fresh: pd.DataFrame | None 
     same_items = {kind: {column: rows[kind][column] for column in differences} for kind in kinds}
     numbers: dict[str, Any] = {"lead": lead, "above": above, "same_items": same_items}
     numbers |= {"length": {kind: row["length"] for kind, row in rows.items()}}
-    parts = [over_uniform(lead["uniform"], rows["acm"]), on_the_same_items(rows), *others(lead, rows, base_length)]
+    parts = [over_uniform(lead["uniform"], rows["acm"]), *on_the_same_items(rows), *others(lead, rows, base_length)]
     decisive = {kind: lead[kind]["verdict"] for kind in lead}
     if fresh is not None:
         numbers["fresh"] = fresh.to_dict("records")
         decisive |= dict(fresh[fresh["ours"].isin(["acm", "sized"])].set_index("theirs")["verdict"])
         parts = [*told(fresh), *parts]
-    return " ".join([head(decisive), *parts, after_holm(lead)]), numbers
+    return " ".join([*head(decisive), MEANT, *parts, after_holm(lead)]), numbers
 
 
-def head(decisive: dict[str, str]) -> str:
-    """The answer in a sentence. decisive: kind → the verdict on ACM's lead over it."""
+def head(decisive: dict[str, str]) -> list[str]:
+    """The answer, and what else is not shown; each a sentence. decisive: kind → the verdict on ACM's lead over it."""
     alike = [decisive.get(kind) == "no difference shown" for kind in ("uniform", "null", "uniform-sized")]
-    return NOR_SIZED if all(alike) else NOR_NOISE if all(alike[:2]) else HEADS[decisive["uniform"]]
+    if not all(alike[:2]):
+        return [HEADS[decisive["uniform"]]]
+    return [NOR_NOISE, NOR_SIZED] if alike[2] else [NOR_NOISE]
 
 
 def others(lead: dict[str, dict[str, Any]], rows: dict[str, dict[str, Any]], base_length: float) -> list[str]:
     """ACM's lead over other λ than uniform ones, and with other shifts, in sentences."""
     parts = []
     if kinds := [k for k in ("null", "permuted", "reversed", "magnitude") if k in lead]:
-        parts.append(f"Lead over other λ: {', '.join(f'{words(lead[k])} ({KINDS[k]})' for k in kinds)}.")
+        told = "; ".join(f"{KINDS[k]} {words(lead[k])}" for k in kinds)
+        parts.append(f"ACM's lead over other λ on the benchmark's items: {told}.")
     if shifts := [k for k in lead if k.startswith("uniform-") and k != "uniform-ties"]:
-        of = {k: f"{KINDS[CONTROL_OF[k]]}, {rows[CONTROL_OF[k]]['length']:.0f} tokens" for k in shifts}
-        read = ", ".join(f"{words(lead[k])} ({of[k]})" for k in shifts)
-        same = "Read otherwise, one calibration set each, its lead over uniform λ at the same mean is"
-        parts.append(f"{same} {read}; the base has {base_length:.0f} tokens.")
+        of = {k: f"{KINDS[CONTROL_OF[k]]} ({rows[CONTROL_OF[k]]['length']:.0f} tokens)" for k in shifts}
+        read = "; ".join(f"{of[k]} {words(lead[k])}" for k in shifts)
+        same = "Lead over uniform λ of the same mean where ACM's λ are read otherwise, from one calibration set each"
+        parts.append(f"{same}: {read}. The base has {base_length:.0f} tokens on average.")
     return parts
 
 
@@ -74,15 +81,14 @@ def told(fresh: pd.DataFrame) -> list[str]:
         points, tokens = (cell(row, what, 1, signed=True) for what in APART)
         least = "" if np.isnan(row["detectable"]) else f" ({row['detectable']:.1f})"
         leads.append(f"{ours} over {theirs} {words(row)}{least}, {counted(row['draws'], 'set')}")
-        same.append(f"{ours} less {theirs} {points} points, {tokens} tokens")
+        same.append(f"{ours} minus {theirs} {points} points, {tokens} tokens")
         shown += [f"that of {ours} over {theirs}"] if row["verdict"] in ("above", "below") else []
     tested = int(fresh["p_adjusted"].notna().sum())
     return [
-        f"On {rows[0]['n']:,} fresh items the leads in points above the bar, each with the least true lead that this "
-        f"design finds in four of five cases and the number of calibration sets, are: {'; '.join(leads)}.",
-        f"Of the {counted(tested, 'lead')} that were tested here, adjusted together by Holm, "
-        f"{' and '.join(shown) or 'none'} can be told from zero.",
-        f"Accuracy and length on these items: {'; '.join(same)}.",
+        f"Leads on {rows[0]['n']:,} fresh items, with the {LEAST} in parentheses, and the number of calibration sets: "
+        f"{'; '.join(leads)}.",
+        f"Of the {counted(tested, 'lead')} tested on fresh items, adjusted together by Holm, {from_zero(shown)}.",
+        f"Accuracy and length on the fresh items: {'; '.join(same)}.",
     ]
 
 
@@ -91,31 +97,37 @@ def over_uniform(uniform: dict[str, Any], acm: dict[str, Any]) -> str:
     draws, least = counted(uniform["merges"], "calibration draw"), uniform["detectable"]
     if uniform["verdict"] == "outside":
         merges = f"{uniform['outside']} of the uniform merges and {acm['outside']} of ACM's"
-        return f"Over {draws}, {merges} have a length outside it."
-    found = f"On the benchmark's items ACM's lead over uniform λ is {words(uniform)} points above the bar over {draws}"
+        return f"Over {draws}, {merges} have a length outside the bar's range."
+    found = f"On the benchmark's items ACM's lead over uniform λ is {words(uniform)} points over {draws}."
     if np.isnan(least):
-        return f"{found}; both get the same items right, so it is not tested."
-    return f"{found}, and {least:.1f} points is the least true lead that this design finds in four of five cases."
+        return f"{found} This lead is not tested, because both get the same items right."
+    return f"{found} The {LEAST} is {least:.1f} points on these items."
 
 
-def on_the_same_items(rows: dict[str, dict[str, Any]]) -> str:
-    """What ACM's accuracy and length are less those of uniform λ, and of noise's."""
-    told = [
-        f"less those of {KINDS[kind]}: {cell(rows[kind], 'righter', 1, signed=True)} points, "
-        f"{cell(rows[kind], 'longer', 1, signed=True)} tokens"
+def on_the_same_items(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """What ACM's accuracy and length are minus those of uniform λ, and of noise's; each a sentence."""
+    return [
+        f"ACM's accuracy and length on the benchmark's items, minus those of {KINDS[kind]}: "
+        f"{cell(rows[kind], 'righter', 1, signed=True)} points, {cell(rows[kind], 'longer', 1, signed=True)} tokens."
         for kind in ("uniform", "null") if kind in rows
     ]  # fmt: skip
-    return f"On the same items, ACM's accuracy and length {'; '.join(told)}."
 
 
 def after_holm(lead: dict[str, dict[str, Any]]) -> str:
-    """Which leads can be told from zero, in a sentence. lead: kind → its row."""
+    """Which leads are shown to differ from 0, in sentences. lead: kind → its row."""
     tested = [kind for kind in lead if not np.isnan(lead[kind]["p_adjusted"])]
     stand = [f"that over {KINDS[kind]}" for kind in tested if lead[kind]["verdict"] in ("above", "below")]
-    leads = f"Of the {counted(len(tested), 'lead')} on these items that were tested, adjusted together by Holm"
-    return f"{leads}, {' and '.join(stand) or 'none'} can be told from zero. The intervals here are not adjusted."
+    leads = f"Of the {counted(len(tested), 'lead')} tested on the benchmark's items, adjusted together by Holm"
+    return f"{leads}, {from_zero(stand)}. The intervals are not adjusted."
+
+
+def from_zero(leads: list[str]) -> str:
+    """Which leads are shown to differ from 0, as the end of a sentence."""
+    if not leads:
+        return "none is shown to differ from 0"
+    return f"{'these are' if len(leads) > 1 else 'one is'} shown to differ from 0: {'; '.join(leads)}"
 
 
 def words(row: dict[str, Any]) -> str:
     """A lead with its interval, or that it has none."""
-    return "outside the frontier" if row["verdict"] == "outside" else cell(row, "lead", 2, signed=True)
+    return "outside the bar's range" if row["verdict"] == "outside" else cell(row, "lead", 2, signed=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,11 @@ from acm.questions.layers import rank_correlation
 from acm.questions.sizes import TEXTS, UNPAIRED, paper_size
 from acm.reporting.tables import cell
 
-# Control → how the verdict says what the control keeps. A control that is not here is called by its title.
+# Control → its name in a sentence. A control that is not here is called by its title.
 KEEPS = {
-    "shuffled": "shuffled tokens keep",
+    "shuffled": "shuffled tokens",
     "unrelated": "a model with permuted channels",
-    "gaussian": "independent noise reaches",
+    "gaussian": "independent noise",
 }
 READING = 0.004  # how far two λ read from the paper's Figure 4 may be off together
 
@@ -49,12 +48,12 @@ def verdict(
         "order": ranks,
     }
     sentences = [
-        f"On the texts of this profile {answer(plug, by_length['none'])}; on texts as large as the paper's, shuffling "
-        f"the tokens lowers it by {lowered(paired)}.",
-        f"{capital(kept_in_words(kept))} of the plug-in MI of the blocks.",
-        f"Log length alone explains {100 * by_length['none']:.0f} % of its variance over texts."
+        *answer(plug, by_length["none"]),
+        f"On texts as large as the paper's, shuffling the tokens lowers plug-in MI by {lowered(paired)}.",
+        f"Share of the blocks' plug-in MI that each control keeps: {kept_in_words(kept)}.",
+        f"Log length alone explains {100 * by_length['none']:.0f} % of the variance of MI over texts."
         if by_length["none"] >= 0
-        else "How length explains it cannot be told.",
+        else "How much of MI the length explains cannot be told.",
         in_the_large(paired),
         told,
     ]
@@ -67,22 +66,23 @@ def lowered(paired: pd.DataFrame) -> str:
     """By how much, at least and at most, shuffled tokens lower MI. paired: a row for each pair of layers."""
     shares = 100 * paired["pairing"] / paired["real"]
     alike = shares.rank().equals(paired["correlation"].rank())
-    return f"{shares.min():.0f} to {shares.max():.0f} %{', by more where two layers are more alike' if alike else ''}"
+    more = ", and by more where two layers are more alike" if alike else ""
+    return f"{shares.min():.0f} to {shares.max():.0f} %{more}"
 
 
 def in_the_large(paired: pd.DataFrame) -> str:
     """What MI is made of at the paper's size, and how far λ is from noise's. paired: as above."""
     shares = "; ".join(
-        f"{name} (outputs correlate at {row['correlation']:.3f}) {round(100 * row['pairing'] / row['real'])} %, "
+        f"{name} (outputs correlate at {row['correlation']:.3f}) {round(100 * row['pairing'] / row['real'])} % of MI, "
         f"λ {cell(row, 'from_noise', 3, signed=True)}"
         for name, row in paired.iterrows()
     )
     marginals, explained = 100 * (paired["marginals"] / paired["real"]).max(), 100 * paired["explained"]
     return (
-        f"At the paper's width s1K's questions have {paper_size():,} entries in the mean. At that size shuffled "
-        f"tokens lower MI by the following shares, and λ less λ of noise on the same texts is: {shares}. What channels "
-        f"share at any token makes at most {marginals:.0f} %. Log length still explains {explained.min():.0f} to "
-        f"{explained.max():.0f} % of the variance."
+        f"At the paper's width s1K's questions have {paper_size():,} entries (tokens times channels) on average. What "
+        f"shuffled tokens take away at that size, and λ minus λ of noise on the same texts: {shares}. What "
+        f"channels share at any token makes at most {marginals:.0f} % of MI at that size. Log length explains "
+        f"{explained.min():.0f} to {explained.max():.0f} % of the variance of MI at that size."
     )
 
 
@@ -101,14 +101,14 @@ def order_in_words(layers: pd.DataFrame) -> tuple[str, dict[str, Any]]:
         "span": {column: float(np.ptp(means[column])) for column in ("coefficient", "shuffled", "own")},
     }  # fmt: skip
     if np.isnan([*values, own[0]]).any():
-        return "Whether λ of the blocks follow what the two models share cannot be told: they are too few.", numbers
+        return "Whether λ follow what the two models share cannot be told, because the blocks are too few.", numbers
     rank, span = numbers["rank_correlation"], numbers["span"]
     return (
-        f"Over {count} blocks λ of that size span {span['coefficient']:.3f}, with tokens shuffled "
-        f"{span['shuffled']:.3f}. Their rank correlation with how alike the outputs of both models are is "
-        f"{rank['median']:+.2f} (median of {len(values)} draws of lengths; {rank['low']:+.2f} to {rank['high']:+.2f}; "
-        f"p is below 5 % in {numbers['shown_in']} of them). Of λ on the texts of this profile it is {own[0]:+.2f} (p = "
-        f"{own[1]:.2f})."
+        f"At that size λ of {count} blocks differ by up to {span['coefficient']:.3f}, and with tokens shuffled by up "
+        f"to {span['shuffled']:.3f}. The rank correlation of these λ with how alike the outputs of both models are is "
+        f"{rank['median']:+.2f} in the median of {len(values)} draws of lengths ({rank['low']:+.2f} to "
+        f"{rank['high']:+.2f}). The p of this rank correlation is below 5 % in {numbers['shown_in']} of these draws. "
+        f"Of λ of the calibration texts, the same rank correlation is {own[0]:+.2f} (p = {own[1]:.2f})."
     ), numbers
 
 
@@ -122,51 +122,49 @@ def of_estimator(shares: pd.DataFrame, name: str) -> pd.DataFrame:
     return shares.loc[[name]].droplevel("estimator")
 
 
-def answer(plug: pd.DataFrame, by_length: float) -> str:
-    """What it measures, as half a sentence. plug: shares of the controls. by_length: R² of MI against log tokens.
+def answer(plug: pd.DataFrame, by_length: float) -> list[str]:
+    """What it measures, and why that is undecided where it is; each a sentence.
+
+    plug: shares of the controls. by_length: R² of MI against log tokens.
 
     Two controls tell what is bias. Shuffled tokens keep the bias and what channels share at any token. Independent
     noise has the bias alone, with other values.
     """
     bias = plug.loc[[name for name in ("shuffled", "gaussian") if name in plug.index]]
-    length = ", and with it the length of the text" if by_length > 0.5 else ""
+    length = ", and with that bias the length of each text" if by_length > 0.5 else ""
     if (bias["low"] > 0.5).all():
-        return f"it measures {'almost only' if (bias['low'] > 0.9).all() else 'mostly'} its own bias{length}"
+        most = "almost only" if (bias["low"] > 0.9).all() else "mostly"
+        return [f"Plug-in MI measures {most} its own bias on the calibration texts{length}."]
     if (bias["high"] < 0.5).all():
-        return "its bias does not account for most of it"
-    reason = "the controls differ, or their intervals are too wide"
-    return f"it is undecided whether its bias accounts for most of it ({reason})"
+        return ["Plug-in MI owes less than half of its value to its own bias on the calibration texts."]
+    reason = "The controls that tell the bias differ, or their intervals are too wide."
+    return ["Plug-in MI is not shown to measure mostly its own bias on the calibration texts.", reason]
 
 
 def kept_in_words(kept: dict[str, dict[str, float]]) -> str:
     """What each control keeps of the real pair's MI. kept: control → its row of :func:`kept_by_control`."""
     words = {name: KEEPS.get(name, control.title) for name, control in CONTROLS.items() if name in kept}
-    return ", ".join(f"{told} {100 * kept[name]['share']:.1f} %" for name, told in words.items())
+    return "; ".join(f"{told} {100 * kept[name]['share']:.1f} %" for name, told in words.items())
 
 
 def null_in_words(printed: pd.DataFrame, layers: pd.DataFrame) -> str:
     """λ of noise beside λ of the paper, at the temperatures that the paper has. layers: as above."""
-    columns = printed[["null", "null_low", "null_high"]].to_numpy()
-    drawn = ", ".join(f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in columns)
-    blocks, spans, noise = (in_turn(printed[column]) for column in ("paper", "paper_span", "null_span"))
-    inside = printed["paper"].between(columns[:, 1], columns[:, 2]).all()
+    inside = printed["paper"].between(printed["null_low"], printed["null_high"]).all()
     beyond = (printed["paper_span"] > printed["null_span"] + READING).all()
     unlike = np.ptp(layers.groupby("layer")["shuffled"].mean())
-    return (
-        f"At the paper's width and lengths noise gives λ = {drawn} for t = {in_turn(printed.index, 'g')} (95 % of "
-        f"draws of {TEXTS} texts); the paper's blocks have {blocks} in the mean"
-        f"{', so noise would do for their level, and so would a pair that shares something' if inside else ''}. From "
-        f"the smallest to the largest they span {spans}, where {BLOCKS} layers of one noise on the same texts span "
-        f"{noise}{', so the same noise would not do for their differences' if beyond else ''}. Layers of unlike values "
-        f"with nothing paired, the blocks here with tokens shuffled, span {unlike:.3f} at t = 0.7."
+    means, spans = [], []
+    for t, row in printed.iterrows():
+        means.append(f"{cell(row, 'null', 3)} of noise and {row['paper']:.3f} of the paper for t = {t:g}")
+        spans.append(f"{row['null_span']:.3f} of noise and {row['paper_span']:.3f} of the paper for t = {t:g}")
+    level = (
+        "So noise would explain the level of the paper's λ. A pair of layers that shares something would explain that "
+        "level too. "
     )
-
-
-def in_turn(values: Iterable[float], digits: str = ".3f") -> str:
-    """Numbers with commas between."""
-    return ", ".join(format(value, digits) for value in values)
-
-
-def capital(text: str) -> str:
-    """The text with a capital at its start."""
-    return text[:1].upper() + text[1:]
+    differ = "So the same noise would not explain how the paper's λ differ. "
+    return (
+        f"Mean λ of noise at the paper's width and lengths (with 95 % of draws of {TEXTS} texts), and of the paper's "
+        f"blocks: {'; '.join(means)}. {level if inside else ''}The largest λ minus the smallest, of {BLOCKS} "
+        f"layers of one noise on the same texts, and of the paper's blocks: {'; '.join(spans)}. "
+        f"{differ if beyond else ''}Layers of unlike values with "
+        f"nothing paired, the blocks here with tokens shuffled, differ by up to {unlike:.3f} at t = 0.7."
+    )

@@ -72,6 +72,8 @@ def effects(sample: Sample, layers: Layers, base: str, finetuned: str) -> pd.Dat
     return pd.DataFrame(rows).rename(columns=lambda c: c.replace("righter", "accuracy").replace("longer", "length"))
 
 
+TOLD = {"without": "left out", "only": "alone"}  # kind of merge → a sentence's words
+NEITHER = "No layer is shown to change length most or accuracy most, left out or alone"
 MEASURES = {"accuracy": "change of accuracy, points", "length": "change of length, tokens"}
 LOOKS = {"without": ("left out", "o", "baseline", 0.16), "only": ("alone", "^", "control", -0.16)}
 
@@ -134,22 +136,23 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, seed: int = 0) -> tuple[float, 
 def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
     """The answer in words, and the numbers that it is made of. table: of :func:`effects`."""
     sides = {kind: side(table[table["kind"] == kind].set_index("layer")) for kind in KINDS}
-    layers = table["layer"].nunique()
+    layers, count = table["layer"].nunique(), counted(table["layer"].nunique(), at_a_time(table))
     numbers = {"layers": layers, **sides["without"], "alone": sides["only"]}
-    parts = []
-    for kind, where in (("without", "without its update "), ("only", "")):
-        largest, changes = sides[kind]["largest"], sides[kind]["largest_change"]
-        parts.append(
-            f"length comes with {named(largest['length'])} ({where}{change(changes['length'], 'tokens', 0)}), the "
-            f"largest of accuracy with {named(largest['accuracy'])} ({change(changes['accuracy'], 'points', 1)})"
-        )
+    parts = [
+        f"{what} with {named(sides[kind]['largest'][what])} "
+        f"({told}, {change(sides[kind]['largest_change'][what], unit, digits)})"
+        for kind, told in TOLD.items() for what, unit, digits in (("length", "tokens", 0), ("accuracy", "points", 1))
+    ]  # fmt: skip
     ranks = {
         f"{what} {told}": sides[kind]["rank_correlation"][what]
-        for kind, told in (("without", "without it"), ("only", "of it alone")) for what in ("accuracy", "length")
+        for kind, told in TOLD.items() for what in ("accuracy", "length")
     }  # fmt: skip
+    shown = any(rank["p"] < 0.05 / len(ranks) for rank in ranks.values())
     text = (
-        f"{answer(sides)} The largest change of {parts[0]}. Of layers alone on the base, the largest of "
-        f"{parts[1]}. Over {counted(layers, at_a_time(table))}, {relation(ranks, layers)}"
+        f"{answer(sides)} λ is {'' if shown else 'not '}shown to go with the size of these changes. Left out means "
+        f"the fine-tuned model with one {at_a_time(table)} of the base. Alone means the base with one "
+        f"{at_a_time(table)} of the fine-tuned model. The largest changes: {'; '.join(parts)}. Over {count}, "
+        f"{relation(ranks, layers)}"
     )
     return text, numbers
 
@@ -160,23 +163,27 @@ def at_a_time(table: pd.DataFrame) -> str:
 
 
 def answer(sides: dict[str, dict[str, Any]]) -> str:
-    """The plain sentence: with which layers length and accuracy come most, and whether λ follows.
+    """The plain sentence: with which layers length and accuracy change most. sides: kind → :func:`side`."""
+    length, accuracy = ([most(sides[kind], what) for kind in TOLD] for what in ("length", "accuracy"))
+    if not any(length):
+        late = "no layer is shown to change length most"
+        return f"Accuracy changed most with {where(accuracy)}; {late}." if any(accuracy) else f"{NEITHER}."
+    rest = f"accuracy with {where(accuracy)}" if any(accuracy) else "no layer is shown to change accuracy most"
+    return f"Length changed most with {where(length)}; {rest}."
 
-    sides: kind → :func:`side`.
-    """
-    told = []
-    for what in ("length", "accuracy"):
-        left_out, alone = (named(sides[kind]["largest"][what]) for kind in ("without", "only"))
-        both = f"{left_out}, left out and alone" if left_out == alone else f"{left_out} left out and {alone} alone"
-        told.append(f"{what} comes most with {both}")
-    ranks = {
-        f"{what} {kind}": sides[kind]["rank_correlation"][what] for kind in sides for what in ("length", "accuracy")
-    }
-    shown = any(rank["p"] < 0.05 / len(ranks) for rank in ranks.values())
-    first, second = told
-    return (
-        f"{first[0].upper()}{first[1:]}; {second}; λ is {'' if shown else 'not '}shown to go with the size of effects."
-    )
+
+def most(found: dict[str, Any], what: str) -> str:
+    """The layer with the largest change, in words; empty where its interval has 0. found: of :func:`side`."""
+    return named(found["largest"][what]) if sure(found["largest_change"][what]) else ""
+
+
+def where(layers: list[str]) -> str:
+    """The layers that changed something most, left out and alone, in words; an empty name is not shown."""
+    left_out, alone = layers
+    if left_out == alone:
+        return f"{left_out}, left out and alone"
+    both = [f"{name} {told}" for name, told in zip(layers, TOLD.values(), strict=True) if name]
+    return " and ".join(both) if left_out and alone else f"{both[0]} ({'alone' if left_out else 'left out'} not shown)"
 
 
 def named(layer: str) -> str:
@@ -204,23 +211,27 @@ def side(part: pd.DataFrame) -> dict[str, Any]:
 def change(interval: Interval, unit: str, digits: int) -> str:
     """A change with its interval, and whether that includes zero."""
     text = interval_text(**interval, digits=digits, signed=True)
-    told = interval["low"] > 0 or interval["high"] < 0
-    return f"{text} {unit}{'' if told else ', not told from zero'}"
+    return f"{text} {unit}{'' if sure(interval) else ', not shown to differ from 0'}"
+
+
+def sure(interval: Interval) -> bool:
+    """Whether an interval excludes zero."""
+    return interval["low"] > 0 or interval["high"] < 0
 
 
 def relation(ranks: dict[str, dict[str, float]], layers: int) -> str:
     """How λ goes with the size of a layer's effect, at 5 % over all tests. ranks: what of a layer → value, p."""
     known = {what: rank for what, rank in ranks.items() if not np.isnan(rank["value"])}
     if not known:
-        return "λ and the size of a layer's effect cannot be compared: there are too few, or all are equal."
-    shown = []
+        return "λ cannot be compared with the size of a layer's change, because these are too few or all equal."
+    told = []
     for what, rank in known.items():
         p = "p < 0.001" if rank["p"] < 0.001 else f"p = {rank['p']:.3f}"
-        shown.append(f"{rank['value']:+.2f} ({what}, {p})")
-    text = f"λ and the size of a layer's effect have rank correlations of {', '.join(shown)}"
+        told.append(f"{what} {rank['value']:+.2f} ({p})")
+    text = f"λ has these rank correlations with the size of a layer's change: {'; '.join(told)}."
     if related := [what for what, rank in known.items() if rank["p"] < 0.05 / len(ranks)]:
-        return f"{text}: related for {' and '.join(related)}."
+        return f"{text} Shown to differ from 0: {' and '.join(related)}."
     least = student.ppf(1 - 0.025 / len(ranks), layers - 2)
     beyond = least / np.sqrt(layers - 2 + least**2)
-    none = f"no relation shown; over so many layers only a correlation beyond about ±{beyond:.2f} would be"
-    return f"{text}: {none}, as {len(ranks)} are looked at."
+    none = f"No rank correlation is shown to differ from 0. Because {len(ranks)} are tested over so few layers, only"
+    return f"{text} {none} one beyond about ±{beyond:.2f} would be."

@@ -12,6 +12,7 @@ from acm.questions.rivals import EQUAL, USUAL, WEIGHED, Scene, Trial
 from acm.questions.study import Study, apart, counted, inside
 from acm.reporting.comparison import p_text
 from acm.reporting.intervals import interval_columns
+from acm.reporting.messages import joined
 from acm.reporting.statistics import (
     DRAWS,
     Sample,
@@ -25,12 +26,20 @@ from acm.reporting.statistics import (
 from acm.reporting.statistics import verdict as judged
 from acm.reporting.tables import cell
 
-NONE_IS = "None is shown to be: at equal norm none is above the bar, or above plain averaging where skills are merged."
+EQUALLY = "when all merges move the weights equally far"
 UNCONFIRMED = (
-    "None is shown to be: on fresh items no method is above both plain interpolation and plain averages of shorter "
-    "task vectors."
+    "No other method or rule is confirmed on fresh items to beat both plain interpolation and plain averages of equal "
+    "length or shorter."
 )
-VERDICTS = {"above": "above", "below": "below", "no difference shown": "not told apart", "outside": "outside"}
+VERDICTS = {  # verdict → what a count of trials is followed by
+    "above": "above", "below": "below", "no difference shown": "without a difference shown",
+    "outside": "outside the bar's range",
+}  # fmt: skip
+SETTINGS = {  # how a rival is merged → in words
+    USUAL: "as they are", EQUAL: "at equal norm", WEIGHED: "at equal norm with ACM's λ",
+    "permuted": "at equal norm with their λ permuted", "reversed": "at equal norm with their λ reversed",
+}  # fmt: skip
+WORDS = 8  # in the names of winners, at most; where there are more, they are counted
 
 
 def table_of(study: Study, scene: Scene, trials: list[Trial], records: pd.DataFrame) -> pd.DataFrame:
@@ -123,28 +132,44 @@ def verdict(
     total = sum(len(words[verdict]) for _, _, words in equal for verdict in VERDICTS)
     farther = sum(len(words["above"]) for _, setting, words in every if setting == USUAL)
     parts = [
-        f"At equal norm {below} of {counted(total, 'trial')} that are models of their own are below.",
-        f"As in their examples, where task vectors differ in length too, {farther} are above.",
-        *(f"Of {scene.title}: {'; '.join(told(*own) for own in numbers[scene.name].items())}." for scene, _ in tables),
-        "Verdicts are adjusted by Holm for the trials of their scene; several scenes are not adjusted together.",
+        "At equal norm a merge moves the weights as far as plain interpolation at λ = 0.7, or as plain averaging.",
+        f"At equal norm {below} of {counted(total, 'trial')} are below, where each model counts once.",
+        f"Before merges are scaled to equal norm, {counted(farther, 'trial')} are above.",
+        *(of_scene(scene, numbers[scene.name]) for scene, _ in tables),
+        "Verdicts are adjusted by Holm for the trials of their scene, and not over several scenes.",
     ]
     if fresh is not None:
         numbers["fresh"] = fresh.to_dict("records")
         parts = [*rivals_fresh.told(fresh), *parts]
     elif winners:
-        parts = ["They were not tested on fresh items.", *parts]
+        parts = ["These winners were not tested on fresh items.", *parts]
     if families is not None and len(families):
         numbers["families"] = families.to_dict("records")
         parts = [*rivals_families.told(families), *parts]
-    return " ".join([head(winners, fresh), *parts]), numbers
+    barred = {scene.name: bool(table["barred"].all()) for scene, table in tables}
+    return " ".join([*head(winners, fresh, barred), *parts]), numbers
 
 
-def head(winners: list[tuple[str, str, str]], fresh: pd.DataFrame | None) -> str:
-    """The answer in a sentence. winners: scene, rival and setting of all that are above at equal norm."""
-    stand = [f"{name} ({scene}, {setting})" for scene, name, setting in standing(winners, fresh)]
-    if stand:
-        return f"At equal norm above the bar or plain averaging: {'; '.join(stand)}."
-    return UNCONFIRMED if winners else NONE_IS
+def head(winners: list[tuple[str, str, str]], fresh: pd.DataFrame | None, barred: dict[str, bool]) -> list[str]:
+    """The answer, and who the winners are; each a sentence.
+
+    winners: scene, rival and setting of all that are above at equal norm. barred: scene → whether it has a bar; where
+    it has none, trials are held against plain averaging.
+    """
+    stand = standing(winners, fresh)
+    if winners and not stand:
+        return [UNCONFIRMED]
+    lines = {barred[scene] for scene, *_ in stand} if stand else {*barred.values()}
+    against = " or ".join({True: "the bar", False: "plain averaging"}[line] for line in sorted(lines, reverse=True))
+    if not stand:
+        return [f"No other method or rule is shown to beat {against} {EQUALLY}."]
+    names = [*dict.fromkeys(name for _, name, _ in stand)]
+    rivals = f"The rival{'s' if len(names) > 1 else ''} {joined(names)}"
+    if len(rivals.split()) > WORDS:
+        rivals = counted(len(names), "rival")
+    verb = "are" if len(names) > 1 else "is"
+    told = "; ".join(f"{name} ({scene}, {setting})" for scene, name, setting in stand)
+    return [f"{rivals} {verb} shown to beat {against} {EQUALLY}.", f"Above, with scene and setting: {told}."]
 
 
 def standing(winners: list[tuple[str, str, str]], fresh: pd.DataFrame | None) -> list[tuple[str, str, str]]:
@@ -164,11 +189,12 @@ def counts(part: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def told(kind: str, found: dict[str, Any]) -> str:
-    """The counts of a kind of trial, in words."""
+def of_scene(scene: Scene, kinds: dict[str, Any]) -> str:
+    """The counts of a scene's trials, in a sentence. kinds: kind of trial → :func:`counts`."""
     parts = []
-    for setting, own in found.items():
-        words = [f"{len(own[verdict])} {name}" for verdict, name in VERDICTS.items() if own[verdict]]
-        words += [f"{len(own['same'])} the same as an earlier model"] if own["same"] else []
-        parts.append(f"{setting}: {', '.join(words)}")
-    return f"{kind}s, {'; '.join(parts)}"
+    for kind, found in kinds.items():
+        for setting, own in found.items():
+            words = [f"{len(own[verdict])} {name}" for verdict, name in VERDICTS.items() if own[verdict]]
+            words += [f"{len(own['same'])} the same as an earlier model"] if own["same"] else []
+            parts.append(f"{kind}s {SETTINGS.get(setting, setting)} {', '.join(words)}")
+    return f"Trials in scene {scene.name}, {scene.title.replace(': ', ', ')}: {'; '.join(parts)}."

@@ -123,10 +123,13 @@ def told(table: pd.DataFrame) -> list[str]:
     for row in rows:
         own = table[(table["rival"] == row["rival"]) & (table["scene"] == row["scene"]) & (table["family"] != ALL)]
         above, lead, points, tokens = (cell(row, name, signed=True) for name in ("above", "lead", "righter", "longer"))
-        found.append(
+        found += [
             f"Over {len(own)} fresh families {row['rival']} ({row['scene']}, {row['setting']}) is {above} points above "
-            f"their bars, and {lead} above the bars that shortened plain averages raise (above in "
-            f"{(own['verdict'] == 'above').sum()} of them); less the plain average of each: "
-            f"{points} points of accuracy, {tokens} tokens."
-        )
+            "the families' bars.",
+            f"Shortened plain averages raise these bars, and {row['rival']} is {lead} points above the raised bars.",
+            f"In {(own['verdict'] == 'above').sum()} of these families {row['rival']} is shown to be above the raised "
+            "bar.",
+            f"Accuracy and length of {row['rival']} minus those of each family's plain average: {points} points, "
+            f"{tokens} tokens.",
+        ]
     return found

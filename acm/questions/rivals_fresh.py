@@ -23,7 +23,7 @@ from tqdm import tqdm
 from acm.questions import fresh
 from acm.questions.coefficients import judged, lead_over
 from acm.questions.rivals import EQUAL, WEIGHED, Scene, Trial, merged, moved
-from acm.questions.study import SLIM, Study, evaluate_model, inside
+from acm.questions.study import LEAST, SLIM, Study, evaluate_model, inside
 from acm.records import write_parquet
 from acm.reporting.comparison import p_text
 from acm.reporting.intervals import Interval, interval_columns, interval_in
@@ -193,22 +193,25 @@ def told(table: pd.DataFrame) -> list[str]:
         lead, above, first, points, tokens = (
             cell(row, name, signed=True) for name in ("lead", "above", "first", "righter", "longer")
         )
-        more = "" if lead == above else f" the bar, and {lead} above the bar that shortened plain averages raise"
-        place = f"{above} points above{more}"
-        place = "outside the bar's range" if row["verdict"] == "outside" else place
-        found.append(
-            f"On {row['n']:,} fresh items {row['rival']} ({row['scene']}, {row['setting']}) is {place}: "
-            f"{outcome(row)}{evidence(row, len(rows))}. Where it was found it is {first} points above. Accuracy and "
-            f"length on the fresh items, less those of {row['reference']}: {points} points, {tokens} tokens."
-        )
+        place = "outside the bar's range" if row["verdict"] == "outside" else f"{above} points above the bar"
+        found.append(f"On {row['n']:,} fresh items {row['rival']} ({row['scene']}, {row['setting']}) is {place}.")
+        if row["verdict"] != "outside" and lead != above:
+            found.append(f"Shortened plain averages raise that bar, and {row['rival']} is {lead} above the raised bar.")
+        found += [
+            *evidence(row, len(rows)),
+            f"On the items where {row['rival']} was found, the same merge is {first} points above the bar.",
+            f"Accuracy and length of {row['rival']} on the fresh items, minus those of {row['reference']}: {points} "
+            f"points, {tokens} tokens.",
+        ]
     return found
 
 
-def evidence(row: Any, tests: int) -> str:
-    """The test of a winner's lead in parentheses; nothing where there was none. tests: how many there are."""
+def evidence(row: Any, tests: int) -> list[str]:
+    """Whether a winner is confirmed, and the test of its lead where there was one; in sentences. tests: how many."""
+    result = f"On fresh items {row['rival']} is {outcome(row)}"
     if np.isnan(row["p_adjusted"]):
-        return ""
+        return [f"{result}."]
     p = p_text(row["p_adjusted"])
     adjusted = f", adjusted by Holm for {tests} winners" if tests > 1 else ""
-    least = f"the least true lead that such a test finds in four of five cases is {row['detectable']:.1f}"
-    return f" (p {p if p.startswith('<') else f'= {p}'}{adjusted}; {least})"
+    least = f"The {LEAST} is {row['detectable']:.1f} points."
+    return [f"{result} (p {p if p.startswith('<') else f'= {p}'}{adjusted}).", least]

@@ -29,6 +29,7 @@ from acm.errors import UserError
 from acm.profiles.experiment import frontier_name
 from acm.questions.messages import on_flat
 from acm.questions.study import (
+    LEAST,
     SLIM,
     Apart,
     Study,
@@ -64,11 +65,12 @@ RULES = {  # rule → its name in words
 }
 SHOWN = {"flat": "flat (ACM's mean λ)", "ramp": "ramp (λ = 0.1 to 0.5)"}  # rule → its name in the figure
 RAMP, LATE = (0.1, 0.5), (1.0, 0.5)
-HEADS = {  # verdict on the lead of the flat rule over ACM → the beginning of the answer
-    "above": "Yes: above the bar one λ for all layers beats the paper's rule",
-    "below": "No: above the bar the paper's rule beats one λ for all layers",
-    "no difference shown": "None is shown: above the bar one λ for all layers cannot be told from ACM's",
-    "outside": "Undecided above the bar",
+HEADS = {  # verdict on the lead of the flat rule over ACM → the answer
+    "above": "One λ for all layers, the mean of ACM's, beats the paper's rule on fresh families of models.",
+    "below": "The paper's rule beats one λ for all layers, the mean of its own, on fresh families of models.",
+    "no difference shown": "One λ for all layers, the mean of ACM's, is not shown to beat the paper's rule on fresh "
+    "families of models. Nor is the paper's rule shown to beat that one λ.",
+    "outside": "No rule is shown to beat the paper's, because some merges have lengths outside the bar's range.",
 }
 
 
@@ -201,13 +203,15 @@ def verdict(table: pd.DataFrame, lead: dict[str, np.ndarray], attempts: pd.DataF
     numbers["tried"] = attempts[columns].T.to_dict()
     n = len(families)
     ramp, single = (
-        f"in {among(counts[rule], 'shorter', n)} and shown to be less often right in {among(counts[rule], 'lost', n)}"
+        f"is shown to be shorter than ACM in {among(counts[rule], 'shorter', n)} and less often right in "
+        f"{among(counts[rule], 'lost', n)}"
         for rule in ("ramp", SINGLE)
     )
     text = (
-        f"{HEADS[outcome]}; on the same items of fresh families a ramp fixed in advance is shorter than ACM {ramp}, "
-        f"and the best single λ of other items, hardly ever longer by construction, is shorter {single}. "
-        f"{above_the_bar(rules, outcome, n)} On the same items, accuracy and length less ACM's: "
+        f"{HEADS[outcome]} On the same items of {fresh(n)} a ramp fixed in advance {ramp}. The best single λ of other "
+        f"items {single}. That single λ is hardly ever longer than ACM, because of how it is chosen. The rules: "
+        f"{'; '.join(f'{rule}: {RULES[rule]}' for rule in rules)}. {above_the_bar(rules, outcome, n)} On the same "
+        f"items, with the number of families where a difference is shown, accuracy and length minus ACM's: "
         f"{'; '.join(on_the_same_items(rule, rules[rule], counts[rule], n) for rule in lead)}. These intervals and "
         f"counts are not adjusted. {of_tilts(attempts)}"
     )
@@ -230,15 +234,19 @@ def among(counts: dict[str, int], what: str, families: int) -> str:
 
 def above_the_bar(rules: dict[str, dict[str, Any]], outcome: str, families: int) -> str:
     """The lead of the flat rule, and where the rules stand, in sentences."""
-    fresh = "1 fresh family" if families == 1 else f"{families} fresh families"
-    found = f"Over {fresh} the flat rule's lead over ACM "
-    if outcome == "outside":
-        found += "has no value above the bar"
-    else:
-        found += f"is {words(rules['flat'], 'lead')} points above the bar "
-        found += f"({rules['flat']['detectable']:.1f} is the least true lead found in four of five cases)"
-    stand = ", ".join(f"{rule} {words(row, 'above') if row['above'] else 'on it'}" for rule, row in rules.items())
-    return f"{found}. In points above their bars: {stand}."
+    found = f"Over {fresh(families)} flat has no lead over ACM, because some lengths lie outside the bar's range."
+    if outcome != "outside":
+        found = (
+            f"Over {fresh(families)} flat lies {words(rules['flat'], 'lead')} points farther above the bar than ACM. "
+            f"The {LEAST} is {rules['flat']['detectable']:.1f} points."
+        )
+    stand = "; ".join(f"{rule} {words(row, 'above') if row['above'] else 'on the bar'}" for rule, row in rules.items())
+    return f"{found} Points above the bar, mean over families: {stand}."
+
+
+def fresh(families: int) -> str:
+    """How many fresh families, in words."""
+    return "1 fresh family" if families == 1 else f"{families} fresh families"
 
 
 def on_the_same_items(rule: str, row: dict[str, Any], counts: dict[str, int], families: int) -> str:
@@ -254,12 +262,13 @@ def of_tilts(attempts: pd.DataFrame) -> str:
     verdicts, bar = attempts["verdict"], attempts["bar_verdict"]
     over, under = ((bar == word).sum() or "none" for word in ("above", "below"))
     return (
-        f"Of {counted(len(attempts), 'tilt')} tried on the shipped family {(verdicts == 'above').sum()} stood above "
-        f"its frontier and {(verdicts == 'below').sum()} below. Above the bar, its frontier without the points that a "
-        f"shorter one beats, stand {over} of them and below it {under}, adjusted together by Holm."
+        f"A tilt has λ that rise, fall or part from layer to layer. Of {counted(len(attempts), 'tilt')} tried on the "
+        f"shipped family {(verdicts == 'above').sum()} lie above plain "
+        f"interpolation of the same length and {(verdicts == 'below').sum()} below. Above the bar lie {over} of "
+        f"these tilts and below the bar {under}, adjusted together by Holm."
     )
 
 
 def words(row: Mapping[str, Any], what: str) -> str:
     """A rule's points above the bar, its lead, or another difference, with the interval."""
-    return "outside their range" if np.isnan(row[what]) else cell(row, what, 2, signed=True)
+    return "outside the bar's range" if np.isnan(row[what]) else cell(row, what, 2, signed=True)

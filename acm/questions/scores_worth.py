@@ -1,4 +1,4 @@
-"""What the scores of `acm inspect` were worth: rank correlations with outcomes, the answer, the figure.
+"""What the scores of `acm inspect` were worth: rank correlations with outcomes, and the figure.
 
     variable     symbol    meaning
     values       x         a score of each merge, (merges,)
@@ -33,7 +33,7 @@ from acm.questions.scores import MODELS, OF_LAYERS, OF_PAIRS, OF_VECTORS, Outcom
 from acm.questions.study import plain
 from acm.reporting.comparison import p_text
 from acm.reporting.inspection import SCORES
-from acm.reporting.intervals import interval_columns, interval_in, interval_text
+from acm.reporting.intervals import interval_columns
 from acm.reporting.plotting import COLOURS, PALETTE, TEXT, label_points, mark_better, sheet
 from acm.reporting.statistics import bootstrap_p, describe, holm
 from acm.reporting.tables import cell
@@ -43,7 +43,6 @@ TITLES = {score.name: score.title.removesuffix(", mean") for score in SCORES} | 
 KEPT, OWN = "points of an average less the better model's", "points of an average less the model's own"
 POINTS, TOKENS = "points that the layer alone adds", "tokens that the layer alone adds"
 LETTERS = 24  # of a score's name, on one line
-NONE_DOES = "None is shown to foretell an outcome."
 
 
 @dataclass(frozen=True)
@@ -205,39 +204,6 @@ def write_worth(table: pd.DataFrame, path: Path) -> None:
     columns += ["in_kind", "in_kind_low", "in_kind_high"]
     rows = table[table["score"] != DEPTH].rename(columns=names)[columns].round(4).to_dict("records")
     write_json(path, plain(rows), allow_nan=False)
-
-
-def verdict(table: pd.DataFrame) -> tuple[str, dict[str, Any]]:
-    """The answer in words, and the numbers that it is made of. table: of :func:`tests`."""
-    scores = table[table["score"] != DEPTH]
-    found = scores[scores["shown"]]
-    told = [f"of a {row['of']} {row['title']} goes with the {row['outcome']}" for _, row in found.iterrows()]
-    averages = "" if found["outcome"].isin([KEPT, OWN]).any() else "; no score foretells what an average of two keeps"
-    head = f"Shown: {'; '.join(told)}{averages}." if told else NONE_DOES
-    kinds = scores[scores["in_kind"].notna()]
-    apart = int(((kinds["in_kind_low"] > 0) | (kinds["in_kind_high"] < 0)).sum())
-    parts = [f"{row['title']} of a {row['of']} and {row['outcome']}: {found_text(row)}." for _, row in found.iterrows()]
-    parts += [
-        f"Depth alone, a control, and {row['outcome']}: {found_text(row)}."
-        for _, row in table[table["score"] == DEPTH].iterrows()
-    ]
-    cosine = scores[(scores["score"] == "cosine") & scores["unlike"].notna()]
-    parts += [
-        f"Cosine of a pair and {row['outcome']}: {found_text(row)}; {row['unlike']:+.2f} without pairs of like skills."
-        for _, row in cosine.iterrows()
-    ]
-    if len(kinds):
-        parts.append(f"Within a kind of merge {apart} of {len(kinds)} intervals are without 0, not adjusted.")
-    parts.append(
-        f"Numbers are rank correlations with 95 % intervals; p is adjusted by Holm for {len(table)} tests. Bootstrap "
-        "draws take families, items, and kinds of pair, models or depths anew. With four models they are rough."
-    )
-    return " ".join([head, *parts]), {"tests": table.drop(columns="title").to_dict("records"), "shown": len(found)}
-
-
-def found_text(row: pd.Series) -> str:
-    """ρ with its interval and p."""
-    return f"{interval_text(**interval_in(row, 'found'), digits=2, signed=True)}, p {p_text(row['p_adjusted'])}"
 
 
 def draw(table: pd.DataFrame, rows: pd.DataFrame, kept: np.ndarray) -> Figure:

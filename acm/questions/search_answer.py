@@ -7,27 +7,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from acm.questions.search import ALL, Judged, adjusted, apart_of
-from acm.questions.search_nulls import BEST
-from acm.questions.search_points import MOVED, RANKS
-from acm.questions.study import counted, inside
-from acm.reporting.intervals import interval_columns, interval_in, interval_text
+from acm.questions.search import Judged, adjusted, apart_of
+from acm.questions.search_words import (
+    NULLS,
+    OF_BLOCKS,
+    PARTS_TOLD,
+    PLACES,
+    SAMPLERS,
+    listed,
+    missed,
+    named,
+    plainly,
+    shown,
+    target_told,
+    title,
+    told,
+    where,
+)
+from acm.questions.study import LEAST, counted, inside
+from acm.reporting.intervals import interval_columns
+from acm.reporting.messages import joined
 from acm.reporting.statistics import bootstrap_p, describe, detectable, over_draws, verdict
 from acm.searching.spaces import PARTS
 
-SAMPLERS = {"cmaes": "CMA-ES", "tpe": "TPE", "nsga2": "NSGA-II", "random": "random search"}
-PLACES = {"abacus": "the shipped family", "four": "the shipped family with four λ", ALL: "the fresh families",
-          "smol": "the pretrained weights of smol"}  # fmt: skip
-NULLS = {"blocks alike": "where all blocks share their mean λ", "blocks dealt": "where the λ of the blocks are dealt "
-         "to them at random", "head alone": "where all but the head share one λ"}  # fmt: skip
-OF_BLOCKS = ("blocks alike", "blocks dealt")  # nulls that take away which block has which λ, and that alone
-TITLES = {
-    "best λ, moved": "the best λ moved from the shipped family",
-    "mean λ, moved": "the mean λ of its seeds moved from the shipped family",
-    "best λ of four, moved": "the best four λ moved from the shipped family",
-    "mean λ of four, moved": "the mean four λ moved from the shipped family",
-}  # fmt: skip
-PARTS_TOLD = {"attention": "attention", "mlp": "MLP"}
+ALONE = "; no λ without a new search is shown to"
 WORTH = 2.0  # points; a λ that is worth less at the best point is said to be worth little
 
 
@@ -57,81 +60,63 @@ def tested_rules(searches: list[Judged]) -> pd.DataFrame:
     return table.assign(p_adjusted=adjusted(table["p"])) if len(table) else table
 
 
-def told(row: Any, name: str, unit: str, digits: int = 1) -> str:
-    """A signed value with its interval and unit."""
-    return f"{interval_text(**interval_in(row, name), signed=True, digits=digits)} {unit}"
-
-
-def answer(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame, finer: pd.DataFrame) -> str:
+def answer(table: pd.DataFrame, rules: pd.DataFrame) -> str:
     """The plain sentence.
 
-    table: of :func:`acm.questions.search.summary`, of searches by layer. rules: of :func:`tested_rules`. nulls: of
-    :func:`acm.questions.search_nulls.null_table`. finer: of ``finer_table`` there.
+    table: of :func:`acm.questions.search.summary`, of searches by layer. rules: of :func:`tested_rules`.
+    """
+    tested = table[table["tested"]]
+    above, winners = int(shown(tested, "lead").sum()), len(rules) and shown(rules, "lead").any()
+    if not above:
+        if not len(rules):
+            return "λ by layer from a search are not shown to beat one λ for all."
+        if not winners:
+            return "λ by layer are not shown to beat one λ for all, with or without a search."
+        return "λ by layer from a search are not shown to beat one λ for all, but some λ without a new search are."
+    head = f"λ by layer from a search beat one λ for all in {above} of {counted(len(tested), 'test')}"
+    if not len(rules):
+        return f"{head}."
+    return f"{head}{', and some λ without a new search do too' if winners else ALONE}."
+
+
+def leads(table: pd.DataFrame, rules: pd.DataFrame, nulls: pd.DataFrame, finer: pd.DataFrame) -> list[str]:
+    """Where λ by layer lead, and by how much; each a sentence.
+
+    table, rules: of :func:`answer`. nulls: of :func:`acm.questions.search_nulls.null_table`. finer: of ``finer_table``
+    there.
     """
     tested = table[table["tested"]]
     won = shown(tested, "lead")
-    above, others = tested[won], tested[~won]
-    if not len(above):
-        head = "None is shown to: λ by layer that a search found are not shown to be above the bar of one λ"
-    else:
+    above, others, found = tested[won], tested[~won], []
+    if len(above):
         low, high = above["lead"].min(), above["lead"].max()
         size = f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
-        yes = "In part" if len(others) else "Yes"
-        head = (f"{yes}, by search: on fresh items of {where(above, tested)} λ by layer that a search found are {size} "
-                "points above the bar of one λ")  # fmt: skip
-        if len(finer):
-            head += f", but not shown to beat {finer['few'].iloc[0]} λ, which blocks share"
-            more = ", ".join(finer.loc[shown(finer, "less"), "target"])
-            head += f" (but at {more} %)" if more else ""
-        head += f"; on {where(others, tested)} no lead is shown" if len(others) else ""
+        found.append(f"On fresh items of {where(above, tested)}, λ from a search lie {size} points above the bar.")
+    if len(others):
+        found.append(f"On fresh items of {where(others, tested)}, no lead over one λ is shown.")
+    if len(above) and len(finer):
+        won = shown(finer, "less")
+        few = f"{finer['few'].iloc[0]} λ that blocks share"
+        at = joined([*map(target_told, finer.loc[won, "target"])])
+        more = f", except at {at}" if won.any() and not won.all() else ""
+        found.append(f"λ for every layer are {'' if won.all() else 'not '}shown to beat {few}{more}.")
     if not len(rules):
-        return f"{head}."
+        return found
     winners = [*rules.loc[shown(rules, "lead"), "trial"]]
     if not winners:
-        return f"{head}; no λ without a search of its own is shown to be."
-    head += f"; without a search of their own, {named(winners)} lead on the fresh families too"
-    return f"{head}{beyond_nulls(winners, nulls)}."
+        return [*found, "Without a new search, no λ are shown to lead on the fresh families."]
+    found.append(f"Without a new search, {named(winners)} lead on the fresh families.")
+    return found + beyond_nulls(winners, nulls)
 
 
-def beyond_nulls(winners: list[str], nulls: pd.DataFrame) -> str:
+def beyond_nulls(winners: list[str], nulls: pd.DataFrame) -> list[str]:
     """Which of the winners that have null merges are more than those that take away which block has which λ."""
     if not len(nulls):
-        return ""
+        return []
     won = set(nulls.loc[shown(nulls, "less"), ["of", "null"]].itertuples(index=False, name=None))
     left = [trial for trial in winners if all((trial, null) in won for null in OF_BLOCKS)]
-    which = f"of which {named(left)}" if left else "but none"
-    return f", {which} more than with the λ of the blocks alike or dealt at random"
-
-
-def shown(rows: pd.DataFrame, name: str) -> pd.Series:
-    """Whether a column is shown to be above 0, after Holm."""
-    return (rows["p_adjusted"] < 0.05) & (rows[name] > 0)
-
-
-def named(trials: list[str]) -> str:
-    """Trials in few words."""
-    ranks = " and of ".join(trial.removeprefix(RANKS) for trial in trials if trial.startswith(RANKS))
-    found = ["λ moved from the shipped family"] if any(trial.endswith(MOVED) for trial in trials) else []
-    found += [f"λ by the ranks of {ranks}"] if ranks else []
-    found += [trial for trial in trials if not trial.endswith(MOVED) and not trial.startswith(RANKS)]
-    return " and ".join(found)
-
-
-def title(trial: str) -> str:
-    """A trial in words."""
-    if trial.startswith(BEST):
-        return f"the best λ at {target_told(trial.removeprefix(BEST))}"
-    return TITLES.get(trial, f"λ by the {trial}" if trial.startswith(RANKS) else trial)
-
-
-def where(rows: pd.DataFrame, tested: pd.DataFrame) -> str:
-    """The searches of some tested rows in words, with their targets where not all of the search's are among them."""
-    named = []
-    for name in dict.fromkeys(rows["search"]):
-        targets = [*rows.loc[rows["search"] == name, "target"]]
-        part = len(targets) < (tested["search"] == name).sum()
-        named.append(PLACES.get(name, name) + (f" at {', '.join(targets)} %" if part else ""))
-    return " and ".join(named)
+    lead = f"Of these λ, {named(left)}" if left else "None of these λ"
+    return [f"{lead} are shown to beat both of their null merges, where λ of blocks are all alike or dealt at random."]
 
 
 def arms_told(table: pd.DataFrame, targets: dict[str, float]) -> list[str]:
@@ -142,26 +127,21 @@ def arms_told(table: pd.DataFrame, targets: dict[str, float]) -> list[str]:
         here = (
             f" ({targets[target]:.0f} tokens)" if row["search"] == table["search"].iloc[0] and target in targets else ""
         )
+        head = f"Search of {place} at {target_told(target)}{here}"
         if not np.isfinite(row["lead"]):
-            found.append(f"Of {place} at {target_told(target)}{here}: outside the range of one λ.")
+            found.append(f"{head}: outside the bar's range.")
             continue
-        text = (
-            f"Of {place} at {target_told(target)}{here}: {SAMPLERS[row['sampler']]} {told(row, 'lead', 'points')} "
-            f"above the bar (mean of {counted(int(row['n']), 'point')}; less than {row['detectable']:.1f} would have "
-            f"been missed), against the one λ of the same items {told(row, 'righter', 'points')} and "
-            f"{told(row, 'longer', 'tokens', 0)}, optimism {row['optimism']:+.1f} points"
-        )
+        parts = [
+            f"{SAMPLERS[row['sampler']]} {told(row, 'lead', 'points')} above the bar, mean of "
+            f"{counted(int(row['n']), 'best point')} ({LEAST}: {row['detectable']:.1f})",
+            f"{SAMPLERS[row['sampler']]} minus the one λ that the same items chose {told(row, 'righter', 'points')} "
+            f"and {told(row, 'longer', 'tokens', 0)}",
+            f"accuracy on the items that chose minus that on fresh items {row['optimism']:+.1f} points",
+        ]
         same = table[(table["search"] == row["search"]) & (table["target"] == target) & (table["sampler"] == "random")]
-        text += "".join(f"; random search {told(other, 'lead', 'points')}" for _, other in same.iterrows())
-        found.append(f"{text}.")
+        parts += [f"random search {told(other, 'lead', 'points')} above the bar" for _, other in same.iterrows()]
+        found.append(f"{head}: {'; '.join(parts)}.")
     return found
-
-
-def target_told(target: str) -> str:
-    """A target's label in words."""
-    if not target:
-        return "any length"
-    return f"{target[:-1]} tokens" if target.endswith("t") else f"the length where one λ has {target} % of its best"
 
 
 def layers_told(table: pd.DataFrame, flat: pd.DataFrame) -> list[str]:
@@ -174,31 +154,19 @@ def layers_told(table: pd.DataFrame, flat: pd.DataFrame) -> list[str]:
     points = table.groupby(["search", "target", "seed"]).ngroups
     ends = table.groupby("layer", sort=False)["coefficient"].agg(["min", "max", "size"]).query("size == @points")
     below, high = [*ends.index[ends["max"] < 0]], [*ends.index[ends["min"] > table["coefficient"].mean()]]
-    found = [
-        f"In all {counted(points, 'point')} at the first target, λ is below 0 in {listed(below)}, and above the mean "
-        f"of all λ in {listed(high)}."
-    ]
+    all_points = f"In all {counted(points, 'best point')} at the first target length λ is"
+    found = [f"{all_points} below 0 in {listed(below)}.", f"{all_points} above the mean of all λ in {listed(high)}."]
     for target, part in flat.dropna(subset=["lost"]).groupby("target", sort=False):
         single, whole = part[~part["what"].isin(PARTS)], part[part["what"].isin(PARTS)]
         if len(single):
             worst = single.sort_values("lost").iloc[-1]
-            found.append(
-                f"Of single λ set back to the mean of all at {target_told(str(target))}, that of "
-                f"{listed([worst['what']])} costs most ({told(worst, 'lost', 'points')}); "
-                f"{(single['lost'] < WORTH).sum()} of {len(single)} cost less than {WORTH:g} points"
-                + "".join(
-                    f"; {PARTS_TOLD[row['what']]} of all blocks {told(row, 'lost', 'points')}"
-                    for _, row in whole.iterrows()
-                )
-                + "."
-            )
+            parts = [f"{listed([worst['what']])}, the most of single layers, {told(worst, 'lost', 'points')}"]
+            parts += [
+                f"{PARTS_TOLD[row['what']]} of all blocks {told(row, 'lost', 'points')}" for _, row in whole.iterrows()
+            ]
+            parts.append(f"{(single['lost'] < WORTH).sum()} of {len(single)} single layers less than {WORTH:g} points")
+            found.append(f"Lost where λ go back to the mean of all, at {target_told(str(target))}: {'; '.join(parts)}.")
     return found
-
-
-def listed(layers: list[str]) -> str:
-    """Layers in words."""
-    words = {"embed": "the embedding", "lm_head": "the head", "norm": "the last norm"}
-    return ", ".join(words.get(layer, f"block {layer}") for layer in layers) or "no layer"
 
 
 def rules_told(rules: pd.DataFrame, ranks: pd.DataFrame) -> list[str]:
@@ -208,26 +176,26 @@ def rules_told(rules: pd.DataFrame, ranks: pd.DataFrame) -> list[str]:
     if len(known):
         first = known.columns[0]
         best = str(known[first].abs().idxmax())
-        ordering = [str(name) for name in known.index[known["p_adjusted"] < 0.05]]
-        found.append(
-            f"Of {len(known)} quantities that can be known beforehand, {best} orders the layers most as the found λ do "
-            f"(ρ {known[first][best]:+.2f}; {known['others'][best]:+.2f} in the mean over other families); "
-            f"{' and '.join(ordering) or 'none'} of them is shown to."
-        )
+        ordering = [plainly(str(name)) for name in known.index[known["p_adjusted"] < 0.05]]
+        found += [
+            f"Of {len(known)} quantities that can be known beforehand, {plainly(best)} goes most with the found λ over "
+            f"the layers (rank correlation {known[first][best]:+.2f}, and {known['others'][best]:+.2f} on average "
+            "over other families).",
+            f"Of these quantities, {joined(ordering) or 'none'} {'are' if len(ordering) > 1 else 'is'} shown to go "
+            "with the found λ.",
+        ]
     return found + leads_told(rules, "the fresh families")
 
 
 def leads_told(rules: pd.DataFrame, place: str) -> list[str]:
-    """The leads of λ without a search of their own. place: the models, in words."""
-    found = []
-    for _, row in rules.iterrows():
-        name = f"Over {place}, {title(row['trial'])}"
-        if not np.isfinite(row["lead"]):
-            found.append(f"{name}: in the bar's range in {row['within']} of {counted(row['searches'], 'pair')}.")
-            continue
-        missed = f"; less than {row['detectable']:.1f} would have been missed" if row["p_adjusted"] >= 0.05 else ""
-        found.append(f"{name}: {told(row, 'lead', 'points')} above the bar{missed}.")
-    return found
+    """The leads of λ without a search of their own, in a sentence. place: the models, in words."""
+    parts = [
+        f"{title(row['trial'])} {told(row, 'lead', 'points')}{missed(row)}"
+        if np.isfinite(row["lead"])
+        else f"{title(row['trial'])} in the bar's range for {row['within']} of {counted(row['searches'], 'pair')} alone"
+        for _, row in rules.iterrows()
+    ]
+    return [f"Without a new search, above the bar over {place}: {'; '.join(parts)}."] if parts else []
 
 
 def nulls_told(at_home: pd.DataFrame, nulls: pd.DataFrame, finer: pd.DataFrame) -> list[str]:
@@ -236,24 +204,19 @@ def nulls_told(at_home: pd.DataFrame, nulls: pd.DataFrame, finer: pd.DataFrame) 
     at_home: of the best points of the first search, over items alone. nulls: of the fresh families. finer: of
     ``finer_table``.
     """
-    found = ["What follows is accuracy less the price of each token above the target."]
+    found = ["The next losses are of accuracy minus the price of each token above the target length."]
     for place, part in (("the shipped family, over items alone", at_home), ("the fresh families", nulls)):
         for of, rows in part.groupby("of", sort=False) if len(part) else ():
-            losses = ", ".join(f"{told(row, 'less', 'points')} {NULLS[row['null']]}" + missed(row)
+            losses = "; ".join(f"{told(row, 'less', 'points')} {NULLS[row['null']]}" + missed(row)
                                for _, row in rows.iterrows())  # fmt: skip
-            found.append(f"On {place}, {title(str(of))} lose {losses}.")
+            found.append(f"Lost on {place}, by {title(str(of))}: {losses}.")
     for _, row in finer.iterrows():
         place = PLACES.get(row["search"], row["search"])
         found.append(
-            f"λ for every layer less the best of {place}, at {target_told(row['target'])}: "
+            f"λ for every layer minus the best of {place}, at {target_told(row['target'])}: "
             f"{told(row, 'less', 'points')}{missed(row)}."
         )
     return found if len(found) > 1 else []
-
-
-def missed(row: Any) -> str:
-    """What would have been missed where nothing is shown."""
-    return "" if row["p_adjusted"] < 0.05 else f" (not shown; less than {row['detectable']:.1f} would have been missed)"
 
 
 def verdict_of(tables: dict[str, pd.DataFrame], first: Judged) -> tuple[str, dict[str, Any]]:
@@ -266,7 +229,8 @@ def verdict_of(tables: dict[str, pd.DataFrame], first: Judged) -> tuple[str, dic
     """
     table, rules, nulls, finer = (tables[name] for name in ("summary", "rules", "nulls", "finer"))
     by_layer = table[~table["search"].isin(finer["search"] if len(finer) else [])]
-    sentences = [answer(by_layer, rules, nulls, finer), *arms_told(table, first.targets)]
+    sentences = [answer(by_layer, rules), *leads(by_layer, rules, nulls, finer), *arms_told(table, first.targets)]
+    sentences.append(f'Where "not shown" stands below, the number beside it is the {LEAST}.')
     sentences += layers_told(tables["coefficients"], tables["flatness"]) + rules_told(rules, tables["ranks"])
     sentences += nulls_told(tables["at_home"], nulls, finer) + leads_told(tables["elsewhere"], PLACES["smol"])
     stored = tables | {"ranks": tables["ranks"].rename_axis("quantity").reset_index()}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from acm.questions.messages import on_back, on_fresh, on_front, on_nulls, on_searches
 from acm.questions.search import Judged, flatness
-from acm.questions.search_answer import SAMPLERS
+from acm.questions.search_words import SAMPLERS
 from acm.reporting.coefficient_figures import name_layers
 from acm.reporting.plotting import COLOURS, TEXT, family, label_points, mark_better, sheet, write_key
 from acm.reporting.statistics import average

@@ -252,27 +252,27 @@ def verdict(
 def in_words(numbers: dict[str, Any]) -> str:
     """The sentences of the verdict, from its numbers; the first is the plain answer."""
     width, mean, fewest = numbers["interval_width"], numbers["mean_coefficient"], numbers["mean_with_fewest"]
-    ranks = numbers["rank_correlation"]["none"]
-    order = "the order of the blocks cannot be compared between disjoint draws"
+    ranks, texts = numbers["rank_correlation"]["none"], counted(numbers["draw_size"], "text")
+    order = "The order of the blocks cannot be compared between disjoint draws."
     if ranks["pairs"]:
         order = (
-            "the order of the blocks agrees between disjoint draws with a median rank correlation of "
-            f"{ranks['median']:.2f} (5 to 95 % of the pairs: {ranks['low']:.2f} to {ranks['high']:.2f})"
+            "The order of the blocks agrees between disjoint draws with a median rank correlation of "
+            f"{ranks['median']:.2f} (5 to 95 % of the pairs: {ranks['low']:.2f} to {ranks['high']:.2f})."
         )
-    hidden = "no more than draws differ"
+    hidden = "This move is no more than draws differ."
     if abs(mean - fewest) > width:
-        hidden = "the number of texts is a hidden parameter of the shift"
-    moved = ", ".join(f"{change:.3f} ({name})" for name, change in numbers["moved_by"].items())
+        hidden = "So the number of texts is a hidden parameter of the shift."
+    moved = "; ".join(f"{SETTINGS[name]} {change:.3f}" for name, change in numbers["moved_by"].items())
     against = "more" if width > numbers["spread_of_blocks"] else "less"
     most = SETTINGS[max(numbers["moved_by"], key=numbers["moved_by"].__getitem__)]
     return (
-        f"From draw to draw of texts a block's λ varies by {against} than the blocks differ, "
-        f"and of the settings {most} moves λ most. "
-        f"Over draws of {counted(numbers['draw_size'], 'text')} a block's λ varies by {width:.3f} (95 %), "
-        f"the blocks' means differ by up to {numbers['spread_of_blocks']:.3f}; {order}. "
-        f"The mean λ moves from {fewest:.3f} with {counted(numbers['fewest'], 'text')} to {mean:.3f} "
-        f"with {numbers['draw_size']}: {hidden}. "
-        f"Changed one at a time, the mean λ of the blocks moves by {moved}."
+        f"A block's λ varies {against} from one draw of calibration texts to another than the blocks' λ differ from "
+        f"each other. Of the settings that were tried, {most} moves λ most. "
+        f"In 95 % of draws of {texts} a block's λ lies in a range of {width:.3f}, mean over blocks. "
+        f"The means of the blocks differ by up to {numbers['spread_of_blocks']:.3f}. {order} "
+        f"The mean λ of the blocks moves from {fewest:.3f} with {counted(numbers['fewest'], 'text')} to {mean:.3f} "
+        f"with {texts}. {hidden} "
+        f"By how much the mean λ of the blocks moves where one setting alone is changed: {moved}."
     )
 
 

@@ -32,6 +32,7 @@ from acm.reporting.report import first_sentence
 from acm.reporting.results import Results
 from acm.reporting.statistics import Sample, average, bootstrap, describe, over_draws, paired_shares
 
+LEAST = "smallest true difference that this design would find with 80 % power"  # what detectable is, in sentences
 Coefficients = dict[str, dict[str, float]]  # fine-tuned model → layer → λ
 SLIM = ["method", "task", "item", "repeat", "correct", "length", "truncated"]
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from acm.questions.study import SLIM
 from acm.reporting import statistics
+from acm.reporting.report import SENTENCE_END
 
 LAYERS = ["embed", "0", "1", "2", "3", "4", "5", "norm", "lm_head"]
 LAMBDA = dict(zip(LAYERS, (0.51, 0.55, 0.544, 0.543, 0.542, 0.545, 0.546, 0.552, 0.583), strict=True))
@@ -99,6 +100,15 @@ def labelled(figure):
                 way,
             )
     return len(seen)
+
+
+def assert_plain(text):
+    """A verdict's answer has at most 25 words; another sentence counts up, or has at most 35, numbers aside."""
+    answer, *details = SENTENCE_END.split(text)
+    assert len(answer.split()) <= 25 and answer.endswith("."), answer
+    for sentence in details:
+        words = [word for word in sentence.split() if re.search(r"[^\W\d_]", word)]
+        assert len(words) <= 35 or "; " in sentence.partition(": ")[2], sentence
 
 
 def assert_in_order(text, *parts):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers_questions import assert_in_order, information, labelled
+from questions.made_up import assert_plain
 
 from acm.calibration.registry import ESTIMATORS
 from acm.questions import estimate, estimate_answer
@@ -111,33 +112,38 @@ def test_several_models_are_told_apart_by_what_length_explains():
 
 
 @pytest.mark.parametrize("share, head", [
-    (0.97, "it measures almost only its own bias, and with it the length of the text; on texts as large as"),
-    (0.7, "it measures mostly its own bias, and with it"),
-    (0.2, "its bias does not account for most of it;"),
-    (0.5, "it is undecided whether its bias accounts for most of it"),
+    (0.97, "Plug-in MI measures almost only its own bias on the calibration texts, and with that bias the length"),
+    (0.7, "Plug-in MI measures mostly its own bias on the calibration texts, and with that"),
+    (0.2, "Plug-in MI owes less than half of its value to its own bias on"),
+    (0.5, "Plug-in MI is not shown to measure mostly its own bias on"),
 ])  # fmt: skip
 def test_the_answer_on_bias_is_no_stronger_than_the_shares(share, head):
     table = exact(dict.fromkeys(("shuffled", "other-sample", "unrelated", "gaussian"), share))
     rng = np.random.default_rng(0)
     table["value"] *= 1 + 0.02 * rng.normal(size=len(table)) * (table["control"] != "none")
     text, numbers = answered(table)
-    assert text.startswith(f"On the texts of this profile {head}")
+    assert text.startswith(head)
+    assert_plain(text)
     assert_in_order(
         text,
-        "Shuffled tokens keep",
+        "keeps: shuffled tokens ",
         "Log length alone explains 100 %",
-        "a (outputs correlate at 0.900) 24 %, λ -0.040 [-0.050, -0.030]; b (outputs correlate at 0.990) 45 %",
-        "What channels share at any token makes at most 1 %.",
-        "Over 4 blocks λ of that size span 0.030, with tokens shuffled 0.010.",
-        "is -1.00 (median of 2 draws of lengths; -1.00 to -1.00; p is below 5 % in 0 of them).",
-        "λ = 0.550 [0.500, 0.580], 0.600 [0.520, 0.650] for t = 0.5, 0.7 (95 % of draws of 100",
-        "0.570, 0.640 in the mean, so noise would do for their level, and so would a pair that shares something. From",
-        "they span 0.020, 0.030, where 28 layers of one noise on the same texts span 0.002, 0.002, so the same",
-        "the blocks here with tokens shuffled, span 0.010",
+        "a (outputs correlate at 0.900) 24 % of MI, λ -0.040 [-0.050, -0.030]; b (outputs correlate at 0.990) 45 %",
+        "What channels share at any token makes at most 1 % of MI",
+        "λ of 4 blocks differ by up to 0.030, and with tokens shuffled by up to 0.010.",
+        "is -1.00 in the median of 2 draws of lengths (-1.00 to -1.00).",
+        "below 5 % in 0 of these draws.",
+        "(with 95 % of draws of 100 texts)",
+        "0.550 [0.500, 0.580] of noise and 0.570 of the paper for t = 0.5; 0.600",
+        "So noise would explain the level of the paper's λ.",
+        "of 28 layers of one noise",
+        "0.002 of noise and 0.020 of the paper for t = 0.5; 0.002",
+        "So the same noise",
+        "the blocks here with tokens shuffled, differ by up to 0.010",
     )
     assert numbers["beyond_shuffled"] == pytest.approx(1 - share, abs=0.02)
     assert numbers["by_size"]["a"]["pairing"] == 0.48 and UNPAIRED not in numbers["by_size"]
-    assert "lowers it by 24 to 45 %, by more where two layers are more alike." in text
+    assert "lowers plug-in MI by 24 to 45 %, and by more where two layers are more alike." in text
     json.dumps(plain(numbers), allow_nan=False)
 
 
@@ -145,10 +151,10 @@ def test_length_is_left_out_of_the_answer_where_it_explains_nothing():
     table = exact(samples=40)
     by_text = dict(enumerate(np.random.default_rng(0).uniform(1, 2, 40)))
     table["value"] = table["sample"].map(by_text) * table["control"].map({"none": 1.0}).fillna(0.97)
-    assert "it measures almost only its own bias; on" in answered(table)[0]
+    assert "measures almost only its own bias on the calibration texts. On" in answered(table)[0]
     explained = estimate.explained_by_length(table.assign(value=1.0))
     text, _ = estimate_answer.verdict(estimate.kept_by_control(table), explained, NULL, SIZES, LAYERS)
-    assert_in_order(text, "How length explains it cannot be told.")
+    assert_in_order(text, "How much of MI the length explains cannot be told.")
 
 
 def test_a_temperature_that_the_paper_lacks_is_left_out_of_the_sentence():
@@ -157,10 +163,10 @@ def test_a_temperature_that_the_paper_lacks_is_left_out_of_the_sentence():
     null = pd.concat([NULL, pd.DataFrame([row], index=[1.5])])
     text, numbers = answered(table, null)
     assert len(numbers["null"]) == 3
-    told = "0.600 [0.520, 0.650] for t = 0.5, 0.7 (95 % of draws of 100 texts); the paper's blocks have 0.570, 0.640 in"
+    told = "0.600 [0.520, 0.650] of noise and 0.640 of the paper for t = 0.7. So noise"
     assert_in_order(text, told)
     below, alike = NULL.assign(paper=0.4), NULL.assign(paper_span=NULL["null_span"])
-    assert "would do" not in answered(table, below)[0] and "would not do" not in answered(table, alike)[0]
+    assert "would explain" not in answered(table, below)[0] and "would not explain" not in answered(table, alike)[0]
 
 
 def test_more_alike_is_said_only_where_it_holds_and_too_few_blocks_are_named():
@@ -168,7 +174,7 @@ def test_more_alike_is_said_only_where_it_holds_and_too_few_blocks_are_named():
     turned = SIZES | {"b": SIZES["b"].assign(correlation=0.5)}
     assert "more alike" not in estimate_answer.verdict(shares, explained, NULL, turned, LAYERS)[0]
     text, numbers = estimate_answer.verdict(shares, explained, NULL, SIZES, LAYERS.query("layer in ['0', '1']"))
-    assert "cannot be told: they are too few." in text and "nan" not in text
+    assert "cannot be told, because the blocks are too few." in text and "nan" not in text
     json.dumps(plain(numbers), allow_nan=False)
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from questions.made_up import FRONTIER, LAMBDA, assert_in_order, labelled, made_up, sampled
+from questions.made_up import FRONTIER, LAMBDA, assert_in_order, assert_plain, labelled, made_up, sampled
 
 from acm.profiles.standard import Method
 from acm.questions import coefficients, fresh
@@ -46,16 +46,19 @@ def test_contrasts_are_adjusted_as_one_family_of_their_own():
     assert (alone["p_adjusted"] <= 2 * alone["p"]).all()
 
 
-@pytest.mark.parametrize("acm, head", [(0.05, "Yes: ACM's λ beat one λ"), (0.0, "ACM's λ are shown to beat neither")])
+@pytest.mark.parametrize(
+    "acm, head", [(0.05, "ACM's λ by layer beat one λ"), (0.0, "ACM's λ by layer are not shown to beat")]
+)
 def test_the_answer_leans_on_the_fresh_items(acm, head):
     table = coefficients.comparison(sampled(placed(), noise=0.02), FRONTIER)
     contrasts = fresh.contrasts(sampled(placed(acm=acm), noise=0.02, seed=1), FRONTIER)
     text, numbers = verdict(table, 35.0, contrasts)
+    assert_plain(text)
     row = contrasts.iloc[0]
     told = f"ACM over uniform λ {row['lead']:+.2f} [{row['lead_low']:+.2f}, {row['lead_high']:+.2f}] ("
     assert_in_order(
-        text, head, "On 120 fresh items the leads", told, f"{row['detectable']:.1f}), 3 sets;",
-        "λ of noise over Task Arithmetic", "4 leads that were tested here", "On the benchmark's items",
+        text, head, "Leads on 120 fresh items", told, f"{row['detectable']:.1f}), 3 sets;",
+        "λ of noise over Task Arithmetic", "4 leads tested on fresh items", "On the benchmark's items",
     )  # fmt: skip
     assert text.startswith(head) and len(numbers["fresh"]) == 4
     json.dumps(plain(numbers), allow_nan=False)
@@ -67,7 +70,7 @@ def test_a_contrast_outside_the_frontier_has_no_lead():
     assert contrasts["verdict"].tolist()[2:] == ["outside"] * 2 and contrasts["lead"].isna().tolist()[2:] == [True] * 2
     table = coefficients.comparison(sampled(placed()), FRONTIER)
     assert_in_order(
-        verdict(table, 35.0, contrasts)[0], "ACM over Task Arithmetic outside the frontier, 3 sets; λ of noise over"
+        verdict(table, 35.0, contrasts)[0], "ACM over Task Arithmetic outside the bar's range, 3 sets; λ of noise over"
     )
     assert labelled(fresh.draw(contrasts)) == 3
 

@@ -6,7 +6,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 import pytest
-from questions.made_up import LAMBDA, LAYERS, PARENTS, TASKS, assert_in_order, labelled, made_up
+from questions.made_up import LAMBDA, LAYERS, PARENTS, TASKS, assert_in_order, assert_plain, labelled, made_up
 from scipy.stats import spearmanr
 
 from acm.questions import layers
@@ -66,19 +66,18 @@ def test_the_answer_names_the_layers_with_the_largest_changes_and_their_relation
         effects_of({layer: (0.01 * order.index(layer), 2.0 * (layer == "5")) for layer in LAYERS})
     )
     assert numbers["largest"] == {"accuracy": "lm_head", "length": "5"}
-    answer = (
-        "Length comes most with block 5, left out and alone; accuracy comes most with the head, left out and alone;"
-    )
-    assert text.startswith(f"{answer} λ is shown to go with the size of effects. ")
+    assert_plain(text)
+    answer = "Length changed most with block 5, left out and alone; accuracy with the head, left out and alone."
+    assert text.startswith(f"{answer} λ is shown to go with the size of these changes. ")
     assert_in_order(
         text,
-        "length comes with block 5 (without its update -2 [-2, -2] tokens)",
-        "accuracy with the head (-8.0 [-10.9, -4.6] points)",
-        "Of layers alone on the base, the largest of length comes with block 5 (+2 [+2, +2] tokens)",
+        "length with block 5 (left out, -2 [-2, -2] tokens)",
+        "accuracy with the head (left out, -8.0 [-10.9, -4.6] points)",
+        "length with block 5 (alone, +2 [+2, +2] tokens)",
         "Over 9 layers",
-        "+1.00 (accuracy without it, p < 0.001)",
-        "+1.00 (accuracy of it alone, p < 0.001)",
-        "related for accuracy without it and accuracy of it alone.",
+        "accuracy left out +1.00 (p < 0.001)",
+        "accuracy alone +1.00 (p < 0.001)",
+        "Shown to differ from 0: accuracy left out and accuracy alone.",
     )
     assert (
         numbers["rank_correlation"]["accuracy"]["value"] == pytest.approx(1)
@@ -89,17 +88,33 @@ def test_the_answer_names_the_layers_with_the_largest_changes_and_their_relation
 def test_layers_that_matter_left_out_and_alone_are_both_in_the_answer():
     table = effects_of({layer: (0.01 * i, 1.0 * i) for i, layer in enumerate(LAYERS)}, dict.fromkeys(LAYERS, 0.5))
     chosen = (table["kind"] == "only") & (table["layer"] == "embed")
-    table.loc[chosen, ["accuracy", "length"]] = 50.0, 90.0
+    table.loc[chosen, ["accuracy", "accuracy_low", "length", "length_low"]] = 50.0, 49.0, 90.0, 89.0
+    assert_plain(layers.verdict(table)[0])
     assert layers.verdict(table)[0].startswith(
-        "Length comes most with the head left out and the embedding alone; accuracy comes most with the head left out "
-        "and the embedding alone; λ is not shown to go with"
+        "Length changed most with the head left out and the embedding alone; accuracy with the head left out "
+        "and the embedding alone. λ is not shown to go with"
     )
+
+
+def test_what_no_interval_shows_is_not_in_the_answer():
+    table = effects_of({layer: (0.01 * i, 1.0 * i) for i, layer in enumerate(LAYERS)})
+    for hidden, said in (
+        (("accuracy", "without"), "; accuracy with the head alone (left out not shown)."),
+        (("accuracy", "only"), "; no layer is shown to change accuracy most."),
+        (("length", "without"), "Length changed most with the head alone (left out not shown); no layer is shown to"),
+        (("length", "only"), f"{layers.NEITHER}."),
+    ):
+        what, kind = hidden
+        table.loc[table["kind"] == kind, [f"{what}_low", f"{what}_high"]] = -200.0, 200.0
+        text = layers.verdict(table)[0]
+        assert said in text
+        assert_plain(text)
 
 
 def test_a_change_that_may_be_nothing_is_called_so():
     table = effects_of({layer: (0.0, float(i)) for i, layer in enumerate(LAYERS)})
     table.loc[3, ["accuracy", "accuracy_low", "accuracy_high"]] = 0.4, -0.8, 1.6
-    assert_in_order(layers.verdict(table)[0], "(+0.4 [-0.8, +1.6] points, not told from zero)")
+    assert_in_order(layers.verdict(table)[0], "(left out, +0.4 [-0.8, +1.6] points, not shown to differ from 0)")
 
 
 @pytest.mark.parametrize("names", [["0"], ["0", "1"], ["0", "1", "2"]])
@@ -113,7 +128,7 @@ def test_few_layers_show_no_relation(names):
     assert_in_order(
         text,
         "Over 1 layer," if len(names) == 1 else f"Over {len(names)} layers,",
-        "cannot be compared" if len(names) < 3 else "no relation shown",
+        "cannot be compared" if len(names) < 3 else "No rank correlation is shown to differ from 0",
     )
     json.dumps(plain(numbers), allow_nan=False)
 
@@ -125,7 +140,7 @@ def test_what_could_not_have_been_found_is_said():
     assert_in_order(
         text,
         "Over 9 layers",
-        "no relation shown; over so many layers only a correlation beyond about ±0.78 would be, as 4 are looked at.",
+        "Because 4 are tested over so few layers, only one beyond about ±0.78 would be.",
     )
 
 
@@ -133,7 +148,7 @@ def test_equal_coefficients_have_no_rank_correlation():
     text, _ = layers.verdict(
         effects_of({layer: (0.01 * i, 1.0 * i) for i, layer in enumerate(LAYERS)}, dict.fromkeys(LAYERS, 0.5))
     )
-    assert_in_order(text, "cannot be compared: there are too few, or all are equal.")
+    assert_in_order(text, "λ cannot be compared", "because these are too few or all equal.")
 
 
 @pytest.mark.parametrize("n", [4, 6, 9, 12])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from questions.made_up import FRONTIER, LAYERS, TASKS, assert_in_order, labelled, made_up
+from questions.made_up import FRONTIER, LAYERS, TASKS, assert_in_order, assert_plain, labelled, made_up
 from safetensors.torch import load_file
 
 from abacus import CHECKPOINTS
@@ -212,17 +212,19 @@ def test_an_interval_that_holm_takes_back_is_no_difference():
 def test_the_answer_names_who_is_above_and_counts_the_rest(table):
     text, numbers = rivals_answer.verdict([table])
     assert text.startswith(
-        "At equal norm above the bar or plain averaging: TIES (one, equal norm). They were not tested on fresh items. "
-        "At equal norm 1 of 3 trials that are "
+        f"The rival TIES is shown to beat the bar {rivals_answer.EQUALLY}. Above, with scene and setting: TIES (one, "
+        "equal norm). These winners were not tested on fresh items. "
     )
-    assert "where task vectors differ in length too, 0 are above." in text
-    assert "methods, equal norm: 1 above, 1 below, 1 not told apart, 1 the same as an earlier model." in text
+    assert_plain(text)
+    assert "At equal norm 1 of 3 trials are below" in text
+    assert "Before merges are scaled to equal norm, 0 trials are above." in text
+    assert (
+        "methods at equal norm 1 above, 1 below, 1 without a difference shown, 1 the same as an earlier model." in text
+    )
     found = numbers["one"]["method"][EQUAL]
     assert found["above"] == ["TIES"] and found["same"] == {METHODS["tsvm"].title: REFERENCE}
     text, _ = rivals_answer.verdict([(table[0], table[1][table[1]["name"] == "ota"])])
-    assert text.startswith(
-        "None is shown to be: at equal norm none is above the bar, or above plain averaging where skills are merged. At"
-    )
+    assert text.startswith(f"No other method or rule is shown to beat the bar {rivals_answer.EQUALLY}. At")
 
 
 def test_figures_show_every_rival_that_is_no_known_model(table):
@@ -295,12 +297,13 @@ def test_winners_are_confirmed_by_fresh_items_or_are_not(table):
     assert rivals_fresh.shown(fresh)["verdict"].tolist() == ["confirmed", "not confirmed"]
     text, numbers = rivals_answer.verdict([table], fresh)
     assert_in_order(
-        text, "At equal norm above the bar or plain averaging: TIES (one, equal norm). On 240 fresh items TIES",
-        "points above: confirmed (p ", ", adjusted by Holm for 2 winners; the least true lead",
-        "Where it was found it is +5.0 [+2.0, +8.0] points above.",
-        "Accuracy and length on the fresh items, less those of λ = 0.7 everywhere:",
+        text, "The rival TIES is shown to beat the bar", "TIES (one, equal norm). On 240 fresh items TIES",
+        "points above the bar. On fresh items TIES is confirmed (p ", ", adjusted by Holm for 2 winners). The smallest",
+        "On the items where TIES was found, the same merge is +5.0 [+2.0, +8.0] points above the bar.",
+        "Accuracy and length of TIES on the fresh items, minus those of λ = 0.7 everywhere:",
         "Iso-C (one, equal norm)", "not confirmed",
     )  # fmt: skip
+    assert_plain(text)
     assert len(numbers["fresh"]) == 2
     json.dumps(plain(numbers), allow_nan=False)
 
@@ -320,7 +323,8 @@ def test_a_winner_outside_the_bar_there_is_not_confirmed(table):
     fresh = rivals_fresh.compared([rivals_fresh.Winner(scene, trial, first)], {"one": sample}, FRONTIER)
     assert fresh["verdict"].tolist() == ["outside"]
     text, numbers = rivals_answer.verdict([table], fresh)
-    assert_in_order(text, rivals_answer.UNCONFIRMED, "is outside the bar's range: not confirmed")
+    assert_in_order(text, rivals_answer.UNCONFIRMED, "is outside the bar's range.", "TIES is not confirmed")
+    assert_plain(text)
     json.dumps(plain(numbers), allow_nan=False)
 
 
@@ -410,7 +414,7 @@ def test_winners_are_held_against_the_bar_of_each_fresh_family(quick, tmp_path, 
     assert table["verdict"][0] == "above" and str(tmp_path / "seed-2") in merged[1]["base_model"]
     records = pd.read_parquet(quick.folder / "families.parquet")
     assert records["item"].max() < 3  # those of the study
-    (sentence,) = rivals_families.told(table)
+    sentence = " ".join(rivals_families.told(table))
     assert sentence.startswith("Over 2 fresh families Iso-CTS (two, equal norm) is +10.0 [")
-    assert "and +5.0 [" in sentence and "(above in 1 of them)" in sentence and rivals_families.told(table[:0]) == []
+    assert "is +5.0 [" in sentence and "In 1 of these families" in sentence and rivals_families.told(table[:0]) == []
     assert len(rivals_families.shown(table)) == 3

@@ -12,6 +12,7 @@ from questions.made_up import (
     PARENTS,
     TASKS,
     assert_in_order,
+    assert_plain,
     information,
     labelled,
     made_up,
@@ -57,7 +58,11 @@ def answered(records, tasks=TASKS):
 
 @pytest.mark.parametrize(
     "flat, outcome, head",
-    [(0.03, "above", "Yes"), (-0.03, "below", "No:"), (0.0, "no difference shown", "None is shown")],
+    [
+        (0.03, "above", "One λ for all layers, the mean of ACM's, beats the paper's rule"),
+        (-0.03, "below", "The paper's rule beats one λ"),
+        (0.0, "no difference shown", "One λ for all layers, the mean of ACM's, is not shown to beat"),
+    ],
 )
 def test_a_rule_that_leads_by_construction(flat, outcome, head):
     table, lead, text, numbers = answered(family_table(flat=flat, ramp=-0.1, noise=0.02))
@@ -69,18 +74,19 @@ def test_a_rule_that_leads_by_construction(flat, outcome, head):
     assert pd.isna(whole.loc["ACM", "lead"]) and len(table) == 4 * 5  # with the best single λ
     assert_in_order(
         text,
-        "a ramp fixed in advance is shorter than ACM in none and shown to be less often right in all",
+        "a ramp fixed in advance is shown to be shorter than ACM in none and less often right in all",
         "Over 3 fresh families",
         f"{whole.loc['flat', 'lead']:+.2f} [",
-        "bars: ACM -",
+        "families: ACM -",
         f"ramp {whole.loc['ramp', 'above']:+.2f}",
         f"ramp {whole.loc['ramp', 'righter']:+.1f} [",
         "points, +0.0 [+0.0, +0.0] tokens (shorter in none, less often right in all, more often in none)",
         "Of 2 tilts",
-        "1 stood above",
+        "1 lie above",
         "1 below",
-        "stand none of them and below it 1",
+        "lie none of these tilts and below the bar 1",
     )
+    assert_plain(text)
     json.dumps(plain(numbers), allow_nan=False)
 
 
@@ -91,7 +97,7 @@ def test_families_that_disagree_widen_the_interval():
     assert table[table["rule"] == "flat"].set_index("family")["lead"].to_dict() == pytest.approx(
         {"one": 10, "two": -10, "three": 0, "all": 0}, abs=1e-9
     )
-    assert text.startswith("None is shown")
+    assert text.startswith(rule.HEADS["no difference shown"])
 
 
 def test_a_family_outside_its_frontier_leaves_the_rule_undecided():
@@ -109,18 +115,19 @@ def test_a_family_outside_its_frontier_leaves_the_rule_undecided():
     )
     assert_in_order(
         text,
-        "Undecided",
-        "has no value above the bar",
-        "bars: ACM +0.0",
-        "flat outside their range, ramp +0.0",
-        "on it",
+        rule.HEADS["outside"],
+        "flat has no lead over ACM",
+        "families: ACM +0.0",
+        "flat outside the bar's range; ramp +0.0",
+        "on the bar",
     )
+    assert_plain(text)
     json.dumps(plain(numbers), allow_nan=False)
 
 
 def test_one_family_is_a_family():
     _, _, text, _ = answered(family_table(names=["one"]))
-    assert_in_order(text, "Over 1 fresh family the flat")
+    assert_in_order(text, "Over 1 fresh family flat")
 
 
 def test_the_items_of_families_are_drawn_together():
@@ -189,7 +196,7 @@ def test_a_shorter_rule_that_loses_accuracy_in_some_families_is_counted_so():
     table, _, text, numbers = answered(records)
     assert numbers["in_families"]["ramp"] == {"shorter": 3, "lost": 1, "gained": 1}
     assert_in_order(
-        text, "a ramp fixed in advance is shorter than ACM in all and shown to be less often right in 1 of 3",
+        text, "a ramp fixed in advance is shown to be shorter than ACM in all and less often right in 1 of 3",
         "ramp +0.0 [", "-5.0 [-5.0, -5.0] tokens (shorter in all, less often right in 1 of 3, more often in 1 of 3)",
     )  # fmt: skip
     row = table[table["family"] == "all"].set_index("rule").loc["ramp"]

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from questions.made_up import assert_plain
 from scipy.stats import spearmanr
 
 from acm.paths import ROOT
-from acm.questions import scores, scores_worth
+from acm.questions import scores, scores_answer, scores_worth
 from acm.questions.scores import OF_LAYERS, OF_PAIRS, OF_VECTORS, Outcomes
 from acm.questions.study import SLIM
 from acm.reporting.inspection import SCORES, read_worth, worth_lines
@@ -161,7 +162,7 @@ def test_one_family_without_unlike_skills_can_be_asked():
     given = {name: rows[rows["family"] == "one"] for name, rows in tables().items()}
     given["pairs"] = given["pairs"].iloc[:1]
     found = scores_worth.tests(Outcomes(part, TASKS, draws=50), given)
-    assert set(found["of"]) == {"layer"} and "Within a kind" not in scores_worth.verdict(found)[0]
+    assert set(found["of"]) == {"layer"} and "Within a kind" not in scores_answer.verdict(found)[0]
 
 
 def test_the_mean_of_a_kind_is_taken_away():
@@ -183,14 +184,16 @@ def test_trials_of_question_6_are_compared_within_their_scenes():
 @pytest.mark.parametrize("score", ["norm", "cosine", "no such score"])
 def test_the_answer_names_what_is_shown(table, score):
     given = table.assign(shown=(table["score"] == score) & (table["outcome"] != scores_worth.OWN))
-    text, numbers = scores_worth.verdict(given)
+    text, numbers = scores_answer.verdict(given)
+    assert_plain(text)
     heads = {
-        "norm": f"Shown: of a layer ‖δ‖ goes with the {scores_worth.POINTS}; of a layer ‖δ‖ goes with the "
-        f"{scores_worth.TOKENS}; no score foretells what an average of two keeps.",
-        "cosine": f"Shown: of a pair cosine goes with the {scores_worth.KEPT}.",
+        "norm": f"Scores of `acm inspect` are shown to foretell what a merge does in 2 of "
+        f"{(table['score'] != scores_worth.DEPTH).sum()} tests. No score is shown to foretell what an average of two "
+        f"models keeps. Rank correlations that are shown: the size ‖δ‖ of a layer's update and the points",
+        "cosine": "Only the cosine of a pair is shown to foretell an outcome, how much accuracy an average of",
     }
-    assert text.startswith(heads.get(score, scores_worth.NONE_DOES)) and len(numbers["tests"]) == len(table)
-    assert "Depth alone, a control, and" in text and "without pairs of like skills" in text
+    assert text.startswith(heads.get(score, scores_answer.NONE_DOES)) and len(numbers["tests"]) == len(table)
+    assert "Depth alone, a control, and" in text and "Without pairs of like skills" in text
 
 
 def test_inspect_reads_what_the_scores_were_worth(table, tmp_path):

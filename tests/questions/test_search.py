@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import recipe
+from questions.made_up import assert_plain
 
 import acm
 from abacus import CHECKPOINTS
@@ -154,25 +155,32 @@ def test_the_answer_follows_from_the_tests(searches):
     table, rules = search.summary(searches), search_answer.tested_rules(searches[1:])
     assert rules["trial"].to_list() == ["moved λ"] and rules["searches"].to_list() == [3]
     nulls = search_nulls.null_table(searches[1:])
-    sentence = search_answer.answer(table, rules, nulls, NONE)
-    assert sentence.startswith("Yes, by search: on fresh items of first and the fresh families")
-    assert "no λ without a search of its own is shown to be" in sentence
+    head = "λ by layer from a search beat one λ for all in"
+    assert search_answer.answer(table, rules) == f"{head} 2 of 2 tests; no λ without a new search is shown to."
+    assert search_answer.answer(table, NONE) == f"{head} 2 of 2 tests."
+    first, second = search_answer.leads(table, rules, nulls, NONE)
+    assert first.startswith("On fresh items of first and the fresh families, λ from a search lie ")
+    assert second == "Without a new search, no λ are shown to lead on the fresh families."
     won = rules.assign(lead=9.0, p_adjusted=0.01)
-    for p, words in ((0.9, "but none more than with"), (0.01, "of which moved λ more than with")):
-        sentence = search_answer.answer(table, won, nulls.assign(less=5.0, p_adjusted=p), NONE)
-        assert "moved λ lead on the fresh families too, " in sentence and words in sentence
+    assert search_answer.answer(table, won) == f"{head} 2 of 2 tests, and some λ without a new search do too."
+    for p, words in ((0.9, "None of these λ are shown"), (0.01, "Of these λ, moved λ are shown to beat both")):
+        _, lead, beyond = search_answer.leads(table, won, nulls.assign(less=5.0, p_adjusted=p), NONE)
+        assert lead == "Without a new search, moved λ lead on the fresh families." and beyond.startswith(words)
     half = nulls.assign(less=5.0, p_adjusted=[0.01 if null == "blocks alike" else 0.9 for null in nulls["null"]])
-    assert "but none more" in search_answer.answer(table, won, half, NONE)
+    assert search_answer.leads(table, won, half, NONE)[-1].startswith("None of these λ are shown")
     finer = pd.DataFrame({"few": 4, "target": ["75", "95"], "less": 5.0, "p_adjusted": [0.01, 0.9]})
-    sentence = search_answer.answer(table, rules, nulls, finer)
-    assert ", but not shown to beat 4 λ, which blocks share (but at 75 %);" in sentence
+    told = "λ for every layer are not shown to beat 4 λ that blocks share, except at the length where one λ has 75 % of"
+    assert search_answer.leads(table, rules, nulls, finer)[1].startswith(told)
     ranks = ["ranks of MI", "ranks of norm", "best λ, moved", "mean λ, moved", "ACM"]
     words = "λ moved from the shipped family and λ by the ranks of MI and of norm and ACM"
     assert search_answer.named(ranks) == words
-    assert search_answer.answer(table.assign(p_adjusted=0.9), rules, nulls, NONE).startswith("None is shown to")
+    for given, end in ((rules, ", with or without"), (won, ", but some λ without a new search are."), (NONE, ".")):
+        lost = search_answer.answer(table.assign(p_adjusted=0.9), given)
+        assert "not shown to beat one λ for all" + end in lost and len(lost.split()) <= 25
     some = table.assign(p_adjusted=table["p_adjusted"].where(table["search"] == "first", 0.9))
     some.loc[some["sampler"] == "random", "p_adjusted"] = np.nan
-    assert search_answer.answer(some, rules, nulls, NONE).startswith("In part, by search: on fresh items of")
+    assert search_answer.answer(some, won).startswith(f"{head} 1 of 2 tests, and")
+    assert search_answer.leads(some, rules, nulls, NONE)[1].startswith("On fresh items of the fresh families, no lead")
 
 
 def test_the_verdict_has_a_sentence_for_each_table(searches):
@@ -184,9 +192,10 @@ def test_the_verdict_has_a_sentence_for_each_table(searches):
         "finer": search_nulls.finer_table(searches[0], [searches[1]]), "at_home": NONE,
     }  # fmt: skip
     text, numbers = search_answer.verdict_of(tables, searches[0])
-    assert "λ is below 0 in block 0, and above the mean of all λ in the embedding, the head." in text
-    assert "MI orders the layers most as the found λ do (ρ +0.50" in text
-    assert "points where all blocks share their mean λ" in text and "λ for every layer less the best of left" in text
+    assert "λ is below 0 in block 0." in text and "above the mean of all λ in the embedding, the head." in text
+    assert "MI goes most with the found λ over the layers (rank correlation +0.50" in text
+    assert "points where all blocks share their mean λ" in text and "λ for every layer minus the best of left" in text
+    assert_plain(text)
     assert set(numbers) == set(tables) and len(numbers["summary"]) == len(tables["summary"])
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from helpers_questions import LAYERS, assert_in_order, information, labelled
+from questions.made_up import assert_plain
 from scipy.special import expit
 
 from acm.calibration.coefficients import draws_of, layer_coefficients, matrix
@@ -69,7 +70,7 @@ def test_no_rank_correlation_is_said_to_be_none(names, samples, size):
     assert all(len(r) == 0 for r in ranks.values())
     sizes = stability.by_size(table, (1, size), 0.7, "layer", draws=10)
     text, numbers = stability.verdict(sizes, ranks, stability.with_interval("t", "0.7", table, 0.7, "layer"), size)
-    assert_in_order(text, "the order of the blocks cannot be compared")
+    assert_in_order(text, "The order of the blocks cannot be compared")
     json.dumps(plain(numbers), allow_nan=False)
 
 
@@ -138,15 +139,16 @@ def test_the_answer_on_stability_is_true_to_its_numbers(settled):
     assert set(numbers["moved_by"]) == {"t", "shift", "field", "max_tokens", "dtype"}
     assert_in_order(
         text,
-        "From draw to draw of texts a block's λ varies by",
-        "of the settings the shift moves λ most. ",
-        "Over draws of 20 texts",
+        "A block's λ varies",
+        "Of the settings that were tried, the shift moves λ most. ",
+        "draws of 20 texts",
         f"{np.median(ranks['none']):.2f}",
         "from 0.500 with 1 text to",
         "hidden parameter of the shift",
-        "(t), ",
-        "(dtype).",
+        "changed: t ",
+        "; the dtype ",
     )
+    assert_plain(text)
 
 
 def test_without_a_shift_the_number_of_texts_is_no_hidden_parameter():
