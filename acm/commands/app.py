@@ -25,7 +25,7 @@ acm compare reports/tiny/long-to-short#TA reports/tiny/long-to-short#ACM-TA
 # one coefficient for each layer, by ACM's rule
 acm calibrate abacus/checkpoints/abacus-fast abacus/checkpoints/abacus-slow \\
   --texts abacus/benchmarks/calibration_problems.jsonl --out runs/calibration
-# every table and figure, in six minutes on two cores
+# the tables and figures of the report, in six minutes on two cores
 acm reproduce
 """
 HELP = f"""Merge language models layer by layer, and measure what it gains.

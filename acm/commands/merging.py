@@ -33,8 +33,15 @@ def check(
     if recipe is None:
         from acm.profiles import load_profile
         from acm.running.preflight import check as run
+        from acm.running.preflight import gpu_memory
 
-        say(run(load_profile(profile)))
+        dial = load_profile(profile)
+        say(run(dial))
+        if dial.device.startswith("cuda") and gpu_memory(dial.device) is None:
+            say(
+                f"note: the profile's device is {dial.device}, and torch finds no GPU here. Run it on a machine with one; "
+                "there a torch made for the CPU alone finds none either."
+            )
         return
     plan = planned(recipe, None)
     say("\n".join(map(str, plan.findings)))
