@@ -28,6 +28,10 @@ Checker = Callable[[Any], str]  # answer → sentence of praise
 CHECKERS: dict[str, Checker] = {}
 SOLVED: set[str] = set()  # exercises whose last check in this session was passed
 UNSOLVED = "Its cell still holds `raise NotImplementedError`: replace that line by your own, and run both cells again."
+OTHER = (
+    "Your code calls the answer to exercise {}, whose cell still holds `raise NotImplementedError`: "
+    "solve that one first."
+)
 OTHERS = (str(Path(__file__).parent.parent), sysconfig.get_path("stdlib"), "<frozen")  # code that is not a learner's
 
 
@@ -71,10 +75,16 @@ def judged(number: str, answer: object) -> str:
         return CHECKERS[number](answer)
     except NotYet:
         raise
-    except NotImplementedError:
-        raise Unsolved(UNSOLVED) from None
+    except NotImplementedError as error:
+        raise not_written(number, error) from None
     except Exception as error:
         raise NotYet(kindly(error)) from error
+
+
+def not_written(number: str, error: NotImplementedError) -> NotYet:
+    """What to say of an answer that is still to be written, or calls the answer to another exercise that is."""
+    named = re.fullmatch(r"Exercise (\d+\.\d+)", str(error))
+    return Unsolved(UNSOLVED) if named is None or named[1] == number else NotYet(OTHER.format(named[1]))
 
 
 def check(number: str, answer: object) -> None:

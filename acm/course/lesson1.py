@@ -45,9 +45,12 @@ def need_names(found: Any, expected: Mapping[str, Any], what: str) -> None:
     need(len(found) == len(expected), f"{what} has {len(found)} entries, and should have {len(expected)}.")
 
 
-def need_untouched(before: Weights, after: Weights, what: str) -> None:
-    """NotYet unless the weights are what they were. what: whose they are, in words."""
-    otherwise = f"Your function changed {what}: make new tensors, and avoid `+=` and other changes in place."
+NEW_TENSORS = ": make new tensors, and avoid `+=` and other changes in place."
+
+
+def need_untouched(before: Weights, after: Weights, what: str, instead: str = NEW_TENSORS) -> None:
+    """NotYet unless the weights are what they were. what: whose they are, in words; instead: the sentence's end."""
+    otherwise = f"Your function changed {what}{instead}"
     need(all(torch.equal(before[name], after[name]) for name in before), otherwise)
 
 
@@ -103,9 +106,17 @@ def good_and_short(shortest_good: Answer) -> str:
     found = float(read(shortest_good(coefficients.copy(), accuracy.copy(), length.copy(), 3.0), "The coefficient"))
     need(found != 4, "You return the place in the array; the coefficient at that place is asked for.")
     need(found != 0.0, "You return the shortest of all, however wrong it is.")
-    need(found != 0.9, "You return the most accurate; shorter ones are within the margin.")
+    need(found != 105, "You return the length; the coefficient of that model is asked for.")
+    otherwise = (
+        "You return the most accurate; shorter ones are within the margin. If you did look for a shorter one: "
+        "an index into the selected models is not one into all."
+    )
+    need(found != 0.9, otherwise)
     need(found != 0.6, "0.6 is the least coefficient within the margin; another one within it is shorter.")
     need(found == 0.8, f"{found:g} is not the shortest within 3 points of the best accuracy, 98 %.")
+    low = shortest_good(np.array([0.2, 0.7]), np.array([40.0, 37.5]), np.array([100.0, 50.0]), 3.0)
+    otherwise = "`margin` is in points: best − margin, not a share of the best."
+    need(float(read(low, "The coefficient")) == 0.7, otherwise)
     edge = float(read(shortest_good(coefficients, accuracy, length, 8.0), "The coefficient"))
     need(edge == 0.3, "A model exactly `margin` points below the best is good enough too.")
     return "good enough, and no longer than it must be."
@@ -118,6 +129,8 @@ def norms_by_layer(relative_norms: Answer) -> str:
     groups: dict[str, list[str]] = {}
     for name in base:
         groups.setdefault(layer_of(name), []).append(name)
+    otherwise = 'The keys should be layers such as "0", not names of arrays.'
+    need(not isinstance(found, Mapping) or not base.keys() & found.keys(), otherwise)
     need_names(found, groups, "The answer")
     parts = {
         layer: [(vector[n].norm().item(), base[n].norm().item()) for n in names] for layer, names in groups.items()
@@ -128,6 +141,7 @@ def norms_by_layer(relative_norms: Answer) -> str:
         "Layer 0 holds the mean of its arrays' ratios; join its arrays into one vector first.": np.mean(
             [d / b for d, b in parts["0"]]
         ),
+        "Only the last array of the layer is there: add its squares to those before.": np.divide(*parts["0"][-1]),
         "Norms do not add: their squares do.": sum(d for d, _ in parts["0"]) / sum(b for _, b in parts["0"]),
         "Layer 0 is the norm of δ; divide by that of θ₀.": np.sqrt(sum(d * d for d, _ in parts["0"])),
         "These are the squared ratios; take the root at the end.": expected["0"] ** 2,
@@ -151,6 +165,9 @@ def cosine_of_vectors(cosine: Answer) -> str:
     expected = sum(products.values()) / np.prod([np.sqrt(sum(n * n for n in norm.values())) for norm in norms])
     each = np.mean([products[n] / (norms[0][n] * norms[1][n]) for n in first])
     need(not np.isclose(found, sum(products.values())), "This is the inner product; divide by both norms.")
+    squares = np.prod([sum(n * n for n in norm.values()) for norm in norms])
+    otherwise = "The roots are missing: a norm is the root of a sum of squares."
+    need(not np.isclose(found, sum(products.values()) / squares, atol=0), otherwise)
     otherwise = "This is the mean of the arrays' cosines; large and small arrays must not count alike."
     need(not np.isclose(found, each), otherwise)
     otherwise = "The cosine is wrong: pair arrays by name, sum products and squares over all arrays, then divide."
@@ -187,9 +204,17 @@ def reordered_neurons(reorder: Answer) -> str:
     model, order = small_model(), torch.randperm(24, generator=torch.Generator().manual_seed(1))
     weights = copied(model.state_dict())
     inputs = copied(weights)
-    found = reorder(inputs, 1, order)
+    try:
+        found = reorder(inputs, 1, order)
+    except IndexError as error:  # 24 neurons, and down_proj has 16 rows
+        need(
+            "dimension 0 with size 16" not in str(error),
+            "down_proj has its neurons in columns: reorder its second axis.",
+        )
+        raise
     need_names(found, weights, "The reordered model")
-    need_untouched(weights, inputs, "the weights that came in: start from `dict(weights)`")
+    instead = ". Start from `dict(weights)`, and replace entries of that."
+    need_untouched(weights, inputs, "the weights that came in", instead)
     for name, tensor in weights.items():
         otherwise = f"{name} has the shape {tuple(found[name].shape)}, not {tuple(tensor.shape)}."
         need(tuple(found[name].shape) == tuple(tensor.shape), otherwise)

@@ -34,6 +34,9 @@ def entropy_of_a_sample(entropy: Answer) -> str:
     p = shares(labels)
     found = float(read(entropy(labels.copy()), "The entropy"))
     expected = entropy_of(labels)
+    n = len(labels)
+    counted = n * (expected - np.log(n))  # −Σ c ln c
+    need(not np.isclose(found, counted), "These are counts, not shares: divide by their sum.")
     need(not np.isclose(found, -expected), "The sign is wrong: an entropy is never negative.")
     need(not np.isclose(found, expected / np.log(2)), "This is in bits; the natural logarithm gives nats.")
     need(not np.isclose(found, -np.log(p).sum()), "Each ln p needs its weight p.")
@@ -51,7 +54,10 @@ def information_of_a_sample(information: Answer) -> str:
     expected = mutual_info_score(a, b)
     together, apart = entropy_of(a * 10 + b), entropy_of(a) + entropy_of(b)
     joined = "The pair is more than both arrays joined end to end; it has as many entries as each."
+    wide = "Two different pairs get one number: b takes the values 0 to b.max(), so b.max() + 1 of them."
     mistakes = {
+        wide: apart - entropy_of(a * b.max() + b),
+        "A product does not tell pairs apart.": apart - entropy_of(a * b),
         "The sign is wrong: MI is never negative.": -expected,
         "This is the entropy of the pair; MI is H(X) + H(Y) less that.": together,
         "This is H(X) + H(Y); the entropy of the pair is to be subtracted.": apart,
@@ -60,6 +66,10 @@ def information_of_a_sample(information: Answer) -> str:
         "This is in bits; the natural logarithm gives nats.": expected / np.log(2),
     }
     need_not(found, mistakes)
+    counts = np.unique(np.stack([a, b]), return_counts=True)[1]
+    single = [apart + (p * np.log(p)).sum() for p in (counts / len(a), counts / 2)]
+    otherwise = "Each pair must be one label: `np.unique` without `axis` takes single numbers."
+    need(not np.isclose(found, single).any(), otherwise)
     same(found, expected, "the MI", f"scikit-learn gives {expected:.4f} nats, and yours {found:.4f}.")
     same(information(a, a), entropy_of(a), "the MI", "I(X; X) should be H(X).")
     c, d = dice(1, 300, 40)
@@ -72,7 +82,7 @@ def information_of_a_sample(information: Answer) -> str:
 def enough_samples(samples_needed: Answer) -> str:
     found = float(read(samples_needed(20, 60, 0.01), "The number of samples"))
     mistakes = {
-        "K_x K_y counts labels; the bias has K − 1 of each side.": np.ceil(20 * 60 / 0.02),
+        "This takes K_x · K_y; the formula has (K_x − 1)(K_y − 1).": np.ceil(20 * 60 / 0.02),
         "The 2 of 2n is missing.": np.ceil(19 * 59 / 0.01),
         "The 2 belongs in the denominator.": np.ceil(2 * 19 * 59 / 0.01),
     }
@@ -80,6 +90,8 @@ def enough_samples(samples_needed: Answer) -> str:
     need(found == 56_050, f"For 20 and 60 labels and a bias of 0.01 nats n should be 56050, and is {found:g}.")
     otherwise = "Round up: with fewer samples the bias is above what was asked."
     need(float(read(samples_needed(6, 6, 0.011), "The number of samples")) == 1137, otherwise)
+    even = float(read(samples_needed(11, 11, 0.5), "The number of samples"))
+    need(even == 100, "Where the division comes out even, no sample is to be added.")
     return "pairs of labels cost samples."
 
 
@@ -144,9 +156,10 @@ def mi_without_pairing(without_pairing: Answer) -> str:
         "ln n is to be subtracted.": hx + hy + log,
         "ln n is missing: it is the entropy of the pairs where all are distinct.": hx + hy,
         "n is the number of entries, not of distinct values.": hx + hy - np.log(len(np.unique(a))),
-        "log10 or log2 took the place of the natural logarithm.": hx + hy - np.log2(900),
     }
     need_not(found, mistakes)
+    others = [hx + hy - np.log2(900), hx + hy - np.log10(900), *((hx + hy - log) / np.log([2, 10]))]
+    need(not np.isclose(found, others).any(), "log10 or log2 took the place of the natural logarithm.")
     expected = mutual_information(x, y)
     otherwise = f"The plug-in MI of this pair, all pairs distinct, is {expected:.4f} nats, and yours gives {found:.4f}."
     same(found, hx + hy - log, "the value", otherwise)
@@ -175,5 +188,8 @@ def explained_by_length(explained: Answer) -> str:
     need(not np.isclose(slope, np.polyfit(values, x, 1)[0]), otherwise)
     same(slope, expected[0], "the slope", f"The slope should be {expected[0]:.3f} here, and is {slope:.3f}.")
     need(not np.isclose(r2, r), "This is the correlation; R² is its square.")
+    otherwise = "R² is that of the line against the tokens; take their logarithm."
+    need(not np.isclose(r2, np.corrcoef(tokens, values)[0, 1] ** 2), otherwise)
+    need(not np.isclose(r2, 100 * r**2), "R² is a share, not percent.")
     same(r2, r**2, "R²", f"R² should be {r**2:.3f} here, and is {r2:.3f}.")
     return "a straight line in ln tokens, and what it explains."

@@ -87,6 +87,16 @@ def entropy(labels):
     return total_entropy(np.unique(labels, return_counts=True)[1] / np.size(labels))
 
 
+def unpaired(axis):
+    """A wrong `information`: `np.unique` of the stacked arrays without its `axis`."""
+
+    def information(a, b):
+        pairs = np.stack([a, b], axis=axis)
+        return entropy(a) + entropy(b) - total_entropy(np.unique(pairs, return_counts=True)[1] / len(pairs))
+
+    return information
+
+
 def shuffled_in_place(measure, a, b, times, seed):
     rng, found = np.random.default_rng(seed), []
     for _ in range(times):
@@ -126,12 +136,18 @@ WRONG = [
     ("1.2", lambda b, v, c: {k: sum(x * y[k] for x, y in zip(c, v, strict=True)) for k in b}, "base is missing"),
     ("1.3", lambda c, a, n, m: int(np.argmin(np.where(a >= a.max() - m, n, np.inf))), "place in the array"),
     ("1.3", lambda c, a, n, m: c[np.argmin(n)], "shortest of all"),
+    ("1.3", lambda c, a, n, m: n[a >= a.max() - m].min(), "You return the length"),
+    ("1.3", lambda c, a, n, m: c[np.argmin(n[a >= a.max() - m])], "index into the selected models"),
+    ("1.3", lambda c, a, n, m: c[np.argmin(np.where(a >= a.max() * (1 - m / 100), n, np.inf))], "is in points"),
     ("1.3", lambda c, a, n, m: c[np.argmax(a)], "most accurate"),
     ("1.3", lambda c, a, n, m: c[np.argmin(np.where(a > a.max() - m, n, np.inf))], "exactly `margin` points"),
     ("1.4", by_layer(lambda p: (p[0] / p[1]).mean()), "mean of its arrays' ratios"),
+    ("1.4", by_layer(lambda p: p[0][-1] / p[1][-1]), "Only the last array"),
+    ("1.4", by_name(lambda b, v: (v.norm() / b.norm()).item()), "not names of arrays"),
     ("1.4", by_layer(lambda p: p[0].sum() / p[1].sum()), "Norms do not add"),
     ("1.4", by_layer(lambda p: (p[0] ** 2).sum() / (p[1] ** 2).sum()), "take the root"),
     ("1.5", lambda u, v: flat(u) @ flat(v), "divide by both norms"),
+    ("1.5", lambda u, v: flat(u) @ flat(v) / (flat(u) @ flat(u) * (flat(v) @ flat(v))), "roots are missing"),
     (
         "1.5",
         lambda u, v: np.mean([torch.cosine_similarity(u[k].flatten(), v[k].flatten(), dim=0).item() for k in u]),
@@ -144,6 +160,12 @@ WRONG = [
     ),
     ("1.5", lambda u, v: torch.cosine_similarity(flat(u), flat(v), dim=0).abs(), "−1"),
     ("1.6", only("gate", "down"), "rows of up_proj"),
+    ("1.6", lambda w, b, order: w | {k: w[k][order] for k in w if f"{b}.mlp.down" in k}, "neurons in columns"),
+    (
+        "1.6",
+        lambda w, b, order: w.update(only("gate", "up", "down")(w, b, order)) or w,
+        r"Start from `dict\(weights\)`",
+    ),
     ("1.6", only("gate", "up"), "down_proj is in its old order"),
     ("1.6", lambda w, b, order: only("gate", "up", "down")(w, b, order.argsort()), "the other way round"),
     ("1.6", lambda w, b, order: only("gate", "up", "down")(w, 0, order), "does not belong to the MLP of the block"),
@@ -189,14 +211,20 @@ WRONG = [
     ("2.7", lambda t, d: (t * d).sum() / (t * t).sum(), "the other way round"),
     ("3.1", lambda x: entropy(x) / np.log(2), "in bits"),
     ("3.1", lambda x: -entropy(x), "never negative"),
+    ("3.1", lambda x: total_entropy(np.unique(x, return_counts=True)[1]), "counts, not shares"),
     ("3.1", lambda x: total_entropy(np.bincount(x + 3) / len(x)), "NaN"),
     ("3.2", lambda a, b: entropy(a) + entropy(b) - entropy(a + b), "does not tell pairs apart"),
+    ("3.2", lambda a, b: entropy(a) + entropy(b) - entropy(a * b.max() + b), r"so b.max\(\) \+ 1 of them"),
+    ("3.2", lambda a, b: entropy(a) + entropy(b) - entropy(a * b), "A product"),
+    ("3.2", unpaired(0), "without `axis`"),
+    ("3.2", unpaired(1), "without `axis`"),
     ("3.2", lambda a, b: entropy(a * 100 + b) - entropy(a) - entropy(b), "never negative"),
     ("3.2", lambda a, b: entropy(a) + entropy(b) - entropy(np.concatenate([a, b])), "joined end to end"),
     ("3.2", lambda a, b: entropy(a) + entropy(b) - entropy(a * 10 + b), "two different pairs"),
-    ("3.3", lambda x, y, bias: math.ceil(x * y / (2 * bias)), "K − 1 of each side"),
+    ("3.3", lambda x, y, bias: math.ceil(x * y / (2 * bias)), "takes K_x · K_y"),
     ("3.3", lambda x, y, bias: math.ceil((x - 1) * (y - 1) / bias), "2 of 2n is missing"),
     ("3.3", lambda x, y, bias: round((x - 1) * (y - 1) / (2 * bias)), "Round up"),
+    ("3.3", lambda x, y, bias: (x - 1) * (y - 1) // (2 * bias) + 1, "comes out even"),
     ("3.4", counted(lambda v, k, n: v + (k + 1) / (2 * n)), "sign is turned round"),
     ("3.4", counted(lambda v, k, n: v - k / (2 * n)), r"\+ 1 is missing"),
     ("3.4", counted(lambda v, k, n: v - (k + 1) / n), "over 2n"),
@@ -212,6 +240,10 @@ WRONG = [
     ("3.6", lambda x, y: entropy(x) + entropy(y), "ln n is missing"),
     ("3.6", lambda x, y: entropy(x) + entropy(y) - np.log(len(np.unique(x))), "not of distinct values"),
     ("3.6", lambda x, y: entropy(x) + entropy(y) + np.log(len(x)), "to be subtracted"),
+    ("3.6", lambda x, y: entropy(x) + entropy(y) - np.log10(len(x)), "log10 or log2"),
+    ("3.6", lambda x, y: (entropy(x) + entropy(y) - np.log(len(x))) / np.log(10), "log10 or log2"),
+    ("3.7", lambda n, v: (np.polyfit(np.log(n), v, 1)[0], np.corrcoef(n, v)[0, 1] ** 2), "R² is that of the line"),
+    ("3.7", lambda n, v: (np.polyfit(np.log(n), v, 1)[0], 100 * np.corrcoef(np.log(n), v)[0, 1] ** 2), "not percent"),
     ("3.7", lambda n, v: (np.polyfit(n, v, 1)[0], np.corrcoef(n, v)[0, 1] ** 2), "take their logarithm"),
     ("3.7", lambda n, v: (np.polyfit(np.log(n), v, 1)[0], np.corrcoef(np.log(n), v)[0, 1]), "R² is its square"),
     ("3.7", lambda n, v: (np.polyfit(np.log(n), v, 1)[1], 0.5), "intercept"),
@@ -249,6 +281,17 @@ def raises(error):
 def test_what_is_not_written_yet_says_so():
     with pytest.raises(NotYet, match="still holds `raise NotImplementedError`"):
         judged("1.1", raises(NotImplementedError("Exercise 1.1")))
+
+
+def test_the_unsolved_exercise_that_an_answer_calls_is_named(capsys):
+    check("3.2", raises(NotImplementedError("Exercise 3.1")))
+    told = capsys.readouterr().out
+    assert told.startswith(
+        "✗ Exercise 3.2, not yet. Your code calls the answer to exercise 3.1, whose cell still holds"
+    )
+    for own in (NotImplementedError("Exercise 3.2"), NotImplementedError):
+        with pytest.raises(NotYet, match=r"^Its cell still holds"):
+            judged("3.2", raises(own))
 
 
 def test_an_exception_is_told_with_the_learners_line():
