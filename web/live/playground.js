@@ -104,7 +104,7 @@ function answering(model, controls, streams, status) {
       status.say(`The merged model answers ${answer ?? "nothing"}${grade}, with ${result.length} tokens.`);
     },
     onUnknown(words) {
-      controls.question.unknown(words);
+      controls.question.remark(words, model.get().question);
       if (words.length) for (const stream of Object.values(streams)) stream.clear("not asked");
     },
   };
