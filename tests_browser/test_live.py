@@ -133,7 +133,8 @@ def test_layers_are_painted_by_mouse(live):
     assert numbers(page) == [0.5, -0.5, -0.5, -0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
     assert answer(page) != before and page.locator(".dial .value").inner_text() == "mean 0.17"
     assert "were not measured" in page.locator(".tradeoff .hint").inner_text()
-    assert page.locator(".acm-chart-hollow").count() == 1
+    assert page.locator(".acm-chart-point.acm-chart-hollow").count() == 1
+    assert page.locator(".acm-chart-legend .acm-chart-hollow").count() == 1
     page.locator(".acm-chart-point[data-name='λ 0.2']").click()
     rest(page)
     assert numbers(page) == [0.2] * 9 and page.locator(".tradeoff .hint").inner_text() == "λ 0.20: measured."
@@ -195,6 +196,17 @@ def test_play_shows_answers_from_fast_to_slow(live):
     assert answer(page) == answer(page, "slow")
 
 
+def test_play_begins_at_0_where_the_layers_differ_and_ends_at_1(live):
+    page = live("q=" + QUESTION)
+    page.get_by_role("button", name="play").click()
+    assert page.locator(".dial .value").inner_text() == "0.00"
+    page.get_by_role("button", name="pause").click()
+    turn(page, 0.93)
+    page.get_by_role("button", name="play").click()
+    until(page, "document.querySelector('.dial .value').textContent === '1.00'", 30)
+    page.get_by_role("button", name="play").wait_for()
+
+
 def test_painting_stops_the_motion(live):
     page = live("l=0&q=" + QUESTION)
     page.get_by_role("button", name="play").click()
@@ -231,7 +243,8 @@ def test_the_challenge_gives_the_recorded_grades_of_acm(live, shot):
     right, length = sum(item["correct"] for item in items), sum(item["length"] for item in items) / len(items)
     result = page.locator(".result").inner_text()
     assert f"{right} of {len(items)} right, {length:.0f} tokens on average" in result
-    assert "Not told apart" in result and result.count("0.0 to 0.0") == 2
+    assert f"ACM-TA: {right} of {len(items)} right, {length:.0f} tokens on average" in result
+    assert "This is ACM’s merge itself" in result and "Not told apart" not in result and result.count("0.0 to 0.0") == 2
     assert page.locator("[data-family=own]").count() >= 1
     assert page.locator(".result.past").count() == 0
     turn(page, 0.3)
@@ -244,9 +257,22 @@ def test_the_challenge_gives_the_recorded_grades_of_acm(live, shot):
         page.locator(f".acm-chart-point[data-name={name}]").press("Enter")
         rest(page)
         assert preset(page, "ACM").get_attribute("aria-pressed") == "true" and page.locator(".past").count() == 0
-        assert page.locator(".tradeoff p.hint").inner_text() == "Measured here on 50 problems: the star ACM."
+        assert page.locator(".tradeoff p.hint").inner_text() == "The star is ACM, measured here on 50 problems."
     shot(page, "live-challenge")
     assert clean(page)
+
+
+@pytest.mark.parametrize("name", ["average", "a search's best"])
+def test_the_presets_that_are_said_to_win_do_and_what_that_shows(live, name):
+    page = live()
+    assert "average and a search's best win" in page.locator(".challenge .lead").inner_text()
+    preset(page, name).click()
+    rest(page)
+    page.get_by_role("button", name="Measure this merge").click()
+    assert re.fullmatch(r"\d+ of 50", page.locator(".running .count").inner_text())
+    page.locator(".outcome").wait_for(timeout=180_000)
+    result = page.locator(".result").inner_text()
+    assert result.startswith("Won.") and "against ACM alone" in result and "grey line" in result, result
 
 
 def test_the_challenge_can_be_stopped_and_a_change_stops_it(live):
@@ -402,6 +428,18 @@ def test_words_that_the_models_never_saw_are_named_not_answered(live):
     assert "“bananas”" in page.locator(".note").inner_text() and answer(page) == "not asked"
     page.locator("textarea").fill("Mia has 3 eggs. she finds 4 more. how many eggs are left?")
     until(page, "document.querySelector('.stream.slow .verdict').textContent.includes('7')")
+    assert page.locator(".note").inner_text() == "" and clean(page)
+
+
+def test_a_form_that_was_never_learnt_is_not_checked_and_the_reason_is_said(live):
+    page = live()
+    page.locator("textarea").fill("nora has 3 eggs. max has 8 eggs. how many eggs are left?")
+    page.locator("textarea").press("Enter")
+    until(page, "document.querySelector('.note').textContent.includes('the models know only those')")
+    rest(page)
+    assert all("Not checked: see" in said for said in page.locator(".stream .verdict").all_inner_texts())
+    page.get_by_role("button", name="Another problem").click()
+    rest(page)
     assert page.locator(".note").inner_text() == "" and clean(page)
 
 
@@ -613,7 +651,7 @@ def test_the_chart_has_the_report_s_direction_and_a_legend(live):
     assert place["λ 1.0"] < place["λ 0.4"] < place["λ 0.0"]
     keys = chart.locator(".acm-chart-legend > span").all_inner_texts()
     assert keys == ["one λ for all layers", "95 % interval", "this merge", "ACM-TA"]
-    assert "measured, the point ACM-TA" in chart.locator("p.hint").inner_text()
+    assert "the orange point, ACM-TA" in chart.locator("p.hint").inner_text()
     chart.locator("[data-name='λ 0.4']").focus()
     assert "81 tokens" in chart.locator(".acm-chart-hint").inner_text() and clean(page)
 

@@ -132,6 +132,7 @@ function legendKey(key) {
   };
   const shape = shapes[key.kind ?? "point"]();
   shape.setAttribute("data-family", key.family);
+  picture.classList.toggle("acm-chart-hollow", !!key.hollow);
   picture.append(shape);
   entry.append(picture, key.label);
   return entry;

@@ -15,7 +15,8 @@ import { linearScale } from "./scale.js";
  *   yHigh?: number | null, family?: string, marker?: string, hint?: string, label?: boolean | string,
  *   hollow?: boolean, idle?: boolean }} Point label: whether its name, or which text, stands beside it; idle: to press
  *   it does nothing
- * @typedef {{ family: string, label: string, marker?: string, kind?: "point" | "line" | "band" }} Key of the legend
+ * @typedef {{ family: string, label: string, marker?: string, kind?: "point" | "line" | "band",
+ *   hollow?: boolean }} Key of the legend
  * @typedef {{ label: string, height?: number, x: Axis, y: Axis, lines?: Line[], bands?: Band[], bars?: Bar[],
  *   dots?: Dots[], points?: Point[], legend?: Key[], selected?: string | null, zoomable?: boolean }} Spec
  * @typedef {{ x: Range, y: Range }} View

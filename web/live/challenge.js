@@ -1,6 +1,7 @@
 // The challenge: as often right as a published merge, with fewer tokens; measured here, judged by paired intervals.
 
 import { make, makeButton, showNumber } from "./dom.js";
+import { TITLES } from "./presets.js";
 import { isAbort, messageOf } from "./runner.js";
 import { bootstrapInterval, judge, mean, reductionInterval, wilson } from "./statistics.js";
 import { makeFold } from "./words.js";
@@ -8,10 +9,14 @@ import { makeFold } from "./words.js";
 const EMPTY = "Nothing was measured yet. It takes ten seconds or more.";
 /** @type {Record<string, string>} */
 const OUTCOMES = { won: "Won", lost: "Lost", open: "Not told apart" };
+const ITSELF = "This is ACM’s merge itself. Choose another one.";
+const ALONE =
+  "Shorter at no fewer right answers, against ACM alone. Whether a λ for each layer beats one λ for all " +
+  "is another question: compare it with the grey line of the chart.";
 
 /**
  * @typedef {{ measure: (items: any[], options: any) => Promise<any[]>, nameOf: () => string, keyOf: () => string,
- *   onMeasured: (name: string, row: any) => void }} Measuring
+ *   isAgainst: () => boolean, onMeasured: (name: string, row: any) => void }} Measuring
  * @param {any} data live.json
  * @param {Measuring} hooks
  */
@@ -32,7 +37,7 @@ export function createChallenge(data, hooks) {
     const rows = await measuredRows(hooks, items, parts, mine.signal);
     if (rows) {
       now.of = hooks.keyOf();
-      parts.say(...conclusion(name, rows, data.challenge, best));
+      parts.say(...conclusion(name, rows, data.challenge, best, hooks.isAgainst()));
       hooks.onMeasured(name, summaryOf(rows, items));
     }
     if (now.controller === mine) end();
@@ -81,7 +86,7 @@ function challengeParts(items, against, [onGo, onHalt]) {
     go.hidden = on;
     if (focused) (on ? halt : go).focus();
     progress.value = 0;
-    count.textContent = "";
+    count.textContent = `0 of ${items.length}`;
   }
   return {
     node: make("section", { class: "challenge" }, invitation(items, against, go, running), result),
@@ -101,11 +106,15 @@ function challengeParts(items, against, [onGo, onHalt]) {
   };
 }
 
-/** @param {any[]} items @param {string} against @param {HTMLElement} go @param {HTMLElement} running */
+/**
+ * That the two presets win is measured by the tests in a browser.
+ * @param {any[]} items @param {string} against @param {HTMLElement} go @param {HTMLElement} running
+ */
 function invitation(items, against, go, running) {
   const lead =
     `Can a merge be right as often as ${against}, the preset ACM, with fewer tokens? ` +
-    `Set one above, then measure it: ${items.length} problems decide.`;
+    `Set one above, then measure it: ${items.length} problems decide. ` +
+    `The presets average and ${TITLES.search} win. Can you find a shorter one?`;
   return make(
     "div",
     {},
@@ -119,12 +128,20 @@ function invitation(items, against, go, running) {
 /**
  * @param {string} name @param {any[]} rows @param {any} challenge of live.json
  * @param {{ name: string, length: number }} best the shortest win so far; takes a shorter one
+ * @param {boolean} itself whether the merge is the one to be beaten
  */
-function conclusion(name, rows, { items, against }, best) {
+function conclusion(name, rows, { items, against }, best, itself) {
   const verdict = judge(rows, items);
   const length = mean(rows.map((row) => row.length));
   if (verdict.outcome === "won" && length < best.length) Object.assign(best, { name, length });
-  return [...shownResult(name, rows, verdict, against), ...shownBest(best)];
+  const head = make(
+    "p",
+    { class: `outcome ${verdict.outcome}` },
+    ...(itself ? [ITSELF] : [make("b", {}, `${OUTCOMES[verdict.outcome]}. `), verdict.why]),
+  );
+  const warning = verdict.outcome === "won" ? [make("p", { class: "hint" }, ALONE)] : [];
+  const records = make("p", {}, recordOf(name, rows), make("br", {}), recordOf(against, items));
+  return [head, ...warning, records, differences(`${name} less ${against}`, verdict), ...shownBest(best)];
 }
 
 /**
@@ -149,39 +166,22 @@ function summaryOf(rows, items) {
   };
 }
 
-/**
- * @param {string} name @param {any[]} rows @param {import("./statistics.js").Verdict} verdict @param {string} against
- */
-function shownResult(name, rows, verdict, against) {
+/** @param {string} name @param {import("./statistics.js").Graded[]} rows */
+function recordOf(name, rows) {
   const right = rows.filter((row) => row.correct).length;
   const tokens = mean(rows.map((row) => row.length));
-  const head = make(
-    "p",
-    { class: `outcome ${verdict.outcome}` },
-    make("b", {}, `${OUTCOMES[verdict.outcome]}. `),
-    verdict.why,
-  );
-  const table = make(
+  return `${name}: ${right} of ${rows.length} right, ${tokens.toFixed(0)} tokens on average.`;
+}
+
+/** @param {string} title @param {import("./statistics.js").Verdict} verdict */
+function differences(title, verdict) {
+  const heads = [title, "difference", "95 % interval"].map((text) => make("th", { scope: "col" }, text));
+  return make(
     "table",
     {},
-    make(
-      "thead",
-      {},
-      make(
-        "tr",
-        {},
-        make("th", { scope: "col" }, `${name} less ${against}`),
-        make("th", { scope: "col" }, "difference"),
-        make("th", { scope: "col" }, "95 % interval"),
-      ),
-    ),
+    make("thead", {}, make("tr", {}, ...heads)),
     make("tbody", {}, row("right, percentage points", verdict.accuracy), row("tokens", verdict.length)),
   );
-  return [
-    head,
-    make("p", {}, `${name}: ${right} of ${rows.length} right, ${tokens.toFixed(0)} tokens on average.`),
-    table,
-  ];
 }
 
 /** What is to be beaten next. @param {{ name: string, length: number }} shortest */
@@ -213,16 +213,17 @@ function signed(value) {
 function smallPrint(items, against) {
   const rules = [
     `Your merge and ${against} answer the same ${items.length} problems.`,
-    "Won: the whole interval of the difference of tokens lies below 0, and the merge was right at least as often.",
+    "Won: your merge is clearly shorter (the whole interval is below 0) and was right at least as often.",
     "Lost: the merge is shown to be right less often, or to be longer.",
     `Not told apart: all else. ${items.length} problems are few, so only large differences of accuracy show.`,
   ];
   const limits = [
     "The intervals are bootstraps of paired differences, with 2,000 draws of the problems and a fixed seed.",
     "They cover the chance of having drawn these problems.",
-    "They do not cover a choice of the best among many merges. They do not cover models that are trained anew.",
-    "Where both are right on the same problems, the interval of the accuracy is 0 to 0.",
-    "Other problems might tell them apart.",
+    "They do not cover models that are trained anew.",
+    "If you try many merges and keep the best, the intervals are too optimistic.",
+    "If both are right on exactly the same problems, the interval is 0 to 0.",
+    "Other problems may still show a difference.",
   ];
   return makeFold("How this is judged", rules.join(" "), limits.join(" "));
 }

@@ -3,7 +3,7 @@
 import { createChallenge } from "./challenge.js";
 import { createDial } from "./dial.js";
 import { createMethod } from "./method.js";
-import { firstState } from "./presets.js";
+import { firstState, isPreset, presetsOf } from "./presets.js";
 import { createQuestion } from "./question.js";
 import { inMode, mergeKey, withOne, withSome } from "./state.js";
 import { createStrip } from "./strip.js";
@@ -58,6 +58,7 @@ export function createControls(data, model, runner) {
  */
 function createMeasuring(data, model, runner, { pause, jump }) {
   const tradeoff = createTradeoff(data, jump);
+  const acm = presetsOf(data).find((preset) => preset.name === "acm");
   /**
    * By merge, so that the same merge has one point.
    * @type {Map<string, { title: string, name: string, row: any, state: State }>}
@@ -70,6 +71,7 @@ function createMeasuring(data, model, runner, { pause, jump }) {
     },
     nameOf: () => titleOf(model().get(), data),
     keyOf: () => mergeKey(model().get(), data.layers),
+    isAgainst: () => !!acm && isPreset(model().get(), acm, data.layers),
     onMeasured(name, row) {
       const key = mergeKey(model().get(), data.layers);
       const others = [...measured].filter(([other, point]) => other !== key && point.title === name).length;

@@ -139,9 +139,14 @@ function sayingOf(state, shared) {
     : `fast + ${number} · (slow − fast) in every layer`;
 }
 
+/** Where the motion begins. @param {number} value */
+function beginningOf(value) {
+  return value >= 1 - 1e-9 || value < STRIDE ? 0 : value;
+}
+
 /** Moves λ from 0 to 1; each answer is shown to its end. @param {() => number} current @param {DialHooks} hooks */
 function createPlayer(current, hooks) {
-  const now = { timer: 0, since: 0, last: 0 };
+  const now = { timer: 0, since: 0, last: 0, differ: false }; // differ: the layers' λ
   const name = () => {
     button.textContent = now.timer ? "❚❚" : "▶";
     button.setAttribute("aria-label", now.timer ? "pause" : "play λ from 0 to 1");
@@ -167,14 +172,15 @@ function createPlayer(current, hooks) {
   function wait(value) {
     const patient = performance.now() - now.since < PATIENCE;
     if (hooks.busy() && patient) now.timer = window.setTimeout(() => wait(value), 40);
-    else if (value + STRIDE <= 1 + 1e-9) step(value + STRIDE);
+    else if (value < 1 - 1e-9) step(Math.min(1, value + STRIDE));
     else end();
   }
-  const begin = () => step(current() >= 1 - 1e-9 || current() < STRIDE ? 0 : current());
+  const begin = () => step(now.differ ? 0 : beginningOf(current()));
   const button = makeButton("▶", () => (now.timer ? end() : begin()), { class: "play" });
   name();
   /** Whoever sets another λ stops the motion. @param {number | null} shared */
   const follow = (shared) => {
+    now.differ = shared === null;
     if (now.timer && (shared === null || Math.abs(shared - now.last) > 1e-6)) stop();
   };
   return { button, stop, follow };

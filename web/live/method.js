@@ -11,7 +11,7 @@ const SAYING = {
     "With one fine-tuned model this is plain interpolation: nothing changes.",
   ties:
     "fast + λ · (the largest entries of slow − fast; density is the share that is kept). " +
-    "With one fine-tuned model there are no signs that could disagree.",
+    "TIES settles conflicts of sign between several models; with one there are none.",
 };
 
 /**

@@ -103,8 +103,8 @@ function answering(model, controls, streams, status) {
       const grade = right === null ? "" : right ? ", right" : ", wrong";
       status.say(`The merged model answers ${answer ?? "nothing"}${grade}, with ${result.length} tokens.`);
     },
-    onUnknown(words) {
-      controls.question.unknown(words);
+    onUnknown(words, question) {
+      controls.question.remark(words, question);
       if (words.length) for (const stream of Object.values(streams)) stream.clear("not asked");
     },
   };

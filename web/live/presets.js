@@ -60,14 +60,14 @@ export function firstState(data, question) {
 }
 
 /** @type {Record<string, string>} */
-const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
+export const TITLES = { acm: "ACM", noise: "noise", search: "a search's best" };
 /** @type {Record<string, string>} */
 const WHAT = {
   acm:
-    "ACM, the method of a paper: a λ for each layer, " +
-    "from how much fast’s inner numbers tell of slow’s (mutual information)",
-  noise: "λ that ACM’s formula gives where noise stands in place of a model: does ACM do better than that?",
-  search: "λ that a search by trial and error found",
+    "ACM, a published method: it gives each layer its own λ, " +
+    "set by how well fast’s inner numbers there predict slow’s (mutual information).",
+  noise: "ACM’s formula, fed with random noise in place of a model. Does the real ACM do better?",
+  search: "λ found by trial and error",
 };
 
 /**
@@ -79,7 +79,8 @@ function whatOf(name, preset) {
   const { accuracy, n, fresh } = preset.provenance ?? {};
   const share = (/** @type {number} */ value) => `${value.toFixed(1)} % right`;
   const told = fresh?.n
-    ? `: ${share(accuracy)} on the ${n} problems that chose it, ${share(fresh.accuracy)} on ${fresh.n} others`
+    ? `: ${share(accuracy)} on the ${n} problems used for the search, ` +
+      `${share(fresh.accuracy)} on ${fresh.n.toLocaleString("en")} new ones.`
     : "";
   return `${WHAT[name] ?? preset.title}${told}`;
 }

@@ -2,11 +2,14 @@
 
 import { freshId } from "../chart/ids.js";
 import { make, makeButton } from "./dom.js";
-import { bare, KNOWN, seeded, shortened, wordProblem } from "./problems.js";
+import { bare, goldOf, KNOWN, seeded, shortened, wordProblem } from "./problems.js";
 import { LONGEST } from "./state.js";
 
 const DONE = 300;
 const UNSURE = 1800;
+const UNCHECKED =
+  "Not checked: the page reads only the sentences and numbers listed under “What can they read?”, " +
+  "and the models know only those.";
 
 /**
  * @param {(question: string) => void} onQuestion
@@ -37,9 +40,10 @@ export function createQuestion(onQuestion) {
     caption: make("div", { class: "row wrap" }, label, opener),
     show: typed.show,
     takePending: typed.takePending,
-    /** @param {string[]} words */
-    unknown(words) {
-      note.textContent = words.length ? refusal(words) : "";
+    /** What is to be said of a problem. @param {string[]} words that the models never saw @param {string} question */
+    remark(words, question) {
+      note.textContent = words.length ? refusal(words) : goldOf(question) === null ? UNCHECKED : "";
+      note.classList.toggle("mild", !words.length);
     },
     destroy: typed.rest,
   };

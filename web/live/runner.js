@@ -11,7 +11,7 @@ const GRACE = 150; // milliseconds that an answer has for its first token before
  *   onStatus: (kind: string, detail?: any) => void,
  *   onStart: (who: Who, question: string) => void, onToken: (who: Who, text: string) => void,
  *   onAnswer: (who: Who, result: { text: string, length: number, truncated: boolean }) => void,
- *   onUnknown: (words: string[]) => void,
+ *   onUnknown: (words: string[], question: string) => void,
  * }} Hooks
  */
 
@@ -113,7 +113,7 @@ async function pump(running) {
 async function hasUnknownWords({ work, hooks }, engine, job) {
   const words = await engine.unknown(job.question);
   work.question = job.question;
-  hooks.onUnknown(words);
+  hooks.onUnknown(words, job.question);
   if (!words.length) return false;
   stopAsking(work);
   rest(work, hooks);

@@ -140,7 +140,7 @@ function shownVerdict(result, gold) {
   if (answer === null)
     return [make("span", { class: "bad" }, result.truncated ? "✗ cut off, no answer" : "✗ no answer")];
   const shown = make("b", {}, answer);
-  if (right === null) return ["answers ", shown, ", not checked"];
+  if (right === null) return ["answers ", shown, ". Not checked: see the note at the problem."];
   if (right) return [make("span", { class: "good" }, "✓ "), shown, make("span", { class: "good" }, " right")];
   return [make("span", { class: "bad" }, "✗ "), shown, make("span", { class: "bad" }, " wrong"), `, it is ${gold}`];
 }

@@ -28,7 +28,7 @@ export function createTradeoff(data, onGo) {
     show(state) {
       const here = spotOf(state, data, frontier);
       const own = kept.find((one) => mergeKey(one.state, data.layers) === mergeKey(state, data.layers));
-      said.textContent = own ? `Measured here on ${own.row.n} problems: the star ${own.name}.` : here.said;
+      said.textContent = own ? `The star is ${own.name}, measured here on ${own.row.n} problems.` : here.said;
       const spec = specOf(data, frontier, [...here.points, ...kept.map(ownPoint)]);
       if (chart) chart.update(spec);
       else chart = drawChart(place, spec, { onPoint: (/** @type {string} */ name) => goTo(name, data, kept, onGo) });

@@ -68,7 +68,10 @@ export function spotOf(state, data, frontier) {
   const recorded = recordedOf(data);
   if (acm && recorded && isPreset(state, acm, data.layers)) {
     const hint = `This merge: ${measuredHint(recorded.method, recorded)}`;
-    return { points: [spot(recorded, hint, true)], said: `ACM’s λ: measured, the point ${recorded.method}.` };
+    return {
+      points: [spot(recorded, hint, true)],
+      said: `ACM’s λ were measured: they are the orange point, ${recorded.method}.`,
+    };
   }
   if (state.method === "ties")
     return { points: [], said: "TIES has no measured line here. Measure it in the challenge." };
@@ -181,11 +184,12 @@ function lineOf(frontier) {
 /** What each mark is, of those that are shown. @param {any[]} points @param {string} against */
 function legendOf(points, against) {
   const shown = new Set(points.map(({ family }) => family));
+  const hollow = points.some((point) => point.hollow);
   /** @type {import("../chart/spec.js").Key[]} */
   const keys = [
     { family: "frontier", kind: "line", label: "one λ for all layers" },
     { family: "frontier", kind: "band", label: "95 % interval" },
-    { family: "here", marker: "circle", label: points.some(({ hollow }) => hollow) ? MEAN : AT_HAND },
+    { family: "here", marker: "circle", label: hollow ? MEAN : AT_HAND, hollow },
     { family: "acm", label: against },
     { family: "own", label: "measured here" },
   ];

@@ -28,7 +28,8 @@ export function wordsOfTheDial() {
     "A token is a piece of text: the models write one at a time. " +
       "Here it is a digit, a sign, a word or a part of a word. " +
       `“${EXAMPLE.text}” has ${EXAMPLE.tokens} tokens. Fewer tokens are a shorter answer, and less to compute.`,
-    "In an answer, a comma between two operations reads “and then”. A wrong step is red, with a cross.",
+    "In an answer, a comma between two operations reads “and then”. A wrong step is red, with a cross. " +
+      "The model may notice it at the check and correct it.",
   );
 }
 
@@ -68,7 +69,7 @@ export function wordsOfTheChart(against, slow) {
       "The report calls it the frontier. " +
       `To give each layer a λ of its own, as ${against} does, is worth it only above that line.`,
     "A 95 % interval (the band, and the thin lines at points) shows how much the choice of the problems may matter. " +
-      "A hollow point is not the merge at hand, but the one λ that is its mean.",
+      "A hollow point stands for another merge, since yours was not measured: every layer has the mean of your λ.",
     "Press a point to go to its merge. With the keyboard: Tab to the chart, arrows to the next point, Enter.",
     "The reduction is the mean of those of the three kinds of problems, as in the report’s figure.",
   );

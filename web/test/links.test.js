@@ -139,7 +139,7 @@ test("ACM's own merge stands where it was measured", () => {
   const { points, said } = spotOf(firstState(data, ""), data, data.frontier);
   const row = data.methods.find((/** @type {any} */ { method }) => method === "ACM-TA");
   assert.deepEqual([points[0].y, points[0].hollow], [row.accuracy, false]);
-  assert.ok(said.includes("measured, the point ACM-TA"));
+  assert.ok(said.includes("the orange point, ACM-TA"));
   const painted = withSome(firstState(data, ""), { 2: 0.9 }, layers);
   assert.equal(spotOf(painted, data, data.frontier).points[0].hollow, true);
 });
