@@ -66,7 +66,7 @@ class Books:
 
         What the cell says above a picture goes with it. Widgets give way to a line.
         """
-        waiting = "check" in cell.metadata.get("tags", [])  # an exercise waits for its reader
+        waiting = {"check", "progress"} & set(cell.metadata.get("tags", []))  # an exercise waits for its reader
         kept = [] if waiting else cell.outputs
         widgets = [o for o in kept if WIDGET in o.get("data", {})]
         outputs = [o for o in kept if o.output_type in ("stream", "error") or set(o.get("data", {})) & set(SHOWN)]
