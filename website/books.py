@@ -98,7 +98,9 @@ class Books:
             if ran
             else f"`{origin}`, shown without outputs"
         )
-        parts = [state, f"{{download}}`download </{self.stage.copy(path)}>`"]
+        bare = ran and not any(c.get("outputs") for c in nbformat.read(self.stage.root / path, 4).cells)
+        label = "download (without outputs; needs the repository)" if bare else "download"
+        parts = [state, f"{{download}}`{label} </{self.stage.copy(path)}>`"]
         if path.parent.name in TRIED:
             parts.append(f"[merge two models in this browser]({LIVE_LINK})")
         line = f"{{.provenance}}\n{' · '.join(parts)}"
