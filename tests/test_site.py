@@ -350,6 +350,13 @@ def test_a_widget_gives_way_to_a_link_to_the_live_page(repository):
     assert f"({navigation.LIVE_LINK})" in opening.source and "as executed" in opening.source
 
 
+def test_the_progress_of_a_lesson_is_not_shown_and_its_download_says_that_it_has_no_outputs(tmp_path):
+    path = Path("notebooks/course/1-task-vectors.ipynb")
+    shown = Stage(ROOT, tmp_path).notebook(path)
+    (progress,) = [cell for cell in shown.cells if "course.progress" in cell.source]
+    assert progress.outputs == [] and "without outputs" in shown.cells[0].source
+
+
 def test_a_page_says_first_what_was_found(repository):
     verdict = {"answer": "Length comes with `head`, not [x](javascript:y)."}
     folder = repository.root / "reports/tiny/questions/q"

@@ -66,7 +66,7 @@ class Books:
 
         What the cell says above a picture goes with it. Widgets give way to a line.
         """
-        waiting = "check" in cell.metadata.get("tags", [])  # an exercise waits for its reader
+        waiting = {"check", "progress"} & set(cell.metadata.get("tags", []))  # an exercise waits for its reader
         kept = [] if waiting else cell.outputs
         widgets = [o for o in kept if WIDGET in o.get("data", {})]
         outputs = [o for o in kept if o.output_type in ("stream", "error") or set(o.get("data", {})) & set(SHOWN)]
@@ -98,7 +98,9 @@ class Books:
             if ran
             else f"`{origin}`, shown without outputs"
         )
-        parts = [state, f"{{download}}`download </{self.stage.copy(path)}>`"]
+        bare = ran and not any(c.get("outputs") for c in nbformat.read(self.stage.root / path, 4).cells)
+        label = "download (without outputs; needs the repository)" if bare else "download"
+        parts = [state, f"{{download}}`{label} </{self.stage.copy(path)}>`"]
         if path.parent.name in TRIED:
             parts.append(f"[merge two models in this browser]({LIVE_LINK})")
         line = f"{{.provenance}}\n{' · '.join(parts)}"

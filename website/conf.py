@@ -107,6 +107,8 @@ def finish(app, page: str, template: str, context: dict, doctree) -> None:
     names = [(PurePosixPath(page).parent / link).as_posix() for link in above]
     places = [posixpath.normpath(name).removesuffix(".html") for name in names]
     context["section"] = section_of(page, places)
+    if f"{page}.html" in SECTIONS.values():
+        context["prev"] = None  # the page before is of another section
     context["tasks"] = {}
     if context["section"] == "Guide" and "notebooks" not in [page, *places]:
         context["tasks"] = tasks(app.env.found_docs)

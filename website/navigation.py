@@ -19,7 +19,7 @@ SECTIONS = {  # name → page; the same words in the same order on the live page
 }
 GUIDE = {  # task → page of the repository or of the site → short title, and what it is for
     "Start": {
-        "README.md": ("What this is", "the finding, two commands, the parts of the repository"),
+        "README.md": ("What this is", "the finding, how to try it, six results"),
         "docs/install.md": ("Install and run", "other systems, conda, uv, Docker, and which command makes what"),
         "docs/macos.md": ("On a Mac", "what differs on Apple's machines"),
         "docs/windows.md": ("On Windows", "what runs there, with WSL and without"),

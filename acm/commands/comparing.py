@@ -10,7 +10,7 @@ import typer
 
 from acm.commands.app import app, say
 
-RECORDS = "reports/tiny/long-to-short/records.parquet"
+RECORDS = "reports/tiny/long-to-short"
 EXAMPLE = f"Example: acm compare {RECORDS}#TA {RECORDS}#ACM-TA"
 
 
