@@ -10,8 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from acm import hub
+from acm.__main__ import app
 from acm.errors import UserError
 from acm.evaluation.prompts import PROMPTS
 from acm.evaluation.settings import Engine, Sampling
@@ -588,3 +590,11 @@ def test_a_profile_that_asks_for_determinism_is_another_one():
         and on.engine.deterministic
         and not usual.engine.deterministic
     )
+
+
+@pytest.mark.parametrize(("memory", "notes"), [(None, 1), (80.0, 0)])
+def test_a_check_tells_that_the_profiles_gpu_is_not_here(monkeypatch, memory, notes):
+    monkeypatch.setattr("acm.running.preflight.check", lambda _: "profile qwen-7b: fine.")
+    monkeypatch.setattr("acm.running.preflight.gpu_memory", lambda _: memory)
+    found = CliRunner().invoke(app, ["check", "--profile", "qwen-7b"])
+    assert found.exit_code == 0 and found.output.count("device is cuda, and torch finds no GPU here") == notes

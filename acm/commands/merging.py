@@ -38,10 +38,8 @@ def check(
         dial = load_profile(profile)
         say(run(dial))
         if dial.device.startswith("cuda") and gpu_memory(dial.device) is None:
-            say(
-                f"note: the profile's device is {dial.device}, and torch finds no GPU here. Run it on a machine with one; "
-                "there a torch made for the CPU alone finds none either."
-            )
+            said = "torch finds no GPU here: a run needs one, and a torch that was built for it."
+            say(f"note: the profile's device is {dial.device}, and {said}")
         return
     plan = planned(recipe, None)
     say("\n".join(map(str, plan.findings)))
