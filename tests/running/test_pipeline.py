@@ -16,6 +16,7 @@ from helpers import clone
 from acm import evaluate, merge
 from acm.paths import ROOT
 from acm.profiles import load_profile
+from acm.reporting.report import listed
 
 PICO = ROOT / "tests" / "data" / "pico.yaml"
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "profile=pico", "--quiet", "rules"]
@@ -121,7 +122,7 @@ def test_a_question_runs_on_any_profile_and_its_verdict_is_published(finished, c
     report = (copy / "runs/pico/results/reports/pico/report.md").read_text()
     answer = f"**{verdict['answer']}**"
     details = verdict["verdict"].removeprefix(verdict["answer"]).strip()
-    assert report.index(answer) < report.index("questions/stability/texts.svg") < report.index(details)
+    assert report.index(answer) < report.index("questions/stability/texts.svg") < report.index(listed(details))
     assert {"texts.svg", "settings.svg", "texts.json"} <= {
         p.name for p in (copy / "runs/pico/results/figures/pico/questions/stability").iterdir()
     }

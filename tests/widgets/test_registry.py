@@ -19,7 +19,7 @@ def test_every_row_has_its_widget_its_notebook_and_its_picture_on_the_site():
         widget = getattr(acm.widgets, name)
         assert issubclass(widget, DOMWidget) and widget.__module__ == row.module and widget.name
         text = (ROOT / "notebooks" / "explore" / f"{row.notebook}.ipynb").read_text(encoding="utf-8")
-        assert name in text and (ROOT / "website" / "explorers" / f"{row.notebook}.png").is_file()
+        assert name in text and (ROOT / "website" / "explorers" / f"{row.notebook}.webp").is_file()
 
 
 def test_the_table_of_the_docs_is_the_registrys():
