@@ -38,6 +38,12 @@ def answer(page, who: str = "merged") -> str:
     return page.locator(f".stream.{who} .answer").inner_text().replace(" ✗ wrong step", "").replace(" ✗", "")
 
 
+def ask(page, question: str) -> None:
+    """Type a problem and press Enter."""
+    page.locator("textarea").fill(question)
+    page.locator("textarea").press("Enter")
+
+
 def turn(page, value: float) -> None:
     page.locator(".dial input[type=range]").fill(str(value))
     rest(page)
@@ -421,8 +427,7 @@ def test_a_strangers_link_does_no_harm(live, hash):
 
 def test_words_that_the_models_never_saw_are_named_not_answered(live):
     page = live()
-    page.locator("textarea").fill("Mia has 3 bananas. she finds 4 more. how many bananas are left?")
-    page.locator("textarea").press("Enter")
+    ask(page, "Mia has 3 bananas. she finds 4 more. how many bananas are left?")
     until(page, "document.querySelector('.note').textContent !== ''")
     rest(page)
     assert "“bananas”" in page.locator(".note").inner_text() and answer(page) == "not asked"
@@ -433,8 +438,7 @@ def test_words_that_the_models_never_saw_are_named_not_answered(live):
 
 def test_a_form_that_was_never_learnt_is_not_checked_and_the_reason_is_said(live):
     page = live()
-    page.locator("textarea").fill("nora has 3 eggs. max has 8 eggs. how many eggs are left?")
-    page.locator("textarea").press("Enter")
+    ask(page, "nora has 3 eggs. max has 8 eggs. how many eggs are left?")
     until(page, "document.querySelector('.note').textContent.includes('the models know only those')")
     rest(page)
     assert all("Not checked: see" in said for said in page.locator(".stream .verdict").all_inner_texts())
@@ -445,8 +449,7 @@ def test_a_form_that_was_never_learnt_is_not_checked_and_the_reason_is_said(live
 
 def test_a_problem_that_is_too_long_is_refused_with_the_reason(live):
     page = live()
-    page.locator("textarea").fill("7 " * 190)
-    page.locator("textarea").press("Enter")
+    ask(page, "7 " * 190)
     until(page, "document.querySelector('.status').dataset.kind === 'failed'")
     assert re.search(r"has \d+ tokens; the models have room for \d+", status(page)) and answer(page) == "no answer"
     page.get_by_role("button", name="Another problem").click()
@@ -504,8 +507,7 @@ def test_what_is_being_typed_is_kept_and_a_move_takes_it_along(live):
 
 def test_a_long_word_is_cut_and_the_page_stays_narrow(live):
     page = live(viewport=PHONE)
-    page.locator("textarea").fill("x" * 400)
-    page.locator("textarea").press("Enter")
+    ask(page, "x" * 400)
     until(page, "document.querySelector('.note').textContent !== ''")
     assert f"“{'x' * 30}…”" in page.locator(".note").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -611,8 +613,7 @@ def test_a_link_without_a_merge_opens_acms(live, hash):
 
 def test_what_was_tried_names_its_problem(live):
     page = live()
-    page.locator("textarea").fill("mia has 3 eggs. she finds 4 more. how many eggs are left?")
-    page.locator("textarea").press("Enter")
+    ask(page, "mia has 3 eggs. she finds 4 more. how many eggs are left?")
     turn(page, 1)
     page.wait_for_timeout(900)
     chips = page.locator(".trail button").all_inner_texts()

@@ -64,10 +64,11 @@ def shown(default: Any) -> str:
 
 def wrapped(example: str) -> str:
     """An example on lines that fit, broken before options."""
-    lines = [""]
-    for piece in re.split(r" (?=-)", example):
-        if lines[-1] and len(lines[-1]) + len(piece) + 3 > WIDTH:
+    first, *pieces = re.split(r" (?=-)", example)
+    lines = [first]
+    for piece in pieces:
+        if len(lines[-1]) + len(piece) + 3 > WIDTH:
             lines.append(f"  {piece}")
         else:
-            lines[-1] = f"{lines[-1]} {piece}".strip() if len(lines) == 1 else f"{lines[-1]} {piece}"
+            lines[-1] += f" {piece}"
     return " \\\n".join(lines)

@@ -10,9 +10,6 @@ from nbformat import NotebookNode
 
 from website.text import prose, short
 
-NOTHING = re.compile(r"^\*\*(No merge here is right .*)\*\*$", re.MULTILINE)
-METHOD = re.compile(r"^- \*\*ACM-.*(?:\n  .*)*", re.MULTILINE)
-
 
 def box(text: str) -> str:
     """The box in which a page says what was found; nothing for nothing. text: Markdown."""
@@ -40,13 +37,8 @@ def of_notebook(book: NotebookNode, path: Path, verdict: Path) -> str:
 
 
 def of_report(text: str) -> str:
-    """The first paragraph of a report; of one that begins otherwise, what it says of ACM's merges or of all."""
-    first = re.split(r"\n\s*\n", text.strip())[1]
-    if not first.startswith("Profile "):
-        return first
-    if nothing := NOTHING.search(text):
-        return nothing[1]
-    return "\n".join(METHOD.findall(text))
+    """The first paragraph of a report, which answers in at most three sentences."""
+    return re.split(r"\n\s*\n", text.strip())[1]
 
 
 def report(text: str) -> str:

@@ -115,7 +115,6 @@ SHORT = {path: short for pages in GUIDE.values() for path, (short, _) in pages.i
     "notebooks/real-weights/responses.ipynb": "What smol writes",
     "notebooks/inspect.ipynb": "Inspect task vectors",
 }
-LONGEST = 30  # characters of a title in the sidebar
 
 
 def section_of(page: str, parents: list[str]) -> str:

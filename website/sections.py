@@ -31,15 +31,16 @@ class Sections:
         environment = Environment(
             loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
+        groups = self.stage.figures.groups()
         context = {
             "pages": self.pages, "guide": self.guide, "marked": self.marked, "live": LIVE_LINK,
             "finding": findings.box, "found": self.found,
-            "figure": lambda path: self.stage.figures.block(Path(path)), "groups": self.stage.figures.groups(),
+            "figure": lambda path: self.stage.figures.block(Path(path)), "groups": groups,
             "address": lambda path: self.stage.address(Path(path)),
         }  # fmt: skip
         for template in sorted(TEMPLATES.glob("*.md")):
             self.put(template.name, environment.get_template(template.name).render(context))
-        for group in self.stage.figures.groups():
+        for group in groups:
             self.put(group.page, self.stage.figures.gallery(group))
         if self.from_code:
             self.put("commands.md", commands.page())
@@ -68,8 +69,7 @@ class Sections:
         name = short_title(self.stage.source_of(path), title)
         where = f" ({page.parts[1]})" if "questions" in page.parts and page.parts[1] != "tiny" else ""
         if page.name == "report.md":
-            told = findings.of_report((self.stage.root / page).read_text(encoding="utf-8"))
-            text = " ".join(told.removeprefix("- ").replace("\n- ", " ").split())
+            text = " ".join(findings.of_report((self.stage.root / page).read_text(encoding="utf-8")).split())
         found = self.stage.books.finding(page) if page.suffix == ".ipynb" else ""
         return {
             "title": title, "short": name + where, "text": found or text, "about": text, "path": f"/{page}",

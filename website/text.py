@@ -10,18 +10,18 @@ CODE = re.compile(r"(``?[^`\n]+``?)")
 
 def plain(text: str) -> str:
     """Text in which Markdown finds nothing to interpret."""
-    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return escaped(" ".join(text.split()))
+
+
+def escaped(text: str) -> str:
+    """As :func:`plain`, with its white space."""
+    return SPECIAL.sub(r"\\\1", text)
 
 
 def prose(text: str) -> str:
     """Text in which Markdown finds nothing to interpret but code between backticks, which keeps its form."""
     parts = CODE.split(text)
-    return "".join(code(part) if place % 2 else plain_piece(part) for place, part in enumerate(parts))
-
-
-def plain_piece(text: str) -> str:
-    """As :func:`plain`, with its white space."""
-    return SPECIAL.sub(r"\\\1", text)
+    return "".join(code(part) if place % 2 else escaped(part) for place, part in enumerate(parts))
 
 
 def code(text: str) -> str:

@@ -82,6 +82,7 @@ def live(results: Results) -> dict[str, Any]:
 
 def numbers(row: Row) -> dict[str, float | int]:
     """Accuracy, length, reduction and n of a row of the table, with as many digits as its CSV file."""
+    # 0 less the value: a change of 0 is written 0, and not −0
     shorter = {name: 0.0 - round(float(row[column]), 4) for name, column in REDUCTION.items()}
     return {name: round(float(row[name]), 4) for name in MEASURES} | shorter | {"n": int(row["n"])}
 

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { firstState, isPreset, presetsOf } from "../live/presets.js";
 import {
@@ -16,15 +15,7 @@ import {
   withSome,
 } from "../live/state.js";
 import { alongFrontier, measuredHint, specOf, spotOf } from "../live/tradeoffspec.js";
-
-const ROOT = new URL("../../", import.meta.url);
-const data = JSON.parse(readFileSync(new URL("reports/tiny/long-to-short/live.json", ROOT), "utf8"));
-const { layers } = data;
-const plain = { method: "interpolation", density: 0.2, mode: "one", coefficients: {}, question: "" };
-const half = (question = "") => withOne({ ...plain, question }, 0.5, layers);
-const start = half("mia has 2 eggs. how many eggs are left?");
-const near = (/** @type {number} */ found, /** @type {number} */ wanted, by = 1e-9) =>
-  assert.ok(Math.abs(found - wanted) <= by, `${found} is not ${wanted}`);
+import { data, half, layers, near, start } from "./made.js";
 
 test("a link holds the state; what does not belong is dropped", () => {
   const split = withSome(inMode(start, "part", layers), { "2.mlp": -0.125, embed: 1.2 }, layers);

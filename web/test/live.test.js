@@ -9,15 +9,7 @@ import { coefficientOf, inMode, keysOf, meanOf, mergeKey, sharedBy, withOne, wit
 import { bootstrapInterval, judge, quantile, reductionInterval, wilson } from "../live/statistics.js";
 import { makeTokenizer } from "../core/tokenizer.js";
 import { EXAMPLE } from "../live/words.js";
-
-const ROOT = new URL("../../", import.meta.url);
-const data = JSON.parse(readFileSync(new URL("reports/tiny/long-to-short/live.json", ROOT), "utf8"));
-const { layers } = data;
-const plain = { method: "interpolation", density: 0.2, mode: "one", coefficients: {}, question: "" };
-const half = (question = "") => withOne({ ...plain, question }, 0.5, layers);
-const start = half("mia has 2 eggs. how many eggs are left?");
-const near = (/** @type {number} */ found, /** @type {number} */ wanted, by = 1e-9) =>
-  assert.ok(Math.abs(found - wanted) <= by, `${found} is not ${wanted}`);
+import { ROOT, half, layers, near, start } from "./made.js";
 
 test("the generator's problems are of the family, and their answer is read out of their text", () => {
   const random = seeded(1);
